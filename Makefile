@@ -1,0 +1,34 @@
+# Two commands: `make quickstart` shows the whole job, `make test` proves it.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Nothing here needs a model hub; without this, look-ups wait for a time-out where there is none.
+export HF_HUB_OFFLINE = 1
+
+.PHONY: quickstart test lint clean
+
+quickstart: $(VENV)/.offline
+	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/01_quickstart.sh
+
+test: $(VENV)/.test lint
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.offline: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline]'
+	touch $@
+
+$(VENV)/.test: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[offline,test]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) .quickstart build dist *.egg-info

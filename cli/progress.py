@@ -1,0 +1,82 @@
+"""Progress on stderr: a bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from expertbank.records import ProgressEvent
+
+PLAIN_INTERVAL = 15.0
+"""Seconds between lines where there is no terminal, such as a CI log."""
+
+
+class ProgressView:
+    """A progress callback with a beginning and an end."""
+
+    def __init__(self, console: Console, *, quiet: bool) -> None:
+        self._console = console
+        self._quiet = quiet
+        self._stage = ""
+        self._told = 0.0
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def __enter__(self) -> ProgressView:
+        if self._console.is_terminal and not self._quiet:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[detail]}"),
+                console=self._console,
+                transient=True,
+            )
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def __call__(self, event: ProgressEvent) -> None:
+        """Show ``event``."""
+        detail = event.detail
+        if event.seconds_left is not None and event.done < event.total:
+            detail = f"{detail}  {_duration(event.seconds_left)} left".strip()
+        if self._bar is not None:
+            self._draw(self._bar, event, detail)
+        elif not self._quiet:
+            self._say(event, detail)
+
+    def _draw(self, bar: Progress, event: ProgressEvent, detail: str) -> None:
+        if event.stage != self._stage or self._task is None:
+            if self._task is not None:
+                bar.remove_task(self._task)
+            self._task = bar.add_task(event.stage, total=event.total, detail=detail)
+            self._stage = event.stage
+        bar.update(self._task, completed=event.done, total=event.total, detail=detail)
+
+    def _say(self, event: ProgressEvent, detail: str) -> None:
+        now = time.monotonic()
+        if event.stage == self._stage and now - self._told < PLAIN_INTERVAL:
+            return
+        self._stage, self._told = event.stage, now
+        line = f"{event.stage}: {event.done}/{event.total}  {detail}".rstrip()
+        self._console.print(line, markup=False)
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02d} min"
+    return f"{minutes} min {rest:02d} s" if minutes else f"{rest} s"

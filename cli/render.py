@@ -1,0 +1,75 @@
+"""How results look to people: rich tables from plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+
+def share(value: float | None) -> str:
+    """A fraction with three decimals, or a dash."""
+    return "-" if value is None else f"{value:.3f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference with its sign, or a dash."""
+    return "-" if value is None else f"{value:+.3f}"
+
+
+def short(digest: str) -> str:
+    """The first digits of a digest: enough to name it."""
+    return digest[:12]
+
+
+def size(count: int) -> str:
+    """Bytes for people."""
+    value = float(count)
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if value < 1024 or unit == "GiB":
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1024
+    raise AssertionError
+
+
+def moment(stamp: str) -> str:
+    """A UTC time without fractions."""
+    return stamp[:19].replace("T", " ")
+
+
+def print_table(
+    console: Console,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    title: str | None = None,
+    numeric: Sequence[str] = (),
+) -> None:
+    """Print rows under headings; values are text, never markup."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, justify="right" if column in numeric else "left")
+    for row in rows:
+        table.add_row(*(Text(printable(str(value))) for value in row))
+    console.print(table)
+
+
+def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
+    """Print names and values, one a line."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        console.print(f"{name:<{width}}  {printable(str(value))}", markup=False)
+
+
+def printable(text: str) -> str:
+    """Text with control and direction-changing characters made visible.
+
+    Labels and file names come from users' data and must not be able to drive a terminal.
+    """
+    return "".join(
+        char if char.isprintable() or char == " " else char.encode("unicode_escape").decode()
+        for char in text
+    )

@@ -1,0 +1,54 @@
+"""expertbank: a bank of frozen TT-LoRA experts that only grows.
+
+Public names are loaded on first use, so importing the package imports neither torch nor SQL.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from expertbank.bank import Bank
+    from expertbank.config import AdapterConfig, RouterConfig, TrainConfig
+    from expertbank.errors import ExpertBankError
+    from expertbank.records import Row
+    from expertbank.tasks import TaskSpec
+    from expertbank.workflows.export import load_bundle
+    from expertbank.workflows.predict import Prediction, Predictor
+
+__all__ = [
+    "AdapterConfig",
+    "Bank",
+    "ExpertBankError",
+    "Prediction",
+    "Predictor",
+    "RouterConfig",
+    "Row",
+    "TaskSpec",
+    "TrainConfig",
+    "__version__",
+    "load_bundle",
+]
+
+_HOMES = {
+    "AdapterConfig": "config",
+    "Bank": "bank",
+    "ExpertBankError": "errors",
+    "Prediction": "workflows.predict",
+    "Predictor": "workflows.predict",
+    "RouterConfig": "config",
+    "Row": "records",
+    "TaskSpec": "tasks",
+    "TrainConfig": "config",
+    "load_bundle": "workflows.export",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("expertbank")
+    if name in _HOMES:
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,226 @@
+"""The shipped folder: a manifest that lists every file, and files that match it.
+
+A bundle may come from anyone. Reading one touches only the members its manifest lists, by
+plain relative names, as regular files, and checks size and hash before a byte is used.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expertbank.artifacts.store import make_folder, sha256_bytes, sync_folder, write_durably
+from expertbank.errors import ExistsError, IntegrityError, NotFoundError
+from expertbank.records import TaskKind
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+ROUTER = "router.safetensors"
+MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+_MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class BundledExpert:
+    """One expert of a bundle, as its manifest tells it."""
+
+    id: str
+    task: str
+    version: int
+    digest: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    file: str
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """The checked contents of ``manifest.json``.
+
+    Attributes:
+        content: the whole JSON object.
+        digest: SHA-256 of the file's bytes: the bundle's identity.
+        experts: the experts, in order.
+    """
+
+    content: Mapping[str, Any]
+    digest: str
+    experts: tuple[BundledExpert, ...]
+
+
+class BundleReader:
+    """An opened bundle folder.
+
+    Raises:
+        NotFoundError: the folder is missing or holds no manifest.
+        IntegrityError: the manifest is malformed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        path = folder / MANIFEST
+        if not path.is_file():
+            raise NotFoundError(
+                f"{folder} is not a bundle: it has no {MANIFEST}; make one with: expertbank export"
+            )
+        if path.stat().st_size > MAX_MANIFEST_BYTES:
+            raise IntegrityError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
+        data = path.read_bytes()
+        try:
+            content = json.loads(data)
+            if content["format"] != FORMAT:
+                raise IntegrityError(
+                    f"{path}: bundle format {content['format']} is not known to this expertbank; "
+                    "upgrade it"
+                )
+            experts = tuple(
+                BundledExpert(
+                    str(entry["id"]),
+                    str(entry["task"]),
+                    int(entry["version"]),
+                    str(entry["digest"]),
+                    entry["kind"],
+                    tuple(str(label) for label in entry["labels"]),
+                    str(entry["file"]),
+                )
+                for entry in content["experts"]
+            )
+            self._files = {
+                str(name): (str(entry["sha256"]), int(entry["bytes"]))
+                for name, entry in content["files"].items()
+            }
+        except (
+            KeyError,
+            TypeError,
+            ValueError,
+            OverflowError,
+            RecursionError,
+            AttributeError,
+        ) as error:
+            raise IntegrityError(f"{path} is malformed: {error!r}") from error
+        self.manifest = Manifest(content, sha256_bytes(data), experts)
+
+    @property
+    def members(self) -> frozenset[str]:
+        """Names of all listed files."""
+        return frozenset(self._files)
+
+    def read(self, name: str) -> bytes:
+        """Bytes of a listed member, checked.
+
+        Raises:
+            IntegrityError: not listed, an unsafe name, not a regular file, or other bytes than
+                the manifest says.
+        """
+        if name not in self._files or not _MEMBER.fullmatch(name):
+            raise IntegrityError(f"{self.folder}: {name!r} is not a listed member of the bundle")
+        digest, size = self._files[name]
+        path = self.folder / name
+        inside = path.resolve().is_relative_to(self.folder.resolve())
+        if not inside or path.is_symlink() or not path.is_file():
+            raise IntegrityError(f"{path} is missing or not a regular file")
+        found = path.stat().st_size
+        if found != size:
+            raise IntegrityError(f"{path} has {found} bytes, the manifest says {size}")
+        data = path.read_bytes()
+        if sha256_bytes(data) != digest:
+            raise IntegrityError(f"{path} does not match its SHA-256 in the manifest")
+        return data
+
+    def check_all(self) -> None:
+        """Read every listed member once.
+
+        Raises:
+            IntegrityError: the first member that is not as listed.
+        """
+        for name in self._files:
+            self.read(name)
+
+
+class BundleWriter:
+    """Writes a bundle beside its final place and moves it there only when it was verified.
+
+    Args:
+        target: the final folder. A bundle that is there is replaced; anything else is not.
+
+    Raises:
+        ExistsError: ``target`` exists and is neither empty nor a bundle.
+    """
+
+    def __init__(self, target: Path) -> None:
+        # Through a link, so that the folder it names is replaced and the link stays.
+        self.target = target.resolve() if target.is_symlink() else target.absolute()
+        self._refuse_what_is_no_bundle()
+        make_folder(self.target.parent)
+        self.folder = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
+        self.folder.mkdir()
+        self._files: dict[str, dict[str, Any]] = {}
+
+    def _refuse_what_is_no_bundle(self) -> None:
+        if self.target.exists() and not _replaceable(self.target):
+            raise ExistsError(
+                f"{self.target} exists and is not a bundle, or holds files that are not the "
+                "bundle's; name another folder or move it away"
+            )
+
+    def add(self, name: str, data: bytes) -> None:
+        """Write one member and list it."""
+        path = self.folder / name
+        make_folder(path.parent)
+        write_durably(path, data, 0o644)
+        self._files[name] = {"sha256": sha256_bytes(data), "bytes": len(data)}
+
+    def finish(self, content: Mapping[str, Any]) -> str:
+        """Write the manifest, with the list of files, and return its digest."""
+        whole = {"format": FORMAT, **content, "files": dict(sorted(self._files.items()))}
+        data = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+        write_durably(self.folder / MANIFEST, data, 0o644)
+        return sha256_bytes(data)
+
+    def publish(self) -> None:
+        """Move the folder to its final place; a bundle that was there goes only then.
+
+        Raises:
+            ExistsError: something else came to stand there meanwhile.
+        """
+        self._refuse_what_is_no_bundle()
+        retired = None
+        if self.target.exists():
+            retired = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
+            self.target.rename(retired)
+        try:
+            self.folder.rename(self.target)
+        except OSError:
+            if retired is not None:
+                retired.rename(self.target)
+            raise
+        sync_folder(self.target.parent)
+        if retired is not None:
+            shutil.rmtree(retired)
+
+    def discard(self) -> None:
+        """Remove what was written; harmless after ``publish``."""
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+
+
+def _replaceable(folder: Path) -> bool:
+    """Whether ``folder`` is empty, or a bundle with nothing in it but its own files.
+
+    A ``manifest.json`` alone proves nothing: web projects have one too.
+    """
+    if not folder.is_dir():
+        return False
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    if not found:
+        return True
+    try:
+        return found <= BundleReader(folder).members | {MANIFEST}
+    except (NotFoundError, IntegrityError):
+        return False

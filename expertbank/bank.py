@@ -1,0 +1,296 @@
+"""``Bank``: one short method per use case. The bodies are in ``workflows``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
+from expertbank.records import (
+    AliasRecord,
+    BackboneRecord,
+    ExpertRecord,
+    HistoryEvent,
+    ProgressCallback,
+    RouterRecord,
+    Row,
+    TaskRecord,
+    no_progress,
+)
+from expertbank.registry.registry import Registry
+from expertbank.tasks import TaskSpec, task_spec
+from expertbank.workflows.add import AddRequest, AddResult, add
+from expertbank.workflows.check import Verification, check
+from expertbank.workflows.initialise import initialise
+from expertbank.workflows.retrain import RouterResult, retrain_router
+from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.workflows.export import ExportResult
+    from expertbank.workflows.predict import Prediction, Predictor
+
+RowLike = Row | str | Mapping[str, Any]
+"""A row, a plain text, or a mapping with ``text`` and optionally ``text_pair``."""
+
+
+class Bank:
+    """A folder of frozen experts that only grows. Use ``Bank.open``.
+
+    Safe for several processes at once; one object may be shared by threads for prediction.
+    """
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._predictor: tuple[int, Predictor] | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        *,
+        backbone: str | None = None,
+        device: str | None = None,
+        create: bool = True,
+        read_only: bool = False,
+    ) -> Bank:
+        """Open the bank at ``path``.
+
+        Args:
+            path: the bank's folder.
+            backbone: Hub name or folder of the backbone. For a new bank the one to use; for an
+                existing one where to find it: it must have the recorded digest. Default the
+                recorded one, else all-MiniLM-L6-v2.
+            device: where the backbone runs, such as ``cpu`` or ``cuda:0``.
+            create: make the bank if there is none.
+            read_only: never write; the bank must exist.
+
+        Raises:
+            NotFoundError: no bank there and ``create`` is false.
+            SchemaTooNewError: a newer expertbank made it.
+        """
+        workspace = Workspace.open(
+            Path(path),
+            create=create and not read_only,
+            read_only=read_only,
+            reference=backbone,
+            device=device,
+        )
+        return cls(workspace)
+
+    def close(self) -> None:
+        """Let go of the database."""
+        self._workspace.registry.close()
+
+    def __enter__(self) -> Bank:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # -- what changes the bank -------------------------------------------------------------
+
+    def init(
+        self, *, route_layer: int | None = None, max_length: int | None = None
+    ) -> BackboneRecord:
+        """Fix the backbone and the feature spec; repeating the same is harmless.
+
+        Raises:
+            FeatureSpecError: the bank has other values.
+            IntegrityError: the bank has another backbone.
+        """
+        return initialise(
+            self._workspace,
+            reference=self._workspace.reference,
+            route_layer=route_layer,
+            max_length=max_length,
+        )
+
+    def add(
+        self,
+        task: str | TaskSpec,
+        *,
+        data: str | Path | None = None,
+        adapter: AdapterConfig | None = None,
+        train: TrainConfig | None = None,
+        new_version: bool = False,
+        route_layer: int | None = None,
+        max_length: int | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> AddResult:
+        """Train one expert, freeze it, register it.
+
+        Args:
+            task: a catalog name, a new name together with ``data``, or a spec.
+            data: folder, file, ``hf:org/name[:config][@revision]`` or ``pkg:package/path``.
+            adapter: shape of the adapter.
+            train: how to train.
+            new_version: allow a further version of a task that has an expert.
+            route_layer: for a bank without backbone, its route layer.
+            max_length: for a bank without backbone, its maximum length in tokens.
+            progress: called as work goes on.
+
+        Raises:
+            ExistsError: the task has an expert and ``new_version`` is false.
+            NotFoundError: neither in the catalog nor given ``data``.
+            DataError: unusable data, by file and line.
+            TrainingError: the loss stopped being a number.
+        """
+        spec = task if isinstance(task, TaskSpec) else task_spec(task)
+        request = AddRequest(
+            spec,
+            None if data is None else str(data),
+            adapter or AdapterConfig(),
+            train or TrainConfig(),
+            new_version,
+            self._workspace.reference,
+            route_layer,
+            max_length,
+        )
+        return add(self._workspace, request, progress)
+
+    def retrain_router(
+        self,
+        kind: GateKind = "ridge",
+        *,
+        config: RouterConfig | None = None,
+        activate: bool = True,
+        progress: ProgressCallback = no_progress,
+    ) -> RouterResult:
+        """Fit only the router, from cached features; no old text, no expert weight is touched.
+
+        Args:
+            kind: ``ridge`` or ``noisy-top1``.
+            config: all settings, instead of ``kind``.
+            activate: move the alias ``active`` to it.
+            progress: called as work goes on.
+
+        Raises:
+            NotFoundError: no expert yet.
+            StaleError: the bank changed meanwhile.
+        """
+        settings = config or RouterConfig(kind)
+        return retrain_router(self._workspace, settings, activate=activate, progress=progress)
+
+    def set_alias(self, name: str, router: str | int) -> AliasRecord:
+        """Point an alias (``active`` decides what ``predict`` uses) at a router."""
+        return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    # -- what reads it -----------------------------------------------------------------------
+
+    def forgetting_report(
+        self, *, verify: bool = False, progress: ProgressCallback = no_progress
+    ) -> ForgettingReport:
+        """What every task could do when it was added, and can do now.
+
+        Args:
+            verify: run the evaluation rows through the real model again.
+            progress: called as verification goes on.
+
+        Raises:
+            IntegrityError: with ``verify``, the first row whose answer differs.
+        """
+        from expertbank.workflows.report import forgetting_report
+
+        return forgetting_report(self._workspace, verify=verify, progress=progress)
+
+    def export(
+        self,
+        path: str | Path = "expertbank-bundle",
+        *,
+        tasks: Sequence[str] = (),
+        with_backbone: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> ExportResult:
+        """Write one verified folder that predicts without the bank.
+
+        Raises:
+            NotFoundError: no router yet.
+            ExistsError: ``path`` is something else than a bundle.
+        """
+        from expertbank.workflows.export import export_bundle
+
+        return export_bundle(
+            self._workspace,
+            Path(path),
+            tasks=tasks,
+            with_backbone=with_backbone,
+            progress=progress,
+        )
+
+    def predict(self, rows: Iterable[RowLike], *, task: str | None = None) -> list[Prediction]:
+        """Route and answer rows; with ``task`` the router is left out.
+
+        Raises:
+            NotFoundError: no router yet, or no such task.
+        """
+        return list(self.predictor().predict(map(as_row, rows), task=task))
+
+    def predictor(self) -> Predictor:
+        """The predictor over the active router, for streams; reloaded when ``active`` moves."""
+        from expertbank.workflows.export import bank_predictor
+
+        stamp = self._stamp()
+        if self._predictor is None or self._predictor[0] != stamp:
+            self._predictor = stamp, bank_predictor(self._workspace)
+        return self._predictor[1]
+
+    def _stamp(self) -> int:
+        registry = self._workspace.registry
+        return hash((registry.generation(), tuple(registry.aliases())))
+
+    def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
+        """Check the database and rehash every stored file."""
+        return check(self._workspace, progress)
+
+    def backbone(self) -> BackboneRecord | None:
+        """The recorded backbone and feature spec."""
+        return self._workspace.registry.backbone()
+
+    def tasks(self) -> tuple[TaskRecord, ...]:
+        """Tasks of the bank by name."""
+        return self._workspace.registry.tasks()
+
+    def experts(self, task: str | None = None) -> tuple[ExpertRecord, ...]:
+        """Experts, all versions."""
+        return self._workspace.registry.experts(task)
+
+    def routers(self) -> tuple[RouterRecord, ...]:
+        """Routers by version."""
+        return self._workspace.registry.routers()
+
+    def history(self) -> tuple[HistoryEvent, ...]:
+        """What happened, in order."""
+        return self._workspace.registry.history()
+
+    @property
+    def registry(self) -> Registry:
+        """The registry, for queries that have no method here."""
+        return self._workspace.registry
+
+
+def as_row(value: RowLike) -> Row:
+    """A canonical row from what callers have at hand.
+
+    Raises:
+        InputError: a mapping without ``text``, or with keys that are not a row's.
+    """
+    if isinstance(value, Row):
+        return value
+    if isinstance(value, str):
+        return Row(value)
+    from expertbank.errors import InputError
+
+    extra = set(value) - {"text", "text_pair", "choices", "label"}
+    if not isinstance(value.get("text"), str) or extra:
+        raise InputError(
+            f"a row needs 'text' and may have 'text_pair', 'choices'; got keys {sorted(value)}"
+        )
+    return Row(value["text"], value.get("text_pair"), tuple(value.get("choices") or ()))

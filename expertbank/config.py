@@ -1,0 +1,203 @@
+"""Frozen, validated settings. One dataclass per thing a user can decide.
+
+Every dataclass checks itself when built, so a value that exists is a value that is legal.
+``canonical_json`` is the one text form of settings: digests are taken over it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from expertbank.errors import InputError
+
+GateKind = Literal["ridge", "noisy-top1"]
+GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
+POOLINGS = ("mean", "first", "last")
+DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
+DEFAULT_MAX_LENGTH = 256
+DEFAULT_SEED = 0
+
+
+def canonical_json(value: object) -> str:
+    """Text of ``value`` with sorted keys and no spare white space: equal values, equal text."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def sha256_text(text: str) -> str:
+    """Hexadecimal SHA-256 of ``text`` in UTF-8."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def _require(holds: bool, message: str) -> None:
+    if not holds:
+        raise InputError(message)
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """What all experts of one bank share, fixed by ``init``.
+
+    Attributes:
+        backbone_digest: identity of the frozen backbone.
+        route_layer: index of the first layer that adapters may act on; the layers below it
+            are the trunk. The routing feature is read from the input of this layer and of
+            the layers below.
+        states: which hidden states form the feature; ``n`` is the input of layer ``n``
+            (``hidden_states[n]`` in transformers), so ``0`` is the embedding output.
+        poolings: how each state becomes one vector: ``mean`` over real tokens, ``first``
+            or ``last`` real token.
+        max_length: longest sequence in tokens; longer rows are truncated.
+        dtype: floating-point type of the backbone's weights while it runs.
+
+    Raises:
+        InputError: a state above the route layer, an unknown pooling, a length below 8.
+    """
+
+    backbone_digest: str
+    route_layer: int
+    states: tuple[int, ...]
+    poolings: tuple[str, ...]
+    max_length: int = DEFAULT_MAX_LENGTH
+    dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        _require(self.route_layer >= 1, f"route layer must be at least 1, got {self.route_layer}")
+        _require(bool(self.states), "the feature needs at least one hidden state")
+        _require(
+            all(0 <= state <= self.route_layer for state in self.states),
+            f"hidden states {list(self.states)} must lie between 0 and the route layer "
+            f"{self.route_layer}",
+        )
+        unknown = [pooling for pooling in self.poolings if pooling not in POOLINGS]
+        _require(
+            bool(self.poolings) and not unknown,
+            f"unknown pooling {unknown}; known: {', '.join(POOLINGS)}",
+        )
+        _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
+        _require(
+            self.dtype in {"float32", "bfloat16"},
+            f"dtype must be float32 or bfloat16, got {self.dtype}",
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {**asdict(self), "states": list(self.states), "poolings": list(self.poolings)}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> FeatureSpec:
+        """Inverse of ``to_dict``."""
+        return cls(
+            **{**value, "states": tuple(value["states"]), "poolings": tuple(value["poolings"])}
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON form."""
+        return sha256_text(canonical_json(self.to_dict()))
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """Shape of one expert's TT-LoRA adapter (arXiv 2504.21190, section 3.1).
+
+    Attributes:
+        tt_rank: inner TT rank, the same at every bond, clipped to what is attainable.
+        alpha: plain multiplier of the update; not divided by the rank.
+        projections: roles of the adapted projections in every branch layer.
+    """
+
+    tt_rank: int = 5
+    alpha: float = 4.0
+    projections: tuple[str, ...] = ("query", "value")
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
+        _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
+        known = {"query", "key", "value"}
+        _require(
+            bool(self.projections) and set(self.projections) <= known,
+            f"projections must be among {sorted(known)}, got {list(self.projections)}",
+        )
+        _require(
+            len(set(self.projections)) == len(self.projections),
+            f"projections must not repeat, got {list(self.projections)}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How one expert is trained.
+
+    Attributes:
+        epochs: passes over the training rows.
+        lr: peak learning rate of the TT cores.
+        head_lr: peak learning rate of the head.
+        weight_decay: decoupled weight decay of cores and head (AdamW).
+        batch_size: rows an optimiser step sees.
+        warmup: share of the steps in which the rate rises linearly, before the cosine.
+        seed: seeds initialisation, row selection and order.
+        limit: most training rows used, ``None`` for all.
+        eval_limit: most validation rows used.
+        selection_share: share of the training rows held out to choose the checkpoint.
+    """
+
+    epochs: int = 3
+    lr: float = 5e-3
+    head_lr: float = 1e-3
+    weight_decay: float = 0.01
+    batch_size: int = 16
+    warmup: float = 0.06
+    seed: int = DEFAULT_SEED
+    limit: int | None = None
+    eval_limit: int = 2000
+    selection_share: float = 0.1
+
+    def __post_init__(self) -> None:
+        _require(1 <= self.epochs <= 1000, f"epochs must be 1 to 1000, got {self.epochs}")
+        _require(0 < self.lr < 10, f"learning rate must be above 0, got {self.lr}")
+        _require(0 < self.head_lr < 10, f"head learning rate must be above 0, got {self.head_lr}")
+        _require(self.weight_decay >= 0, f"weight decay must not be negative: {self.weight_decay}")
+        _require(self.batch_size >= 1, f"batch size must be at least 1, got {self.batch_size}")
+        _require(0 <= self.warmup < 1, f"warm-up share must be in [0, 1), got {self.warmup}")
+        _require(0 <= self.seed < 2**63, f"seed must be 0 to 2^63-1, got {self.seed}")
+        _require(
+            self.limit is None or self.limit >= 8,
+            f"limit must be at least 8 rows, got {self.limit}",
+        )
+        _require(self.eval_limit >= 1, f"eval limit must be at least 1, got {self.eval_limit}")
+        _require(
+            0 < self.selection_share < 0.9,
+            f"selection share must be in (0, 0.9), got {self.selection_share}",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class RouterConfig:
+    """How the router is fitted, on cached features only.
+
+    Attributes:
+        kind: ``ridge`` (closed form) or ``noisy-top1`` (the paper's gate).
+        ridge: regularisation, relative to the mean diagonal of the Gram matrix.
+        epochs: passes over the cached features (``noisy-top1``).
+        lr: learning rate (``noisy-top1``).
+        seed: seeds initialisation, order and gate noise (``noisy-top1``).
+    """
+
+    kind: GateKind = "ridge"
+    ridge: float = 1e-2
+    epochs: int = 60
+    lr: float = 1e-2
+    seed: int = DEFAULT_SEED
+
+    def __post_init__(self) -> None:
+        _require(
+            self.kind in GATE_KINDS,
+            f"unknown gate kind {self.kind!r}; known: {', '.join(GATE_KINDS)}",
+        )
+        _require(self.ridge > 0, f"ridge must be positive, got {self.ridge}")
+        _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
+        _require(self.lr > 0, f"learning rate must be positive, got {self.lr}")

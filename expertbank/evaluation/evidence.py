@@ -1,0 +1,134 @@
+"""Per-row evidence of an evaluation, as safetensors bytes.
+
+Oracle evidence is taken once, at ``add``: what the named expert answered to every evaluation
+row. Routed evidence is what one router chose for those same rows. Together they give routed
+accuracy without a forward pass.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from expertbank.errors import IntegrityError
+
+Floats = npt.NDArray[np.float32]
+Ints = npt.NDArray[np.int32]
+_KEY = "expertbank"
+
+
+@dataclass(frozen=True, slots=True)
+class OracleEvidence:
+    """What the named expert answered.
+
+    Attributes:
+        logits: ``[rows, classes]`` float32.
+        targets: ``[rows]`` int32 class indices.
+        row_digests: SHA-256 of each row, hexadecimal.
+    """
+
+    logits: Floats
+    targets: Ints
+    row_digests: tuple[str, ...]
+
+    @property
+    def predicted(self) -> Ints:
+        """``[rows]`` index of the highest logit."""
+        return np.asarray(self.logits.argmax(1), dtype=np.int32)
+
+    @property
+    def right(self) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the answer was the target."""
+        return np.asarray(self.predicted == self.targets)
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file; equal evidence gives equal bytes."""
+        digests = np.frombuffer(bytes.fromhex("".join(self.row_digests)), dtype=np.uint8)
+        data: bytes = save(
+            {
+                "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
+                "row_digests": digests.reshape(-1, 32).copy(),
+                "targets": np.ascontiguousarray(self.targets, dtype=np.int32),
+            },
+            metadata={_KEY: json.dumps({"format": 1, "evidence": "oracle"})},
+        )
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> OracleEvidence:
+        """Inverse of ``to_bytes``.
+
+        Raises:
+            IntegrityError: not oracle evidence.
+        """
+        tensors = _load(data, where)
+        try:
+            digests = tuple(row.tobytes().hex() for row in tensors["row_digests"])
+            evidence = cls(_floats(tensors["logits"]), _ints(tensors["targets"]), digests)
+        except (KeyError, ValueError) as error:
+            raise IntegrityError(f"{where}: not oracle evidence ({error!r})") from error
+        rows = (len(digests),)
+        if evidence.logits.shape[:-1] != rows or evidence.targets.shape != rows:
+            raise IntegrityError(f"{where}: logits, targets and digests do not fit each other")
+        return evidence
+
+
+@dataclass(frozen=True, slots=True)
+class RoutedEvidence:
+    """What one router chose.
+
+    Attributes:
+        choice: ``[rows]`` int32 position of the chosen member in the router's list.
+        confidence: ``[rows]`` float32 probability of that member.
+    """
+
+    choice: Ints
+    confidence: Floats
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file; equal evidence gives equal bytes."""
+        data: bytes = save(
+            {
+                "choice": np.ascontiguousarray(self.choice, dtype=np.int32),
+                "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
+            },
+            metadata={_KEY: json.dumps({"format": 1, "evidence": "routed"})},
+        )
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> RoutedEvidence:
+        """Inverse of ``to_bytes``.
+
+        Raises:
+            IntegrityError: not routed evidence.
+        """
+        tensors = _load(data, where)
+        try:
+            evidence = cls(_ints(tensors["choice"]), _floats(tensors["confidence"]))
+        except KeyError as error:
+            raise IntegrityError(f"{where}: not routed evidence ({error!r})") from error
+        if evidence.choice.ndim != 1 or evidence.choice.shape != evidence.confidence.shape:
+            raise IntegrityError(f"{where}: choices and confidences do not fit each other")
+        return evidence
+
+
+def _floats(values: npt.NDArray[np.generic]) -> Floats:
+    return np.asarray(values, dtype=np.float32)
+
+
+def _ints(values: npt.NDArray[np.generic]) -> Ints:
+    return np.asarray(values, dtype=np.int32)
+
+
+def _load(data: bytes, where: str) -> dict[str, npt.NDArray[np.generic]]:
+    try:
+        tensors: dict[str, npt.NDArray[np.generic]] = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{where}: not a safetensors file ({error})") from error
+    return tensors

@@ -1,0 +1,54 @@
+"""Continual-learning metrics over the accuracy matrix ``R``.
+
+``R[i][j]`` is the routed accuracy of router ``i`` on task ``j``, ``None`` before the router knew
+the task. Rows are routers in time order; the last row is the router reported on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+Matrix = Sequence[Sequence[float | None]]
+
+
+def mean(values: Sequence[float]) -> float | None:
+    """Arithmetic mean; ``None`` of nothing."""
+    return sum(values) / len(values) if values else None
+
+
+def average_accuracy(matrix: Matrix) -> float | None:
+    """Mean of the last row (Lopez-Paz & Ranzato, arXiv 1706.08840, eq. 2)."""
+    return mean([value for value in matrix[-1] if value is not None]) if matrix else None
+
+
+def backward_transfer(matrix: Matrix) -> float | None:
+    """Mean over tasks of ``R[last][j] − R[first_j][j]`` (arXiv 1706.08840, eq. 3).
+
+    ``first_j`` is the first router that contains task ``j``. The tasks whose first router is
+    the last one had no time to change and are left out: with one task added per router that
+    is the mean over ``T − 1``. ``None`` where no task is left.
+    """
+    changes = []
+    for column in _columns(matrix):
+        known = [value for value in column if value is not None]
+        if column[-1] is not None and len(known) > 1:
+            changes.append(column[-1] - known[0])
+    return mean(changes)
+
+
+def forgetting(matrix: Matrix) -> float | None:
+    """Mean over tasks of best earlier accuracy minus accuracy now.
+
+    (Chaudhry et al., arXiv 1801.10112, section 3.) Negative where a task got better. The same
+    tasks count as in ``backward_transfer``.
+    """
+    losses = []
+    for column in _columns(matrix):
+        earlier = [value for value in column[:-1] if value is not None]
+        if column[-1] is not None and earlier:
+            losses.append(max(earlier) - column[-1])
+    return mean(losses)
+
+
+def _columns(matrix: Matrix) -> list[list[float | None]]:
+    return [list(column) for column in zip(*matrix, strict=True)]

@@ -1,0 +1,152 @@
+"""An expert as bytes: cores and head in one safetensors file, checked in full when read."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from torch import Tensor
+
+from expertbank.adapters.pool import CollapsedExpert
+from expertbank.adapters.tt import CoreGroup, TTAdapter
+from expertbank.config import canonical_json
+from expertbank.errors import InputError, IntegrityError
+from expertbank.records import TASK_KINDS, TaskKind
+
+FORMAT = 1
+METADATA_KEY = "expertbank"
+"""The one metadata key: with several, safetensors writes them in random order."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFile:
+    """What an expert's file holds. Deterministic: equal contents give equal bytes.
+
+    Attributes:
+        task: name of the task.
+        kind: kind of the task.
+        labels: class names in head order.
+        groups: adapted projections by tensor-train shape.
+        alpha: multiplier of the updates.
+        feature_spec_digest: the spec the expert was trained under.
+        backbone_digest: the backbone it belongs to.
+        tensors: ``cores.<group>.<position>``, ``head.weight [classes, hidden]``,
+            ``head.bias [classes]``, all float32.
+    """
+
+    task: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    groups: tuple[CoreGroup, ...]
+    alpha: float
+    feature_spec_digest: str
+    backbone_digest: str
+    tensors: Mapping[str, Tensor]
+
+    def to_bytes(self) -> bytes:
+        """The safetensors file."""
+        metadata = {
+            "format": FORMAT,
+            "task": self.task,
+            "kind": self.kind,
+            "labels": list(self.labels),
+            "groups": [group.to_dict() for group in self.groups],
+            "alpha": self.alpha,
+            "feature_spec_digest": self.feature_spec_digest,
+            "backbone_digest": self.backbone_digest,
+        }
+        tensors = {name: self.tensors[name].contiguous() for name in sorted(self.tensors)}
+        data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> ExpertFile:
+        """Read and check a file: format, names, shapes, types, finite numbers.
+
+        Args:
+            data: the file's bytes.
+            where: name for messages.
+
+        Raises:
+            IntegrityError: anything that is not exactly an expert file.
+        """
+        tensors, metadata = read_safetensors(data, where)
+        try:
+            if metadata["format"] != FORMAT:
+                raise IntegrityError(f"{where}: expert format {metadata['format']} is not known")
+            if metadata["kind"] not in TASK_KINDS:
+                raise IntegrityError(f"{where}: unknown task kind {metadata['kind']!r}")
+            expert = cls(
+                str(metadata["task"]),
+                metadata["kind"],
+                tuple(str(label) for label in metadata["labels"]),
+                tuple(CoreGroup.from_dict(group) for group in metadata["groups"]),
+                float(metadata["alpha"]),
+                str(metadata["feature_spec_digest"]),
+                str(metadata["backbone_digest"]),
+                tensors,
+            )
+        except (KeyError, TypeError, ValueError, InputError) as error:
+            raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
+        expert._check(where)
+        return expert
+
+    def _check(self, where: str) -> None:
+        expected = {
+            f"cores.{index}.{position}"
+            for index, group in enumerate(self.groups)
+            for position in range(len(group.shape.factors))
+        } | {"head.weight", "head.bias"}
+        if set(self.tensors) != expected:
+            odd = sorted(set(self.tensors) ^ expected)
+            raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
+        if not math.isfinite(self.alpha):
+            raise IntegrityError(f"{where}: alpha is {self.alpha}")
+        classes = len(self.labels) if self.kind == "classification" else 1
+        weight, bias = self.tensors["head.weight"], self.tensors["head.bias"]
+        if weight.dim() != 2 or weight.shape[0] != classes or bias.shape != (classes,):
+            raise IntegrityError(
+                f"{where}: head {list(weight.shape)} does not fit {classes} outputs"
+            )
+        for name, tensor in self.tensors.items():
+            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+                raise IntegrityError(f"{where}: tensor {name} is not finite float32")
+        self.adapter()
+
+    def adapter(self) -> TTAdapter:
+        """The cores as an adapter; checks every core's shape."""
+        return TTAdapter.from_tensors(self.groups, self.alpha, self.tensors)
+
+    def collapse(self, expert_id: str, device: torch.device, dtype: torch.dtype) -> CollapsedExpert:
+        """The expert ready to serve; the head stays in float32."""
+        with torch.no_grad():
+            factors = self.adapter().collapse()
+        return CollapsedExpert(
+            expert_id,
+            {path: (a.to(device, dtype), b.to(device, dtype)) for path, (a, b) in factors.items()},
+            self.tensors["head.weight"].to(device),
+            self.tensors["head.bias"].to(device),
+        )
+
+
+def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Tensors and our metadata of a safetensors file in memory.
+
+    Raises:
+        IntegrityError: not a safetensors file, or not one of ours.
+    """
+    try:
+        tensors = load(data)
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        metadata = json.loads(header["__metadata__"][METADATA_KEY])
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
+    if not isinstance(metadata, dict):
+        raise IntegrityError(f"{where}: metadata is not an object")
+    return tensors, metadata

@@ -1,0 +1,164 @@
+"""The router: a gate over frozen features and the list of experts it chooses among.
+
+Both gate kinds of this release score linearly once they are fitted, so they share one form;
+how a kind is fitted is ``training.router``'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from expertbank.config import canonical_json
+from expertbank.errors import IntegrityError
+from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.records import TaskKind
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One expert a router can choose, pinned by digest."""
+
+    id: str
+    digest: str
+    task: str
+    kind: TaskKind
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What a router decided for some rows.
+
+    Attributes:
+        index: ``[rows]`` position of the chosen member.
+        confidence: ``[rows]`` its probability among the candidates.
+    """
+
+    index: Tensor
+    confidence: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Router:
+    """A fitted gate and its members; immutable.
+
+    Attributes:
+        kind: how the gate was fitted (``ridge``, ``noisy-top1``).
+        members: candidates, in the order of the gate's columns.
+        feature_spec_digest: the features it reads.
+        temperature: divides the scores before the softmax; fitted on held-out rows.
+        weight: ``[dimension, members]`` float32.
+        bias: ``[members]`` float32.
+    """
+
+    kind: str
+    members: tuple[Member, ...]
+    feature_spec_digest: str
+    temperature: float
+    weight: Tensor
+    bias: Tensor
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that decide."""
+        return self.weight.numel() + self.bias.numel()
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Gate scores ``[rows, members]`` in float64 for ``features [rows, dimension]``.
+
+        Double precision makes the choice independent of how rows were batched, up to the
+        float16 rounding of the features themselves.
+        """
+        return features.double() @ self.weight.double() + self.bias.double()
+
+    def route(self, features: Tensor, has_choices: Sequence[bool] | None = None) -> Choice:
+        """Choose a member for every row.
+
+        Args:
+            features: ``[rows, dimension]``.
+            has_choices: per row whether it brings choices: such rows go to multiple-choice
+                experts only, the others to the rest. ``None`` lifts the restriction.
+
+        Raises:
+            IntegrityError: features of another width than the gate's.
+        """
+        if features.shape[1] != self.weight.shape[0]:
+            raise IntegrityError(
+                f"the router reads features of width {self.weight.shape[0]}, "
+                f"got {features.shape[1]}"
+            )
+        scores = self.scores(features)
+        if has_choices is not None:
+            of_choice = torch.tensor([m.kind == "multiple_choice" for m in self.members])
+            rows = torch.tensor(list(has_choices), dtype=torch.bool)
+            allowed = (rows.unsqueeze(1) == of_choice.unsqueeze(0)).to(scores.device)
+            # A bank without any expert of the row's kind still answers, with what it has.
+            allowed = allowed | ~allowed.any(1, keepdim=True)
+            scores = scores.masked_fill(~allowed, float("-inf"))
+        probabilities = torch.softmax(scores / self.temperature, dim=1)
+        index = scores.argmax(1)
+        confidence = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
+        return Choice(index.cpu(), confidence.cpu())
+
+    def subset(self, tasks: Sequence[str]) -> Router:
+        """The same gate with only the columns of ``tasks``, in their old order."""
+        keep = [i for i, member in enumerate(self.members) if member.task in set(tasks)]
+        return Router(
+            self.kind,
+            tuple(self.members[i] for i in keep),
+            self.feature_spec_digest,
+            self.temperature,
+            self.weight[:, keep].contiguous(),
+            self.bias[keep].contiguous(),
+        )
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file; equal routers give equal bytes."""
+        metadata = {
+            "format": FORMAT,
+            "kind": self.kind,
+            "members": [[m.id, m.digest, m.task, m.kind] for m in self.members],
+            "feature_spec_digest": self.feature_spec_digest,
+            "temperature": self.temperature,
+        }
+        data: bytes = save(
+            {"bias": self.bias, "weight": self.weight.contiguous()},
+            metadata={METADATA_KEY: canonical_json(metadata)},
+        )
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str) -> Router:
+        """Read and check a router file.
+
+        Raises:
+            IntegrityError: not a router file, or shapes that do not fit its members.
+        """
+        tensors, metadata = read_safetensors(data, where)
+        try:
+            members = tuple(Member(*member) for member in metadata["members"])
+            router = cls(
+                str(metadata["kind"]),
+                members,
+                str(metadata["feature_spec_digest"]),
+                float(metadata["temperature"]),
+                tensors["weight"],
+                tensors["bias"],
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{where}: router metadata is malformed ({error!r})") from error
+        if metadata.get("format") != FORMAT:
+            raise IntegrityError(f"{where}: router format {metadata.get('format')} is not known")
+        fits = router.weight.dim() == 2 and router.weight.shape[1] == len(members)
+        fits = fits and bool(members) and 0 < router.temperature < float("inf")
+        if not fits or router.bias.shape != (len(members),):
+            raise IntegrityError(f"{where}: gate shapes do not fit {len(members)} members")
+        if not all(bool(torch.isfinite(t).all()) for t in (router.weight, router.bias)):
+            raise IntegrityError(f"{where}: gate weights are not finite")
+        return router

@@ -1,0 +1,277 @@
+"""Frozen rows that cross rooms: no torch, no SQL, only values.
+
+Fractions are 0 to 1, times are seconds, sizes are bytes, moments are UTC ISO-8601 text.
+An expert is named ``task@version`` (``boolq@1``) everywhere outside the database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from expertbank.config import FeatureSpec, canonical_json, sha256_text
+
+TaskKind = Literal["classification", "multiple_choice", "regression"]
+TASK_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
+JSON = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One canonical example: what a task reads, whatever file it came from.
+
+    ``origin`` (``file:line``) is for messages and takes no part in equality or digests.
+    ``group`` names rows that must stay in one split.
+    """
+
+    text: str
+    text_pair: str | None = None
+    choices: tuple[str, ...] = ()
+    label: str | None = None
+    group: tuple[str, ...] = field(default=(), compare=False)
+    origin: str = field(default="", compare=False)
+
+    @property
+    def input_digest(self) -> str:
+        """SHA-256 of what the model reads, without the label."""
+        return sha256_text(canonical_json([self.text, self.text_pair, list(self.choices)]))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of input and label; equal for equal rows from any file format."""
+        return sha256_text(
+            canonical_json([self.text, self.text_pair, list(self.choices), self.label])
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedRow:
+    """Token ids of one row: one sequence, or one per choice.
+
+    Attributes:
+        sequences: token ids with special tokens, truncated to the feature spec's length.
+        type_ids: token type ids, one per token (all zero where the family has none).
+        target: class index, choice index or value; ``None`` for a row without a label.
+        truncated: whether tokens were cut off.
+    """
+
+    sequences: tuple[tuple[int, ...], ...]
+    type_ids: tuple[tuple[int, ...], ...]
+    target: float | None = None
+    truncated: bool = False
+
+    @property
+    def length(self) -> int:
+        """Tokens in the longest sequence."""
+        return max(len(sequence) for sequence in self.sequences)
+
+
+@dataclass(frozen=True, slots=True)
+class BackboneRecord:
+    """The bank's frozen backbone and the feature spec that goes with it."""
+
+    digest: str
+    reference: str
+    architecture: JSON
+    feature_spec: FeatureSpec
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRecord:
+    """One task the bank knows. ``removed_at`` is the tombstone, ``None`` while alive."""
+
+    name: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+    spec: JSON
+    created_at: str
+    removed_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ArtifactRecord:
+    """An immutable file of the store, named by the SHA-256 of its bytes.
+
+    ``purged_at`` is set when the bytes were deleted on purpose and only the record remains.
+    """
+
+    digest: str
+    kind: str
+    bytes: int
+    created_at: str = ""
+    purged_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """What made something: command, configuration, seed, environment, data, backbone."""
+
+    kind: str
+    config: JSON
+    seed: int
+    environment: JSON
+    data: JSON
+    backbone_digest: str
+    seconds: float
+    id: int | None = None
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertRecord:
+    """A frozen expert: adapter + head + task, immutable, versioned."""
+
+    task: str
+    version: int
+    digest: str
+    adapter_params: int
+    head_params: int
+    bytes: int
+    labels: tuple[str, ...]
+    kind: TaskKind
+    run_id: int | None = None
+    created_at: str = ""
+
+    @property
+    def id(self) -> str:
+        """``task@version``."""
+        return f"{self.task}@{self.version}"
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSetRecord:
+    """Cached routing features of one expert's rows (train and evaluation)."""
+
+    expert_id: str
+    digest: str
+    feature_spec_digest: str
+    dimension: int
+    n_train: int
+    n_eval: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRecord:
+    """One measurement of one expert's stored evaluation rows.
+
+    ``router_version`` is ``None`` for the oracle measurement taken at ``add``. The artifact
+    holds the per-row evidence: logits and labels for the oracle, choices for a router.
+    """
+
+    expert_id: str
+    n: int
+    correct: int
+    artifact_digest: str
+    metrics: JSON
+    environment: JSON
+    router_version: int | None = None
+    id: int | None = None
+    created_at: str = ""
+
+    @property
+    def accuracy(self) -> float:
+        """Share of rows that were right."""
+        return self.correct / self.n
+
+
+@dataclass(frozen=True, slots=True)
+class RouterRecord:
+    """A fitted gate and its membership list; immutable, versioned."""
+
+    version: int
+    kind: str
+    digest: str
+    params: int
+    members: tuple[str, ...]
+    feature_spec_digest: str
+    metrics: JSON
+    run_id: int | None = None
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AliasRecord:
+    """A movable name for a router version."""
+
+    name: str
+    router_version: int
+
+
+@dataclass(frozen=True, slots=True)
+class AliasEvent:
+    """One move of an alias; the list of them only grows."""
+
+    name: str
+    router_version: int
+    previous_version: int | None
+    reason: str
+    created_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class ExportRecord:
+    """A bundle that was written and verified."""
+
+    digest: str
+    format: str
+    path: str
+    router_version: int
+    experts: tuple[str, ...]
+    id: int | None = None
+    created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEvent:
+    """One thing that happened to the bank.
+
+    Attributes:
+        at: when.
+        kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported`` or
+            ``task-removed``.
+        subject: what it happened to: ``boolq@1``, ``router@2``, an alias, a path, a task.
+        text: one sentence for people.
+    """
+
+    at: str
+    kind: str
+    subject: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Something in the bank that is not as it should be: what, where, and what to do."""
+
+    what: str
+    where: str
+    todo: str
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """Where long work stands; given to the caller's callback, never printed by a library room.
+
+    Attributes:
+        stage: what is being done, in words.
+        done: units finished.
+        total: units in all.
+        detail: short facts to show beside the bar, such as loss or tokens a second.
+        seconds_left: estimate, ``None`` until there is one.
+    """
+
+    stage: str
+    done: int
+    total: int
+    detail: str = ""
+    seconds_left: float | None = None
+
+
+ProgressCallback = Callable[[ProgressEvent], None]
+
+
+def no_progress(event: ProgressEvent) -> None:
+    """The callback of a caller who does not want to know."""

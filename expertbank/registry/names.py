@@ -1,0 +1,58 @@
+"""How users name experts, routers and aliases, and how a name is told from a digest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import TypeVar
+
+from expertbank.errors import InputError
+
+ALIAS = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+ACTIVE = "active"
+MIN_PREFIX = 6
+
+_DIGEST_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
+_VERSIONED = re.compile(r"(?P<name>.+)@(?P<version>[0-9]{1,9})")
+
+T = TypeVar("T")
+
+
+def check_alias(name: str) -> None:
+    """Refuse an alias that could not be told from a version or is hard to type.
+
+    Raises:
+        InputError: not ``[a-z0-9][a-z0-9_-]{0,63}``, or only digits.
+    """
+    if ALIAS.fullmatch(name) is None or name.isdigit():
+        raise InputError(
+            f"alias {name!r} is not usable; use 1 to 64 of a-z, 0-9, _ and -, beginning with a "
+            "letter or digit and not only digits (those name a version)"
+        )
+
+
+def split_version(reference: str) -> tuple[str, int] | None:
+    """``boolq@2`` to ``("boolq", 2)``; ``None`` when no version is named."""
+    match = _VERSIONED.fullmatch(reference)
+    return None if match is None else (match["name"], int(match["version"]))
+
+
+def is_digest_prefix(reference: str) -> bool:
+    """Whether ``reference`` may stand for a digest: 6 to 64 lower-case hex digits."""
+    return _DIGEST_PREFIX.fullmatch(reference) is not None
+
+
+def only_one(reference: str, found: Sequence[tuple[str, T]]) -> T | None:
+    """The one thing a digest prefix stands for.
+
+    Args:
+        reference: the prefix, as the user wrote it.
+        found: name and value of each thing whose digest begins with it.
+
+    Raises:
+        InputError: more than one.
+    """
+    if len(found) > 1:
+        names = ", ".join(name for name, _ in found)
+        raise InputError(f"digest {reference!r} is ambiguous: {names}; give more digits or a name")
+    return found[0][1] if found else None

@@ -1,0 +1,294 @@
+"""The tables, as typed SQLAlchemy classes.
+
+Every constraint has a name, because Alembic can only change what it can name. Foreign keys
+are all ``ON DELETE RESTRICT``: lineage is never cascaded away. Moments are UTC ISO-8601
+text, sizes bytes, times seconds; JSON is canonical text, so that equal values are equal bytes.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Dialect,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    MetaData,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+from expertbank.config import canonical_json
+from expertbank.records import TASK_KINDS
+
+NAMING = {
+    "pk": "pk_%(table_name)s",
+    "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "ck": "ck_%(table_name)s_%(constraint_name)s",
+}
+
+
+class CanonicalJson(TypeDecorator[Any]):
+    """JSON kept as canonical text: sorted keys, no spare white space."""
+
+    impl = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Python value to text."""
+        return canonical_json(value)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Text to Python value."""
+        return None if value is None else json.loads(value)
+
+
+class Base(DeclarativeBase):
+    """Owner of the metadata that migrations are compared with."""
+
+    metadata = MetaData(naming_convention=NAMING)
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy's name
+        str: Text(),
+        float: Double(),
+        Any: CanonicalJson(),
+    }
+
+
+def _restrict(column: str) -> ForeignKey:
+    return ForeignKey(column, ondelete="RESTRICT")
+
+
+def _check(name: str, condition: str) -> CheckConstraint:
+    return CheckConstraint(condition, name=name)
+
+
+def _digest(column: str = "digest") -> CheckConstraint:
+    return _check(f"{column}_is_sha256", f"length({column}) = 64")
+
+
+_KIND = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in TASK_KINDS))
+
+
+class BackboneRow(Base):
+    """The one backbone of the bank; ``slot`` can only be 1, so there is never a second."""
+
+    __tablename__ = "backbones"
+    __table_args__ = (
+        _check("one_per_bank", "slot = 1"),
+        _digest(),
+        _digest("feature_spec_digest"),
+        UniqueConstraint("slot"),
+        UniqueConstraint("digest"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    slot: Mapped[int]
+    digest: Mapped[str]
+    reference: Mapped[str]
+    architecture: Mapped[Any]
+    feature_spec: Mapped[Any]
+    feature_spec_digest: Mapped[str]
+    created_at: Mapped[str]
+
+
+class TaskRow(Base):
+    """A task; ``removed_at`` is its tombstone, ``removals`` how often it was removed."""
+
+    __tablename__ = "tasks"
+    __table_args__ = (
+        _check("kind", _KIND),
+        _check("name_not_empty", "length(name) > 0"),
+        _check("removals", "removals >= 0"),
+        UniqueConstraint("name"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str]
+    labels: Mapped[Any]
+    spec: Mapped[Any]
+    created_at: Mapped[str]
+    removed_at: Mapped[str | None]
+    removals: Mapped[int]
+
+
+class ArtifactRow(Base):
+    """An immutable file; ``purged_at`` is set when only its bytes were deleted."""
+
+    __tablename__ = "artifacts"
+    __table_args__ = (
+        _digest(),
+        _check("kind_not_empty", "length(kind) > 0"),
+        _check("bytes", "bytes >= 0"),
+    )
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    created_at: Mapped[str]
+    purged_at: Mapped[str | None]
+
+
+class RunRow(Base):
+    """What made something: the root of every lineage question."""
+
+    __tablename__ = "runs"
+    __table_args__ = (
+        _check("kind_not_empty", "length(kind) > 0"),
+        _check("seconds", "seconds >= 0"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str]
+    config: Mapped[Any]
+    seed: Mapped[int] = mapped_column(BigInteger)
+    environment: Mapped[Any]
+    data: Mapped[Any]
+    backbone_digest: Mapped[str] = mapped_column(_restrict("backbones.digest"))
+    seconds: Mapped[float]
+    created_at: Mapped[str]
+
+
+class ExpertRow(Base):
+    """A frozen expert. Its labels are its own: a task's row keeps those of version 1."""
+
+    __tablename__ = "experts"
+    __table_args__ = (
+        _check("kind", _KIND),
+        _check("version", "version >= 1"),
+        _check("sizes", "adapter_params >= 0 AND head_params >= 0 AND bytes >= 0"),
+        UniqueConstraint("task_id", "version"),
+        # Target of router_members' composite key, which pins the digest with the expert.
+        UniqueConstraint("id", "digest"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    task_id: Mapped[int] = mapped_column(_restrict("tasks.id"))
+    version: Mapped[int]
+    digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
+    adapter_params: Mapped[int]
+    head_params: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    labels: Mapped[Any]
+    kind: Mapped[str]
+    run_id: Mapped[int] = mapped_column(_restrict("runs.id"))
+    created_at: Mapped[str]
+
+
+class FeatureSetRow(Base):
+    """Cached routing features of one expert's rows; the only lineage ``gc`` may delete."""
+
+    __tablename__ = "feature_sets"
+    __table_args__ = (
+        _digest("feature_spec_digest"),
+        _check("sizes", "dimension >= 1 AND n_train >= 0 AND n_eval >= 0 AND bytes >= 0"),
+    )
+    expert_id: Mapped[int] = mapped_column(
+        _restrict("experts.id"), primary_key=True, autoincrement=False
+    )
+    digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
+    feature_spec_digest: Mapped[str]
+    dimension: Mapped[int]
+    n_train: Mapped[int]
+    n_eval: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class RouterRow(Base):
+    """A fitted gate; the digest covers the gate and its membership list."""
+
+    __tablename__ = "routers"
+    __table_args__ = (
+        _digest("feature_spec_digest"),
+        _check("version", "version >= 1"),
+        _check("params", "params >= 0"),
+        UniqueConstraint("version"),
+        UniqueConstraint("digest"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    version: Mapped[int]
+    kind: Mapped[str]
+    digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
+    params: Mapped[int]
+    feature_spec_digest: Mapped[str]
+    metrics: Mapped[Any]
+    run_id: Mapped[int] = mapped_column(_restrict("runs.id"))
+    created_at: Mapped[str]
+
+
+class RouterMemberRow(Base):
+    """One expert of a router, at the gate's output ``position``, pinned with its digest."""
+
+    __tablename__ = "router_members"
+    __table_args__ = (
+        _check("position", "position >= 0"),
+        UniqueConstraint("router_id", "expert_id"),
+        ForeignKeyConstraint(
+            ["expert_id", "expert_digest"],
+            ["experts.id", "experts.digest"],
+            ondelete="RESTRICT",
+        ),
+    )
+    router_id: Mapped[int] = mapped_column(_restrict("routers.id"), primary_key=True)
+    position: Mapped[int] = mapped_column(primary_key=True)
+    expert_id: Mapped[int]
+    expert_digest: Mapped[str]
+
+
+class AliasRow(Base):
+    """A movable name for a router."""
+
+    __tablename__ = "aliases"
+    __table_args__ = (_check("name_length", "length(name) BETWEEN 1 AND 64"),)
+    name: Mapped[str] = mapped_column(primary_key=True)
+    router_version: Mapped[int] = mapped_column(_restrict("routers.version"))
+
+
+class AliasEventRow(Base):
+    """One move of an alias; only ever appended."""
+
+    __tablename__ = "alias_events"
+    __table_args__ = (_check("name_length", "length(name) BETWEEN 1 AND 64"),)
+    id: Mapped[int] = mapped_column(primary_key=True)
+    name: Mapped[str]
+    router_version: Mapped[int] = mapped_column(_restrict("routers.version"))
+    previous_version: Mapped[int | None] = mapped_column(_restrict("routers.version"))
+    reason: Mapped[str]
+    created_at: Mapped[str]
+
+
+class EvaluationRow(Base):
+    """One measurement; ``router_version`` is null for the oracle (named expert)."""
+
+    __tablename__ = "evaluations"
+    __table_args__ = (
+        _check("counts", "n >= 0 AND correct >= 0 AND correct <= n"),
+        Index(None, "expert_id", "router_version"),
+    )
+    id: Mapped[int] = mapped_column(primary_key=True)
+    expert_id: Mapped[int] = mapped_column(_restrict("experts.id"))
+    router_version: Mapped[int | None] = mapped_column(_restrict("routers.version"))
+    n: Mapped[int]
+    correct: Mapped[int]
+    artifact_digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
+    metrics: Mapped[Any]
+    environment: Mapped[Any]
+    created_at: Mapped[str]
+
+
+class ExportRow(Base):
+    """A bundle that was written; its digest names no artifact, the bundle lives elsewhere."""
+
+    __tablename__ = "exports"
+    __table_args__ = (_digest(), _check("format_not_empty", "length(format) > 0"))
+    id: Mapped[int] = mapped_column(primary_key=True)
+    digest: Mapped[str]
+    format: Mapped[str]
+    path: Mapped[str]
+    router_version: Mapped[int] = mapped_column(_restrict("routers.version"))
+    experts: Mapped[Any]
+    created_at: Mapped[str]

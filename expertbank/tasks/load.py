@@ -1,0 +1,246 @@
+"""One call from a task spec to clean, split, canonically ordered rows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from expertbank.config import sha256_text
+from expertbank.errors import DataError, NotFoundError
+from expertbank.records import Row
+from expertbank.tasks.catalog import catalog_spec
+from expertbank.tasks.files import Tables
+from expertbank.tasks.readers import Table
+from expertbank.tasks.rows import resolve_columns, rows_of
+from expertbank.tasks.sources import OpenSource, open_source
+from expertbank.tasks.spec import Columns, TaskSpec
+from expertbank.tasks.splits import split, take, without_duplicates, without_leaks
+
+
+@dataclass(frozen=True, slots=True)
+class TaskData:
+    """The rows of one task, ready to encode.
+
+    Attributes:
+        spec: the task with all columns and labels known; store this one.
+        labels: shown label names; a row's target is its label's place here. Empty for
+            regression.
+        train: training rows in the hash order of the training seed.
+        validation: rows to report on, in the hash order of the task's split seed.
+        source: reference that reads the same rows again, from any working folder.
+        revision: commit of a Hub data set or version of a package, where known.
+        counts: ``read`` is the sum of all others: ``dropped_unlabelled``, ``duplicates``,
+            ``leaked`` (training rows whose input also stands in validation), ``over_limit``,
+            ``train``, ``validation``.
+        digests: for ``train`` and ``validation``, SHA-256 over the sorted digests of the rows.
+    """
+
+    spec: TaskSpec
+    labels: tuple[str, ...]
+    train: tuple[Row, ...]
+    validation: tuple[Row, ...]
+    source: str
+    revision: str | None
+    counts: Mapping[str, int]
+    digests: Mapping[str, str]
+
+
+def task_spec(
+    name: str,
+    *,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    choices_column: str | Sequence[str] | None = None,
+    label_column: str | None = None,
+) -> TaskSpec:
+    """The spec of a task by name: the catalog's, or a plain one for the user's own data.
+
+    Columns that are named here win over the catalog's. A task of the user's own gets the columns
+    that are named, and guesses for the others when its rows are read.
+
+    Raises:
+        InputError: ``name`` is not a legal task name.
+    """
+    try:
+        spec = catalog_spec(name)
+    except NotFoundError:
+        spec = TaskSpec(name)
+    choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
+    return spec.with_columns(
+        text=text_column, text_pair=pair_column, choices=choices, label=label_column
+    )
+
+
+def load_task(
+    spec: TaskSpec,
+    source: str | None = None,
+    *,
+    limit: int | None = None,
+    eval_limit: int | None = None,
+    seed: int = 0,
+) -> TaskData:
+    """Read a task's rows, all or none.
+
+    Unlabelled rows the spec allows for and exact duplicates are dropped; rows of train whose
+    input also stands in validation are dropped too. Splits that the source names are kept as
+    they are; otherwise the task's split rule holds out whole groups of rows.
+
+    Args:
+        spec: the task.
+        source: source reference named by the user; ``None`` for the task's own sources.
+        limit: most training rows to use, ``None`` for all.
+        eval_limit: most validation rows to use; which ones depends on the task's split seed,
+            so versions of an expert stay comparable.
+        seed: training seed; decides which training rows a limit leaves, and their order.
+
+    Raises:
+        DataError: a file or row is unusable; the message starts with ``file:line``.
+        InputError: the source reference is malformed or does not exist.
+        SourceUnavailableError: no source could be reached.
+    """
+    opened = open_source(spec, source)
+    columns, (train, validation) = _read(spec, opened)
+    where = opened.spec.ref
+    counts = {"read": len(train) + len(validation)}
+    labelled = [[row for row in part if row is not None] for part in (train, validation)]
+    counts["dropped_unlabelled"] = counts["read"] - sum(map(len, labelled))
+    unique = [without_duplicates(part) for part in labelled]
+    counts["duplicates"] = sum(map(len, labelled)) - sum(map(len, unique))
+    if not unique[0]:
+        raise DataError(f"{where}:1: no labelled training rows")
+    if opened.tables.validation:
+        if not unique[1]:
+            raise DataError(f"{where}:1: no labelled validation rows")
+        kept, held = without_leaks(*unique), unique[1]
+    else:
+        _require_classes(unique[0], spec, where)
+        kept, held = split(unique[0], spec.split.share, spec.split.seed, where)
+    counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
+    if not kept:
+        raise DataError(f"{where}:1: every training row also stands in validation")
+    labels = _labels(kept, held, spec, where)
+    final = {
+        "train": take(kept, limit, seed),
+        "validation": take(held, eval_limit, spec.split.seed),
+    }
+    counts["over_limit"] = len(kept) + len(held) - sum(map(len, final.values()))
+    counts |= {part: len(rows) for part, rows in final.items()}
+    known = replace(spec, columns=columns)
+    return TaskData(
+        spec=replace(known, labels=labels) if spec.kind == "classification" else known,
+        labels=labels,
+        train=tuple(final["train"]),
+        validation=tuple(final["validation"]),
+        source=opened.ref,
+        revision=opened.revision,
+        counts=counts,
+        digests={part: rows_digest(rows) for part, rows in final.items()},
+    )
+
+
+def read_rows(spec: TaskSpec, source: str | None = None) -> list[Row]:
+    """All labelled rows of a source as they are, of every split, in their own order.
+
+    For measuring on rows that take no part in training: nothing is split, and duplicates stay.
+
+    Raises:
+        DataError: a file or row is unusable, or its label is not among the task's.
+        InputError: the source reference is malformed or does not exist.
+        SourceUnavailableError: no source could be reached.
+    """
+    _, parts = _read(spec, open_source(spec, source))
+    return [row for part in parts for row in part if row is not None]
+
+
+def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> dict[str, Row]:
+    """Read a source again and pick rows by digest; rows that are gone are simply absent.
+
+    Args:
+        spec: the task as it was stored.
+        source: the stored reference, or ``None`` for the task's own sources.
+        digests: ``Row.digest`` of the rows wanted.
+
+    Raises:
+        DataError: a file is malformed.
+        InputError: the source no longer exists.
+        SourceUnavailableError: it could not be reached.
+    """
+    wanted = set(digests)
+    found: dict[str, Row] = {}
+    for row in read_rows(spec, source):
+        digest = row.digest
+        if digest in wanted:
+            found.setdefault(digest, row)
+    return found
+
+
+def rows_digest(rows: Sequence[Row]) -> str:
+    """SHA-256 over the sorted digests of rows: the same for any order."""
+    return sha256_text("\n".join(sorted(row.digest for row in rows)))
+
+
+def _read(
+    spec: TaskSpec, opened: OpenSource
+) -> tuple[Columns, tuple[list[Row | None], list[Row | None]]]:
+    """Rows of train and of validation, ``None`` where a label is to be dropped."""
+    tables: Tables = opened.tables
+    asked = opened.spec.columns.over(spec.columns)
+    columns = resolve_columns(asked, (tables.train + tables.validation)[0])
+
+    def rows(part: tuple[Table, ...]) -> list[Row | None]:
+        found: list[Row | None] = []
+        for table in part:
+            resolve_columns(columns, table, fixed=True)
+            found += rows_of(table, spec, opened.spec, columns)
+        return found
+
+    # What only this source calls by another name stays with the source, not with the task.
+    stored = spec.columns.over(columns)
+    return stored, (rows(tables.train), rows(tables.validation))
+
+
+def _require_classes(rows: Sequence[Row], spec: TaskSpec, where: str) -> None:
+    seen = {row.label for row in rows}
+    if spec.kind == "classification" and len(seen) < 2:
+        raise DataError(
+            f"{where}:1: all training rows have the label {seen.pop()!r}; "
+            "a classifier needs at least two labels"
+        )
+
+
+def _labels(
+    train: Sequence[Row], validation: Sequence[Row], spec: TaskSpec, where: str
+) -> tuple[str, ...]:
+    """Label names in their fixed order."""
+    if spec.kind == "regression":
+        return ()
+    if spec.kind == "multiple_choice":
+        return tuple(str(index) for index in range(max(len(row.choices) for row in train)))
+    _require_classes(train, spec, where)
+    if spec.labels:
+        return spec.labels
+    seen = {row.label for row in train if row.label is not None}
+    named = tuple(dict.fromkeys(shown for _, shown in spec.label_names))
+    labels = named or tuple(sorted_labels(seen))
+    for row in validation:
+        if row.label not in labels:
+            raise DataError(
+                f"{row.origin}: validation label {row.label!r} does not occur in training; "
+                f"training labels are {', '.join(map(repr, labels))}"
+            )
+    return labels
+
+
+def sorted_labels(labels: Collection[str]) -> list[str]:
+    """Labels in natural order: numbers inside them count as numbers, so 2 stands before 10."""
+
+    def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
+        if re.fullmatch(r"-?[0-9]+", label):
+            return [(0, int(label), "")], label
+        parts = re.split(r"([0-9]+)", label)
+        return [
+            (0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p
+        ], label
+
+    return sorted(labels, key=key)

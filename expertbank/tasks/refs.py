@@ -1,0 +1,78 @@
+"""Source references: the short texts that say where rows are.
+
+``folder`` or ``file.csv`` · ``hf:org/name[:config][@revision]`` · ``pkg:package/path``
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+from expertbank.errors import InputError
+
+_HUB = re.compile(
+    r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
+    r"(?::(?P<config>[\w.-]+))?(?:@(?P<revision>[\w./-]+))?"
+)
+_PACKAGE = re.compile(r"(?P<package>[A-Za-z_]\w*)/(?P<path>.+)")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
+
+FORMS = "a folder or file, hf:org/name[:config][@revision], or pkg:package/path"
+
+
+@dataclass(frozen=True, slots=True)
+class SourceRef:
+    """A parsed source reference.
+
+    Attributes:
+        scheme: ``path``, ``hub`` or ``package``.
+        text: the reference as it was written; used in messages.
+        location: the path, the Hub id, or the package's name.
+        inner: the path inside the package.
+        config: configuration of a Hub data set.
+        revision: commit, tag or branch of a Hub data set.
+    """
+
+    scheme: Literal["path", "hub", "package"]
+    text: str
+    location: str
+    inner: str = ""
+    config: str | None = None
+    revision: str | None = None
+
+    @property
+    def stable(self) -> str:
+        """The reference in a form that still holds in another working folder."""
+        return str(Path(self.location).resolve()) if self.scheme == "path" else self.text
+
+
+def parse_source(text: str) -> SourceRef:
+    """Parse a source reference.
+
+    Raises:
+        InputError: the text has none of the known forms, or a package path that leads out of
+            its package.
+    """
+    if not text or "\0" in text:
+        raise InputError(f"empty or unusable data source {text!r}; give {FORMS}")
+    if text.startswith("hf:"):
+        match = _HUB.fullmatch(text[3:])
+        if not match:
+            raise InputError(f"bad Hub source {text!r}; write hf:org/name[:config][@revision]")
+        return SourceRef(
+            "hub", text, match["id"], config=match["config"], revision=match["revision"]
+        )
+    if text.startswith("pkg:"):
+        match = _PACKAGE.fullmatch(text[4:])
+        if not match:
+            raise InputError(f"bad package source {text!r}; write pkg:package/path")
+        inner = PurePosixPath(match["path"])
+        if inner.is_absolute() or ".." in inner.parts or "\\" in match["path"]:
+            raise InputError(f"package source {text!r} leads out of its package; remove '..'")
+        return SourceRef("package", text, match["package"], inner=str(inner))
+    if _SCHEME.match(text) and not Path(text).exists():
+        # Two characters before the colon at least, so that C:\data stays a path.
+        raise InputError(f"unknown kind of data source {text!r}; give {FORMS}")
+    return SourceRef("path", text, text)

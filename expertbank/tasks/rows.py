@@ -1,0 +1,250 @@
+"""From raw records to canonical rows: the only place that knows the shapes data comes in."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from expertbank.errors import DataError
+from expertbank.records import Row
+from expertbank.tasks.readers import Record, Table, decode, parse_object
+from expertbank.tasks.spec import Columns, SourceSpec, TaskSpec
+
+# Names in order of preference.
+# fmt: off
+_TEXT = (
+    "text", "question", "premise", "sentence1", "question1", "text1", "sentence_a", "sentence",
+    "query", "review", "utterance", "content", "document", "message", "body", "title", "passage",
+    "context",
+)
+_PAIR = (
+    "text_pair", "sentence2", "question2", "text2", "sentence_b", "passage", "hypothesis",
+    "context", "sentence", "document",
+)
+_LABEL = (
+    "label", "answer", "target", "class", "labels", "category", "intent",
+)
+# fmt: on
+
+
+def resolve_columns(
+    columns: Columns, table: Table, *, labelled: bool = True, fixed: bool = False
+) -> Columns:
+    """Fill in columns that were not named, and check that all are in the table.
+
+    A pair column is guessed only together with the text column: a user who names the text and
+    no pair has a task without pairs.
+
+    Args:
+        columns: what is known.
+        table: where they must be.
+        labelled: whether a label column is needed.
+        fixed: whether to check only.
+
+    Raises:
+        DataError: a column is missing or none has a known name; lists the columns found.
+    """
+    found = table.columns
+    text, pair, label = columns.text, columns.text_pair, columns.label
+    if text is None and not fixed:
+        text = _first(_TEXT, found, {pair, label})
+        if pair is None and not columns.choices:
+            pair = _first(_PAIR, found, {text, label})
+    if label is None and not fixed and labelled:
+        label = _first(_LABEL, found, {text, pair, *columns.choices})
+    wanted: list[tuple[str, str | None]] = [("text", text)]
+    if labelled:
+        wanted.append(("label", label))
+    wanted += [("pair", pair)] if pair else []
+    wanted += [("choices", name) for name in columns.choices]
+    wanted += [("group", name) for name in columns.group]
+    for role, name in wanted:
+        if name is None or name not in found:
+            what = f"no column {name!r}" if name else "no column with a known name"
+            hint = "" if role == "group" else f"; name it with --{role}-column"
+            raise DataError(
+                f"{table.name}:1: {what} for the {role}; "
+                f"columns found: {', '.join(found) or 'none'}{hint}"
+            )
+    return Columns(text, pair, columns.choices, label, columns.group)
+
+
+def _first(names: Sequence[str], found: Sequence[str], taken: set[str | None]) -> str | None:
+    """The column whose lower-case name comes first in ``names`` and is not taken."""
+    free = {column.lower(): column for column in found if column not in taken}
+    return next((free[name] for name in names if name in free), None)
+
+
+def rows_of(table: Table, spec: TaskSpec, source: SourceSpec, columns: Columns) -> list[Row | None]:
+    """Rows of a table; ``None`` stands for a row whose label is to be dropped.
+
+    Raises:
+        DataError: the first row that is unusable, by file and line.
+    """
+    return [_row(record, spec, source, columns) for record in table.records]
+
+
+def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -> Row | None:
+    values, origin = record.values, record.origin
+    label = None
+    if columns.label is not None:
+        label = plain_text(values.get(columns.label), origin, columns.label) or None
+        if label in spec.drop_labels:
+            return None
+        if label is None:
+            raise DataError(
+                f"{origin}: no label: column {columns.label!r} is empty; label or remove the row"
+            )
+    text = _filled(values, columns.text or "text", origin)
+    pair = None
+    if columns.text_pair:
+        # CSV cannot tell an empty cell from a missing value, so both mean: no pair.
+        pair = plain_text(values.get(columns.text_pair), origin, columns.text_pair) or None
+        if pair is not None and not pair.strip():
+            pair = None
+        if pair is not None and source.strip_title and source.strip_title in pair:
+            pair = pair.split(source.strip_title, 1)[1]
+    choices, keys = _choices(values, columns.choices, origin)
+    if label is not None:
+        label = _shown_label(label, spec, choices, keys, origin)
+    group = tuple(
+        f"{column}={value}"
+        for column in columns.group
+        if (value := plain_text(values.get(column), origin, column))
+    )
+    return Row(text, pair, choices, label, group, origin)
+
+
+def plain_text(value: Any, origin: str, column: str) -> str | None:
+    """Text of a single value: numbers and truth values as Python writes them, null as ``None``.
+
+    Raises:
+        DataError: a list, an object or bytes, or text that no file could hold.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (list, tuple, Mapping, bytes)):
+        raise DataError(
+            f"{origin}: column {column!r} holds {type(value).__name__}, expected one text"
+        )
+    text = str(value)
+    if "\0" in text or not _is_unicode(text):
+        raise DataError(
+            f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it"
+        )
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _filled(values: Mapping[str, Any], column: str, origin: str) -> str:
+    text = plain_text(values.get(column), origin, column)
+    if text is None or not text.strip():
+        raise DataError(
+            f"{origin}: the text (column {column!r}) is empty; fill it or remove the row"
+        )
+    return text
+
+
+def _choices(
+    values: Mapping[str, Any], columns: tuple[str, ...], origin: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Choices of a row and the keys that a label may name them by, if the data has keys.
+
+    Shapes: one column for each choice; one column with a list of texts; one column with an
+    object of parallel lists, ``{"label": [...], "text": [...]}``.
+    """
+    if not columns:
+        return (), ()
+    keys: Sequence[Any] = ()
+    if len(columns) > 1:
+        texts: Sequence[Any] = [values.get(column) for column in columns]
+    else:
+        value = values.get(columns[0])
+        if isinstance(value, Mapping):
+            keys, texts = value.get("label") or (), value.get("text") or ()
+        elif isinstance(value, (list, tuple)):
+            texts = value
+        else:
+            raise DataError(f"{origin}: column {columns[0]!r} must hold a list of choices")
+    plain = [plain_text(text, origin, columns[0]) for text in texts]
+    choices = tuple(text for text in plain if text is not None and text.strip())
+    if len(choices) < 2 or len(choices) != len(plain):
+        raise DataError(f"{origin}: needs at least two choices, none of them empty")
+    if keys and len(keys) != len(choices):
+        raise DataError(f"{origin}: {len(keys)} choice labels for {len(choices)} choices")
+    return choices, tuple(str(key) for key in keys)
+
+
+def _shown_label(
+    raw: str, spec: TaskSpec, choices: tuple[str, ...], keys: tuple[str, ...], origin: str
+) -> str:
+    """The label as rows carry it: a shown name, or the position of the right choice."""
+    if spec.kind == "multiple_choice":
+        known = keys or spec.labels or choices
+        if raw not in known or known.index(raw) >= len(choices):
+            raise DataError(f"{origin}: label {raw!r} names none of {list(known)}")
+        return str(known.index(raw))
+    if spec.kind == "regression":
+        try:
+            number = float(raw)
+        except ValueError:
+            number = math.nan
+        if not math.isfinite(number):
+            raise DataError(f"{origin}: label {raw!r} is not a number")
+        return raw
+    names = dict(spec.label_names)
+    shown = names.get(raw, raw)
+    known = spec.labels or tuple(names.values())
+    if known and shown not in known:
+        near = get_close_matches(shown, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(
+            f"{origin}: unknown label {raw!r}; labels are {', '.join(map(repr, known))}{hint}"
+        )
+    return shown
+
+
+def parse_prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row]:
+    """Rows to predict, one JSON object a line: ``{"text", "text_pair"?, "choices"?}``.
+
+    Other keys are ignored, unless one looks like a slip for these three. Empty lines are skipped.
+
+    Args:
+        lines: lines with or without their ends; bytes are read as UTF-8.
+        file: what to call their origin in messages.
+
+    Raises:
+        DataError: a line is malformed.
+    """
+    known = ("text", "text_pair", "choices")
+    for number, raw in enumerate(lines, start=1):
+        origin = f"{file}:{number}"
+        line = decode(raw, file, line=number) if isinstance(raw, bytes) else raw
+        line = line.removeprefix("\ufeff") if number == 1 else line
+        if not line.strip():
+            continue
+        values = parse_object(line, origin)
+        for key in values:
+            near = [] if key in known else get_close_matches(key.lower(), known, n=1, cutoff=0.85)
+            if near and near[0] not in values:
+                raise DataError(f"{origin}: unknown key {key!r}; did you mean {near[0]!r}?")
+        if "text" not in values:
+            raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(values) or 'none'}")
+        columns = ("choices",) if values.get("choices") is not None else ()
+        choices, _ = _choices(values, columns, origin)
+        pair = plain_text(values.get("text_pair"), origin, "text_pair")
+        yield Row(
+            text=_filled(values, "text", origin),
+            text_pair=pair if pair and pair.strip() else None,
+            choices=choices,
+            origin=origin,
+        )

@@ -1,0 +1,119 @@
+"""One seeded optimisation loop: schedule, clipping, progress, and a refusal of bad losses."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from expertbank.errors import TrainingError
+from expertbank.records import ProgressCallback, ProgressEvent
+
+MAX_GRADIENT_NORM = 1.0
+
+
+def cosine_with_warmup(step: int, total: int, warmup: float) -> float:
+    """Factor on the peak learning rate at ``step`` of ``total``: linear up, then cosine to 0."""
+    rising = max(1, round(total * warmup))
+    if step < rising:
+        return (step + 1) / rising
+    return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, total - rising)))
+
+
+@dataclass(slots=True)
+class Meter:
+    """Counts tokens and time, and tells the caller's callback now and then."""
+
+    stage: str
+    total: int
+    callback: ProgressCallback
+    done: int = 0
+    tokens: int = 0
+    started: float = 0.0
+    _told: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.started = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the meter was made."""
+        return time.monotonic() - self.started
+
+    @property
+    def tokens_per_second(self) -> float:
+        """Over the whole time so far."""
+        return self.tokens / max(self.seconds, 1e-9)
+
+    def advance(self, units: int, tokens: int, detail: str = "") -> None:
+        """Add finished units; the callback hears at most five times a second, and the last."""
+        self.done += units
+        self.tokens += tokens
+        now = time.monotonic()
+        if now - self._told < 0.2 and self.done < self.total:
+            return
+        self._told = now
+        left = self.seconds / self.done * (self.total - self.done) if self.done else None
+        text = f"{self.tokens_per_second:,.0f} tokens/s"
+        self.callback(
+            ProgressEvent(
+                self.stage, self.done, self.total, f"{detail}  {text}" if detail else text, left
+            )
+        )
+
+
+def optimise(
+    groups: Sequence[tuple[Iterable[Tensor], float]],
+    steps: Sequence[Sequence[Callable[[], tuple[Tensor, int, int]]]],
+    *,
+    weight_decay: float,
+    warmup: float,
+    meter: Meter,
+    after_epoch: Callable[[int], None],
+) -> None:
+    """Minimise the losses that ``steps`` compute, epoch after epoch.
+
+    Args:
+        groups: parameters with their peak learning rate.
+        steps: per epoch, the thunks that each return ``(loss, rows, tokens)``.
+        weight_decay: decoupled weight decay (AdamW).
+        warmup: share of all steps in which the rate rises.
+        meter: is advanced by each step's rows and tokens.
+        after_epoch: called with the epoch's number, from 0.
+
+    Raises:
+        TrainingError: a loss that is not finite; nothing is kept.
+    """
+    parameters = [(list(members), rate) for members, rate in groups]
+    optimiser = torch.optim.AdamW(
+        [{"params": members, "lr": rate} for members, rate in parameters],
+        weight_decay=weight_decay,
+    )
+    total = sum(len(epoch) for epoch in steps)
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimiser, lambda step: cosine_with_warmup(step, total, warmup)
+    )
+    everything = [parameter for members, _ in parameters for parameter in members]
+    step = 0
+    for number, epoch in enumerate(steps):
+        for compute in epoch:
+            loss, rows, tokens = compute()
+            value = float(loss.detach())
+            if not math.isfinite(value):
+                raise TrainingError(
+                    f"the loss became {value} at step {step + 1} of {total} "
+                    f"(epoch {number + 1}); nothing was stored. Try a lower learning rate "
+                    "(--lr) or a smaller alpha (--alpha)"
+                )
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
+            optimiser.step()
+            schedule.step()
+            step += 1
+            meter.advance(rows, tokens, f"epoch {number + 1}/{len(steps)}  loss {value:.3f}")
+        after_epoch(number)

@@ -1,0 +1,163 @@
+"""Fitting the router on cached features: no text, no backbone, no expert weight is read.
+
+Top-1 followed by a softmax gives the router no gradient from the task loss, so fitting it is
+plain task classification on frozen features; caching them once is equivalent to the paper's
+joint passes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (its usual name)
+
+from expertbank.config import RouterConfig
+from expertbank.models.gates import Member, Router
+
+CALIBRATION_PART = 5
+"""Every fifth cached row sits out a first fit, to set the temperature."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFeatures:
+    """Cached features of one member's training rows, ``[rows, dimension]`` float16."""
+
+    member: Member
+    train: Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Sufficient statistics of one task for the ridge gate; they add.
+
+    Attributes:
+        count: rows seen.
+        total: ``[dimension]`` float64 sum of features.
+        gram: ``[dimension, dimension]`` float64 sum of outer products.
+    """
+
+    count: int
+    total: Tensor
+    gram: Tensor
+
+    @classmethod
+    def of(cls, features: Tensor) -> Moments:
+        """Moments of ``features [rows, dimension]``."""
+        wide = features.double()
+        return cls(len(wide), wide.sum(0), wide.T @ wide)
+
+    def __add__(self, other: Moments) -> Moments:
+        """Moments of both sets of rows together."""
+        return Moments(self.count + other.count, self.total + other.total, self.gram + other.gram)
+
+
+Fit = Callable[[Sequence[TaskFeatures], RouterConfig], tuple[Tensor, Tensor]]
+"""Features by task to ``weight [dimension, tasks]`` and ``bias [tasks]``."""
+
+
+def fit_router(
+    tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
+) -> Router:
+    """Fit a gate over all tasks and calibrate its confidence.
+
+    Tasks are taken in digest order whatever order they come in, so the same members give the
+    same bytes.
+
+    Args:
+        tasks: cached training features of every member, at least one.
+        config: which gate, and its settings.
+        feature_spec_digest: the spec the features were made under.
+    """
+    ordered = sorted(tasks, key=lambda task: task.member.digest)
+    fit = FITS[config.kind]
+    temperature = _calibrate(ordered, config, fit)
+    weight, bias = fit(ordered, config)
+    return Router(
+        config.kind,
+        tuple(task.member for task in ordered),
+        feature_spec_digest,
+        temperature,
+        weight.float(),
+        bias.float(),
+    )
+
+
+def fit_ridge(tasks: Sequence[TaskFeatures], config: RouterConfig) -> tuple[Tensor, Tensor]:
+    """Task-balanced ridge regression onto one-hot task targets, in closed form.
+
+    With every task's moments divided by its row count, ``m_j`` its mean and ``m`` the mean of
+    means, solves ``(C + λ·tr(C)/d·I) w_j = (m_j − m)/T`` where ``C`` is the covariance of the
+    balanced mixture; ``b_j = 1/T − m·w_j``. Sums run in the order given.
+    """
+    moments = [Moments.of(task.train) for task in tasks]
+    share = 1 / len(moments)
+    means = torch.stack([moment.total / moment.count for moment in moments])
+    centre = means.mean(0)
+    gram = torch.zeros_like(moments[0].gram)
+    for moment in moments:
+        gram += moment.gram * (share / moment.count)
+    covariance = gram - torch.outer(centre, centre)
+    strength = config.ridge * covariance.diagonal().mean().clamp_min(1e-12)
+    covariance.diagonal().add_(strength)
+    # [dimension, tasks]
+    weight = torch.linalg.solve(covariance, (means - centre).T * share)
+    return weight, share - centre @ weight
+
+
+def fit_noisy_top1(tasks: Sequence[TaskFeatures], config: RouterConfig) -> tuple[Tensor, Tensor]:
+    """The paper's gate: ``h W_gate + N(0,1) · softplus(h W_noise)``, noise in training only.
+
+    (arXiv 2504.21190, section 3.2; after Shazeer et al., arXiv 1701.06538, eq. 4.) Trained by
+    cross-entropy with every task weighted equally. The noise weights have done their work
+    when training ends and are not kept.
+    """
+    generator = torch.Generator().manual_seed(config.seed)
+    features = torch.cat([task.train for task in tasks]).float()
+    targets = torch.cat([torch.full((len(t.train),), i) for i, t in enumerate(tasks)])
+    balance = 1 / torch.bincount(targets).float()
+    dimension = features.shape[1]
+    gate = torch.zeros(dimension, len(tasks), requires_grad=True)
+    bias = torch.zeros(len(tasks), requires_grad=True)
+    noise = torch.zeros(dimension, len(tasks), requires_grad=True)
+    # Features have root mean square 1: dividing by √d keeps the scores' scale free of width.
+    scale = dimension**-0.5
+    optimiser = torch.optim.Adam([gate, bias, noise], lr=config.lr * dimension**0.5 / 4)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
+    for _ in range(config.epochs):
+        for rows in torch.split(torch.randperm(len(features), generator=generator), 512):
+            h = features[rows] * scale
+            spread = F.softplus(h @ noise)
+            draw = torch.randn(spread.shape, generator=generator)
+            scores = h @ gate + bias + draw * spread
+            loss = F.cross_entropy(scores, targets[rows], weight=balance)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            optimiser.step()
+        schedule.step()
+    return gate.detach() * scale, bias.detach()
+
+
+FITS: dict[str, Fit] = {"ridge": fit_ridge, "noisy-top1": fit_noisy_top1}
+"""Gate kinds by name: a further one is one function and one entry here and in ``config``."""
+
+
+def _calibrate(tasks: Sequence[TaskFeatures], config: RouterConfig, fit: Fit) -> float:
+    """Temperature that minimises the negative log-likelihood of rows left out of a fit."""
+    if len(tasks) == 1:
+        return 1.0
+    kept, held = [], []
+    for task in tasks:
+        out = torch.arange(len(task.train)) % CALIBRATION_PART == 0
+        if len(out) < 2 * CALIBRATION_PART:
+            return 1.0
+        kept.append(TaskFeatures(task.member, task.train[~out]))
+        held.append(task.train[out])
+    weight, bias = fit(kept, config)
+    scores = torch.cat(held).double() @ weight.double() + bias.double()
+    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(held)])
+    grid = torch.logspace(-3, 1, 81, dtype=torch.float64)
+    losses = torch.stack([F.cross_entropy(scores / t, targets) for t in grid])
+    return float(grid[losses.argmin()])

@@ -1,0 +1,164 @@
+"""The shape of a tensor train: how two dimensions split into factors, and the bonds between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from expertbank.errors import InputError
+
+FACTOR_TARGET = 12
+"""Factors aim at this size: at rank 5 larger ones spend parameters, smaller ones add cores."""
+
+PAPER_FACTORS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
+    (2048, 2048): ((16, 8, 4, 4), (4, 4, 8, 16)),
+    (2048, 512): ((16, 16, 4, 2), (2, 16, 16)),
+}
+"""Factors the paper uses for LLaMA-3.2-1B's query and value (arXiv 2504.21190, section 4)."""
+
+
+def factorise(dimension: int) -> tuple[int, ...]:
+    """Split ``dimension`` into near-balanced factors, largest first.
+
+    The number of factors is the smallest that could bring each down to ``FACTOR_TARGET``;
+    prime factors then go, largest first, to the product that is smallest so far. A prime
+    factor is never split, so a prime dimension (50,257 is one) stays a single factor.
+
+    Raises:
+        InputError: ``dimension`` is not positive.
+    """
+    if dimension < 1:
+        raise InputError(f"cannot factorise {dimension}: a dimension is at least 1")
+    primes = _prime_factors(dimension)
+    count = min(max(1, len(primes)), max(1, math.ceil(math.log(dimension, FACTOR_TARGET) - 1e-9)))
+    factors = [1] * count
+    for prime in sorted(primes, reverse=True):
+        factors[factors.index(min(factors))] *= prime
+    return tuple(sorted(factors, reverse=True))
+
+
+def _prime_factors(number: int) -> list[int]:
+    primes: list[int] = []
+    divisor = 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            primes.append(divisor)
+            number //= divisor
+        divisor += 1
+    if number > 1:
+        primes.append(number)
+    return primes
+
+
+@dataclass(frozen=True, slots=True)
+class TTShape:
+    """Shape of the tensor train of one update ``ΔW [in, out]``.
+
+    Attributes:
+        in_factors: ``m1 … mp`` with product ``in``; these cores come first.
+        out_factors: ``n1 … nq`` with product ``out``.
+        ranks: ``r_0 … r_{p+q}``, the first and the last are 1.
+
+    Raises:
+        InputError: a factor below 1, or ranks that do not fit the factors.
+    """
+
+    in_factors: tuple[int, ...]
+    out_factors: tuple[int, ...]
+    ranks: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        factors = self.factors
+        if not self.in_factors or not self.out_factors or min(factors) < 1:
+            raise InputError(f"tensor-train factors must be at least 1, got {factors}")
+        if len(self.ranks) != len(factors) + 1:
+            raise InputError(
+                f"{len(factors)} cores need {len(factors) + 1} ranks, got {len(self.ranks)}"
+            )
+        limits = _attainable(factors)
+        if any(not 1 <= rank <= limit for rank, limit in zip(self.ranks, limits, strict=True)):
+            raise InputError(f"ranks {self.ranks} exceed what is attainable: {limits}")
+
+    @classmethod
+    def of(
+        cls,
+        in_features: int,
+        out_features: int,
+        rank: int | Sequence[int],
+        *,
+        factors: tuple[tuple[int, ...], tuple[int, ...]] | None = None,
+    ) -> TTShape:
+        """Shape for a projection ``[in_features, out_features]``.
+
+        Large factors stand at the outer ends, where the bond of rank 1 makes them cheap.
+
+        Args:
+            in_features: rows of ``ΔW``.
+            out_features: columns of ``ΔW``.
+            rank: one inner rank for every bond, or one for each of the inner bonds; either
+                is clipped to what is attainable there.
+            factors: explicit ``(in_factors, out_factors)``; default the paper's where it
+                names them, else ``factorise``.
+
+        Raises:
+            InputError: factors whose product is not the dimension, or the wrong number of ranks.
+        """
+        if factors is None:
+            factors = PAPER_FACTORS.get((in_features, out_features)) or (
+                factorise(in_features),
+                factorise(out_features)[::-1],
+            )
+        in_factors, out_factors = factors
+        if math.prod(in_factors) != in_features or math.prod(out_factors) != out_features:
+            raise InputError(
+                f"factors {in_factors} | {out_factors} do not multiply to "
+                f"{in_features} by {out_features}"
+            )
+        bonds = len(in_factors) + len(out_factors) - 1
+        inner = [rank] * bonds if isinstance(rank, int) else list(rank)
+        if len(inner) != bonds:
+            raise InputError(f"{bonds + 1} cores have {bonds} inner bonds, got {len(inner)} ranks")
+        limits = _attainable((*in_factors, *out_factors))
+        ranks = tuple(min(r, limit) for r, limit in zip((1, *inner, 1), limits, strict=True))
+        return cls(tuple(in_factors), tuple(out_factors), ranks)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        """All factors, inputs first."""
+        return (*self.in_factors, *self.out_factors)
+
+    @property
+    def in_features(self) -> int:
+        """Product of the input factors."""
+        return math.prod(self.in_factors)
+
+    @property
+    def out_features(self) -> int:
+        """Product of the output factors."""
+        return math.prod(self.out_factors)
+
+    @property
+    def middle_rank(self) -> int:
+        """Bond between input and output cores: the rank of ``ΔW`` as a matrix."""
+        return self.ranks[len(self.in_factors)]
+
+    @property
+    def core_shapes(self) -> tuple[tuple[int, int, int], ...]:
+        """``(r_{k-1}, d_k, r_k)`` for every core."""
+        return tuple(
+            (self.ranks[k], factor, self.ranks[k + 1]) for k, factor in enumerate(self.factors)
+        )
+
+    @property
+    def parameters(self) -> int:
+        """Numbers in all cores of one projection."""
+        return sum(left * factor * right for left, factor, right in self.core_shapes)
+
+
+def _attainable(factors: Sequence[int]) -> tuple[int, ...]:
+    """Largest rank each bond can carry: the smaller side's dimension."""
+    return tuple(
+        min(math.prod(factors[:bond]), math.prod(factors[bond:]))
+        for bond in range(len(factors) + 1)
+    )

@@ -1,0 +1,271 @@
+"""``add``: train one expert, measure it, cache its routing features, register it.
+
+Nothing is written before training has ended well. Then files first, made durable, and last one
+transaction that makes the expert exist.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from expertbank.config import AdapterConfig, TrainConfig
+from expertbank.errors import ExistsError
+from expertbank.records import (
+    ArtifactRecord,
+    EncodedRow,
+    EvaluationRecord,
+    ExpertRecord,
+    FeatureSetRecord,
+    ProgressCallback,
+    Row,
+    RunRecord,
+    TaskRecord,
+    no_progress,
+)
+from expertbank.tasks import (
+    TaskData,
+    TaskSpec,
+    encode_rows,
+    hold_out_for_selection,
+    load_task,
+    require_trainable,
+    take,
+)
+from expertbank.workflows.initialise import initialise
+from expertbank.workflows.workspace import Workspace, now
+
+if TYPE_CHECKING:
+    from expertbank.evaluation.evidence import OracleEvidence
+
+FEATURE_ROWS = 2000
+"""Most training rows of a task whose features are kept for the router."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """What to add and how.
+
+    Attributes:
+        spec: the task.
+        source: the user's source reference, ``None`` for the task's own.
+        adapter: shape of the adapter.
+        train: how to train.
+        new_version: whether a task that has an expert gets another.
+        backbone: backbone for a bank that has none yet.
+        route_layer: route layer for such a bank.
+        max_length: maximum length for such a bank.
+    """
+
+    spec: TaskSpec
+    source: str | None = None
+    adapter: AdapterConfig = field(default_factory=AdapterConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    new_version: bool = False
+    backbone: str | None = None
+    route_layer: int | None = None
+    max_length: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What was added.
+
+    Attributes:
+        expert: the registered expert.
+        metrics: ``accuracy``, ``n``, ``majority`` and ``p_beats_majority`` on validation rows.
+        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch`` and
+            ``selection_accuracy``.
+        data: where the rows came from and how many were dropped for which reason.
+    """
+
+    expert: ExpertRecord
+    metrics: dict[str, Any]
+    train: dict[str, Any]
+    data: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "task": self.expert.task,
+            "expert": {
+                "id": self.expert.id,
+                "version": self.expert.version,
+                "digest": self.expert.digest,
+                "adapter_params": self.expert.adapter_params,
+                "head_params": self.expert.head_params,
+                "bytes": self.expert.bytes,
+                "labels": list(self.expert.labels),
+            },
+            "metrics": self.metrics,
+            "train": self.train,
+            "data": self.data,
+        }
+
+
+def add(
+    workspace: Workspace, request: AddRequest, progress: ProgressCallback = no_progress
+) -> AddResult:
+    """Train and register one expert.
+
+    Raises:
+        ExistsError: the task has an expert and no new version was asked for.
+        InputError: bad data or options; nothing was written.
+        IntegrityError: another backbone than the bank's.
+        TrainingError: the loss stopped being a number; nothing was written.
+    """
+    require_trainable(request.spec)
+    name = request.spec.name
+    version = workspace.registry.next_version(name)
+    if version > 1 and not request.new_version:
+        raise ExistsError(
+            f"task {name!r} has expert {name}@{version - 1}; experts never change. "
+            "Train another version with --new-version"
+        )
+    workspace.registry.probe_writable()
+    config = request.train
+    data = load_task(
+        request.spec,
+        request.source,
+        limit=config.limit,
+        eval_limit=config.eval_limit,
+        seed=config.seed,
+    )
+    initialise(
+        workspace,
+        reference=request.backbone,
+        route_layer=request.route_layer,
+        max_length=request.max_length,
+    )
+    return _train_and_register(workspace, request, data, version, progress)
+
+
+def _train_and_register(
+    workspace: Workspace,
+    request: AddRequest,
+    data: TaskData,
+    version: int,
+    progress: ProgressCallback,
+) -> AddResult:
+    import torch
+
+    from expertbank.adapters.pool import ExpertPool
+    from expertbank.models.feature_file import FeatureFile
+    from expertbank.models.routed import RoutedModel
+    from expertbank.training.expert import ExpertJob, train_expert
+    from expertbank.workflows.measure import answers, trunk_features
+
+    spec, backbone, config = workspace.spec, workspace.backbone, request.train
+    fit, selection = hold_out_for_selection(data.train, config.selection_share, config.seed)
+
+    def encoded(rows: Sequence[Row]) -> tuple[EncodedRow, ...]:
+        return tuple(
+            encode_rows(rows, backbone.tokenizer, data.spec.kind, data.labels, spec.max_length)
+        )
+
+    job = ExpertJob(
+        data.spec.name,
+        data.spec.kind,
+        data.labels,
+        encoded(fit),
+        encoded(selection),
+        request.adapter,
+        config,
+        spec,
+    )
+    trained = train_expert(job, backbone, progress)
+    file = trained.file.to_bytes()
+
+    expert_id = f"{data.spec.name}@{version}"
+    collapsed = trained.file.collapse(expert_id, backbone.device, getattr(torch, spec.dtype))
+    model = RoutedModel(backbone, spec, ExpertPool.holding({expert_id: collapsed}))
+    measured = answers(model, encoded(data.validation), expert_id, progress)
+    oracle = measured.evidence([row.digest for row in data.validation])
+    kept = take(data.train, FEATURE_ROWS, config.seed)
+    features = FeatureFile(
+        trunk_features(model, encoded(kept), progress), measured.features, spec.digest
+    )
+    metrics = _metrics(oracle)
+    blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
+    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
+    expert = ExpertRecord(
+        data.spec.name,
+        version,
+        digests["expert"],
+        trained.adapter_params,
+        trained.head_params,
+        len(file),
+        data.labels,
+        data.spec.kind,
+    )
+    train_facts = {
+        "examples": len(job.train),
+        "epochs": config.epochs,
+        "seconds": round(trained.seconds, 3),
+        "tokens_per_second": round(trained.tokens / max(trained.seconds, 1e-9), 1),
+        "best_epoch": trained.best_epoch,
+        "selection_examples": len(job.selection),
+        "selection_accuracy": trained.selection_accuracy,
+        "truncated": sum(row.truncated for row in job.train),
+    }
+    source = _source_facts(data)
+    environment = workspace.environment()
+    registered = workspace.registry.commit_expert(
+        TaskRecord(data.spec.name, data.spec.kind, data.labels, data.spec.to_dict(), now()),
+        RunRecord(
+            "add",
+            {"adapter": asdict(request.adapter), "train": asdict(config), "result": train_facts},
+            config.seed,
+            environment,
+            source,
+            backbone.digest,
+            trained.seconds,
+        ),
+        expert,
+        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+        FeatureSetRecord(
+            expert_id,
+            digests["features"],
+            spec.digest,
+            features.train.shape[1],
+            len(features.train),
+            len(features.evaluation),
+            len(blobs["features"]),
+        ),
+        [
+            EvaluationRecord(
+                expert_id,
+                metrics["n"],
+                int(oracle.right.sum()),
+                digests["oracle"],
+                metrics,
+                {**environment, "batch_plan": measured.batch_plan},
+            )
+        ],
+    )
+    return AddResult(registered, metrics, train_facts, source)
+
+
+def _source_facts(data: TaskData) -> dict[str, Any]:
+    return {
+        "source": data.source,
+        "revision": data.revision,
+        "counts": dict(data.counts),
+        "digests": dict(data.digests),
+    }
+
+
+def _metrics(oracle: OracleEvidence) -> dict[str, Any]:
+    from expertbank.evaluation.statistics import p_beats_constant
+
+    targets = [int(target) for target in oracle.targets]
+    majority_class, majority_count = Counter(targets).most_common(1)[0]
+    right = [bool(row) for row in oracle.right]
+    return {
+        "accuracy": sum(right) / len(right),
+        "n": len(right),
+        "majority": majority_count / len(right),
+        "p_beats_majority": p_beats_constant(right, [t == majority_class for t in targets]),
+    }

@@ -1,0 +1,309 @@
+"""``export`` and ``load_bundle``: one verified folder that predicts without the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.artifacts.bundle import ROUTER, BundledExpert, BundleReader, BundleWriter
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import FeatureSpec
+from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.models.backbone import Backbone, load_backbone, locate
+from expertbank.models.expert_file import ExpertFile
+from expertbank.models.gates import Router
+from expertbank.models.routed import RoutedModel
+from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, Row, no_progress
+from expertbank.reports.bundle_readme import bundle_readme
+from expertbank.tasks import encode_rows
+from expertbank.workflows.measure import answers
+from expertbank.workflows.predict import Predictor
+from expertbank.workflows.workspace import Workspace, package_versions, require_backbone
+
+PROBES = (
+    Row("The referee stopped the match after ninety minutes of rain."),
+    Row("is the sky blue", "Rayleigh scattering sends short wavelengths in all directions."),
+    Row("Shares of the bank rose by four per cent on Monday, its best day this year.", None),
+    Row("do you share my data", "We never sell personal information to third parties."),
+)
+"""Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
+done. What they say does not matter; that pair and single text both occur does."""
+
+BACKBONE_FOLDER = "backbone"
+BACKBONE_FILES = (
+    "config.json",
+    "model.safetensors",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "vocab.txt",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written."""
+
+    path: Path
+    digest: str
+    experts: tuple[str, ...]
+    router_version: int
+    bytes: int
+    format: str = "bundle"
+    verified: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "digest": self.digest,
+            "experts": list(self.experts),
+            "router": self.router_version,
+            "bytes": self.bytes,
+            "verified": self.verified,
+        }
+
+
+def export_bundle(
+    workspace: Workspace,
+    target: Path,
+    *,
+    tasks: Sequence[str] = (),
+    with_backbone: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> ExportResult:
+    """Write the active router and its experts to ``target``, load them back, compare, publish.
+
+    Args:
+        workspace: the open bank.
+        target: folder to make; an older bundle there is replaced, anything else is not touched.
+        tasks: only these tasks; the router is masked to them.
+        with_backbone: put the backbone's files into the bundle too.
+        progress: told as work goes on.
+
+    Raises:
+        NotFoundError: no router yet, or an unknown task.
+        ExistsError: ``target`` is something else than a bundle.
+        IntegrityError: what was written does not give the bank's logits; nothing is published.
+    """
+    try:
+        record = workspace.registry.router()
+    except NotFoundError as error:
+        raise NotFoundError("there is no router to ship; run: expertbank retrain-router") from error
+    router = workspace.router(record)
+    known = [member.task for member in router.members]
+    for task in tasks:
+        if task not in known:
+            raise NotFoundError.of("task", task, known)
+    shipped = router.subset(tasks) if tasks else router
+    experts = [workspace.registry.expert(member.id) for member in shipped.members]
+    backbone = workspace.backbone
+    writer = BundleWriter(target)
+    try:
+        for expert in experts:
+            writer.add(_expert_name(expert), workspace.store.get(expert.digest))
+        router_bytes = shipped.to_bytes()
+        writer.add(ROUTER, router_bytes)
+        if with_backbone:
+            _add_backbone(writer, backbone)
+        content = _manifest(
+            workspace,
+            experts,
+            shipped,
+            sha256_bytes(router_bytes),
+            version=record.version,
+            masked=bool(tasks) and len(experts) < len(known),
+            with_backbone=with_backbone,
+        )
+        writer.add("README.md", bundle_readme(content).encode())
+        digest = writer.finish(content)
+        _compare(workspace, writer.folder, experts, with_backbone, progress)
+        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
+        writer.publish()
+    finally:
+        writer.discard()
+    ids = tuple(expert.id for expert in experts)
+    workspace.registry.commit_export(
+        ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
+    )
+    return ExportResult(writer.target, digest, ids, record.version, size)
+
+
+def load_bundle(
+    path: str | Path,
+    *,
+    backbone: str | Backbone | None = None,
+    device: str | None = None,
+) -> Predictor:
+    """Open a bundle for prediction; no bank is needed.
+
+    Args:
+        path: the bundle's folder.
+        backbone: a loaded backbone, or where to find it; default the folder inside the bundle
+            if there is one, else the reference in the manifest.
+        device: where to run; default as ``load_backbone``.
+
+    Raises:
+        NotFoundError: no bundle there.
+        IntegrityError: a file or the backbone is not what the manifest says.
+        SourceUnavailableError: the backbone cannot be had.
+    """
+    reader = BundleReader(Path(path))
+    content = reader.manifest.content
+    try:
+        spec = FeatureSpec.from_dict(content["feature_spec"])
+        reference = str(content["backbone"]["reference"])
+        inside = content["backbone"]["folder"]
+        asked = content["router"]["file"]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
+    router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
+    loaded = backbone if isinstance(backbone, Backbone) else None
+    if loaded is None:
+        if inside is not None:
+            reader.check_all()
+        found = backbone or (str(Path(path) / str(inside)) if inside else reference)
+        loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
+    require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
+    files = {e.id: _bundled_expert(reader, e, spec) for e in reader.manifest.experts}
+    if {member.id for member in router.members} - set(files):
+        raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
+
+    def load(expert_id: str) -> CollapsedExpert:
+        return files[expert_id].collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
+
+    return Predictor(
+        RoutedModel(loaded, spec, ExpertPool(load)),
+        {expert_id: file.labels for expert_id, file in files.items()},
+        router,
+        {member.task: member.id for member in router.members},
+    )
+
+
+def bank_predictor(workspace: Workspace) -> Predictor:
+    """The bank's own predictor: the active router, and the newest expert of every task."""
+    registry = workspace.registry
+    try:
+        router = workspace.router(registry.router())
+    except NotFoundError:
+        router = None
+    named = {expert.task: expert for expert in registry.members()}
+    if not named:
+        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
+    routed = [registry.expert(member.id) for member in router.members] if router else []
+    labels = {expert.id: expert.labels for expert in (*named.values(), *routed)}
+    by_task = {task: expert.id for task, expert in named.items()}
+    return Predictor(workspace.model, labels, router, by_task)
+
+
+def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:
+    data = reader.read(entry.file)
+    where = f"{reader.folder}: {entry.id}"
+    file = ExpertFile.from_bytes(data, where)
+    if sha256_bytes(data) != entry.digest:
+        raise IntegrityError(f"{where}: the file is not the expert {entry.digest}")
+    if (file.task, file.labels) != (entry.task, entry.labels):
+        raise IntegrityError(f"{where}: task or labels differ from the manifest's")
+    if (file.backbone_digest, file.feature_spec_digest) != (spec.backbone_digest, spec.digest):
+        raise IntegrityError(f"{where}: trained on another backbone or feature spec")
+    return file
+
+
+def _expert_name(expert: ExpertRecord) -> str:
+    return f"experts/{expert.digest}.safetensors"
+
+
+def _add_backbone(writer: BundleWriter, backbone: Backbone) -> None:
+    folder = locate(backbone.reference)
+    if not isinstance(folder, Path) or not (folder / "model.safetensors").is_file():
+        raise NotFoundError(
+            f"--with-backbone copies one model.safetensors from a folder; {backbone.reference!r} "
+            "is not such a folder. Save it there first and name it with --backbone"
+        )
+    for name in BACKBONE_FILES:
+        if (folder / name).is_file():
+            writer.add(f"{BACKBONE_FOLDER}/{name}", (folder / name).read_bytes())
+
+
+def _manifest(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    router: Router,
+    router_digest: str,
+    *,
+    version: int,
+    masked: bool,
+    with_backbone: bool,
+) -> dict[str, Any]:
+    record, registry = workspace.backbone_record, workspace.registry
+    entries = []
+    for expert in experts:
+        (oracle,) = registry.evaluations(expert.id, router_version="oracle")
+        entries.append(
+            {
+                "id": expert.id,
+                "task": expert.task,
+                "version": expert.version,
+                "digest": expert.digest,
+                "kind": expert.kind,
+                "labels": list(expert.labels),
+                "file": _expert_name(expert),
+                "adapter_params": expert.adapter_params,
+                "head_params": expert.head_params,
+                "created_at": expert.created_at,
+                "metrics": dict(oracle.metrics),
+                "description": registry.task(expert.task).spec.get("description", ""),
+            }
+        )
+    return {
+        "made_with": package_versions(),
+        "backbone": {
+            "reference": record.reference,
+            "digest": record.digest,
+            "architecture": dict(record.architecture),
+            "folder": BACKBONE_FOLDER if with_backbone else None,
+        },
+        "feature_spec": record.feature_spec.to_dict(),
+        "router": {
+            "file": ROUTER,
+            "digest": router_digest,
+            "version": version,
+            "kind": router.kind,
+            "members": [member.id for member in router.members],
+            "masked": masked,
+        },
+        "experts": entries,
+    }
+
+
+def _compare(
+    workspace: Workspace,
+    folder: Path,
+    experts: Sequence[ExpertRecord],
+    with_backbone: bool,
+    progress: ProgressCallback,
+) -> None:
+    """Load what was written and hold its logits against the bank's.
+
+    Raises:
+        IntegrityError: a logit differs.
+    """
+    BundleReader(folder).check_all()
+    # A shipped backbone is loaded from the bundle's own files, else the bank's serves again.
+    loaded = load_bundle(folder, backbone=None if with_backbone else workspace.backbone)
+    tokenizer, length = workspace.backbone.tokenizer, workspace.spec.max_length
+    probes = encode_rows(PROBES, tokenizer, "classification", (), length)
+    for expert in experts:
+        ours = answers(workspace.model, probes, expert.id, progress)
+        theirs = answers(loaded.model, probes, expert.id, progress)
+        if not torch.equal(ours.logits, theirs.logits):
+            raise IntegrityError(
+                f"the written bundle gives other logits for {expert.id} than the bank; "
+                "nothing was published"
+            )

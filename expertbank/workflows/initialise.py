@@ -1,0 +1,63 @@
+"""``init``: fix the backbone and the feature spec of a bank."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, FeatureSpec
+from expertbank.errors import FeatureSpecError
+from expertbank.records import BackboneRecord
+from expertbank.workflows.workspace import Workspace, now, require_backbone
+
+if TYPE_CHECKING:
+    from expertbank.models.backbone import Backbone
+
+
+def initialise(
+    workspace: Workspace,
+    *,
+    reference: str | None = None,
+    route_layer: int | None = None,
+    max_length: int | None = None,
+) -> BackboneRecord:
+    """Fix backbone and feature spec, or check that they are the ones fixed before.
+
+    Args:
+        workspace: the open bank.
+        reference: backbone to use; default the recorded one, else the default backbone.
+        route_layer: first layer adapters act on; default one third of the depth.
+        max_length: longest sequence in tokens; default 256 or what the backbone can read.
+
+    Raises:
+        IntegrityError: the bank has another backbone; both digests are shown.
+        FeatureSpecError: the bank has another feature spec.
+    """
+    record = workspace.registry.backbone()
+    if record is not None:
+        _require_same(record.feature_spec, route_layer, max_length)
+        if reference is not None and reference != record.reference:
+            loaded = workspace.load_backbone(reference, record.feature_spec.dtype)
+            require_backbone(loaded, record.digest, f"the bank at {workspace.home}")
+        return record
+    reference = reference or DEFAULT_BACKBONE
+    loaded = workspace.load_backbone(reference, "float32")
+    spec = loaded.default_feature_spec(
+        route_layer=route_layer, max_length=max_length or _default_length(loaded)
+    )
+    record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
+    return workspace.registry.set_backbone(record)
+
+
+def _default_length(loaded: Backbone) -> int:
+    return min(DEFAULT_MAX_LENGTH, loaded.longest_sequence or DEFAULT_MAX_LENGTH)
+
+
+def _require_same(spec: FeatureSpec, route_layer: int | None, max_length: int | None) -> None:
+    asked = {"route layer": (route_layer, spec.route_layer)}
+    asked["maximum length"] = (max_length, spec.max_length)
+    for name, (wanted, fixed) in asked.items():
+        if wanted is not None and wanted != fixed:
+            raise FeatureSpecError(
+                f"this bank was initialised with {name} {fixed}, not {wanted}; all experts of a "
+                "bank share it. Leave the option out, or start another bank with --home DIR"
+            )

@@ -1,0 +1,102 @@
+"""Running many rows through the one-pass model, in the batch plan that is stored with results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.models.batches import EVALUATION_BATCH
+from expertbank.models.routed import Decide, PassOutput, RoutedModel
+from expertbank.records import EncodedRow, ProgressCallback, no_progress
+from expertbank.training.loop import Meter
+
+BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
+
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What one named expert answered to rows, in the rows' order.
+
+    Attributes:
+        logits: ``[rows, classes]`` float32.
+        features: ``[rows, dimension]`` float16 routing features of the same pass.
+        targets: per row the class index.
+        batch_plan: how the rows were batched.
+    """
+
+    logits: Tensor
+    features: Tensor
+    targets: tuple[int, ...]
+    batch_plan: dict[str, Any]
+
+    def evidence(self, row_digests: Sequence[str]) -> OracleEvidence:
+        """The answers as stored evidence."""
+        targets = np.array(self.targets, dtype=np.int32)
+        return OracleEvidence(self.logits.numpy(), targets, tuple(row_digests))
+
+
+def answers(
+    model: RoutedModel,
+    rows: Sequence[EncodedRow],
+    expert_id: str,
+    progress: ProgressCallback = no_progress,
+) -> Answers:
+    """Answer ``rows`` with the expert named; every row needs a target."""
+
+    def named(features: Tensor, positions: Sequence[int]) -> list[str]:
+        return [expert_id] * len(positions)
+
+    outputs = run(model, rows, named, f"evaluating {expert_id}", progress)
+    logits = [output.logits.cpu() for output in outputs]
+    features = [output.features.cpu() for output in outputs]
+    order = [position for output in outputs for position in output.rows]
+    return Answers(
+        in_order(torch.cat(logits), order),
+        in_order(torch.cat(features), order),
+        tuple(int(row.target) for row in rows if row.target is not None),
+        BATCH_PLAN,
+    )
+
+
+def run(
+    model: RoutedModel,
+    rows: Sequence[EncodedRow],
+    decide: Decide,
+    stage: str,
+    progress: ProgressCallback = no_progress,
+    batch_size: int = EVALUATION_BATCH,
+) -> list[PassOutput]:
+    """Pass all rows, batch by batch; outputs come in plan order and carry their positions."""
+    meter = Meter(stage, len(rows), progress)
+    outputs = []
+    for batch in model.batches(rows, batch_size):
+        outputs.append(model(batch, decide))
+        meter.advance(len(batch.rows), batch.tokens)
+    return outputs
+
+
+def trunk_features(
+    model: RoutedModel, rows: Sequence[EncodedRow], progress: ProgressCallback = no_progress
+) -> Tensor:
+    """Routing features ``[rows, dimension]`` of rows in their order; the branch is not run."""
+    meter = Meter("caching routing features", len(rows), progress)
+    found: list[Tensor] = []
+    order: list[int] = []
+    for batch in model.batches(rows, EVALUATION_BATCH):
+        found.append(model.trunk_features(batch).cpu())
+        order += batch.rows
+        meter.advance(len(batch.rows), batch.tokens)
+    return in_order(torch.cat(found), order)
+
+
+def in_order(values: Tensor, positions: Sequence[int]) -> Tensor:
+    """Rows of ``values``, which stand in plan order, back at their own positions."""
+    result = torch.empty_like(values)
+    result[torch.tensor(positions)] = values
+    return result

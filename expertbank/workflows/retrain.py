@@ -1,0 +1,230 @@
+"""``retrain-router``: fit the gate on cached features of all tasks.
+
+No old text is read, no backbone is loaded, no expert weight is touched.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+from expertbank.config import RouterConfig
+from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.records import (
+    ArtifactRecord,
+    EvaluationRecord,
+    ExpertRecord,
+    ProgressCallback,
+    ProgressEvent,
+    RouterRecord,
+    RunRecord,
+    no_progress,
+)
+from expertbank.workflows.workspace import Workspace, package_versions
+
+if TYPE_CHECKING:
+    from expertbank.evaluation.evidence import RoutedEvidence
+    from expertbank.models.feature_file import FeatureFile
+    from expertbank.models.gates import Router
+
+CONFUSION_WARNING = 0.10
+"""Mutual confusion of two tasks from which on the user is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class RouterResult:
+    """What was fitted.
+
+    Attributes:
+        router: the registered router.
+        tasks: names of its members.
+        metrics: ``accuracy`` (mean of per-task routing accuracies on evaluation rows),
+            ``per_task`` and ``confusions`` (pairs above 10% with what to do).
+        old_texts_read: rows of text this took, always 0.
+        seconds: time spent.
+        active: whether ``active`` names this router now.
+    """
+
+    router: RouterRecord
+    tasks: tuple[str, ...]
+    metrics: dict[str, Any]
+    seconds: float
+    active: bool
+    old_texts_read: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "router": {
+                "version": self.router.version,
+                "kind": self.router.kind,
+                "digest": self.router.digest,
+                "params": self.router.params,
+                "active": self.active,
+            },
+            "tasks": list(self.tasks),
+            "metrics": self.metrics,
+            "old_texts_read": self.old_texts_read,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def retrain_router(
+    workspace: Workspace,
+    config: RouterConfig,
+    *,
+    activate: bool = True,
+    progress: ProgressCallback = no_progress,
+) -> RouterResult:
+    """Fit, measure and register a router over the newest expert of every task.
+
+    Raises:
+        NotFoundError: the bank has no expert yet.
+        StaleError: an expert came or went meanwhile; nothing was written.
+        IntegrityError: cached features changed on disk.
+    """
+    from expertbank.models.gates import Member
+    from expertbank.training.router import TaskFeatures, fit_router
+
+    started = time.monotonic()
+    registry = workspace.registry
+    registry.probe_writable()
+    generation, experts = registry.generation(), registry.members()
+    if not experts:
+        raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
+    features = {}
+    for number, expert in enumerate(experts):
+        progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
+        features[expert.id] = _features(workspace, expert)
+    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
+    spec = workspace.spec
+    router = fit_router(
+        [
+            TaskFeatures(Member(e.id, e.digest, e.task, e.kind), features[e.id].train)
+            for e in experts
+        ],
+        config,
+        spec.digest,
+    )
+    choices = {expert.id: _choices(router, expert, features[expert.id]) for expert in experts}
+    metrics = _metrics(router, experts, choices)
+    data = router.to_bytes()
+    digest = workspace.store.put(data)
+    evidence = {expert.id: choices[expert.id].to_bytes() for expert in experts}
+    evidence_digests = {name: workspace.store.put(blob) for name, blob in evidence.items()}
+    seconds = time.monotonic() - started
+    environment = {"packages": package_versions()}
+    record = registry.commit_router(
+        RouterRecord(
+            0,
+            router.kind,
+            digest,
+            router.parameter_count,
+            tuple(member.id for member in router.members),
+            spec.digest,
+            metrics,
+        ),
+        RunRecord(
+            "retrain-router",
+            asdict(config),
+            config.seed,
+            environment,
+            {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
+            spec.backbone_digest,
+            seconds,
+        ),
+        [
+            ArtifactRecord(digest, "router", len(data)),
+            *(
+                ArtifactRecord(evidence_digests[name], "routed", len(blob))
+                for name, blob in evidence.items()
+            ),
+        ],
+        [
+            _evaluation(workspace, router, expert, choices, evidence_digests, environment)
+            for expert in experts
+        ],
+        expected_generation=generation,
+        activate=activate,
+        reason=f"retrain-router over {len(experts)} tasks",
+    )
+    active = any(a.router_version == record.version for a in registry.aliases())
+    return RouterResult(
+        record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active
+    )
+
+
+def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
+    from expertbank.models.feature_file import FeatureFile
+
+    stored = workspace.registry.feature_set(expert.id)
+    file = FeatureFile.from_bytes(workspace.store.get(stored.digest), f"features of {expert.id}")
+    if file.feature_spec_digest != workspace.spec.digest:
+        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+    return file
+
+
+def _choices(router: Router, expert: ExpertRecord, features: FeatureFile) -> RoutedEvidence:
+    from expertbank.evaluation.evidence import RoutedEvidence
+
+    rows = len(features.evaluation)
+    choice = router.route(features.evaluation, [expert.kind == "multiple_choice"] * rows)
+    return RoutedEvidence(
+        choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
+    )
+
+
+def _metrics(
+    router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
+) -> dict[str, Any]:
+    positions = {member.id: index for index, member in enumerate(router.members)}
+    names = {index: member.task for index, member in enumerate(router.members)}
+    shares: dict[str, dict[str, float]] = {}
+    for expert in experts:
+        chosen = choices[expert.id].choice
+        shares[expert.task] = {
+            names[index]: float((chosen == index).mean()) for index in positions.values()
+        }
+    per_task = {task: share[task] for task, share in shares.items()}
+    confusions = []
+    ordered = sorted(shares)
+    for place, one in enumerate(ordered):
+        for other in ordered[place + 1 :]:
+            mutual = (shares[one][other] + shares[other][one]) / 2
+            if mutual > CONFUSION_WARNING:
+                confusions.append({"tasks": [one, other], "rate": mutual})
+    return {
+        "accuracy": sum(per_task.values()) / len(per_task),
+        "per_task": per_task,
+        "confusions": confusions,
+    }
+
+
+def _evaluation(
+    workspace: Workspace,
+    router: Router,
+    expert: ExpertRecord,
+    choices: dict[str, RoutedEvidence],
+    digests: dict[str, str],
+    environment: dict[str, Any],
+) -> EvaluationRecord:
+    from expertbank.evaluation.evidence import OracleEvidence
+    from expertbank.evaluation.forgetting import RouterView
+
+    (stored,) = workspace.registry.evaluations(expert.id, router_version="oracle")
+    oracle = OracleEvidence.from_bytes(
+        workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
+    )
+    tasks = tuple(member.task for member in router.members)
+    view = RouterView(0, tasks, choices[expert.id])
+    correct = view.right(expert.task, oracle)
+    return EvaluationRecord(
+        expert.id,
+        stored.n,
+        correct,
+        digests[expert.id],
+        {"routing_accuracy": float((choices[expert.id].choice == tasks.index(expert.task)).mean())},
+        environment,
+    )

@@ -1,0 +1,168 @@
+"""An adapter changes the branch as if its update stood in the weights, and nothing else."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+import torch
+from adapted import all_states, change_weights, random_adapter
+
+from expertbank.adapters import hooks
+from expertbank.adapters.tt import CoreGroup, TTAdapter
+from expertbank.errors import IntegrityError
+from expertbank.tt import dense
+
+IDS = torch.tensor([[2, 5, 9, 11, 3], [2, 8, 30, 17, 3]])
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert", "llama", "mistral", "qwen2"])
+def test_the_update_equals_changed_weights_and_leaves_the_trunk_alone(
+    load_tiny, family: str
+) -> None:
+    adapted, changed, bare = load_tiny(family), load_tiny(family), load_tiny(family)
+    for backbone in (adapted, changed, bare):
+        backbone.model.double()
+    adapter = random_adapter(adapted, 3, dtype=torch.float64)
+    with torch.no_grad():
+        factors = adapter.collapse()
+    change_weights(changed, factors)
+    with hooks.bound(adapted.model, lambda: factors, list(factors)):
+        found = all_states(adapted, IDS)
+    expected, plain = all_states(changed, IDS), all_states(bare, IDS)
+    for state in range(3):  # the inputs of layers 0, 1 and 2: the trunk
+        assert torch.equal(found[state], plain[state])
+    torch.testing.assert_close(found[-1], expected[-1], rtol=1e-9, atol=1e-9)
+    assert (found[-1] - plain[-1]).abs().max() > 1e-2, "the adapter is meant to be seen"
+
+
+def test_both_ways_of_adding_an_update_are_the_same(bert) -> None:
+    with torch.no_grad():
+        factors = random_adapter(bert, 3).collapse()
+    with hooks.bound(bert.model, lambda: factors, list(factors)):
+        bound = all_states(bert, IDS)[-1]
+    updates = {}
+    for path, (a, b) in factors.items():
+        module = bert.model.get_submodule(path)
+        hooks.install(module)
+        updates[module] = lambda x, a=a, b=b: (x @ a) @ b
+    with hooks.applied(updates):
+        applied = all_states(bert, IDS)[-1]
+    assert torch.equal(bound, applied)
+
+
+def test_hooks_outside_their_block_change_no_bit(load_tiny) -> None:
+    hooked, bare = load_tiny("bert"), load_tiny("bert")
+    with torch.no_grad():
+        factors = random_adapter(hooked, 3).collapse()
+    for path in factors:
+        for _ in range(2):
+            hooks.install(hooked.model.get_submodule(path))
+        assert len(hooked.model.get_submodule(path)._forward_hooks) == 1
+    with hooks.bound(hooked.model, lambda: factors, list(factors)):
+        all_states(hooked, IDS)
+    with hooks.applied({hooked.model.get_submodule(path): torch.zeros_like for path in factors}):
+        pass
+    for ours, theirs in zip(all_states(hooked, IDS), all_states(bare, IDS), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_bound_hooks_go_even_when_the_block_fails(bert) -> None:
+    with torch.no_grad():
+        factors = random_adapter(bert, 3).collapse()
+    with (
+        pytest.raises(RuntimeError, match="stop"),
+        hooks.bound(bert.model, lambda: factors, list(factors)),
+    ):
+        raise RuntimeError("stop")
+    assert not any(module._forward_hooks for module in bert.model.modules())
+
+
+def test_threads_on_one_model_do_not_see_each_other(bert) -> None:
+    by_thread = []
+    for seed in range(2):
+        with torch.no_grad():
+            factors = random_adapter(bert, seed).collapse()
+        updates = {}
+        for path, (a, b) in factors.items():
+            module = bert.model.get_submodule(path)
+            hooks.install(module)
+            updates[module] = lambda x, a=a, b=b: (x @ a) @ b
+        by_thread.append(updates)
+    alone = []
+    for updates in by_thread:
+        with hooks.applied(updates):
+            alone.append(all_states(bert, IDS)[-1])
+    bare = all_states(bert, IDS)[-1]
+    assert not torch.equal(alone[0], alone[1])
+
+    barrier = threading.Barrier(3)
+    wrong: list[str] = []
+    passes = [0, 0, 0]
+
+    def work(number: int) -> None:
+        expected = bare if number == 2 else alone[number]
+        updates = {} if number == 2 else by_thread[number]
+        barrier.wait(timeout=60)
+        with hooks.applied(updates):
+            for _ in range(25):
+                barrier.wait(timeout=60)  # every pass begins inside the others' blocks
+                if not torch.equal(all_states(bert, IDS)[-1], expected):
+                    wrong.append(f"thread {number}")
+                passes[number] += 1
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert passes == [25, 25, 25]
+    assert wrong == []
+
+
+def test_an_adapter_survives_being_written_and_read(bert) -> None:
+    adapter = random_adapter(bert, 5, alpha=2.5)
+    again = TTAdapter.from_tensors(adapter.groups, adapter.alpha, adapter.to_tensors())
+    assert [CoreGroup.from_dict(group.to_dict()) for group in adapter.groups] == list(again.groups)
+    for path, (a, b) in adapter.collapse().items():
+        a2, b2 = again.collapse()[path]
+        assert torch.equal(a, a2)
+        assert torch.equal(b, b2)
+
+
+def test_written_tensors_are_copies(bert) -> None:
+    adapter = random_adapter(bert, 5)
+    tensors = adapter.to_tensors()
+    before = {name: tensor.clone() for name, tensor in tensors.items()}
+    with torch.no_grad():
+        for core in adapter.parameters():
+            core.zero_()
+    assert all(torch.equal(tensors[name], before[name]) for name in tensors)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other shape"])
+def test_cores_that_do_not_fit_their_group_are_refused(bert, damage: str) -> None:
+    adapter = random_adapter(bert, 5)
+    tensors = adapter.to_tensors()
+    core = tensors.pop("cores.0.1")
+    if damage == "other shape":
+        tensors["cores.0.1"] = core[..., :1]
+    with pytest.raises(IntegrityError, match=r"cores\.0\.1"):
+        TTAdapter.from_tensors(adapter.groups, adapter.alpha, tensors)
+
+
+def test_equal_shapes_share_a_group_and_collapse_as_they_would_alone(load_tiny) -> None:
+    llama = load_tiny("llama")
+    adapter = random_adapter(llama, 1, alpha=3.0)
+    assert [len(group.paths) for group in adapter.groups] == [2, 2], "queries, and values"
+    factors = adapter.collapse()
+    tensors = adapter.to_tensors()
+    for index, group in enumerate(adapter.groups):
+        cores = [tensors[f"cores.{index}.{k}"] for k in range(len(group.shape.factors))]
+        for place, path in enumerate(group.paths):
+            own = [core[place : place + 1] for core in cores]
+            a, b = factors[path]
+            torch.testing.assert_close(a @ b, 3.0 * dense(own, group.shape)[0])
+    assert adapter.parameter_count == sum(
+        group.shape.parameters * len(group.paths) for group in adapter.groups
+    )

@@ -1,0 +1,162 @@
+"""Tiny random backbones of real families, saved as a user would find them: safetensors files.
+
+Weights are random but larger than a fresh model's, so that tokens, layers and adapters matter
+visibly in the outputs. Building one leaves the global random state as it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    AutoModel,
+    BertConfig,
+    CamembertConfig,
+    DistilBertConfig,
+    ElectraConfig,
+    GPT2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedTokenizerFast,
+    Qwen2Config,
+    Qwen3Config,
+    RobertaConfig,
+    XLMRobertaConfig,
+)
+
+from expertbank.config import FeatureSpec
+from expertbank.models.backbone import Backbone
+from expertbank.records import EncodedRow
+
+WORDS = (
+    *["is", "the", "sky", "blue", "red", "green", "yes", "no", "light", "dark", "a", "an", "of", "and", "not", "good", "bad", "film", "plot"],
+    *["river", "bank", "money", "loan", "goal", "match", "team", "player", "vote", "law", "tax", "party", "cell", "gene", "virus"],
+)
+SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
+VOCABULARY = len(SPECIALS) + len(WORDS)
+DEPTH = 4
+HIDDEN = 32
+
+_SIZES = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": HIDDEN,
+    "num_hidden_layers": DEPTH,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "pad_token_id": 0,
+}
+_BERT = {**_SIZES, "max_position_embeddings": 64}
+_LLAMA = {**_SIZES, "max_position_embeddings": 64, "num_key_value_heads": 2}
+_DISTIL = {
+    "vocab_size": VOCABULARY,
+    "dim": HIDDEN,
+    "n_layers": DEPTH,
+    "n_heads": 4,
+    "hidden_dim": 48,
+    "max_position_embeddings": 64,
+    "pad_token_id": 0,
+}
+
+CONFIGS: dict[str, Any] = {
+    "bert": lambda: BertConfig(**_BERT),
+    "roberta": lambda: RobertaConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
+    "xlm-roberta": lambda: XLMRobertaConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
+    "camembert": lambda: CamembertConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
+    "electra": lambda: ElectraConfig(**_BERT, embedding_size=16),
+    "distilbert": lambda: DistilBertConfig(**_DISTIL),
+    "llama": lambda: LlamaConfig(**_LLAMA),
+    "mistral": lambda: MistralConfig(**_LLAMA),
+    "qwen2": lambda: Qwen2Config(**_LLAMA),
+    "qwen3": lambda: Qwen3Config(**_LLAMA, head_dim=8),
+    "gpt2": lambda: GPT2Config(
+        vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=2, n_head=4, n_positions=64
+    ),
+}
+"""Every supported family, and gpt2, which is not supported yet."""
+
+
+def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
+    """Write a tiny random backbone of ``family`` and its tokenizer to ``folder``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = AutoModel.from_config(CONFIGS[family]())
+        with torch.no_grad():
+            for parameter in model.parameters():
+                if parameter.dim() > 1:
+                    parameter.normal_(0, parameter.shape[-1] ** -0.5)
+    model.save_pretrained(folder)
+    tokenizer(family).save_pretrained(folder)
+    return folder
+
+
+def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
+    """A word-level tokenizer; encoders get ``[CLS] … [SEP]``, BERT gets token type ids."""
+    # RoBERTa-type models keep position and token id 1 for padding.
+    first = ("[UNK]", "[PAD]") if "roberta" in family or family == "camembert" else SPECIALS[:2]
+    names = [*first, *SPECIALS[2:], *WORDS]
+    backend = Tokenizer(
+        models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]")
+    )
+    backend.pre_tokenizer = pre_tokenizers.Whitespace()
+    second = 1 if family in {"bert", "electra"} else 0
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair=f"[CLS]:0 $A:0 [SEP]:0 $B:{second} [SEP]:{second}",
+        special_tokens=[("[CLS]", 2), ("[SEP]", 3)],
+    )
+    inputs = ["input_ids", "attention_mask"]
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_input_names=[*inputs, "token_type_ids"] if second else inputs,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+    )
+
+
+def spec_of(backbone: Backbone, route_layer: int = 2, **fields: Any) -> FeatureSpec:
+    """A feature spec that reads every trunk state of ``backbone``."""
+    states = tuple(range(route_layer + 1))
+    return FeatureSpec(
+        backbone.digest,
+        route_layer,
+        **{"states": states, "poolings": ("mean", "first"), "max_length": 32, **fields},
+    )
+
+
+def random_rows(
+    count: int, seed: int, *, classes: int = 2, lengths: Sequence[int] = tuple(range(3, 15))
+) -> tuple[EncodedRow, ...]:
+    """Rows of random words, each with a random target; the same seed gives the same rows."""
+    generator = torch.Generator().manual_seed(seed)
+    rows = []
+    for _ in range(count):
+        length = lengths[int(torch.randint(len(lengths), (), generator=generator))]
+        words = torch.randint(len(SPECIALS), VOCABULARY, (length,), generator=generator).tolist()
+        target = int(torch.randint(classes, (), generator=generator))
+        rows.append(row_of(words, target))
+    return tuple(rows)
+
+
+def keyword_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedRow, ...]:
+    """Random rows whose class is which of two words stands somewhere in them: learnable."""
+    generator = torch.Generator().manual_seed(seed)
+    words = (len(SPECIALS) + WORDS.index(other), len(SPECIALS) + WORDS.index(word))
+    rows = []
+    for row in random_rows(count, seed):
+        target = int(row.target or 0)
+        ids = [i for i in row.sequences[0][1:-1] if i not in words]
+        place = int(torch.randint(len(ids) + 1, (), generator=generator))
+        rows.append(row_of([*ids[:place], words[target], *ids[place:]], target))
+    return tuple(rows)
+
+
+def row_of(ids: Sequence[int], target: float | None = None) -> EncodedRow:
+    """One sequence between ``[CLS]`` and ``[SEP]``."""
+    sequence = (2, *ids, 3)
+    return EncodedRow((sequence,), ((0,) * len(sequence),), target)

@@ -1,0 +1,48 @@
+"""Tiny real backbones, built once a session; every test loads what it needs from the folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from expertbank.models.backbone import Backbone
+
+FolderOf = Callable[[str], Path]
+BackboneOf = Callable[[str], "Backbone"]
+
+
+@pytest.fixture(scope="session")
+def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
+    """Family name to the folder of a tiny random backbone; shared, so never write to it."""
+    made: dict[str, Path] = {}
+
+    def folder_of(family: str) -> Path:
+        if family not in made:
+            from backbones import build
+
+            made[family] = build(tmp_path_factory.mktemp(f"backbone-{family}"), family)
+        return made[family]
+
+    return folder_of
+
+
+@pytest.fixture
+def load_tiny(backbone_folder: FolderOf) -> BackboneOf:
+    """Family name to a freshly loaded tiny backbone, without anyone's hooks."""
+
+    def load(family: str) -> Backbone:
+        from expertbank.models.backbone import load_backbone
+
+        return load_backbone(str(backbone_folder(family)), device="cpu")
+
+    return load
+
+
+@pytest.fixture
+def bert(load_tiny: BackboneOf) -> Backbone:
+    """A freshly loaded tiny BERT."""
+    return load_tiny("bert")

@@ -1,0 +1,65 @@
+"""The migrations make exactly the tables and triggers that the code expects."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import expertbank_migrations
+from alembic.script import ScriptDirectory
+from pytest_alembic.tests import (
+    test_model_definitions_match_ddl,  # noqa: F401
+    test_single_head_revision,  # noqa: F401
+    test_up_down_consistency,  # noqa: F401
+    test_upgrade,  # noqa: F401
+)
+
+from expertbank.registry import schema, triggers
+from expertbank.registry.session import engine_at
+from expertbank.registry.tables import Base
+
+
+def master_of(path: Path) -> dict[str, str]:
+    """Everything the database defines, by name, but Alembic's own table."""
+    with sqlite3.connect(path) as raw:
+        rows = raw.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL").fetchall()
+    return {name: _sorted(sql) for name, sql in rows if name != "alembic_version"}
+
+
+def _sorted(sql: str) -> str:
+    # The order of columns counts, that of constraints does not.
+    lines = [line.strip().rstrip(",") for line in sql.splitlines() if line.strip()]
+    constraints = sorted(line for line in lines if line.startswith("CONSTRAINT"))
+    return "\n".join([line for line in lines if not line.startswith("CONSTRAINT")] + constraints)
+
+
+def test_a_migrated_database_has_exactly_our_tables_and_triggers(tmp_path) -> None:
+    schema.create(tmp_path / "migrated.db")
+    with engine_at(tmp_path / "declared.db", mode="rwc").begin() as connection:
+        Base.metadata.create_all(connection)
+        triggers.install(connection)
+    migrated = master_of(tmp_path / "migrated.db")
+    assert migrated == master_of(tmp_path / "declared.db")
+    assert set(triggers.definitions()) <= set(migrated)
+    assert "CONSTRAINT uq_experts_task_id_version UNIQUE (task_id, version)" in migrated["experts"]
+
+
+def test_the_known_revisions_are_those_of_the_migrations() -> None:
+    script = ScriptDirectory.from_config(schema.alembic_config())
+    chain = [revision.revision for revision in script.walk_revisions()]
+    assert tuple(reversed(chain)) == schema.REVISIONS
+    assert script.get_current_head() == schema.HEAD == schema.head_revision()
+
+
+def test_every_revision_has_a_frozen_database() -> None:
+    assets = Path(__file__).parents[1] / "assets"
+    for revision in schema.REVISIONS:
+        assert schema.current_revision(assets / f"registry_{revision}.db") == revision
+
+
+def test_revisions_import_nothing_of_the_package() -> None:
+    versions = Path(expertbank_migrations.__path__[0]) / "versions"
+    for module in versions.glob("[0-9]*.py"):
+        text = module.read_text(encoding="utf-8")
+        assert "import expertbank" not in text
+        assert "from expertbank" not in text

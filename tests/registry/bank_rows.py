@@ -1,0 +1,111 @@
+"""Records of a small bank, for the registry's tests."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+from expertbank.config import FeatureSpec
+from expertbank.records import (
+    ArtifactRecord,
+    BackboneRecord,
+    EvaluationRecord,
+    ExpertRecord,
+    ExportRecord,
+    FeatureSetRecord,
+    RouterRecord,
+    RunRecord,
+    TaskRecord,
+)
+from expertbank.registry.registry import Registry
+
+
+def sha(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+SPEC = FeatureSpec(sha("backbone"), 2, (0, 1, 2), ("mean", "first"))
+BACKBONE = BackboneRecord(sha("backbone"), "tiny", {"layers": 6}, SPEC, "2026-01-01T00:00:00+00:00")
+
+
+def artifact(text: str, kind: str = "expert") -> ArtifactRecord:
+    return ArtifactRecord(sha(text), kind, 100)
+
+
+def run(kind: str = "add") -> RunRecord:
+    return RunRecord(kind, {"epochs": 3}, 0, {"torch": "2"}, {"rows": 8}, SPEC.backbone_digest, 1.5)
+
+
+def expert_parts(task: str, version: int = 1, **changes: Any) -> dict[str, Any]:
+    """Arguments of ``commit_expert``; ``changes`` are fields of the expert."""
+    name = f"{task}@{version}"
+    fields = {
+        "digest": sha(name),
+        "adapter_params": 10,
+        "head_params": 4,
+        "bytes": 100,
+        "labels": ("no", "yes"),
+        "kind": "classification",
+    }
+    expert = ExpertRecord(task, version, **{**fields, **changes})
+    return {
+        "task": TaskRecord(task, expert.kind, expert.labels, {"a": 1}, "2026-01-02T00:00:00+00:00"),
+        "run": run(),
+        "expert": expert,
+        "artifacts": [
+            ArtifactRecord(expert.digest, "expert", 100),
+            artifact(f"features {name}", "features"),
+            artifact(f"oracle {name}", "evaluation"),
+        ],
+        "features": FeatureSetRecord(name, sha(f"features {name}"), SPEC.digest, 12, 20, 10, 500),
+        "evaluations": [EvaluationRecord(name, 10, 9, sha(f"oracle {name}"), {"x": 1}, {})],
+    }
+
+
+def router_parts(registry: Registry, text: str | None = None, **changes: Any) -> dict[str, Any]:
+    """Arguments of ``commit_router`` over the members of now."""
+    members = tuple(expert.id for expert in registry.members())
+    text = text or f"router over {members}"
+    fields = {
+        "kind": "ridge",
+        "digest": sha(text),
+        "params": 24,
+        "members": members,
+        "feature_spec_digest": SPEC.digest,
+        "metrics": {"accuracy": 0.9},
+    }
+    router = RouterRecord(0, **{**fields, **changes})
+    return {
+        "router": router,
+        "run": run("retrain-router"),
+        "artifacts": [
+            ArtifactRecord(router.digest, "router", 100),
+            *(artifact(f"{text} {name}", "evaluation") for name in members),
+        ],
+        "evaluations": [
+            EvaluationRecord(name, 10, 8, sha(f"{text} {name}"), {}, {}) for name in members
+        ],
+        "expected_generation": registry.generation(),
+        "activate": True,
+        "reason": "test",
+    }
+
+
+def new_bank(path: Path) -> Registry:
+    registry = Registry.create(path)
+    registry.set_backbone(BACKBONE)
+    return registry
+
+
+def full_bank(path: Path) -> Registry:
+    """Two tasks, three experts, two routers, two aliases, one export: rows in every table."""
+    registry = new_bank(path)
+    registry.commit_expert(**expert_parts("boolq"))
+    registry.commit_expert(**expert_parts("sst2"))
+    registry.commit_router(**router_parts(registry))
+    registry.commit_expert(**expert_parts("boolq", 2, labels=("false", "true", "unsure")))
+    registry.commit_router(**router_parts(registry))
+    registry.set_alias("stable", 1, "known good")
+    registry.commit_export(ExportRecord(sha("bundle"), "bundle", "out", 2, ("boolq@2", "sst2@1")))
+    return registry

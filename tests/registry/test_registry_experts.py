@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from bank_rows import BACKBONE, SPEC, artifact, expert_parts, sha
+
+from expertbank.errors import (
+    ExistsError,
+    ExpertBankError,
+    FeatureSpecError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+)
+from expertbank.registry.registry import Registry
+
+
+def test_a_fresh_registry_has_no_backbone_and_refuses_experts(path) -> None:
+    registry = Registry.create(path)
+    assert registry.backbone() is None
+    with pytest.raises(ExpertBankError, match="expertbank init"):
+        registry.commit_expert(**expert_parts("boolq"))
+
+
+def test_the_same_backbone_may_be_set_twice(empty) -> None:
+    assert empty.set_backbone(BACKBONE) == empty.backbone() == BACKBONE
+
+
+def test_another_backbone_is_refused_and_both_digests_are_named(empty) -> None:
+    other = replace(BACKBONE, digest=sha("other"))
+    with pytest.raises(IntegrityError) as caught:
+        empty.set_backbone(other)
+    assert BACKBONE.digest in str(caught.value)
+    assert other.digest in str(caught.value)
+
+
+def test_another_feature_spec_is_refused_and_the_fields_are_named(empty) -> None:
+    spec = replace(SPEC, route_layer=3, max_length=64)
+    with pytest.raises(FeatureSpecError) as caught:
+        empty.set_backbone(replace(BACKBONE, feature_spec=spec))
+    assert "route_layer is 2, asked for 3" in str(caught.value)
+    assert "max_length is 256, asked for 64" in str(caught.value)
+    assert "dtype" not in str(caught.value)
+
+
+def test_an_expert_is_stored_whole(empty) -> None:
+    parts = expert_parts("boolq")
+    expert = empty.commit_expert(**parts)
+    assert expert == replace(parts["expert"], run_id=expert.run_id, created_at=expert.created_at)
+    assert expert.created_at.endswith("+00:00")
+    assert empty.expert("boolq") == expert
+    assert empty.tasks() == (parts["task"],)
+    assert empty.feature_set("boolq@1") == parts["features"]
+    run = empty.run(expert.run_id)
+    assert replace(run, id=None, created_at="") == parts["run"]
+    assert {a.digest for a in empty.artifacts()} == {a.digest for a in parts["artifacts"]}
+    (evaluation,) = empty.evaluations("boolq@1", router_version="oracle")
+    assert replace(evaluation, id=None, created_at="") == parts["evaluations"][0]
+
+
+def test_the_same_version_again_is_refused_and_nothing_is_written(empty) -> None:
+    empty.commit_expert(**expert_parts("boolq"))
+    before = (empty.runs(), empty.artifacts(), empty.evaluations())
+    with pytest.raises(ExistsError, match="--new-version"):
+        empty.commit_expert(**expert_parts("boolq", digest=sha("else")))
+    assert (empty.runs(), empty.artifacts(), empty.evaluations()) == before
+
+
+def test_a_new_version_keeps_its_own_labels_and_the_task_keeps_its_row(empty) -> None:
+    empty.commit_expert(**expert_parts("boolq"))
+    assert empty.next_version("boolq") == 2
+    empty.commit_expert(**expert_parts("boolq", 2, labels=("a", "b", "c")))
+    assert empty.expert("boolq").labels == ("a", "b", "c")
+    assert empty.expert("boolq@1").labels == ("no", "yes")
+    assert empty.task("boolq").labels == ("no", "yes")
+    assert [expert.id for expert in empty.experts("boolq")] == ["boolq@1", "boolq@2"]
+    assert empty.next_version("new") == 1
+
+
+def test_a_new_version_of_another_kind_is_refused(empty) -> None:
+    empty.commit_expert(**expert_parts("boolq"))
+    with pytest.raises(InputError, match="registered as classification"):
+        empty.commit_expert(**expert_parts("boolq", 2, kind="regression"))
+
+
+def test_experts_with_equal_bytes_share_their_artifact(empty) -> None:
+    empty.commit_expert(**expert_parts("a", digest=sha("same")))
+    empty.commit_expert(**expert_parts("b", digest=sha("same")))
+    assert [a.digest for a in empty.artifacts()].count(sha("same")) == 1
+    with pytest.raises(InputError, match=r"ambiguous: a@1, b@1"):
+        empty.expert(sha("same")[:10])
+
+
+def test_an_expert_without_its_artifact_is_refused(empty) -> None:
+    parts = expert_parts("boolq")
+    parts["artifacts"] = [artifact("unrelated")]
+    with pytest.raises(IntegrityError, match="not registered"):
+        empty.commit_expert(**parts)
+    assert empty.tasks() == empty.runs() == empty.artifacts() == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        (lambda p: {"run": replace(p["run"], backbone_digest=sha("x"))}, IntegrityError),
+        (
+            lambda p: {"features": replace(p["features"], feature_spec_digest=sha("x"))},
+            FeatureSpecError,
+        ),
+        (lambda p: {"features": replace(p["features"], expert_id="other@1")}, InputError),
+        (lambda p: {"evaluations": [replace(p["evaluations"][0], router_version=1)]}, InputError),
+    ],
+    ids=["backbone", "feature spec", "another expert's features", "routed evaluation"],
+)
+def test_records_that_do_not_fit_are_refused(empty, change, error) -> None:
+    parts = expert_parts("boolq")
+    with pytest.raises(error):
+        empty.commit_expert(**{**parts, **change(parts)})
+    assert empty.experts() == ()
+
+
+def test_an_expert_is_found_by_task_version_and_digest(full) -> None:
+    assert full.expert("boolq").version == 2
+    assert full.expert("boolq@1").version == 1
+    assert full.expert(sha("boolq@1")[:6]).id == "boolq@1"
+    assert full.expert(sha("boolq@1")).id == "boolq@1"
+
+
+def test_a_task_named_like_a_digest_is_found_by_its_name(empty) -> None:
+    empty.commit_expert(**expert_parts("facade", digest="bead" * 16))
+    empty.commit_expert(**expert_parts("other", digest="facade" + "0" * 58))
+    assert empty.expert("facade").task == "facade"
+    assert empty.expert("facade0").task == "other"
+
+
+@pytest.mark.parametrize("reference", ["boolqq", "boolq@9", "abcdef", "12345", "", "@1"])
+def test_an_unknown_expert_is_not_found(full, reference) -> None:
+    with pytest.raises(NotFoundError):
+        full.expert(reference)
+
+
+def test_an_unknown_task_error_names_near_ones(full) -> None:
+    with pytest.raises(NotFoundError, match="did you mean boolq"):
+        full.task("bolq")
+    with pytest.raises(NotFoundError, match="did you mean boolq"):
+        full.experts("bolq")
+
+
+def test_members_are_the_newest_version_of_each_live_task_by_name(full) -> None:
+    assert [expert.id for expert in full.members()] == ["boolq@2", "sst2@1"]
+
+
+def test_a_removed_task_is_no_member_and_returns_with_its_next_version(full, path) -> None:
+    import sqlite3
+
+    before = full.generation()
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE tasks SET removed_at='2026-02-01', removals=1 WHERE name='boolq'")
+    assert full.generation() == before + 1
+    assert [expert.id for expert in full.members()] == ["sst2@1"]
+    assert [task.name for task in full.tasks()] == ["sst2"]
+    assert [task.name for task in full.tasks(include_removed=True)] == ["boolq", "sst2"]
+    full.commit_expert(**expert_parts("boolq", 3))
+    assert full.generation() == before + 2
+    assert [expert.id for expert in full.members()] == ["boolq@3", "sst2@1"]
+
+
+def test_the_generation_grows_with_every_expert(empty) -> None:
+    seen = [empty.generation()]
+    for task, version in [("a", 1), ("b", 1), ("a", 2)]:
+        empty.commit_expert(**expert_parts(task, version))
+        seen.append(empty.generation())
+    assert seen == [0, 1, 2, 3]
+
+
+def test_missing_lineage_is_not_found(full) -> None:
+    for ask in (lambda: full.run(99), lambda: full.artifact(sha("nothing"))):
+        with pytest.raises(NotFoundError):
+            ask()
+
+
+def test_a_purged_artifact_is_alive_again_when_its_bytes_return(empty, path) -> None:
+    import sqlite3
+
+    empty.commit_expert(**expert_parts("a", digest=sha("same")))
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE artifacts SET purged_at='2026' WHERE digest=?", (sha("same"),))
+    assert empty.artifact(sha("same")).purged_at == "2026"
+    empty.commit_expert(**expert_parts("b", digest=sha("same")))
+    assert empty.artifact(sha("same")).purged_at is None

@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bank_rows import expert_parts
+
+from expertbank.errors import (
+    ExistsError,
+    ExpertBankError,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+    SchemaTooNewError,
+)
+from expertbank.registry import schema, session
+from expertbank.registry.registry import Registry
+
+
+def state_of(path: Path) -> tuple[str, list[str]]:
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    return digest, sorted(p.name for p in path.parent.iterdir())
+
+
+def test_a_missing_registry_is_not_found_and_not_made(path) -> None:
+    for read_only in (False, True):
+        with pytest.raises(NotFoundError, match="expertbank init"):
+            Registry.open(path, read_only=read_only)
+    assert not path.exists()
+
+
+def test_create_makes_folders_and_opens_what_exists(tmp_path) -> None:
+    path = tmp_path / "a b" / "q?#%41é" / "registry.db"
+    Registry.create(path).close()
+    assert Registry.create(path).check() == ()
+    assert [p.name for p in path.parent.iterdir()] == ["registry.db"]
+
+
+def test_create_fills_an_empty_file(path) -> None:
+    path.touch()
+    with pytest.raises(NotFoundError):
+        Registry.open(path)
+    assert Registry.create(path).check() == ()
+
+
+@pytest.mark.parametrize("content", [b"not a database at all, only text\n" * 50, os.urandom(9000)])
+def test_a_file_that_is_no_database_is_refused_and_untouched(path, content) -> None:
+    path.write_bytes(content)
+    for use in (Registry.open, Registry.create, schema.upgrade):
+        with pytest.raises(IntegrityError, match="not a SQLite database"):
+            use(path)
+    assert path.read_bytes() == content
+
+
+def test_a_database_of_another_program_is_refused_and_untouched(path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.execute("CREATE TABLE bookmarks (id)")
+    before = state_of(path)
+    for use in (Registry.open, Registry.create, schema.upgrade):
+        with pytest.raises(IntegrityError, match="another program"):
+            use(path)
+    assert state_of(path) == before
+
+
+def test_a_newer_schema_is_refused_and_untouched(full, path) -> None:
+    with sqlite3.connect(path) as raw:
+        raw.execute("UPDATE alembic_version SET version_num = '9999'")
+    before = state_of(path)
+    for use in (Registry.open, Registry.create, schema.upgrade):
+        with pytest.raises(SchemaTooNewError, match="upgrade expertbank") as caught:
+            use(path)
+        assert caught.value.exit_code == 12
+    assert state_of(path) == before
+
+
+def test_an_older_schema_is_refused_with_the_command_to_run(full, path, monkeypatch) -> None:
+    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002"))
+    monkeypatch.setattr(schema, "HEAD", "0002")
+    with pytest.raises(ExpertBankError, match="run: expertbank db upgrade"):
+        Registry.open(path)
+
+
+def test_a_read_only_registry_answers_everything_and_writes_nothing(full, path) -> None:
+    before = state_of(path)
+    modified = path.stat().st_mtime_ns
+    path.chmod(stat.S_IRUSR)
+    path.parent.chmod(stat.S_IRUSR | stat.S_IXUSR)
+    try:
+        registry = Registry.open(path, read_only=True)
+        assert registry.expert("boolq") == full.expert("boolq")
+        assert registry.routers() == full.routers()
+        assert registry.history() == full.history()
+        assert registry.check() == ()
+        with pytest.raises(ExpertBankError, match="read-only"):
+            registry.set_alias("x", 1, "")
+        with pytest.raises(ExpertBankError, match="read-only"):
+            registry.commit_expert(**expert_parts("new"))
+        with pytest.raises(ExpertBankError, match="read-only"):
+            registry.probe_writable()
+    finally:
+        path.parent.chmod(0o755)
+    assert state_of(path) == before
+    assert path.stat().st_mtime_ns == modified
+
+
+def test_reading_leaves_the_file_as_it_is(full, path) -> None:
+    before = state_of(path)
+    full.history()
+    full.check()
+    full.probe_writable()
+    assert state_of(path) == before
+
+
+def test_the_connection_is_set_up_for_durability(full) -> None:
+    with session.outside_transaction(session.engine_at(full.path)) as connection:
+        pragmas = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in (
+                "journal_mode",
+                "synchronous",
+                "foreign_keys",
+                "busy_timeout",
+                "trusted_schema",
+            )
+        }
+        assert connection.isolation_level is None
+    assert pragmas == {
+        "journal_mode": "delete",
+        "synchronous": 3,
+        "foreign_keys": 1,
+        "busy_timeout": 30_000,
+        "trusted_schema": 0,
+    }
+
+
+def test_a_held_lock_is_said_to_be_one(full, path, monkeypatch) -> None:
+    monkeypatch.setattr(session, "BUSY_MS", 50)
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN EXCLUSIVE")
+    try:
+        for ask in (full.probe_writable, full.tasks, full.check, lambda: Registry.open(path)):
+            with pytest.raises(LockedError, match="another process") as caught:
+                ask()
+            assert caught.value.exit_code == 11
+    finally:
+        other.close()
+    assert full.check() == ()
+
+
+def test_a_full_disk_is_said_to_be_one_and_nothing_is_half_written(full, path, monkeypatch) -> None:
+    from sqlalchemy import event
+
+    before = full.artifacts()
+    pages = sqlite3.connect(path).execute("PRAGMA page_count").fetchone()[0]
+
+    @event.listens_for(full._engine, "connect")
+    def no_more_pages(connection, _record) -> None:
+        connection.execute(f"PRAGMA max_page_count={pages}")
+
+    def fill() -> None:
+        for number in range(200):
+            full.commit_expert(**expert_parts(f"task{number}"))
+
+    with pytest.raises(ExpertBankError, match="no space left"):
+        fill()
+    registry = Registry.open(path)
+    assert registry.check() == ()
+    assert set(before) <= set(registry.artifacts())
+
+
+def test_a_backup_is_a_whole_registry(full, tmp_path) -> None:
+    target = full.backup(tmp_path / "copy.db")
+    copy = Registry.open(target)
+    assert copy.check() == ()
+    assert copy.experts() == full.experts()
+    assert copy.routers() == full.routers()
+    assert copy.alias_events() == full.alias_events()
+
+
+def test_a_backup_never_overwrites(full, tmp_path) -> None:
+    target = tmp_path / "precious"
+    target.write_text("keep")
+    with pytest.raises(ExistsError, match="exists"):
+        full.backup(target)
+    assert target.read_text() == "keep"
+    with pytest.raises(ExpertBankError, match="cannot write"):
+        full.backup(tmp_path / "missing" / "copy.db")
+
+
+def test_opening_imports_neither_alembic_nor_torch(full, path) -> None:
+    code = (
+        "import sys\nfrom pathlib import Path\n"
+        "from expertbank.registry.registry import Registry\n"
+        "registry = Registry.open(Path(sys.argv[1]))\nregistry.members()\nregistry.check()\n"
+        "heavy = {'alembic', 'torch', 'transformers', 'datasets', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(path)], check=True, timeout=60)

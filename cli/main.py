@@ -14,6 +14,7 @@ from typer.exceptions import TyperException
 from expertbank.errors import ExpertBankError
 
 from . import experts, routing, shipping, upkeep
+from .render import printable
 from .session import Session, default_home
 
 INTERRUPTED = 130
@@ -108,7 +109,8 @@ def _fail(message: str, code: int, *, as_json: bool) -> None:
     if as_json:
         text = json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
     else:
-        text = f"expertbank: {message}"
+        # Messages quote file names, columns and labels of users' data.
+        text = "\n".join(printable(line) for line in f"expertbank: {message}".split("\n"))
     sys.stderr.write(text + "\n")
 
 

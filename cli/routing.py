@@ -22,7 +22,8 @@ def retrain_router(
 ) -> None:
     """Refit only the router.
 
-    Reads cached features, no old text; touches no expert. If nothing changed, the same router comes back.
+    Reads cached features, no old text; touches no expert. If nothing changed, the same router
+    comes back.
 
     Example: expertbank retrain-router --kind ridge
     """
@@ -74,8 +75,8 @@ def forgetting_report(
     """Compare every task with its first day.
 
     What each could do when it was added and can do now, with the expert named and with the
-    router choosing. Without --verify it reads stored evidence only: seconds, no text, no backbone. Expert files
-    are rehashed either way.
+    router choosing. Without --verify it reads stored evidence only: seconds, no text, no
+    backbone. Expert files are rehashed either way.
 
     Example: expertbank forgetting-report --verify
     """

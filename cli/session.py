@@ -49,12 +49,17 @@ class Session:
     def out(self) -> Console:
         """Console for results."""
         # Without a terminal there is no width to fit: let rows be as long as they are.
-        return Console(soft_wrap=not sys.stdout.isatty(), highlight=False, **_width(sys.stdout))
+        return Console(
+            soft_wrap=not sys.stdout.isatty(),
+            highlight=False,
+            emoji=False,
+            **_width(sys.stdout),
+        )
 
     @property
     def err(self) -> Console:
         """Console for remarks."""
-        return Console(stderr=True, highlight=False, soft_wrap=True)
+        return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
 
     def remark(self, text: str) -> None:
         """Say something that is not the result."""

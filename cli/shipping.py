@@ -35,8 +35,8 @@ def export(
 ) -> None:
     """Ship one verified folder.
 
-    It predicts without the bank. The folder is loaded back and its logits compared before it takes its name. A bundle that is
-    there is replaced; anything else is left alone.
+    It predicts without the bank. The folder is loaded back and its logits compared before it
+    takes its name. A bundle that is there is replaced; anything else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """
@@ -127,7 +127,8 @@ def _rows(
         for number, text in enumerate(texts):
             if not text.strip():
                 raise InputError(f"text {number + 1} is empty")
-        return iter([Row(text, text_pair) for text in texts])
+        pair = text_pair if text_pair and text_pair.strip() else None  # as in a file's row
+        return iter([Row(text, pair) for text in texts])
     if file == "-":
         return parse_prediction_rows(sys.stdin.buffer, "standard input")
     try:

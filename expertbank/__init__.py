@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from expertbank.config import AdapterConfig, RouterConfig, TrainConfig
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
-    from expertbank.tasks import TaskSpec
+    from expertbank.tasks import TaskSpec, task_spec
     from expertbank.workflows.export import load_bundle
     from expertbank.workflows.predict import Prediction, Predictor
 
@@ -30,6 +30,7 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "load_bundle",
+    "task_spec",
 ]
 
 _HOMES = {
@@ -43,6 +44,7 @@ _HOMES = {
     "TaskSpec": "tasks",
     "TrainConfig": "config",
     "load_bundle": "workflows.export",
+    "task_spec": "tasks",
 }
 
 

@@ -82,7 +82,8 @@ class Bank:
 
     def close(self) -> None:
         """Let go of the database."""
-        self._workspace.registry.close()
+        if self._workspace.exists:
+            self._workspace.registry.close()
 
     def __enter__(self) -> Bank:
         return self

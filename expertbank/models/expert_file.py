@@ -117,7 +117,10 @@ class ExpertFile:
         for name, tensor in self.tensors.items():
             if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
                 raise IntegrityError(f"{where}: tensor {name} is not finite float32")
-        self.adapter()
+        try:
+            self.adapter()
+        except IntegrityError as error:
+            raise IntegrityError(f"{where}: {error}") from error
 
     def adapter(self) -> TTAdapter:
         """The cores as an adapter; checks every core's shape."""

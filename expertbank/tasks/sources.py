@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from difflib import get_close_matches
 from pathlib import Path
 
-from expertbank.errors import DataError, InputError, SourceUnavailableError
+from expertbank.errors import DataError, InputError, NotFoundError, SourceUnavailableError
 from expertbank.tasks.catalog import catalog_names
 from expertbank.tasks.files import Tables, read_path
 from expertbank.tasks.hub import read_hub
@@ -52,13 +51,13 @@ def open_source(spec: TaskSpec, source: str | None = None) -> OpenSource:
         DataError: a file is malformed.
     """
     if source is not None:
-        return _open(_source_spec(spec, source))
+        try:
+            return _open(_source_spec(spec, source))
+        except SourceUnavailableError as error:
+            raise SourceUnavailableError(f"{error}; {OFFLINE_WAYS}") from error
     if not spec.sources:
-        near = get_close_matches(spec.name, catalog_names(), n=3, cutoff=0.5)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise InputError(
-            f"task {spec.name} is not in the catalog ({', '.join(catalog_names())}){hint}; "
-            "for a task of your own name its rows with --data SRC"
+        raise NotFoundError.of(
+            "task in the catalog", spec.name, catalog_names(), "give rows of your own with --data"
         )
     tried: list[str] = []
     for candidate in spec.sources:

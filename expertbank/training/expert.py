@@ -33,6 +33,10 @@ from expertbank.models.heads import head_input
 from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow, ProgressCallback, TaskKind, no_progress
 from expertbank.training.loop import Meter, optimise
+from expertbank.training.probe import probe_head
+
+PROBE_ROWS = 2000
+"""Most training rows that the head's start is fitted on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,9 +98,7 @@ class _Student(nn.Module):
         groups = group_targets(targets, job.adapter.tt_rank)
         self.backbone = (backbone,)  # in a tuple, so that it is no submodule
         self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
-        width = backbone.hidden_size
-        weight = torch.randn(len(job.labels), width, generator=generator) / math.sqrt(width)
-        self.head_weight = nn.Parameter(weight)
+        self.head_weight = nn.Parameter(torch.zeros(len(job.labels), backbone.hidden_size))
         self.head_bias = nn.Parameter(torch.zeros(len(job.labels)))
         self.to(backbone.device)
         self.factors: Factors = {}
@@ -112,12 +114,15 @@ class _Student(nn.Module):
             path: (a.to(dtype), b.to(dtype)) for path, (a, b) in self.adapter.collapse().items()
         }
 
-    def logits(self, batch: Batch) -> Tensor:
-        """``[rows, classes]`` in float32, with the factors of the last ``collapse``."""
+    def pooled(self, batch: Batch) -> Tensor:
+        """``[rows, hidden]`` what the head reads, with the factors of the last ``collapse``."""
         backbone = self.backbone[0]
         last = call_backbone(backbone, batch)
-        pooled = head_input(last, batch.attention_mask, backbone.family.pooling)
-        return pooled @ self.head_weight.T + self.head_bias
+        return head_input(last, batch.attention_mask, backbone.family.pooling)
+
+    def logits(self, batch: Batch) -> Tensor:
+        """``[rows, classes]`` in float32."""
+        return self.pooled(batch) @ self.head_weight.T + self.head_bias
 
     def tensors(self) -> dict[str, Tensor]:
         head = {"head.weight": self.head_weight, "head.bias": self.head_bias}
@@ -164,6 +169,7 @@ def train_expert(
             best = (accuracy, loss, epoch, student.tensors())
 
     with bound(backbone.model, lambda: student.factors, student.paths):
+        _start_head(student, job, progress)
         optimise(
             [
                 (student.adapter.parameters(), config.lr),
@@ -197,6 +203,24 @@ def train_expert(
         meter.seconds,
         meter.tokens,
     )
+
+
+@torch.no_grad()
+def _start_head(student: _Student, job: ExpertJob, progress: ProgressCallback) -> None:
+    """Fit the head to the backbone's own features: the update is still exactly zero."""
+    student.collapse()
+    rows = job.train[:PROBE_ROWS]
+    meter = Meter(f"starting the head of {job.task}", len(rows), progress)
+    features = torch.zeros(len(rows), student.head_weight.shape[1])
+    targets = torch.zeros(len(rows), dtype=torch.long)
+    for positions in plan_batches(rows, EVALUATION_BATCH):
+        batch = _collated(rows, positions, student.backbone[0])
+        features[list(positions)] = student.pooled(batch).cpu()
+        targets[list(positions)] = batch.targets.long().cpu()
+        meter.advance(len(positions), batch.tokens)
+    weight, bias = probe_head(features, targets, len(job.labels))
+    student.head_weight.copy_(weight)
+    student.head_bias.copy_(bias)
 
 
 def _collated(rows: Sequence[EncodedRow], positions: Sequence[int], backbone: Backbone) -> Batch:

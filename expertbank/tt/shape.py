@@ -23,7 +23,8 @@ def factorise(dimension: int) -> tuple[int, ...]:
 
     The number of factors is the smallest that could bring each down to ``FACTOR_TARGET``;
     prime factors then go, largest first, to the product that is smallest so far. A prime
-    factor is never split, so a prime dimension (50,257 is one) stays a single factor.
+    factor is never split, so a prime dimension stays a single factor; GPT-2's vocabulary of
+    50,257 is 1,733 · 29.
 
     Raises:
         InputError: ``dimension`` is not positive.

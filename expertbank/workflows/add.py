@@ -118,13 +118,9 @@ def add(
     """
     require_trainable(request.spec)
     name = request.spec.name
-    version = workspace.registry.next_version(name)
-    if version > 1 and not request.new_version:
-        raise ExistsError(
-            f"task {name!r} has expert {name}@{version - 1}; experts never change. "
-            "Train another version with --new-version"
-        )
-    workspace.registry.probe_writable()
+    if workspace.exists:
+        _require_new(workspace, name, new_version=request.new_version)
+        workspace.registry.probe_writable()
     config = request.train
     data = load_task(
         request.spec,
@@ -139,7 +135,20 @@ def add(
         route_layer=request.route_layer,
         max_length=request.max_length,
     )
+    # Asked again: reading the data took time, and another process may have been faster.
+    version = _require_new(workspace, name, new_version=request.new_version)
     return _train_and_register(workspace, request, data, version, progress)
+
+
+def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
+    """The version to make."""
+    version = workspace.registry.next_version(name)
+    if version > 1 and not new_version:
+        raise ExistsError(
+            f"task {name!r} has expert {name}@{version - 1}; experts never change. "
+            "Train another version with --new-version"
+        )
+    return version
 
 
 def _train_and_register(
@@ -158,7 +167,8 @@ def _train_and_register(
     from expertbank.workflows.measure import answers, trunk_features
 
     spec, backbone, config = workspace.spec, workspace.backbone, request.train
-    fit, selection = hold_out_for_selection(data.train, config.selection_share, config.seed)
+    share = config.selection_share_of(len(data.train))
+    fit, selection = hold_out_for_selection(data.train, share, config.seed)
 
     def encoded(rows: Sequence[Row]) -> tuple[EncodedRow, ...]:
         return tuple(

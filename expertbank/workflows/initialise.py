@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, FeatureSpec
@@ -32,7 +33,8 @@ def initialise(
         IntegrityError: the bank has another backbone; both digests are shown.
         FeatureSpecError: the bank has another feature spec.
     """
-    record = workspace.registry.backbone()
+    reference = None if reference is None else stable_reference(reference)
+    record = workspace.registry.backbone() if workspace.exists else None
     if record is not None:
         _require_same(record.feature_spec, route_layer, max_length)
         if reference is not None and reference != record.reference:
@@ -46,6 +48,12 @@ def initialise(
     )
     record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
     return workspace.registry.set_backbone(record)
+
+
+def stable_reference(reference: str) -> str:
+    """A backbone reference that still holds in another working folder."""
+    folder = Path(reference).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else reference
 
 
 def _default_length(loaded: Backbone) -> int:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.config import RouterConfig
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import (
+    AliasRecord,
     ArtifactRecord,
     EvaluationRecord,
     ExpertRecord,
@@ -22,6 +23,7 @@ from expertbank.records import (
     RunRecord,
     no_progress,
 )
+from expertbank.registry.names import ACTIVE
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
@@ -150,7 +152,7 @@ def retrain_router(
         activate=activate,
         reason=f"retrain-router over {len(experts)} tasks",
     )
-    active = any(a.router_version == record.version for a in registry.aliases())
+    active = AliasRecord(ACTIVE, record.version) in registry.aliases()
     return RouterResult(
         record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active
     )

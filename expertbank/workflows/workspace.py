@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
@@ -42,7 +43,8 @@ class Workspace:
 
     Args:
         home: the bank's folder.
-        registry: its open registry.
+        open_registry: opens the registry, making it first where that was asked for; called
+            when the registry is first needed, so bad input leaves no empty bank behind.
         reference: backbone named by the caller, overriding the recorded reference; its
             digest must still be the bank's.
         device: where to run the backbone; default as ``load_backbone``.
@@ -51,12 +53,12 @@ class Workspace:
     def __init__(
         self,
         home: Path,
-        registry: Registry,
+        open_registry: Callable[[], Registry],
         reference: str | None = None,
         device: str | None = None,
     ) -> None:
         self.home = home
-        self.registry = registry
+        self._open_registry = open_registry
         self.store = LocalStore(home / OBJECTS)
         self.reference = reference
         self._device = device
@@ -77,16 +79,34 @@ class Workspace:
             NotFoundError: there is none.
         """
         database = home / DATABASE
-        if create:
-            make_folder(home.absolute())
-            registry = Registry.create(database)
-        elif not database.is_file():
+        if database.is_file():
+            # A process killed while it made the bank may have left a file without tables.
+            registry = (
+                Registry.create(database)
+                if create
+                else Registry.open(database, read_only=read_only)
+            )
+            return cls(home, lambda: registry, reference, device)
+        if not create:
             raise NotFoundError(
                 f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
             )
-        else:
-            registry = Registry.open(database, read_only=read_only)
-        return cls(home, registry, reference, device)
+
+        def make() -> Registry:
+            make_folder(home.absolute())
+            return Registry.create(database)
+
+        return cls(home, make, reference, device)
+
+    @cached_property
+    def registry(self) -> Registry:
+        """The open registry."""
+        return self._open_registry()
+
+    @property
+    def exists(self) -> bool:
+        """Whether there is a bank in the folder yet."""
+        return (self.home / DATABASE).is_file()
 
     # -- the backbone ----------------------------------------------------------------------
 
@@ -132,7 +152,7 @@ class Workspace:
             dtype=dtype,
             known_digest=cache.find if trust_cache else None,
         )
-        if not self.registry.read_only:
+        if self.exists and not self.registry.read_only:
             cache.remember(loaded)
         return loaded
 

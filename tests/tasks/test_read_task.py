@@ -13,7 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from expertbank.errors import DataError, InputError, SourceUnavailableError
+from expertbank.errors import DataError, InputError, NotFoundError, SourceUnavailableError
 from expertbank.records import Row
 from expertbank.tasks import (
     TaskData,
@@ -425,7 +425,7 @@ def test_the_sources_that_failed_are_all_named_with_the_ways_out() -> None:
 
 
 def test_a_task_without_data_says_how_to_give_some() -> None:
-    with pytest.raises(InputError, match=r"did you mean boolq\?.*--data SRC"):
+    with pytest.raises(NotFoundError, match=r"did you mean boolq\?.*--data"):
         load_task(task_spec("bolq"))
 
 

@@ -24,7 +24,7 @@ def test_factors_multiply_to_the_dimension_largest_first(dimension: int) -> None
     assert dimension == 1 or min(factors) > 1
 
 
-@pytest.mark.parametrize("prime", [2, 3, 13, 97, 50_257])
+@pytest.mark.parametrize("prime", [2, 3, 13, 97, 50_261])
 def test_a_prime_stays_one_factor(prime: int) -> None:
     assert is_prime(prime)
     assert factorise(prime) == (prime,)
@@ -35,6 +35,10 @@ def test_usual_widths_split_into_near_balanced_factors(dimension: int) -> None:
     factors = factorise(dimension)
     assert max(factors) <= 2 * min(factors)
     assert max(factors) <= 16
+
+
+def test_gpt2s_vocabulary_splits_into_its_two_primes() -> None:
+    assert factorise(50_257) == (1733, 29)
 
 
 def test_a_large_prime_factor_does_not_keep_the_rest_from_splitting() -> None:

@@ -1,0 +1,262 @@
+"""Experts, routers and features as bytes: equal contents, equal bytes; anything else is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load, save
+from torch import Tensor
+
+from expertbank.adapters.targets import find_targets
+from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.config import canonical_json
+from expertbank.errors import IntegrityError
+from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
+from expertbank.models.feature_file import FeatureFile
+from expertbank.models.gates import Member, Router
+
+
+@pytest.fixture
+def expert(bert) -> ExpertFile:
+    generator = torch.Generator().manual_seed(0)
+    groups = group_targets(find_targets(bert.model, bert.family, 2, ("query", "value")), 3)
+    adapter = TTAdapter.fresh(groups, 16.0, generator)
+    head = {
+        "head.weight": torch.randn(3, 32, generator=generator),
+        "head.bias": torch.randn(3, generator=generator),
+    }
+    return ExpertFile(
+        "weather",
+        "classification",
+        ("fair", "foul", "été"),
+        groups,
+        16.0,
+        "a" * 64,
+        bert.digest,
+        adapter.to_tensors() | head,
+    )
+
+
+@pytest.fixture
+def router() -> Router:
+    generator = torch.Generator().manual_seed(0)
+    members = tuple(
+        Member(f"t{i}@1", str(i) * 64, f"t{i}", "multiple_choice" if i == 1 else "classification")
+        for i in range(3)
+    )
+    weight = torch.randn(4, 3, generator=generator)
+    return Router("ridge", members, "b" * 64, 0.5, weight, torch.randn(3, generator=generator))
+
+
+def features() -> FeatureFile:
+    generator = torch.Generator().manual_seed(0)
+    train = torch.randn(5, 4, generator=generator).half()
+    return FeatureFile(train, torch.randn(2, 4, generator=generator).half(), "c" * 64)
+
+
+def rewritten(
+    data: bytes,
+    *,
+    tensors: Callable[[dict[str, Tensor]], Any] = len,
+    metadata: Callable[[dict[str, Any]], Any] = len,
+) -> bytes:
+    """The file with its tensors or metadata edited, sound as a safetensors file."""
+    parts, facts = read_safetensors(data, "test")
+    tensors(parts)
+    metadata(facts)
+    return save(parts, metadata={METADATA_KEY: canonical_json(facts)})
+
+
+def test_rewriting_without_an_edit_gives_the_same_bytes(expert: ExpertFile) -> None:
+    assert rewritten(expert.to_bytes()) == expert.to_bytes()
+
+
+def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
+    again = ExpertFile.from_bytes(expert.to_bytes(), "test")
+    assert again.to_bytes() == expert.to_bytes()
+    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest"):
+        assert getattr(again, field) == getattr(expert, field)
+    assert again.backbone_digest == expert.backbone_digest
+    assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
+
+
+def test_equal_contents_give_equal_bytes_in_any_order(expert: ExpertFile) -> None:
+    backwards = dict(reversed(expert.tensors.items()))
+    fields = {name: getattr(expert, name) for name in ExpertFile.__dataclass_fields__}
+    assert ExpertFile(**{**fields, "tensors": backwards}).to_bytes() == expert.to_bytes()
+
+
+def test_files_carry_one_metadata_key(expert: ExpertFile, router: Router) -> None:
+    for data in (expert.to_bytes(), router.to_bytes(), features().to_bytes()):
+        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+        assert list(header["__metadata__"]) == [METADATA_KEY]
+
+
+def put_nan(tensors: dict[str, Tensor], name: str) -> None:
+    tensors[name].view(-1)[0] = float("nan")
+
+
+EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "a missing core": {"tensors": lambda t: t.pop("cores.0.0")},
+    "a missing head": {"tensors": lambda t: t.pop("head.bias")},
+    "an extra tensor": {"tensors": lambda t: t.update(extra=torch.zeros(1))},
+    "a core of another shape": {"tensors": lambda t: t.update({"cores.0.0": torch.zeros(1, 2)})},
+    "a head of another shape": {"tensors": lambda t: t.update({"head.weight": torch.zeros(2, 32)})},
+    "a NaN in a core": {"tensors": lambda t: put_nan(t, "cores.0.1")},
+    "a NaN in the head": {"tensors": lambda t: put_nan(t, "head.weight")},
+    "cores in half precision": {
+        "tensors": lambda t: t.update({"cores.0.0": t["cores.0.0"].half()})
+    },
+    "a label too many": {"metadata": lambda m: m["labels"].append("more")},
+    "another format": {"metadata": lambda m: m.update(format=2)},
+    "an unknown kind": {"metadata": lambda m: m.update(kind="poetry")},
+    "no task": {"metadata": lambda m: m.pop("task")},
+    "ranks that cannot be": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 9999, 3, 3, 1])},
+    "ranks of zero": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 0, 0, 0, 1])},
+    "ranks that are words": {"metadata": lambda m: m["groups"][0].update(ranks="abcde")},
+    "groups that are no list": {"metadata": lambda m: m.update(groups=7)},
+    "a path too many": {"metadata": lambda m: m["groups"][0]["paths"].append("elsewhere")},
+    "an alpha that is no number": {"metadata": lambda m: m.update(alpha=float("nan"))},
+    "an infinite alpha": {"metadata": lambda m: m.update(alpha=float("inf"))},
+}
+
+
+@pytest.mark.parametrize("damage", EXPERT_DAMAGES)
+def test_an_expert_file_that_is_not_right_is_refused(expert: ExpertFile, damage: str) -> None:
+    data = rewritten(expert.to_bytes(), **EXPERT_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        ExpertFile.from_bytes(data, "somewhere")
+
+
+ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "no weight": {"tensors": lambda t: t.pop("weight")},
+    "no bias": {"tensors": lambda t: t.pop("bias")},
+    "a column too few": {"tensors": lambda t: t.update(weight=torch.zeros(4, 2))},
+    "a flat weight": {"tensors": lambda t: t.update(weight=torch.zeros(3))},
+    "a bias too many": {"tensors": lambda t: t.update(bias=torch.zeros(4))},
+    "a NaN": {"tensors": lambda t: put_nan(t, "weight")},
+    "a member too few": {"metadata": lambda m: m["members"].pop()},
+    "half a member": {"metadata": lambda m: m["members"][0].pop()},
+    "no members": {"metadata": lambda m: m.pop("members")},
+    "another format": {"metadata": lambda m: m.update(format=2)},
+    "a temperature of zero": {"metadata": lambda m: m.update(temperature=0)},
+    "a temperature that is no number": {"metadata": lambda m: m.update(temperature=float("nan"))},
+    "an infinite temperature": {"metadata": lambda m: m.update(temperature=float("inf"))},
+}
+
+
+@pytest.mark.parametrize("damage", ROUTER_DAMAGES)
+def test_a_router_file_that_is_not_right_is_refused(router: Router, damage: str) -> None:
+    data = rewritten(router.to_bytes(), **ROUTER_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        Router.from_bytes(data, "somewhere")
+
+
+FEATURE_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "no train rows": {"tensors": lambda t: t.pop("train")},
+    "no spec": {"metadata": lambda m: m.pop("feature_spec_digest")},
+    "an infinity": {"tensors": lambda t: t["train"].view(-1)[:1].fill_(float("inf"))},
+    "another type": {"tensors": lambda t: t.update(evaluation=t["evaluation"].float())},
+    "another number of dimensions": {"tensors": lambda t: t.update(train=t["train"].flatten())},
+}
+
+
+@pytest.mark.parametrize("damage", FEATURE_DAMAGES)
+def test_a_feature_file_that_is_not_right_is_refused(damage: str) -> None:
+    data = rewritten(features().to_bytes(), **FEATURE_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        FeatureFile.from_bytes(data, "somewhere")
+
+
+def test_features_survive_being_written_and_read() -> None:
+    again = FeatureFile.from_bytes(features().to_bytes(), "test")
+    assert again.to_bytes() == features().to_bytes()
+    assert torch.equal(again.train, features().train)
+    assert torch.equal(again.evaluation, features().evaluation)
+    assert again.feature_spec_digest == "c" * 64
+
+
+DEEP = "[" * 100_000
+
+FOREIGN: dict[str, Callable[[bytes], bytes]] = {
+    "nothing": lambda data: b"",
+    "text": lambda data: b"not a file of ours at all",
+    "a pickle": lambda data: b"\x80\x04\x95" + data,
+    "truncated": lambda data: data[:-1],
+    "trailing garbage": lambda data: data + b"x",
+    "no metadata": lambda data: save(load(data)),
+    "metadata of others": lambda data: save(load(data), metadata={"format": "pt"}),
+    "metadata that is no JSON": lambda data: save(load(data), metadata={METADATA_KEY: "{"}),
+    "metadata that is a list": lambda data: save(load(data), metadata={METADATA_KEY: "[]"}),
+    "metadata without a bottom": lambda data: save(load(data), metadata={METADATA_KEY: DEEP}),
+}
+
+
+@pytest.mark.parametrize("foreign", FOREIGN)
+def test_what_is_not_one_of_our_files_is_refused(
+    expert: ExpertFile, router: Router, foreign: str
+) -> None:
+    spoil = FOREIGN[foreign]
+    for read, data in (
+        (ExpertFile.from_bytes, expert.to_bytes()),
+        (Router.from_bytes, router.to_bytes()),
+        (FeatureFile.from_bytes, features().to_bytes()),
+    ):
+        with pytest.raises(IntegrityError, match="somewhere"):
+            read(spoil(data), "somewhere")
+
+
+def test_one_kind_of_file_is_not_taken_for_another(expert: ExpertFile, router: Router) -> None:
+    with pytest.raises(IntegrityError):
+        ExpertFile.from_bytes(router.to_bytes(), "test")
+    with pytest.raises(IntegrityError):
+        Router.from_bytes(features().to_bytes(), "test")
+    with pytest.raises(IntegrityError):
+        FeatureFile.from_bytes(expert.to_bytes(), "test")
+
+
+def test_a_router_survives_being_written_and_read(router: Router) -> None:
+    again = Router.from_bytes(router.to_bytes(), "test")
+    assert again.to_bytes() == router.to_bytes()
+    assert again.members == router.members
+    rows = torch.randn(7, 4, generator=torch.Generator().manual_seed(2)).half()
+    assert torch.equal(again.route(rows).index, router.route(rows).index)
+    assert torch.equal(again.route(rows).confidence, router.route(rows).confidence)
+
+
+def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(
+    router: Router,
+) -> None:
+    rows = torch.randn(200, 4, generator=torch.Generator().manual_seed(2)).half()
+    free = router.route(rows).index
+    assert set(free.tolist()) == {0, 1, 2}
+    choice = router.route(rows, [row % 2 == 0 for row in range(200)])
+    assert (choice.index[::2] == 1).all()
+    assert torch.equal(choice.confidence[::2], torch.ones(100, dtype=torch.float64))
+    scores = router.scores(rows)[1::2, [0, 2]]
+    assert torch.equal(choice.index[1::2], scores.argmax(1) * 2)
+
+
+def test_confidence_is_the_softmax_over_the_candidates(router: Router) -> None:
+    rows = torch.randn(20, 4, generator=torch.Generator().manual_seed(2)).half()
+    scores = rows.double() @ router.weight.double() + router.bias.double()
+    expected = torch.softmax(scores / 0.5, 1).amax(1)
+    torch.testing.assert_close(router.route(rows).confidence, expected)
+
+
+def test_features_of_another_width_are_refused(router: Router) -> None:
+    with pytest.raises(IntegrityError, match="width 4"):
+        router.route(torch.zeros(1, 5).half())
+
+
+def test_a_subset_decides_as_the_whole_router_would_among_its_tasks(router: Router) -> None:
+    part = router.subset(["t2", "t0"])
+    assert [member.task for member in part.members] == ["t0", "t2"]
+    rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(2)).half()
+    assert torch.equal(part.route(rows).index * 2, router.scores(rows)[:, [0, 2]].argmax(1) * 2)
+    assert Router.from_bytes(part.to_bytes(), "test").members == part.members
+    assert router.subset(["t0", "t1", "t2"]).to_bytes() == router.to_bytes()

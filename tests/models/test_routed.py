@@ -1,0 +1,208 @@
+"""One pass serves rows that need different experts, as each would be served alone."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+
+import pytest
+import torch
+from backbones import HIDDEN, random_rows, spec_of
+from torch import Tensor
+
+from expertbank.adapters import hooks
+from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.targets import find_targets
+from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.errors import IntegrityError
+from expertbank.models.backbone import Backbone
+from expertbank.models.batches import collate
+from expertbank.models.heads import head_input
+from expertbank.models.routed import Decide, RoutedModel, call_backbone
+
+NAMES = ("a@1", "b@1", "c@1")
+
+
+def expert_of(
+    backbone: Backbone, name: str, seed: int, *, classes: int = 2, route_layer: int = 2
+) -> CollapsedExpert:
+    generator = torch.Generator().manual_seed(seed)
+    targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
+    adapter = TTAdapter.fresh(group_targets(targets, 2 + seed), 4.0, generator)
+    with torch.no_grad():
+        for core in adapter.parameters():
+            core.copy_(torch.randn(core.shape, generator=generator) * 0.5)
+        factors = adapter.collapse()
+    weight = torch.randn(classes, HIDDEN, generator=generator) / HIDDEN**0.5
+    return CollapsedExpert(name, factors, weight, torch.randn(classes, generator=generator))
+
+
+def always(name: str) -> Decide:
+    return lambda features, rows: [name] * len(rows)
+
+
+def by_row(features: Tensor, rows: Sequence[int]) -> list[str]:
+    return [NAMES[row % 3] for row in rows]
+
+
+@pytest.fixture(params=["bert", "llama"])
+def backbone(load_tiny, request: pytest.FixtureRequest) -> Backbone:
+    return load_tiny(request.param)
+
+
+@pytest.fixture
+def experts(backbone: Backbone) -> dict[str, CollapsedExpert]:
+    return {
+        name: expert_of(backbone, name, seed, classes=2 + seed) for seed, name in enumerate(NAMES)
+    }
+
+
+@pytest.fixture
+def model(backbone: Backbone, experts: dict[str, CollapsedExpert]) -> RoutedModel:
+    return RoutedModel(backbone, spec_of(backbone), ExpertPool.holding(experts))
+
+
+def test_a_named_expert_answers_as_its_adapter_bound_by_hand(
+    model: RoutedModel, backbone: Backbone, experts: dict[str, CollapsedExpert]
+) -> None:
+    batch = collate(random_rows(6, 1), range(6), 0, backbone.device)
+    expert = experts["b@1"]
+    with (
+        torch.no_grad(),
+        hooks.bound(backbone.model, lambda: expert.factors, list(expert.factors)),
+    ):
+        last = call_backbone(backbone, batch)
+    pooled = head_input(last, batch.attention_mask, backbone.family.pooling)
+    expected = pooled @ expert.head_weight.T + expert.head_bias
+    output = model(batch, always("b@1"))
+    assert torch.equal(output.logits, expected)
+    assert output.experts == ("b@1",) * 6
+
+
+def test_a_mixed_batch_equals_serial_passes(model: RoutedModel, backbone: Backbone) -> None:
+    rows = random_rows(12, 2)
+    output = model(collate(rows, range(12), 0, backbone.device), by_row)
+    assert output.experts == tuple(NAMES[row % 3] for row in range(12))
+    for row in range(12):
+        alone = model(collate(rows, [row], 0, backbone.device), always(NAMES[row % 3]))
+        classes = alone.logits.shape[1]
+        torch.testing.assert_close(output.logits[row, :classes], alone.logits[0], rtol=0, atol=1e-4)
+        assert (output.logits[row, classes:] == float("-inf")).all()
+
+
+def test_padding_and_company_move_logits_by_rounding_only(
+    model: RoutedModel, backbone: Backbone
+) -> None:
+    rows = random_rows(20, 3, lengths=(3, 5, 28))
+    by_position: dict[int, list[Tensor]] = {row: [] for row in range(20)}
+    for size in (1, 3, 7, 20):
+        for batch in model.batches(rows, size):
+            for position, logits in zip(
+                batch.rows, model(batch, always("c@1")).logits, strict=True
+            ):
+                by_position[position].append(logits)
+    for found in by_position.values():
+        spread = torch.stack(found)
+        assert len(found) == 4
+        assert (spread.amax(0) - spread.amin(0)).max() < 1e-4
+
+
+def test_the_same_pass_twice_gives_the_same_bits(model: RoutedModel, backbone: Backbone) -> None:
+    batch = collate(random_rows(9, 4), range(9), 0, backbone.device)
+    assert torch.equal(model(batch, by_row).logits, model(batch, by_row).logits)
+
+
+def test_the_decision_reads_the_features_of_the_trunk_bit_for_bit(
+    model: RoutedModel, backbone: Backbone
+) -> None:
+    batch = collate(random_rows(9, 5), range(9), 0, backbone.device)
+    seen: list[Tensor] = []
+    asked: list[Sequence[int]] = []
+
+    def decide(features: Tensor, rows: Sequence[int]) -> list[str]:
+        seen.append(features)
+        asked.append(rows)
+        return by_row(features, rows)
+
+    output = model(batch, decide)
+    assert len(seen) == 1
+    assert tuple(asked[0]) == tuple(range(9))
+    assert torch.equal(output.features, seen[0])
+    assert torch.equal(output.features, model.trunk_features(batch))
+
+
+def test_a_pass_leaves_nothing_behind(load_tiny, model: RoutedModel, backbone: Backbone) -> None:
+    batch = collate(random_rows(4, 6), range(4), 0, backbone.device)
+    weights = {name: tensor.clone() for name, tensor in backbone.model.state_dict().items()}
+    model(batch, by_row)
+
+    def fail(features: Tensor, rows: Sequence[int]) -> list[str]:
+        raise RuntimeError("no decision")
+
+    with pytest.raises(RuntimeError, match="no decision"):
+        model(batch, fail)
+    bare = load_tiny(str(backbone.model.config.model_type))
+    assert torch.equal(call_backbone(backbone, batch), call_backbone(bare, batch))
+    for name, tensor in backbone.model.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+
+
+def test_threads_with_different_experts_do_not_see_each_other(
+    model: RoutedModel, backbone: Backbone
+) -> None:
+    batch = collate(random_rows(5, 7), range(5), 0, backbone.device)
+    expected = {name: model(batch, always(name)).logits for name in NAMES}
+    barrier = threading.Barrier(3)
+    same: list[bool] = []
+
+    def work(name: str) -> None:
+        def decide(features: Tensor, rows: Sequence[int]) -> list[str]:
+            barrier.wait(timeout=60)  # all three are half-way up their passes now
+            return [name] * len(rows)
+
+        for _ in range(10):
+            same.append(torch.equal(model(batch, decide).logits, expected[name]))
+
+    threads = [threading.Thread(target=work, args=(name,)) for name in NAMES]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=120)
+    assert same == [True] * 30
+
+
+def test_a_row_of_several_choices_is_routed_once_and_answered_for_each(
+    model: RoutedModel, backbone: Backbone
+) -> None:
+    from expertbank.records import EncodedRow
+
+    one, two, three = (row.sequences[0] for row in random_rows(3, 8))
+    rows = [
+        EncodedRow((one, two), ((0,) * len(one), (0,) * len(two))),
+        EncodedRow((three,), ((0,) * len(three),)),
+    ]
+    output = model(collate(rows, [0, 1], 0, backbone.device), by_row)
+    assert output.experts == ("a@1", "b@1")
+    assert output.features.shape[0] == 2
+    assert output.logits.shape[0] == 3
+    single = [EncodedRow((ids,), ((0,) * len(ids),)) for ids in (one, two)]
+    alone = model(collate(single, [0, 1], 0, backbone.device), always("a@1"))
+    torch.testing.assert_close(output.logits[:2, :2], alone.logits, rtol=0, atol=1e-4)
+
+
+def test_experts_that_do_not_fit_the_branch_are_refused(backbone: Backbone) -> None:
+    batch = collate(random_rows(2, 9), range(2), 0, backbone.device)
+    low = expert_of(backbone, "low@1", 0, route_layer=1)
+    model = RoutedModel(backbone, spec_of(backbone, 2), ExpertPool.holding({"low@1": low}))
+    with pytest.raises(IntegrityError, match=r"low@1 adapts .*\.1\."):
+        model(batch, always("low@1"))
+    fine = expert_of(backbone, "wide@1", 0)
+    wide = CollapsedExpert(
+        "wide@1",
+        {path: (a.repeat(2, 1), b) for path, (a, b) in fine.factors.items()},
+        fine.head_weight,
+        fine.head_bias,
+    )
+    model = RoutedModel(backbone, spec_of(backbone, 2), ExpertPool.holding({"wide@1": wide}))
+    with pytest.raises(IntegrityError, match="64 by 32"):
+        model(batch, always("wide@1"))

@@ -1,0 +1,195 @@
+"""Gates are fitted on features alone: exactly, in any order, and with honest confidence."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
+from expertbank.models.gates import Member
+from expertbank.training.router import Moments, TaskFeatures, fit_ridge, fit_router
+
+DIMENSION = 12
+
+
+def member(name: str) -> Member:
+    return Member(f"{name}@1", sha256_text(name), name, "classification")
+
+
+def cluster(
+    name: str, seed: int, rows: int, *, spread: float = 1.0, distance: float = 3.0
+) -> Tensor:
+    """Rows around a centre that the name decides."""
+    centre = torch.randn(
+        DIMENSION, generator=torch.Generator().manual_seed(int(sha256_text(name)[:8], 16))
+    )
+    noise = torch.randn(rows, DIMENSION, generator=torch.Generator().manual_seed(seed))
+    return (centre / centre.norm() * distance + noise * spread).half()
+
+
+def tasks_of(*sizes: int, **wishes: float) -> list[TaskFeatures]:
+    return [
+        TaskFeatures(member(f"task{i}"), cluster(f"task{i}", i, rows, **wishes))
+        for i, rows in enumerate(sizes)
+    ]
+
+
+def reference_ridge(tasks: list[TaskFeatures], strength: float) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted least squares on the rows themselves, penalty as extra rows, via lstsq."""
+    rows = np.concatenate([task.train.double().numpy() for task in tasks])
+    targets = np.concatenate([np.full(len(task.train), i) for i, task in enumerate(tasks)])
+    sizes = np.array([len(task.train) for task in tasks])
+    weights = 1 / (len(tasks) * sizes[targets])  # every task has the same say; they sum to 1
+    mean = weights @ rows
+    centred = rows - mean
+    one_hot = np.eye(len(tasks))[targets]
+    target_mean = weights @ one_hot
+    variance = (weights[:, None] * centred**2).sum(0).mean()
+    penalty = np.sqrt(strength * variance) * np.eye(rows.shape[1])
+    root = np.sqrt(weights)[:, None]
+    left = np.concatenate([root * centred, penalty])
+    right = np.concatenate([root * (one_hot - target_mean), np.zeros((len(mean), len(tasks)))])
+    solution = np.linalg.lstsq(left, right, rcond=None)[0]
+    return solution, target_mean - mean @ solution
+
+
+@pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0])
+@pytest.mark.parametrize("sizes", [(40, 40, 40), (200, 15, 60), (5, 4)], ids=str)
+def test_ridge_is_the_task_balanced_least_squares_solution(
+    sizes: tuple[int, ...], strength: float
+) -> None:
+    tasks = tasks_of(*sizes)
+    weight, bias = fit_ridge(tasks, RouterConfig(ridge=strength))
+    expected_weight, expected_bias = reference_ridge(tasks, strength)
+    np.testing.assert_allclose(weight.numpy(), expected_weight, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(bias.numpy(), expected_bias, rtol=1e-6, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_tasks_in_any_order_give_the_same_bytes(kind: str) -> None:
+    tasks = tasks_of(30, 50, 20, 40)
+    config = RouterConfig(kind=kind, epochs=3)
+    files = {
+        fit_router(order, config, "f" * 64).to_bytes() for order in itertools.permutations(tasks)
+    }
+    assert len(files) == 1
+
+
+def test_moments_of_parts_add_up_to_those_of_the_whole() -> None:
+    rows = cluster("whole", 1, 100)
+    whole, parts = Moments.of(rows), Moments.of(rows[:37]) + Moments.of(rows[37:])
+    assert parts.count == whole.count == 100
+    torch.testing.assert_close(parts.total, whole.total, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(parts.gram, whole.gram, rtol=1e-12, atol=1e-12)
+    dense = rows.double()
+    torch.testing.assert_close(
+        whole.gram, torch.einsum("ni,nj->ij", dense, dense), rtol=1e-12, atol=1e-12
+    )
+
+
+def accuracy(router, count: int, **wishes: float) -> float:
+    right = 0
+    for place, one in enumerate(router.members):
+        choice = router.route(cluster(one.task, 1000 + place, count, **wishes))
+        right += int((choice.index == place).sum())
+    return right / (count * len(router.members))
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_separable_tasks_are_told_apart(kind: str) -> None:
+    wishes = {"spread": 0.5, "distance": 4.0}
+    router = fit_router(tasks_of(200, 200, 200, 200, **wishes), RouterConfig(kind=kind), "f" * 64)
+    assert accuracy(router, 200, **wishes) >= 0.95
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_a_small_task_has_the_same_say_as_a_large_one(kind: str) -> None:
+    tasks = tasks_of(1000, 25, spread=1.0, distance=2.5)
+    router = fit_router(tasks, RouterConfig(kind=kind), "f" * 64)
+    small = [one.task for one in router.members].index("task1")
+    choice = router.route(cluster("task1", 77, 300, spread=1.0, distance=2.5))
+    assert (choice.index == small).float().mean() >= 0.85
+
+
+def test_noisy_top1_is_its_seeds_and_has_no_noise_once_fitted() -> None:
+    tasks = tasks_of(60, 60, 60)
+    state = torch.random.get_rng_state()
+
+    def fitted(seed: int):
+        return fit_router(tasks, RouterConfig(kind="noisy-top1", epochs=5, seed=seed), "f" * 64)
+
+    assert fitted(0).to_bytes() == fitted(0).to_bytes()
+    assert fitted(0).to_bytes() != fitted(1).to_bytes()
+    router, rows = fitted(0), cluster("task1", 50, 40, spread=3.0)
+    first = router.route(rows)
+    for _ in range(5):
+        again = router.route(rows)
+        assert torch.equal(again.index, first.index)
+        assert torch.equal(again.confidence, first.confidence)
+    assert torch.equal(torch.random.get_rng_state(), state)
+
+
+def negative_log_likelihood(router, temperature: float, **wishes: float) -> float:
+    losses = []
+    for place, one in enumerate(router.members):
+        scores = router.scores(cluster(one.task, 2000 + place, 500, **wishes)) / temperature
+        losses.append(cross_entropy(scores, torch.full((500,), place)).item())
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("distance", [0.5, 1.5, 4.0])
+def test_the_temperature_makes_confidence_on_unseen_rows_no_worse(
+    kind: str, distance: float
+) -> None:
+    tasks = tasks_of(400, 400, 400, distance=distance)
+    router = fit_router(tasks, RouterConfig(kind=kind, epochs=20), "f" * 64)
+    calibrated = negative_log_likelihood(router, router.temperature, distance=distance)
+    assert calibrated <= negative_log_likelihood(router, 1.0, distance=distance) + 0.01
+    assert calibrated <= np.log(3) + 0.01, "and no worse than not knowing"
+
+
+def test_the_temperature_changes_no_choice() -> None:
+    router = fit_router(tasks_of(100, 100, 100), RouterConfig(), "f" * 64)
+    rows = cluster("task0", 9, 100, spread=3.0)
+    assert router.temperature != 1
+    assert torch.equal(router.route(rows).index, router.scores(rows).argmax(1))
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_one_task_alone_always_wins(kind: str) -> None:
+    router = fit_router(tasks_of(20), RouterConfig(kind=kind), "f" * 64)
+    choice = router.route(cluster("anything", 1, 10))
+    assert (choice.index == 0).all()
+    assert torch.equal(choice.confidence, torch.ones(10, dtype=torch.float64))
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+def test_tasks_too_small_to_calibrate_still_give_a_router(kind: str) -> None:
+    router = fit_router(tasks_of(3, 2), RouterConfig(kind=kind), "f" * 64)
+    assert router.temperature == 1
+    assert len(router.members) == 2
+
+
+def test_leaving_a_task_out_gives_the_router_it_never_was_in() -> None:
+    tasks = tasks_of(50, 60, 70)
+    without = fit_router(tasks[:2], RouterConfig(), "f" * 64)
+    whole = fit_router(tasks, RouterConfig(), "f" * 64)
+    assert (
+        fit_router([tasks[1], tasks[0]], RouterConfig(), "f" * 64).to_bytes() == without.to_bytes()
+    )
+    assert whole.to_bytes() != without.to_bytes()
+
+
+def test_a_router_knows_its_members_and_its_spec() -> None:
+    tasks = tasks_of(30, 30)
+    router = fit_router(tasks, RouterConfig(), "e" * 64)
+    assert {one.id for one in router.members} == {"task0@1", "task1@1"}
+    assert [one.digest for one in router.members] == sorted(t.member.digest for t in tasks)
+    assert router.feature_spec_digest == "e" * 64
+    assert router.parameter_count == DIMENSION * 2 + 2

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
 
-from . import experts, routing, shipping, upkeep
+from . import browse, experts, routing, shipping, upkeep
 from .render import printable
 from .session import Session, default_home
 
@@ -69,10 +69,10 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "forgetting-report": routing.forgetting_report,
     "export": shipping.export,
     "predict": shipping.predict,
-    "tasks": experts.tasks,
-    "list": experts.list_experts,
-    "show": experts.show,
-    "history": upkeep.history,
+    "tasks": browse.tasks,
+    "list": browse.list_experts,
+    "show": browse.show,
+    "history": browse.history,
     "alias": routing.alias,
     "verify": upkeep.verify,
 }

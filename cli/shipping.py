@@ -142,7 +142,7 @@ def _predictor(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
 ) -> Predictor:
     if bundle is not None:
-        from expertbank.workflows.export import load_bundle
+        from expertbank.workflows.serve import load_bundle
 
         return load_bundle(bundle, backbone=backbone)
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()

@@ -1,36 +1,17 @@
-"""``history``, ``verify`` and ``db``: looking after the bank."""
+"""``verify`` and ``db``: looking after the bank."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 
-from .render import moment, print_facts, print_table, size
+from .render import print_facts, size
 from .session import Session
 
 db = typer.Typer(no_args_is_help=True, help="Upgrade or back up the database.")
-
-
-def history(context: typer.Context) -> None:
-    """Tell what happened to the bank, in order.
-
-    Example: expertbank history
-    """
-    session: Session = context.obj
-    with session.registry() as registry:
-        events = registry.history()
-    session.answer(
-        {"events": [asdict(event) for event in events]},
-        lambda console: print_table(
-            console,
-            ("when (UTC)", "what", "which", "details"),
-            ((moment(event.at), event.kind, event.subject, event.text) for event in events),
-        ),
-    )
 
 
 def verify(context: typer.Context) -> None:

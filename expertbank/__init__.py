@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
     from expertbank.tasks import TaskSpec, task_spec
-    from expertbank.workflows.export import load_bundle
     from expertbank.workflows.predict import Prediction, Predictor
+    from expertbank.workflows.serve import load_bundle
 
 __all__ = [
     "AdapterConfig",
@@ -43,7 +43,7 @@ _HOMES = {
     "Row": "records",
     "TaskSpec": "tasks",
     "TrainConfig": "config",
-    "load_bundle": "workflows.export",
+    "load_bundle": "workflows.serve",
     "task_spec": "tasks",
 }
 

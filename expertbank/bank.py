@@ -236,7 +236,7 @@ class Bank:
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams; reloaded when ``active`` moves."""
-        from expertbank.workflows.export import bank_predictor
+        from expertbank.workflows.serve import bank_predictor
 
         stamp = self._stamp()
         if self._predictor is None or self._predictor[0] != stamp:

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import settings
 
 if TYPE_CHECKING:
     from expertbank.models.backbone import Backbone
+
+# Machines differ: a slow example is no failure.
+settings.register_profile("expertbank", deadline=None)
+settings.load_profile("expertbank")
 
 FolderOf = Callable[[str], Path]
 BackboneOf = Callable[[str], "Backbone"]

@@ -212,6 +212,13 @@ def _check(history: TaskHistory) -> None:
             f"{history.expert_id}: stored evidence covers {sorted(lengths)} rows, "
             f"the registry says {history.n}"
         )
+    for view in history.views:
+        choice = view.evidence.choice
+        if not bool(((choice >= 0) & (choice < len(view.tasks))).all()):
+            raise IntegrityError(
+                f"{history.expert_id}: the evidence of router {view.version} names a member "
+                f"that its list of {len(view.tasks)} does not have"
+            )
     if int(history.oracle.right.sum()) != history.correct_at_add:
         raise IntegrityError(
             f"{history.expert_id}: the stored answers give {int(history.oracle.right.sum())} "

@@ -62,6 +62,7 @@ class Workspace:
         self.store = LocalStore(home / OBJECTS)
         self.reference = reference
         self._device = device
+        self._trust_cache = True
 
     @classmethod
     def open(
@@ -136,10 +137,22 @@ class Workspace:
         """
         record = self.registry.backbone()
         reference = self.reference or (record.reference if record else DEFAULT_BACKBONE)
-        loaded = self.load_backbone(reference, record.feature_spec.dtype if record else "float32")
+        dtype = record.feature_spec.dtype if record else "float32"
+        loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
         if record is not None:
             require_backbone(loaded, record.digest, f"the bank at {self.home}")
         return loaded
+
+    def recheck_backbone(self) -> None:
+        """Load the backbone anew and hash its weights, whatever the cache says.
+
+        Raises:
+            IntegrityError: it is another model than the bank was made with.
+        """
+        self._trust_cache = False
+        self.__dict__.pop("backbone", None)
+        self.__dict__.pop("model", None)
+        _ = self.backbone
 
     def load_backbone(self, reference: str, dtype: str, *, trust_cache: bool = True) -> Backbone:
         """Load a backbone, its digest cached by path, size and time of its files."""

@@ -62,16 +62,21 @@ def test_before_the_first_step_the_model_is_the_backbone(load_tiny, family: str)
         assert torch.equal(call_backbone(backbone, batch), bare)
 
 
-@pytest.mark.parametrize("family", ["bert", "llama"])
-def test_a_learnable_task_is_learnt_and_the_adapter_does_its_part(load_tiny, family: str) -> None:
+@pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
+def test_a_learnable_task_is_learnt(load_tiny, family: str) -> None:
     backbone = load_tiny(family)
+    job = job_for(backbone, rows=320, epochs=5, lr=1e-2)
+    trained = train_expert(job, backbone)
+    assert accuracy(backbone, job, trained, keyword_rows(300, 3, "blue", "red")) >= 0.85
+
+
+def test_the_adapter_learns_what_a_head_alone_cannot(bert) -> None:
     unseen = keyword_rows(300, 3, "blue", "red")
-    job = job_for(backbone, rows=480, epochs=8, lr=2e-2)
-    trained = accuracy(backbone, job, train_expert(job, backbone), unseen)
-    still = job_for(backbone, rows=480, epochs=8, lr=1e-12)
-    head_only = accuracy(backbone, still, train_expert(still, backbone), unseen)
-    assert trained >= 0.9
-    assert trained >= head_only + 0.03
+    job = job_for(bert, rows=480, epochs=8, lr=2e-2)
+    still = job_for(bert, rows=480, epochs=8, lr=1e-12)
+    wrong = 1 - accuracy(bert, job, train_expert(job, bert), unseen)
+    wrong_by_head_alone = 1 - accuracy(bert, still, train_expert(still, bert), unseen)
+    assert wrong <= wrong_by_head_alone / 2
 
 
 def test_the_same_job_gives_the_same_bytes_and_another_seed_others(bert) -> None:
@@ -101,9 +106,7 @@ def test_the_result_is_a_sound_expert_file_that_says_what_it_is(bert) -> None:
     again = ExpertFile.from_bytes(trained.file.to_bytes(), "test")
     assert (again.task, again.kind, again.labels) == ("sky", "classification", ("red", "blue"))
     assert (again.backbone_digest, again.feature_spec_digest) == (bert.digest, job.spec.digest)
-    assert all(
-        path.startswith(("encoder.layer.2", "encoder.layer.3")) for path in paths_of(again)
-    )
+    assert all(path.startswith(("encoder.layer.2", "encoder.layer.3")) for path in paths_of(again))
     cores = [tensor for name, tensor in again.tensors.items() if name.startswith("cores.")]
     assert trained.adapter_params == sum(core.numel() for core in cores)
     assert trained.head_params == 2 * 32 + 2

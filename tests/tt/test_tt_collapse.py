@@ -53,7 +53,7 @@ shapes = st.builds(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes, st.integers(1, 4), st.integers(0, 2**31))
 def test_collapse_equals_the_full_contraction(shape: TTShape, count: int, seed: int) -> None:
     cores = random_cores(shape, count, seed)
@@ -65,7 +65,7 @@ def test_collapse_equals_the_full_contraction(shape: TTShape, count: int, seed: 
         torch.testing.assert_close(a[index] @ b[index], expected, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
     st.lists(st.integers(1, 3), min_size=1, max_size=3),
@@ -86,7 +86,7 @@ def test_every_entry_is_the_product_of_its_core_slices(
     torch.testing.assert_close(dense(cores, shape)[0], expected, rtol=1e-10, atol=1e-10)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 40), st.integers(2, 40), st.integers(1, 8), st.integers(0, 2**31))
 def test_the_updates_rank_is_at_most_the_middle_rank(
     rows: int, columns: int, rank: int, seed: int
@@ -108,7 +108,7 @@ def test_gradients_through_collapse_are_exact() -> None:
     assert torch.autograd.gradcheck(output, cores)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes, st.integers(1, 3), st.integers(0, 2**62))
 def test_fresh_cores_give_exactly_no_update(shape: TTShape, count: int, seed: int) -> None:
     cores = initial_cores(shape, count, torch.Generator().manual_seed(seed))

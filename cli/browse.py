@@ -1,0 +1,211 @@
+"""``list``, ``show``, ``history`` and ``tasks``: looking at what is there, without torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from .render import moment, print_table, printable, share, short, size
+from .session import Session
+
+
+def list_experts(context: typer.Context) -> None:
+    """List experts and routers.
+
+    Example: expertbank list
+    """
+    session: Session = context.obj
+    with session.registry() as registry:
+        newest = {expert.id for expert in registry.members()}
+        aliases: dict[int, list[str]] = {}
+        for alias in registry.aliases():
+            aliases.setdefault(alias.router_version, []).append(alias.name)
+        experts = [
+            (
+                expert,
+                next(iter(registry.evaluations(expert.id, router_version="oracle"))),
+            )
+            for expert in registry.experts()
+        ]
+        routers = registry.routers()
+    document = {
+        "experts": [
+            asdict(expert)
+            | {
+                "id": expert.id,
+                "newest": expert.id in newest,
+                "accuracy": measured.accuracy,
+                "n": measured.n,
+            }
+            for expert, measured in experts
+        ],
+        "routers": [
+            asdict(router) | {"aliases": aliases.get(router.version, [])} for router in routers
+        ],
+    }
+
+    def show(console: Console) -> None:
+        print_table(
+            console,
+            ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
+            (
+                (
+                    expert.id,
+                    short(expert.digest),
+                    len(expert.labels),
+                    share(measured.accuracy),
+                    measured.n,
+                    f"{expert.adapter_params + expert.head_params:,}",
+                    size(expert.bytes),
+                    moment(expert.created_at),
+                )
+                for expert, measured in experts
+            ),
+            numeric=("labels", "accuracy", "rows", "params", "size"),
+        )
+        print_table(
+            console,
+            ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
+            (
+                (
+                    f"router@{router.version}",
+                    router.kind,
+                    short(router.digest),
+                    len(router.members),
+                    share(router.metrics.get("accuracy")),
+                    ", ".join(aliases.get(router.version, [])),
+                    moment(router.created_at),
+                )
+                for router in routers
+            ),
+            numeric=("tasks", "accuracy"),
+        )
+
+    session.answer(document, show)
+
+
+def show(
+    context: typer.Context,
+    name: Annotated[
+        str, typer.Argument(help="boolq, boolq@1, router@2, an alias, or 6 digits of a digest.")
+    ],
+) -> None:
+    """Show one expert or router in full.
+
+    Example: expertbank show boolq
+    """
+    from expertbank.errors import NotFoundError
+
+    session: Session = context.obj
+    with session.registry() as registry:
+        try:
+            expert = registry.expert(name)
+        except NotFoundError as missing:
+            try:
+                router = registry.router(name)
+            except NotFoundError:
+                raise missing from None
+            run = registry.run(router.run_id) if router.run_id else None
+            document: dict[str, Any] = {"router": asdict(router)}
+        else:
+            run = registry.run(expert.run_id) if expert.run_id else None
+            document = {
+                "expert": asdict(expert) | {"id": expert.id},
+                "task": asdict(registry.task(expert.task)),
+                "features": asdict(registry.feature_set(expert.id)),
+                "evaluations": [
+                    asdict(evaluation) | {"accuracy": evaluation.accuracy}
+                    for evaluation in registry.evaluations(expert.id)
+                ],
+            }
+        document["run"] = asdict(run) if run else None
+    session.answer(document, lambda console: _print_tree(console, document))
+
+
+def _print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
+    for name, value in document.items():
+        if isinstance(value, dict) and value:
+            console.print(f"{indent}{name}:", markup=False)
+            _print_tree(console, value, indent + "  ")
+        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
+            for item in value:
+                console.print(f"{indent}{name}:", markup=False)
+                _print_tree(console, item, indent + "  ")
+        else:
+            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            console.print(f"{indent}{name}: {printable(text)}", markup=False)
+
+
+def tasks(
+    context: typer.Context,
+    name: Annotated[str | None, typer.Argument(help="One task to show in full.")] = None,
+) -> None:
+    """List the catalog, or show one task.
+
+    Example: expertbank tasks boolq
+    """
+    from expertbank.tasks import catalog_names, catalog_spec
+
+    session: Session = context.obj
+    if name is not None:
+        spec = catalog_spec(name)
+        session.answer(spec.to_dict(), lambda console: _print_tree(console, spec.to_dict()))
+        return
+    added = _added(session)
+    specs = [catalog_spec(known) for known in catalog_names()]
+    document = {
+        "tasks": [
+            {
+                "task": spec.name,
+                "kind": spec.kind,
+                "description": spec.description,
+                "licence": spec.licence,
+                "sources": [source.ref for source in spec.sources],
+                "added": spec.name in added,
+            }
+            for spec in specs
+        ]
+    }
+    session.answer(
+        document,
+        lambda console: print_table(
+            console,
+            ("task", "kind", "added", "description"),
+            (
+                (spec.name, spec.kind, "yes" if spec.name in added else "no", spec.description)
+                for spec in specs
+            ),
+        ),
+    )
+
+
+def _added(session: Session) -> set[str]:
+    """Tasks of the bank, if there is one: the catalog can be read without."""
+    from expertbank.errors import NotFoundError
+
+    try:
+        with session.registry() as registry:
+            return {task.name for task in registry.tasks()}
+    except NotFoundError:
+        return set()
+
+
+def history(context: typer.Context) -> None:
+    """Tell what happened to the bank, in order.
+
+    Example: expertbank history
+    """
+    session: Session = context.obj
+    with session.registry() as registry:
+        events = registry.history()
+    session.answer(
+        {"events": [asdict(event) for event in events]},
+        lambda console: print_table(
+            console,
+            ("when (UTC)", "what", "which", "details"),
+            ((moment(event.at), event.kind, event.subject, event.text) for event in events),
+        ),
+    )

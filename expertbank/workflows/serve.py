@@ -1,0 +1,99 @@
+"""Predictors, from a bank or from a bundle: where one is made ready to answer."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.artifacts.bundle import BundledExpert, BundleReader
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import FeatureSpec
+from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.models.backbone import Backbone, load_backbone
+from expertbank.models.expert_file import ExpertFile
+from expertbank.models.gates import Router
+from expertbank.models.routed import RoutedModel
+from expertbank.workflows.predict import Predictor
+from expertbank.workflows.workspace import Workspace, require_backbone
+
+
+def load_bundle(
+    path: str | Path,
+    *,
+    backbone: str | Backbone | None = None,
+    device: str | None = None,
+) -> Predictor:
+    """Open a bundle for prediction; no bank is needed.
+
+    Args:
+        path: the bundle's folder.
+        backbone: a loaded backbone, or where to find it; default the folder inside the bundle
+            if there is one, else the reference in the manifest.
+        device: where to run; default as ``load_backbone``.
+
+    Raises:
+        NotFoundError: no bundle there.
+        IntegrityError: a file or the backbone is not what the manifest says.
+        SourceUnavailableError: the backbone cannot be had.
+    """
+    reader = BundleReader(Path(path))
+    content = reader.manifest.content
+    try:
+        spec = FeatureSpec.from_dict(content["feature_spec"])
+        reference = str(content["backbone"]["reference"])
+        inside = content["backbone"]["folder"]
+        asked = content["router"]["file"]
+    except (KeyError, TypeError) as error:
+        raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
+    router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
+    loaded = backbone if isinstance(backbone, Backbone) else None
+    if loaded is None:
+        if inside is not None:
+            reader.check_all()
+        found = backbone or (str(Path(path) / str(inside)) if inside else reference)
+        loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
+    require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
+    files = {e.id: _bundled_expert(reader, e, spec) for e in reader.manifest.experts}
+    if {member.id for member in router.members} - set(files):
+        raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
+
+    def load(expert_id: str) -> CollapsedExpert:
+        return files[expert_id].collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
+
+    return Predictor(
+        RoutedModel(loaded, spec, ExpertPool(load)),
+        {expert_id: file.labels for expert_id, file in files.items()},
+        router,
+        {member.task: member.id for member in router.members},
+    )
+
+
+def bank_predictor(workspace: Workspace) -> Predictor:
+    """The bank's own predictor: the active router, and the newest expert of every task."""
+    registry = workspace.registry
+    try:
+        router = workspace.router(registry.router())
+    except NotFoundError:
+        router = None
+    named = {expert.task: expert for expert in registry.members()}
+    if not named:
+        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
+    routed = [registry.expert(member.id) for member in router.members] if router else []
+    labels = {expert.id: expert.labels for expert in (*named.values(), *routed)}
+    by_task = {task: expert.id for task, expert in named.items()}
+    return Predictor(workspace.model, labels, router, by_task)
+
+
+def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:
+    data = reader.read(entry.file)
+    where = f"{reader.folder}: {entry.id}"
+    file = ExpertFile.from_bytes(data, where)
+    if sha256_bytes(data) != entry.digest:
+        raise IntegrityError(f"{where}: the file is not the expert {entry.digest}")
+    if (file.task, file.labels) != (entry.task, entry.labels):
+        raise IntegrityError(f"{where}: task or labels differ from the manifest's")
+    if (file.backbone_digest, file.feature_spec_digest) != (spec.backbone_digest, spec.digest):
+        raise IntegrityError(f"{where}: trained on another backbone or feature spec")
+    return file

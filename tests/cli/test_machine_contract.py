@@ -1,0 +1,185 @@
+"""Under --json every command answers with one document whose keys never shrink."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from command_line import call, done, write_task
+
+TOP: dict[str, set[str]] = {
+    "init": {"home", "backbone", "feature_spec"},
+    "add": {"task", "expert", "metrics", "train"},
+    "retrain-router": {"router", "tasks", "metrics", "old_texts_read", "seconds"},
+    "forgetting-report": {
+        "tasks",
+        "average_accuracy",
+        "backward_transfer",
+        "forgetting",
+        "routing_regret",
+        "weights_unchanged",
+        "matrix",
+    },
+    "export": {"path", "format", "digest", "experts", "verified"},
+    "tasks": {"tasks"},
+    "list": {"experts", "routers"},
+    "show": {"expert", "task", "features", "evaluations", "run"},
+    "history": {"events"},
+    "alias": {"aliases", "events"},
+    "verify": {"ok", "problems", "artifacts", "unreferenced"},
+    "db upgrade": {"before", "after", "backup"},
+    "db backup": {"backup"},
+}
+INNER: dict[tuple[str, str], set[str]] = {
+    ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
+    ("add", "metrics"): {"accuracy", "n", "majority"},
+    ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
+    ("retrain-router", "router"): {"version", "kind", "digest", "params"},
+    ("retrain-router", "metrics"): {"accuracy", "per_task", "confusions"},
+    ("forgetting-report", "tasks"): {
+        "task",
+        "n",
+        "at_add",
+        "oracle",
+        "oracle_source",
+        "routed_at_add",
+        "routed",
+        "flip_rate",
+        "verdict",
+    },
+}
+PREDICTION = {"index", "task", "expert", "confidence", "unknown", "unknown_score", "label"}
+
+
+def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]:
+    data = write_task(tmp_path / "more.csv", "mood", 60, seed=5)
+    return {
+        "init": ["init"],
+        "add": ["add", "--task", "more", "--data", data, "--epochs", "1"],
+        "retrain-router": ["retrain-router"],
+        "forgetting-report": ["forgetting-report", "--verify"],
+        "export": ["export", tmp_path / "out"],
+        "tasks": ["tasks"],
+        "list": ["list"],
+        "show": ["show", "mood@1"],
+        "history": ["history"],
+        "alias": ["alias"],
+        "verify": ["verify"],
+        "db upgrade": ["db", "upgrade"],
+        "db backup": ["db", "backup", tmp_path / "copy.db"],
+    }[command]
+
+
+@pytest.mark.parametrize("command", TOP)
+def test_json_is_one_document_on_stdout_with_the_promised_keys(
+    command: str, bank: Path, made_bank: Path, tmp_path: Path
+) -> None:
+    answer = done("--home", bank, "--json", *_words(command, bank, made_bank, tmp_path))
+    assert answer.out.count("\n") == 1
+    document = answer.document
+    assert TOP[command] <= set(document)
+    for (owner, key), fields in INNER.items():
+        if owner == command:
+            value = document[key]
+            for item in value if isinstance(value, list) else [value]:
+                assert fields <= set(item)
+
+
+def test_every_command_of_the_program_has_a_contract() -> None:
+    listed = {
+        line.split()[0]
+        for line in done("--help").out.partition("Commands:")[2].splitlines()
+        if line.strip()
+    }
+    assert listed == {command.split()[0] for command in TOP} | {"predict"}
+
+
+def test_the_figures_mean_what_the_contract_says(bank: Path) -> None:
+    report = done("--home", bank, "--json", "forgetting-report").document
+    (of_mood,) = [task for task in report["tasks"] if task["task"] == "mood"]
+    assert set(of_mood["verdict"]) == {"expert", "routed"}
+    assert of_mood["verdict"] == {"expert": "identical", "routed": None}
+    assert of_mood["oracle_source"] == "stored"
+    assert report["weights_unchanged"] is True
+    fractions = [value for row in report["matrix"] for value in row if value is not None]
+    assert fractions
+    assert all(0 <= value <= 1 for value in fractions)
+    assert [len(row) for row in report["matrix"]] == [3] * len(report["routers"])
+
+    again = done("--home", bank, "--json", "retrain-router").document
+    assert again["old_texts_read"] == 0
+    per_task = again["metrics"]["per_task"]
+    assert again["metrics"]["accuracy"] == pytest.approx(sum(per_task.values()) / len(per_task))
+
+
+def test_retrain_router_says_whether_it_is_the_active_one(bank: Path) -> None:
+    done("--home", bank, "alias", "active", "router@1")
+    done("--home", bank, "alias", "stable", "router@2")
+    shelved = done("--home", bank, "--json", "retrain-router", "--no-activate").document
+    assert shelved["router"]["version"] == 2
+    assert shelved["router"]["active"] is False
+    taken = done("--home", bank, "--json", "retrain-router").document
+    assert taken["router"]["active"] is True
+
+
+def test_predict_answers_one_json_line_a_row(bank: Path, made_bank: Path) -> None:
+    texts = ["the film is good", "vote no", "sky"]
+    for place in (["--home", bank], ["--bundle", made_bank / "bundle"]):
+        lines = done("predict", *place, *texts, "--json").lines
+        assert [line["index"] for line in lines] == [0, 1, 2]
+        for line in lines:
+            assert set(line) >= PREDICTION | {"scores"}
+            assert line["label"] == max(line["scores"], key=line["scores"].__getitem__)
+            assert sum(line["scores"].values()) == pytest.approx(1, abs=1e-5)
+            assert line["unknown"] is None
+            assert line["unknown_score"] is None
+            assert 0 < line["confidence"] <= 1
+
+
+def test_naming_the_task_leaves_the_router_out(bank: Path) -> None:
+    (line,) = done("--home", bank, "--json", "predict", "vote no", "--task", "mood").lines
+    assert (line["task"], line["confidence"]) == ("mood", 1.0)
+
+
+def test_show_tells_routers_too(bank: Path) -> None:
+    by_version = done("--home", bank, "--json", "show", "router@2").document
+    assert by_version["router"]["members"]
+    assert by_version["run"]["kind"] == "retrain-router"
+    assert done("--home", bank, "--json", "show", "active").document == by_version
+    by_digest = done("--home", bank, "--json", "show", by_version["router"]["digest"][:12])
+    assert by_digest.document == by_version
+
+
+ERRORS: dict[str, tuple[list[object], int]] = {
+    "usage": (["list", "--no-such-option"], 2),
+    "no command": ([], 2),
+    "input": (["add", "--task", "Bad Name", "--data", "x.csv"], 2),
+    "exists": (["add", "--task", "mood", "--data", "x.csv"], 3),
+    "not found": (["show", "nothing"], 10),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_an_error_under_json_is_one_object_on_stderr_and_nothing_on_stdout(
+    case: str, bank: Path
+) -> None:
+    words, code = ERRORS[case]
+    answer = call("--home", bank, "--json", *words)
+    assert answer.code == code
+    assert answer.out == ""
+    error: dict[str, Any] = json.loads(answer.err)["error"]
+    assert error["code"] == code
+    assert error["message"]
+
+
+def test_verify_answers_and_fails_when_a_file_is_damaged(bank: Path) -> None:
+    victim = next(bank.glob("objects/*/*.safetensors"))
+    victim.chmod(0o644)
+    victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
+    answer = call("--home", bank, "--json", "verify")
+    assert answer.code == 13
+    assert answer.document["ok"] is False
+    assert victim.stem in answer.document["problems"][0]["where"]
+    assert answer.error["code"] == 13

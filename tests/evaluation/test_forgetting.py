@@ -1,0 +1,199 @@
+"""The report, figure by figure, on two tasks and three routers worked by hand."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from expertbank.config import sha256_text
+from expertbank.errors import IntegrityError
+from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.forgetting import RouterView, TaskHistory, build_report
+
+
+def oracle(name: str, right: list[bool]) -> OracleEvidence:
+    """Answers to rows whose target is 1; the wrong ones say 0."""
+    logits = np.array([[0.0, 1.0] if ok else [1.0, 0.0] for ok in right], dtype=np.float32)
+    digests = tuple(sha256_text(f"{name} {row}") for row in range(len(right)))
+    return OracleEvidence(logits, np.ones(len(right), dtype=np.int32), digests)
+
+
+def view(version: int, tasks: tuple[str, ...], choice: list[int]) -> RouterView:
+    confidence = np.ones(len(choice), dtype=np.float32)
+    return RouterView(version, tasks, RoutedEvidence(np.array(choice, dtype=np.int32), confidence))
+
+
+# Rows of "sky": the expert has rows 0, 1 and 3 right.
+#   router 1 knows sky only.                 right: 0 1 3       3 of 4
+#   router 2 sends row 1 to film.            right: 0 3         2 of 4
+#   router 3 sends row 2 to film (wrong anyway). right: 0 1 3   3 of 4, one row flipped
+SKY = TaskHistory(
+    "sky",
+    "sky@1",
+    4,
+    3,
+    weights_identical=True,
+    oracle=oracle("sky", [True, True, False, True]),
+    views=(
+        view(1, ("sky",), [0, 0, 0, 0]),
+        view(2, ("film", "sky"), [1, 0, 1, 1]),
+        view(3, ("sky", "film"), [0, 0, 1, 0]),
+    ),
+)
+# Rows of "film": the expert has all but row 1 right.
+#   router 2 sends row 2 to sky.             right: 0 3 4       3 of 5
+#   router 3 sends rows 2 and 3 to sky.      right: 0 4         2 of 5, one row flipped
+FILM = TaskHistory(
+    "film",
+    "film@1",
+    5,
+    4,
+    weights_identical=True,
+    oracle=oracle("film", [True, False, True, True, True]),
+    views=(
+        view(2, ("film", "sky"), [0, 0, 1, 0, 0]),
+        view(3, ("sky", "film"), [1, 1, 0, 0, 1]),
+    ),
+)
+
+
+def test_every_figure_is_what_the_hand_works_out() -> None:
+    report = build_report([SKY, FILM], router=3)
+    assert report.router == 3
+    assert report.routers == (1, 2, 3)
+    assert report.matrix == ((0.75, None), (0.5, 0.6), (0.75, 0.4))
+    sky, film = (line.to_dict() for line in report.tasks)
+    assert sky == {
+        "task": "sky",
+        "expert": "sky@1",
+        "n": 4,
+        "at_add": 0.75,
+        "oracle": 0.75,
+        "oracle_source": "stored",
+        "routed_at_add": 0.75,
+        "routed": 0.75,
+        "difference": 0.0,
+        "flip_rate": 0.25,
+        "verdict": {"expert": "identical", "routed": sky["verdict"]["routed"]},
+    }
+    assert film == {
+        "task": "film",
+        "expert": "film@1",
+        "n": 5,
+        "at_add": 0.8,
+        "oracle": 0.8,
+        "oracle_source": "stored",
+        "routed_at_add": 0.6,
+        "routed": 0.4,
+        "difference": pytest.approx(-0.2),
+        "flip_rate": 0.2,
+        "verdict": {"expert": "identical", "routed": film["verdict"]["routed"]},
+    }
+    whole = report.to_dict()
+    assert whole["average_accuracy"] == pytest.approx((0.75 + 0.4) / 2)
+    assert whole["backward_transfer"] == pytest.approx((0.0 - 0.2) / 2)
+    assert whole["forgetting"] == pytest.approx((0.0 + 0.2) / 2)
+    assert whole["routing_regret"] == pytest.approx((0.0 + 0.4) / 2)
+    assert whole["weights_unchanged"] is True
+    assert whole["matrix"] == [[0.75, None], [0.5, 0.6], [0.75, 0.4]]
+
+
+def test_a_row_sent_to_another_task_is_wrong_even_where_the_right_expert_knew() -> None:
+    history = replace(SKY, views=(view(2, ("film", "sky"), [0, 0, 0, 0]),))
+    (line,) = build_report([history], router=2).tasks
+    assert line.routed == 0.0
+    assert line.oracle == 0.75
+
+
+def test_another_place_in_the_routers_list_is_not_another_choice() -> None:
+    views = (view(1, ("sky",), [0] * 4), view(2, ("film", "law", "sky"), [2] * 4))
+    (line,) = build_report([replace(SKY, views=views)], router=2).tasks
+    assert line.flip_rate == 0
+    assert line.difference == 0
+
+
+def test_flips_bound_the_change_of_accuracy() -> None:
+    for line in build_report([SKY, FILM], router=3).tasks:
+        assert line.difference is not None
+        assert line.flip_rate is not None
+        assert abs(line.difference) <= line.flip_rate + 1e-12
+
+
+def test_measured_answers_replace_the_stored_and_say_so() -> None:
+    report = build_report([replace(SKY, measured_correct=2), FILM], router=3)
+    assert (report.tasks[0].oracle, report.tasks[0].oracle_source) == (0.5, "measured")
+    assert report.tasks[0].at_add == 0.75
+    assert report.tasks[1].oracle_source == "stored"
+    assert report.routing_regret == pytest.approx((0.5 - 0.75 + 0.4) / 2)
+
+
+def test_one_changed_expert_shows_in_its_line_and_in_the_whole() -> None:
+    report = build_report([SKY, replace(FILM, weights_identical=False)], router=3)
+    assert [line.verdict_expert for line in report.tasks] == ["identical", "changed"]
+    assert report.weights_unchanged is False
+
+
+def test_before_the_first_router_there_is_a_report_without_routing() -> None:
+    report = build_report([replace(SKY, views=()), replace(FILM, views=())], router=None)
+    assert report.matrix == ()
+    for line in report.tasks:
+        assert line.routed is None
+        assert line.routed_at_add is None
+        assert line.difference is None
+        assert line.flip_rate is None
+    whole = report.to_dict()
+    for figure in ("average_accuracy", "backward_transfer", "forgetting", "routing_regret"):
+        assert whole[figure] is None
+
+
+def test_an_earlier_router_can_be_reported_on() -> None:
+    histories = [replace(SKY, views=SKY.views[:2]), replace(FILM, views=FILM.views[:1])]
+    report = build_report(histories, router=2)
+    assert report.matrix == ((0.75, None), (0.5, 0.6))
+    assert [line.routed for line in report.tasks] == [0.5, 0.6]
+    assert report.tasks[0].flip_rate == 0.25
+    assert report.to_dict()["backward_transfer"] == pytest.approx(-0.25)
+
+
+def test_nothing_gives_an_empty_report() -> None:
+    whole = build_report([], router=None).to_dict()
+    assert whole["tasks"] == []
+    assert whole["average_accuracy"] is None
+
+
+@pytest.mark.parametrize(
+    "history",
+    [
+        replace(SKY, n=5),
+        replace(SKY, correct_at_add=4),
+        replace(SKY, oracle=oracle("sky", [True, True, True])),
+        replace(SKY, oracle=oracle("sky", [True, False, False, True])),
+        replace(SKY, views=(view(1, ("sky",), [0, 0, 0]),)),
+        replace(SKY, views=(*SKY.views, view(4, ("sky",), [0] * 5))),
+    ],
+    ids=[
+        "more rows in the registry",
+        "more right rows in the registry",
+        "a row too few",
+        "other answers",
+        "a choice too few",
+        "a choice too many",
+    ],
+)
+def test_evidence_that_does_not_match_the_registry_is_refused(history: TaskHistory) -> None:
+    with pytest.raises(IntegrityError, match="sky@1"):
+        build_report([FILM, history], router=3)
+
+
+@pytest.mark.parametrize("place", [2, -1])
+def test_a_choice_that_is_no_member_is_refused(place: int) -> None:
+    broken = view(3, ("sky", "film"), [0, 0, place, 0])
+    with pytest.raises(IntegrityError, match="sky@1"):
+        build_report([replace(SKY, views=(broken,))], router=3)
+
+
+def test_what_verification_found_is_passed_on() -> None:
+    found = {"sky": {"identical": 4}}
+    assert build_report([SKY], router=3, verification=found).to_dict()["verification"] == found

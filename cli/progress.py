@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from expertbank.records import ProgressEvent
 
 PLAIN_INTERVAL = 15.0
-"""Seconds between lines where there is no terminal, such as a CI log."""
+"""Seconds between lines where there is no terminal, such as a CI log; short work says nothing."""
 
 
 class ProgressView:
@@ -21,7 +21,7 @@ class ProgressView:
         self._console = console
         self._quiet = quiet
         self._stage = ""
-        self._told = 0.0
+        self._told = time.monotonic()
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -67,9 +67,9 @@ class ProgressView:
 
     def _say(self, event: ProgressEvent, detail: str) -> None:
         now = time.monotonic()
-        if event.stage == self._stage and now - self._told < PLAIN_INTERVAL:
+        if now - self._told < PLAIN_INTERVAL:
             return
-        self._stage, self._told = event.stage, now
+        self._told = now
         line = f"{event.stage}: {event.done}/{event.total}  {detail}".rstrip()
         self._console.print(line, markup=False)
 

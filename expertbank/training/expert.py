@@ -8,6 +8,7 @@ and the checkpoint is chosen on held-out *training* rows.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -148,7 +149,6 @@ def train_expert(
     plans = [
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
-    meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
     best: tuple[float, float, int, dict[str, Tensor]] | None = None
 
     def step(positions: Sequence[int]) -> tuple[Tensor, int, int]:
@@ -169,7 +169,9 @@ def train_expert(
             best = (accuracy, loss, epoch, student.tensors())
 
     with bound(backbone.model, lambda: student.factors, student.paths):
+        started = time.monotonic()
         _start_head(student, job, progress)
+        meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
         optimise(
             [
                 (student.adapter.parameters(), config.lr),
@@ -200,7 +202,7 @@ def train_expert(
         head,
         epoch + 1,
         accuracy,
-        meter.seconds,
+        time.monotonic() - started,
         meter.tokens,
     )
 
@@ -218,6 +220,11 @@ def _start_head(student: _Student, job: ExpertJob, progress: ProgressCallback) -
         features[list(positions)] = student.pooled(batch).cpu()
         targets[list(positions)] = batch.targets.long().cpu()
         meter.advance(len(positions), batch.tokens)
+    if not bool(torch.isfinite(features).all()):
+        raise TrainingError(
+            f"the backbone's states for rows of {job.task} are not finite numbers; "
+            "nothing was stored. Use another backbone or another dtype"
+        )
     weight, bias = probe_head(features, targets, len(job.labels))
     student.head_weight.copy_(weight)
     student.head_bias.copy_(bias)

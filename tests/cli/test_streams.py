@@ -20,7 +20,9 @@ def test_global_options_may_stand_before_and_after_the_command(bank: Path) -> No
     expected = done("--home", bank, "--json", "list").out
     assert done("list", "--home", bank, "--json").out == expected
     assert done("--json", "list", f"--home={bank}").out == expected
-    assert done("alias", "--json", "--home", bank).out == done("--home", bank, "--json", "alias").out
+    assert (
+        done("alias", "--json", "--home", bank).out == done("--home", bank, "--json", "alias").out
+    )
 
 
 def test_after_two_dashes_words_that_look_like_global_options_are_text(bank: Path) -> None:
@@ -36,9 +38,7 @@ def test_the_home_is_taken_from_the_environment_unless_it_is_named(
     assert call("list", "--home", tmp_path / "other").code == 10
 
 
-def test_progress_and_remarks_go_to_stderr_and_quiet_ends_them(
-    bank: Path, tmp_path: Path
-) -> None:
+def test_progress_and_remarks_go_to_stderr_and_quiet_ends_them(bank: Path, tmp_path: Path) -> None:
     data = write_task(tmp_path / "more.csv", "mood", 60, seed=5)
     words = ["--home", bank, "add", "--data", data, "--epochs", "1"]
     loud = done(*words, "--task", "loud")

@@ -21,6 +21,7 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.models.routed import RoutedModel, call_backbone
 from expertbank.records import ProgressEvent
+from expertbank.training import expert
 from expertbank.training.expert import TrainedExpert, train_expert
 
 
@@ -163,13 +164,26 @@ def poisoned(backbone, word: int) -> None:
         backbone.model.get_input_embeddings().weight[word] = float("inf")
 
 
-def test_a_loss_that_is_no_number_stops_training_and_nothing_is_left_behind(bert) -> None:
+def test_a_backbone_that_gives_no_numbers_stops_training_and_nothing_is_left_behind(bert) -> None:
     poisoned(bert, 20)
     before = weights_of(bert)
     job = job_for(bert)
     rows = (*job.train, row_of([20, 5, 6], 1.0))
-    with pytest.raises(TrainingError, match=r"loss became nan at step \d+ of .*--lr"):
+    with pytest.raises(TrainingError, match="not finite"):
         train_expert(replace(job, train=rows), bert)
+    assert_as_before(bert, before)
+
+
+def test_a_loss_that_is_no_number_stops_training_and_nothing_is_left_behind(
+    bert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(expert, "PROBE_ROWS", 48)  # so that the bad row is first met in training
+    poisoned(bert, 20)
+    before = weights_of(bert)
+    job = job_for(bert)
+    clean = tuple(row for row in job_for(bert, rows=96).train if 20 not in row.sequences[0])[:48]
+    with pytest.raises(TrainingError, match=r"loss became nan at step \d+ of .*--lr"):
+        train_expert(replace(job, train=(*clean, row_of([20, 5, 6], 1.0))), bert)
     assert_as_before(bert, before)
 
 

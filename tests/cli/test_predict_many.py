@@ -1,0 +1,110 @@
+"""Predicting from files and streams: order kept, memory bounded."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from command_line import COMMAND, TASKS, content, done, task_rows
+
+from expertbank import Bank, Row
+from expertbank.workflows.predict import CHUNK
+
+COUNT = 3000
+
+
+def _texts(count: int) -> list[str]:
+    rows = [text for task in TASKS for text, _ in task_rows(task, 80)]
+    return [rows[place * 7 % len(rows)] for place in range(count)]
+
+
+def _jsonl(texts: list[str]) -> bytes:
+    return "".join(json.dumps({"text": text}) + "\n" for text in texts).encode()
+
+
+def test_a_file_and_standard_input_keep_the_order_of_the_rows(bank: Path, tmp_path: Path) -> None:
+    texts = _texts(70)
+    file = tmp_path / "rows.jsonl"
+    file.write_bytes(_jsonl(texts))
+    of_file = done("--home", bank, "--json", "predict", "--file", file)
+    assert [line["index"] for line in of_file.lines] == list(range(70))
+    piped = done("--home", bank, "--json", "predict", "--file", "-", stdin=_jsonl(texts))
+    assert piped.out == of_file.out
+    one_by_one = [done("--home", bank, "--json", "predict", text).lines[0] for text in texts[:5]]
+    for alone, together in zip(one_by_one, of_file.lines, strict=False):
+        assert (alone["task"], alone["label"]) == (together["task"], together["label"])
+        assert alone["scores"] == pytest.approx(together["scores"], abs=1e-4)
+
+
+def test_a_stream_of_thousands_is_read_a_bounded_number_ahead(bank: Path) -> None:
+    given = 0
+
+    def rows() -> Iterator[Row]:
+        nonlocal given
+        for text in _texts(COUNT):
+            given += 1
+            yield Row(text)
+
+    with Bank.open(bank, read_only=True) as opened:
+        ahead = []
+        indices = []
+        for answer in opened.predictor().predict(rows()):
+            indices.append(answer.index)
+            ahead.append(given - len(indices))
+    assert indices == list(range(COUNT))
+    assert max(ahead) < CHUNK + 1 < COUNT
+
+
+def test_answers_come_while_standard_input_is_still_open(bank: Path) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "--home", bank, "--json", "--quiet", "predict", "--file", "-"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.write(_jsonl(_texts(COUNT)))
+        process.stdin.flush()
+        first = json.loads(process.stdout.readline())
+        assert first["index"] == 0
+        assert process.poll() is None
+        process.stdin.close()
+        rest = process.stdout.read().splitlines()
+        assert process.wait(timeout=60) == 0
+    assert len(rest) == COUNT - 1
+
+
+READING = (
+    ["list"],
+    ["show", "mood"],
+    ["history"],
+    ["alias"],
+    ["tasks"],
+    ["verify"],
+    ["forgetting-report"],
+    ["forgetting-report", "--verify"],
+    ["predict", "a good film"],
+)
+
+
+def test_commands_that_only_read_change_no_byte_of_the_bank(bank: Path) -> None:
+    before = content(bank)
+    for words in READING:
+        done("--home", bank, *words)
+        assert content(bank) == before, words
+
+
+def test_a_bank_on_a_read_only_folder_can_be_read_and_used(bank: Path) -> None:
+    folders = [bank, *(path for path in bank.rglob("*") if path.is_dir())]
+    (bank / "registry.db").chmod(0o444)
+    for folder in folders:
+        folder.chmod(0o555)
+    try:
+        for words in READING:
+            done("--home", bank, *words)
+    finally:
+        for folder in folders:
+            folder.chmod(0o755)

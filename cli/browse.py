@@ -1,7 +1,8 @@
-"""``list``, ``show``, ``history`` and ``tasks``: looking at what is there, without torch."""
+"""``list``, ``show`` and ``history``: looking at what is there, without torch."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Annotated, Any
 
@@ -37,7 +38,8 @@ def list_experts(context: typer.Context) -> None:
             | {
                 "id": expert.id,
                 "newest": expert.id in newest,
-                "accuracy": measured.accuracy,
+                "accuracy": measured.metrics.get("accuracy"),
+                "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
             }
             for expert, measured in experts
@@ -56,7 +58,7 @@ def list_experts(context: typer.Context) -> None:
                     expert.id,
                     short(expert.digest),
                     len(expert.labels),
-                    share(measured.accuracy),
+                    _quality(measured.metrics),
                     measured.n,
                     f"{expert.adapter_params + expert.head_params:,}",
                     size(expert.bytes),
@@ -85,6 +87,12 @@ def list_experts(context: typer.Context) -> None:
         )
 
     session.answer(document, show)
+
+
+def _quality(metrics: Mapping[str, Any]) -> str:
+    if metrics.get("accuracy") is None:
+        return f"r = {share(metrics.get('pearson'))}"
+    return share(metrics["accuracy"])
 
 
 def show(
@@ -122,75 +130,22 @@ def show(
                 ],
             }
         document["run"] = asdict(run) if run else None
-    session.answer(document, lambda console: _print_tree(console, document))
+    session.answer(document, lambda console: print_tree(console, document))
 
 
-def _print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
+def print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
+    """Print a document of names and values, nested ones indented."""
     for name, value in document.items():
         if isinstance(value, dict) and value:
             console.print(f"{indent}{name}:", markup=False)
-            _print_tree(console, value, indent + "  ")
+            print_tree(console, value, indent + "  ")
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             for item in value:
                 console.print(f"{indent}{name}:", markup=False)
-                _print_tree(console, item, indent + "  ")
+                print_tree(console, item, indent + "  ")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
             console.print(f"{indent}{name}: {printable(text)}", markup=False)
-
-
-def tasks(
-    context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="One task to show in full.")] = None,
-) -> None:
-    """List the catalog, or show one task.
-
-    Example: expertbank tasks boolq
-    """
-    from expertbank.tasks import catalog_names, catalog_spec
-
-    session: Session = context.obj
-    if name is not None:
-        spec = catalog_spec(name)
-        session.answer(spec.to_dict(), lambda console: _print_tree(console, spec.to_dict()))
-        return
-    added = _added(session)
-    specs = [catalog_spec(known) for known in catalog_names()]
-    document = {
-        "tasks": [
-            {
-                "task": spec.name,
-                "kind": spec.kind,
-                "description": spec.description,
-                "licence": spec.licence,
-                "sources": [source.ref for source in spec.sources],
-                "added": spec.name in added,
-            }
-            for spec in specs
-        ]
-    }
-    session.answer(
-        document,
-        lambda console: print_table(
-            console,
-            ("task", "kind", "added", "description"),
-            (
-                (spec.name, spec.kind, "yes" if spec.name in added else "no", spec.description)
-                for spec in specs
-            ),
-        ),
-    )
-
-
-def _added(session: Session) -> set[str]:
-    """Tasks of the bank, if there is one: the catalog can be read without."""
-    from expertbank.errors import NotFoundError
-
-    try:
-        with session.registry() as registry:
-            return {task.name for task in registry.tasks()}
-    except NotFoundError:
-        return set()
 
 
 def history(context: typer.Context) -> None:

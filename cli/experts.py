@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .render import print_facts, short, size
+from . import requests
+from .render import print_facts, print_table, share, short, size
 from .session import Session
+
+if TYPE_CHECKING:
+    from expertbank.workflows.add import AddResult
+    from expertbank.workflows.retrain import RouterResult
 
 Backbone = Annotated[
     str | None,
@@ -64,7 +70,9 @@ def init(
 
 def add(
     context: typer.Context,
-    task: Annotated[str, typer.Option(help="Catalog name, or a new name together with --data.")],
+    task: Annotated[
+        str | None, typer.Option(help="Catalog name, or a new name together with --data.")
+    ] = None,
     data: Annotated[
         str | None,
         typer.Option(
@@ -72,23 +80,49 @@ def add(
             "or pkg:package/path."
         ),
     ] = None,
+    spec: Annotated[
+        str | None, typer.Option(help="YAML file that describes the task, as the catalog does.")
+    ] = None,
+    list_file: Annotated[
+        str | None,
+        typer.Option(
+            "--list", help="YAML list of tasks to add one after the other, with these options."
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None, typer.Option(help="classification, multiple_choice or regression.")
+    ] = None,
     text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
     pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
     choices_column: Annotated[
-        str | None, typer.Option(help="Column of the choices (multiple choice).")
+        list[str] | None,
+        typer.Option(help="Column of the choices; repeat it for one column a choice."),
     ] = None,
     label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
     limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
     eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
+    patience: Annotated[
+        int | None, typer.Option(help="Epochs without gain after which training ends.")
+    ] = None,
+    balance: Annotated[
+        bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
+    ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(help="Tasks of one group answer the same texts: all its experts answer."),
+    ] = None,
     new_version: Annotated[
-        bool, typer.Option("--new-version", help="Allow a further version of a known task.")
-    ] = False,
+        bool | None, typer.Option("--new-version", help="Allow a further version of a known task.")
+    ] = None,
+    resume: Annotated[
+        bool | None, typer.Option("--resume", help="Go on with an interrupted run of this command.")
+    ] = None,
     retrain_router: Annotated[
         bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
     ] = False,
@@ -98,80 +132,107 @@ def add(
 ) -> None:
     """Train one expert and store it, frozen.
 
+    With --list, several: a YAML list of mappings whose keys are these options (`task`, `data`,
+    `label_column`, ...). One that fails does not stop the others.
+
     Example: expertbank add --task boolq --limit 2000 --epochs 3 --retrain-router
     """
+    from expertbank.errors import InputError
+
     session: Session = context.obj
-    from expertbank.config import AdapterConfig, TrainConfig
-    from expertbank.tasks import task_spec
-
-    spec = task_spec(
-        task,
-        text_column=text_column,
-        pair_column=pair_column,
-        choices_column=choices_column,
-        label_column=label_column,
-    )
-    train = TrainConfig(
-        **_given(
-            epochs=epochs,
-            lr=lr,
-            batch_size=batch_size,
-            seed=seed,
-            limit=limit,
-            eval_limit=eval_limit,
-        )
-    )
-    adapter = AdapterConfig(**_given(tt_rank=tt_rank, alpha=alpha))
+    options = {
+        name: value
+        for name, value in context.params.items()
+        if value is not None and name in requests.OPTIONS
+    }
+    if list_file is None and task is None and spec is None:
+        raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
+    entries = requests.read_list(list_file, options) if list_file else [options]
+    wanted = [requests.build(entry) for entry in entries]
     with session.bank(create=True, backbone=backbone) as bank, session.progress() as progress:
-        result = bank.add(
-            spec,
-            data=data,
-            adapter=adapter,
-            train=train,
-            new_version=new_version,
-            route_layer=route_layer,
-            max_length=max_length,
-            progress=progress,
-        )
-        router = bank.retrain_router(progress=progress) if retrain_router else None
-    document = result.to_dict() | ({"router": router.to_dict()} if router else {})
-
-    def show(console: Console) -> None:
-        expert, metrics, facts = result.expert, result.metrics, result.train
-        print_facts(
-            console,
-            [
-                ("expert", f"{expert.id}  {short(expert.digest)}"),
-                (
-                    "parameters",
-                    f"{expert.adapter_params:,} adapter + {expert.head_params:,} head, "
-                    f"{size(expert.bytes)} on disk",
-                ),
-                (
-                    "trained on",
-                    f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
-                    f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
-                ),
-                (
-                    "accuracy",
-                    f"{metrics['accuracy']:.3f} on {metrics['n']:,} validation rows "
-                    f"(majority class {metrics['majority']:.3f}, {_verdict(metrics)})",
-                ),
-            ],
-        )
-        if router:
-            print_facts(console, [("router", f"router@{router.router.version} active")])
+        shared: dict[str, Any] = {
+            "route_layer": route_layer,
+            "max_length": max_length,
+            "progress": progress,
+        }
+        failed: list[dict[str, Any]] = []
+        if list_file is None:
+            added = [bank.add(**wanted[0], **shared)]
         else:
-            session.remark("next: expertbank retrain-router")
+            added, failed = requests.add_each(bank, wanted, shared)
+        router = bank.retrain_router(progress=progress) if retrain_router and added else None
+    routed = {"router": router.to_dict()} if router else {}
+    if list_file is None:
+        session.answer(added[0].to_dict() | routed, lambda out: _print_added(out, added[0], router))
+    else:
+        document = {"added": [one.to_dict() for one in added], "failed": failed} | routed
+        session.answer(document, lambda out: _print_summary(out, added, failed, router))
+    for one in added:
+        for warning in one.warnings:
+            session.remark(f"warning: {one.expert.task}: {warning}")
+    if router is None and added:
+        session.remark("next: expertbank retrain-router")
+    if failed:
+        raise typer.Exit(max(failure["code"] for failure in failed))
 
-    session.answer(document, show)
+
+def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:
+    expert, facts = result.expert, result.train
+    print_facts(
+        console,
+        [
+            ("expert", f"{expert.id}  {short(expert.digest)}"),
+            (
+                "parameters",
+                f"{expert.adapter_params:,} adapter + {expert.head_params:,} head, "
+                f"{size(expert.bytes)} on disk",
+            ),
+            (
+                "trained on",
+                f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
+                f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
+            ),
+            _quality(result.metrics),
+        ],
+    )
+    if router:
+        print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _print_summary(
+    console: Console,
+    added: Sequence[AddResult],
+    failed: Sequence[dict[str, Any]],
+    router: RouterResult | None,
+) -> None:
+    print_table(
+        console,
+        ("task", "expert", "quality", "rows", "seconds"),
+        [
+            (
+                one.expert.task,
+                one.expert.id,
+                " ".join(_quality(one.metrics)),
+                one.train["examples"],
+                f"{one.train['seconds']:.0f}",
+            )
+            for one in added
+        ]
+        + [(one["task"], "FAILED", one["message"], "", "") for one in failed],
+        numeric=("rows", "seconds"),
+    )
+    if router:
+        print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _quality(metrics: dict[str, Any]) -> tuple[str, str]:
+    rows = f"on {metrics['n']:,} validation rows"
+    if metrics["accuracy"] is None:
+        return "Pearson", f"{share(metrics['pearson'])} {rows}"
+    majority = f"majority class {metrics['majority']:.3f}, {_verdict(metrics)}"
+    return "accuracy", f"{metrics['accuracy']:.3f} {rows} ({majority})"
 
 
 def _verdict(metrics: dict[str, Any]) -> str:
     p = metrics["p_beats_majority"]
     return f"beaten, p = {p:.2g}" if p < 0.05 else f"not shown to be beaten, p = {p:.2g}"
-
-
-def _given(**options: Any) -> dict[str, Any]:
-    """The options that were given: the others keep their defaults in one place, ``config``."""
-    return {name: value for name, value in options.items() if value is not None}

@@ -13,7 +13,7 @@ from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
 
-from . import browse, experts, routing, shipping, upkeep
+from . import browse, experts, routing, shipping, tasks, upkeep
 from .render import printable
 from .session import Session, default_home
 
@@ -69,7 +69,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "forgetting-report": routing.forgetting_report,
     "export": shipping.export,
     "predict": shipping.predict,
-    "tasks": browse.tasks,
+    "evaluate": shipping.evaluate,
     "list": browse.list_experts,
     "show": browse.show,
     "history": browse.history,
@@ -78,6 +78,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
+app.add_typer(tasks.tasks, name="tasks")
 app.add_typer(upkeep.db, name="db")
 
 

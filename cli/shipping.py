@@ -1,4 +1,4 @@
-"""``export`` and ``predict``."""
+"""``export``, ``predict`` and ``evaluate``."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from .render import print_facts, print_table, share, short, size
 from .session import Session
@@ -106,14 +107,75 @@ def predict(
             (
                 answer.index,
                 answer.task,
-                answer.label,
-                share(answer.scores[answer.label]),
+                answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
+                share(answer.scores.get(str(answer.label))),
                 share(answer.confidence),
             )
-            for answer in found
+            for row in found
+            for answer in row.answers or (row,)
         ),
         numeric=("row", "probability", "routed with"),
     )
+
+
+def evaluate(
+    context: typer.Context,
+    task: Annotated[str, typer.Option(help="Task whose answers to check.")],
+    data: Annotated[str, typer.Option(help="Labelled rows: a file, a folder, hf: or pkg:.")],
+    bundle: Annotated[
+        Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
+    ] = None,
+    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
+    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
+    choices_column: Annotated[
+        list[str] | None, typer.Option(help="Column of the choices, or one option a column.")
+    ] = None,
+    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    backbone: Backbone = None,
+) -> None:
+    """Measure one task on new labelled rows.
+
+    With the task named, and with the router choosing.
+
+    Example: expertbank evaluate --task tickets --data new-tickets.csv
+    """
+    from expertbank.tasks import Columns
+    from expertbank.workflows.evaluate import evaluate as measure
+    from expertbank.workflows.evaluate import with_columns
+
+    session: Session = context.obj
+    columns = Columns(text_column, pair_column, tuple(choices_column or ()), label_column)
+    with ExitStack() as stack:
+        progress = stack.enter_context(session.progress())
+        if bundle is not None:
+            from expertbank.workflows.serve import bundled_task, load_bundle
+
+            spec = with_columns(bundled_task(bundle, task), columns)
+            result = measure(load_bundle(bundle, backbone=backbone), spec, data, progress)
+        else:
+            bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
+            result = bank.evaluate(task, data, columns=columns, progress=progress)
+
+    def show(console: Console) -> None:
+        print_facts(
+            console,
+            [
+                ("expert", result.expert),
+                ("rows", f"{result.n:,}"),
+                (f"{result.metric}, named", share(result.oracle)),
+                (f"{result.metric}, routed", share(result.routed)),
+                ("routed to task", share(result.routed_to_task)),
+            ],
+        )
+        if result.per_label:
+            print_table(
+                console,
+                ("label", "rows", "right"),
+                ((label, c["n"], c["right"]) for label, c in result.per_label.items()),
+                numeric=("rows", "right"),
+            )
+
+    session.answer(result.to_dict(), show)
 
 
 def _rows(

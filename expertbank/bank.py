@@ -20,7 +20,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.registry import Registry
-from expertbank.tasks import TaskSpec, task_spec
+from expertbank.tasks import Columns, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
 from expertbank.workflows.initialise import initialise
@@ -29,6 +29,7 @@ from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
     from expertbank.workflows.predict import Prediction, Predictor
 
@@ -121,7 +122,9 @@ class Bank:
         data: str | Path | None = None,
         adapter: AdapterConfig | None = None,
         train: TrainConfig | None = None,
+        group: str | None = None,
         new_version: bool = False,
+        resume: bool = False,
         route_layer: int | None = None,
         max_length: int | None = None,
         progress: ProgressCallback = no_progress,
@@ -133,7 +136,10 @@ class Bank:
             data: folder, file, ``hf:org/name[:config][@revision]`` or ``pkg:package/path``.
             adapter: shape of the adapter.
             train: how to train.
+            group: tasks of one group answer the same texts: the router picks the group, and
+                all its experts answer.
             new_version: allow a further version of a task that has an expert.
+            resume: go on with an interrupted run of the same call, if there is one.
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
             progress: called as work goes on.
@@ -150,7 +156,9 @@ class Bank:
             None if data is None else str(data),
             adapter or AdapterConfig(),
             train or TrainConfig(),
+            group,
             new_version,
+            resume,
             self._workspace.reference,
             route_layer,
             max_length,
@@ -233,6 +241,32 @@ class Bank:
             NotFoundError: no router yet, or no such task.
         """
         return list(self.predictor().predict(map(as_row, rows), task=task))
+
+    def evaluate(
+        self,
+        task: str,
+        data: str | Path,
+        *,
+        columns: Columns | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> Evaluated:
+        """Quality of one task's answers on new labelled rows, named and routed.
+
+        Args:
+            task: a task of this bank.
+            data: file, folder or other source of labelled rows.
+            columns: where these rows' columns are named differently from the task's.
+            progress: called as batches finish.
+
+        Raises:
+            NotFoundError: no such task.
+            DataError: unusable rows, or a label that the expert does not know.
+        """
+        from expertbank.workflows.evaluate import evaluate, with_columns
+
+        stored = self._workspace.registry.task(task)
+        spec = with_columns(TaskSpec.from_dict(stored.spec, task), columns)
+        return evaluate(self.predictor(), spec, str(data), progress)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams; reloaded when ``active`` moves."""

@@ -136,6 +136,8 @@ class TrainConfig:
         epochs: passes over the training rows.
         lr: peak learning rate of the TT cores.
         head_lr: peak learning rate of the head.
+        patience: epochs without a better held-out score after which training ends early.
+        balance: weigh classes by the inverse of their frequency in the loss.
         weight_decay: decoupled weight decay of cores and head (AdamW).
         batch_size: rows an optimiser step sees.
         warmup: share of the steps in which the rate rises linearly, before the cosine.
@@ -150,6 +152,8 @@ class TrainConfig:
     epochs: int = 3
     lr: float = 5e-3
     head_lr: float = 1e-3
+    patience: int = 3
+    balance: bool = False
     weight_decay: float = 0.01
     batch_size: int = 16
     warmup: float = 0.06
@@ -163,6 +167,7 @@ class TrainConfig:
         _require(1 <= self.epochs <= 1000, f"epochs must be 1 to 1000, got {self.epochs}")
         _require(0 < self.lr < 10, f"learning rate must be above 0, got {self.lr}")
         _require(0 < self.head_lr < 10, f"head learning rate must be above 0, got {self.head_lr}")
+        _require(self.patience >= 1, f"patience must be at least 1 epoch, got {self.patience}")
         _require(self.weight_decay >= 0, f"weight decay must not be negative: {self.weight_decay}")
         _require(self.batch_size >= 1, f"batch size must be at least 1, got {self.batch_size}")
         _require(0 <= self.warmup < 1, f"warm-up share must be in [0, 1), got {self.warmup}")

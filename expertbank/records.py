@@ -80,7 +80,11 @@ class BackboneRecord:
 
 @dataclass(frozen=True, slots=True)
 class TaskRecord:
-    """One task the bank knows. ``removed_at`` is the tombstone, ``None`` while alive."""
+    """One task the bank knows.
+
+    ``removed_at`` is the tombstone, ``None`` while alive. Tasks of one ``group`` answer the same
+    texts together; a task's group never changes.
+    """
 
     name: str
     kind: TaskKind
@@ -88,6 +92,7 @@ class TaskRecord:
     spec: JSON
     created_at: str
     removed_at: str | None = None
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,12 +27,14 @@ class CollapsedExpert:
         factors: projection path to ``A [in, r]`` and ``alpha·B [r, out]``.
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
+        per_choice: whether the head scores each choice of a row by itself.
     """
 
     id: str
     factors: Factors
     head_weight: Tensor
     head_bias: Tensor
+    per_choice: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Stack:
     factors: Factors
     head_weight: Tensor
     head_bias: Tensor
+    per_choice: Tensor
 
     @classmethod
     def of(cls, experts: Sequence[CollapsedExpert]) -> Stack:
@@ -64,6 +67,7 @@ class Stack:
             {path: _stack_factors(path, experts) for path in paths},
             weight,
             bias,
+            torch.tensor([expert.per_choice for expert in experts], device=bias.device),
         )
 
     def updates_for(self, index: Tensor) -> dict[str, Update]:

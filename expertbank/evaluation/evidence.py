@@ -27,14 +27,25 @@ class OracleEvidence:
     """What the named expert answered.
 
     Attributes:
-        logits: ``[rows, classes]`` float32.
-        targets: ``[rows]`` int32 class indices.
+        logits: ``[rows, classes]`` float32, ``-inf`` beyond a row's choices; for regression
+            ``[rows, 1]``, the value.
+        targets: ``[rows]`` int32 class or choice indices; for regression float32 values.
         row_digests: SHA-256 of each row, hexadecimal.
     """
 
     logits: Floats
-    targets: Ints
+    targets: Ints | Floats
     row_digests: tuple[str, ...]
+
+    @property
+    def is_value(self) -> bool:
+        """Whether the answers are values, not classes: then no row is right or wrong."""
+        return bool(np.issubdtype(self.targets.dtype, np.floating))
+
+    @property
+    def values(self) -> Floats:
+        """``[rows]`` answered values of a regression expert."""
+        return _floats(self.logits[:, 0])
 
     @property
     def predicted(self) -> Ints:
@@ -53,7 +64,7 @@ class OracleEvidence:
             {
                 "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
                 "row_digests": digests.reshape(-1, 32).copy(),
-                "targets": np.ascontiguousarray(self.targets, dtype=np.int32),
+                "targets": np.ascontiguousarray(self.targets),
             },
             metadata={_KEY: json.dumps({"format": 1, "evidence": "oracle"})},
         )
@@ -69,7 +80,9 @@ class OracleEvidence:
         tensors = _load(data, where)
         try:
             digests = tuple(row.tobytes().hex() for row in tensors["row_digests"])
-            evidence = cls(_floats(tensors["logits"]), _ints(tensors["targets"]), digests)
+            is_value = np.issubdtype(tensors["targets"].dtype, np.floating)
+            targets = (_floats if is_value else _ints)(tensors["targets"])
+            evidence = cls(_floats(tensors["logits"]), targets, digests)
         except (KeyError, ValueError) as error:
             raise IntegrityError(f"{where}: not oracle evidence ({error!r})") from error
         rows = (len(digests),)

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from expertbank.errors import IntegrityError
 from expertbank.evaluation import metrics
 from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.scores import pearson, quality
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,25 +25,37 @@ class RouterView:
 
     Attributes:
         version: the router's version.
-        tasks: the router's members by position, as task names.
+        columns: what the router chooses among, by position: the names of the tasks that answer
+            together, one name unless they are a group.
         evidence: what it chose.
     """
 
     version: int
-    tasks: tuple[str, ...]
+    columns: tuple[tuple[str, ...], ...]
     evidence: RoutedEvidence
 
-    def right(self, task: str, oracle: OracleEvidence) -> int:
-        """Rows that were routed to ``task`` and answered rightly."""
-        return int((self._chose(task) & oracle.right).sum())
+    def chose(self, task: str) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the row went to ``task`` or its group."""
+        own = np.array([task in column for column in self.columns])
+        return np.asarray(own[self.evidence.choice])
+
+    def quality(self, task: str, oracle: OracleEvidence) -> float | None:
+        """Routed accuracy; for regression Pearson's correlation.
+
+        A misrouted row is wrong; a misrouted regression row has no value, so it is given the
+        mean of all answered ones.
+        """
+        chosen = self.chose(task)
+        if not oracle.is_value:
+            return float((chosen & oracle.right).mean())
+        values = np.where(chosen, oracle.values, oracle.values.mean())
+        return pearson(values, oracle.targets)
 
     def flips(self, other: RouterView) -> int:
-        """Rows whose chosen task differs between two routers."""
-        ours, theirs = np.array(self.tasks), np.array(other.tasks)
-        return int((ours[self.evidence.choice] != theirs[other.evidence.choice]).sum())
-
-    def _chose(self, task: str) -> Any:
-        return np.array(self.tasks)[self.evidence.choice] == task
+        """Rows that were sent elsewhere by the other router."""
+        ours = [self.columns[column] for column in self.evidence.choice]
+        theirs = [other.columns[column] for column in other.evidence.choice]
+        return sum(not set(a) & set(b) for a, b in zip(ours, theirs, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,21 +66,21 @@ class TaskHistory:
         task: the task's name.
         expert_id: ``task@version``.
         n: evaluation rows.
-        correct_at_add: rows the named expert had right when it was added.
+        quality_at_add: accuracy (regression: Pearson) of the named expert when it was added.
         weights_identical: whether its file still hashes to its digest, rehashed in this run.
         oracle: its stored answers.
         views: every router that contains the expert, in version order, up to the one reported.
-        measured_correct: rows the named expert has right now, where they were run again.
+        measured: the same now, where the rows were run again.
     """
 
     task: str
     expert_id: str
     n: int
-    correct_at_add: int
+    quality_at_add: float | None
     weights_identical: bool
     oracle: OracleEvidence
     views: tuple[RouterView, ...]
-    measured_correct: int | None = None
+    measured: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +89,10 @@ class TaskReport:
 
     task: str
     expert: str
+    metric: Literal["accuracy", "pearson"]
     n: int
-    at_add: float
-    oracle: float
+    at_add: float | None
+    oracle: float | None
     oracle_source: Literal["stored", "measured"]
     routed_at_add: float | None
     routed: float | None
@@ -91,6 +106,7 @@ class TaskReport:
         return {
             "task": self.task,
             "expert": self.expert,
+            "metric": self.metric,
             "n": self.n,
             "at_add": self.at_add,
             "oracle": self.oracle,
@@ -111,7 +127,8 @@ class ForgettingReport:
         router: version reported on, ``None`` before the first router.
         routers: versions of the matrix rows.
         tasks: one line a task, in the matrix's column order.
-        matrix: ``matrix[i][j]``, routed accuracy of router ``i`` on task ``j``.
+        matrix: ``matrix[i][j]``, routed accuracy of router ``i`` on task ``j``; ``None`` before
+            the router knew the task, and for regression tasks, which are listed, not averaged.
         verification: per task what ``--verify`` found, ``None`` without it.
     """
 
@@ -128,9 +145,13 @@ class ForgettingReport:
 
     @property
     def routing_regret(self) -> float | None:
-        """Mean over tasks of oracle minus routed accuracy."""
+        """Mean over tasks of oracle minus routed accuracy; regression tasks are left out."""
         return metrics.mean(
-            [task.oracle - task.routed for task in self.tasks if task.routed is not None]
+            [
+                task.oracle - task.routed
+                for task in self.tasks
+                if task.metric == "accuracy" and task.oracle is not None and task.routed is not None
+            ]
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -147,6 +168,17 @@ class ForgettingReport:
             "routers": list(self.routers),
             "verification": self.verification,
         }
+
+
+def router_columns(
+    tasks: Sequence[str], groups: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], ...]:
+    """What a router over ``tasks`` chooses among: groups as one, in order of first appearance."""
+    columns: dict[tuple[str | None, str], list[str]] = {}
+    for task in tasks:
+        group = groups.get(task)
+        columns.setdefault((group, "") if group else (None, task), []).append(task)
+    return tuple(tuple(column) for column in columns.values())
 
 
 def build_report(
@@ -171,8 +203,8 @@ def build_report(
     by_router = [{view.version: view for view in history.views} for history in histories]
     matrix = tuple(
         tuple(
-            views[version].right(history.task, history.oracle) / history.n
-            if version in views
+            views[version].quality(history.task, history.oracle)
+            if version in views and not history.oracle.is_value
             else None
             for history, views in zip(histories, by_router, strict=True)
         )
@@ -185,18 +217,17 @@ def build_report(
 def _line(history: TaskHistory, router: int | None) -> TaskReport:
     now = next((view for view in history.views if view.version == router), None)
     first = history.views[0] if history.views else None
-    at_add = history.correct_at_add / history.n
-    measured = history.measured_correct
-    routed_at_add = first.right(history.task, history.oracle) / history.n if first else None
-    routed = now.right(history.task, history.oracle) / history.n if now else None
+    routed_at_add = first.quality(history.task, history.oracle) if first else None
+    routed = now.quality(history.task, history.oracle) if now else None
     change = None if routed is None or routed_at_add is None else routed - routed_at_add
     return TaskReport(
         task=history.task,
         expert=history.expert_id,
+        metric="pearson" if history.oracle.is_value else "accuracy",
         n=history.n,
-        at_add=at_add,
-        oracle=at_add if measured is None else measured / history.n,
-        oracle_source="stored" if measured is None else "measured",
+        at_add=history.quality_at_add,
+        oracle=history.quality_at_add if history.measured is None else history.measured,
+        oracle_source="stored" if history.measured is None else "measured",
         routed_at_add=routed_at_add,
         routed=routed,
         difference=change,
@@ -214,13 +245,14 @@ def _check(history: TaskHistory) -> None:
         )
     for view in history.views:
         choice = view.evidence.choice
-        if not bool(((choice >= 0) & (choice < len(view.tasks))).all()):
+        if not bool(((choice >= 0) & (choice < len(view.columns))).all()):
             raise IntegrityError(
                 f"{history.expert_id}: the evidence of router {view.version} names a member "
-                f"that its list of {len(view.tasks)} does not have"
+                f"that its list of {len(view.columns)} does not have"
             )
-    if int(history.oracle.right.sum()) != history.correct_at_add:
+    recounted = quality(history.oracle)
+    if recounted != history.quality_at_add:
         raise IntegrityError(
-            f"{history.expert_id}: the stored answers give {int(history.oracle.right.sum())} "
-            f"right rows, the registry says {history.correct_at_add}"
+            f"{history.expert_id}: the stored answers give {recounted}, "
+            f"the registry says {history.quality_at_add}"
         )

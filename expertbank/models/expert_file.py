@@ -17,6 +17,7 @@ from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.tt import CoreGroup, TTAdapter
 from expertbank.config import canonical_json
 from expertbank.errors import InputError, IntegrityError
+from expertbank.models.heads import head_outputs
 from expertbank.records import TASK_KINDS, TaskKind
 
 FORMAT = 1
@@ -108,7 +109,7 @@ class ExpertFile:
             raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
         if not math.isfinite(self.alpha):
             raise IntegrityError(f"{where}: alpha is {self.alpha}")
-        classes = len(self.labels) if self.kind == "classification" else 1
+        classes = head_outputs(self.kind, self.labels)
         weight, bias = self.tensors["head.weight"], self.tensors["head.bias"]
         if weight.dim() != 2 or weight.shape[0] != classes or bias.shape != (classes,):
             raise IntegrityError(
@@ -135,6 +136,7 @@ class ExpertFile:
             {path: (a.to(device, dtype), b.to(device, dtype)) for path, (a, b) in factors.items()},
             self.tensors["head.weight"].to(device),
             self.tensors["head.bias"].to(device),
+            self.kind == "multiple_choice",
         )
 
 

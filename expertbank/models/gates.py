@@ -7,7 +7,7 @@ how a kind is fitted is ``training.router``'s business.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from safetensors.torch import save
@@ -23,12 +23,16 @@ FORMAT = 1
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """One expert a router can choose, pinned by digest."""
+    """One expert a router can choose, pinned by digest.
+
+    ``column`` is the gate's output that stands for it; the experts of one group share one.
+    """
 
     id: str
     digest: str
     task: str
     kind: TaskKind
+    column: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,7 @@ class Choice:
     """What a router decided for some rows.
 
     Attributes:
-        index: ``[rows]`` position of the chosen member.
+        index: ``[rows]`` the chosen column.
         confidence: ``[rows]`` its probability among the candidates.
     """
 
@@ -50,11 +54,11 @@ class Router:
 
     Attributes:
         kind: how the gate was fitted (``ridge``, ``noisy-top1``).
-        members: candidates, in the order of the gate's columns.
+        members: the experts, each with its column.
         feature_spec_digest: the features it reads.
         temperature: divides the scores before the softmax; fitted on held-out rows.
-        weight: ``[dimension, members]`` float32.
-        bias: ``[members]`` float32.
+        weight: ``[dimension, columns]`` float32.
+        bias: ``[columns]`` float32.
     """
 
     kind: str
@@ -69,8 +73,20 @@ class Router:
         """Numbers that decide."""
         return self.weight.numel() + self.bias.numel()
 
+    @property
+    def columns(self) -> tuple[tuple[Member, ...], ...]:
+        """Members by column: the experts that answer together."""
+        return tuple(
+            tuple(member for member in self.members if member.column == column)
+            for column in range(self.weight.shape[1])
+        )
+
+    def column_of(self, task: str) -> int:
+        """The column that stands for ``task``."""
+        return next(member.column for member in self.members if member.task == task)
+
     def scores(self, features: Tensor) -> Tensor:
-        """Gate scores ``[rows, members]`` in float64 for ``features [rows, dimension]``.
+        """Gate scores ``[rows, columns]`` in float64 for ``features [rows, dimension]``.
 
         Double precision makes the choice independent of how rows were batched, up to the
         float16 rounding of the features themselves.
@@ -78,7 +94,7 @@ class Router:
         return features.double() @ self.weight.double() + self.bias.double()
 
     def route(self, features: Tensor, has_choices: Sequence[bool] | None = None) -> Choice:
-        """Choose a member for every row.
+        """Choose a column for every row.
 
         Args:
             features: ``[rows, dimension]``.
@@ -95,7 +111,9 @@ class Router:
             )
         scores = self.scores(features)
         if has_choices is not None:
-            of_choice = torch.tensor([m.kind == "multiple_choice" for m in self.members])
+            of_choice = torch.tensor(
+                [column[0].kind == "multiple_choice" for column in self.columns]
+            )
             rows = torch.tensor(list(has_choices), dtype=torch.bool)
             allowed = (rows.unsqueeze(1) == of_choice.unsqueeze(0)).to(scores.device)
             # A bank without any expert of the row's kind still answers, with what it has.
@@ -108,14 +126,15 @@ class Router:
 
     def subset(self, tasks: Sequence[str]) -> Router:
         """The same gate with only the columns of ``tasks``, in their old order."""
-        keep = [i for i, member in enumerate(self.members) if member.task in set(tasks)]
+        kept = [member for member in self.members if member.task in set(tasks)]
+        columns = sorted({member.column for member in kept})
         return Router(
             self.kind,
-            tuple(self.members[i] for i in keep),
+            tuple(replace(member, column=columns.index(member.column)) for member in kept),
             self.feature_spec_digest,
             self.temperature,
-            self.weight[:, keep].contiguous(),
-            self.bias[keep].contiguous(),
+            self.weight[:, columns].contiguous(),
+            self.bias[columns].contiguous(),
         )
 
     def to_bytes(self) -> bytes:
@@ -123,7 +142,7 @@ class Router:
         metadata = {
             "format": FORMAT,
             "kind": self.kind,
-            "members": [[m.id, m.digest, m.task, m.kind] for m in self.members],
+            "members": [[m.id, m.digest, m.task, m.kind, m.column] for m in self.members],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
         }
@@ -155,9 +174,11 @@ class Router:
             raise IntegrityError(f"{where}: router metadata is malformed ({error!r})") from error
         if metadata.get("format") != FORMAT:
             raise IntegrityError(f"{where}: router format {metadata.get('format')} is not known")
-        fits = router.weight.dim() == 2 and router.weight.shape[1] == len(members)
-        fits = fits and bool(members) and 0 < router.temperature < float("inf")
-        if not fits or router.bias.shape != (len(members),):
+        width = len({member.column for member in members})
+        fits = {member.column for member in members} == set(range(width)) and width > 0
+        fits = fits and router.weight.dim() == 2 and router.weight.shape[1] == width
+        fits = fits and 0 < router.temperature < float("inf")
+        if not fits or router.bias.shape != (width,):
             raise IntegrityError(f"{where}: gate shapes do not fit {len(members)} members")
         if not all(bool(torch.isfinite(t).all()) for t in (router.weight, router.bias)):
             raise IntegrityError(f"{where}: gate weights are not finite")

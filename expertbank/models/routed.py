@@ -27,7 +27,7 @@ from expertbank.errors import IntegrityError
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.heads import head_input
+from expertbank.models.heads import head_input, logits_by_row
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
@@ -42,7 +42,8 @@ class PassOutput:
         rows: positions of the rows.
         features: ``[rows, dimension]`` float16 routing features.
         experts: chosen expert per row.
-        logits: ``[rows, classes]`` float32, ``-inf`` beyond a row's own classes.
+        logits: ``[rows, classes]`` float32, ``-inf`` beyond a row's own classes or choices; a
+            regression expert's value stands in the first column.
     """
 
     rows: tuple[int, ...]
@@ -139,7 +140,9 @@ class RoutedModel:
             last = call_backbone(self.backbone, batch)
         feature, experts, stack, index = decided[0]
         pooled = head_input(last, batch.attention_mask, self.backbone.family.pooling)
-        return PassOutput(batch.rows, feature, experts, stack.logits(pooled, index))
+        outputs = stack.logits(pooled, index)
+        logits = logits_by_row(outputs, batch.row_of, stack.per_choice[index])
+        return PassOutput(batch.rows, feature, experts, logits)
 
     def _check_fit(self, stack: Stack) -> None:
         for path, (a, b) in stack.factors.items():

@@ -208,6 +208,12 @@ def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord) -> int:
             f"task {task.name} is registered as {row.kind}, a new version cannot be "
             f"{expert.kind}; use another task name"
         )
+    if task.group is not None and row.group_name != task.group:
+        stands = f"is in group {row.group_name}" if row.group_name else "stands alone"
+        raise InputError(
+            f"task {task.name} {stands}, a new version cannot put it into group {task.group}; "
+            "use another task name"
+        )
     # A removed task that gets a new expert is a member again; ``removals`` keeps the count.
     row.removed_at = None
     return row.id

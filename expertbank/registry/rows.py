@@ -73,6 +73,7 @@ def task_record(row: TaskRow) -> TaskRecord:
         spec=row.spec,
         created_at=row.created_at,
         removed_at=row.removed_at,
+        group=row.group_name,
     )
 
 
@@ -86,6 +87,7 @@ def task_row(record: TaskRecord) -> TaskRow:
         created_at=record.created_at or now(),
         removed_at=None,
         removals=0,
+        group_name=record.group,
     )
 
 

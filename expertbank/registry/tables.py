@@ -117,6 +117,7 @@ class TaskRow(Base):
     created_at: Mapped[str]
     removed_at: Mapped[str | None]
     removals: Mapped[int]
+    group_name: Mapped[str | None]
 
 
 class ArtifactRow(Base):

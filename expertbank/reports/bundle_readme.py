@@ -31,14 +31,14 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         "",
         "## Experts",
         "",
-        "| expert | labels | accuracy when added | rows | majority class |",
+        "| expert | labels | when added | rows | majority class |",
         "|---|---|---|---|---|",
     ]
     for expert in manifest["experts"]:
         metrics = expert["metrics"]
         lines.append(
             f"| {expert['id']} | {', '.join(_cell(label) for label in expert['labels'])} "
-            f"| {metrics['accuracy']:.3f} | {metrics['n']} | {metrics['majority']:.3f} |"
+            f"| {_quality(metrics)} | {metrics['n']} | {_share(metrics['majority'])} |"
         )
     where = (
         f"in the folder `{backbone['folder']}`"
@@ -61,6 +61,16 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _quality(metrics: Mapping[str, Any]) -> str:
+    if metrics["accuracy"] is None:
+        return f"Pearson {_share(metrics['pearson'])}"
+    return f"accuracy {_share(metrics['accuracy'])}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def _cell(text: str) -> str:

@@ -1,9 +1,10 @@
 """Tasks: where rows come from and what becomes of them until they are token ids.
 
 A ``TaskSpec`` names a task's columns, labels, sources and split; the catalog holds those known by
-name. ``load_task`` reads the first source that can be had (the one the user named, an installed
-data package, the Hub), refuses anything malformed by file and line, drops duplicates and leaks,
-splits by hash, and returns canonical rows. ``encode_rows`` turns rows into token ids.
+name, and ``load_spec`` reads one from a file. ``load_task`` reads the first source that can be had
+(the one the user named, an installed data package, the Hub), refuses anything malformed by file and
+line, drops duplicates and leaks, splits by hash, and returns canonical rows. ``check_task`` is the
+dry run. ``encode_rows`` turns rows into token ids.
 
 Nothing here imports torch or SQL, and ``datasets`` only for Parquet and the Hub.
 """
@@ -11,25 +12,33 @@ Nothing here imports torch or SQL, and ``datasets`` only for Parquet and the Hub
 from __future__ import annotations
 
 from expertbank.tasks.catalog import catalog_names, catalog_spec
+from expertbank.tasks.check import TaskCheck, check_task
 from expertbank.tasks.encode import encode_rows
+from expertbank.tasks.lengths import LengthCounter, length_counter
 from expertbank.tasks.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
 from expertbank.tasks.refs import SourceRef, parse_source
 from expertbank.tasks.rows import parse_prediction_rows
 from expertbank.tasks.spec import Columns, SourceSpec, SplitRule, TaskSpec, require_trainable
+from expertbank.tasks.spec_file import load_spec
 from expertbank.tasks.splits import hold_out_for_selection, take
 
 __all__ = [
     "Columns",
+    "LengthCounter",
     "SourceRef",
     "SourceSpec",
     "SplitRule",
+    "TaskCheck",
     "TaskData",
     "TaskSpec",
     "catalog_names",
     "catalog_spec",
+    "check_task",
     "encode_rows",
     "find_rows",
     "hold_out_for_selection",
+    "length_counter",
+    "load_spec",
     "load_task",
     "parse_prediction_rows",
     "parse_source",

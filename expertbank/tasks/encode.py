@@ -52,7 +52,7 @@ def encode_rows(
     texts: list[tuple[str, str | None]] = []
     spans: list[int] = []
     for row in rows:
-        inputs = _inputs(row, kind)
+        inputs = inputs_of(row, kind)
         texts += inputs
         spans.append(len(inputs))
     encoded = _encode(texts, tokenizer, max_length)
@@ -73,7 +73,12 @@ def encode_rows(
     return result
 
 
-def _inputs(row: Row, kind: TaskKind) -> list[tuple[str, str | None]]:
+def inputs_of(row: Row, kind: TaskKind) -> list[tuple[str, str | None]]:
+    """The texts or pairs that a row is encoded as: one, or one for each choice.
+
+    Raises:
+        DataError: a multiple-choice row without choices.
+    """
     if kind != "multiple_choice":
         return [(row.text, row.text_pair)]
     if not row.choices:

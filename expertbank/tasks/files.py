@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Literal
 
 from expertbank.errors import DataError, InputError
-from expertbank.tasks.readers import SUFFIXES, Record, Table, read_table, read_text
+from expertbank.tasks.lines import read_text
+from expertbank.tasks.readers import SUFFIXES, Record, Table, read_table
 from expertbank.tasks.spec import SourceSpec
 
 Split = Literal["train", "validation", "test"]
@@ -166,4 +167,4 @@ def _class_folder(folders: dict[str, Path], name: str, source: SourceSpec) -> Ta
             f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder of "
             ".txt files for each label"
         )
-    return Table(name, ("text", "label", "file"), tuple(records))
+    return Table(name, ("text", "label", "file"), records)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 
 from expertbank.config import sha256_text
 from expertbank.errors import DataError, NotFoundError
 from expertbank.records import Row
 from expertbank.tasks.catalog import catalog_spec
-from expertbank.tasks.files import Tables
+from expertbank.tasks.choices import require_equal_number
 from expertbank.tasks.readers import Table
+from expertbank.tasks.remarks import id_remarks, label_remarks
 from expertbank.tasks.rows import resolve_columns, rows_of
 from expertbank.tasks.sources import OpenSource, open_source
 from expertbank.tasks.spec import Columns, TaskSpec
@@ -34,6 +36,7 @@ class TaskData:
             ``leaked`` (training rows whose input also stands in validation), ``over_limit``,
             ``train``, ``validation``.
         digests: for ``train`` and ``validation``, SHA-256 over the sorted digests of the rows.
+        warnings: what is odd about the data and yet no reason to refuse it, as sentences.
     """
 
     spec: TaskSpec
@@ -44,6 +47,7 @@ class TaskData:
     revision: str | None
     counts: Mapping[str, int]
     digests: Mapping[str, str]
+    warnings: tuple[str, ...] = ()
 
 
 def task_spec(
@@ -99,23 +103,24 @@ def load_task(
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
-    opened = open_source(spec, source)
-    columns, (train, validation) = _read(spec, opened)
-    where = opened.spec.ref
-    counts = {"read": len(train) + len(validation)}
-    labelled = [[row for row in part if row is not None] for part in (train, validation)]
+    read = _read(spec, open_source(spec, source))
+    where = read.where
+    counts = {"read": len(read.train) + len(read.validation)}
+    labelled = [[row for row in part if row is not None] for part in (read.train, read.validation)]
     counts["dropped_unlabelled"] = counts["read"] - sum(map(len, labelled))
+    warnings = read.warnings + label_remarks(chain(*labelled), spec.kind)
     unique = [without_duplicates(part) for part in labelled]
     counts["duplicates"] = sum(map(len, labelled)) - sum(map(len, unique))
     if not unique[0]:
         raise DataError(f"{where}:1: no labelled training rows")
-    if opened.tables.validation:
+    if read.has_validation:
         if not unique[1]:
             raise DataError(f"{where}:1: no labelled validation rows")
         kept, held = without_leaks(*unique), unique[1]
     else:
         _require_classes(unique[0], spec, where)
-        kept, held = split(unique[0], spec.split.share, spec.split.seed, where)
+        rule = spec.split
+        kept, held = split(unique[0], rule.share, rule.seed, where, kind=spec.kind)
     counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
     if not kept:
         raise DataError(f"{where}:1: every training row also stands in validation")
@@ -126,16 +131,17 @@ def load_task(
     }
     counts["over_limit"] = len(kept) + len(held) - sum(map(len, final.values()))
     counts |= {part: len(rows) for part, rows in final.items()}
-    known = replace(spec, columns=columns)
+    known = replace(spec, columns=read.columns)
     return TaskData(
         spec=replace(known, labels=labels) if spec.kind == "classification" else known,
         labels=labels,
         train=tuple(final["train"]),
         validation=tuple(final["validation"]),
-        source=opened.ref,
-        revision=opened.revision,
+        source=read.source,
+        revision=read.revision,
         counts=counts,
         digests={part: rows_digest(rows) for part, rows in final.items()},
+        warnings=warnings,
     )
 
 
@@ -149,8 +155,8 @@ def read_rows(spec: TaskSpec, source: str | None = None) -> list[Row]:
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
-    _, parts = _read(spec, open_source(spec, source))
-    return [row for part in parts for row in part if row is not None]
+    read = _read(spec, open_source(spec, source))
+    return [row for row in (*read.train, *read.validation) if row is not None]
 
 
 def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> dict[str, Row]:
@@ -180,11 +186,22 @@ def rows_digest(rows: Sequence[Row]) -> str:
     return sha256_text("\n".join(sorted(row.digest for row in rows)))
 
 
-def _read(
-    spec: TaskSpec, opened: OpenSource
-) -> tuple[Columns, tuple[list[Row | None], list[Row | None]]]:
-    """Rows of train and of validation, ``None`` where a label is to be dropped."""
-    tables: Tables = opened.tables
+@dataclass(frozen=True, slots=True)
+class _Read:
+    """All rows of a source, ``None`` where a label is to be dropped; the raw records are gone."""
+
+    columns: Columns
+    train: list[Row | None]
+    validation: list[Row | None]
+    has_validation: bool
+    where: str
+    source: str
+    revision: str | None
+    warnings: tuple[str, ...]
+
+
+def _read(spec: TaskSpec, opened: OpenSource) -> _Read:
+    tables = opened.tables
     asked = opened.spec.columns.over(spec.columns)
     columns = resolve_columns(asked, (tables.train + tables.validation)[0])
 
@@ -195,9 +212,30 @@ def _read(
             found += rows_of(table, spec, opened.spec, columns)
         return found
 
-    # What only this source calls by another name stays with the source, not with the task.
-    stored = spec.columns.over(columns)
-    return stored, (rows(tables.train), rows(tables.validation))
+    warnings = id_remarks(tables.train) + id_remarks(tables.validation)
+    train, validation = rows(tables.train), rows(tables.validation)
+    if spec.kind == "multiple_choice":
+        _require_equal_numbers(train, validation)
+    return _Read(
+        # What only this source calls by another name stays with the source, not with the task.
+        columns=spec.columns.over(columns),
+        train=train,
+        validation=validation,
+        has_validation=bool(tables.validation),
+        where=opened.spec.ref,
+        source=opened.ref,
+        revision=opened.revision,
+        warnings=warnings,
+    )
+
+
+def _require_equal_numbers(*parts: Sequence[Row | None]) -> None:
+    """Refuse rows with another number of choices than the first."""
+    first: Row | None = None
+    for row in chain(*parts):
+        if row is not None:
+            first = first or row
+            require_equal_number(row, len(first.choices), first.origin)
 
 
 def _require_classes(rows: Sequence[Row], spec: TaskSpec, where: str) -> None:

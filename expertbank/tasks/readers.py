@@ -1,7 +1,7 @@
 """Readers: one file in, one table of raw records out, or an error that names the line.
 
-Every reader takes all of a file or nothing. CSV cells stay text, so labels such as ``None``,
-``NA`` and ``007`` keep their spelling.
+Every reader takes all of a file or nothing, and holds one line beside what it has read. CSV cells
+stay text, so labels such as ``None``, ``NA`` and ``007`` keep their spelling.
 """
 
 from __future__ import annotations
@@ -16,7 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expertbank.errors import DataError, SourceUnavailableError
+from expertbank.errors import DataError
+from expertbank.tasks.lines import lines_of
+from expertbank.tasks.texts import LONGEST
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 
@@ -31,11 +33,14 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """The records of one file, with its columns in the order they first appear."""
+    """The records of one file, with its columns in the order they first appear.
+
+    Making rows of them takes them out (``rows_of``): a large file does not stand in memory twice.
+    """
 
     name: str
     columns: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: list[Record]
 
 
 def read_table(path: Path, name: str, encoding_fallback: str | None = None) -> Table:
@@ -54,11 +59,11 @@ def read_table(path: Path, name: str, encoding_fallback: str | None = None) -> T
     if suffix == ".parquet":
         table = _read_parquet(path, name)
     else:
-        text = read_text(path, name, encoding_fallback)
+        lines = lines_of(path, name, encoding_fallback)
         if suffix == ".jsonl":
-            table = _read_jsonl(text, name)
+            table = _read_jsonl(lines, name)
         elif suffix in {".csv", ".tsv"}:
-            table = _read_csv(text, name, "\t" if suffix == ".tsv" else ",")
+            table = _read_csv(lines, name, "\t" if suffix == ".tsv" else ",")
         else:
             raise DataError(f"{name}:1: unknown file type; use {', '.join(SUFFIXES)}")
     if not table.records:
@@ -66,52 +71,14 @@ def read_table(path: Path, name: str, encoding_fallback: str | None = None) -> T
     return table
 
 
-def read_text(path: Path, name: str, encoding_fallback: str | None = None) -> str:
-    """Text of a file: UTF-8 with or without a byte order mark, else the fallback.
-
-    Raises:
-        DataError: NUL bytes, or bytes that the encoding does not allow.
-        SourceUnavailableError: the file cannot be read.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise SourceUnavailableError(f"cannot read {name}: {error.strerror or error}") from error
-    return decode(data, name, encoding_fallback)
-
-
-def decode(data: bytes, name: str, encoding_fallback: str | None = None, line: int = 1) -> str:
-    """Decode ``data``, whose first byte stands in line ``line`` of ``name``.
-
-    Raises:
-        DataError: NUL bytes, or bytes that the encoding does not allow.
-    """
-    nul = data.find(b"\0")
-    if nul >= 0:
-        at = line + data.count(b"\n", 0, nul)
-        raise DataError(f"{name}:{at}: NUL byte; save the file as plain UTF-8 text")
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        # A byte order mark is not counted in error.start, and holds no line break.
-        at = line + data.count(b"\n", 0, error.start + (3 if data[:3] == b"\xef\xbb\xbf" else 0))
-        message = f"{name}:{at}: not valid UTF-8; save the file as UTF-8"
-        if encoding_fallback is None:
-            raise DataError(message) from error
-        try:
-            return data.decode(encoding_fallback)
-        except (UnicodeDecodeError, LookupError) as second:
-            raise DataError(f"{message} (nor is it {encoding_fallback})") from second
-
-
-def _read_csv(text: str, name: str, delimiter: str) -> Table:
+def _read_csv(lines: Iterator[tuple[int, str]], name: str, delimiter: str) -> Table:
     """Comma or tab separated text with a header; cells may be quoted and span lines."""
     records: list[Record] = []
     header: list[str] = []
     start = 1
-    with _unlimited_fields(len(text)):
+    with _cells_up_to(LONGEST):
         # Strict: an open quote would otherwise swallow the rest of the file as one cell.
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        reader = csv.reader(_physical(lines), delimiter=delimiter, strict=True)
         try:
             for cells in reader:
                 origin, start = f"{name}:{start}", reader.line_num + 1
@@ -134,32 +101,40 @@ def _read_csv(text: str, name: str, delimiter: str) -> Table:
                 f"{name}:{start}: malformed row ({error}); a cell with a quote character must be "
                 "quoted and its quotes doubled"
             ) from error
-    return Table(name, tuple(header), tuple(records))
+    return Table(name, tuple(header), records)
+
+
+def _physical(lines: Iterator[tuple[int, str]]) -> Iterator[str]:
+    """Lines as CSV counts them: a carriage return alone ends one too."""
+    for _, line in lines:
+        if "\r" in line.removesuffix("\n").removesuffix("\r"):
+            yield from io.StringIO(line, newline="")
+        else:
+            yield line
 
 
 @contextmanager
-def _unlimited_fields(length: int) -> Iterator[None]:
-    """Let cells be as long as the file; the limit is the module's, so put it back."""
+def _cells_up_to(length: int) -> Iterator[None]:
+    """Let cells be of this length; the limit is the module's, so put it back."""
     before = csv.field_size_limit()
-    csv.field_size_limit(max(before, length + 1))
+    csv.field_size_limit(max(before, length))
     try:
         yield
     finally:
         csv.field_size_limit(before)
 
 
-def _read_jsonl(text: str, name: str) -> Table:
+def _read_jsonl(lines: Iterator[tuple[int, str]], name: str) -> Table:
     """One JSON object a line; columns are the keys of all lines."""
     records: list[Record] = []
     columns: dict[str, None] = {}
-    # Not splitlines(): it also breaks at characters that may stand inside a JSON string.
-    for number, line in enumerate(text.split("\n"), start=1):
+    for number, line in lines:
         if not line.strip():
             continue
         values = parse_object(line, f"{name}:{number}")
         columns.update(dict.fromkeys(values))
         records.append(Record(values, f"{name}:{number}"))
-    return Table(name, tuple(columns), tuple(records))
+    return Table(name, tuple(columns), records)
 
 
 def parse_object(line: str, origin: str) -> dict[str, Any]:
@@ -196,16 +171,16 @@ def _read_parquet(path: Path, name: str) -> Table:
             # The library raises many kinds for bad files and wraps the telling one.
             cause = error.__cause__ or error
             if "no data" in str(cause):
-                return Table(name, (), ())
+                return Table(name, (), [])
             raise DataError(f"{name}:1: not readable as Parquet: {cause}") from error
         # The rows are plain Python values now; drop the memory map before its folder goes.
         del data
     return Table(name, columns, records_of(rows, name))
 
 
-def records_of(rows: list[dict[str, Any]], name: str) -> tuple[Record, ...]:
+def records_of(rows: list[dict[str, Any]], name: str) -> list[Record]:
     """Records of rows that have no line numbers; the row's number from 1 takes their place."""
-    return tuple(Record(row, f"{name}:{number}") for number, row in enumerate(rows, start=1))
+    return [Record(row, f"{name}:{number}") for number, row in enumerate(rows, start=1)]
 
 
 @contextmanager

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
 from expertbank.errors import DataError
 from expertbank.records import Row
-from expertbank.tasks.readers import Record, Table, decode, parse_object
+from expertbank.tasks.choices import choices_of, position_of
+from expertbank.tasks.lines import decode
+from expertbank.tasks.readers import Record, Table, parse_object
 from expertbank.tasks.spec import Columns, SourceSpec, TaskSpec
+from expertbank.tasks.texts import number_text, plain_text
 
 # Names in order of preference.
 # fmt: off
@@ -78,12 +80,17 @@ def _first(names: Sequence[str], found: Sequence[str], taken: set[str | None]) -
 
 
 def rows_of(table: Table, spec: TaskSpec, source: SourceSpec, columns: Columns) -> list[Row | None]:
-    """Rows of a table; ``None`` stands for a row whose label is to be dropped.
+    """Rows of a table, which is empty afterwards; ``None`` stands for a row to be dropped.
 
     Raises:
         DataError: the first row that is unusable, by file and line.
     """
-    return [_row(record, spec, source, columns) for record in table.records]
+    records = table.records
+    records.reverse()
+    rows: list[Row | None] = []
+    while records:
+        rows.append(_row(records.pop(), spec, source, columns))
+    return rows
 
 
 def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -> Row | None:
@@ -106,7 +113,7 @@ def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -
             pair = None
         if pair is not None and source.strip_title and source.strip_title in pair:
             pair = pair.split(source.strip_title, 1)[1]
-    choices, keys = _choices(values, columns.choices, origin)
+    choices, keys = choices_of(values, columns.choices, origin)
     if label is not None:
         label = _shown_label(label, spec, choices, keys, origin)
     group = tuple(
@@ -115,34 +122,6 @@ def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -
         if (value := plain_text(values.get(column), origin, column))
     )
     return Row(text, pair, choices, label, group, origin)
-
-
-def plain_text(value: Any, origin: str, column: str) -> str | None:
-    """Text of a single value: numbers and truth values as Python writes them, null as ``None``.
-
-    Raises:
-        DataError: a list, an object or bytes, or text that no file could hold.
-    """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
-        return None
-    if isinstance(value, (list, tuple, Mapping, bytes)):
-        raise DataError(
-            f"{origin}: column {column!r} holds {type(value).__name__}, expected one text"
-        )
-    text = str(value)
-    if "\0" in text or not _is_unicode(text):
-        raise DataError(
-            f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it"
-        )
-    return text
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _filled(values: Mapping[str, Any], column: str, origin: str) -> str:
@@ -154,53 +133,14 @@ def _filled(values: Mapping[str, Any], column: str, origin: str) -> str:
     return text
 
 
-def _choices(
-    values: Mapping[str, Any], columns: tuple[str, ...], origin: str
-) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Choices of a row and the keys that a label may name them by, if the data has keys.
-
-    Shapes: one column for each choice; one column with a list of texts; one column with an
-    object of parallel lists, ``{"label": [...], "text": [...]}``.
-    """
-    if not columns:
-        return (), ()
-    keys: Sequence[Any] = ()
-    if len(columns) > 1:
-        texts: Sequence[Any] = [values.get(column) for column in columns]
-    else:
-        value = values.get(columns[0])
-        if isinstance(value, Mapping):
-            keys, texts = value.get("label") or (), value.get("text") or ()
-        elif isinstance(value, (list, tuple)):
-            texts = value
-        else:
-            raise DataError(f"{origin}: column {columns[0]!r} must hold a list of choices")
-    plain = [plain_text(text, origin, columns[0]) for text in texts]
-    choices = tuple(text for text in plain if text is not None and text.strip())
-    if len(choices) < 2 or len(choices) != len(plain):
-        raise DataError(f"{origin}: needs at least two choices, none of them empty")
-    if keys and len(keys) != len(choices):
-        raise DataError(f"{origin}: {len(keys)} choice labels for {len(choices)} choices")
-    return choices, tuple(str(key) for key in keys)
-
-
 def _shown_label(
     raw: str, spec: TaskSpec, choices: tuple[str, ...], keys: tuple[str, ...], origin: str
 ) -> str:
-    """The label as rows carry it: a shown name, or the position of the right choice."""
+    """The label as rows carry it: a shown name, the position of the right choice, or a number."""
     if spec.kind == "multiple_choice":
-        known = keys or spec.labels or choices
-        if raw not in known or known.index(raw) >= len(choices):
-            raise DataError(f"{origin}: label {raw!r} names none of {list(known)}")
-        return str(known.index(raw))
+        return position_of(raw, spec.labels, choices, keys, origin)
     if spec.kind == "regression":
-        try:
-            number = float(raw)
-        except ValueError:
-            number = math.nan
-        if not math.isfinite(number):
-            raise DataError(f"{origin}: label {raw!r} is not a number")
-        return raw
+        return number_text(raw, origin)
     names = dict(spec.label_names)
     shown = names.get(raw, raw)
     known = spec.labels or tuple(names.values())
@@ -240,7 +180,7 @@ def parse_prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[R
         if "text" not in values:
             raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(values) or 'none'}")
         columns = ("choices",) if values.get("choices") is not None else ()
-        choices, _ = _choices(values, columns, origin)
+        choices, _ = choices_of(values, columns, origin)
         pair = plain_text(values.get("text_pair"), origin, "text_pair")
         yield Row(
             text=_filled(values, "text", origin),

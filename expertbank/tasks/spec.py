@@ -17,7 +17,7 @@ from expertbank.tasks.plain import mapping, plain, required, text_value, text_va
 from expertbank.tasks.refs import parse_source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_SUPPORTED_KINDS: tuple[TaskKind, ...] = ("classification",)
+_SUPPORTED_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
 
 
 def check_task_name(name: str) -> str:

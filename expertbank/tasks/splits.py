@@ -8,16 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
+from expertbank.config import canonical_json
 from expertbank.errors import DataError
-from expertbank.records import Row
+from expertbank.records import Row, TaskKind
 
 
-def order_key(row: Row, seed: int | str) -> str:
+def order_key(row: Row, seed: int | str) -> bytes:
     """Place of a row in the order that belongs to ``seed``."""
-    return hashlib.sha256(f"{seed}:{row.digest}".encode()).hexdigest()
+    return hashlib.sha256(f"{seed}:{row.digest}".encode()).digest()
 
 
 def canonical_order(rows: Sequence[Row], seed: int | str) -> list[Row]:
@@ -30,26 +31,31 @@ def take(rows: Sequence[Row], limit: int | None, seed: int | str) -> list[Row]:
     return canonical_order(rows, seed)[:limit]
 
 
-def normalised_input(row: Row) -> tuple[Hashable, ...]:
-    """What the model reads, without case and runs of white space: equal for near copies."""
+def normalised_input(row: Row) -> bytes:
+    """Digest of what the model reads, without case and runs of white space.
+
+    Equal for near copies. A digest, so that a million rows do not stand in memory twice.
+    """
 
     def plain(text: str) -> str:
         return " ".join(text.casefold().split())
 
-    return (
+    value = [
         plain(row.text),
         plain(row.text_pair) if row.text_pair is not None else None,
-        tuple(plain(choice) for choice in row.choices),
-    )
+        [plain(choice) for choice in row.choices],
+    ]
+    return hashlib.sha256(canonical_json(value).encode("utf-8")).digest()
 
 
 def without_duplicates(rows: Sequence[Row]) -> list[Row]:
     """The first of each set of equal rows, with the groups of all of them."""
-    kept: dict[str, Row] = {}
+    kept: dict[bytes, Row] = {}
     for row in rows:
-        first = kept.setdefault(row.digest, row)
+        digest = bytes.fromhex(row.digest)
+        first = kept.setdefault(digest, row)
         if set(row.group) - set(first.group):
-            kept[row.digest] = replace(first, group=tuple(sorted({*first.group, *row.group})))
+            kept[digest] = replace(first, group=tuple(sorted({*first.group, *row.group})))
     return list(kept.values())
 
 
@@ -69,9 +75,9 @@ def components(rows: Sequence[Row]) -> list[list[Row]]:
             index = parent[index]
         return index
 
-    first_with: dict[Hashable, int] = {}
+    first_with: dict[bytes | str, int] = {}
     for index, row in enumerate(rows):
-        links: list[Hashable] = [normalised_input(row), *row.group]
+        links: list[bytes | str] = [normalised_input(row), *row.group]
         for link in links:
             parent[root(index)] = root(first_with.setdefault(link, index))
     parts: dict[int, list[Row]] = {}
@@ -81,19 +87,26 @@ def components(rows: Sequence[Row]) -> list[list[Row]]:
 
 
 def split(
-    rows: Sequence[Row], share: float, seed: int | str, where: str = "data"
+    rows: Sequence[Row],
+    share: float,
+    seed: int | str,
+    where: str = "data",
+    *,
+    kind: TaskKind = "classification",
 ) -> tuple[list[Row], list[Row]]:
     """Hold out about ``share`` of the rows, whole components at a time.
 
-    Components are taken in hash order while they fit; if none fits, the smallest that may go is
-    taken. A component stays behind if no row of one of its labels would be left without it, so
-    every label can be trained on. Exact duplicates are dropped first.
+    Components are taken in hash order while they fit; if they come to less than half of the
+    share, the smallest of the others is taken too. In classification a component stays behind if
+    no row of one of its labels would be left without it, so every label can be trained on. Exact
+    duplicates are dropped first.
 
     Args:
         rows: rows in any order.
         share: fraction to hold out, above 0 and below 1.
         seed: what the hash order belongs to.
         where: what to call the rows in messages.
+        kind: the task's kind; values and positions of choices are no classes.
 
     Returns:
         The rows that stay and the rows held out, both in hash order.
@@ -106,36 +119,47 @@ def split(
         ((min(order_key(row, seed) for row in part), part) for part in components(unique)),
         key=lambda item: item[0],
     )
-    left = Counter(row.label for row in unique)
+    left = _classes(unique, kind)
     room = share * len(unique)
     held: list[Row] = []
     rest: list[Row] = []
-    spare: list[tuple[int, str, list[Row]]] = []
+    spare: list[tuple[int, bytes, list[Row]]] = []
+
+    def may_go(part: Sequence[Row]) -> bool:
+        """Whether every class of ``part`` keeps a row among those left without it."""
+        return all(left[label] > count for label, count in _classes(part, kind).items())
+
     for key, part in parts:
-        labels = Counter(row.label for row in part)
-        may_go = all(left[label] > count for label, count in labels.items())
-        if may_go and len(held) + len(part) <= room:
+        if len(held) + len(part) <= room and may_go(part):
             held += part
-            left -= labels
+            left -= _classes(part, kind)
         else:
             rest += part
-            if may_go:
-                spare.append((len(part), key, part))
+            spare.append((len(part), key, part))
+    if len(held) < room / 2:
+        # Large components alone are left: one that is too big holds out more than crumbs would.
+        by_size = sorted(spare, key=lambda item: item[:2])
+        extra = next((item for item in by_size if may_go(item[2])), None)
+        if extra is not None and (not held or len(held) + extra[0] <= len(unique) / 2):
+            taken = {row.digest for row in extra[2]}
+            held += extra[2]
+            rest = [row for row in rest if row.digest not in taken]
     if not held:
-        if not spare:
-            raise DataError(
-                f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
-                "group of linked rows is held out, some label keeps no training row; check the "
-                "label column, add rows, or give a validation file"
-            )
-        _, _, held = min(spare, key=lambda item: item[:2])
-        taken = {row.digest for row in held}
-        rest = [row for row in rest if row.digest not in taken]
+        raise DataError(
+            f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
+            "group of linked rows is held out, some label keeps no training row; check the "
+            "label column, add rows, or give a validation file"
+        )
     return canonical_order(rest, seed), canonical_order(held, seed)
 
 
+def _classes(rows: Sequence[Row], kind: TaskKind) -> Counter[str | None]:
+    """Rows of each class; of a kind without classes all rows are in one."""
+    return Counter(row.label if kind == "classification" else None for row in rows)
+
+
 def hold_out_for_selection(
-    train: Sequence[Row], share: float, seed: int
+    train: Sequence[Row], share: float, seed: int, kind: TaskKind = "classification"
 ) -> tuple[list[Row], list[Row]]:
     """Part the training rows into those to fit on and those to choose the checkpoint by.
 
@@ -145,5 +169,5 @@ def hold_out_for_selection(
         DataError: the rows cannot be parted.
     """
     # Another word in the hash, so that the held-out rows are not simply the first in order.
-    fit, selection = split(train, share, f"selection:{seed}", "training rows")
+    fit, selection = split(train, share, f"selection:{seed}", "training rows", kind=kind)
     return canonical_order(fit, seed), selection

@@ -35,6 +35,8 @@ class Meter:
     tokens: int = 0
     started: float = 0.0
     _told: float = 0.0
+    _before_units: int = 0
+    _before_tokens: int = 0
 
     def __post_init__(self) -> None:
         self.started = time.monotonic()
@@ -47,7 +49,13 @@ class Meter:
     @property
     def tokens_per_second(self) -> float:
         """Over the whole time so far."""
-        return self.tokens / max(self.seconds, 1e-9)
+        return (self.tokens - self._before_tokens) / max(self.seconds, 1e-9)
+
+    def skip(self, units: int, tokens: int) -> None:
+        """Count work that an earlier run did; the rate counts only what is done from now on."""
+        self.done += units
+        self._before_units, self._before_tokens = units, tokens
+        self.tokens += tokens
 
     def advance(self, units: int, tokens: int, detail: str = "") -> None:
         """Add finished units; the callback hears at most five times a second, and the last."""
@@ -57,7 +65,8 @@ class Meter:
         if now - self._told < 0.2 and self.done < self.total:
             return
         self._told = now
-        left = self.seconds / self.done * (self.total - self.done) if self.done else None
+        own = self.done - self._before_units
+        left = self.seconds / own * (self.total - self.done) if own else None
         text = f"{self.tokens_per_second:,.0f} tokens/s"
         self.callback(
             ProgressEvent(
@@ -73,7 +82,9 @@ def optimise(
     weight_decay: float,
     warmup: float,
     meter: Meter,
-    after_epoch: Callable[[int], None],
+    after_epoch: Callable[[int], bool | None],
+    resume: Callable[[torch.optim.Optimizer], int] | None = None,
+    after_step: Callable[[torch.optim.Optimizer, int], None] | None = None,
 ) -> None:
     """Minimise the losses that ``steps`` compute, epoch after epoch.
 
@@ -83,7 +94,10 @@ def optimise(
         weight_decay: decoupled weight decay (AdamW).
         warmup: share of all steps in which the rate rises.
         meter: is advanced by each step's rows and tokens.
-        after_epoch: called with the epoch's number, from 0.
+        after_epoch: called with the epoch's number, from 0; true ends the training.
+        resume: puts an earlier state into the optimiser and says how many steps it had done.
+        after_step: called with the optimiser and the number of steps done, after each step and,
+            at the end of an epoch, after ``after_epoch``.
 
     Raises:
         TrainingError: a loss that is not finite; nothing is kept.
@@ -94,18 +108,21 @@ def optimise(
         weight_decay=weight_decay,
     )
     total = sum(len(epoch) for epoch in steps)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: cosine_with_warmup(step, total, warmup)
-    )
+    done_before = resume(optimiser) if resume else 0
     everything = [parameter for members, _ in parameters for parameter in members]
     step = 0
     for number, epoch in enumerate(steps):
-        for compute in epoch:
+        for place, compute in enumerate(epoch):
+            step += 1
+            if step <= done_before:
+                continue
+            for group, (_, rate) in zip(optimiser.param_groups, parameters, strict=True):
+                group["lr"] = rate * cosine_with_warmup(step - 1, total, warmup)
             loss, rows, tokens = compute()
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise TrainingError(
-                    f"the loss became {value} at step {step + 1} of {total} "
+                    f"the loss became {value} at step {step} of {total} "
                     f"(epoch {number + 1}); nothing was stored. Try a lower learning rate "
                     "(--lr) or a smaller alpha (--alpha)"
                 )
@@ -113,7 +130,9 @@ def optimise(
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
             optimiser.step()
-            schedule.step()
-            step += 1
             meter.advance(rows, tokens, f"epoch {number + 1}/{len(steps)}  loss {value:.3f}")
-        after_epoch(number)
+            ended = place == len(epoch) - 1 and after_epoch(number)
+            if after_step:
+                after_step(optimiser, step)
+            if ended:
+                return

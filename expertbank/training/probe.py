@@ -7,6 +7,9 @@ features, which costs one forward pass over some rows, and training starts from 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
@@ -21,10 +24,6 @@ SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)
 def probe_head(features: Tensor, targets: Tensor, classes: int) -> tuple[Tensor, Tensor]:
     """Ridge regression onto one-hot targets, its settings chosen by leave-one-out likelihood.
 
-    A ridge fit without row ``i`` predicts ``(z_i − h_i y_i) / (1 − h_i)``, with ``h`` the
-    diagonal of the hat matrix, so every setting is judged on rows it did not see, in one
-    decomposition (Allen's PRESS).
-
     Args:
         features: ``[rows, hidden]`` what the head will read.
         targets: ``[rows]`` class indices.
@@ -33,28 +32,64 @@ def probe_head(features: Tensor, targets: Tensor, classes: int) -> tuple[Tensor,
     Returns:
         ``weight [classes, hidden]`` and ``bias [classes]``, float32.
     """
-    x, y = features.double(), F.one_hot(targets, classes).double()
-    centre, prior = x.mean(0), y.mean(0)
+    y = F.one_hot(targets, classes).double()
+    best: tuple[float, float, _Fit] | None = None
+    for fit in _ridge_path(features.double(), y):
+        for scale in SCALES:
+            loss = float(F.cross_entropy(fit.left_out * scale, targets))
+            if best is None or loss < best[0]:
+                best = (loss, scale, fit)
+    assert best is not None
+    _, scale, fit = best
+    weight, bias = fit.weight * scale, (fit.bias - 1 / classes) * scale
+    return weight.float(), bias.float()
+
+
+def probe_value(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge regression onto one value, its strength chosen by leave-one-out squared error.
+
+    Args:
+        features: ``[rows, hidden]`` what the head will read.
+        targets: ``[rows]`` values.
+
+    Returns:
+        ``weight [1, hidden]`` and ``bias [1]``, float32.
+    """
+    y = targets.double().unsqueeze(1)
+    fits = _ridge_path(features.double(), y)
+    best = min(fits, key=lambda fit: float(F.mse_loss(fit.left_out, y)))
+    return best.weight.float(), best.bias.float()
+
+
+@dataclass(frozen=True, slots=True)
+class _Fit:
+    """One strength's fit: its head, and what it predicts of each row when fitted without it."""
+
+    weight: Tensor
+    bias: Tensor
+    left_out: Tensor
+
+
+def _ridge_path(x: Tensor, y: Tensor) -> Iterator[_Fit]:
+    """Ridge fits of ``y [rows, outputs]`` on ``x [rows, hidden]``, one per strength.
+
+    A fit without row ``i`` predicts ``(z_i − h_i y_i) / (1 − h_i)``, with ``h`` the diagonal of
+    the hat matrix, so every strength is judged on rows it did not see, in one decomposition
+    (Allen's PRESS).
+    """
+    centre, level = x.mean(0), y.mean(0)
     x = x - centre
     spread, directions = torch.linalg.eigh(x.T @ x)
     spread = spread.clamp_min(0)
     # [rows, hidden] coordinates of the rows along the eigenvectors
     along = x @ directions
-    aimed = along.T @ (y - prior)
-    unit = spread.sum() / x.shape[1]
-    best: tuple[float, float, Tensor] | None = None
+    aimed = along.T @ (y - level)
+    unit = (spread.sum() / x.shape[1]).clamp_min(1e-12)
     for strength in STRENGTHS:
-        damped = spread + strength * unit.clamp_min(1e-12)
+        damped = spread + strength * unit
         coefficients = aimed / damped.unsqueeze(1)
-        hat = (along.pow(2) / damped).sum(1) + 1 / len(x)
-        fitted = along @ coefficients + prior
-        left_out = (fitted - hat.unsqueeze(1) * y) / (1 - hat).clamp_min(1e-6).unsqueeze(1)
-        for scale in SCALES:
-            loss = float(F.cross_entropy(left_out * scale, targets))
-            if best is None or loss < best[0]:
-                best = (loss, scale, coefficients)
-    assert best is not None
-    _, scale, coefficients = best
-    weight = (directions @ coefficients).T * scale
-    bias = (prior - 1 / classes) * scale - weight @ centre
-    return weight.float(), bias.float()
+        hat = ((along.pow(2) / damped).sum(1) + 1 / len(x)).unsqueeze(1)
+        fitted = along @ coefficients + level
+        weight = (directions @ coefficients).T
+        left_out = (fitted - hat * y) / (1 - hat).clamp_min(1e-6)
+        yield _Fit(weight, level - weight @ centre, left_out)

@@ -16,6 +16,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.config import RouterConfig
 from expertbank.models.gates import Member, Router
+from expertbank.records import TaskKind
 
 CALIBRATION_PART = 5
 """Every fifth cached row sits out a first fit, to set the temperature."""
@@ -23,10 +24,22 @@ CALIBRATION_PART = 5
 
 @dataclass(frozen=True, slots=True)
 class TaskFeatures:
-    """Cached features of one member's training rows, ``[rows, dimension]`` float16."""
+    """Cached features of one expert's training rows, ``[rows, dimension]`` float16.
 
-    member: Member
+    Experts of one ``group`` answer together: the gate learns them as one.
+    """
+
+    id: str
+    digest: str
+    task: str
+    kind: TaskKind
+    group: str | None
     train: Tensor
+
+    @property
+    def column(self) -> tuple[str | None, str]:
+        """What the gate chooses: the group, or the task alone."""
+        return (self.group, "") if self.group else (None, self.task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +67,8 @@ class Moments:
         return Moments(self.count + other.count, self.total + other.total, self.gram + other.gram)
 
 
-Fit = Callable[[Sequence[TaskFeatures], RouterConfig], tuple[Tensor, Tensor]]
-"""Features by task to ``weight [dimension, tasks]`` and ``bias [tasks]``."""
+Fit = Callable[[Sequence[Tensor], RouterConfig], tuple[Tensor, Tensor]]
+"""Features by column to ``weight [dimension, columns]`` and ``bias [columns]``."""
 
 
 def fit_router(
@@ -71,28 +84,29 @@ def fit_router(
         config: which gate, and its settings.
         feature_spec_digest: the spec the features were made under.
     """
-    ordered = sorted(tasks, key=lambda task: task.member.digest)
+    ordered = sorted(tasks, key=lambda task: task.digest)
+    names = list(dict.fromkeys(task.column for task in ordered))
+    columns = [torch.cat([t.train for t in ordered if t.column == name]) for name in names]
     fit = FITS[config.kind]
-    temperature = _calibrate(ordered, config, fit)
-    weight, bias = fit(ordered, config)
+    temperature = _calibrate(columns, config, fit)
+    weight, bias = fit(columns, config)
+    members = tuple(
+        Member(task.id, task.digest, task.task, task.kind, names.index(task.column))
+        for task in ordered
+    )
     return Router(
-        config.kind,
-        tuple(task.member for task in ordered),
-        feature_spec_digest,
-        temperature,
-        weight.float(),
-        bias.float(),
+        config.kind, members, feature_spec_digest, temperature, weight.float(), bias.float()
     )
 
 
-def fit_ridge(tasks: Sequence[TaskFeatures], config: RouterConfig) -> tuple[Tensor, Tensor]:
-    """Task-balanced ridge regression onto one-hot task targets, in closed form.
+def fit_ridge(columns: Sequence[Tensor], config: RouterConfig) -> tuple[Tensor, Tensor]:
+    """Balanced ridge regression onto one-hot column targets, in closed form.
 
-    With every task's moments divided by its row count, ``m_j`` its mean and ``m`` the mean of
+    With every column's moments divided by its row count, ``m_j`` its mean and ``m`` the mean of
     means, solves ``(C + λ·tr(C)/d·I) w_j = (m_j − m)/T`` where ``C`` is the covariance of the
     balanced mixture; ``b_j = 1/T − m·w_j``. Sums run in the order given.
     """
-    moments = [Moments.of(task.train) for task in tasks]
+    moments = [Moments.of(features) for features in columns]
     share = 1 / len(moments)
     means = torch.stack([moment.total / moment.count for moment in moments])
     centre = means.mean(0)
@@ -102,26 +116,26 @@ def fit_ridge(tasks: Sequence[TaskFeatures], config: RouterConfig) -> tuple[Tens
     covariance = gram - torch.outer(centre, centre)
     strength = config.ridge * covariance.diagonal().mean().clamp_min(1e-12)
     covariance.diagonal().add_(strength)
-    # [dimension, tasks]
+    # [dimension, columns]
     weight = torch.linalg.solve(covariance, (means - centre).T * share)
     return weight, share - centre @ weight
 
 
-def fit_noisy_top1(tasks: Sequence[TaskFeatures], config: RouterConfig) -> tuple[Tensor, Tensor]:
+def fit_noisy_top1(columns: Sequence[Tensor], config: RouterConfig) -> tuple[Tensor, Tensor]:
     """The paper's gate: ``h W_gate + N(0,1) · softplus(h W_noise)``, noise in training only.
 
     (arXiv 2504.21190, section 3.2; after Shazeer et al., arXiv 1701.06538, eq. 4.) Trained by
-    cross-entropy with every task weighted equally. The noise weights have done their work
+    cross-entropy with every column weighted equally. The noise weights have done their work
     when training ends and are not kept.
     """
     generator = torch.Generator().manual_seed(config.seed)
-    features = torch.cat([task.train for task in tasks]).float()
-    targets = torch.cat([torch.full((len(t.train),), i) for i, t in enumerate(tasks)])
+    features = torch.cat(list(columns)).float()
+    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(columns)])
     balance = 1 / torch.bincount(targets).float()
     dimension = features.shape[1]
-    gate = torch.zeros(dimension, len(tasks), requires_grad=True)
-    bias = torch.zeros(len(tasks), requires_grad=True)
-    noise = torch.zeros(dimension, len(tasks), requires_grad=True)
+    gate = torch.zeros(dimension, len(columns), requires_grad=True)
+    bias = torch.zeros(len(columns), requires_grad=True)
+    noise = torch.zeros(dimension, len(columns), requires_grad=True)
     # Features have root mean square 1: dividing by √d keeps the scores' scale free of width.
     scale = dimension**-0.5
     optimiser = torch.optim.Adam([gate, bias, noise], lr=config.lr * dimension**0.5 / 4)
@@ -144,17 +158,15 @@ FITS: dict[str, Fit] = {"ridge": fit_ridge, "noisy-top1": fit_noisy_top1}
 """Gate kinds by name: a further one is one function and one entry here and in ``config``."""
 
 
-def _calibrate(tasks: Sequence[TaskFeatures], config: RouterConfig, fit: Fit) -> float:
+def _calibrate(columns: Sequence[Tensor], config: RouterConfig, fit: Fit) -> float:
     """Temperature that minimises the negative log-likelihood of rows left out of a fit."""
-    if len(tasks) == 1:
+    if len(columns) == 1 or min(map(len, columns)) < 2 * CALIBRATION_PART:
         return 1.0
     kept, held = [], []
-    for task in tasks:
-        out = torch.arange(len(task.train)) % CALIBRATION_PART == 0
-        if len(out) < 2 * CALIBRATION_PART:
-            return 1.0
-        kept.append(TaskFeatures(task.member, task.train[~out]))
-        held.append(task.train[out])
+    for features in columns:
+        out = torch.arange(len(features)) % CALIBRATION_PART == 0
+        kept.append(features[~out])
+        held.append(features[out])
     weight, bias = fit(kept, config)
     scores = torch.cat(held).double() @ weight.double() + bias.double()
     targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(held)])

@@ -6,13 +6,12 @@ transaction that makes the expert exist.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from expertbank.config import AdapterConfig, TrainConfig
-from expertbank.errors import ExistsError
+from expertbank.errors import ExistsError, InputError
 from expertbank.records import (
     ArtifactRecord,
     EncodedRow,
@@ -34,11 +33,9 @@ from expertbank.tasks import (
     require_trainable,
     take,
 )
+from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.initialise import initialise
 from expertbank.workflows.workspace import Workspace, now
-
-if TYPE_CHECKING:
-    from expertbank.evaluation.evidence import OracleEvidence
 
 FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
@@ -53,7 +50,9 @@ class AddRequest:
         source: the user's source reference, ``None`` for the task's own.
         adapter: shape of the adapter.
         train: how to train.
+        group: name of the group of tasks that answer the same texts, if it is one of them.
         new_version: whether a task that has an expert gets another.
+        resume: go on with an interrupted run of the same command, if there is one.
         backbone: backbone for a bank that has none yet.
         route_layer: route layer for such a bank.
         max_length: maximum length for such a bank.
@@ -63,7 +62,9 @@ class AddRequest:
     source: str | None = None
     adapter: AdapterConfig = field(default_factory=AdapterConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    group: str | None = None
     new_version: bool = False
+    resume: bool = False
     backbone: str | None = None
     route_layer: int | None = None
     max_length: int | None = None
@@ -75,16 +76,18 @@ class AddResult:
 
     Attributes:
         expert: the registered expert.
-        metrics: ``accuracy``, ``n``, ``majority`` and ``p_beats_majority`` on validation rows.
+        metrics: quality on validation rows, see ``evaluation.scores``.
         train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch`` and
-            ``selection_accuracy``.
+            ``selection_score``.
         data: where the rows came from and how many were dropped for which reason.
+        warnings: what the user should look at in the data.
     """
 
     expert: ExpertRecord
     metrics: dict[str, Any]
     train: dict[str, Any]
     data: dict[str, Any]
+    warnings: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -102,6 +105,7 @@ class AddResult:
             "metrics": self.metrics,
             "train": self.train,
             "data": self.data,
+            "warnings": list(self.warnings),
         }
 
 
@@ -118,7 +122,10 @@ def add(
     """
     require_trainable(request.spec)
     name = request.spec.name
+    if request.group is not None:
+        check_task_name(request.group)
     if workspace.exists:
+        _require_fitting_group(workspace, request)
         _require_new(workspace, name, new_version=request.new_version)
         workspace.registry.probe_writable()
     config = request.train
@@ -138,6 +145,19 @@ def add(
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
     return _train_and_register(workspace, request, data, version, progress)
+
+
+def _require_fitting_group(workspace: Workspace, request: AddRequest) -> None:
+    """A group answers one text: rows with choices and rows without cannot be in one."""
+    for task in workspace.registry.tasks():
+        mixed = "multiple_choice" in {task.kind, request.spec.kind} and (
+            task.kind != request.spec.kind
+        )
+        if request.group is not None and task.group == request.group and mixed:
+            raise InputError(
+                f"group {request.group} holds {task.name}, a {task.kind} task; "
+                f"a {request.spec.kind} task cannot answer the same rows"
+            )
 
 
 def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
@@ -161,6 +181,7 @@ def _train_and_register(
     import torch
 
     from expertbank.adapters.pool import ExpertPool
+    from expertbank.evaluation.scores import scores
     from expertbank.models.feature_file import FeatureFile
     from expertbank.models.routed import RoutedModel
     from expertbank.training.expert import ExpertJob, train_expert
@@ -185,19 +206,26 @@ def _train_and_register(
         config,
         spec,
     )
-    trained = train_expert(job, backbone, progress)
+    checkpoint = workspace.checkpoint(data.spec.name)
+    trained = train_expert(
+        job,
+        backbone,
+        progress,
+        resume=checkpoint.read() if request.resume else None,
+        keep=checkpoint.write,
+    )
     file = trained.file.to_bytes()
 
     expert_id = f"{data.spec.name}@{version}"
     collapsed = trained.file.collapse(expert_id, backbone.device, getattr(torch, spec.dtype))
     model = RoutedModel(backbone, spec, ExpertPool.holding({expert_id: collapsed}))
-    measured = answers(model, encoded(data.validation), expert_id, progress)
+    measured = answers(model, encoded(data.validation), expert_id, data.spec.kind, progress)
     oracle = measured.evidence([row.digest for row in data.validation])
     kept = take(data.train, FEATURE_ROWS, config.seed)
     features = FeatureFile(
         trunk_features(model, encoded(kept), progress), measured.features, spec.digest
     )
-    metrics = _metrics(oracle)
+    metrics = scores(oracle)
     blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
     digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
     expert = ExpertRecord(
@@ -217,13 +245,20 @@ def _train_and_register(
         "tokens_per_second": round(trained.tokens / max(trained.seconds, 1e-9), 1),
         "best_epoch": trained.best_epoch,
         "selection_examples": len(job.selection),
-        "selection_accuracy": trained.selection_accuracy,
+        "selection_score": trained.selection_score,
         "truncated": sum(row.truncated for row in job.train),
     }
     source = _source_facts(data)
     environment = workspace.environment()
     registered = workspace.registry.commit_expert(
-        TaskRecord(data.spec.name, data.spec.kind, data.labels, data.spec.to_dict(), now()),
+        TaskRecord(
+            data.spec.name,
+            data.spec.kind,
+            data.labels,
+            data.spec.to_dict(),
+            now(),
+            group=request.group,
+        ),
         RunRecord(
             "add",
             {"adapter": asdict(request.adapter), "train": asdict(config), "result": train_facts},
@@ -248,14 +283,16 @@ def _train_and_register(
             EvaluationRecord(
                 expert_id,
                 metrics["n"],
-                int(oracle.right.sum()),
+                0 if oracle.is_value else int(oracle.right.sum()),
                 digests["oracle"],
                 metrics,
                 {**environment, "batch_plan": measured.batch_plan},
             )
         ],
     )
-    return AddResult(registered, metrics, train_facts, source)
+    checkpoint.remove()
+    shown = {name: value for name, value in source.items() if name != "spec"}
+    return AddResult(registered, metrics, train_facts, shown, data.warnings)
 
 
 def _source_facts(data: TaskData) -> dict[str, Any]:
@@ -264,18 +301,5 @@ def _source_facts(data: TaskData) -> dict[str, Any]:
         "revision": data.revision,
         "counts": dict(data.counts),
         "digests": dict(data.digests),
-    }
-
-
-def _metrics(oracle: OracleEvidence) -> dict[str, Any]:
-    from expertbank.evaluation.statistics import p_beats_constant
-
-    targets = [int(target) for target in oracle.targets]
-    majority_class, majority_count = Counter(targets).most_common(1)[0]
-    right = [bool(row) for row in oracle.right]
-    return {
-        "accuracy": sum(right) / len(right),
-        "n": len(right),
-        "majority": majority_count / len(right),
-        "p_beats_majority": p_beats_constant(right, [t == majority_class for t in targets]),
+        "spec": data.spec.to_dict(),
     }

@@ -30,6 +30,12 @@ PROBES = (
 """Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
 done. What they say does not matter; that pair and single text both occur does."""
 
+CHOICE_PROBES = (
+    Row("Tracy had an accident on the way to work.", None, ("She was late.", "She sang.")),
+    Row("Where would you keep milk?", None, ("in a drawer", "in the fridge", "on the roof")),
+)
+"""The same for multiple-choice experts."""
+
 BACKBONE_FOLDER = "backbone"
 BACKBONE_FILES = (
     "config.json",
@@ -174,7 +180,8 @@ def _manifest(
                 "head_params": expert.head_params,
                 "created_at": expert.created_at,
                 "metrics": dict(oracle.metrics),
-                "description": registry.task(expert.task).spec.get("description", ""),
+                "group": registry.task(expert.task).group,
+                "spec": dict(registry.task(expert.task).spec),
             }
         )
     return {
@@ -214,10 +221,11 @@ def _compare(
     # A shipped backbone is loaded from the bundle's own files, else the bank's serves again.
     loaded = load_bundle(folder, backbone=None if with_backbone else workspace.backbone)
     tokenizer, length = workspace.backbone.tokenizer, workspace.spec.max_length
-    probes = encode_rows(PROBES, tokenizer, "classification", (), length)
     for expert in experts:
-        ours = answers(workspace.model, probes, expert.id, progress)
-        theirs = answers(loaded.model, probes, expert.id, progress)
+        rows = CHOICE_PROBES if expert.kind == "multiple_choice" else PROBES
+        probes = encode_rows(rows, tokenizer, expert.kind, expert.labels, length)
+        ours = answers(workspace.model, probes, expert.id, expert.kind, progress)
+        theirs = answers(loaded.model, probes, expert.id, expert.kind, progress)
         if not torch.equal(ours.logits, theirs.logits):
             raise IntegrityError(
                 f"the written bundle gives other logits for {expert.id} than the bank; "

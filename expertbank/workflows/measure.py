@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.evaluation.evidence import Floats, Ints, OracleEvidence
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
-from expertbank.records import EncodedRow, ProgressCallback, no_progress
+from expertbank.records import EncodedRow, ProgressCallback, TaskKind, no_progress
 from expertbank.training.loop import Meter
 
 BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
@@ -26,18 +27,22 @@ class Answers:
     Attributes:
         logits: ``[rows, classes]`` float32.
         features: ``[rows, dimension]`` float16 routing features of the same pass.
-        targets: per row the class index.
+        targets: per row the class or choice index, or the value.
+        is_value: whether they are values.
         batch_plan: how the rows were batched.
     """
 
     logits: Tensor
     features: Tensor
-    targets: tuple[int, ...]
+    targets: tuple[float, ...]
+    is_value: bool
     batch_plan: dict[str, Any]
 
     def evidence(self, row_digests: Sequence[str]) -> OracleEvidence:
         """The answers as stored evidence."""
-        targets = np.array(self.targets, dtype=np.int32)
+        targets: Floats | Ints = np.array(self.targets, dtype=np.float32)
+        if not self.is_value:
+            targets = targets.astype(np.int32)
         return OracleEvidence(self.logits.numpy(), targets, tuple(row_digests))
 
 
@@ -45,21 +50,24 @@ def answers(
     model: RoutedModel,
     rows: Sequence[EncodedRow],
     expert_id: str,
+    kind: TaskKind,
     progress: ProgressCallback = no_progress,
 ) -> Answers:
-    """Answer ``rows`` with the expert named; every row needs a target."""
+    """Answer ``rows`` with the expert named; for evidence every row needs a target."""
 
     def named(features: Tensor, positions: Sequence[int]) -> list[str]:
         return [expert_id] * len(positions)
 
     outputs = run(model, rows, named, f"evaluating {expert_id}", progress)
     logits = [output.logits.cpu() for output in outputs]
+    width = max(part.shape[1] for part in logits)
     features = [output.features.cpu() for output in outputs]
     order = [position for output in outputs for position in output.rows]
     return Answers(
-        in_order(torch.cat(logits), order),
+        in_order(torch.cat([_widened(part, width) for part in logits]), order),
         in_order(torch.cat(features), order),
-        tuple(int(row.target) for row in rows if row.target is not None),
+        tuple(row.target for row in rows if row.target is not None),
+        kind == "regression",
         BATCH_PLAN,
     )
 
@@ -93,6 +101,11 @@ def trunk_features(
         order += batch.rows
         meter.advance(len(batch.rows), batch.tokens)
     return in_order(torch.cat(found), order)
+
+
+def _widened(logits: Tensor, width: int) -> Tensor:
+    """``logits`` with ``-inf`` columns up to ``width``: batches differ in their most choices."""
+    return F.pad(logits, (0, width - logits.shape[1]), value=float("-inf"))
 
 
 def in_order(values: Tensor, positions: Sequence[int]) -> Tensor:

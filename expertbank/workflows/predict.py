@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.gates import Member, Router
 from expertbank.models.routed import RoutedModel
-from expertbank.records import EncodedRow, ProgressCallback, Row, no_progress
+from expertbank.records import EncodedRow, ProgressCallback, Row, TaskKind, no_progress
 from expertbank.tasks import encode_rows
 from expertbank.workflows.measure import run
 
@@ -23,32 +23,53 @@ CHUNK = 1024
 
 
 @dataclass(frozen=True, slots=True)
+class Answerer:
+    """An expert that may answer: what its outputs mean.
+
+    Attributes:
+        id: ``task@version``.
+        task: the task's name.
+        kind: the task's kind.
+        labels: class names in head order; empty for regression.
+    """
+
+    id: str
+    task: str
+    kind: TaskKind
+    labels: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Prediction:
-    """One answer.
+    """One expert's answer to one row.
 
     Attributes:
         index: position of the row in the input, from 0.
         task: task whose expert answered.
         expert: that expert, ``task@version``.
         confidence: the router's probability of it; 1 when the caller named the task.
-        label: the answer.
-        scores: probability of every label of the task.
+        label: the answer: a class name, the text of the chosen choice, or a value.
+        scores: probability of every label or choice; empty for a value.
+        choice: position of the chosen choice, for multiple choice.
         unknown: whether the row is like no task of the bank; ``None``: not assessed.
         unknown_score: the score behind it; ``None``: not assessed.
+        answers: for a group, the answers of all its experts, this one among them.
     """
 
     index: int
     task: str
     expert: str
     confidence: float
-    label: str
+    label: str | float
     scores: Mapping[str, float]
+    choice: int | None = None
     unknown: bool | None = None
     unknown_score: float | None = None
+    answers: tuple[Prediction, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
-        return {
+        document: dict[str, Any] = {
             "index": self.index,
             "task": self.task,
             "expert": self.expert,
@@ -58,6 +79,11 @@ class Prediction:
             "label": self.label,
             "scores": dict(self.scores),
         }
+        if self.choice is not None:
+            document["choice"] = self.choice
+        if self.answers:
+            document["answers"] = [answer.to_dict() for answer in self.answers]
+        return document
 
 
 class Predictor:
@@ -65,27 +91,42 @@ class Predictor:
 
     Args:
         model: the one-pass model.
-        labels: label names by expert id, for every expert that may answer.
+        experts: every expert that may answer.
         router: the router; ``None`` allows only rows whose task is named.
-        experts: task name to the expert that answers when the task is named.
+        named: task name to the id of the expert that answers when the task is named.
     """
 
     def __init__(
         self,
         model: RoutedModel,
-        labels: Mapping[str, tuple[str, ...]],
+        experts: Iterable[Answerer],
         router: Router | None,
-        experts: Mapping[str, str],
+        named: Mapping[str, str],
     ) -> None:
         self.model = model
-        self._labels = labels
+        self._experts = {expert.id: expert for expert in experts}
         self._router = router
-        self._experts = experts
+        self._named = named
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be named."""
-        return tuple(sorted(self._experts))
+        return tuple(sorted(self._named))
+
+    @property
+    def has_router(self) -> bool:
+        """Whether rows can be answered without naming a task."""
+        return self._router is not None
+
+    def answerer(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named.
+
+        Raises:
+            NotFoundError: no such task.
+        """
+        if task not in self._named:
+            raise NotFoundError.of("task", task, self.tasks)
+        return self._experts[self._named[task]]
 
     def predict(
         self,
@@ -97,6 +138,8 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
+        A row with choices goes to multiple-choice experts only, any other row to the rest.
+
         Args:
             rows: what to answer; labels are ignored.
             task: name the task and leave the router out.
@@ -105,26 +148,38 @@ class Predictor:
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
-            InputError: a row brings choices, which no expert here can read.
+            InputError: no expert here can read a row: choices without a multiple-choice
+                expert, or the other way round.
         """
-        decide = self._decide(task)
+        decision = self._decision(task)
         start = 0
         remaining = iter(rows)
         while chunk := list(islice(remaining, CHUNK)):
-            yield from self._answer(chunk, start, decide, batch_size, progress)
+            for row in chunk:
+                self._check(row, decision)
+            yield from self._answer(chunk, start, decision, batch_size, progress)
             start += len(chunk)
 
-    def _decide(self, task: str | None) -> _Decision:
+    def _decision(self, task: str | None) -> _Decision:
         if task is not None:
-            if task not in self._experts:
-                raise NotFoundError.of("task", task, self.tasks)
-            return _Named(self._experts[task])
+            return _Named(self.answerer(task).id)
         if self._router is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
                 "or name the task with --task"
             )
         return _Routed(self._router)
+
+    def _check(self, row: Row, decision: _Decision) -> None:
+        kinds = {self._experts[expert].kind for expert in decision.experts}
+        has_choices = bool(row.choices)
+        if not any((kind == "multiple_choice") == has_choices for kind in kinds):
+            where = row.origin or "row"
+            raise InputError(
+                f"{where}: it brings choices, and no multiple-choice expert may answer"
+                if has_choices
+                else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+            )
 
     def _answer(
         self,
@@ -134,41 +189,97 @@ class Predictor:
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
-        for row in rows:
-            if row.choices:
-                raise InputError(
-                    f"{row.origin or 'row'}: this release has no multiple-choice experts; "
-                    "give rows with text and, if the task has pairs, text_pair"
-                )
-        spec = self.model.spec
-        plain = [Row(row.text, row.text_pair) for row in rows]
-        encoded: list[EncodedRow] = encode_rows(
-            plain, self.model.backbone.tokenizer, "classification", (), spec.max_length
-        )
-        answers: dict[int, Prediction] = {}
-        confidences: dict[int, float] = {}
+        encoded = self._encode(rows)
+        chosen: dict[int, tuple[tuple[str, ...], float]] = {}
 
-        def decide(features: Tensor, positions: Sequence[int]) -> list[str]:
-            experts, confidence = decision.choose(features)
-            confidences.update(zip(positions, confidence, strict=True))
-            return experts
+        def first(features: Tensor, positions: Sequence[int]) -> list[str]:
+            found = decision.choose(features, [bool(rows[p].choices) for p in positions])
+            chosen.update(zip(positions, found, strict=True))
+            return [experts[0] for experts, _ in found]
 
-        for output in run(self.model, encoded, decide, "predicting", progress, batch_size):
+        answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
+        for output in run(self.model, encoded, first, "predicting", progress, batch_size):
             for place, position in enumerate(output.rows):
-                expert = output.experts[place]
-                labels = self._labels[expert]
-                logits = output.logits[place, : len(labels)]
-                probabilities = torch.softmax(logits, 0).tolist()
-                answers[position] = Prediction(
-                    start + position,
-                    expert.partition("@")[0],
-                    expert,
-                    confidences[position],
-                    labels[int(logits.argmax())],
-                    dict(zip(labels, probabilities, strict=True)),
+                answers[position].append(
+                    self._prediction(
+                        rows[position],
+                        start + position,
+                        output.experts[place],
+                        chosen[position][1],
+                        output.logits[place],
+                    )
                 )
+        # The other experts of a group answer in further passes, over the group's rows only.
+        for slot in range(1, max(len(experts) for experts, _ in chosen.values())):
+            places = [place for place in sorted(chosen) if len(chosen[place][0]) > slot]
+            for position, answer in self._again(
+                rows, start, places, chosen, slot, batch_size, encoded
+            ):
+                answers[position].append(answer)
         for position in range(len(rows)):
-            yield answers[position]
+            first_answer, *others = answers[position]
+            if others:
+                first_answer = replace(first_answer, answers=(first_answer, *others))
+            yield first_answer
+
+    def _again(
+        self,
+        rows: Sequence[Row],
+        start: int,
+        places: Sequence[int],
+        chosen: Mapping[int, tuple[tuple[str, ...], float]],
+        slot: int,
+        batch_size: int,
+        encoded: Sequence[EncodedRow],
+    ) -> Iterator[tuple[int, Prediction]]:
+        def named(features: Tensor, positions: Sequence[int]) -> list[str]:
+            return [chosen[places[position]][0][slot] for position in positions]
+
+        subset = [encoded[place] for place in places]
+        for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
+            for index, position in enumerate(output.rows):
+                place = places[position]
+                yield (
+                    place,
+                    self._prediction(
+                        rows[place],
+                        start + place,
+                        output.experts[index],
+                        chosen[place][1],
+                        output.logits[index],
+                    ),
+                )
+
+    def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
+        tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
+        encoded: dict[int, EncodedRow] = {}
+        kinds: tuple[TaskKind, TaskKind] = ("classification", "multiple_choice")
+        for kind in kinds:
+            places = [
+                place
+                for place, row in enumerate(rows)
+                if bool(row.choices) == (kind == "multiple_choice")
+            ]
+            plain = [replace(rows[place], label=None) for place in places]
+            found = encode_rows(plain, tokenizer, kind, (), length)
+            encoded.update(zip(places, found, strict=True))
+        return [encoded[place] for place in range(len(rows))]
+
+    def _prediction(
+        self, row: Row, index: int, expert_id: str, confidence: float, logits: Tensor
+    ) -> Prediction:
+        expert = self._experts[expert_id]
+        if expert.kind == "regression":
+            value = float(logits[0])
+            return Prediction(index, expert.task, expert_id, confidence, value, {})
+        names = row.choices if expert.kind == "multiple_choice" else expert.labels
+        own = logits[: len(names)]
+        best = int(own.argmax())
+        scores: dict[str, float] = {}
+        for name, probability in zip(names, torch.softmax(own, 0).tolist(), strict=True):
+            scores[name] = scores.get(name, 0.0) + probability  # equal choices are one answer
+        choice = best if expert.kind == "multiple_choice" else None
+        return Prediction(index, expert.task, expert_id, confidence, names[best], scores, choice)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,20 +288,37 @@ class _Named:
 
     expert: str
 
-    def choose(self, features: Tensor) -> tuple[list[str], list[float]]:
-        return [self.expert] * len(features), [1.0] * len(features)
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return (self.expert,)
+
+    def choose(
+        self, features: Tensor, has_choices: Sequence[bool]
+    ) -> list[tuple[tuple[str, ...], float]]:
+        return [((self.expert,), 1.0)] * len(features)
 
 
 @dataclass(frozen=True, slots=True)
 class _Routed:
-    """The router decides."""
+    """The router decides: one expert, or the experts of a group."""
 
     router: Router
 
-    def choose(self, features: Tensor) -> tuple[list[str], list[float]]:
-        choice = self.router.route(features.cpu(), [False] * len(features))
-        members: tuple[Member, ...] = self.router.members
-        return [members[i].id for i in choice.index.tolist()], choice.confidence.tolist()
+    @property
+    def experts(self) -> tuple[str, ...]:
+        return tuple(member.id for member in self.router.members)
+
+    def choose(
+        self, features: Tensor, has_choices: Sequence[bool]
+    ) -> list[tuple[tuple[str, ...], float]]:
+        choice = self.router.route(features.cpu(), has_choices)
+        columns: tuple[tuple[Member, ...], ...] = self.router.columns
+        return [
+            (tuple(member.id for member in columns[index]), confidence)
+            for index, confidence in zip(
+                choice.index.tolist(), choice.confidence.tolist(), strict=True
+            )
+        ]
 
 
 _Decision = _Named | _Routed

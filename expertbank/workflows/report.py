@@ -11,6 +11,7 @@ from expertbank.evaluation.forgetting import (
     RouterView,
     TaskHistory,
     build_report,
+    router_columns,
 )
 from expertbank.records import (
     ExpertRecord,
@@ -64,11 +65,11 @@ def forgetting_report(
                 expert.task,
                 expert.id,
                 stored.n,
-                stored.correct,
+                stored.metrics.get("pearson" if oracle.is_value else "accuracy"),
                 identical,
                 oracle,
                 views,
-                found.correct if found else None,
+                found.quality if found else None,
             )
         )
     return build_report(
@@ -106,6 +107,7 @@ def _views(
     workspace: Workspace, expert: ExpertRecord, routers: Sequence[RouterRecord]
 ) -> list[RouterView]:
     by_version = {router.version: router for router in routers}
+    groups = {t.name: t.group for t in workspace.registry.tasks(include_removed=True)}
     views = []
     for record in workspace.registry.evaluations(expert.id, router_version="routed"):
         router = by_version.get(record.router_version or 0)
@@ -113,6 +115,7 @@ def _views(
             evidence = RoutedEvidence.from_bytes(
                 workspace.store.get(record.artifact_digest), f"choices of router@{router.version}"
             )
-            tasks = tuple(member.partition("@")[0] for member in router.members)
-            views.append(RouterView(router.version, tasks, evidence))
+            tasks = [member.partition("@")[0] for member in router.members]
+            columns = router_columns(tasks, groups)
+            views.append(RouterView(router.version, columns, evidence))
     return sorted(views, key=lambda view: view.version)

@@ -87,7 +87,6 @@ def retrain_router(
         StaleError: an expert came or went meanwhile; nothing was written.
         IntegrityError: cached features changed on disk.
     """
-    from expertbank.models.gates import Member
     from expertbank.training.router import TaskFeatures, fit_router
 
     started = time.monotonic()
@@ -102,9 +101,10 @@ def retrain_router(
         features[expert.id] = _features(workspace, expert)
     progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
     spec = workspace.spec
+    groups = {task.name: task.group for task in registry.tasks()}
     router = fit_router(
         [
-            TaskFeatures(Member(e.id, e.digest, e.task, e.kind), features[e.id].train)
+            TaskFeatures(e.id, e.digest, e.task, e.kind, groups[e.task], features[e.id].train)
             for e in experts
         ],
         config,
@@ -181,19 +181,20 @@ def _choices(router: Router, expert: ExpertRecord, features: FeatureFile) -> Rou
 def _metrics(
     router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
 ) -> dict[str, Any]:
-    positions = {member.id: index for index, member in enumerate(router.members)}
-    names = {index: member.task for index, member in enumerate(router.members)}
-    shares: dict[str, dict[str, float]] = {}
-    for expert in experts:
-        chosen = choices[expert.id].choice
-        shares[expert.task] = {
-            names[index]: float((chosen == index).mean()) for index in positions.values()
+    shares: dict[str, dict[str, float]] = {
+        expert.task: {
+            other.task: float((choices[expert.id].choice == router.column_of(other.task)).mean())
+            for other in experts
         }
+        for expert in experts
+    }
     per_task = {task: share[task] for task, share in shares.items()}
     confusions = []
     ordered = sorted(shares)
     for place, one in enumerate(ordered):
         for other in ordered[place + 1 :]:
+            if router.column_of(one) == router.column_of(other):
+                continue
             mutual = (shares[one][other] + shares[other][one]) / 2
             if mutual > CONFUSION_WARNING:
                 confusions.append({"tasks": [one, other], "rate": mutual})
@@ -219,14 +220,17 @@ def _evaluation(
     oracle = OracleEvidence.from_bytes(
         workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
     )
-    tasks = tuple(member.task for member in router.members)
-    view = RouterView(0, tasks, choices[expert.id])
-    correct = view.right(expert.task, oracle)
+    columns = tuple(tuple(member.task for member in column) for column in router.columns)
+    view = RouterView(0, columns, choices[expert.id])
+    chosen = view.chose(expert.task)
     return EvaluationRecord(
         expert.id,
         stored.n,
-        correct,
+        0 if oracle.is_value else int((chosen & oracle.right).sum()),
         digests[expert.id],
-        {"routing_accuracy": float((choices[expert.id].choice == tasks.index(expert.task)).mean())},
+        {
+            "routing_accuracy": float(chosen.mean()),
+            "quality": view.quality(expert.task, oracle),
+        },
         environment,
     )

@@ -15,7 +15,8 @@ from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
-from expertbank.workflows.predict import Predictor
+from expertbank.tasks import TaskSpec
+from expertbank.workflows.predict import Answerer, Predictor
 from expertbank.workflows.workspace import Workspace, require_backbone
 
 
@@ -64,10 +65,25 @@ def load_bundle(
 
     return Predictor(
         RoutedModel(loaded, spec, ExpertPool(load)),
-        {expert_id: file.labels for expert_id, file in files.items()},
+        [Answerer(name, file.task, file.kind, file.labels) for name, file in files.items()],
         router,
         {member.task: member.id for member in router.members},
     )
+
+
+def bundled_task(path: str | Path, task: str) -> TaskSpec:
+    """The spec of one task of a bundle: how to read labelled rows of it.
+
+    Raises:
+        NotFoundError: no such task in the bundle.
+        IntegrityError: the manifest is malformed.
+    """
+    reader = BundleReader(Path(path))
+    for entry in reader.manifest.content["experts"]:
+        if entry["task"] == task:
+            return TaskSpec.from_dict(entry.get("spec"), f"{path}: {task}")
+    known = [expert.task for expert in reader.manifest.experts]
+    raise NotFoundError.of("task in the bundle", task, known)
 
 
 def bank_predictor(workspace: Workspace) -> Predictor:
@@ -81,9 +97,12 @@ def bank_predictor(workspace: Workspace) -> Predictor:
     if not named:
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
     routed = [registry.expert(member.id) for member in router.members] if router else []
-    labels = {expert.id: expert.labels for expert in (*named.values(), *routed)}
+    experts = {
+        expert.id: Answerer(expert.id, expert.task, expert.kind, expert.labels)
+        for expert in (*named.values(), *routed)
+    }
     by_task = {task: expert.id for task, expert in named.items()}
-    return Predictor(workspace.model, labels, router, by_task)
+    return Predictor(workspace.model, experts.values(), router, by_task)
 
 
 def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from expertbank.errors import ExpertBankError, IntegrityError
-from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.evaluation.evidence import Floats, OracleEvidence
 from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.scores import quality
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
@@ -33,7 +36,7 @@ class Verified:
     Attributes:
         rows: rows run again.
         unverifiable: rows whose source is gone.
-        correct: rows right now, over all evaluation rows; ``None`` unless all were run.
+        quality: accuracy (regression: Pearson) now; ``None`` unless all rows were run.
         max_logit_difference: largest difference from the stored logits.
         same_environment: whether threads, device and packages are those of the first run.
         within_tolerance: digests of rows whose label differs, but within the tolerance.
@@ -41,7 +44,7 @@ class Verified:
 
     rows: int
     unverifiable: int
-    correct: int | None
+    quality: float | None
     max_logit_difference: float
     same_environment: bool
     within_tolerance: tuple[str, ...]
@@ -85,7 +88,7 @@ def verify_expert(
         expert.labels,
         workspace.spec.max_length,
     )
-    again = answers(workspace.model, encoded, expert.id, progress)
+    again = answers(workspace.model, encoded, expert.id, expert.kind, progress)
     tolerated = _compare_answers(expert, oracle, again, rows, places, exact=same)
     if views and len(places) == len(rows):
         _compare_choices(workspace, expert, views[-1], again, rows, exact=same)
@@ -94,8 +97,8 @@ def verify_expert(
     return Verified(
         len(places),
         len(rows) - len(places),
-        int((logits.argmax(1) == oracle.targets).sum()) if complete else None,
-        float(abs(logits - oracle.logits[places]).max()),
+        quality(replace(oracle, logits=logits)) if complete else None,
+        _largest_difference(logits, oracle.logits[places]),
         same,
         tuple(tolerated),
     )
@@ -107,10 +110,10 @@ def _rows_again(
     """The evaluation rows read from their source again; ``None`` where a row is gone."""
     progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
     assert expert.run_id is not None
-    source = str(workspace.registry.run(expert.run_id).data["source"])
-    spec = TaskSpec.from_dict(workspace.registry.task(expert.task).spec, expert.task)
+    data = workspace.registry.run(expert.run_id).data
+    spec = TaskSpec.from_dict(data["spec"], expert.task)
     try:
-        found = find_rows(spec, source, oracle.row_digests)
+        found = find_rows(spec, str(data["source"]), oracle.row_digests)
     except ExpertBankError:
         found = {}  # the source is gone or no longer readable: its rows count as unverifiable
     return [found.get(digest) for digest in oracle.row_digests]
@@ -140,18 +143,32 @@ def _compare_answers(
     complete = len(places) == len(rows)
     for index, place in enumerate(places):
         before, now = int(oracle.predicted[place]), int(predicted[index])
-        if before == now:
+        if oracle.is_value:
+            old, new = float(oracle.values[place]), float(again.logits[index, 0])
+            same, close = old == new, abs(old - new) < MARGIN_TOLERANCE * (1 + abs(old))
+            said: tuple[object, object] = (old, new)
+        else:
+            top = sorted(oracle.logits[place].tolist(), reverse=True)
+            same, close = before == now, top[0] - top[1] < MARGIN_TOLERANCE
+            said = expert.labels[before], expert.labels[now]
+        if same:
             continue
-        top = sorted(oracle.logits[place].tolist(), reverse=True)
         # Other batches, threads or versions move the last bits of a sum; see the report's help.
-        if not (exact and complete) and top[0] - top[1] < MARGIN_TOLERANCE:
+        if not (exact and complete) and close:
             tolerated.append(oracle.row_digests[place])
             continue
         raise IntegrityError(
             f"{_where(rows[place], oracle.row_digests[place])}: {expert.id} answered "
-            f"{expert.labels[before]!r} when it was added and answers {expert.labels[now]!r} now"
+            f"{said[0]!r} when it was added and answers {said[1]!r} now"
         )
     return tolerated
+
+
+def _largest_difference(now: Floats, before: Floats) -> float:
+    """Over the classes and choices that exist; columns beyond them are ``-inf`` on both sides."""
+    width = min(now.shape[1], before.shape[1])
+    real = np.isfinite(before[:, :width])
+    return float(np.abs(now[:, :width][real] - before[:, :width][real]).max())
 
 
 def _compare_choices(
@@ -165,14 +182,15 @@ def _compare_choices(
 ) -> None:
     router = workspace.router(workspace.registry.router(view.version))
     choice = router.route(again.features, [expert.kind == "multiple_choice"] * len(rows))
-    scores = router.scores(again.features).topk(min(2, len(router.members)), dim=1).values
+    scores = router.scores(again.features).topk(min(2, len(router.columns)), dim=1).values
     for place, row in enumerate(rows):
         before, now = int(view.evidence.choice[place]), int(choice.index[place])
-        close = len(router.members) > 1 and float(scores[place, 0] - scores[place, 1]) < 1e-3
+        close = len(router.columns) > 1 and float(scores[place, 0] - scores[place, 1]) < 1e-3
         if before != now and (exact or not close):
             raise IntegrityError(
                 f"{_where(row, row.digest if row else '')}: router@{view.version} chose "
-                f"{view.tasks[before]!r} when it was fitted and chooses {view.tasks[now]!r} now"
+                f"{' + '.join(view.columns[before])} when it was fitted and chooses "
+                f"{' + '.join(view.columns[now])} now"
             )
 
 

@@ -19,6 +19,7 @@ from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry
+from expertbank.tasks.spec import check_task_name
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 DATABASE = "registry.db"
 OBJECTS = "objects"
+CHECKPOINTS = "checkpoints"
 DIGEST_CACHE = "backbone-digests.json"
 PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
@@ -208,6 +210,10 @@ class Workspace:
 
         return RoutedModel(backbone, self.spec, ExpertPool(load))
 
+    def checkpoint(self, task: str) -> CheckpointFile:
+        """Where ``task``'s unfinished training is kept; the name is one, checked, path part."""
+        return CheckpointFile(self.home / CHECKPOINTS / f"{check_task_name(task)}.safetensors")
+
     def environment(self) -> dict[str, Any]:
         """What the numbers of a measurement depend on besides data and weights."""
         import torch
@@ -247,6 +253,26 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
+
+
+class CheckpointFile:
+    """The state of one task's unfinished training; replaced whole, removed when done."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def read(self) -> bytes | None:
+        """The last state, if a run was interrupted."""
+        return self.path.read_bytes() if self.path.is_file() else None
+
+    def write(self, data: bytes) -> None:
+        """Keep a newer state."""
+        make_folder(self.path.parent)
+        write_durably(self.path, data, 0o644)
+
+    def remove(self) -> None:
+        """Forget the state: its expert is registered."""
+        self.path.unlink(missing_ok=True)
 
 
 class DigestCache:

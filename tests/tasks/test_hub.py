@@ -64,7 +64,9 @@ def test_an_unreachable_hub_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(huggingface_hub.HfApi, "dataset_info", fail)
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: pytest.fail("asked again"))
-    with pytest.raises(SourceUnavailableError, match=r"hf:org/name could not be had.*no route$"):
+    with pytest.raises(
+        SourceUnavailableError, match=r"hf:org/name could not be had.*no route;.*--data FILE$"
+    ):
         load_task(TaskSpec("mine"), "hf:org/name")
 
 

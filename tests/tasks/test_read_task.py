@@ -425,7 +425,7 @@ def test_the_sources_that_failed_are_all_named_with_the_ways_out() -> None:
 
 
 def test_a_task_without_data_says_how_to_give_some() -> None:
-    with pytest.raises(NotFoundError, match=r"did you mean boolq\?.*--data"):
+    with pytest.raises(NotFoundError, match=r"did you mean boolq.*--data"):
         load_task(task_spec("bolq"))
 
 

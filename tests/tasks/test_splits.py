@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expertbank.errors import DataError
-from expertbank.records import Row
+from expertbank.records import Row, TaskKind
 from expertbank.tasks.splits import (
     components,
     hold_out_for_selection,
@@ -148,3 +148,13 @@ def test_selection_rows_come_from_train_and_keep_groups_whole() -> None:
     assert len(selection) == 20
     assert not {row.group for row in fit} & {row.group for row in selection}
     assert fit == take(fit, None, 7)
+
+
+@pytest.mark.parametrize("kind", ["regression", "multiple_choice"])
+def test_values_and_positions_are_no_classes_that_must_stay(kind: TaskKind) -> None:
+    rows = [Row(f"t{n}", label=str(n)) for n in range(50)]
+    kept, held = split(rows, 0.2, 0, kind=kind)
+    assert (len(kept), len(held)) == (40, 10)
+    assert len(hold_out_for_selection(rows, 0.1, 0, kind)[1]) == 5
+    with pytest.raises(DataError, match="cannot be split"):
+        split(rows, 0.2, 0)

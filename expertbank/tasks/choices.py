@@ -1,0 +1,113 @@
+"""The shapes that choices come in, and the position of the right one.
+
+A row's label is the zero-based position of the right choice, as text, whatever the data calls it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from expertbank.errors import DataError
+from expertbank.records import Row
+from expertbank.tasks.texts import plain_text
+
+
+def choices_of(
+    values: Mapping[str, Any], columns: tuple[str, ...], origin: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Choices of a row and the keys that a label may name them by, if the data has keys.
+
+    Shapes: one column for each choice; one column with a list of texts; one with an object of
+    parallel lists, ``{"label": [...], "text": [...]}``; one with a list of objects,
+    ``[{"label": ..., "text": ...}]``; one with any of these as JSON text, as in a CSV cell.
+
+    Raises:
+        DataError: fewer than two choices, an empty one, or none of these shapes.
+    """
+    if not columns:
+        return (), ()
+    keys: Sequence[Any] = ()
+    if len(columns) > 1:
+        texts: Sequence[Any] = [values.get(column) for column in columns]
+    else:
+        texts, keys = _one_column(values.get(columns[0]), columns[0], origin)
+    plain = [plain_text(text, origin, columns[0]) for text in texts]
+    choices = tuple(text for text in plain if text is not None and text.strip())
+    if len(choices) < 2 or len(choices) != len(plain):
+        raise DataError(f"{origin}: needs at least two choices, none of them empty")
+    if keys and len(keys) != len(choices):
+        raise DataError(f"{origin}: {len(keys)} choice labels for {len(choices)} choices")
+    return choices, tuple(str(key) for key in keys)
+
+
+def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Sequence[Any]]:
+    """Texts and keys of a column that holds all choices."""
+    if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise DataError(
+                f"{origin}: column {column!r} holds no valid JSON list of choices: {error}"
+            ) from error
+    if isinstance(value, Mapping):
+        texts, keys = value.get("text") or (), value.get("label") or ()
+        if isinstance(texts, (list, tuple)) and isinstance(keys, (list, tuple)):
+            return texts, keys
+    elif isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, Mapping) for item in value):
+            keys = [item["label"] for item in value if item.get("label") is not None]
+            return [item.get("text") for item in value], keys
+        return value, ()
+    raise DataError(
+        f"{origin}: column {column!r} must hold a list of choices, such as "
+        '["one", "two"], or name one column for each choice'
+    )
+
+
+def position_of(
+    raw: str,
+    labels: tuple[str, ...],
+    choices: tuple[str, ...],
+    keys: tuple[str, ...],
+    origin: str,
+) -> str:
+    """Zero-based position of the right choice, as text.
+
+    What may name it, in this order: the data's own keys; the task's ``labels``, which stand for
+    the positions; the choice's text; a zero-based position; a capital letter from ``A``.
+
+    Raises:
+        DataError: it names no choice of this row.
+    """
+    known = keys or labels
+    if not known:
+        known = choices
+        if raw not in known and raw.isascii() and raw.isalnum() and len(raw) <= 2:
+            known = tuple(str(place) for place in range(len(choices)))
+            if raw.isalpha():
+                known = tuple(chr(ord("A") + place) for place in range(len(choices)))
+    if raw not in known or known.index(raw) >= len(choices):
+        shown = [*known[:10], *(["…"] if len(known) > 10 else [])]
+        hint = (
+            ""
+            if keys or labels
+            else "; positions count from 0; for other names of the choices list them as labels "
+            'in a task file, such as labels: ["1", "2"]'
+        )
+        raise DataError(f"{origin}: label {raw!r} names none of {shown}{hint}")
+    return str(known.index(raw))
+
+
+def require_equal_number(row: Row, number: int, first: str) -> None:
+    """Refuse a row with another number of choices than the first row, which stands at ``first``.
+
+    Raises:
+        DataError: the numbers differ.
+    """
+    if len(row.choices) != number:
+        raise DataError(
+            f"{row.origin}: {len(row.choices)} choices where {first} has {number}; every row of "
+            "a task needs the same number: fill up or remove those that differ"
+        )

@@ -1,0 +1,81 @@
+"""From one raw value to one text, checked: what all formats have in common."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from expertbank.errors import DataError
+
+LONGEST = 10_000_000
+"""Most bytes of a line and characters of a text. A line that is longer is a mistake, such as a
+quote that is never closed, and reading on would only fill the memory."""
+
+
+def plain_text(value: Any, origin: str, column: str) -> str | None:
+    """Text of a single value: numbers and truth values as Python writes them, null as ``None``.
+
+    Raises:
+        DataError: a list, an object or bytes, or text that no file could hold or that is longer
+            than ``LONGEST``.
+    """
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, (list, tuple, Mapping, bytes)):
+        raise DataError(
+            f"{origin}: column {column!r} holds {type(value).__name__}, expected one text"
+        )
+    try:
+        text = str(value)
+    except ValueError as error:
+        # Python refuses to write a whole number of more than some thousand digits.
+        raise DataError(f"{origin}: column {column!r} holds an endless number") from error
+    if "\0" in text or not _is_unicode(text):
+        raise DataError(
+            f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it"
+        )
+    if len(text) > LONGEST:
+        raise DataError(
+            f"{origin}: column {column!r} holds {len(text):,} characters, more than {LONGEST:,}; "
+            "split the text or remove the row"
+        )
+    return text
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def number_text(raw: str, origin: str) -> str:
+    """A number in its shortest form that is the same single-precision number.
+
+    Parquet and the Hub hold targets in single precision and a CSV file has them as they were
+    typed; the number 3.8 is then 3.799999952316284 in one and 3.8 in the other. Training is in
+    single precision, so this form loses nothing and makes both the same row.
+
+    Raises:
+        DataError: not a number, not finite, or too large for single precision.
+    """
+    try:
+        single = _single(float(raw))
+    except (ValueError, OverflowError):
+        single = math.nan
+    if not math.isfinite(single):
+        raise DataError(f"{origin}: label {raw!r} is not a number; regression needs numbers")
+    for digits in range(1, 10):
+        text = f"{single:.{digits}g}"
+        if _single(float(text)) == single:
+            break
+    return "0" if text == "-0" else text
+
+
+def _single(value: float) -> float:
+    """``value`` rounded to single precision."""
+    rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
+    return rounded

@@ -1,0 +1,137 @@
+"""The state of an interrupted training run, as safetensors bytes.
+
+Batches and initial values follow from the job's seed, so a step number, the parameters and the
+optimiser's moments are all that is needed to go on as if nothing had happened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from expertbank.config import canonical_json
+from expertbank.errors import InputError, IntegrityError
+from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The best checkpoint so far: its held-out score and loss, its epoch, its tensors."""
+
+    score: float
+    loss: float
+    epoch: int
+    tensors: Mapping[str, Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """Where a run stands after some optimiser step.
+
+    Attributes:
+        job: digest of the job; another job cannot go on from here.
+        step: optimiser steps done.
+        tokens: real tokens trained on so far.
+        state: parameters and AdamW moments by name.
+        best: the best checkpoint so far, ``None`` in the first epoch.
+    """
+
+    job: str
+    step: int
+    tokens: int
+    state: Mapping[str, Tensor]
+    best: Best | None
+
+    def to_bytes(self) -> bytes:
+        """One safetensors file."""
+        best = self.best
+        metadata = {
+            "format": 1,
+            "job": self.job,
+            "step": self.step,
+            "tokens": self.tokens,
+            "best": [best.score, best.loss, best.epoch] if best else None,
+        }
+        tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
+        kept = best.tensors if best else {}
+        tensors |= {f"best/{name}": tensor for name, tensor in kept.items()}
+        data: bytes = save(
+            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
+            metadata={METADATA_KEY: canonical_json(metadata)},
+        )
+        return data
+
+    @classmethod
+    def from_bytes(cls, data: bytes, where: str, job: str) -> Checkpoint:
+        """Inverse of ``to_bytes``.
+
+        Raises:
+            IntegrityError: not a checkpoint.
+            InputError: a checkpoint of another job.
+        """
+        tensors, metadata = read_safetensors(data, where)
+        try:
+            if metadata["job"] != job:
+                raise InputError(
+                    f"{where}: the interrupted run had other rows, settings, library versions or "
+                    "threads; repeat its command exactly, or leave --resume out to start anew"
+                )
+            best = metadata["best"]
+            return cls(
+                job,
+                int(metadata["step"]),
+                int(metadata["tokens"]),
+                _part(tensors, "state/"),
+                Best(best[0], best[1], best[2], _part(tensors, "best/")) if best else None,
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{where}: not a training checkpoint ({error!r})") from error
+
+
+def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
+
+
+def optimiser_state(
+    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Parameters and their moments by name."""
+    state: dict[str, Tensor] = {}
+    for name, parameter in parameters.items():
+        state[f"{name}/value"] = parameter.detach().clone()
+        for key, value in optimiser.state.get(parameter, {}).items():
+            state[f"{name}/{key}"] = torch.as_tensor(value).detach().clone()
+    return state
+
+
+def restore(
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, Tensor],
+    state: Mapping[str, Tensor],
+) -> None:
+    """Put parameters and moments back.
+
+    Raises:
+        IntegrityError: the state does not fit the parameters.
+    """
+    for name, parameter in parameters.items():
+        own = _part(state, f"{name}/")
+        value = own.pop("value", None)
+        if value is None or value.shape != parameter.shape:
+            raise IntegrityError(f"the checkpoint does not fit parameter {name}")
+        with torch.no_grad():
+            parameter.copy_(value)
+        if own:
+            optimiser.state[parameter] = {
+                # AdamW counts steps in a tensor on the CPU, whatever the parameter's device.
+                key: moment if key == "step" else moment.to(parameter.device)
+                for key, moment in own.items()
+            }

@@ -1,0 +1,138 @@
+"""``tasks``: the list, one task, and the dry run, for people and for machines."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from command_line import call, content, done, write_csv, write_task
+
+SPEC = """\
+name: urgency
+columns: {text: body, label: urgent}
+labels: ["no", "yes"]
+sources: [{name: own, ref: rows.csv}]
+"""
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Path:
+    rows = [(f"words {n}", "yes" if n % 3 else "no") for n in range(60)]
+    write_csv(tmp_path / "rows.csv", list(rows), ("body", "urgent"))
+    (tmp_path / "task.yaml").write_text(SPEC)
+    return tmp_path / "task.yaml"
+
+
+def test_the_list_and_one_task(tmp_path: Path) -> None:
+    home = tmp_path / "none"
+    listed = done("--home", home, "tasks", "--json").document["tasks"]
+    assert {"boolq", "mnli", "stsb", "csqa"} <= {task["task"] for task in listed}
+    assert set(listed[0]) == {"task", "kind", "description", "licence", "sources", "added"}
+    assert "multiple_choice" in done("--home", home, "tasks").out
+    shown = done("--home", home, "tasks", "show", "sick", "--json").document
+    assert shown["labels"] == ["entailment", "neutral", "contradiction"]
+    assert done("--home", home, "tasks", "sick", "--json").document == shown
+    assert "sentence_A" in done("--home", home, "tasks", "show", "sick").out
+    assert not home.exists()
+
+
+def test_an_unknown_task_comes_with_near_ones(tmp_path: Path) -> None:
+    for words in (["tasks", "show", "bolq"], ["tasks", "bolq"]):
+        answer = call("--home", tmp_path, *words, "--json")
+        assert answer.code == 10
+        assert "did you mean boolq" in answer.error["message"]
+    assert call("--home", tmp_path, "tasks", "show").code == 2
+
+
+def test_a_dry_run_says_what_is_there_and_writes_nothing(tmp_path: Path, backbone: Path) -> None:
+    write_task(tmp_path / "mood.csv", "mood")
+    home, before = tmp_path / "bank", content(tmp_path)
+    words = ["--home", home, "tasks", "check", tmp_path / "mood.csv", "--backbone", backbone]
+    found = done(*words, "--max-length", 8, "--limit", 30, "--epochs", 2, "--json").document
+    assert found["rows"]["read"] == 80
+    assert (found["rows"]["train"], found["rows"]["validation"]) == (30, 16)
+    assert {item["label"] for item in found["labels"]} == {"bad", "good"}
+    assert sum(item["train"] for item in found["labels"]) == 30
+    assert found["lengths"]["unit"] == "tokens"
+    assert found["lengths"]["truncated"] > 0
+    plan = found["plan"]
+    assert plan["train"] + plan["selection"] == 30
+    assert plan["seconds"] == pytest.approx(plan["tokens"] * 2 / 3000, abs=0.1)
+    fast = done(*words, "--tokens-per-second", 6e6, "--json").document["plan"]
+    assert fast["seconds"] < 0.1
+    text = done(*words, "--max-length", 8).out
+    assert "would be cut" in text
+    assert "to train on" in text
+    assert content(tmp_path) == before
+
+
+def test_a_task_file_and_column_flags(task_file: Path) -> None:
+    home = task_file.parent / "none"
+    own = done("--home", home, "tasks", "check", "--spec", task_file, "--json").document
+    assert (own["task"], own["columns"]["text"]) == ("urgency", "body")
+    rows = task_file.parent / "rows.csv"
+    flags = ["--text-column", "body", "--label-column", "urgent"]
+    named = done("--home", home, "tasks", "check", rows, *flags, "--json").document
+    assert named["rows"] == own["rows"]
+    assert named["digests"] == own["digests"]
+    shown = done("--home", home, "tasks", "show", "--spec", task_file, "--json").document
+    assert shown["labels"] == ["no", "yes"]
+    answer = call("--home", home, "tasks", "check", "--spec", task_file, "--task", "boolq")
+    assert answer.code == 2
+    assert "describes the task 'urgency'" in answer.err
+
+
+def test_columns_of_choices_are_named_one_by_one(tmp_path: Path) -> None:
+    rows = [(f"q {n}", "left", "right", str(n % 2)) for n in range(40)]
+    path = write_csv(tmp_path / "a.csv", list(rows), ("q", "one", "two", "key"))
+    flags = ["--text-column", "q", "--label-column", "key"]
+    flags += ["--choices-column", "one", "--choices-column", "two"]
+    found = done("--home", tmp_path / "x", "tasks", "check", path, *flags, "--json").document
+    assert found["kind"] == "multiple_choice"
+    assert [item["label"] for item in found["labels"]] == ["0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "nothing to check"),
+        (["gone.csv"], "there is no file or folder gone.csv"),
+        (["--spec", "gone.yaml"], "cannot read the task file gone.yaml"),
+        (["x.csv", "--task", "A b"], "bad task name"),
+        (["x.csv", "--max-length", "3"], "max-length"),
+        (["x.csv", "--limit", "1"], "limit must be at least 8"),
+    ],
+)
+def test_bad_requests_are_refused(tmp_path: Path, words: list[str], message: str) -> None:
+    answer = call("--home", tmp_path, "tasks", "check", *words, "--json")
+    assert answer.code == 2
+    assert message in answer.error["message"]
+    assert answer.out == ""
+
+
+def test_odd_labels_are_shown_and_bad_rows_named(tmp_path: Path) -> None:
+    rows = [(f"t {n}", ["Spam", "spam", "ham"][n % 3]) for n in range(30)]
+    path = write_csv(tmp_path / "a.csv", list(rows), ("text", "label"))
+    words = ["--home", tmp_path / "x", "tasks", "check", path]
+    assert "'Spam' (10 rows), 'spam' (10 rows)" in done(*words).out
+    write_csv(path, [*rows, ("", "ham")], ("text", "label"))
+    answer = call(*words, "--json")
+    assert answer.code == 2
+    assert answer.error["message"].startswith(f"{path}:32: the text")
+
+
+def test_it_runs_without_torch(tmp_path: Path) -> None:
+    path = write_task(tmp_path / "mood.csv", "mood")
+    code = (
+        "import sys; from expertbank_cli.main import run\n"
+        f"try: run(['--home', {str(tmp_path)!r}, '--json', 'tasks', 'check', {str(path)!r}])\n"
+        "except SystemExit as end: assert end.code == 0, end.code\n"
+        "heavy = [m for m in ('torch', 'transformers', 'datasets') if m in sys.modules]\n"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr

@@ -85,9 +85,10 @@ def split(
 ) -> tuple[list[Row], list[Row]]:
     """Hold out about ``share`` of the rows, whole components at a time.
 
-    Components are taken in hash order while they fit; if none fits, the smallest that may go is
-    taken. A component stays behind if no row of one of its labels would be left without it, so
-    every label can be trained on. Exact duplicates are dropped first.
+    Components are taken in hash order while they fit; if they come to less than half of the
+    share, the smallest of the others is taken too. A component stays behind if no row of one of
+    its labels would be left without it, so every label can be trained on. Exact duplicates are
+    dropped first.
 
     Args:
         rows: rows in any order.
@@ -112,26 +113,32 @@ def split(
     rest: list[Row] = []
     spare: list[tuple[int, str, list[Row]]] = []
     for key, part in parts:
-        labels = Counter(row.label for row in part)
-        may_go = all(left[label] > count for label, count in labels.items())
-        if may_go and len(held) + len(part) <= room:
+        if len(held) + len(part) <= room and _may_go(part, left):
             held += part
-            left -= labels
+            left -= Counter(row.label for row in part)
         else:
             rest += part
-            if may_go:
-                spare.append((len(part), key, part))
+            spare.append((len(part), key, part))
+    if len(held) < room / 2:
+        # Large components alone are left: one that is too big holds out more than crumbs would.
+        by_size = sorted(spare, key=lambda item: item[:2])
+        extra = next((item for item in by_size if _may_go(item[2], left)), None)
+        if extra is not None and (not held or len(held) + extra[0] <= len(unique) / 2):
+            taken = {row.digest for row in extra[2]}
+            held += extra[2]
+            rest = [row for row in rest if row.digest not in taken]
     if not held:
-        if not spare:
-            raise DataError(
-                f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
-                "group of linked rows is held out, some label keeps no training row; check the "
-                "label column, add rows, or give a validation file"
-            )
-        _, _, held = min(spare, key=lambda item: item[:2])
-        taken = {row.digest for row in held}
-        rest = [row for row in rest if row.digest not in taken]
+        raise DataError(
+            f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
+            "group of linked rows is held out, some label keeps no training row; check the "
+            "label column, add rows, or give a validation file"
+        )
     return canonical_order(rest, seed), canonical_order(held, seed)
+
+
+def _may_go(part: Sequence[Row], left: Counter[str | None]) -> bool:
+    """Whether every label of ``part`` keeps a row among those left without it."""
+    return all(left[label] > count for label, count in Counter(r.label for r in part).items())
 
 
 def hold_out_for_selection(

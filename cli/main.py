@@ -88,6 +88,8 @@ def run(arguments: Sequence[str] | None = None) -> None:
     as_json = "--json" in words[: _count_globals(words)]
     try:
         code = app(args=words, prog_name="expertbank", standalone_mode=False)
+        if code == INTERRUPTED:  # Typer caught Ctrl-C itself, and says nothing
+            raise KeyboardInterrupt
     except typer.Exit as error:
         code = error.exit_code
     except TyperException as error:

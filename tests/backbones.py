@@ -6,6 +6,7 @@ visibly in the outputs. Building one leaves the global random state as it was.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,10 @@ def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
                     parameter.normal_(0, parameter.shape[-1] ** -0.5)
     model.save_pretrained(folder)
     tokenizer(family).save_pretrained(folder)
+    # Named as every release of transformers knows it, and none turns it into another.
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text())
+    path.write_text(json.dumps({**config, "tokenizer_class": "PreTrainedTokenizerFast"}))
     return folder
 
 

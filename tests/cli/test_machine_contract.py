@@ -177,7 +177,8 @@ def test_an_error_under_json_is_one_object_on_stderr_and_nothing_on_stdout(
 def test_verify_answers_and_fails_when_a_file_is_damaged(bank: Path) -> None:
     victim = next(bank.glob("objects/*/*.safetensors"))
     victim.chmod(0o644)
-    victim.write_bytes(victim.read_bytes()[:-1] + b"\0")
+    data = victim.read_bytes()
+    victim.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     answer = call("--home", bank, "--json", "verify")
     assert answer.code == 13
     assert answer.document["ok"] is False

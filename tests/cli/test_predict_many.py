@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,15 +67,27 @@ def test_answers_come_while_standard_input_is_still_open(bank: Path) -> None:
     ) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        process.stdin.write(_jsonl(_texts(COUNT)))
-        process.stdin.flush()
-        first = json.loads(process.stdout.readline())
-        assert first["index"] == 0
+        # Both pipes fill: a program that read all before it wrote, or the reverse, would hang.
+        given = process.stdin
+
+        def give() -> None:
+            given.write(_jsonl(_texts(COUNT)))
+            given.flush()
+
+        writer = threading.Thread(target=give)
+        writer.start()
+        early = [json.loads(process.stdout.readline()) for _ in range(CHUNK)]
+        assert [line["index"] for line in early] == list(range(CHUNK))
         assert process.poll() is None
-        process.stdin.close()
-        rest = process.stdout.read().splitlines()
+        # What is still to be read, so that the writer comes to its end.
+        rest: list[bytes] = []
+        reader = threading.Thread(target=lambda: rest.extend(process.stdout or ()))
+        reader.start()
+        writer.join()
+        given.close()
+        reader.join()
         assert process.wait(timeout=60) == 0
-    assert len(rest) == COUNT - 1
+    assert len(early) + len(rest) == COUNT
 
 
 READING = (

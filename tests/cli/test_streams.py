@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import typer
 from command_line import COMMAND, call, done, task_rows, working_in, write_csv, write_task
+from expertbank_cli import progress
 from expertbank_cli.main import app, globals_first
 
 READING = (["list"], ["history"], ["verify"], ["alias"], ["tasks"], ["show", "mood"])
@@ -38,7 +39,10 @@ def test_the_home_is_taken_from_the_environment_unless_it_is_named(
     assert call("list", "--home", tmp_path / "other").code == 10
 
 
-def test_progress_and_remarks_go_to_stderr_and_quiet_ends_them(bank: Path, tmp_path: Path) -> None:
+def test_progress_and_remarks_go_to_stderr_and_quiet_ends_them(
+    bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "PLAIN_INTERVAL", 0)
     data = write_task(tmp_path / "more.csv", "mood", 60, seed=5)
     words = ["--home", bank, "add", "--data", data, "--epochs", "1"]
     loud = done(*words, "--task", "loud")

@@ -7,6 +7,7 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +15,7 @@ from backbones import DEPTH
 from safetensors.torch import load_file, save_file
 
 from expertbank.errors import ExpertBankError, InputError, IntegrityError, SourceUnavailableError
-from expertbank.models.backbone import load_backbone
+from expertbank.models.backbone import architecture_of, load_backbone
 
 WEIGHT = "encoder.layer.3.attention.self.query.weight"
 RAN: list[str] = []
@@ -77,7 +78,7 @@ def test_one_changed_weight_is_another_backbone(bert, folder: Path) -> None:
         ("bert", "layer_norm_eps", 1e-5),
         ("bert", "is_decoder", True),
         ("roberta", "pad_token_id", 0),
-        ("llama", "rope_parameters", {"rope_theta": 5e5, "rope_type": "default"}),
+        ("llama", "rope_theta", 5e5),
         ("mistral", "sliding_window", 8),
         ("llama", "rms_norm_eps", 1e-5),
     ],
@@ -87,7 +88,10 @@ def test_an_architecture_field_that_changes_outputs_changes_the_digest(
 ) -> None:
     folder = copy(family)
     before = digest(folder)
-    edit_json(folder / "config.json", lambda config: config.update({field: value}))
+    fields = {field: value}
+    if field == "rope_theta":  # where transformers 5 keeps it
+        fields["rope_parameters"] = {"rope_theta": value, "rope_type": "default"}
+    edit_json(folder / "config.json", lambda config: config.update(fields))
     assert digest(folder) != before
 
 
@@ -116,6 +120,44 @@ def test_fields_that_change_nothing_do_not_change_the_digest(bert, folder: Path)
         lambda config: config.update(_name_or_path="elsewhere", transformers_version="4.0"),
     )
     assert digest(folder) == bert.digest
+
+
+@pytest.mark.parametrize(
+    ("before", "since"),
+    [
+        (
+            {"rope_theta": 5e5, "rope_scaling": None, "is_decoder": False},
+            {
+                "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"},
+                "rope_scaling": {"rope_theta": 5e5, "rope_type": "default"},
+            },
+        ),
+        (
+            {
+                "rope_theta": 500000,
+                "rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 2.0},
+            },
+            {
+                "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0},
+                "rope_scaling": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0},
+            },
+        ),
+        ({"position_embedding_type": "absolute", "pad_token_id": 0}, {"pad_token_id": 0}),
+    ],
+    ids=["rotary", "scaled rotary", "absolute positions"],
+)
+def test_what_transformers_4_and_5_fill_in_differently_is_the_same_architecture(
+    before: dict, since: dict
+) -> None:
+    """The fields as releases 4.57 and 5.23 were seen to give them for one and the same folder."""
+    shared = {"model_type": "llama", "hidden_size": 32}
+    old = architecture_of(SimpleNamespace(**shared, **before))
+    assert old == architecture_of(SimpleNamespace(**shared, **since))
+    assert len(old) > len(shared)
+
+
+def test_a_zero_is_not_taken_for_a_field_left_out() -> None:
+    assert architecture_of(SimpleNamespace(pad_token_id=0)) == {"pad_token_id": 0}
 
 
 def test_a_known_digest_is_taken_instead_of_reading_all_weights(folder: Path) -> None:

@@ -139,9 +139,25 @@ def test_serving_gives_the_logits_that_training_measured(bert) -> None:
     assert torch.equal(served, student)
 
 
-def test_the_kept_checkpoint_has_the_accuracy_that_is_told(bert) -> None:
-    job = job_for(bert, rows=96, epochs=4)
+def test_the_kept_checkpoint_is_the_best_of_all_epochs(
+    bert, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured: list[tuple[float, float]] = []
+    measure = expert._measure
+
+    def listening(*arguments) -> tuple[float, float]:
+        measured.append(measure(*arguments))
+        return measured[-1]
+
+    monkeypatch.setattr(expert, "_measure", listening)
+    job = job_for(bert, rows=96, epochs=5, lr=2e-2)
+    # With the labels swapped, what is learnt makes these rows worse and worse.
+    job = replace(job, selection=keyword_rows(48, 2, "red", "blue"))
     kept = train_expert(job, bert)
+    scores = [(right, -loss) for right, loss in measured]
+    assert len(scores) == 5
+    assert kept.best_epoch == scores.index(max(scores)) + 1
+    assert kept.best_epoch < 5, "the last is not the best here, or this test shows nothing"
     assert accuracy(bert, job, kept, job.selection) == pytest.approx(kept.selection_accuracy)
 
 

@@ -1,0 +1,39 @@
+"""What a user's type checker sees of the public interface; checked by a test, never run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from typing_extensions import assert_type
+
+from expertbank import AdapterConfig, Bank, Prediction, Predictor, Row, TrainConfig, load_bundle
+from expertbank.evaluation.forgetting import ForgettingReport
+from expertbank.records import ExpertRecord, ProgressEvent
+
+
+def show(event: ProgressEvent) -> None:
+    assert_type(event.done, int)
+
+
+with Bank.open(Path("bank"), backbone="someone/model") as bank:
+    assert_type(bank, Bank)
+    added = bank.add(
+        "boolq",
+        data="file.csv",
+        train=TrainConfig(epochs=1),
+        adapter=AdapterConfig(tt_rank=4),
+        progress=show,
+    )
+    assert_type(added.expert, ExpertRecord)
+    assert_type(bank.retrain_router("noisy-top1").old_texts_read, int)
+    bank.retrain_router("no such gate")  # type: ignore[arg-type]
+    assert_type(bank.forgetting_report(verify=True), ForgettingReport)
+    assert_type(bank.export("folder", tasks=["boolq"]).path, Path)
+    assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
+    bank.predict([1])  # type: ignore[list-item]
+
+bundle = load_bundle("folder")
+assert_type(bundle, Predictor)
+for answer in bundle.predict([Row("text")]):
+    assert_type(answer.label, str)
+    assert_type(answer.confidence, float)

@@ -141,7 +141,9 @@ def check(
 ) -> None:
     """Try out data without training: rows, labels, lengths, and what `add` would do.
 
-    Nothing is written. Example: expertbank tasks check tickets.csv --label-column topic
+    Nothing is written.
+
+    Example: expertbank tasks check tickets.csv --label-column topic
     """
     from expertbank.config import TrainConfig
     from expertbank.errors import InputError

@@ -15,6 +15,9 @@ from expertbank.config import FeatureSpec, canonical_json, sha256_text
 TaskKind = Literal["classification", "multiple_choice", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
 JSON = Mapping[str, Any]
+RowShape = Literal["single", "pair", "choices"]
+ROW_SHAPES: tuple[RowShape, ...] = ("single", "pair", "choices")
+"""What a row brings: one text, a pair of texts, or choices. Decides which experts may answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +34,13 @@ class Row:
     label: str | None = None
     group: tuple[str, ...] = field(default=(), compare=False)
     origin: str = field(default="", compare=False)
+
+    @property
+    def shape(self) -> RowShape:
+        """What the row brings."""
+        if self.choices:
+            return "choices"
+        return "single" if self.text_pair is None else "pair"
 
     @property
     def input_digest(self) -> str:

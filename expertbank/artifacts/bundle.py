@@ -22,6 +22,7 @@ from expertbank.records import TaskKind
 FORMAT = 1
 MANIFEST = "manifest.json"
 ROUTER = "router.safetensors"
+BACKBONE_FOLDER = "backbone"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
 _MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,4}")
 

@@ -10,11 +10,12 @@ import numpy.typing as npt
 
 from expertbank.evaluation.evidence import OracleEvidence
 from expertbank.evaluation.statistics import p_beats_constant
+from expertbank.records import TaskKind
 
 Numbers = npt.NDArray[np.generic]
 
 
-def scores(evidence: OracleEvidence) -> dict[str, Any]:
+def scores(evidence: OracleEvidence, kind: TaskKind) -> dict[str, Any]:
     """The metrics of one evaluation.
 
     Classes and choices: ``accuracy``, ``n``, ``majority`` (share of the most frequent target:
@@ -33,7 +34,7 @@ def scores(evidence: OracleEvidence) -> dict[str, Any]:
         "majority": majority_count / len(right),
         "p_beats_majority": p_beats_constant(right, [t == majority_class for t in targets]),
     }
-    if bool(np.isfinite(evidence.logits).all()):
+    if kind == "classification":
         confusion = confusion_matrix(evidence)
         found |= {"macro_f1": macro_f1(confusion), "matthews": matthews(confusion)}
     return found

@@ -1,9 +1,8 @@
-"""Tests of significance, in exact whole numbers."""
+"""Tests of significance, from SciPy."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from fractions import Fraction
 
 
 def p_beats_constant(right: Sequence[bool], constant_right: Sequence[bool]) -> float:
@@ -16,13 +15,11 @@ def p_beats_constant(right: Sequence[bool], constant_right: Sequence[bool]) -> f
         right: per row whether the expert was right.
         constant_right: per row whether always answering the majority class would be.
     """
+    from scipy.stats import binomtest
+
     pairs = list(zip(right, constant_right, strict=True))
     wins = sum(ours and not theirs for ours, theirs in pairs)
     losses = sum(theirs and not ours for ours, theirs in pairs)
-    # P(at least ``wins`` heads in n throws), as a sum of binomial coefficients over 2^n.
-    n = wins + losses
-    term, total = 1, 1
-    for tails in range(losses):
-        term = term * (n - tails) // (tails + 1)
-        total += term
-    return float(Fraction(total, 2**n))
+    if wins + losses == 0:
+        return 1.0
+    return float(binomtest(wins, wins + losses, 0.5, alternative="greater").pvalue)

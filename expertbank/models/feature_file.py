@@ -11,6 +11,7 @@ from torch import Tensor
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.records import ROW_SHAPES, RowShape
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,18 +21,32 @@ class FeatureFile:
     Attributes:
         train: ``[rows, dimension]`` float16, to fit on.
         evaluation: ``[rows, dimension]`` float16, to report on, in the order of the evidence.
+        train_shapes: per training row what it brings.
+        evaluation_shapes: per evaluation row what it brings.
         feature_spec_digest: the spec they were made under.
     """
 
     train: Tensor
     evaluation: Tensor
+    train_shapes: tuple[RowShape, ...]
+    evaluation_shapes: tuple[RowShape, ...]
     feature_spec_digest: str
+
+    @property
+    def reads(self) -> tuple[RowShape, ...]:
+        """The shapes of row that the expert was trained on."""
+        return tuple(shape for shape in ROW_SHAPES if shape in set(self.train_shapes))
 
     def to_bytes(self) -> bytes:
         """One safetensors file; equal features give equal bytes."""
         metadata = {"format": 1, "feature_spec_digest": self.feature_spec_digest}
         data: bytes = save(
-            {"evaluation": self.evaluation.contiguous(), "train": self.train.contiguous()},
+            {
+                "evaluation": self.evaluation.contiguous(),
+                "evaluation_shapes": _to_tensor(self.evaluation_shapes),
+                "train": self.train.contiguous(),
+                "train_shapes": _to_tensor(self.train_shapes),
+            },
             metadata={METADATA_KEY: canonical_json(metadata)},
         )
         return data
@@ -46,12 +61,27 @@ class FeatureFile:
         tensors, metadata = read_safetensors(data, where)
         try:
             file = cls(
-                tensors["train"], tensors["evaluation"], str(metadata["feature_spec_digest"])
+                tensors["train"],
+                tensors["evaluation"],
+                _from_tensor(tensors["train_shapes"]),
+                _from_tensor(tensors["evaluation_shapes"]),
+                str(metadata["feature_spec_digest"]),
             )
-        except KeyError as error:
+        except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
         for tensor in (file.train, file.evaluation):
             bad = tensor.dtype != torch.float16 or not bool(torch.isfinite(tensor).all())
             if bad or tensor.dim() != 2:
                 raise IntegrityError(f"{where}: features are not a finite float16 matrix")
+        shapes = (file.train_shapes, file.evaluation_shapes)
+        if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):
+            raise IntegrityError(f"{where}: features and shapes do not fit each other")
         return file
+
+
+def _to_tensor(shapes: tuple[RowShape, ...]) -> Tensor:
+    return torch.tensor([ROW_SHAPES.index(shape) for shape in shapes], dtype=torch.uint8)
+
+
+def _from_tensor(codes: Tensor) -> tuple[RowShape, ...]:
+    return tuple(ROW_SHAPES[code] for code in codes.flatten().tolist())

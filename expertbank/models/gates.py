@@ -6,7 +6,7 @@ how a kind is fitted is ``training.router``'s business.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, read_safetensors
-from expertbank.records import TaskKind
+from expertbank.records import RowShape, TaskKind
 
 FORMAT = 1
 
@@ -26,6 +26,7 @@ class Member:
     """One expert a router can choose, pinned by digest.
 
     ``column`` is the gate's output that stands for it; the experts of one group share one.
+    ``reads`` are the shapes of row it was trained on.
     """
 
     id: str
@@ -33,6 +34,7 @@ class Member:
     task: str
     kind: TaskKind
     column: int
+    reads: tuple[RowShape, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,28 @@ class Choice:
 
     index: Tensor
     confidence: Tensor
+
+
+def candidates(shapes: Sequence[RowShape], reads: Sequence[Collection[RowShape]]) -> Tensor:
+    """Which columns may answer which rows.
+
+    A row with choices can go only to experts that read choices, any other row only to the
+    others. Among those, a row goes to experts trained on its shape (one text, or a pair), as
+    long as there is one: length and pairing would otherwise outweigh what a text is about.
+
+    Args:
+        shapes: what each row brings.
+        reads: the shapes that each column's experts were trained on.
+
+    Returns:
+        ``[rows, columns]`` bool; all columns where none can read the row.
+    """
+    masks = {}
+    for shape in set(shapes):
+        exact = torch.tensor([shape in column for column in reads])
+        alike = torch.tensor([("choices" in column) == (shape == "choices") for column in reads])
+        masks[shape] = next((m for m in (exact, alike) if bool(m.any())), torch.ones_like(exact))
+    return torch.stack([masks[shape] for shape in shapes])
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +101,12 @@ class Router:
     def columns(self) -> tuple[tuple[Member, ...], ...]:
         """Members by column: the experts that answer together."""
         return tuple(
-            tuple(member for member in self.members if member.column == column)
+            tuple(
+                sorted(
+                    (member for member in self.members if member.column == column),
+                    key=lambda member: member.task,
+                )
+            )
             for column in range(self.weight.shape[1])
         )
 
@@ -93,13 +122,13 @@ class Router:
         """
         return features.double() @ self.weight.double() + self.bias.double()
 
-    def route(self, features: Tensor, has_choices: Sequence[bool] | None = None) -> Choice:
+    def route(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Choice:
         """Choose a column for every row.
 
         Args:
             features: ``[rows, dimension]``.
-            has_choices: per row whether it brings choices: such rows go to multiple-choice
-                experts only, the others to the rest. ``None`` lifts the restriction.
+            shapes: per row what it brings: only experts that were trained on such rows are
+                candidates, see ``candidates``. ``None`` lifts the restriction.
 
         Raises:
             IntegrityError: features of another width than the gate's.
@@ -110,14 +139,9 @@ class Router:
                 f"got {features.shape[1]}"
             )
         scores = self.scores(features)
-        if has_choices is not None:
-            of_choice = torch.tensor(
-                [column[0].kind == "multiple_choice" for column in self.columns]
-            )
-            rows = torch.tensor(list(has_choices), dtype=torch.bool)
-            allowed = (rows.unsqueeze(1) == of_choice.unsqueeze(0)).to(scores.device)
-            # A bank without any expert of the row's kind still answers, with what it has.
-            allowed = allowed | ~allowed.any(1, keepdim=True)
+        if shapes is not None:
+            reads = [{shape for m in column for shape in m.reads} for column in self.columns]
+            allowed = candidates(shapes, reads).to(scores.device)
             scores = scores.masked_fill(~allowed, float("-inf"))
         probabilities = torch.softmax(scores / self.temperature, dim=1)
         index = scores.argmax(1)
@@ -142,7 +166,9 @@ class Router:
         metadata = {
             "format": FORMAT,
             "kind": self.kind,
-            "members": [[m.id, m.digest, m.task, m.kind, m.column] for m in self.members],
+            "members": [
+                [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)] for m in self.members
+            ],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
         }
@@ -161,7 +187,10 @@ class Router:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            members = tuple(Member(*member) for member in metadata["members"])
+            members = tuple(
+                Member(name, digest, task, kind, column, tuple(reads))
+                for name, digest, task, kind, column, reads in metadata["members"]
+            )
             router = cls(
                 str(metadata["kind"]),
                 members,

@@ -7,7 +7,7 @@ this list again once the schema is at head.
 
 What may still change, and why:
 
-* ``tasks``: everything but name and kind; ``removed_at`` and ``removals`` move on removal.
+* ``tasks``: everything but name, kind and group; ``removed_at`` and ``removals`` move on removal.
 * ``aliases``: they exist to be moved; ``alias_events`` keeps every move.
 * ``artifacts.purged_at``: ``gc --purge-removed`` deletes the bytes of a removed task's
   artifacts. A row that an expert or an evaluation refers to stays, marked; a row that nothing
@@ -41,7 +41,7 @@ class Freeze:
 
 FROZEN = (
     Freeze("backbones", keys=(("id",), ("slot",), ("digest",))),
-    Freeze("tasks", ("id", "name", "kind", "created_at"), keys=(("id",), ("name",))),
+    Freeze("tasks", ("id", "name", "kind", "created_at", "group_name"), keys=(("id",), ("name",))),
     Freeze("artifacts", ("digest", "kind", "bytes", "created_at")),
     Freeze("runs", keys=(("id",),)),
     Freeze("experts", keys=(("id",), ("task_id", "version"))),

@@ -15,8 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.config import RouterConfig
-from expertbank.models.gates import Member, Router
-from expertbank.records import TaskKind
+from expertbank.models.gates import Member, Router, candidates
+from expertbank.records import ROW_SHAPES, RowShape, TaskKind
 
 CALIBRATION_PART = 5
 """Every fifth cached row sits out a first fit, to set the temperature."""
@@ -35,11 +35,17 @@ class TaskFeatures:
     kind: TaskKind
     group: str | None
     train: Tensor
+    shapes: tuple[RowShape, ...]
 
     @property
     def column(self) -> tuple[str | None, str]:
         """What the gate chooses: the group, or the task alone."""
         return (self.group, "") if self.group else (None, self.task)
+
+    @property
+    def reads(self) -> tuple[RowShape, ...]:
+        """The shapes of row the expert was trained on."""
+        return tuple(shape for shape in ROW_SHAPES if shape in set(self.shapes))
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +92,14 @@ def fit_router(
     """
     ordered = sorted(tasks, key=lambda task: task.digest)
     names = list(dict.fromkeys(task.column for task in ordered))
-    columns = [torch.cat([t.train for t in ordered if t.column == name]) for name in names]
+    parts = [[task for task in ordered if task.column == name] for name in names]
+    columns = [torch.cat([task.train for task in part]) for part in parts]
+    shapes = [tuple(shape for task in part for shape in task.shapes) for part in parts]
     fit = FITS[config.kind]
-    temperature = _calibrate(columns, config, fit)
+    temperature = _calibrate(columns, shapes, config, fit)
     weight, bias = fit(columns, config)
     members = tuple(
-        Member(task.id, task.digest, task.task, task.kind, names.index(task.column))
+        Member(task.id, task.digest, task.task, task.kind, names.index(task.column), task.reads)
         for task in ordered
     )
     return Router(
@@ -158,18 +166,26 @@ FITS: dict[str, Fit] = {"ridge": fit_ridge, "noisy-top1": fit_noisy_top1}
 """Gate kinds by name: a further one is one function and one entry here and in ``config``."""
 
 
-def _calibrate(columns: Sequence[Tensor], config: RouterConfig, fit: Fit) -> float:
-    """Temperature that minimises the negative log-likelihood of rows left out of a fit."""
+def _calibrate(
+    columns: Sequence[Tensor],
+    shapes: Sequence[Sequence[RowShape]],
+    config: RouterConfig,
+    fit: Fit,
+) -> float:
+    """Temperature that minimises the negative log-likelihood of rows left out of a fit.
+
+    Rows compete among the candidates that routing would allow them.
+    """
     if len(columns) == 1 or min(map(len, columns)) < 2 * CALIBRATION_PART:
         return 1.0
-    kept, held = [], []
-    for features in columns:
-        out = torch.arange(len(features)) % CALIBRATION_PART == 0
-        kept.append(features[~out])
-        held.append(features[out])
-    weight, bias = fit(kept, config)
-    scores = torch.cat(held).double() @ weight.double() + bias.double()
-    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(held)])
+    out = [torch.arange(len(features)) % CALIBRATION_PART == 0 for features in columns]
+    weight, bias = fit([f[~part] for f, part in zip(columns, out, strict=True)], config)
+    held = torch.cat([f[part] for f, part in zip(columns, out, strict=True)])
+    targets = torch.cat([torch.full((int(part.sum()),), i) for i, part in enumerate(out)])
+    held_shapes = [shape for column in shapes for shape in column[::CALIBRATION_PART]]
+    allowed = candidates(held_shapes, [set(column) for column in shapes])
+    scores = held.double() @ weight.double() + bias.double()
+    scores = scores.masked_fill(~allowed, float("-inf"))
     grid = torch.logspace(-3, 1, 81, dtype=torch.float64)
     losses = torch.stack([F.cross_entropy(scores / t, targets) for t in grid])
     return float(grid[losses.argmin()])

@@ -189,7 +189,7 @@ def _train_and_register(
 
     spec, backbone, config = workspace.spec, workspace.backbone, request.train
     share = config.selection_share_of(len(data.train))
-    fit, selection = hold_out_for_selection(data.train, share, config.seed)
+    fit, selection = hold_out_for_selection(data.train, share, config.seed, data.spec.kind)
 
     def encoded(rows: Sequence[Row]) -> tuple[EncodedRow, ...]:
         return tuple(
@@ -223,9 +223,13 @@ def _train_and_register(
     oracle = measured.evidence([row.digest for row in data.validation])
     kept = take(data.train, FEATURE_ROWS, config.seed)
     features = FeatureFile(
-        trunk_features(model, encoded(kept), progress), measured.features, spec.digest
+        trunk_features(model, encoded(kept), progress),
+        measured.features,
+        tuple(row.shape for row in kept),
+        tuple(row.shape for row in data.validation),
+        spec.digest,
     )
-    metrics = scores(oracle)
+    metrics = scores(oracle, data.spec.kind)
     blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
     digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
     expert = ExpertRecord(

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from expertbank.artifacts.bundle import ROUTER, BundleReader, BundleWriter
+from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.models.backbone import Backbone, locate
@@ -36,7 +36,6 @@ CHOICE_PROBES = (
 )
 """The same for multiple-choice experts."""
 
-BACKBONE_FOLDER = "backbone"
 BACKBONE_FILES = (
     "config.json",
     "model.safetensors",

@@ -14,7 +14,14 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.gates import Member, Router
 from expertbank.models.routed import RoutedModel
-from expertbank.records import EncodedRow, ProgressCallback, Row, TaskKind, no_progress
+from expertbank.records import (
+    EncodedRow,
+    ProgressCallback,
+    Row,
+    RowShape,
+    TaskKind,
+    no_progress,
+)
 from expertbank.tasks import encode_rows
 from expertbank.workflows.measure import run
 
@@ -138,7 +145,8 @@ class Predictor:
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
-        A row with choices goes to multiple-choice experts only, any other row to the rest.
+        A row with choices goes to multiple-choice experts only, any other row to the rest; a
+        pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
             rows: what to answer; labels are ignored.
@@ -193,7 +201,7 @@ class Predictor:
         chosen: dict[int, tuple[tuple[str, ...], float]] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
-            found = decision.choose(features, [bool(rows[p].choices) for p in positions])
+            found = decision.choose(features, [rows[p].shape for p in positions])
             chosen.update(zip(positions, found, strict=True))
             return [experts[0] for experts, _ in found]
 
@@ -293,7 +301,7 @@ class _Named:
         return (self.expert,)
 
     def choose(
-        self, features: Tensor, has_choices: Sequence[bool]
+        self, features: Tensor, shapes: Sequence[RowShape]
     ) -> list[tuple[tuple[str, ...], float]]:
         return [((self.expert,), 1.0)] * len(features)
 
@@ -309,9 +317,9 @@ class _Routed:
         return tuple(member.id for member in self.router.members)
 
     def choose(
-        self, features: Tensor, has_choices: Sequence[bool]
+        self, features: Tensor, shapes: Sequence[RowShape]
     ) -> list[tuple[tuple[str, ...], float]]:
-        choice = self.router.route(features.cpu(), has_choices)
+        choice = self.router.route(features.cpu(), shapes)
         columns: tuple[tuple[Member, ...], ...] = self.router.columns
         return [
             (tuple(member.id for member in columns[index]), confidence)

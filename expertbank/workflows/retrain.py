@@ -104,13 +104,21 @@ def retrain_router(
     groups = {task.name: task.group for task in registry.tasks()}
     router = fit_router(
         [
-            TaskFeatures(e.id, e.digest, e.task, e.kind, groups[e.task], features[e.id].train)
+            TaskFeatures(
+                e.id,
+                e.digest,
+                e.task,
+                e.kind,
+                groups[e.task],
+                features[e.id].train,
+                features[e.id].train_shapes,
+            )
             for e in experts
         ],
         config,
         spec.digest,
     )
-    choices = {expert.id: _choices(router, expert, features[expert.id]) for expert in experts}
+    choices = {expert.id: _choices(router, features[expert.id]) for expert in experts}
     metrics = _metrics(router, experts, choices)
     data = router.to_bytes()
     digest = workspace.store.put(data)
@@ -168,11 +176,10 @@ def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
     return file
 
 
-def _choices(router: Router, expert: ExpertRecord, features: FeatureFile) -> RoutedEvidence:
+def _choices(router: Router, features: FeatureFile) -> RoutedEvidence:
     from expertbank.evaluation.evidence import RoutedEvidence
 
-    rows = len(features.evaluation)
-    choice = router.route(features.evaluation, [expert.kind == "multiple_choice"] * rows)
+    choice = router.route(features.evaluation, features.evaluation_shapes)
     return RoutedEvidence(
         choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
     )

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
-from expertbank.artifacts.bundle import BundledExpert, BundleReader
+from expertbank.artifacts.bundle import BACKBONE_FOLDER, BundledExpert, BundleReader
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
@@ -52,13 +52,16 @@ def load_bundle(
     loaded = backbone if isinstance(backbone, Backbone) else None
     if loaded is None:
         if inside is not None:
-            reader.check_all()
+            _check_folder(reader, str(inside))
         found = backbone or (str(Path(path) / str(inside)) if inside else reference)
         loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
     require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
     files = {e.id: _bundled_expert(reader, e, spec) for e in reader.manifest.experts}
-    if {member.id for member in router.members} - set(files):
+    shipped = {entry.id: entry.digest for entry in reader.manifest.experts}
+    if any(shipped.get(member.id) != member.digest for member in router.members):
         raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
+    if router.feature_spec_digest != spec.digest:
+        raise IntegrityError(f"{path}: the router was fitted under another feature spec")
 
     def load(expert_id: str) -> CollapsedExpert:
         return files[expert_id].collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
@@ -69,6 +72,19 @@ def load_bundle(
         router,
         {member.task: member.id for member in router.members},
     )
+
+
+def _check_folder(reader: BundleReader, folder: str) -> None:
+    """The shipped backbone's folder holds exactly the listed files, all of them as listed."""
+    if folder != BACKBONE_FOLDER:
+        raise IntegrityError(f"{reader.folder}: {folder!r} is not where a bundle keeps a backbone")
+    listed = {name for name in reader.members if name.startswith(f"{BACKBONE_FOLDER}/")}
+    root = reader.folder / BACKBONE_FOLDER
+    found = {path.relative_to(reader.folder).as_posix() for path in root.rglob("*")}
+    if found != listed:
+        odd = sorted(found ^ listed)
+        raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
+    reader.check_all()
 
 
 def bundled_task(path: str | Path, task: str) -> TaskSpec:

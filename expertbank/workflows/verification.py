@@ -181,7 +181,7 @@ def _compare_choices(
     exact: bool,
 ) -> None:
     router = workspace.router(workspace.registry.router(view.version))
-    choice = router.route(again.features, [expert.kind == "multiple_choice"] * len(rows))
+    choice = router.route(again.features, [row.shape for row in rows if row is not None])
     scores = router.scores(again.features).topk(min(2, len(router.columns)), dim=1).values
     for place, row in enumerate(rows):
         before, now = int(view.evidence.choice[place]), int(choice.index[place])

@@ -91,7 +91,7 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
     assert "privacy_qa" in output
 
 
-@pytest.mark.parametrize("name", ["02_python_api.py", "03_own_data.py"])
+@pytest.mark.parametrize("name", ["02_python_api.py", "03_own_data.py", "04_ticket_group.py"])
 @pytest.mark.real
 def test_every_python_example_runs(name: str, tmp_path: Path) -> None:
     _needs_offline_packages()

@@ -22,7 +22,10 @@ def oracle(name: str, right: list[bool]) -> OracleEvidence:
 
 def view(version: int, tasks: tuple[str, ...], choice: list[int]) -> RouterView:
     confidence = np.ones(len(choice), dtype=np.float32)
-    return RouterView(version, tasks, RoutedEvidence(np.array(choice, dtype=np.int32), confidence))
+    columns = tuple((task,) for task in tasks)
+    return RouterView(
+        version, columns, RoutedEvidence(np.array(choice, dtype=np.int32), confidence)
+    )
 
 
 # Rows of "sky": the expert has rows 0, 1 and 3 right.
@@ -33,7 +36,7 @@ SKY = TaskHistory(
     "sky",
     "sky@1",
     4,
-    3,
+    0.75,
     weights_identical=True,
     oracle=oracle("sky", [True, True, False, True]),
     views=(
@@ -49,7 +52,7 @@ FILM = TaskHistory(
     "film",
     "film@1",
     5,
-    4,
+    0.8,
     weights_identical=True,
     oracle=oracle("film", [True, False, True, True, True]),
     views=(
@@ -68,6 +71,7 @@ def test_every_figure_is_what_the_hand_works_out() -> None:
     assert sky == {
         "task": "sky",
         "expert": "sky@1",
+        "metric": "accuracy",
         "n": 4,
         "at_add": 0.75,
         "oracle": 0.75,
@@ -81,6 +85,7 @@ def test_every_figure_is_what_the_hand_works_out() -> None:
     assert film == {
         "task": "film",
         "expert": "film@1",
+        "metric": "accuracy",
         "n": 5,
         "at_add": 0.8,
         "oracle": 0.8,
@@ -122,7 +127,7 @@ def test_flips_bound_the_change_of_accuracy() -> None:
 
 
 def test_measured_answers_replace_the_stored_and_say_so() -> None:
-    report = build_report([replace(SKY, measured_correct=2), FILM], router=3)
+    report = build_report([replace(SKY, measured=0.5), FILM], router=3)
     assert (report.tasks[0].oracle, report.tasks[0].oracle_source) == (0.5, "measured")
     assert report.tasks[0].at_add == 0.75
     assert report.tasks[1].oracle_source == "stored"
@@ -167,7 +172,7 @@ def test_nothing_gives_an_empty_report() -> None:
     "history",
     [
         replace(SKY, n=5),
-        replace(SKY, correct_at_add=4),
+        replace(SKY, quality_at_add=1.0),
         replace(SKY, oracle=oracle("sky", [True, True, True])),
         replace(SKY, oracle=oracle("sky", [True, False, False, True])),
         replace(SKY, views=(view(1, ("sky",), [0, 0, 0]),)),

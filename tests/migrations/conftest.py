@@ -28,3 +28,11 @@ def old_bank(tmp_path: Path) -> Path:
     path = tmp_path / "registry.db"
     shutil.copyfile(ASSETS / "registry_0001.db", path)
     return path
+
+
+@pytest.fixture
+def head_bank(tmp_path: Path) -> Path:
+    """A copy of the frozen bank of the newest revision; its task ``boolq`` is in a group."""
+    path = tmp_path / "registry.db"
+    shutil.copyfile(ASSETS / f"registry_{schema.HEAD}.db", path)
+    return path

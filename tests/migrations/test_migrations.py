@@ -27,10 +27,20 @@ def master_of(path: Path) -> dict[str, str]:
 
 
 def _sorted(sql: str) -> str:
-    # The order of columns counts, that of constraints does not.
-    lines = [line.strip().rstrip(",") for line in sql.splitlines() if line.strip()]
-    constraints = sorted(line for line in lines if line.startswith("CONSTRAINT"))
-    return "\n".join([line for line in lines if not line.startswith("CONSTRAINT")] + constraints)
+    # The order of columns counts, that of constraints does not: SQLite writes a column that was
+    # added later behind them.
+    if not sql.startswith("CREATE TABLE"):
+        return " ".join(sql.split())
+    head, _, body = sql.partition("(")
+    parts, depth, start = [], 0, 0
+    for place, sign in enumerate(body):
+        depth += (sign == "(") - (sign == ")")
+        if depth < 0 or (sign == "," and depth == 0):
+            parts.append(" ".join(body[start:place].split()))
+            start = place + 1
+    constraints = sorted(part for part in parts if part.startswith("CONSTRAINT"))
+    columns = [part for part in parts if not part.startswith("CONSTRAINT")]
+    return "\n".join([head.strip(), *columns, *constraints])
 
 
 def test_a_migrated_database_has_exactly_our_tables_and_triggers(tmp_path) -> None:

@@ -8,17 +8,19 @@ from pathlib import Path
 
 import expertbank_migrations
 import pytest
+from alembic import command
 from alembic.config import Config
 
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.registry import schema
 from expertbank.registry.registry import Registry
+from expertbank.registry.session import engine_at
 
 REVISION = """
 import sqlalchemy as sa
 from alembic import op
 
-revision, down_revision = "0002", "0001"
+revision, down_revision = "{next}", "{head}"
 
 
 def upgrade():
@@ -42,14 +44,35 @@ def rows_of(path: Path) -> dict[str, int]:
         return {t: raw.execute(f"SELECT count(*) FROM {t}").fetchone()[0] for t in tables}
 
 
+ASSETS = Path(__file__).parents[1] / "assets"
+NEXT = f"{int(schema.HEAD) + 1:04}"
+ROWS = {
+    "alembic_version": 1,
+    "alias_events": 3,
+    "aliases": 2,
+    "artifacts": 15,
+    "backbones": 1,
+    "evaluations": 7,
+    "experts": 3,
+    "exports": 1,
+    "feature_sets": 3,
+    "router_members": 4,
+    "routers": 2,
+    "runs": 5,
+    "tasks": 2,
+}
+"""Rows of every frozen bank, by table."""
+
+
 @pytest.fixture
 def next_revision(tmp_path, monkeypatch):
-    """Pretend that this program has a revision 0002, which rebuilds ``experts``."""
+    """Pretend that this program has a further revision, which rebuilds ``experts``."""
 
     def pretend(extra: str = "    pass") -> None:
         folder = tmp_path / "expertbank_migrations"
         shutil.copytree(expertbank_migrations.__path__[0], folder)
-        (folder / "versions" / "0002_next.py").write_text(REVISION.format(extra=extra))
+        content = REVISION.format(extra=extra, next=NEXT, head=schema.HEAD)
+        (folder / "versions" / f"{NEXT}_next.py").write_text(content)
 
         def config(connection=None) -> Config:
             made = Config()
@@ -58,8 +81,8 @@ def next_revision(tmp_path, monkeypatch):
             return made
 
         monkeypatch.setattr(schema, "alembic_config", config)
-        monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002"))
-        monkeypatch.setattr(schema, "HEAD", "0002")
+        monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, NEXT))
+        monkeypatch.setattr(schema, "HEAD", NEXT)
 
     return pretend
 
@@ -76,28 +99,72 @@ def test_a_bank_of_0_1_opens_with_all_its_rows(old_bank) -> None:
         ("boolq@2", "sst2@1"),
     ]
     assert registry.router("stable").version == 1
-    assert rows_of(old_bank) == {
-        "alembic_version": 1,
-        "alias_events": 3,
-        "aliases": 2,
-        "artifacts": 15,
-        "backbones": 1,
-        "evaluations": 7,
-        "experts": 3,
-        "exports": 1,
-        "feature_sets": 3,
-        "router_members": 4,
-        "routers": 2,
-        "runs": 5,
-        "tasks": 2,
+    assert rows_of(old_bank) == ROWS
+
+
+def content_of(path: Path, columns: dict[str, list[str]]) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of the named columns, table by table."""
+    with sqlite3.connect(path) as raw:
+        return {
+            table: raw.execute(
+                f"SELECT {', '.join(names)} FROM {table} ORDER BY {', '.join(names)}"
+            ).fetchall()
+            for table, names in columns.items()
+            if table != "alembic_version"
+        }
+
+
+def columns_of(path: Path) -> dict[str, list[str]]:
+    with sqlite3.connect(path) as raw:
+        return {
+            table: [row[1] for row in raw.execute(f"PRAGMA table_info({table})")]
+            for table in rows_of(path)
+        }
+
+
+def test_the_upgrade_to_groups_keeps_every_value_and_leaves_every_task_alone(old_bank) -> None:
+    columns = columns_of(old_bank)
+    before = content_of(old_bank, columns)
+    assert sum(map(len, before.values())) == sum(ROWS.values()) - ROWS["alembic_version"]
+    schema.upgrade(old_bank)
+    assert content_of(old_bank, columns) == before
+    assert "group_name" in columns_of(old_bank)["tasks"]
+    assert "group_name" not in columns["tasks"]
+    registry = Registry.open(old_bank)
+    assert {task.name: task.group for task in registry.tasks()} == {"boolq": None, "sst2": None}
+
+
+def test_a_bank_of_0002_opens_with_its_groups(head_bank) -> None:
+    schema.upgrade(head_bank)
+    registry = Registry.open(head_bank)
+    assert registry.check() == ()
+    assert rows_of(head_bank) == ROWS
+    assert {task.name: task.group for task in registry.tasks()} == {
+        "boolq": "reading",
+        "sst2": None,
     }
 
 
-def test_a_bank_at_head_is_left_alone(old_bank) -> None:
-    before = old_bank.read_bytes()
-    assert schema.upgrade(old_bank) == schema.Upgrade("0001", "0001", None)
-    assert old_bank.read_bytes() == before
-    assert len(list(old_bank.parent.iterdir())) == 1
+def test_the_groups_can_be_taken_back_and_every_other_value_stays(head_bank) -> None:
+    columns = columns_of(ASSETS / "registry_0001.db")
+    before = content_of(head_bank, columns)
+    engine = engine_at(head_bank, foreign_keys=False)
+    with engine.begin() as connection:
+        command.downgrade(schema.alembic_config(connection), "0001")
+    assert schema.current_revision(head_bank) == "0001"
+    assert columns_of(head_bank) == columns
+    assert content_of(head_bank, columns) == before
+    with pytest.raises(ExpertBankError, match="db upgrade"):
+        Registry.open(head_bank)
+    schema.upgrade(head_bank)
+    assert Registry.open(head_bank).check() == ()
+
+
+def test_a_bank_at_head_is_left_alone(head_bank) -> None:
+    before = head_bank.read_bytes()
+    assert schema.upgrade(head_bank) == schema.Upgrade(schema.HEAD, schema.HEAD, None)
+    assert head_bank.read_bytes() == before
+    assert len(list(head_bank.parent.iterdir())) == 1
 
 
 def test_nothing_to_upgrade_is_not_found(tmp_path) -> None:
@@ -112,7 +179,7 @@ def test_an_upgrade_keeps_all_rows_puts_triggers_back_and_leaves_a_backup(
     next_revision()
     before, counts = dump(old_bank), rows_of(old_bank)
     upgrade = schema.upgrade(old_bank)
-    assert (upgrade.before, upgrade.after) == ("0001", "0002")
+    assert (upgrade.before, upgrade.after) == ("0001", NEXT)
     assert rows_of(old_bank) == counts
     assert dump(upgrade.backup) == before
     assert upgrade.backup.parent == old_bank.parent
@@ -151,4 +218,4 @@ def test_a_new_bank_gets_every_revision(tmp_path, next_revision) -> None:
     next_revision()
     registry = Registry.create(tmp_path / "fresh.db")
     assert registry.check() == ()
-    assert schema.current_revision(registry.path) == "0002"
+    assert schema.current_revision(registry.path) == NEXT

@@ -18,6 +18,7 @@ from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
 from expertbank.models.feature_file import FeatureFile
 from expertbank.models.gates import Member, Router
+from expertbank.records import RowShape
 
 
 @pytest.fixture
@@ -45,7 +46,14 @@ def expert(bert) -> ExpertFile:
 def router() -> Router:
     generator = torch.Generator().manual_seed(0)
     members = tuple(
-        Member(f"t{i}@1", str(i) * 64, f"t{i}", "multiple_choice" if i == 1 else "classification")
+        Member(
+            f"t{i}@1",
+            str(i) * 64,
+            f"t{i}",
+            "multiple_choice" if i == 1 else "classification",
+            i,
+            ("choices",) if i == 1 else ("single",),
+        )
         for i in range(3)
     )
     weight = torch.randn(4, 3, generator=generator)
@@ -55,7 +63,9 @@ def router() -> Router:
 def features() -> FeatureFile:
     generator = torch.Generator().manual_seed(0)
     train = torch.randn(5, 4, generator=generator).half()
-    return FeatureFile(train, torch.randn(2, 4, generator=generator).half(), "c" * 64)
+    evaluation = torch.randn(2, 4, generator=generator).half()
+    train_shapes: tuple[RowShape, ...] = ("pair", "single", "pair", "single", "pair")
+    return FeatureFile(train, evaluation, train_shapes, ("pair", "pair"), "c" * 64)
 
 
 def rewritten(
@@ -140,6 +150,9 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a bias too many": {"tensors": lambda t: t.update(bias=torch.zeros(4))},
     "a NaN": {"tensors": lambda t: put_nan(t, "weight")},
     "a member too few": {"metadata": lambda m: m["members"].pop()},
+    "a column that nobody has": {"metadata": lambda m: m["members"][2].__setitem__(4, 1)},
+    "a column too high": {"metadata": lambda m: m["members"][2].__setitem__(4, 3)},
+    "a column below zero": {"metadata": lambda m: m["members"][0].__setitem__(4, -1)},
     "half a member": {"metadata": lambda m: m["members"][0].pop()},
     "no members": {"metadata": lambda m: m.pop("members")},
     "another format": {"metadata": lambda m: m.update(format=2)},
@@ -162,6 +175,9 @@ FEATURE_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "an infinity": {"tensors": lambda t: t["train"].view(-1)[:1].fill_(float("inf"))},
     "another type": {"tensors": lambda t: t.update(evaluation=t["evaluation"].float())},
     "another number of dimensions": {"tensors": lambda t: t.update(train=t["train"].flatten())},
+    "no shapes": {"tensors": lambda t: t.pop("train_shapes")},
+    "a shape too few": {"tensors": lambda t: t.update(train_shapes=t["train_shapes"][1:])},
+    "an unknown shape": {"tensors": lambda t: t["evaluation_shapes"].fill_(9)},
 }
 
 
@@ -177,6 +193,9 @@ def test_features_survive_being_written_and_read() -> None:
     assert again.to_bytes() == features().to_bytes()
     assert torch.equal(again.train, features().train)
     assert torch.equal(again.evaluation, features().evaluation)
+    assert again.train_shapes == features().train_shapes
+    assert again.evaluation_shapes == features().evaluation_shapes
+    assert again.reads == ("single", "pair")
     assert again.feature_spec_digest == "c" * 64
 
 
@@ -234,7 +253,7 @@ def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(
     rows = torch.randn(200, 4, generator=torch.Generator().manual_seed(2)).half()
     free = router.route(rows).index
     assert set(free.tolist()) == {0, 1, 2}
-    choice = router.route(rows, [row % 2 == 0 for row in range(200)])
+    choice = router.route(rows, ["single" if row % 2 else "choices" for row in range(200)])
     assert (choice.index[::2] == 1).all()
     assert torch.equal(choice.confidence[::2], torch.ones(100, dtype=torch.float64))
     scores = router.scores(rows)[1::2, [0, 2]]

@@ -37,7 +37,9 @@ def run(kind: str = "add") -> RunRecord:
     return RunRecord(kind, {"epochs": 3}, 0, {"torch": "2"}, {"rows": 8}, SPEC.backbone_digest, 1.5)
 
 
-def expert_parts(task: str, version: int = 1, **changes: Any) -> dict[str, Any]:
+def expert_parts(
+    task: str, version: int = 1, *, group: str | None = None, **changes: Any
+) -> dict[str, Any]:
     """Arguments of ``commit_expert``; ``changes`` are fields of the expert."""
     name = f"{task}@{version}"
     fields = {
@@ -50,7 +52,14 @@ def expert_parts(task: str, version: int = 1, **changes: Any) -> dict[str, Any]:
     }
     expert = ExpertRecord(task, version, **{**fields, **changes})
     return {
-        "task": TaskRecord(task, expert.kind, expert.labels, {"a": 1}, "2026-01-02T00:00:00+00:00"),
+        "task": TaskRecord(
+            task,
+            expert.kind,
+            expert.labels,
+            {"a": 1},
+            "2026-01-02T00:00:00+00:00",
+            group=group,
+        ),
         "run": run(),
         "expert": expert,
         "artifacts": [
@@ -98,10 +107,10 @@ def new_bank(path: Path) -> Registry:
     return registry
 
 
-def full_bank(path: Path) -> Registry:
+def full_bank(path: Path, *, group: str | None = None) -> Registry:
     """Two tasks, three experts, two routers, two aliases, one export: rows in every table."""
     registry = new_bank(path)
-    registry.commit_expert(**expert_parts("boolq"))
+    registry.commit_expert(**expert_parts("boolq", group=group))
     registry.commit_expert(**expert_parts("sst2"))
     registry.commit_router(**router_parts(registry))
     registry.commit_expert(**expert_parts("boolq", 2, labels=("false", "true", "unsure")))

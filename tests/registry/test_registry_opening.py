@@ -80,8 +80,8 @@ def test_a_newer_schema_is_refused_and_untouched(full, path) -> None:
 
 
 def test_an_older_schema_is_refused_with_the_command_to_run(full, path, monkeypatch) -> None:
-    monkeypatch.setattr(schema, "REVISIONS", ("0001", "0002"))
-    monkeypatch.setattr(schema, "HEAD", "0002")
+    monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "next"))
+    monkeypatch.setattr(schema, "HEAD", "next")
     with pytest.raises(ExpertBankError, match="run: expertbank db upgrade"):
         Registry.open(path)
 

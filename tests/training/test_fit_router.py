@@ -11,14 +11,15 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
-from expertbank.models.gates import Member
 from expertbank.training.router import Moments, TaskFeatures, fit_ridge, fit_router
 
 DIMENSION = 12
 
 
-def member(name: str) -> Member:
-    return Member(f"{name}@1", sha256_text(name), name, "classification")
+def task_of(name: str, train: Tensor, group: str | None = None) -> TaskFeatures:
+    shapes = ("single",) * len(train)
+    digest = sha256_text(name)
+    return TaskFeatures(f"{name}@1", digest, name, "classification", group, train, shapes)
 
 
 def cluster(
@@ -34,8 +35,7 @@ def cluster(
 
 def tasks_of(*sizes: int, **wishes: float) -> list[TaskFeatures]:
     return [
-        TaskFeatures(member(f"task{i}"), cluster(f"task{i}", i, rows, **wishes))
-        for i, rows in enumerate(sizes)
+        task_of(f"task{i}", cluster(f"task{i}", i, rows, **wishes)) for i, rows in enumerate(sizes)
     ]
 
 
@@ -64,7 +64,7 @@ def test_ridge_is_the_task_balanced_least_squares_solution(
     sizes: tuple[int, ...], strength: float
 ) -> None:
     tasks = tasks_of(*sizes)
-    weight, bias = fit_ridge(tasks, RouterConfig(ridge=strength))
+    weight, bias = fit_ridge([task.train for task in tasks], RouterConfig(ridge=strength))
     expected_weight, expected_bias = reference_ridge(tasks, strength)
     np.testing.assert_allclose(weight.numpy(), expected_weight, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(bias.numpy(), expected_bias, rtol=1e-6, atol=1e-9)
@@ -190,6 +190,6 @@ def test_a_router_knows_its_members_and_its_spec() -> None:
     tasks = tasks_of(30, 30)
     router = fit_router(tasks, RouterConfig(), "e" * 64)
     assert {one.id for one in router.members} == {"task0@1", "task1@1"}
-    assert [one.digest for one in router.members] == sorted(t.member.digest for t in tasks)
+    assert [one.digest for one in router.members] == sorted(task.digest for task in tasks)
     assert router.feature_spec_digest == "e" * 64
     assert router.parameter_count == DIMENSION * 2 + 2

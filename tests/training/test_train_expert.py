@@ -132,7 +132,7 @@ def test_serving_gives_the_logits_that_training_measured(bert) -> None:
         tensors = trained.file.tensors
         student = pooled @ tensors["head.weight"].T + tensors["head.bias"]
     right = (student.argmax(1) == batch.targets).float().mean()
-    assert right.item() == pytest.approx(trained.selection_accuracy)
+    assert right.item() == pytest.approx(trained.selection_score)
     collapsed = trained.file.collapse("sky@1", bert.device, torch.float32)
     model = RoutedModel(bert, job.spec, ExpertPool.holding({"sky@1": collapsed}))
     served = model(batch, lambda features, rows: ["sky@1"] * len(rows)).logits
@@ -150,7 +150,7 @@ def test_the_kept_checkpoint_is_the_best_of_all_epochs(
         return measured[-1]
 
     monkeypatch.setattr(expert, "_measure", listening)
-    job = job_for(bert, rows=96, epochs=5, lr=2e-2)
+    job = job_for(bert, rows=96, epochs=5, lr=2e-2, patience=5)
     # With the labels swapped, what is learnt makes these rows worse and worse.
     job = replace(job, selection=keyword_rows(48, 2, "red", "blue"))
     kept = train_expert(job, bert)
@@ -158,7 +158,7 @@ def test_the_kept_checkpoint_is_the_best_of_all_epochs(
     assert len(scores) == 5
     assert kept.best_epoch == scores.index(max(scores)) + 1
     assert kept.best_epoch < 5, "the last is not the best here, or this test shows nothing"
-    assert accuracy(bert, job, kept, job.selection) == pytest.approx(kept.selection_accuracy)
+    assert accuracy(bert, job, kept, job.selection) == pytest.approx(kept.selection_score)
 
 
 def test_progress_is_told_in_order_and_ends_at_the_total(bert) -> None:

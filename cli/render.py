@@ -50,7 +50,14 @@ def print_table(
     numeric: Sequence[str] = (),
 ) -> None:
     """Print rows under headings; values are text, never markup."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=SIMPLE_HEAD)
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        show_edge=False,
+        pad_edge=False,
+    )
     for column in columns:
         table.add_column(column, justify="right" if column in numeric else "left")
     for row in rows:

@@ -20,6 +20,9 @@ _ADAPTER = ("tt_rank", "alpha")
 _REST = ("task", "data", "spec", "kind", "group", "new_version", "resume")
 OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER)
 """Options that belong to one task; a list's entries may set each."""
+_FLAGS = ("balance", "new_version", "resume")
+_NUMBERS = ("lr", "alpha")
+_WHOLE = ("limit", "eval_limit", "epochs", "patience", "batch_size", "seed", "tt_rank")
 
 
 def build(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,16 +51,11 @@ def build(options: Mapping[str, Any]) -> dict[str, Any]:
         spec = task_spec(options["task"], **columns)
     if "kind" in options:
         spec = replace(spec, kind=options["kind"])
-    try:
-        train = TrainConfig(**{name: options[name] for name in _TRAIN if name in options})
-        adapter = AdapterConfig(**{name: options[name] for name in _ADAPTER if name in options})
-    except TypeError as error:
-        raise InputError(f"task {spec.name}: an option has a value of the wrong type") from error
     return {
         "task": spec,
         "data": options.get("data"),
-        "train": train,
-        "adapter": adapter,
+        "train": TrainConfig(**{name: options[name] for name in _TRAIN if name in options}),
+        "adapter": AdapterConfig(**{name: options[name] for name in _ADAPTER if name in options}),
         "group": options.get("group"),
         "new_version": bool(options.get("new_version")),
         "resume": bool(options.get("resume")),
@@ -93,8 +91,33 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
                 near = get_close_matches(key, OPTIONS, n=1)
                 hint = f"; did you mean {near[0]}?" if near else ""
                 raise InputError(f"{where}: unknown key {key!r}{hint}")
-        entries.append({**defaults, **named})
+        given = {key: _typed(key, value, where) for key, value in named.items()}
+        entries.append({**defaults, **given})
     return entries
+
+
+def _typed(key: str, value: Any, where: str) -> Any:
+    """A list entry's value as the command line would have given it."""
+    if key in _FLAGS:
+        kind, fits = "true or false", isinstance(value, bool)
+    elif key in _WHOLE:
+        kind, fits = "a whole number", type(value) is int
+    elif key in _NUMBERS:
+        kind, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
+        if isinstance(value, str):  # YAML takes 5e-3 for text
+            try:
+                return float(value)
+            except ValueError:
+                pass
+    elif key == "choices_column":
+        value = [value] if isinstance(value, str) else value
+        kind = "a column, or a list of them"
+        fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
+    else:
+        kind, fits = "text (quote it)", isinstance(value, str)
+    if not fits:
+        raise InputError(f"{where}: {key} must be {kind}, got {value!r}")
+    return value
 
 
 def add_each(

@@ -201,3 +201,43 @@ def row_of(ids: Sequence[int], target: float | None = None) -> EncodedRow:
     """One sequence between ``[CLS]`` and ``[SEP]``."""
     sequence = (2, *ids, 3)
     return EncodedRow((sequence,), ((0,) * len(sequence),), target)
+
+
+def choice_rows(count: int, seed: int, word: str, most: int = 5) -> tuple[EncodedRow, ...]:
+    """Rows of 2 to ``most`` choices behind one context; the right one has ``word`` in it."""
+    generator = torch.Generator().manual_seed(seed)
+    known = len(SPECIALS) + WORDS.index(word)
+
+    def words(number: int) -> list[int]:
+        drawn = torch.randint(len(SPECIALS), VOCABULARY - 1, (number,), generator=generator)
+        return [place + (place >= known) for place in drawn.tolist()]
+
+    rows = []
+    for _ in range(count):
+        choices = 2 + int(torch.randint(most - 1, (), generator=generator))
+        target = int(torch.randint(choices, (), generator=generator))
+        context = words(3)
+        sequences = []
+        for place in range(choices):
+            own = words(2)
+            if place == target:
+                own[int(torch.randint(2, (), generator=generator))] = known
+            sequences.append((2, *context, 3, *own, 3))
+        types = tuple((0,) * 5 + (1,) * 3 for _ in sequences)
+        rows.append(EncodedRow(tuple(sequences), types, target))
+    return tuple(rows)
+
+
+def value_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedRow, ...]:
+    """Rows whose value is linear in what they hold: 100, and 7 more or less for each word."""
+    generator = torch.Generator().manual_seed(seed)
+    known = [len(SPECIALS) + WORDS.index(name) for name in (word, other)]
+    rest = [place for place in range(len(SPECIALS), VOCABULARY) if place not in known]
+    rows = []
+    for _ in range(count):
+        up, down = torch.randint(4, (2,), generator=generator).tolist()
+        fill = torch.randint(len(rest), (6 - up - down,), generator=generator).tolist()
+        ids = [known[0]] * up + [known[1]] * down + [rest[place] for place in fill]
+        order = torch.randperm(len(ids), generator=generator).tolist()
+        rows.append(row_of([ids[place] for place in order], 100.0 + 7 * (up - down)))
+    return tuple(rows)

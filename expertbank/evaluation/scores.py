@@ -50,7 +50,7 @@ def quality(evidence: OracleEvidence) -> float | None:
 def pearson(answers: Numbers, targets: Numbers) -> float | None:
     """Linear correlation; ``None`` where one side is constant."""
     a, b = np.asarray(answers, float), np.asarray(targets, float)
-    if len(a) < 2 or a.std() == 0 or b.std() == 0:
+    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
         return None
     return float(np.corrcoef(a, b)[0, 1])
 

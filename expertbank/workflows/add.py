@@ -125,8 +125,9 @@ def add(
     if request.group is not None:
         check_task_name(request.group)
     if workspace.exists:
-        _require_fitting_group(workspace, request)
         _require_new(workspace, name, new_version=request.new_version)
+        _require_same_task(workspace, request)
+        _require_fitting_group(workspace, request)
         workspace.registry.probe_writable()
     config = request.train
     data = load_task(
@@ -145,6 +146,24 @@ def add(
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
     return _train_and_register(workspace, request, data, version, progress)
+
+
+def _require_same_task(workspace: Workspace, request: AddRequest) -> None:
+    """A new version keeps kind and group; the registry would refuse it, but only when trained."""
+    for task in workspace.registry.tasks(include_removed=True):
+        if task.name != request.spec.name:
+            continue
+        if task.kind != request.spec.kind:
+            raise InputError(
+                f"task {task.name} is registered as {task.kind}, a new version cannot be "
+                f"{request.spec.kind}; use another task name"
+            )
+        if request.group not in {None, task.group}:
+            stands = f"is in group {task.group}" if task.group else "stands alone"
+            raise InputError(
+                f"task {task.name} {stands}, a new version cannot put it into group "
+                f"{request.group}; use another task name"
+            )
 
 
 def _require_fitting_group(workspace: Workspace, request: AddRequest) -> None:

@@ -10,7 +10,13 @@ import pytest
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
-from expertbank.evaluation.forgetting import RouterView, TaskHistory, build_report
+from expertbank.evaluation.forgetting import (
+    RouterView,
+    TaskHistory,
+    build_report,
+    router_columns,
+)
+from expertbank.evaluation.scores import pearson
 
 
 def oracle(name: str, right: list[bool]) -> OracleEvidence:
@@ -202,3 +208,90 @@ def test_a_choice_that_is_no_member_is_refused(place: int) -> None:
 def test_what_verification_found_is_passed_on() -> None:
     found = {"sky": {"identical": 4}}
     assert build_report([SKY], router=3, verification=found).to_dict()["verification"] == found
+
+
+# A regression task of five rows, known to routers 2 and 3.
+#   router 2 sends all rows to it; router 3 sends rows 1 and 4 to film.
+GRADES = np.array([1.0, 2.0, 3.0, 4.0, 5.0], dtype=np.float32)
+ANSWERS = np.array([1.5, 1.0, 3.5, 4.5, 4.0], dtype=np.float32)
+GRADE = TaskHistory(
+    "grade",
+    "grade@1",
+    5,
+    pearson(ANSWERS, GRADES),
+    weights_identical=True,
+    oracle=OracleEvidence(
+        ANSWERS.reshape(-1, 1), GRADES, tuple(sha256_text(f"grade {row}") for row in range(5))
+    ),
+    views=(
+        view(2, ("film", "sky", "grade"), [2] * 5),
+        view(3, ("grade", "sky", "film"), [0, 2, 0, 0, 2]),
+    ),
+)
+
+
+def test_a_regression_task_is_listed_by_its_correlation() -> None:
+    line = build_report([SKY, FILM, GRADE], router=3).tasks[2].to_dict()
+    # By hand: deviations of the answers -1.4 -1.9 0.6 1.6 1.1, of the grades -2 -1 0 1 2;
+    # products 2.8 1.9 0 1.6 2.2 = 8.5; squares 1.96 3.61 0.36 2.56 1.21 = 9.7, and 10.
+    assert line["oracle"] == line["at_add"] == line["routed_at_add"]
+    assert line["oracle"] == pytest.approx(8.5 / (9.7 * 10) ** 0.5)
+    assert (line["metric"], line["n"], line["flip_rate"]) == ("pearson", 5, 0.4)
+
+
+def test_a_misrouted_regression_row_counts_as_the_mean_answer() -> None:
+    line = build_report([GRADE], router=3).tasks[0]
+    # Rows 1 and 4 become 2.9: deviations -1.4 0 0.6 1.6 0 from it; their own mean is 0.16.
+    replaced = np.array([1.5, 2.9, 3.5, 4.5, 2.9])
+    assert line.routed == pytest.approx(np.corrcoef(replaced, GRADES)[0, 1])
+    assert line.routed != pytest.approx(line.oracle)
+    nowhere = replace(GRADE, views=(view(3, ("grade", "film"), [1] * 5),))
+    assert build_report([nowhere], router=3).tasks[0].routed is None
+
+
+def test_regression_tasks_are_in_no_average_and_their_matrix_column_is_empty() -> None:
+    without = build_report([SKY, FILM], router=3).to_dict()
+    report = build_report([SKY, GRADE, FILM], router=3).to_dict()
+    assert [row[1] for row in report["matrix"]] == [None] * 3
+    assert [[row[0], row[2]] for row in report["matrix"]] == without["matrix"]
+    for figure in ("average_accuracy", "backward_transfer", "forgetting", "routing_regret"):
+        assert report[figure] == without[figure]
+    assert report["weights_unchanged"] is True
+    alone = build_report([GRADE], router=3).to_dict()
+    for figure in ("average_accuracy", "backward_transfer", "forgetting", "routing_regret"):
+        assert alone[figure] is None
+
+
+def test_values_that_do_not_match_the_registry_are_refused() -> None:
+    with pytest.raises(IntegrityError, match="grade@1"):
+        build_report([replace(GRADE, quality_at_add=0.5)], router=3)
+
+
+def grouped(version: int, columns: tuple[tuple[str, ...], ...], choice: list[int]) -> RouterView:
+    return replace(view(version, ("x",), choice), columns=columns)
+
+
+def test_a_row_sent_to_the_tasks_group_is_right_by_the_tasks_own_answer() -> None:
+    columns = (("mood", "sky"), ("film",))
+    history = replace(SKY, views=(grouped(1, columns, [0, 0, 0, 1]),))
+    (line,) = build_report([history], router=1).tasks
+    # Rows 0 and 1 are right; row 2 is in the group and answered wrongly, row 3 went to film.
+    assert line.routed == 0.5
+
+
+def test_a_task_joining_the_group_is_no_flip_and_leaving_for_another_column_is() -> None:
+    views = (
+        grouped(1, (("sky",), ("film",)), [0, 0, 0, 1]),
+        grouped(2, (("film",), ("mood", "sky")), [1, 1, 0, 0]),
+    )
+    (line,) = build_report([replace(SKY, views=views)], router=2).tasks
+    assert line.flip_rate == 0.25
+
+
+def test_columns_are_groups_as_one_in_order_of_first_appearance() -> None:
+    groups = {"a": "one", "b": None, "c": "two", "d": "one"}
+    expected = (("a", "d"), ("b",), ("c",), ("e",))
+    assert router_columns(("a", "b", "c", "d", "e"), groups) == expected
+    # A group that is called as a task is not that task.
+    assert router_columns(("a", "one"), groups) == (("a",), ("one",))
+    assert router_columns((), groups) == ()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -29,6 +31,11 @@ def classes(targets: list[int], answers: list[int], count: int) -> OracleEvidenc
     return OracleEvidence(logits, np.array(targets, dtype=np.int32), digests(len(targets)))
 
 
+def figures(evidence: OracleEvidence) -> dict[str, Any]:
+    """Scores of classes or values."""
+    return scores(evidence, "regression" if evidence.is_value else "classification")
+
+
 def values(targets: list[float], answers: list[float]) -> OracleEvidence:
     logits = np.array(answers, dtype=np.float32).reshape(-1, 1)
     return OracleEvidence(logits, np.array(targets, dtype=np.float32), digests(len(targets)))
@@ -37,7 +44,7 @@ def values(targets: list[float], answers: list[float]) -> OracleEvidence:
 def test_macro_f1_and_matthews_are_what_the_hand_works_out() -> None:
     # Targets 0 0 0 0 1 1 2, answers 0 0 0 1 1 0 1: class 0 has 3 hits of 4 given and 4 answered,
     # class 1 has 1 of 2 given and 3 answered, class 2 none of 1 given and 0 answered.
-    found = scores(classes([0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 1, 0, 1], 3))
+    found = figures(classes([0, 0, 0, 0, 1, 1, 2], [0, 0, 0, 1, 1, 0, 1], 3))
     assert found["accuracy"] == pytest.approx(4 / 7)
     assert found["majority"] == pytest.approx(4 / 7)
     assert found["macro_f1"] == pytest.approx((2 * 3 / 8 + 2 * 1 / 5 + 0) / 3)
@@ -59,6 +66,7 @@ pairs = st.integers(2, 5).flatmap(
 )
 
 
+@pytest.mark.filterwarnings("ignore:A single label was found")
 @given(pairs)
 def test_macro_f1_and_matthews_equal_scikit_learns(drawn) -> None:
     sklearn = pytest.importorskip("sklearn.metrics")
@@ -82,7 +90,7 @@ def test_correlations_equal_scipys_and_the_error_is_the_mean_square(rows) -> Non
     from scipy import stats
 
     targets, answers = map(list, zip(*rows, strict=True))
-    found = scores(values(targets, answers))
+    found = figures(values(targets, answers))
     assert found["pearson"] == pytest.approx(stats.pearsonr(answers, targets).statistic, abs=1e-6)
     assert found["spearman"] == pytest.approx(stats.spearmanr(answers, targets).statistic, abs=1e-9)
     expected = sum((a - t) ** 2 for t, a in rows) / len(rows)
@@ -91,32 +99,39 @@ def test_correlations_equal_scipys_and_the_error_is_the_mean_square(rows) -> Non
 
 
 def test_always_the_same_answer_earns_no_more_than_nothing() -> None:
-    found = scores(classes([0, 1, 1, 0, 1], [1] * 5, 2))
+    found = figures(classes([0, 1, 1, 0, 1], [1] * 5, 2))
     assert found["matthews"] == 0
     assert found["accuracy"] == found["majority"] == 0.6
     assert found["macro_f1"] == pytest.approx((0 + 2 * 3 / 8) / 2)
     assert found["p_beats_majority"] == 1
-    assert scores(classes([1, 1], [1, 1], 2))["matthews"] == 0
+    assert figures(classes([1, 1], [1, 1], 2))["matthews"] == 0
 
 
 def test_a_constant_value_has_no_correlation() -> None:
     for evidence in (values([1, 2, 3], [7, 7, 7]), values([5, 5, 5], [1, 2, 3])):
-        found = scores(evidence)
+        found = figures(evidence)
         assert found["pearson"] is None
         assert found["spearman"] is None
         assert found["mse"] > 0
         assert quality(evidence) is None
     assert pearson(np.array([1.0]), np.array([2.0])) is None
-    # A constant that float32 cannot hold exactly is constant all the same.
-    assert pearson(np.full(7, 0.1, dtype=np.float32), np.arange(7)) is None
+
+
+@given(st.floats(-1e6, 1e6), st.integers(2, 60))
+def test_a_constant_is_constant_whatever_its_mean_rounds_to(value: float, count: int) -> None:
+    constant, rising = np.full(count, value), np.arange(count)
+    assert pearson(constant, rising) is None
+    assert pearson(rising, constant) is None
 
 
 def test_choices_are_scored_by_accuracy_and_have_no_classes_to_average_over() -> None:
     minus = float("-inf")
-    logits = np.array([[1, 2, minus], [3, 2, 1], [0, 5, minus], [1, 2, 3]], dtype=np.float32)
-    found = scores(OracleEvidence(logits, np.array([1, 0, 0, 1], dtype=np.int32), digests(4)))
-    assert (found["accuracy"], found["n"], found["majority"]) == (0.5, 4, 0.5)
-    assert {"macro_f1", "matthews"}.isdisjoint(found)
+    targets = np.array([1, 0, 0, 1], dtype=np.int32)
+    for last in (minus, -1):  # rows with unequal numbers of choices, and all with three
+        logits = np.array([[1, 2, last], [3, 2, 1], [0, 5, last], [1, 2, 3]], dtype=np.float32)
+        found = scores(OracleEvidence(logits, targets, digests(4)), "multiple_choice")
+        assert (found["accuracy"], found["n"], found["majority"]) == (0.5, 4, 0.5)
+        assert {"macro_f1", "matthews"}.isdisjoint(found)
 
 
 def test_the_one_figure_is_accuracy_or_pearson() -> None:

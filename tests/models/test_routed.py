@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
-from backbones import HIDDEN, random_rows, spec_of
+from backbones import HIDDEN, choice_rows, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
@@ -19,12 +20,19 @@ from expertbank.models.backbone import Backbone
 from expertbank.models.batches import collate
 from expertbank.models.heads import head_input
 from expertbank.models.routed import Decide, RoutedModel, call_backbone
+from expertbank.records import EncodedRow
 
 NAMES = ("a@1", "b@1", "c@1")
 
 
 def expert_of(
-    backbone: Backbone, name: str, seed: int, *, classes: int = 2, route_layer: int = 2
+    backbone: Backbone,
+    name: str,
+    seed: int,
+    *,
+    classes: int = 2,
+    route_layer: int = 2,
+    per_choice: bool = False,
 ) -> CollapsedExpert:
     generator = torch.Generator().manual_seed(seed)
     targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
@@ -34,7 +42,8 @@ def expert_of(
             core.copy_(torch.randn(core.shape, generator=generator) * 0.5)
         factors = adapter.collapse()
     weight = torch.randn(classes, HIDDEN, generator=generator) / HIDDEN**0.5
-    return CollapsedExpert(name, factors, weight, torch.randn(classes, generator=generator))
+    bias = torch.randn(classes, generator=generator)
+    return CollapsedExpert(name, factors, weight, bias, per_choice)
 
 
 def always(name: str) -> Decide:
@@ -171,23 +180,59 @@ def test_threads_with_different_experts_do_not_see_each_other(
     assert same == [True] * 30
 
 
-def test_a_row_of_several_choices_is_routed_once_and_answered_for_each(
-    model: RoutedModel, backbone: Backbone
-) -> None:
-    from expertbank.records import EncodedRow
+def choosing_model(backbone: Backbone) -> RoutedModel:
+    """An expert of three classes, one that scores choices, one of a value, one of two classes."""
+    experts = {
+        "plain@1": expert_of(backbone, "plain@1", 0, classes=3),
+        "pick@1": expert_of(backbone, "pick@1", 1, classes=1, per_choice=True),
+        "value@1": expert_of(backbone, "value@1", 2, classes=1),
+        "two@1": expert_of(backbone, "two@1", 3, classes=2),
+    }
+    return RoutedModel(backbone, spec_of(backbone), ExpertPool.holding(experts))
 
-    one, two, three = (row.sequences[0] for row in random_rows(3, 8))
-    rows = [
-        EncodedRow((one, two), ((0,) * len(one), (0,) * len(two))),
-        EncodedRow((three,), ((0,) * len(three),)),
-    ]
-    output = model(collate(rows, [0, 1], 0, backbone.device), by_row)
-    assert output.experts == ("a@1", "b@1")
-    assert output.features.shape[0] == 2
-    assert output.logits.shape[0] == 3
-    single = [EncodedRow((ids,), ((0,) * len(ids),)) for ids in (one, two)]
-    alone = model(collate(single, [0, 1], 0, backbone.device), always("a@1"))
-    torch.testing.assert_close(output.logits[:2, :2], alone.logits, rtol=0, atol=1e-4)
+
+def test_a_mixed_batch_of_all_kinds_equals_serial_passes(backbone: Backbone) -> None:
+    model = choosing_model(backbone)
+    plain, picks = random_rows(9, 8), choice_rows(8, 9, "blue")
+    assert len({len(row.sequences) for row in picks}) > 2
+    rows, names = [], []
+    for place, row in enumerate((*plain, *picks)):
+        rows.append(row)
+        kind = ("plain@1", "value@1", "two@1")[place % 3]
+        names.append("pick@1" if len(row.sequences) > 1 else kind)
+    order = torch.randperm(17, generator=torch.Generator().manual_seed(0)).tolist()
+    batch = collate(rows, order, 0, backbone.device)
+    output = model(batch, lambda features, places: [names[place] for place in places])
+    assert output.rows == tuple(order)
+    assert output.features.shape[0] == output.logits.shape[0] == 17
+    for place, row in enumerate(order):
+        alone = model(collate(rows, [row], 0, backbone.device), always(names[row]))
+        own = {"plain@1": 3, "two@1": 2, "value@1": 1}.get(names[row], len(rows[row].sequences))
+        assert alone.logits.shape == (1, own)
+        torch.testing.assert_close(output.logits[place, :own], alone.logits[0], rtol=0, atol=1e-4)
+        assert (output.logits[place, own:] == float("-inf")).all()
+
+
+def test_a_row_of_several_choices_is_routed_once_by_the_mean_of_its_choices(
+    backbone: Backbone,
+) -> None:
+    model = choosing_model(backbone)
+    rows = choice_rows(6, 10, "blue")
+    asked: list[int] = []
+
+    def decide(features: Tensor, places: Sequence[int]) -> list[str]:
+        asked.append(len(features))
+        return ["pick@1"] * len(places)
+
+    output = model(collate(rows, range(6), 0, backbone.device), decide)
+    assert asked == [6]
+    for place, row in enumerate(rows):
+        single = [EncodedRow((ids,), ((0,) * len(ids),)) for ids in row.sequences]
+        single = [replace(one, type_ids=(row.type_ids[i],)) for i, one in enumerate(single)]
+        parts = model.trunk_features(collate(single, range(len(single)), 0, backbone.device))
+        torch.testing.assert_close(
+            output.features[place].float(), parts.float().mean(0), rtol=0, atol=5e-3
+        )
 
 
 def test_experts_that_do_not_fit_the_branch_are_refused(backbone: Backbone) -> None:

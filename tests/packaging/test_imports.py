@@ -63,6 +63,7 @@ NAMES = (
     "forgetting-report",
     "export",
     "predict",
+    "evaluate",
     "tasks",
     "list",
     "show",

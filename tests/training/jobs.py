@@ -4,28 +4,43 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones import keyword_rows, spec_of
+from backbones import choice_rows, keyword_rows, spec_of, value_rows
 
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.models.backbone import Backbone
+from expertbank.records import EncodedRow, TaskKind
 from expertbank.training.expert import ExpertJob
+
+
+def rows_of_kind(kind: TaskKind, count: int, seed: int) -> tuple[EncodedRow, ...]:
+    """Rows that can be learnt: a word decides the class, the choice or the value."""
+    if kind == "multiple_choice":
+        return choice_rows(count, seed, "blue")
+    rows = value_rows if kind == "regression" else keyword_rows
+    return rows(count, seed, "blue", "red")
 
 
 def job_for(
     backbone: Backbone,
     *,
     rows: int = 48,
+    kind: TaskKind = "classification",
     adapter: AdapterConfig | None = None,
     **config: Any,
 ) -> ExpertJob:
-    """Which of two words stands in the text; 48 rows train in well under a second."""
+    """By default which of two words stands in the text; 48 rows train in well under a second."""
     settings = {"epochs": 2, "batch_size": 16, **config}
+    labels = {
+        "classification": ("red", "blue"),
+        "multiple_choice": ("0", "1", "2", "3", "4"),
+        "regression": (),
+    }
     return ExpertJob(
         "sky",
-        "classification",
-        ("red", "blue"),
-        keyword_rows(rows, 1, "blue", "red"),
-        keyword_rows(24, 2, "blue", "red"),
+        kind,
+        labels[kind],
+        rows_of_kind(kind, rows, 1),
+        rows_of_kind(kind, 24, 2),
         adapter or AdapterConfig(tt_rank=3),
         TrainConfig(**settings),
         spec_of(backbone),

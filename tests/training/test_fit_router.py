@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
+from expertbank.models.gates import Router
+from expertbank.records import RowShape
 from expertbank.training.router import Moments, TaskFeatures, fit_ridge, fit_router
 
 DIMENSION = 12
@@ -193,3 +196,92 @@ def test_a_router_knows_its_members_and_its_spec() -> None:
     assert [one.digest for one in router.members] == sorted(task.digest for task in tasks)
     assert router.feature_spec_digest == "e" * 64
     assert router.parameter_count == DIMENSION * 2 + 2
+
+
+def test_tasks_of_one_group_are_one_column_that_learnt_both() -> None:
+    a, b, c = (cluster(f"task{i}", i, 60) for i in range(3))
+    tasks = [task_of("one", a, "pair"), task_of("two", b, "pair"), task_of("three", c)]
+    router = fit_router(tasks, RouterConfig(), "f" * 64)
+    names = [{member.task for member in column} for column in router.columns]
+    assert sorted(map(sorted, names)) == [["one", "two"], ["three"]]
+    assert router.column_of("one") == router.column_of("two") != router.column_of("three")
+    assert router.weight.shape == (DIMENSION, 2)
+    # In the order of the digests, as whole and part are summed.
+    own = [task.train for task in sorted(tasks, key=lambda t: t.digest) if task.group]
+    joined = fit_router([task_of("both", torch.cat(own)), tasks[2]], RouterConfig(), "f" * 64)
+    rows = torch.cat([cluster(f"task{i}", 50 + i, 40, spread=2.0) for i in range(3)])
+    together = router.scores(rows)[:, router.column_of("one")]
+    torch.testing.assert_close(together, joined.scores(rows)[:, joined.column_of("both")])
+
+
+def test_groups_in_any_order_give_the_same_bytes_and_a_subset_keeps_the_others() -> None:
+    parts = [cluster(f"task{i}", i, 40) for i in range(4)]
+    tasks = [task_of(f"task{i}", rows, "g" if i % 2 else None) for i, rows in enumerate(parts)]
+    files = {
+        fit_router(order, RouterConfig(), "f" * 64).to_bytes()
+        for order in itertools.permutations(tasks)
+    }
+    assert len(files) == 1
+    router = fit_router(tasks, RouterConfig(), "f" * 64)
+    part = router.subset(["task1", "task2"])
+    assert {member.task for member in part.members} == {"task1", "task2"}
+    rows = torch.cat(parts)
+    whole = router.scores(rows)[:, [router.column_of("task1"), router.column_of("task2")]]
+    own = part.scores(rows)[:, [part.column_of("task1"), part.column_of("task2")]]
+    assert torch.equal(whole, own)
+
+
+def test_a_group_named_like_a_task_stays_apart_from_it() -> None:
+    tasks = [task_of("one", cluster("a", 1, 30), "two"), task_of("two", cluster("b", 2, 30))]
+    router = fit_router(tasks, RouterConfig(), "f" * 64)
+    assert len(router.columns) == 2
+
+
+def shaped(name: str, rows: Tensor, shapes: tuple[RowShape, ...]) -> TaskFeatures:
+    return replace(task_of(name, rows), shapes=shapes)
+
+
+def test_rows_go_to_tasks_trained_on_their_shape_as_long_as_there_is_one() -> None:
+    tasks = [
+        shaped("lone", cluster("a", 1, 40), ("single",) * 40),
+        shaped("two", cluster("b", 2, 40), ("pair",) * 40),
+        shaped("either", cluster("c", 3, 40), ("single", "pair") * 20),
+        shaped("pick", cluster("d", 4, 40), ("choices",) * 40),
+    ]
+    router = fit_router(tasks, RouterConfig(), "f" * 64)
+    assert {m.task: m.reads for m in router.members} == {
+        "lone": ("single",),
+        "two": ("pair",),
+        "either": ("single", "pair"),
+        "pick": ("choices",),
+    }
+    rows = torch.cat([cluster(name, 9, 50) for name in "abcd"])
+
+    def chosen(of: Router, shape: RowShape | None) -> set[str]:
+        index = of.route(rows, [shape] * 200 if shape else None).index.tolist()
+        return {member.task for place in set(index) for member in of.columns[place]}
+
+    assert chosen(router, None) == {"lone", "two", "either", "pick"}
+    assert chosen(router, "single") == {"lone", "either"}
+    assert chosen(router, "pair") == {"two", "either"}
+    assert chosen(router, "choices") == {"pick"}
+    # Without a task of its shape a row still gets an answer, from tasks that can read it.
+    assert chosen(router.subset(["lone", "pick"]), "pair") == {"lone"}
+    assert chosen(router.subset(["two", "pick"]), "single") == {"two"}
+    assert chosen(router.subset(["lone", "two"]), "choices") == {"lone", "two"}
+
+
+def test_a_mask_leaves_scores_and_choices_among_the_candidates_as_they_are() -> None:
+    shapes: tuple[RowShape, ...] = ("single", "pair")
+    tasks = [shaped(f"t{i}", cluster(f"t{i}", i, 30), (shapes[i % 2],) * 30) for i in range(4)]
+    router = fit_router(tasks, RouterConfig(), "f" * 64)
+    rows = torch.cat([cluster(f"t{i}", 70 + i, 25, spread=2.0) for i in range(4)])
+    wanted = [shapes[place % 2] for place in range(100)]
+    choice = router.route(rows, wanted)
+    scores = router.scores(rows)
+    for place, shape in enumerate(wanted):
+        allowed = [i for i, column in enumerate(router.columns) if shape in column[0].reads]
+        own = scores[place, allowed]
+        assert int(choice.index[place]) == allowed[int(own.argmax())]
+        expected = torch.softmax(own / router.temperature, 0).max()
+        assert float(choice.confidence[place]) == pytest.approx(float(expected))

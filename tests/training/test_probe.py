@@ -1,4 +1,4 @@
-"""The head starts as the ridge classifier that predicts rows best that it did not see."""
+"""The head starts as the ridge fit that predicts rows best that it did not see."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from expertbank.training.probe import SCALES, STRENGTHS, probe_head
+from expertbank.training.probe import SCALES, STRENGTHS, probe_head, probe_value
 
 
 def data(rows: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -72,3 +72,46 @@ def test_one_class_and_equal_rows_give_finite_numbers() -> None:
     weight, bias = probe_head(torch.ones(4, 6), torch.zeros(4, dtype=torch.long), 2)
     assert torch.isfinite(weight).all()
     assert bias[0] > bias[1]
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("rows", [30, 12, 7])
+def test_a_value_gets_the_best_of_all_strengths_when_every_row_is_left_out_for_real(
+    rows: int, seed: int
+) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    features = torch.randn(rows, 6, generator=generator) * 2 + 3
+    noise = torch.randn(rows, generator=generator) * (seed + 1) / 2
+    targets = features @ torch.randn(6, generator=generator) + noise + 5
+    x, y = features.double().numpy(), targets.double().numpy()[:, None]
+    unit = ((x - x.mean(0)) ** 2).sum() / x.shape[1]
+    errors: dict[float, float] = {}
+    for strength in STRENGTHS:
+        left_out = np.empty_like(y)
+        for row in range(rows):
+            others = np.arange(rows) != row
+            weight, bias = ridge(x[others], y[others], strength * unit)
+            left_out[row] = x[row] @ weight + bias
+        errors[strength] = float(np.square(left_out - y).mean())
+    strength = min(errors, key=errors.__getitem__)
+    weight, bias = ridge(x, y, strength * unit)
+    found_weight, found_bias = probe_value(features, targets)
+    np.testing.assert_allclose(found_weight.numpy().T, weight, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(found_bias.numpy(), bias, rtol=1e-4, atol=1e-4)
+    assert (found_weight.dtype, found_weight.shape) == (torch.float32, (1, 6))
+
+
+def test_the_noise_decides_the_strength_of_a_values_fit() -> None:
+    generator = torch.Generator().manual_seed(0)
+    features, noise = torch.randn(60, 6, generator=generator), torch.randn(60, generator=generator)
+    direction = torch.ones(6)
+    clean, _ = probe_value(features, features @ direction)
+    noisy, _ = probe_value(features, features @ direction / 50 + noise)
+    assert (clean[0] - direction).abs().max() < 0.1
+    assert noisy.norm() < 0.5
+
+
+def test_equal_values_and_equal_rows_give_finite_numbers() -> None:
+    weight, bias = probe_value(torch.ones(4, 6), torch.full((4,), 2.5))
+    assert torch.equal(weight, torch.zeros(1, 6))
+    assert float(bias) == pytest.approx(2.5)

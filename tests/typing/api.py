@@ -30,10 +30,12 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     assert_type(bank.forgetting_report(verify=True), ForgettingReport)
     assert_type(bank.export("folder", tasks=["boolq"]).path, Path)
     assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
+    assert_type(bank.evaluate("boolq", "rows.csv").oracle, float | None)
+    bank.add("boolq", group="reading", resume=True)
     bank.predict([1])  # type: ignore[list-item]
 
 bundle = load_bundle("folder")
 assert_type(bundle, Predictor)
 for answer in bundle.predict([Row("text")]):
-    assert_type(answer.label, str)
+    assert_type(answer.label, str | float)
     assert_type(answer.confidence, float)

@@ -103,12 +103,11 @@ def _typed(key: str, value: Any, where: str) -> Any:
     elif key in _WHOLE:
         kind, fits = "a whole number", type(value) is int
     elif key in _NUMBERS:
-        kind, fits = "a number", isinstance(value, int | float) and not isinstance(value, bool)
-        if isinstance(value, str):  # YAML takes 5e-3 for text
-            try:
-                return float(value)
-            except ValueError:
-                pass
+        kind, fits = "a number", isinstance(value, int | float | str) and type(value) is not bool
+        try:
+            value = float(value) if fits else value  # YAML takes 5e-3 for text
+        except ValueError:
+            fits = False
     elif key == "choices_column":
         value = [value] if isinstance(value, str) else value
         kind = "a column, or a list of them"

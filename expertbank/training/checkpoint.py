@@ -36,6 +36,7 @@ class Checkpoint:
         job: digest of the job; another job cannot go on from here.
         step: optimiser steps done.
         tokens: real tokens trained on so far.
+        seconds: time spent so far.
         state: parameters and AdamW moments by name.
         best: the best checkpoint so far, ``None`` in the first epoch.
     """
@@ -43,6 +44,7 @@ class Checkpoint:
     job: str
     step: int
     tokens: int
+    seconds: float
     state: Mapping[str, Tensor]
     best: Best | None
 
@@ -54,6 +56,7 @@ class Checkpoint:
             "job": self.job,
             "step": self.step,
             "tokens": self.tokens,
+            "seconds": self.seconds,
             "best": [best.score, best.loss, best.epoch] if best else None,
         }
         tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
@@ -85,6 +88,7 @@ class Checkpoint:
                 job,
                 int(metadata["step"]),
                 int(metadata["tokens"]),
+                float(metadata["seconds"]),
                 _part(tensors, "state/"),
                 Best(best[0], best[1], best[2], _part(tensors, "best/")) if best else None,
             )

@@ -80,7 +80,7 @@ class TrainedExpert:
         best_epoch: epoch of the kept checkpoint, from 1.
         selection_score: its accuracy on the held-out training rows; for regression, minus the
             squared error in units of the training values' variance.
-        seconds: time spent.
+        seconds: time spent, also before interruptions.
         tokens: real tokens trained on.
     """
 
@@ -176,6 +176,7 @@ def train_expert(
     ]
     best = before.best if before else None
     kept_at = started
+    spent_before = before.seconds if before else 0.0
 
     def step(positions: Sequence[int]) -> tuple[Tensor, int, int]:
         batch = _collated(job.train, positions, backbone)
@@ -201,7 +202,8 @@ def train_expert(
         if keep is None or time.monotonic() - kept_at < KEEP_SECONDS:
             return
         state = optimiser_state(optimiser, dict(student.named_parameters()))
-        keep(Checkpoint(identity, steps, meter.tokens, state, best).to_bytes())
+        spent = spent_before + time.monotonic() - started
+        keep(Checkpoint(identity, steps, meter.tokens, spent, state, best).to_bytes())
         kept_at = time.monotonic()
 
     def start(optimiser: torch.optim.Optimizer) -> int:
@@ -248,7 +250,7 @@ def train_expert(
         head,
         best.epoch + 1,
         best.score,
-        time.monotonic() - started,
+        spent_before + time.monotonic() - started,
         meter.tokens,
     )
 

@@ -189,3 +189,22 @@ def test_a_purged_artifact_is_alive_again_when_its_bytes_return(empty, path) -> 
     assert empty.artifact(sha("same")).purged_at == "2026"
     empty.commit_expert(**expert_parts("b", digest=sha("same")))
     assert empty.artifact(sha("same")).purged_at is None
+
+
+def test_a_task_keeps_its_group_through_versions(empty) -> None:
+    empty.commit_expert(**expert_parts("mood", group="tickets"))
+    empty.commit_expert(**expert_parts("poll"))
+    empty.commit_expert(**expert_parts("mood", 2, group="tickets"))
+    empty.commit_expert(**expert_parts("mood", 3))
+    assert {task.name: task.group for task in empty.tasks()} == {"mood": "tickets", "poll": None}
+
+
+@pytest.mark.parametrize(
+    ("task", "stands"), [("mood", "is in group tickets"), ("poll", "stands alone")]
+)
+def test_a_new_version_cannot_change_the_group(empty, task: str, stands: str) -> None:
+    empty.commit_expert(**expert_parts("mood", group="tickets"))
+    empty.commit_expert(**expert_parts("poll"))
+    with pytest.raises(InputError, match=f"{task} {stands}.*group other"):
+        empty.commit_expert(**expert_parts(task, 2, group="other"))
+    assert empty.next_version(task) == 2

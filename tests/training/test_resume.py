@@ -150,6 +150,15 @@ def test_a_resumed_run_does_only_the_steps_that_are_left(
     assert counted(lambda: train_expert(job, bert, resume=done), monkeypatch) == 0
 
 
+def test_time_spent_before_an_interruption_counts_as_the_tokens_do(bert) -> None:
+    job = job_for(bert)
+    state = interrupted(bert, job, STEPS)
+    before = Checkpoint.from_bytes(state, "here", job_digest(job, bert))
+    trained = train_expert(job, bert, resume=state)
+    assert trained.tokens == before.tokens
+    assert trained.seconds > before.seconds > 0
+
+
 def test_progress_goes_on_where_it_stopped_and_ends_at_the_total(bert) -> None:
     job = job_for(bert)
     events: list[ProgressEvent] = []

@@ -9,7 +9,15 @@ export EXPERTBANK_HOME="${1:-.quickstart/bank}"
 bundle="$(dirname "$EXPERTBANK_HOME")/bundle"
 rm -rf "$EXPERTBANK_HOME" "$bundle"
 
-step() { printf '\n$ %s\n' "$*"; "$@"; }
+# Show a command as it would be typed, then run it.
+step() {
+  printf '\n$'
+  for word in "$@"; do
+    case "$word" in *\ *) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+  done
+  printf '\n'
+  "$@"
+}
 
 step expertbank init --max-length 192
 

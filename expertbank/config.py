@@ -117,6 +117,7 @@ class AdapterConfig:
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
         _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
+        object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
         known = {"query", "key", "value"}
         _require(
             bool(self.projections) and set(self.projections) <= known,

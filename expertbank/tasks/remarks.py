@@ -11,7 +11,7 @@ from expertbank.tasks.readers import Table
 from expertbank.tasks.texts import number_text
 
 _ID_COLUMNS = frozenset(
-    {"id", "idx", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"}
+    {"id", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"}
 )
 _SHOWN = 5
 _MANY_NUMBERS = 20

@@ -59,7 +59,7 @@ def test_the_quickstart_runs_and_prints_what_the_readme_shows(tmp_path: Path) ->
 
 def test_the_readme_shows_the_quickstart_script_as_it_is() -> None:
     script = [
-        line.removeprefix("step ").replace('"$bundle"', ".quickstart/bundle").replace('"', "")
+        line.removeprefix("step ").replace('"$bundle"', ".quickstart/bundle")
         for line in SCRIPT.read_text(encoding="utf-8").splitlines()
         if line.startswith("step expertbank")
     ]

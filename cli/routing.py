@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -30,8 +30,8 @@ def retrain_router(
     from expertbank.config import RouterConfig
 
     session: Session = context.obj
-    options = {"kind": kind, "seed": seed}
-    config = RouterConfig(**{k: v for k, v in options.items() if v is not None})  # type: ignore[arg-type]  # checked when built
+    given: dict[str, Any] = {"kind": kind, "seed": seed}
+    config = RouterConfig(**{name: value for name, value in given.items() if value is not None})
     with session.bank() as bank, session.progress() as progress:
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
 

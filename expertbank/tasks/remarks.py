@@ -10,9 +10,7 @@ from expertbank.records import Row, TaskKind
 from expertbank.tasks.readers import Table
 from expertbank.tasks.texts import number_text
 
-_ID_COLUMNS = frozenset(
-    {"id", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"}
-)
+_ID_COLUMNS = frozenset({"id", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"})
 _SHOWN = 5
 _MANY_NUMBERS = 20
 

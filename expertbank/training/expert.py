@@ -12,6 +12,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -224,7 +225,7 @@ def train_expert(
                     (student.adapter.parameters(), config.lr),
                     ([student.head_weight, student.head_bias], config.head_lr),
                 ],
-                [[lambda p=p: step(p) for p in plan] for plan in plans],  # type: ignore[misc]
+                [[partial(step, positions) for positions in plan] for plan in plans],
                 weight_decay=config.weight_decay,
                 warmup=config.warmup,
                 meter=meter,

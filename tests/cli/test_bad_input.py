@@ -423,7 +423,7 @@ main.run()
 def _training(home: Path, data: Path) -> Iterator[subprocess.Popen[str]]:
     words = ["--home", home, "--json", "add", "--task", "long", "--data", data]
     with subprocess.Popen(
-        [sys.executable, "-c", _TELLS_ALL, *words, "--epochs", "1000"],
+        [sys.executable, "-c", _TELLS_ALL, *words, "--epochs", "1000", "--patience", "1000"],
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -193,6 +193,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
             _quality(result.metrics),
+            *_beside(result.metrics),
         ],
     )
     if router:
@@ -231,6 +232,13 @@ def _quality(metrics: dict[str, Any]) -> tuple[str, str]:
         return "Pearson", f"{share(metrics['pearson'])} {rows}"
     majority = f"majority class {metrics['majority']:.3f}, {_verdict(metrics)}"
     return "accuracy", f"{metrics['accuracy']:.3f} {rows} ({majority})"
+
+
+def _beside(metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What accuracy hides where classes are of unequal size."""
+    if "macro_f1" not in metrics:
+        return []
+    return [("", f"macro-F1 {metrics['macro_f1']:.3f}, Matthews {metrics['matthews']:.3f}")]
 
 
 def _verdict(metrics: dict[str, Any]) -> str:

@@ -412,7 +412,10 @@ def test_predict_refuses_nothing_both_and_a_pair_for_two(bank: Path, tmp_path: P
     assert "mood" in unknown.err
 
 
+# A runner in the background hands down an ignored SIGINT; a person's terminal does not.
 _TELLS_ALL = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from expertbank_cli import main, progress
 progress.PLAIN_INTERVAL = 0
 main.run()

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from . import requests
+from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
 from .render import print_facts, print_table, share, short, size
 from .session import Session
 
@@ -92,13 +93,10 @@ def add(
     kind: Annotated[
         str | None, typer.Option(help="classification, multiple_choice or regression.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    choices_column: Annotated[
-        list[str] | None,
-        typer.Option(help="Column of the choices; repeat it for one column a choice."),
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    choices_column: ChoicesColumn = None,
+    label_column: LabelColumn = None,
     limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
     eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
 from .render import print_facts, print_table, share, short, size
 from .session import Session
 
@@ -125,12 +126,10 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
     ] = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    choices_column: Annotated[
-        list[str] | None, typer.Option(help="Column of the choices, or one option a column.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    choices_column: ChoicesColumn = None,
+    label_column: LabelColumn = None,
     backbone: Backbone = None,
 ) -> None:
     """Measure one task on new labelled rows.

@@ -10,6 +10,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from .browse import print_tree
+from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
 from .render import print_facts, print_table, share
 from .session import Session
 
@@ -119,12 +120,10 @@ def check(
         str | None, typer.Option(help="Catalog task whose columns and labels the data has.")
     ] = None,
     spec: SpecFile = None,
-    text_column: Annotated[str | None, typer.Option(help="Column of the text.")] = None,
-    pair_column: Annotated[str | None, typer.Option(help="Column of the second text.")] = None,
-    choices_column: Annotated[
-        list[str] | None, typer.Option(help="Column of the choices, or one option a column.")
-    ] = None,
-    label_column: Annotated[str | None, typer.Option(help="Column of the label.")] = None,
+    text_column: TextColumn = None,
+    pair_column: PairColumn = None,
+    choices_column: ChoicesColumn = None,
+    label_column: LabelColumn = None,
     limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
     eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,

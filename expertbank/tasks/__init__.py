@@ -18,7 +18,7 @@ from expertbank.tasks.lengths import LengthCounter, length_counter
 from expertbank.tasks.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
 from expertbank.tasks.refs import SourceRef, parse_source
 from expertbank.tasks.rows import parse_prediction_rows
-from expertbank.tasks.spec import Columns, SourceSpec, SplitRule, TaskSpec, require_trainable
+from expertbank.tasks.spec import Columns, SourceSpec, SplitRule, TaskSpec
 from expertbank.tasks.spec_file import load_spec
 from expertbank.tasks.splits import hold_out_for_selection, take
 
@@ -43,7 +43,6 @@ __all__ = [
     "parse_prediction_rows",
     "parse_source",
     "read_rows",
-    "require_trainable",
     "rows_digest",
     "take",
     "task_spec",

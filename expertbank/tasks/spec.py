@@ -17,7 +17,6 @@ from expertbank.tasks.plain import mapping, plain, required, text_value, text_va
 from expertbank.tasks.refs import parse_source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_SUPPORTED_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
 
 
 def check_task_name(name: str) -> str:
@@ -279,19 +278,6 @@ class TaskSpec:
                 for index, source in enumerate(sources)
             ),
             split=_split_rule(given.get("split") or {}, f"{where}: split"),
-        )
-
-
-def require_trainable(spec: TaskSpec) -> None:
-    """Refuse kinds of task that this release cannot train.
-
-    Raises:
-        InputError: the kind is not supported yet.
-    """
-    if spec.kind not in _SUPPORTED_KINDS:
-        raise InputError(
-            f"task {spec.name} is of kind {spec.kind}, which this release cannot train; "
-            f"it trains: {', '.join(_SUPPORTED_KINDS)}"
         )
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _COLUMNS = ("text_column", "pair_column", "choices_column", "label_column")
 _TRAIN = ("limit", "eval_limit", "epochs", "patience", "balance", "lr", "batch_size", "seed")
-_ADAPTER = ("tt_rank", "alpha")
+_ADAPTER = ("tt_rank", "alpha", "pooling")
 _REST = ("task", "data", "spec", "kind", "group", "new_version", "resume")
 OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER)
 """Options that belong to one task; a list's entries may set each."""

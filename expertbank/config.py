@@ -10,13 +10,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from expertbank.errors import InputError
 
 GateKind = Literal["ridge", "noisy-top1"]
 GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
 POOLINGS = ("mean", "first", "last")
+PoolingWish = Literal["auto", "mean", "first", "last"]
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
@@ -107,17 +108,30 @@ class AdapterConfig:
     Attributes:
         tt_rank: inner TT rank, the same at every bond, clipped to what is attainable.
         alpha: plain multiplier of the update; not divided by the rank.
-        projections: roles of the adapted projections in every branch layer.
+        projections: roles of the adapted projections in every branch layer, among ``query``,
+            ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
+            that put their relative positions through the query projection too.
+        pooling: what the head reads of the last hidden states: their ``mean`` over real tokens,
+            the ``first`` or the ``last`` real token; ``auto`` is the mean for encoders and the
+            last token for decoders, whose earlier tokens have not seen the later ones.
     """
 
     tt_rank: int = 5
     alpha: float = 4.0
-    projections: tuple[str, ...] = ("query", "value")
+    projections: tuple[str, ...] | None = None
+    pooling: PoolingWish = "auto"
 
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
         _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
         object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        poolings = get_args(PoolingWish)
+        _require(
+            self.pooling in poolings,
+            f"pooling must be one of {', '.join(poolings)}, got {self.pooling!r}",
+        )
+        if self.projections is None:
+            return
         known = {"query", "key", "value"}
         _require(
             bool(self.projections) and set(self.projections) <= known,

@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expertbank.adapters.targets import Family, family_of, layers_of
+from expertbank.adapters.families import Family
+from expertbank.adapters.targets import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, canonical_json
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
 
@@ -82,9 +83,15 @@ class Backbone:
 
     @property
     def hidden_size(self) -> int:
-        """Width of the hidden states."""
+        """Width of the hidden states between layers."""
         config: Any = self.model.config
         return int(config.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Width of the last hidden states, which some OPT models project down."""
+        config: Any = self.model.config
+        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
     @property
     def device(self) -> torch.device:

@@ -107,14 +107,16 @@ class _Student(nn.Module):
         self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
         self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
         outputs = head_outputs(job.kind, job.labels)
-        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.hidden_size))
+        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
         self.to(backbone.device)
+        wish = job.adapter.pooling
+        self.pooling = backbone.family.pooling if wish == "auto" else wish
         self.factors: Factors = {}
 
     @property
     def paths(self) -> list[str]:
-        return [path for group in self.adapter.groups for path in group.paths]
+        return list(self.adapter.paths)
 
     def collapse(self) -> None:
         """Contract the cores once; every layer of the step reads the result."""
@@ -127,7 +129,7 @@ class _Student(nn.Module):
         """``[sequences, hidden]`` what the head reads, with the last ``collapse``'s factors."""
         backbone = self.backbone[0]
         last = call_backbone(backbone, batch)
-        return head_input(last, batch.attention_mask, backbone.family.pooling)
+        return head_input(last, batch.attention_mask, self.pooling)
 
     def logits(self, batch: Batch) -> Tensor:
         """``[rows, classes]`` in float32."""
@@ -243,6 +245,7 @@ def train_expert(
         job.spec.digest,
         backbone.digest,
         best.tensors,
+        student.pooling,
     )
     head = student.head_weight.numel() + student.head_bias.numel()
     return TrainedExpert(

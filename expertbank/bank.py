@@ -7,7 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
+from expertbank.config import (
+    EXPORT_FORMATS,
+    AdapterConfig,
+    ExportFormat,
+    GateKind,
+    RouterConfig,
+    TrainConfig,
+)
+from expertbank.errors import InputError
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -214,16 +222,36 @@ class Bank:
         self,
         path: str | Path = "expertbank-bundle",
         *,
+        format: ExportFormat = "bundle",
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
-        """Write one verified folder that predicts without the bank.
+        """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
+
+        Args:
+            path: folder to make; one of the same format that is there is replaced.
+            format: ``bundle``, which predicts without the bank, or ``peft``, one folder per
+                expert with its exact LoRA factors and its head.
+            tasks: only these tasks; default all that the active router serves.
+            with_backbone: put the backbone's files into the bundle too.
+            progress: called as the written bundle is verified.
 
         Raises:
-            NotFoundError: no router yet.
-            ExistsError: ``path`` is something else than a bundle.
+            NotFoundError: no router yet, or a task that it does not serve.
+            ExistsError: ``path`` is something else than such an export.
+            InputError: ``with_backbone`` together with ``peft``.
         """
+        if format not in EXPORT_FORMATS:
+            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if format == "peft":
+            from expertbank.workflows.export_peft import export_peft
+
+            if with_backbone:
+                raise InputError(
+                    "an export for PEFT holds adapters only; leave --with-backbone out"
+                )
+            return export_peft(self._workspace, Path(path), tasks=tasks)
         from expertbank.workflows.export import export_bundle
 
         return export_bundle(
@@ -321,8 +349,6 @@ def as_row(value: RowLike) -> Row:
         return value
     if isinstance(value, str):
         return Row(value)
-    from expertbank.errors import InputError
-
     extra = set(value) - {"text", "text_pair", "choices", "label"}
     if not isinstance(value.get("text"), str) or extra:
         raise InputError(

@@ -16,6 +16,9 @@ from expertbank.errors import InputError
 
 GateKind = Literal["ridge", "noisy-top1"]
 GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
+ExportFormat = Literal["bundle", "peft"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
+"""A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
 POOLINGS = ("mean", "first", "last")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256

@@ -110,17 +110,21 @@ class AdapterConfig:
     Attributes:
         tt_rank: inner TT rank, the same at every bond, clipped to what is attainable.
         alpha: plain multiplier of the update; not divided by the rank.
-        projections: roles of the adapted projections in every branch layer.
+        projections: roles of the adapted projections in every branch layer, among ``query``,
+            ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
+            that put their relative positions through the query projection too.
     """
 
     tt_rank: int = 5
     alpha: float = 4.0
-    projections: tuple[str, ...] = ("query", "value")
+    projections: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
         _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
         object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        if self.projections is None:
+            return
         known = {"query", "key", "value"}
         _require(
             bool(self.projections) and set(self.projections) <= known,

@@ -15,7 +15,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expertbank.adapters.targets import Family, family_of, layers_of
+from expertbank.adapters.families import Family
+from expertbank.adapters.targets import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, canonical_json
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
 

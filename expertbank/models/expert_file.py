@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from expertbank.adapters.pool import CollapsedExpert
-from expertbank.adapters.tt import CoreGroup, TTAdapter
+from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
 from expertbank.config import canonical_json
 from expertbank.errors import InputError, IntegrityError
 from expertbank.models.heads import head_outputs
@@ -93,6 +93,7 @@ class ExpertFile:
                 str(metadata["backbone_digest"]),
                 tensors,
             )
+            check_groups(expert.groups)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
         expert._check(where)

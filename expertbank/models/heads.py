@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from expertbank.adapters.targets import HeadPooling
+from expertbank.adapters.families import HeadPooling
 from expertbank.models.features import pool, scale_to_unit_rms
 from expertbank.records import TaskKind
 

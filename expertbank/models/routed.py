@@ -21,7 +21,7 @@ from torch import Tensor
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool, Stack
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import adaptable_modules
 from expertbank.config import FeatureSpec
 from expertbank.errors import IntegrityError
 from expertbank.models import features
@@ -63,7 +63,9 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
         "attention_mask": batch.attention_mask,
     }
     accepted = inspect.signature(backbone.model.forward).parameters
-    if "token_type_ids" in accepted:
+    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
+    config: Any = backbone.model.config
+    if "token_type_ids" in accepted and getattr(config, "type_vocab_size", None):
         inputs["token_type_ids"] = batch.token_type_ids
     if "use_cache" in accepted:
         inputs["use_cache"] = False
@@ -85,15 +87,8 @@ class RoutedModel:
         self.spec = spec
         self.pool = pool
         self._layers = backbone.layers
-        targets = find_targets(
-            backbone.model, backbone.family, spec.route_layer, ("query", "key", "value")
-        )
-        self._projections = {
-            target.path: backbone.model.get_submodule(target.path) for target in targets
-        }
-        self._shapes = {
-            target.path: (target.in_features, target.out_features) for target in targets
-        }
+        self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
+        self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
         for projection in self._projections.values():
             hooks.install(projection)
         features.install(self._layers[: spec.route_layer + 1])

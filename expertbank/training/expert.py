@@ -114,7 +114,7 @@ class _Student(nn.Module):
 
     @property
     def paths(self) -> list[str]:
-        return [path for group in self.adapter.groups for path in group.paths]
+        return list(self.adapter.paths)
 
     def collapse(self) -> None:
         """Contract the cores once; every layer of the step reads the result."""

@@ -5,34 +5,46 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from backbones import DEPTH, HIDDEN
+from backbones import DEPTH, HIDDEN, SUPPORTED
 
-from expertbank.adapters.targets import FAMILIES, find_targets
+from expertbank.adapters.families import FAMILIES
+from expertbank.adapters.targets import find_targets
 from expertbank.errors import UnsupportedModelError
 from expertbank.models.backbone import load_backbone
 
+BERT = ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value")
+LLAMA = ("layers.{}.self_attn.q_proj", "layers.{}.self_attn.v_proj")
 QUERY_AND_VALUE = {
-    "bert": ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value"),
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "electra"], BERT),
+    **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3"], LLAMA),
+    **dict.fromkeys(["gemma", "gemma2", "gemma3_text"], LLAMA),
+    **dict.fromkeys(["opt", "opt with a projection"], tuple(f"decoder.{p}" for p in LLAMA)),
     "distilbert": ("transformer.layer.{}.attention.q_lin", "transformer.layer.{}.attention.v_lin"),
-    "llama": ("layers.{}.self_attn.q_proj", "layers.{}.self_attn.v_proj"),
+    "deberta-v2": ("encoder.layer.{}.attention.self.value_proj",),
+    "deberta-v2 with its own positions": [f"{path}_proj" for path in BERT],
+    "modernbert": ("layers.{}.attn.Wqkv",) * 2,
+    "phi3": ("layers.{}.self_attn.qkv_proj",) * 2,
+    "gpt2": ("h.{}.attn.c_attn",) * 2,
+    "gpt_neox": ("layers.{}.attention.query_key_value",) * 2,
+    "bloom": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon with one key": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon with a key a head": ("h.{}.self_attention.query_key_value",) * 2,
 }
-QUERY_AND_VALUE |= dict.fromkeys(
-    ["roberta", "xlm-roberta", "camembert", "electra"], QUERY_AND_VALUE["bert"]
-)
-QUERY_AND_VALUE |= dict.fromkeys(["mistral", "qwen2", "qwen3"], QUERY_AND_VALUE["llama"])
 
 
-def test_every_supported_family_is_tried_here() -> None:
-    assert set(QUERY_AND_VALUE) == set(FAMILIES)
+def test_every_supported_family_is_tried() -> None:
+    assert {name.split()[0] for name in SUPPORTED} == set(FAMILIES)
+    assert set(QUERY_AND_VALUE) == set(SUPPORTED)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-@pytest.mark.parametrize("route_layer", [1, 3])
+@pytest.mark.parametrize("family", SUPPORTED)
+@pytest.mark.parametrize("route_layer", [0, 3])
 def test_query_and_value_of_the_branch_layers_and_nothing_else(
     load_tiny, family: str, route_layer: int
 ) -> None:
     backbone = load_tiny(family)
-    targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
+    targets = find_targets(backbone.model, backbone.family, route_layer)
     patterns = QUERY_AND_VALUE[family]
     expected = [p.format(layer) for layer in range(route_layer, DEPTH) for p in patterns]
     assert [target.path for target in targets] == expected
@@ -40,8 +52,9 @@ def test_query_and_value_of_the_branch_layers_and_nothing_else(
         layer for layer in range(route_layer, DEPTH) for _ in patterns
     ]
     for target in targets:
-        weight = backbone.model.get_submodule(target.path).weight
-        assert (target.out_features, target.in_features) == tuple(weight.shape)
+        module = backbone.model.get_submodule(target.path)
+        width = target.columns.width if target.columns else target.out_features
+        assert sorted(module.weight.shape) == sorted((target.in_features, width))
         assert target.in_features == HIDDEN
 
 
@@ -52,10 +65,10 @@ def test_grouped_query_attention_gives_value_its_own_width(load_tiny) -> None:
 
 
 def test_an_unknown_family_is_refused_with_its_modules_named(backbone_folder) -> None:
-    folder: Path = backbone_folder("gpt2")
-    with pytest.raises(UnsupportedModelError, match="gpt2") as caught:
+    folder: Path = backbone_folder("albert")
+    with pytest.raises(UnsupportedModelError, match="albert") as caught:
         load_backbone(str(folder))
-    for name in ("c_attn", "c_proj", "c_fc"):
+    for name in ("query", "value", "ffn_output"):
         assert name in str(caught.value)
     assert "distilbert" in str(caught.value), "and the families that are supported"
 

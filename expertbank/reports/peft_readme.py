@@ -118,6 +118,8 @@ def outputs(text, text_pair=None):
     inputs = tokenizer(
         text, text_pair, truncation="longest_first", max_length={max_length}, return_tensors="pt"
     )
+    if not getattr(backbone.config, "type_vocab_size", None):
+        inputs.pop("token_type_ids", None)  # some models would take them for words
     states = model(**inputs).last_hidden_state[0].float()
     pooled = {pooled}
     return weight @ (pooled / pooled.pow(2).mean().sqrt()) + bias

@@ -123,5 +123,9 @@ class TTAdapter(nn.Module):
         for group, cores in zip(self.groups, self._cores, strict=True):
             a, b = collapse(cores, group.shape)
             b = b * self.alpha
-            factors.update((path, (a[index], b[index])) for index, path in enumerate(group.paths))
+            # Unbound at once: the gradient is then stacked once, not padded for every projection.
+            factors.update(
+                (path, (left, right))
+                for path, left, right in zip(group.paths, a.unbind(0), b.unbind(0), strict=True)
+            )
         return factors

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ class Backbone:
         kind = self.architecture.get("model_type")
         spent = 2 if kind in {"roberta", "xlm-roberta", "camembert"} else 0
         return None if positions is None else int(positions) - spent
+
+    def view(self) -> Backbone:
+        """The same weights under modules of their own.
+
+        What is hung on the view's modules, callers of this backbone cannot see. Costs no memory
+        worth naming: parameters and buffers are shared.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return replace(self, model=copy.deepcopy(self.model, {id(t): t for t in tensors}))
 
     def default_feature_spec(
         self,

@@ -17,6 +17,7 @@ from expertbank.errors import InputError
 GateKind = Literal["ridge", "noisy-top1"]
 GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
 POOLINGS = ("mean", "first", "last")
+DTYPES = ("float32", "bfloat16")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
@@ -79,8 +80,8 @@ class FeatureSpec:
         )
         _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
         _require(
-            self.dtype in {"float32", "bfloat16"},
-            f"dtype must be float32 or bfloat16, got {self.dtype}",
+            self.dtype in DTYPES,
+            f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}",
         )
 
     def to_dict(self) -> dict[str, Any]:

@@ -168,7 +168,9 @@ def evaluate(
             from expertbank.workflows.serve import bundled_task, load_bundle
 
             spec = with_columns(bundled_task(bundle, task), columns)
-            result = measure(load_bundle(bundle, backbone=backbone), spec, data, progress)
+            result = measure(
+                load_bundle(bundle, backbone=backbone, device=session.device), spec, data, progress
+            )
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
             result = bank.evaluate(task, data, columns=columns, progress=progress)
@@ -223,7 +225,7 @@ def _predictor(
     if bundle is not None:
         from expertbank.workflows.serve import load_bundle
 
-        return load_bundle(bundle, backbone=backbone)
+        return load_bundle(bundle, backbone=backbone, device=session.device)
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()
 
 

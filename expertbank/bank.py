@@ -72,7 +72,8 @@ class Bank:
             backbone: Hub name or folder of the backbone. For a new bank the one to use; for an
                 existing one where to find it: it must have the recorded digest. Default the
                 recorded one, else all-MiniLM-L6-v2.
-            device: where the backbone runs, such as ``cpu`` or ``cuda:0``.
+            device: where the backbone runs, such as ``cpu`` or ``cuda:0``; default the first
+                CUDA device, else Apple's ``mps``, else the CPU.
             create: make the bank if there is none.
             read_only: never write; the bank must exist.
 
@@ -108,9 +109,19 @@ class Bank:
     # -- what changes the bank -------------------------------------------------------------
 
     def init(
-        self, *, route_layer: int | None = None, max_length: int | None = None
+        self,
+        *,
+        route_layer: int | None = None,
+        max_length: int | None = None,
+        dtype: str | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
+
+        Args:
+            route_layer: first layer that adapters act on; default one third of the depth.
+            max_length: longest sequence in tokens; default 256.
+            dtype: type of the backbone's weights while it runs, ``float32`` (default) or
+                ``bfloat16``; cores, heads and optimiser are float32 either way.
 
         Raises:
             FeatureSpecError: the bank has other values.
@@ -121,6 +132,7 @@ class Bank:
             reference=self._workspace.reference,
             route_layer=route_layer,
             max_length=max_length,
+            dtype=dtype,
         )
 
     def add(
@@ -135,6 +147,7 @@ class Bank:
         resume: bool = False,
         route_layer: int | None = None,
         max_length: int | None = None,
+        dtype: str | None = None,
         progress: ProgressCallback = no_progress,
     ) -> AddResult:
         """Train one expert, freeze it, register it.
@@ -150,6 +163,7 @@ class Bank:
             resume: go on with an interrupted run of the same call, if there is one.
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
+            dtype: for a bank without backbone, ``float32`` or ``bfloat16``.
             progress: called as work goes on.
 
         Raises:
@@ -170,6 +184,7 @@ class Bank:
             self._workspace.reference,
             route_layer,
             max_length,
+            dtype,
         )
         return add(self._workspace, request, progress)
 

@@ -31,12 +31,18 @@ MaxLength = Annotated[
     int | None, typer.Option(help="Longest sequence in tokens; longer texts are cut. Default 256.")
 ]
 
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Type of the backbone's weights: float32 (default) or bfloat16."),
+]
+
 
 def init(
     context: typer.Context,
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    dtype: Dtype = None,
 ) -> None:
     """Fix the backbone and feature spec.
 
@@ -46,7 +52,7 @@ def init(
     """
     session: Session = context.obj
     with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(route_layer=route_layer, max_length=max_length)
+        record = bank.init(route_layer=route_layer, max_length=max_length, dtype=dtype)
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -64,6 +70,7 @@ def init(
                 ("route layer", spec.route_layer),
                 ("feature", f"states {list(spec.states)}, {' and '.join(spec.poolings)} pooling"),
                 ("maximum length", f"{spec.max_length} tokens"),
+                ("dtype", spec.dtype),
             ],
         ),
     )
@@ -117,6 +124,19 @@ def add(
     ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Micro-batches a step is cut into, to save memory.")
+    ] = None,
+    checkpoint_layers: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpoint-layers", help="Recompute layers backwards: less memory, more time."
+        ),
+    ] = None,
+    cache_memory: Annotated[
+        int | None,
+        typer.Option(help="MiB for trunk states that all epochs share; default 1024, 0 for none."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,
     group: Annotated[
         str | None,
@@ -134,6 +154,7 @@ def add(
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    dtype: Dtype = None,
 ) -> None:
     """Train one expert and store it, frozen.
 
@@ -158,6 +179,7 @@ def add(
         shared: dict[str, Any] = {
             "route_layer": route_layer,
             "max_length": max_length,
+            "dtype": dtype,
             "progress": progress,
         }
         failed: list[dict[str, Any]] = []

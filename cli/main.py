@@ -20,7 +20,7 @@ from .session import Session, default_home
 INTERRUPTED = 130
 USAGE = 2
 _FLAGS = ("--json", "--quiet")
-_VALUED = ("--home",)
+_VALUED = ("--home", "--device")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +49,10 @@ def main(
         bool, typer.Option("--json", help="One JSON document on stdout, the rest on stderr.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where the backbone runs: cuda, cuda:1, mps or cpu; default the best."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
@@ -59,7 +63,7 @@ def main(
     Add a task in minutes; old experts never change; one command ships the bank. Global options
     may also stand after the command.
     """
-    context.obj = Session(home or default_home(), as_json, quiet)
+    context.obj = Session(home or default_home(), as_json, quiet, device)
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {

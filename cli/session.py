@@ -39,11 +39,13 @@ class Session:
         home: the bank's folder.
         as_json: one JSON document on stdout, everything else on stderr.
         quiet: no progress and no remarks.
+        device: where the backbone runs; ``None`` chooses.
     """
 
     home: Path
     as_json: bool = False
     quiet: bool = False
+    device: str | None = None
 
     @property
     def out(self) -> Console:
@@ -87,7 +89,13 @@ class Session:
         """The open bank."""
         from expertbank.bank import Bank
 
-        with Bank.open(self.home, create=create, read_only=read_only, backbone=backbone) as bank:
+        with Bank.open(
+            self.home,
+            create=create,
+            read_only=read_only,
+            backbone=backbone,
+            device=self.device,
+        ) as bank:
             yield bank
 
     @contextmanager

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from expertbank.config import ExportFormat
+
 from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
 from .render import print_facts, print_table, share, short, size
 from .session import Session
@@ -27,6 +29,13 @@ Backbone = Annotated[
 def export(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("expertbank-bundle"),
+    export_format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="bundle predicts without the bank; peft is LoRA adapters for other programs.",
+        ),
+    ] = "bundle",
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; may be given several times.")
     ] = None,
@@ -37,27 +46,36 @@ def export(
 ) -> None:
     """Ship one verified folder.
 
-    It predicts without the bank. The folder is loaded back and its logits compared before it
-    takes its name. A bundle that is there is replaced; anything else is left alone.
+    A bundle predicts without the bank; its logits are compared with the bank's before it takes
+    its name. With --format peft: one folder per expert with its exact LoRA factors, loaded back
+    and compared, and its head. A folder of the same format that is there is replaced; anything
+    else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """
     session: Session = context.obj
     with session.bank(backbone=backbone) as bank, session.progress() as progress:
         result = bank.export(
-            folder, tasks=tuple(task or ()), with_backbone=with_backbone, progress=progress
+            folder,
+            format=export_format,
+            tasks=tuple(task or ()),
+            with_backbone=with_backbone,
+            progress=progress,
         )
+    compared = "logits equal the bank's on probe rows"
+    if export_format == "peft":
+        compared = "factors and heads loaded back equal the bank's"
     session.answer(
         result.to_dict(),
         lambda console: print_facts(
             console,
             [
-                ("bundle", result.path),
+                (result.format, result.path),
                 ("digest", short(result.digest)),
                 ("experts", ", ".join(result.experts)),
                 ("router", f"router@{result.router_version}"),
                 ("size", size(result.bytes)),
-                ("verified", "logits equal the bank's on probe rows"),
+                ("verified", compared),
             ],
         ),
     )
@@ -150,7 +168,9 @@ def evaluate(
             from expertbank.workflows.serve import bundled_task, load_bundle
 
             spec = with_columns(bundled_task(bundle, task), columns)
-            result = measure(load_bundle(bundle, backbone=backbone), spec, data, progress)
+            result = measure(
+                load_bundle(bundle, backbone=backbone, device=session.device), spec, data, progress
+            )
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
             result = bank.evaluate(task, data, columns=columns, progress=progress)
@@ -205,7 +225,7 @@ def _predictor(
     if bundle is not None:
         from expertbank.workflows.serve import load_bundle
 
-        return load_bundle(bundle, backbone=backbone)
+        return load_bundle(bundle, backbone=backbone, device=session.device)
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()
 
 

@@ -7,7 +7,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
+from expertbank.config import (
+    EXPORT_FORMATS,
+    AdapterConfig,
+    ExportFormat,
+    GateKind,
+    RouterConfig,
+    TrainConfig,
+)
+from expertbank.errors import InputError
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -64,7 +72,8 @@ class Bank:
             backbone: Hub name or folder of the backbone. For a new bank the one to use; for an
                 existing one where to find it: it must have the recorded digest. Default the
                 recorded one, else all-MiniLM-L6-v2.
-            device: where the backbone runs, such as ``cpu`` or ``cuda:0``.
+            device: where the backbone runs, such as ``cpu`` or ``cuda:0``; default the first
+                CUDA device, else Apple's ``mps``, else the CPU.
             create: make the bank if there is none.
             read_only: never write; the bank must exist.
 
@@ -100,9 +109,19 @@ class Bank:
     # -- what changes the bank -------------------------------------------------------------
 
     def init(
-        self, *, route_layer: int | None = None, max_length: int | None = None
+        self,
+        *,
+        route_layer: int | None = None,
+        max_length: int | None = None,
+        dtype: str | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
+
+        Args:
+            route_layer: first layer that adapters act on; default one third of the depth.
+            max_length: longest sequence in tokens; default 256.
+            dtype: type of the backbone's weights while it runs, ``float32`` (default) or
+                ``bfloat16``; cores, heads and optimiser are float32 either way.
 
         Raises:
             FeatureSpecError: the bank has other values.
@@ -113,6 +132,7 @@ class Bank:
             reference=self._workspace.reference,
             route_layer=route_layer,
             max_length=max_length,
+            dtype=dtype,
         )
 
     def add(
@@ -127,6 +147,7 @@ class Bank:
         resume: bool = False,
         route_layer: int | None = None,
         max_length: int | None = None,
+        dtype: str | None = None,
         progress: ProgressCallback = no_progress,
     ) -> AddResult:
         """Train one expert, freeze it, register it.
@@ -142,6 +163,7 @@ class Bank:
             resume: go on with an interrupted run of the same call, if there is one.
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
+            dtype: for a bank without backbone, ``float32`` or ``bfloat16``.
             progress: called as work goes on.
 
         Raises:
@@ -162,6 +184,7 @@ class Bank:
             self._workspace.reference,
             route_layer,
             max_length,
+            dtype,
         )
         return add(self._workspace, request, progress)
 
@@ -214,16 +237,36 @@ class Bank:
         self,
         path: str | Path = "expertbank-bundle",
         *,
+        format: ExportFormat = "bundle",
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
-        """Write one verified folder that predicts without the bank.
+        """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
+
+        Args:
+            path: folder to make; one of the same format that is there is replaced.
+            format: ``bundle``, which predicts without the bank, or ``peft``, one folder per
+                expert with its exact LoRA factors and its head.
+            tasks: only these tasks; default all that the active router serves.
+            with_backbone: put the backbone's files into the bundle too.
+            progress: called as the written bundle is verified.
 
         Raises:
-            NotFoundError: no router yet.
-            ExistsError: ``path`` is something else than a bundle.
+            NotFoundError: no router yet, or a task that it does not serve.
+            ExistsError: ``path`` is something else than such an export.
+            InputError: ``with_backbone`` together with ``peft``.
         """
+        if format not in EXPORT_FORMATS:
+            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if format == "peft":
+            from expertbank.workflows.export_peft import export_peft
+
+            if with_backbone:
+                raise InputError(
+                    "an export for PEFT holds adapters only; leave --with-backbone out"
+                )
+            return export_peft(self._workspace, Path(path), tasks=tasks)
         from expertbank.workflows.export import export_bundle
 
         return export_bundle(
@@ -321,8 +364,6 @@ def as_row(value: RowLike) -> Row:
         return value
     if isinstance(value, str):
         return Row(value)
-    from expertbank.errors import InputError
-
     extra = set(value) - {"text", "text_pair", "choices", "label"}
     if not isinstance(value.get("text"), str) or extra:
         raise InputError(

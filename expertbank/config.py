@@ -16,8 +16,12 @@ from expertbank.errors import InputError
 
 GateKind = Literal["ridge", "noisy-top1"]
 GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
+ExportFormat = Literal["bundle", "peft"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
+"""A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
 POOLINGS = ("mean", "first", "last")
 PoolingWish = Literal["auto", "mean", "first", "last"]
+DTYPES = ("float32", "bfloat16")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
@@ -80,8 +84,8 @@ class FeatureSpec:
         )
         _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
         _require(
-            self.dtype in {"float32", "bfloat16"},
-            f"dtype must be float32 or bfloat16, got {self.dtype}",
+            self.dtype in DTYPES,
+            f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}",
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -155,6 +159,12 @@ class TrainConfig:
         balance: weigh classes by the inverse of their frequency in the loss.
         weight_decay: decoupled weight decay of cores and head (AdamW).
         batch_size: rows an optimiser step sees.
+        accumulate: micro-batches that a step's rows are cut into to save memory; the gradient is
+            that of all its rows together.
+        checkpoint_layers: recompute the branch layers in the backward pass: less memory, about
+            a third more time, the same gradient.
+        cache_bytes: most bytes for trunk states that are computed once and used in every epoch;
+            rows that do not fit run the trunk each time, 0 keeps none.
         warmup: share of the steps in which the rate rises linearly, before the cosine.
         seed: seeds initialisation, row selection and order.
         limit: most training rows used, ``None`` for all.
@@ -171,6 +181,9 @@ class TrainConfig:
     balance: bool = False
     weight_decay: float = 0.01
     batch_size: int = 16
+    accumulate: int = 1
+    checkpoint_layers: bool = False
+    cache_bytes: int = 2**30
     warmup: float = 0.06
     seed: int = DEFAULT_SEED
     limit: int | None = None
@@ -185,6 +198,12 @@ class TrainConfig:
         _require(self.patience >= 1, f"patience must be at least 1 epoch, got {self.patience}")
         _require(self.weight_decay >= 0, f"weight decay must not be negative: {self.weight_decay}")
         _require(self.batch_size >= 1, f"batch size must be at least 1, got {self.batch_size}")
+        _require(
+            1 <= self.accumulate <= self.batch_size,
+            f"micro-batches per step must be 1 to the batch size {self.batch_size}, "
+            f"got {self.accumulate}",
+        )
+        _require(self.cache_bytes >= 0, f"cache memory must not be negative: {self.cache_bytes}")
         _require(0 <= self.warmup < 1, f"warm-up share must be in [0, 1), got {self.warmup}")
         _require(0 <= self.seed < 2**63, f"seed must be 0 to 2^63-1, got {self.seed}")
         _require(

@@ -10,12 +10,14 @@ import json
 import re
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from expertbank.artifacts.store import make_folder, sha256_bytes, sync_folder, write_durably
+from expertbank.config import ExportFormat
 from expertbank.errors import ExistsError, IntegrityError, NotFoundError
 from expertbank.records import TaskKind
 
@@ -55,15 +57,23 @@ class Manifest:
     experts: tuple[BundledExpert, ...]
 
 
-class BundleReader:
-    """An opened bundle folder.
+class ListedFolder:
+    """A shipped folder of some kind: a manifest, and files that must be as it lists them.
+
+    Args:
+        folder: where it is.
+        export: which kind is meant, as ``BundleWriter`` was told when it was written.
+
+    Attributes:
+        content: the whole JSON object of the manifest.
+        digest: SHA-256 of the manifest's bytes: the folder's identity.
 
     Raises:
         NotFoundError: the folder is missing or holds no manifest.
-        IntegrityError: the manifest is malformed.
+        IntegrityError: the manifest is malformed or of another kind of folder.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, export: ExportFormat = "bundle") -> None:
         self.folder = folder
         path = folder / MANIFEST
         if not path.is_file():
@@ -73,39 +83,26 @@ class BundleReader:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise IntegrityError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
         data = path.read_bytes()
-        try:
+        with _malformed(path):
             content = json.loads(data)
             if content["format"] != FORMAT:
                 raise IntegrityError(
                     f"{path}: bundle format {content['format']} is not known to this expertbank; "
                     "upgrade it"
                 )
-            experts = tuple(
-                BundledExpert(
-                    str(entry["id"]),
-                    str(entry["task"]),
-                    int(entry["version"]),
-                    str(entry["digest"]),
-                    entry["kind"],
-                    tuple(str(label) for label in entry["labels"]),
-                    str(entry["file"]),
+            found = content.get("export", "bundle")
+            if found != export:
+                raise IntegrityError(
+                    f"{folder} was exported with --format {found}, which is not a {export}"
                 )
-                for entry in content["experts"]
-            )
+            if not isinstance(content["experts"], list):
+                raise IntegrityError(f"{path} is malformed: its experts are no list")
             self._files = {
                 str(name): (str(entry["sha256"]), int(entry["bytes"]))
                 for name, entry in content["files"].items()
             }
-        except (
-            KeyError,
-            TypeError,
-            ValueError,
-            OverflowError,
-            RecursionError,
-            AttributeError,
-        ) as error:
-            raise IntegrityError(f"{path} is malformed: {error!r}") from error
-        self.manifest = Manifest(content, sha256_bytes(data), experts)
+        self.content: Mapping[str, Any] = content
+        self.digest = sha256_bytes(data)
 
     @property
     def members(self) -> frozenset[str]:
@@ -144,17 +141,62 @@ class BundleReader:
             self.read(name)
 
 
+class BundleReader(ListedFolder):
+    """An opened bundle folder.
+
+    Raises:
+        NotFoundError: the folder is missing or holds no manifest.
+        IntegrityError: the manifest is malformed.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        with _malformed(folder / MANIFEST):
+            experts = tuple(
+                BundledExpert(
+                    str(entry["id"]),
+                    str(entry["task"]),
+                    int(entry["version"]),
+                    str(entry["digest"]),
+                    entry["kind"],
+                    tuple(str(label) for label in entry["labels"]),
+                    str(entry["file"]),
+                )
+                for entry in self.content["experts"]
+            )
+        self.manifest = Manifest(self.content, self.digest, experts)
+
+
+@contextmanager
+def _malformed(path: Path) -> Iterator[None]:
+    """Say of any way in which JSON can be other than expected that the manifest is malformed."""
+    try:
+        yield
+    except (
+        KeyError,
+        TypeError,
+        ValueError,
+        OverflowError,
+        RecursionError,
+        AttributeError,
+    ) as error:
+        raise IntegrityError(f"{path} is malformed: {error!r}") from error
+
+
 class BundleWriter:
     """Writes a bundle beside its final place and moves it there only when it was verified.
 
     Args:
-        target: the final folder. A bundle that is there is replaced; anything else is not.
+        target: the final folder. One of the same kind that is there is replaced; anything else
+            is not.
+        export: which kind of folder this is.
 
     Raises:
-        ExistsError: ``target`` exists and is neither empty nor a bundle.
+        ExistsError: ``target`` exists and is neither empty nor a folder of this kind.
     """
 
-    def __init__(self, target: Path) -> None:
+    def __init__(self, target: Path, export: ExportFormat = "bundle") -> None:
+        self._export = export
         # Through a link, so that the folder it names is replaced and the link stays.
         self.target = target.resolve() if target.is_symlink() else target.absolute()
         self._refuse_what_is_no_bundle()
@@ -164,10 +206,11 @@ class BundleWriter:
         self._files: dict[str, dict[str, Any]] = {}
 
     def _refuse_what_is_no_bundle(self) -> None:
-        if self.target.exists() and not _replaceable(self.target):
+        if self.target.exists() and not _replaceable(self.target, self._export):
+            kind = "a bundle" if self._export == "bundle" else f"an export for {self._export}"
             raise ExistsError(
-                f"{self.target} exists and is not a bundle, or holds files that are not the "
-                "bundle's; name another folder or move it away"
+                f"{self.target} exists and is not {kind}, or holds files that are not its own; "
+                "name another folder or move it away"
             )
 
     def add(self, name: str, data: bytes) -> None:
@@ -179,7 +222,8 @@ class BundleWriter:
 
     def finish(self, content: Mapping[str, Any]) -> str:
         """Write the manifest, with the list of files, and return its digest."""
-        whole = {"format": FORMAT, **content, "files": dict(sorted(self._files.items()))}
+        files = dict(sorted(self._files.items()))
+        whole = {"format": FORMAT, "export": self._export, **content, "files": files}
         data = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
         write_durably(self.folder / MANIFEST, data, 0o644)
         return sha256_bytes(data)
@@ -211,8 +255,8 @@ class BundleWriter:
             shutil.rmtree(self.folder)
 
 
-def _replaceable(folder: Path) -> bool:
-    """Whether ``folder`` is empty, or a bundle with nothing in it but its own files.
+def _replaceable(folder: Path, export: ExportFormat) -> bool:
+    """Whether ``folder`` is empty, or such an export with nothing in it but its own files.
 
     A ``manifest.json`` alone proves nothing: web projects have one too.
     """
@@ -222,6 +266,6 @@ def _replaceable(folder: Path) -> bool:
     if not found:
         return True
     try:
-        return found <= BundleReader(folder).members | {MANIFEST}
+        return found <= ListedFolder(folder, export).members | {MANIFEST}
     except (NotFoundError, IntegrityError):
         return False

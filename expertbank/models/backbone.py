@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +108,15 @@ class Backbone:
         spent = 2 if kind in {"roberta", "xlm-roberta", "camembert"} else 0
         return None if positions is None else int(positions) - spent
 
+    def view(self) -> Backbone:
+        """The same weights under modules of their own.
+
+        What is hung on the view's modules, callers of this backbone cannot see. Costs no memory
+        worth naming: parameters and buffers are shared.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return replace(self, model=copy.deepcopy(self.model, {id(t): t for t in tensors}))
+
     def default_feature_spec(
         self,
         *,
@@ -173,15 +183,18 @@ def load_backbone(
     Args:
         reference: a folder, or a Hub name; a Hub name that an installed package carries is
             read from the package.
-        device: where to run; default the first CUDA device, else the CPU.
+        device: where to run, such as ``cpu`` or ``cuda:1``; default the first CUDA device, else
+            Apple's ``mps``, else the CPU.
         dtype: type of the weights while running.
         known_digest: optional cache: location to a digest computed earlier from the same files.
 
     Raises:
+        InputError: no such device here.
         SourceUnavailableError: the Hub could not be reached or has no such model.
         IntegrityError: the files lack weights that the model needs.
         UnsupportedModelError: a family that is not in the table.
     """
+    target = _device(device)
     location = locate(reference)
     model, tokenizer = _read(location, reference)
     family = family_of(str(model.config.model_type), model)
@@ -189,9 +202,36 @@ def load_backbone(
     digest = known_digest(location) if known_digest else None
     if digest is None:
         digest = backbone_digest(model.state_dict(), architecture, tokenizer)
-    target = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     model.to(device=target, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
     return Backbone(model, tokenizer, family, reference, digest, architecture)
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """The device asked for, or the best one here.
+
+    Raises:
+        InputError: not a device, or not one of this machine.
+    """
+    there = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if wanted is None or wanted == "auto":
+        return torch.device(next(kind for kind, count in there.items() if count))
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(
+            f"no device is called {wanted!r}; use auto, cuda, cuda:1, mps or cpu"
+        ) from error
+    count = there.get(device.type)
+    if count is not None and (device.index or 0) >= count:
+        raise InputError(
+            f"device {wanted} is not on this machine; it has "
+            + ", ".join(f"{number} {kind}" for kind, number in there.items() if number)
+        )
+    return device
 
 
 def _read(location: Path | str, reference: str) -> tuple[Any, Any]:

@@ -154,12 +154,25 @@ def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[s
     Raises:
         IntegrityError: not a safetensors file, or not one of ours.
     """
+    tensors = read_tensors(data, where)
     try:
-        tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = json.loads(header["__metadata__"][METADATA_KEY])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
     if not isinstance(metadata, dict):
         raise IntegrityError(f"{where}: metadata is not an object")
     return tensors, metadata
+
+
+def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """Tensors of any safetensors file in memory.
+
+    Raises:
+        IntegrityError: not a safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
+    return tensors

@@ -55,6 +55,7 @@ class AddRequest:
         backbone: backbone for a bank that has none yet.
         route_layer: route layer for such a bank.
         max_length: maximum length for such a bank.
+        dtype: type of the backbone's weights for such a bank.
     """
 
     spec: TaskSpec
@@ -67,6 +68,7 @@ class AddRequest:
     backbone: str | None = None
     route_layer: int | None = None
     max_length: int | None = None
+    dtype: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +78,9 @@ class AddResult:
     Attributes:
         expert: the registered expert.
         metrics: quality on validation rows, see ``evaluation.scores``.
-        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch`` and
-            ``selection_score``.
+        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
+            ``selection_score``, and how many rows' trunk states were computed only once
+            (``cached_trunk_rows``) in how many bytes.
         data: where the rows came from and how many were dropped for which reason.
         warnings: what the user should look at in the data.
     """
@@ -140,6 +143,7 @@ def add(
         reference=request.backbone,
         route_layer=request.route_layer,
         max_length=request.max_length,
+        dtype=request.dtype,
     )
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
@@ -267,6 +271,8 @@ def _train_and_register(
         "best_epoch": trained.best_epoch,
         "selection_examples": len(job.selection),
         "selection_score": trained.selection_score,
+        "cached_trunk_rows": trained.cached_rows,
+        "cached_trunk_bytes": trained.cached_bytes,
         "truncated": sum(row.truncated for row in job.train),
     }
     source = _source_facts(data)

@@ -14,7 +14,14 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.models.backbone import Backbone, locate
 from expertbank.models.gates import Router
-from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, Row, no_progress
+from expertbank.records import (
+    ExpertRecord,
+    ExportRecord,
+    ProgressCallback,
+    RouterRecord,
+    Row,
+    no_progress,
+)
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.tasks import encode_rows
 from expertbank.workflows.measure import answers
@@ -93,16 +100,7 @@ def export_bundle(
         ExistsError: ``target`` is something else than a bundle.
         IntegrityError: what was written does not give the bank's logits; nothing is published.
     """
-    try:
-        record = workspace.registry.router()
-    except NotFoundError as error:
-        raise NotFoundError("there is no router to ship; run: expertbank retrain-router") from error
-    router = workspace.router(record)
-    known = [member.task for member in router.members]
-    for task in tasks:
-        if task not in known:
-            raise NotFoundError.of("task", task, known)
-    shipped = router.subset(tasks) if tasks else router
+    record, shipped, masked = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     backbone = workspace.backbone
     writer = BundleWriter(target)
@@ -119,7 +117,7 @@ def export_bundle(
             shipped,
             sha256_bytes(router_bytes),
             version=record.version,
-            masked=bool(tasks) and len(experts) < len(known),
+            masked=masked,
             with_backbone=with_backbone,
         )
         writer.add("README.md", bundle_readme(content).encode())
@@ -134,6 +132,28 @@ def export_bundle(
         ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
     )
     return ExportResult(writer.target, digest, ids, record.version, size)
+
+
+def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Router, bool]:
+    """What an export ships: the active router, cut to ``tasks`` if any are named.
+
+    Returns:
+        The router's record, the router as shipped, and whether members were left out.
+
+    Raises:
+        NotFoundError: no router yet, or a task that it does not serve.
+    """
+    try:
+        record = workspace.registry.router()
+    except NotFoundError as error:
+        raise NotFoundError("there is no router to ship; run: expertbank retrain-router") from error
+    router = workspace.router(record)
+    known = [member.task for member in router.members]
+    for task in tasks:
+        if task not in known:
+            raise NotFoundError.of("task", task, known)
+    shipped = router.subset(tasks) if tasks else router
+    return record, shipped, len(shipped.members) < len(known)
 
 
 def _expert_name(expert: ExpertRecord) -> str:

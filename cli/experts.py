@@ -24,7 +24,8 @@ Backbone = Annotated[
 RouteLayer = Annotated[
     int | None,
     typer.Option(
-        help="First layer that adapters act on; routing reads its input. Default one third."
+        help="First layer that adapters act on; routing reads its input. Default one third; "
+        "0 runs the backbone twice, as the paper does."
     ),
 ]
 MaxLength = Annotated[
@@ -107,7 +108,7 @@ def add(
         bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
+    alpha: Annotated[float | None, typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,

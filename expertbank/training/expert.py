@@ -104,7 +104,7 @@ class _Student(nn.Module):
         )
         groups = group_targets(targets, job.adapter.tt_rank)
         self.backbone = (backbone,)  # in a tuple, so that it is no submodule
-        self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
+        self.adapter = TTAdapter.fresh(groups, job.adapter.multiplier(job.spec), generator)
         self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
         outputs = head_outputs(job.kind, job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.hidden_size))
@@ -239,7 +239,7 @@ def train_expert(
         job.kind,
         job.labels,
         student.adapter.groups,
-        job.adapter.alpha,
+        job.adapter.multiplier(job.spec),
         job.spec.digest,
         backbone.digest,
         best.tensors,

@@ -24,7 +24,8 @@ Backbone = Annotated[
 RouteLayer = Annotated[
     int | None,
     typer.Option(
-        help="First layer that adapters act on; routing reads its input. Default one third."
+        help="First layer that adapters act on; routing reads its input. Default one third; "
+        "0 runs the backbone twice, as the paper does."
     ),
 ]
 MaxLength = Annotated[
@@ -114,7 +115,10 @@ def add(
         bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0."),
+    ] = None,
     pooling: Annotated[
         str | None,
         typer.Option(

@@ -14,7 +14,12 @@ from .session import Session
 
 def retrain_router(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="Gate: ridge or noisy-top1.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Gate: ridge or noisy-top1; the default with --route-layer 0 is noisy-top1."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
@@ -31,8 +36,10 @@ def retrain_router(
 
     session: Session = context.obj
     given: dict[str, Any] = {"kind": kind, "seed": seed}
-    config = RouterConfig(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    RouterConfig(**given)  # what is not legal is refused before the bank is opened
     with session.bank() as bank, session.progress() as progress:
+        config = RouterConfig(**{"kind": bank.default_gate, **given})
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
 
     def show(console: Console) -> None:

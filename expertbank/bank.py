@@ -190,7 +190,7 @@ class Bank:
 
     def retrain_router(
         self,
-        kind: GateKind = "ridge",
+        kind: GateKind | None = None,
         *,
         config: RouterConfig | None = None,
         activate: bool = True,
@@ -199,7 +199,7 @@ class Bank:
         """Fit only the router, from cached features; no old text, no expert weight is touched.
 
         Args:
-            kind: ``ridge`` or ``noisy-top1``.
+            kind: ``ridge`` or ``noisy-top1``; default ``default_gate``.
             config: all settings, instead of ``kind``.
             activate: move the alias ``active`` to it.
             progress: called as work goes on.
@@ -208,8 +208,14 @@ class Bank:
             NotFoundError: no expert yet.
             StaleError: the bank changed meanwhile.
         """
-        settings = config or RouterConfig(kind)
+        settings = config or RouterConfig(kind or self.default_gate)
         return retrain_router(self._workspace, settings, activate=activate, progress=progress)
+
+    @property
+    def default_gate(self) -> GateKind:
+        """The gate of a user who names none: the paper's in a bank of route layer 0."""
+        record = self.backbone()
+        return record.feature_spec.default_gate if record else RouterConfig().kind
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
         """Point an alias (``active`` decides what ``predict`` uses) at a router."""

@@ -25,6 +25,8 @@ DTYPES = ("float32", "bfloat16")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
+DEFAULT_ALPHA = 4.0
+PAPER_ALPHA = 16.0
 
 
 def canonical_json(value: object) -> str:
@@ -50,16 +52,19 @@ class FeatureSpec:
         backbone_digest: identity of the frozen backbone.
         route_layer: index of the first layer that adapters may act on; the layers below it
             are the trunk. The routing feature is read from the input of this layer and of
-            the layers below.
+            the layers below. ``0`` is the paper's way (arXiv 2504.21190): adapters at full
+            depth, and a bare pass before the adapted one that gives the feature.
         states: which hidden states form the feature; ``n`` is the input of layer ``n``
-            (``hidden_states[n]`` in transformers), so ``0`` is the embedding output.
+            (``hidden_states[n]`` in transformers), so ``0`` is the embedding output. With
+            route layer 0 it is one, the number of layers: the backbone's last hidden state.
         poolings: how each state becomes one vector: ``mean`` over real tokens, ``first``
             or ``last`` real token.
         max_length: longest sequence in tokens; longer rows are truncated.
         dtype: floating-point type of the backbone's weights while it runs.
 
     Raises:
-        InputError: a state above the route layer, an unknown pooling, a length below 8.
+        InputError: a state that the route layer does not allow, an unknown pooling, a length
+            below 8.
     """
 
     backbone_digest: str
@@ -70,13 +75,20 @@ class FeatureSpec:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
-        _require(self.route_layer >= 1, f"route layer must be at least 1, got {self.route_layer}")
+        _require(self.route_layer >= 0, f"route layer must be at least 0, got {self.route_layer}")
         _require(bool(self.states), "the feature needs at least one hidden state")
-        _require(
-            all(0 <= state <= self.route_layer for state in self.states),
-            f"hidden states {list(self.states)} must lie between 0 and the route layer "
-            f"{self.route_layer}",
-        )
+        if self.two_passes:
+            _require(
+                len(self.states) == 1 and self.states[0] >= 1,
+                f"with route layer 0 the feature is the last hidden state alone, "
+                f"got states {list(self.states)}",
+            )
+        else:
+            _require(
+                all(0 <= state <= self.route_layer for state in self.states),
+                f"hidden states {list(self.states)} must lie between 0 and the route layer "
+                f"{self.route_layer}",
+            )
         unknown = [pooling for pooling in self.poolings if pooling not in POOLINGS]
         _require(
             bool(self.poolings) and not unknown,
@@ -104,6 +116,16 @@ class FeatureSpec:
         """SHA-256 of the canonical JSON form."""
         return sha256_text(canonical_json(self.to_dict()))
 
+    @property
+    def two_passes(self) -> bool:
+        """Whether a bare pass for routing comes before the adapted one, as in the paper."""
+        return self.route_layer == 0
+
+    @property
+    def default_gate(self) -> GateKind:
+        """The gate of a user who names none: with two passes the paper's own."""
+        return "noisy-top1" if self.two_passes else RouterConfig().kind
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
@@ -111,7 +133,8 @@ class AdapterConfig:
 
     Attributes:
         tt_rank: inner TT rank, the same at every bond, clipped to what is attainable.
-        alpha: plain multiplier of the update; not divided by the rank.
+        alpha: plain multiplier of the update; not divided by the rank. ``None`` is 4, and with
+            route layer 0 the paper's 16.
         projections: roles of the adapted projections in every branch layer, among ``query``,
             ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
             that put their relative positions through the query projection too.
@@ -121,14 +144,15 @@ class AdapterConfig:
     """
 
     tt_rank: int = 5
-    alpha: float = 4.0
+    alpha: float | None = None
     projections: tuple[str, ...] | None = None
     pooling: PoolingWish = "auto"
 
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
-        _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
-        object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        if self.alpha is not None:
+            _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
+            object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
         poolings = get_args(PoolingWish)
         _require(
             self.pooling in poolings,
@@ -145,6 +169,12 @@ class AdapterConfig:
             len(set(self.projections)) == len(self.projections),
             f"projections must not repeat, got {list(self.projections)}",
         )
+
+    def multiplier(self, spec: FeatureSpec) -> float:
+        """Alpha, where it was left open the default under ``spec``."""
+        if self.alpha is not None:
+            return self.alpha
+        return PAPER_ALPHA if spec.two_passes else DEFAULT_ALPHA
 
 
 @dataclass(frozen=True, slots=True)

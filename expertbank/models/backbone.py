@@ -130,22 +130,29 @@ class Backbone:
         down, as keep the feature within ``MAX_FEATURE_DIMENSION``, each pooled twice: mean
         and first token for encoders, mean and last token for decoders.
 
+        Route layer 0 is the paper's way, two passes: the last hidden state of the last real
+        token. In an encoder that token is always the same separator, while every token has seen
+        the whole text, so there it is the mean over the tokens.
+
         Raises:
-            InputError: a route layer that leaves no trunk or no branch, or a length that the
-                backbone's position table cannot hold.
+            InputError: a route layer that leaves no branch, or a length that the backbone's
+                position table cannot hold.
         """
         depth = len(self.layers)
         layer = max(1, round(depth / 3)) if route_layer is None else route_layer
-        if not 1 <= layer < depth:
+        if not 0 <= layer < depth:
             raise InputError(
                 f"route layer must lie between 1 and {depth - 1} for this backbone of "
-                f"{depth} layers, got {layer}"
+                f"{depth} layers, or be 0 for the paper's two passes; got {layer}"
             )
         longest = self.longest_sequence
         if longest is not None and max_length > longest:
             raise InputError(
                 f"maximum length {max_length} exceeds what the backbone can read ({longest} tokens)"
             )
+        if layer == 0:
+            last = ("mean" if self.family.pooling == "mean" else "last",)
+            return FeatureSpec(self.digest, 0, (depth,), last, max_length, dtype)
         poolings = ("mean", "first" if self.family.pooling == "mean" else "last")
         count = max(1, MAX_FEATURE_DIMENSION // (len(poolings) * self.hidden_size))
         states = tuple(range(max(0, layer + 1 - count), layer + 1))

@@ -34,7 +34,7 @@ def head_input(last: Tensor, mask: Tensor, pooling: HeadPooling) -> Tensor:
 
 
 def head_inputs(
-    last: Tensor, mask: Tensor, poolings: Sequence[HeadPooling], index: Tensor
+    last: Tensor, mask: Tensor, poolings: Sequence[HeadPooling], index: Sequence[int]
 ) -> Tensor:
     """``head_input`` where each sequence's expert has its own pooling.
 
@@ -42,7 +42,7 @@ def head_inputs(
         last: ``[sequences, tokens, hidden]``.
         mask: ``[sequences, tokens]``, 1 on real tokens.
         poolings: the experts' choices.
-        index: ``[sequences]`` which expert a sequence has.
+        index: per sequence the place of its expert among ``poolings``.
 
     Returns:
         ``[sequences, hidden]`` in float32.
@@ -50,7 +50,7 @@ def head_inputs(
     first, *others = sorted(set(poolings))
     inputs = head_input(last, mask, first)
     for pooling in others:
-        theirs = torch.tensor([one == pooling for one in poolings], device=index.device)[index]
+        theirs = torch.tensor([poolings[place] == pooling for place in index], device=last.device)
         inputs = torch.where(theirs.unsqueeze(-1), head_input(last, mask, pooling), inputs)
     return inputs
 

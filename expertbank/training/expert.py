@@ -159,7 +159,7 @@ def train_expert(
         job.kind,
         job.labels,
         student.adapter.groups,
-        job.adapter.alpha,
+        job.adapter.multiplier(job.spec),
         job.spec.digest,
         backbone.digest,
         best.tensors,

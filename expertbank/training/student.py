@@ -45,7 +45,7 @@ class Student(nn.Module):
         self.view = TrainingView(
             backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
         )
-        self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
+        self.adapter = TTAdapter.fresh(groups, job.adapter.multiplier(job.spec), generator)
         self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
         outputs = head_outputs(job.kind, job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))

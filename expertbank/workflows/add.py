@@ -7,7 +7,7 @@ transaction that makes the expert exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expertbank.config import AdapterConfig, TrainConfig
@@ -209,6 +209,7 @@ def _train_and_register(
     from expertbank.workflows.measure import answers, trunk_features
 
     spec, backbone, config = workspace.spec, workspace.backbone, request.train
+    adapter = replace(request.adapter, alpha=request.adapter.multiplier(spec))
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, data.spec.kind)
 
@@ -223,7 +224,7 @@ def _train_and_register(
         data.labels,
         encoded(fit),
         encoded(selection),
-        request.adapter,
+        adapter,
         config,
         spec,
     )
@@ -288,7 +289,7 @@ def _train_and_register(
         ),
         RunRecord(
             "add",
-            {"adapter": asdict(request.adapter), "train": asdict(config), "result": train_facts},
+            {"adapter": asdict(adapter), "train": asdict(config), "result": train_facts},
             config.seed,
             environment,
             source,

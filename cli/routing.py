@@ -14,8 +14,8 @@ from .session import Session
 
 def retrain_router(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="Gate: ridge or noisy-top1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
+    kind: Annotated[str | None, typer.Option(help="Gate: ridge, noisy-top1 or mlp.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
     ] = False,
@@ -43,7 +43,9 @@ def retrain_router(
             [
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
-                ("routing accuracy", f"{result.metrics['accuracy']:.3f} (mean over tasks)"),
+                ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
+                ("calibration error", share(result.metrics["calibration_error"])),
+                ("taken for unknown", share(result.metrics["unknown"])),
                 ("old texts read", result.old_texts_read),
             ],
         )

@@ -27,5 +27,5 @@ def sign_projection(dimension: int, width: int, name: str) -> Tensor:
     text = f"expertbank {name} {dimension} {width}".encode()
     stream = hashlib.shake_256(text).digest(-(-count // 8))
     bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count)
-    signs = torch.from_numpy(bits.reshape(dimension, width).astype(np.float64)) * 2 - 1
-    return signs / dimension**0.5
+    signs: Tensor = torch.from_numpy(bits.reshape(dimension, width).astype(np.float64)) * 2 - 1
+    return signs.div_(dimension**0.5)

@@ -57,7 +57,8 @@ class Moments:
         values, vectors = torch.linalg.eigh(covariance)
         root = vectors * values.clamp_min(0).sqrt()
         noise = torch.randn(rows, len(mean), generator=generator, dtype=torch.float64)
-        return mean + noise @ root.T
+        drawn: Tensor = mean + noise @ root.T
+        return drawn
 
 
 def merged(one: Mapping[str, Moments], other: Mapping[str, Moments]) -> dict[str, Moments]:

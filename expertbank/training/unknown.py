@@ -65,6 +65,7 @@ def _whitener(covariance: Tensor) -> Tensor:
     level = covariance.diagonal().mean().clamp_min(1e-12)
     shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * torch.eye(size, dtype=torch.float64)
     root = torch.linalg.cholesky(shrunk)
-    return torch.linalg.solve_triangular(
+    inverse: Tensor = torch.linalg.solve_triangular(
         root, torch.eye(size, dtype=torch.float64), upper=False
-    ).T.contiguous()
+    )
+    return inverse.T.contiguous()

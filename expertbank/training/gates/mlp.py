@@ -31,7 +31,7 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
     spread = examples.moments.covariance.diagonal().clamp_min(1e-8).sqrt().float()
 
     def drawn(into: int, out: int) -> torch.Tensor:
-        weight = torch.randn(into, out, generator=generator) * (2 / into) ** 0.5
+        weight: torch.Tensor = torch.randn(into, out, generator=generator) * (2 / into) ** 0.5
         return weight.requires_grad_()
 
     first, second = drawn(dimension, config.hidden), drawn(config.hidden, columns)

@@ -17,10 +17,10 @@ def retrain_router(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Gate: ridge or noisy-top1; the default with --route-layer 0 is noisy-top1."
+            help="Gate: ridge, noisy-top1 or mlp; the default with --route-layer 0 is noisy-top1."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
     ] = False,
@@ -50,7 +50,9 @@ def retrain_router(
             [
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
-                ("routing accuracy", f"{result.metrics['accuracy']:.3f} (mean over tasks)"),
+                ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
+                ("calibration error", share(result.metrics["calibration_error"])),
+                ("taken for unknown", share(result.metrics["unknown"])),
                 ("old texts read", result.old_texts_read),
             ],
         )

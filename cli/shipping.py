@@ -97,6 +97,12 @@ def predict(
     task: Annotated[
         str | None, typer.Option(help="Name the task and leave the router out.")
     ] = None,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
+    ] = False,
+    fallback: Annotated[
+        str | None, typer.Option(help="Task that answers rows that are like no task.")
+    ] = None,
     backbone: Backbone = None,
 ) -> None:
     """Route each text to an expert and answer it.
@@ -114,14 +120,16 @@ def predict(
         rows = _rows(stack, text or [], text_pair, file)
         predictor = _predictor(session, stack, bundle, backbone)
         progress = stack.enter_context(session.progress())
-        answers = predictor.predict(rows, task=task, progress=progress)
+        answers = predictor.predict(
+            rows, task=task, abstain=abstain, fallback=fallback, progress=progress
+        )
         if session.as_json:
             _write_lines(answers)
             return
         found = list(answers)
     print_table(
         session.out,
-        ("row", "task", "label", "probability", "routed with"),
+        ("row", "task", "label", "probability", "routed with", "unknown"),
         (
             (
                 answer.index,
@@ -129,6 +137,7 @@ def predict(
                 answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
                 share(answer.scores.get(str(answer.label))),
                 share(answer.confidence),
+                {None: "-", True: "yes", False: "no"}[answer.unknown],
             )
             for row in found
             for answer in row.answers or (row,)

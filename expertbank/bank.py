@@ -199,7 +199,7 @@ class Bank:
         """Fit only the router, from cached features; no old text, no expert weight is touched.
 
         Args:
-            kind: ``ridge`` or ``noisy-top1``; default ``default_gate``.
+            kind: ``ridge``, ``noisy-top1`` or ``mlp``; default ``default_gate``.
             config: all settings, instead of ``kind``.
             activate: move the alias ``active`` to it.
             progress: called as work goes on.
@@ -283,13 +283,31 @@ class Bank:
             progress=progress,
         )
 
-    def predict(self, rows: Iterable[RowLike], *, task: str | None = None) -> list[Prediction]:
+    def predict(
+        self,
+        rows: Iterable[RowLike],
+        *,
+        task: str | None = None,
+        abstain: bool = False,
+        fallback: str | None = None,
+    ) -> list[Prediction]:
         """Route and answer rows; with ``task`` the router is left out.
+
+        Args:
+            rows: what to answer.
+            task: the task whose expert answers all of them.
+            abstain: answer ``unknown`` to rows that are like no task.
+            fallback: send such rows to this task's expert instead.
 
         Raises:
             NotFoundError: no router yet, or no such task.
+            InputError: more than one of ``task``, ``abstain`` and ``fallback``.
         """
-        return list(self.predictor().predict(map(as_row, rows), task=task))
+        return list(
+            self.predictor().predict(
+                map(as_row, rows), task=task, abstain=abstain, fallback=fallback
+            )
+        )
 
     def evaluate(
         self,

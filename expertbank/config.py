@@ -14,11 +14,13 @@ from typing import Any, Literal, get_args
 
 from expertbank.errors import InputError
 
-GateKind = Literal["ridge", "noisy-top1"]
-GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1")
+GateKind = Literal["ridge", "noisy-top1", "mlp"]
+GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1", "mlp")
 ExportFormat = Literal["bundle", "peft"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
 """A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
+Keep = Literal["features", "stats"]
+KEEPS: tuple[Keep, ...] = ("features", "stats")
 POOLINGS = ("mean", "first", "last")
 PoolingWish = Literal["auto", "mean", "first", "last"]
 DTYPES = ("float32", "bfloat16")
@@ -61,6 +63,9 @@ class FeatureSpec:
             or ``last`` real token.
         max_length: longest sequence in tokens; longer rows are truncated.
         dtype: floating-point type of the backbone's weights while it runs.
+        keep: what stays of a task's rows for the router: their ``features``, or only ``stats``,
+            the moments of a fixed projection of them. Left out of ``to_dict`` where it is the
+            default, so that specs of banks that never chose keep their digests.
 
     Raises:
         InputError: a state that the route layer does not allow, an unknown pooling, a length
@@ -73,6 +78,7 @@ class FeatureSpec:
     poolings: tuple[str, ...]
     max_length: int = DEFAULT_MAX_LENGTH
     dtype: str = "float32"
+    keep: Keep = "features"
 
     def __post_init__(self) -> None:
         _require(self.route_layer >= 0, f"route layer must be at least 0, got {self.route_layer}")
@@ -99,10 +105,14 @@ class FeatureSpec:
             self.dtype in DTYPES,
             f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}",
         )
+        _require(self.keep in KEEPS, f"keep must be features or stats, got {self.keep!r}")
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {**asdict(self), "states": list(self.states), "poolings": list(self.poolings)}
+        plain = {**asdict(self), "states": list(self.states), "poolings": list(self.poolings)}
+        if self.keep == "features":
+            del plain["keep"]
+        return plain
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> FeatureSpec:
@@ -254,20 +264,24 @@ class TrainConfig:
 
 @dataclass(frozen=True, slots=True)
 class RouterConfig:
-    """How the router is fitted, on cached features only.
+    """How the router is fitted, on what the bank keeps of its tasks' rows.
 
     Attributes:
-        kind: ``ridge`` (closed form) or ``noisy-top1`` (the paper's gate).
-        ridge: regularisation, relative to the mean diagonal of the Gram matrix.
-        epochs: passes over the cached features (``noisy-top1``).
-        lr: learning rate (``noisy-top1``).
-        seed: seeds initialisation, order and gate noise (``noisy-top1``).
+        kind: ``ridge`` (closed form), ``noisy-top1`` (the paper's gate) or ``mlp`` (one hidden
+            layer).
+        ridge: regularisation, relative to the mean diagonal of the covariance.
+        epochs: passes over the cached features (``noisy-top1``, ``mlp``); ``None`` for what
+            suits the kind.
+        lr: learning rate (``noisy-top1``, ``mlp``); ``None`` for what suits the kind.
+        hidden: width of the hidden layer (``mlp``).
+        seed: seeds initialisation, order and noise (``noisy-top1``, ``mlp``).
     """
 
     kind: GateKind = "ridge"
     ridge: float = 1e-2
-    epochs: int = 60
-    lr: float = 1e-2
+    epochs: int | None = None
+    lr: float | None = None
+    hidden: int = 256
     seed: int = DEFAULT_SEED
 
     def __post_init__(self) -> None:
@@ -276,5 +290,8 @@ class RouterConfig:
             f"unknown gate kind {self.kind!r}; known: {', '.join(GATE_KINDS)}",
         )
         _require(self.ridge > 0, f"ridge must be positive, got {self.ridge}")
-        _require(self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}")
-        _require(self.lr > 0, f"learning rate must be positive, got {self.lr}")
+        _require(
+            self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}"
+        )
+        _require(self.lr is None or self.lr > 0, f"learning rate must be positive, got {self.lr}")
+        _require(1 <= self.hidden <= 8192, f"hidden must be 1 to 8192, got {self.hidden}")

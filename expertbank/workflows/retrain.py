@@ -42,8 +42,10 @@ class RouterResult:
     Attributes:
         router: the registered router.
         tasks: names of its members.
-        metrics: ``accuracy`` (mean of per-task routing accuracies on evaluation rows),
-            ``per_task`` and ``confusions`` (pairs above 10% with what to do).
+        metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
+            ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error`` (expected, of
+            the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
+            where it is not judged); every task weighs the same.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -118,8 +120,13 @@ def retrain_router(
         config,
         spec.digest,
     )
-    choices = {expert.id: _choices(router, features[expert.id]) for expert in experts}
-    metrics = _metrics(router, experts, choices)
+    routed = {expert.id: _choices(router, features[expert.id]) for expert in experts}
+    choices = {name: evidence for name, (evidence, _) in routed.items()}
+    found = [share for _, share in routed.values() if share is not None]
+    metrics = {
+        **_metrics(router, experts, choices),
+        "unknown": sum(found) / len(found) if found else None,
+    }
     data = router.to_bytes()
     digest = workspace.store.put(data)
     evidence = {expert.id: choices[expert.id].to_bytes() for expert in experts}
@@ -176,39 +183,57 @@ def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
     return file
 
 
-def _choices(router: Router, features: FeatureFile) -> RoutedEvidence:
+def _choices(router: Router, features: FeatureFile) -> tuple[RoutedEvidence, float | None]:
+    """What the router chose for a task's evaluation rows, and the share it calls unknown."""
     from expertbank.evaluation.evidence import RoutedEvidence
 
     choice = router.route(features.evaluation, features.evaluation_shapes)
-    return RoutedEvidence(
+    evidence = RoutedEvidence(
         choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
     )
+    return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())
 
 
 def _metrics(
     router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
 ) -> dict[str, Any]:
-    shares: dict[str, dict[str, float]] = {
-        expert.task: {
-            other.task: float((choices[expert.id].choice == router.column_of(other.task)).mean())
-            for other in experts
-        }
-        for expert in experts
+    import numpy as np
+
+    from expertbank.evaluation.calibration import expected_calibration_error
+
+    columns = [router.column_of(expert.task) for expert in experts]
+    # [experts, columns]: share of each expert's rows that went to each column
+    shares = np.stack(
+        [
+            np.bincount(choices[expert.id].choice, minlength=len(router.columns))
+            / len(choices[expert.id].choice)
+            for expert in experts
+        ]
+    )
+    mutual = shares[:, columns]  # [experts, experts]
+    mutual = (mutual + mutual.T) / 2
+    mutual[np.equal.outer(columns, columns)] = 0  # one group's tasks cannot be confused
+    ordered = sorted(range(len(experts)), key=lambda place: experts[place].task)
+    confusions = [
+        {"tasks": [experts[one].task, experts[other].task], "rate": float(mutual[one, other])}
+        for place, one in enumerate(ordered)
+        for other in ordered[place + 1 :]
+        if mutual[one, other] > CONFUSION_WARNING
+    ]
+    per_task = {
+        expert.task: float(shares[place, columns[place]]) for place, expert in enumerate(experts)
     }
-    per_task = {task: share[task] for task, share in shares.items()}
-    confusions = []
-    ordered = sorted(shares)
-    for place, one in enumerate(ordered):
-        for other in ordered[place + 1 :]:
-            if router.column_of(one) == router.column_of(other):
-                continue
-            mutual = (shares[one][other] + shares[other][one]) / 2
-            if mutual > CONFUSION_WARNING:
-                confusions.append({"tasks": [one, other], "rate": mutual})
+    sizes = [len(choices[expert.id].choice) for expert in experts]
+    right = [choices[e.id].choice == column for e, column in zip(experts, columns, strict=True)]
     return {
         "accuracy": sum(per_task.values()) / len(per_task),
         "per_task": per_task,
         "confusions": confusions,
+        "calibration_error": expected_calibration_error(
+            np.concatenate([choices[expert.id].confidence for expert in experts]),
+            np.concatenate(right),
+            np.concatenate([np.full(size, 1 / size) for size in sizes]),
+        ),
     }
 
 

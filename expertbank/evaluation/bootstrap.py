@@ -83,8 +83,8 @@ def clustered_change(differences: Array, clusters: npt.NDArray[np.int32]) -> Res
         clusters: ``[rows]`` cluster numbers; the same number, the same cluster.
     """
     _, place = np.unique(clusters, return_inverse=True)
-    sums = np.bincount(place, weights=differences)
-    sizes = np.bincount(place).astype(float)
+    sums = np.asarray(np.bincount(place, weights=differences), dtype=np.float64)
+    sizes = np.asarray(np.bincount(place), dtype=np.float64)
 
     def mean(total: Array, size: Array, axis: int = -1) -> Array:
         return np.asarray(total.sum(axis=axis) / size.sum(axis=axis), dtype=float)
@@ -117,7 +117,9 @@ def correlation_change(
     # Correlations do not change by shifts, and centred sums lose no digits.
     x, y, t = (np.asarray(side, float) - np.mean(side) for side in (before, now, targets))
     parts = (np.ones(len(t)), x, y, t, x * x, y * y, t * t, x * t, y * t)
-    sums = tuple(np.bincount(place, weights=part) for part in parts)
+    sums = tuple(
+        np.asarray(np.bincount(place, weights=part), dtype=np.float64) for part in parts
+    )
 
     def difference(*drawn: Array, axis: int = -1) -> Array:
         n, sx, sy, st, sxx, syy, stt, sxt, syt = (part.sum(axis=axis) for part in drawn)

@@ -18,7 +18,7 @@ import numpy.typing as npt
 Array = npt.NDArray[np.float64]
 Counts = npt.ArrayLike
 
-NUISANCE_POINTS = 96
+NUISANCE_POINTS = 64
 """How many shares of losing rows the exact size is searched over."""
 _NEGLIGIBLE = 1e-7
 _BISECTIONS = 60
@@ -105,14 +105,16 @@ def p_noninferior(gains: int, losses: int, n: int, margin: float) -> float:
 
 
 def smallest_margin(gains: int, losses: int, n: int, alpha: float = 0.05) -> float:
-    """The smallest margin for which ``p_noninferior`` is at most ``alpha``; at most 1."""
+    """The smallest margin for which ``p_noninferior`` is at most ``alpha``, to 1e-4; at most 1."""
+    if gains == losses == 0:
+        return margin_without_loss(n, alpha)
     low = max(-score_interval(gains, losses, n, 1 - 2 * alpha)[0], 0.0)
     if p_noninferior(gains, losses, n, max(low, 1e-9)) <= alpha:
         return low
     high = min(low + 1.5 / n, 1.0)
     while high < 1 and p_noninferior(gains, losses, n, high) > alpha:
         low, high = high, min(high + 2.0 / n, 1.0)
-    while high - low > 1e-5:
+    while high - low > 1e-4:
         middle = (low + high) / 2
         if p_noninferior(gains, losses, n, middle) <= alpha:
             high = middle

@@ -117,9 +117,7 @@ def correlation_change(
     # Correlations do not change by shifts, and centred sums lose no digits.
     x, y, t = (np.asarray(side, float) - np.mean(side) for side in (before, now, targets))
     parts = (np.ones(len(t)), x, y, t, x * x, y * y, t * t, x * t, y * t)
-    sums = tuple(
-        np.asarray(np.bincount(place, weights=part), dtype=np.float64) for part in parts
-    )
+    sums = tuple(np.asarray(np.bincount(place, weights=part), dtype=np.float64) for part in parts)
 
     def difference(*drawn: Array, axis: int = -1) -> Array:
         n, sx, sy, st, sxx, syy, stt, sxt, syt = (part.sum(axis=axis) for part in drawn)
@@ -166,9 +164,7 @@ def _resample(
     low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
     if math.isnan(low) or math.isnan(high):  # hardly any resample differs from the rest
         low, high = float(draws[0]), float(draws[-1])
-    return Resampled(
-        change, units, (low, high), draws, _NORMAL.inv_cdf(float(share)), acceleration
-    )
+    return Resampled(change, units, (low, high), draws, _NORMAL.inv_cdf(float(share)), acceleration)
 
 
 def _jackknife(parts: tuple[Array, ...], statistic: Callable[..., Array]) -> Array:

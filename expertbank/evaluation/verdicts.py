@@ -199,9 +199,7 @@ def _of_values(pairs: Pairs, margin: float) -> Change:
         drawn = correlation_change(before, now, pairs.targets, clusters)
     if drawn is None:
         same = 0.0 if np.array_equal(before, now) else None
-        return Change(
-            n, flips, 0, 0, same, None, None, None, None, None, None, "bootstrap", count
-        )
+        return Change(n, flips, 0, 0, same, None, None, None, None, None, None, "bootstrap", count)
     return Change(
         n,
         flips,

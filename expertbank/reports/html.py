@@ -1,12 +1,12 @@
 """The forgetting report as one self-contained page: no script, no network.
 
-Equal reports give equal bytes. Everything that comes from data (names of tasks, files and models) is escaped. The page's own
-policy forbids loading anything at all.
+Equal reports give equal bytes. Everything that comes from data (names of tasks, files and models)
+is escaped. The page's own policy forbids loading anything at all.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
@@ -29,6 +29,7 @@ def forgetting_page(report: ForgettingReport, *, made_at: str = "") -> str:
     """
     sections = [
         ("tasks", "Tasks", _tasks(report)),
+        ("tests", "Evidence for the verdicts", _tests(report)),
         ("figures", "Before, after and change", _figures(report)),
         ("matrix", "Accuracy matrix", _matrix(report)),
         ("routes", "Where rows are sent", _confusion(report)),
@@ -89,33 +90,21 @@ def _tasks(report: ForgettingReport) -> str:
         ("Rows", "num"),
         ("Named, at add", "num"),
         ("Named, now", "num"),
-        ("Routed before", "num"),
-        ("Routed now", "num"),
+        ("Routed, before", "num"),
+        ("Routed, now", "num"),
         ("Change", "num"),
-        ("90% interval", "num"),
-        ("Flips", "num"),
-        ("Lost / gained", "num"),
-        ("Provable margin", "num"),
-        ("p, preserved", "num"),
-        ("p, McNemar", "num"),
     )
     bodies = "".join(_task(task, report.margin, len(columns)) for task in report.tasks)
-    caption = (
-        "One line a task; p-values of the verdict are corrected over all tasks. Every column is "
-        "explained at the end of the page."
-    )
+    caption = "Quality of each task, with the expert named and with the router choosing."
     head = "".join(f'<th scope="col" class="{kind}">{name}</th>' for name, kind in columns)
     return _scroll(
         "tasks",
-        f"<table><caption>{caption}</caption><thead><tr>{head}</tr></thead>{bodies}</table>",
+        f"<table><caption><span>{caption}</span></caption><thead><tr>{head}</tr></thead>{bodies}</table>",
     )
 
 
 def _task(task: TaskReport, margin: float, width: int) -> str:
-    change, judged = task.change, task.judged
     state = "changed" if task.verdict_expert == "changed" else task.verdict_routed or "none"
-    pairs = f"{change.losses} / {change.gains}" if change and task.metric == "accuracy" else DASH
-    adjusted = judged.p_noninferiority_adjusted if judged else None
     cells = [
         f"{task.n:,}",
         share(task.at_add),
@@ -123,24 +112,59 @@ def _task(task: TaskReport, margin: float, width: int) -> str:
         share(task.routed_at_add),
         share(task.routed),
         signed(task.difference),
-        interval(task),
-        f"{change.flips}" if change else DASH,
-        pairs,
-        share(change.margin_provable) if change else DASH,
-        p_value(adjusted),
-        p_value(change.p_mcnemar if change else None),
     ]
     numbers = "".join(f'<td class="num">{escape(cell)}</td>' for cell in cells)
     notes = [words.reason(task, margin)]
     if task.metric == "pearson":
         notes.append("Regression: Pearson's correlation; not part of any average.")
-    if change and change.clusters is not None:
-        notes.append(f"Rows come in {words.count(change.clusters, 'cluster')}.")
     return (
         f'<tbody class="{state}"><tr><th scope="row">{escape(task.expert)}</th>'
         f'<td><span class="tag">{state if state != "none" else "no verdict"}</span></td>{numbers}'
         f'</tr><tr class="why"><td colspan="{width}">{escape(" ".join(notes))}</td></tr></tbody>'
     )
+
+
+def _tests(report: ForgettingReport) -> str:
+    rows = []
+    for task in report.tasks:
+        change, judged = task.change, task.judged
+        if change is None or judged is None:
+            continue
+        pairs = f"{change.losses} / {change.gains}" if task.metric == "accuracy" else DASH
+        clusters = f", {change.clusters} clusters" if change.clusters is not None else ""
+        rows.append(
+            (
+                task.expert,
+                f"{change.n:,}{clusters}",
+                f"{change.flips:,}",
+                pairs,
+                interval(task),
+                share(change.margin_provable),
+                p_value(judged.p_noninferiority_adjusted),
+                p_value(judged.p_loss_adjusted),
+                p_value(change.p_mcnemar),
+                words.METHODS[change.method],
+            )
+        )
+    if not rows:
+        return ""
+    columns = (
+        "Task",
+        "Rows compared",
+        "Flips",
+        "Lost / gained",
+        "90% interval",
+        "Provable margin",
+        "p, preserved",
+        "p, lost",
+        "p, McNemar",
+        "Method",
+    )
+    caption = (
+        "What the verdicts rest on. The p-values of preserved and lost are corrected over all "
+        "tasks (Holm); interval, provable margin and McNemar's p are of the task alone."
+    )
+    return _scroll("tests", _table(caption, columns, rows, numeric=range(1, 9)))
 
 
 def _figures(report: ForgettingReport) -> str:
@@ -225,7 +249,7 @@ def _heat_table(
     )
     return _scroll(
         name,
-        f'<table class="heat"><caption>{escape(caption)}</caption><thead><tr>'
+        f'<table class="heat"><caption><span>{escape(caption)}</span></caption><thead><tr>'
         f'<th scope="col">{escape(corner)}</th>{head}</tr></thead><tbody>{body}</tbody></table>',
     )
 
@@ -262,6 +286,7 @@ def _verification(found: Mapping[str, Any] | None) -> str:
             "other answer would have ended the report with an error that names the row.",
             columns,
             rows,
+            range(1, 5),
         ),
     )
 
@@ -335,22 +360,36 @@ class _Digest(str):
     __slots__ = ()
 
 
-def _table(caption: str, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in columns)
+def _table(
+    caption: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    numeric: Collection[int] = (),
+) -> str:
+    head = "".join(
+        f'<th scope="col"{_number(place in numeric)}>{escape(column)}</th>'
+        for place, column in enumerate(columns)
+    )
     body = "".join(
-        f'<tr><th scope="row">{escape(first)}</th>{"".join(map(_cell, rest))}</tr>'
+        f'<tr><th scope="row">{escape(first)}</th>'
+        + "".join(_cell(text, number=place in numeric) for place, text in enumerate(rest, 1))
+        + "</tr>"
         for first, *rest in rows
     )
     return (
-        f"<table><caption>{escape(caption)}</caption><thead><tr>{head}</tr></thead>"
+        f"<table><caption><span>{escape(caption)}</span></caption><thead><tr>{head}</tr></thead>"
         f"<tbody>{body}</tbody></table>"
     )
 
 
-def _cell(text: str) -> str:
+def _number(number: bool) -> str:
+    return ' class="num"' if number else ""
+
+
+def _cell(text: str, *, number: bool) -> str:
     if isinstance(text, _Digest):
         return f'<td><span class="digest">{escape(text)}</span></td>'
-    return f"<td>{escape(text)}</td>"
+    return f"<td{_number(number)}>{escape(text)}</td>"
 
 
 def _scroll(name: str, table: str, label: str = "") -> str:

@@ -60,6 +60,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; pa
 }
 table { border-collapse: collapse; font-size: .9rem; min-width: 100%; }
 caption { text-align: left; padding: .6rem .8rem; font-size: .9rem; caption-side: top; }
+caption span { position: sticky; left: .8rem; display: inline-block; max-width: min(56rem, 88vw); }
 th, td { padding: .42rem .8rem; border-top: 1px solid var(--line); text-align: left; }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); font-size: .84rem; }
@@ -117,12 +118,13 @@ footer { padding: 2.5rem 1.5rem 3rem; }
   nav, .skip { display: none; }
   .scroll, figure { overflow: visible; border: 0; }
   table { font-size: 8pt; }
-  th, td { padding: .25rem .4rem; }
+  th, td { padding: .25rem .35rem; }
+  .num, tbody th { white-space: normal; }
   .heat td { min-width: 0; }
   .heat td, .tag::before { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   h2 { break-after: avoid; margin-top: 1.6rem; }
   svg { min-width: 0; }
   figure, .verdict, .facts, tr { break-inside: avoid; }
-  td .digest { min-width: 0; }
+  td .digest { min-width: 0; font-size: 6.5pt; }
 }
 """

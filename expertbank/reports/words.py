@@ -97,7 +97,10 @@ def reason(task: TaskReport, margin: float) -> str:
     if task.verdict_routed == "preserved":
         return f"{moved}; a loss of {points(margin)} or more is ruled out at 95%."
     if task.verdict_routed == "lost":
-        return f"{moved}; that is no accident, and more than {points(margin)} may be gone."
+        return (
+            f"{moved}; more than chance explains, and a loss of {points(margin)} or more is not "
+            "ruled out."
+        )
     if change.margin_provable is None:
         return f"{moved}; the change is not defined."
     text = f"{moved}; alone these rows rule out a loss of {points(change.margin_provable)}"
@@ -143,9 +146,9 @@ def interval(task: TaskReport) -> str:
 
 
 METHODS = {
-    "score": "Tango's score interval and test, with its error held exactly",
-    "cluster-bootstrap": "BCa bootstrap over clusters of rows",
-    "bootstrap": "BCa bootstrap of the difference of two correlations",
+    "score": "score test",
+    "cluster-bootstrap": "BCa, clusters",
+    "bootstrap": "BCa",
 }
 
 EXPLANATIONS: tuple[tuple[str, str], ...] = (

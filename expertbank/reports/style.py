@@ -112,12 +112,14 @@ footer { padding: 2.5rem 1.5rem 3rem; }
     --bad: #8a1915; --bad-bg: #fff;
   }
   @page { margin: 16mm 14mm; }
-  body { font-size: 10pt; }
+  html { font-size: 9.5pt; }
+  body { font-size: 1rem; }
+  .facts { grid-template-columns: repeat(5, 1fr); background: none; }
   main, header, footer { max-width: none; padding-left: 0; padding-right: 0; }
   header { padding-top: 0; }
   nav, .skip { display: none; }
   .scroll, figure { overflow: visible; border: 0; }
-  table { font-size: 8pt; }
+  table { font-size: .84rem; }
   th, td { padding: .25rem .35rem; }
   .num, tbody th { white-space: normal; }
   .heat td { min-width: 0; }

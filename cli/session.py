@@ -76,6 +76,11 @@ class Session:
         else:
             show(self.out)
 
+    def plain(self, text: str) -> None:
+        """Give the result as it is: text for another program to read."""
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
     @contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
         """A progress callback that draws on stderr; silent when quiet."""

@@ -224,20 +224,42 @@ class Bank:
     # -- what reads it -----------------------------------------------------------------------
 
     def forgetting_report(
-        self, *, verify: bool = False, progress: ProgressCallback = no_progress
+        self,
+        *,
+        margin: float = 0.01,
+        from_router: str | int | None = None,
+        to_router: str | int | None = None,
+        verify: bool = False,
+        sample: int | None = None,
+        progress: ProgressCallback = no_progress,
     ) -> ForgettingReport:
-        """What every task could do when it was added, and can do now.
+        """What every task could do at one time and can do at another.
 
         Args:
+            margin: the largest loss of accuracy that counts as preserved.
+            from_router: router to compare with (version, ``router@N`` or alias); default each
+                task's first.
+            to_router: router to report on; default the active one.
             verify: run the evaluation rows through the real model again.
+            sample: with ``verify``, only so many rows of each task, always the same.
             progress: called as verification goes on.
 
         Raises:
-            IntegrityError: with ``verify``, the first row whose answer differs.
+            NotFoundError: no expert yet, or no such router.
+            IntegrityError: stored evidence is damaged or, with ``verify``, the first row whose
+                answer differs.
         """
         from expertbank.workflows.report import forgetting_report
 
-        return forgetting_report(self._workspace, verify=verify, progress=progress)
+        return forgetting_report(
+            self._workspace,
+            margin=margin,
+            start=from_router,
+            end=to_router,
+            verify=verify,
+            sample=sample,
+            progress=progress,
+        )
 
     def export(
         self,

@@ -242,7 +242,9 @@ def _train_and_register(
     collapsed = trained.file.collapse(expert_id, backbone.device, getattr(torch, spec.dtype))
     model = RoutedModel(backbone, spec, ExpertPool.holding({expert_id: collapsed}))
     measured = answers(model, encoded(data.validation), expert_id, data.spec.kind, progress)
-    oracle = measured.evidence([row.digest for row in data.validation])
+    oracle = measured.evidence(
+        [row.digest for row in data.validation], [row.group for row in data.validation]
+    )
     kept = take(data.train, FEATURE_ROWS, config.seed)
     features = FeatureFile(
         trunk_features(model, encoded(kept), progress),

@@ -54,7 +54,10 @@ def export(
     Example: expertbank export ./expertbank-bundle
     """
     session: Session = context.obj
-    with session.bank(backbone=backbone) as bank, session.progress() as progress:
+    with (
+        session.bank(read_only=not session.writable, backbone=backbone) as bank,
+        session.progress() as progress,
+    ):
         result = bank.export(
             folder,
             format=export_format,
@@ -79,6 +82,8 @@ def export(
             ],
         ),
     )
+    if not result.recorded:
+        session.remark("warning: the bank is read-only: the export is not recorded in its history")
 
 
 def predict(

@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
     EXPORT_FORMATS,
     AdapterConfig,
@@ -31,15 +32,19 @@ from expertbank.registry.registry import Registry
 from expertbank.tasks import Columns, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
+from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.initialise import initialise
+from expertbank.workflows.remove import Removal, remove
 from expertbank.workflows.retrain import RouterResult, retrain_router
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
     from expertbank.workflows.predict import Prediction, Predictor
+    from expertbank.workflows.restore import Restored
 
 RowLike = Row | str | Mapping[str, Any]
 """A row, a plain text, or a mapping with ``text`` and optionally ``text_pair``."""
@@ -64,6 +69,7 @@ class Bank:
         device: str | None = None,
         create: bool = True,
         read_only: bool = False,
+        lock_wait: float = WAIT_SECONDS,
     ) -> Bank:
         """Open the bank at ``path``.
 
@@ -76,6 +82,8 @@ class Bank:
                 CUDA device, else Apple's ``mps``, else the CPU.
             create: make the bank if there is none.
             read_only: never write; the bank must exist.
+            lock_wait: seconds to wait for commands that need the bank alone, or, for those, for
+                commands that write to it.
 
         Raises:
             NotFoundError: no bank there and ``create`` is false.
@@ -87,6 +95,7 @@ class Bank:
             read_only=read_only,
             reference=backbone,
             device=device,
+            lock_wait=lock_wait,
         )
         return cls(workspace)
 
@@ -219,7 +228,45 @@ class Bank:
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
         """Point an alias (``active`` decides what ``predict`` uses) at a router."""
-        return self._workspace.registry.set_alias(name, router, "set by the user")
+        with self._workspace.writing():
+            return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    def remove(self, task: str, *, dry_run: bool = False) -> Removal:
+        """Leave a task out of every router to come; its expert and evidence stay.
+
+        Args:
+            task: the task.
+            dry_run: only tell what would happen.
+
+        Raises:
+            NotFoundError: no such task.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return remove(self._workspace, task, dry_run=dry_run)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        purge_removed: bool = False,
+        grace_hours: float = GRACE_HOURS,
+    ) -> Collection:
+        """Delete what nothing refers to.
+
+        Args:
+            dry_run: only tell what would be deleted.
+            purge_removed: also delete what only removed tasks need, for good.
+            grace_hours: leave younger leftovers alone.
+
+        Raises:
+            LockedError: other commands kept writing for too long.
+        """
+        return collect(
+            self._workspace,
+            dry_run=dry_run,
+            purge_removed=purge_removed,
+            grace_hours=grace_hours,
+        )
 
     # -- what reads it -----------------------------------------------------------------------
 
@@ -373,6 +420,47 @@ class Bank:
     def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
         """Check the database and rehash every stored file."""
         return check(self._workspace, progress)
+
+    def doctor(self, environment: Mapping[str, str] | None = None) -> Diagnosis:
+        """Look at what the bank runs on: disk, locks, schema, backbone, packages.
+
+        Args:
+            environment: variables to show, such as ``os.environ``; secrets are hidden.
+        """
+        from expertbank.workflows.doctor import diagnose
+
+        return diagnose(self._workspace.home, environment or {})
+
+    def backup(self, target: str | Path) -> Path:
+        """Write a consistent copy of the database while others may use it.
+
+        Raises:
+            ExistsError: ``target`` exists.
+        """
+        return self._workspace.registry.backup(Path(target))
+
+    def restore(
+        self, source: str | Path, *, dry_run: bool = False, progress: ProgressCallback = no_progress
+    ) -> Restored:
+        """Put a backup in the place of the present database, which is kept beside it.
+
+        Args:
+            source: the backup.
+            dry_run: only check it.
+            progress: called as files are rehashed.
+
+        Raises:
+            NotFoundError: no such file.
+            SchemaTooNewError: a newer expertbank wrote it.
+            IntegrityError: not a sound registry, or it names files that are gone.
+        """
+        from expertbank.workflows.restore import restore
+
+        home, wait = self._workspace.home, self._workspace.lock.wait
+        done = restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
+        if not dry_run:
+            self._predictor = None
+        return done
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""

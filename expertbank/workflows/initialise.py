@@ -54,7 +54,8 @@ def initialise(
         dtype=dtype or "float32",
     )
     record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
-    return workspace.registry.set_backbone(record)
+    with workspace.writing():
+        return workspace.registry.set_backbone(record)
 
 
 def stable_reference(reference: str) -> str:

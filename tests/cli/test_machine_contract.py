@@ -39,6 +39,10 @@ TOP: dict[str, set[str]] = {
     "history": {"events"},
     "alias": {"aliases", "events"},
     "verify": {"ok", "problems", "artifacts", "unreferenced"},
+    "remove": {"task", "experts", "removed_at", "already_removed", "routers", "dry_run", "todo"},
+    "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
+    "doctor": {"healthy", "home", "findings", "packages", "environment"},
+    "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
     "db backup": {"backup"},
 }
@@ -78,6 +82,10 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "history": ["history"],
         "alias": ["alias"],
         "verify": ["verify"],
+        "remove": ["remove", "--task", "mood", "--yes"],
+        "gc": ["gc", "--yes"],
+        "doctor": ["doctor"],
+        "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
         "db upgrade": ["db", "upgrade"],
         "db backup": ["db", "backup", tmp_path / "copy.db"],
     }[command]

@@ -135,7 +135,8 @@ def show(
 
 def print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
     """Print a document of names and values, nested ones indented."""
-    for name, value in document.items():
+    for key, value in document.items():
+        name = printable(str(key))  # labels of users' data are keys too
         if isinstance(value, dict) and value:
             console.print(f"{indent}{name}:", markup=False)
             print_tree(console, value, indent + "  ")

@@ -30,9 +30,10 @@ from pathlib import Path
 sys.path[:0] = [str(Path(__file__).parents[1]), str(Path(__file__).parents[1] / "cli")]
 
 TRACED = (
-    "write pwrite64 fsync fdatasync rename renameat renameat2 unlink unlinkat rmdir mkdir mkdirat "
-    "openat ftruncate link linkat chmod fchmod utimensat"
-).split()
+    *("write", "pwrite64", "fsync", "fdatasync", "rename", "renameat", "renameat2", "unlink"),
+    *("unlinkat", "rmdir", "mkdir", "mkdirat", "openat", "ftruncate", "link", "linkat"),
+    *("chmod", "fchmod", "utimensat"),
+)
 """Every call through which a command can change what is on the disk."""
 
 FAILING = ("write", "pwrite64", "fsync", "fdatasync", "openat", "mkdir", "rename", "renameat2")
@@ -365,14 +366,21 @@ class Bench:
             wrong += self.judge_bank(before, after, ended)
             if fault.kind != "kill":
                 wrong += [f"left behind: {name}" for name in leftovers(place)]
-            again = call(words, self.streams)
-            if again.code not in command.again:
-                wrong.append(f"the command again exits {again.code}: {again.err[-300:]}")
-            final = self.snapshot(place)
-            wrong += [f"after the command again: {problem}" for problem in final.problems]
-            if again.code == 0:
-                wrong += [f"still there after the next one: {n}" for n in staged(place)]
+            # A disk that failed and left everything as it was has nothing more to show.
+            if fault.kind in {"kill", "interrupt"} or wrong or before.names != after.names:
+                wrong += self.judge_again(command, words, place)
         return Judged(command.name, fault, outcome(ended, before, after), tuple(wrong))
+
+    def judge_again(self, command: Command, words: Sequence[str], place: Path) -> Iterator[str]:
+        """The same command works now, leaves a whole bank, and clears what was left."""
+        again = call(words, self.streams)
+        if again.code not in command.again:
+            yield f"the command again exits {again.code}: {again.err[-300:]}"
+        for problem in self.snapshot(place).problems:
+            yield f"after the command again: {problem}"
+        if again.code == 0:
+            for name in staged(place):
+                yield f"still there after the next one: {name}"
 
     def judge_end(self, fault: Fault, ended: Ended) -> Iterator[str]:
         """A fault that the command survives is told in one line, with its exit code."""
@@ -503,7 +511,7 @@ def acknowledged(out: str) -> frozenset[str]:
         document = json.loads(out)
     except ValueError:
         return frozenset()
-    said = {"something"} - {"something"}
+    said = set()
     if "expert" in document:
         said.add(f"expert {document['expert']['id']} {document['expert']['digest']}")
     if isinstance(document.get("router"), dict):
@@ -558,16 +566,16 @@ def main() -> None:
     parser.add_argument("--loud", action="store_true")
     options = parser.parse_args()
     bench = Bench(options.folder)
-    started = time.monotonic()
     bench.prepare()
-    print(f"prepared in {time.monotonic() - started:.1f} s", file=sys.stderr)
+    started = time.monotonic()
     found = []
     for judged in sweep(bench, sample=options.sample, seed=options.seed, only=options.only):
         found.append(asdict(judged))
         if options.loud and judged.wrong:
-            print(judged, file=sys.stderr, flush=True)
-    print(f"{len(found)} in {time.monotonic() - started:.1f} s", file=sys.stderr)
-    print(json.dumps(found))
+            sys.stderr.write(f"{judged}\n")
+            sys.stderr.flush()
+    sys.stderr.write(f"{len(found)} injections in {time.monotonic() - started:.1f} s\n")
+    print(json.dumps(found))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
 
-from . import browse, experts, routing, shipping, tasks, upkeep
+from . import browse, collecting, experts, routing, shipping, tasks, upkeep
 from .render import printable
 from .session import Session, default_home
 
@@ -79,6 +79,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "history": browse.history,
     "alias": routing.alias,
     "verify": upkeep.verify,
+    "remove": collecting.remove,
+    "gc": collecting.gc,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)

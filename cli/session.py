@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from expertbank.registry.registry import Registry
 
 HOME_VARIABLE = "EXPERTBANK_HOME"
+WAIT_VARIABLE = "EXPERTBANK_LOCK_WAIT"
 
 
 def default_home() -> Path:
@@ -29,6 +30,25 @@ def default_home() -> Path:
 
     named = os.environ.get(HOME_VARIABLE)
     return Path(named).expanduser() if named else user_data_path("expertbank")
+
+
+def lock_wait() -> float:
+    """``EXPERTBANK_LOCK_WAIT`` in seconds, else the library's own.
+
+    Raises:
+        InputError: not a number of seconds.
+    """
+    from expertbank.artifacts.lock import WAIT_SECONDS
+    from expertbank.errors import InputError
+
+    named = os.environ.get(WAIT_VARIABLE)
+    try:
+        seconds = WAIT_SECONDS if not named else float(named)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise InputError(f"{WAIT_VARIABLE} must be a number of seconds, got {named!r}")
+    return seconds
 
 
 @dataclass(slots=True)
@@ -87,8 +107,33 @@ class Session:
         """The open bank."""
         from expertbank.bank import Bank
 
-        with Bank.open(self.home, create=create, read_only=read_only, backbone=backbone) as bank:
+        with Bank.open(
+            self.home,
+            create=create,
+            read_only=read_only,
+            backbone=backbone,
+            lock_wait=lock_wait(),
+        ) as bank:
             yield bank
+
+    def confirm(self, question: str) -> None:
+        """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.
+
+        Raises:
+            InputError: there is nobody to ask.
+            typer.Exit: the answer was no.
+        """
+        import typer
+
+        from expertbank.errors import InputError
+
+        if self.as_json or not sys.stdin.isatty():
+            raise InputError(
+                f"{question} Nothing was done: repeat with --yes, or look first with --dry-run"
+            )
+        if not typer.confirm(question, err=True):
+            self.remark("nothing was done")
+            raise typer.Exit(1)
 
     @contextmanager
     def registry(self) -> Iterator[Registry]:

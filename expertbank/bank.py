@@ -7,6 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
 from expertbank.records import (
     AliasRecord,
@@ -23,7 +24,9 @@ from expertbank.registry.registry import Registry
 from expertbank.tasks import Columns, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
+from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.initialise import initialise
+from expertbank.workflows.remove import Removal, remove
 from expertbank.workflows.retrain import RouterResult, retrain_router
 from expertbank.workflows.workspace import Workspace
 
@@ -56,6 +59,7 @@ class Bank:
         device: str | None = None,
         create: bool = True,
         read_only: bool = False,
+        lock_wait: float = WAIT_SECONDS,
     ) -> Bank:
         """Open the bank at ``path``.
 
@@ -67,6 +71,8 @@ class Bank:
             device: where the backbone runs, such as ``cpu`` or ``cuda:0``.
             create: make the bank if there is none.
             read_only: never write; the bank must exist.
+            lock_wait: seconds to wait for commands that need the bank alone, or, for those, for
+                commands that write to it.
 
         Raises:
             NotFoundError: no bank there and ``create`` is false.
@@ -78,6 +84,7 @@ class Bank:
             read_only=read_only,
             reference=backbone,
             device=device,
+            lock_wait=lock_wait,
         )
         return cls(workspace)
 
@@ -190,7 +197,45 @@ class Bank:
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
         """Point an alias (``active`` decides what ``predict`` uses) at a router."""
-        return self._workspace.registry.set_alias(name, router, "set by the user")
+        with self._workspace.writing():
+            return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    def remove(self, task: str, *, dry_run: bool = False) -> Removal:
+        """Leave a task out of every router to come; its expert and evidence stay.
+
+        Args:
+            task: the task.
+            dry_run: only tell what would happen.
+
+        Raises:
+            NotFoundError: no such task.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return remove(self._workspace, task, dry_run=dry_run)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        purge_removed: bool = False,
+        grace_hours: float = GRACE_HOURS,
+    ) -> Collection:
+        """Delete what nothing refers to.
+
+        Args:
+            dry_run: only tell what would be deleted.
+            purge_removed: also delete what only removed tasks need, for good.
+            grace_hours: leave younger leftovers alone.
+
+        Raises:
+            LockedError: other commands kept writing for too long.
+        """
+        return collect(
+            self._workspace,
+            dry_run=dry_run,
+            purge_removed=purge_removed,
+            grace_hours=grace_hours,
+        )
 
     # -- what reads it -----------------------------------------------------------------------
 

@@ -245,8 +245,8 @@ class HistoryEvent:
 
     Attributes:
         at: when.
-        kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported`` or
-            ``task-removed``.
+        kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported``,
+            ``task-removed`` or ``task-purged``.
         subject: what it happened to: ``boolq@1``, ``router@2``, an alias, a path, a task.
         text: one sentence for people.
     """

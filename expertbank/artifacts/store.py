@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +44,22 @@ class ArtifactStore(Protocol):
     def digests(self) -> Iterator[str]:
         """Every digest in the store."""
         ...
+
+    def state(self, digest: str) -> Stored | None:
+        """Size and age of what is stored under ``digest``, without reading it."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Let go of the bytes named ``digest``; harmless when they are gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store knows of one file: its size and when it was last wanted."""
+
+    bytes: int
+    modified: float
 
 
 class LocalStore:
@@ -76,6 +93,7 @@ class LocalStore:
                 return digest
             make_folder(target.parent)
             write_durably(target, data)
+            sync_folder(self.root)  # another process may have made the folder and not come so far
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -105,6 +123,22 @@ class LocalStore:
         for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*.safetensors")):
             if _DIGEST.fullmatch(path.stem):
                 yield path.stem
+
+    def state(self, digest: str) -> Stored | None:
+        """Size and age of what is stored under ``digest``; ``None`` when nothing is."""
+        try:
+            found = self.path(digest).stat()
+        except FileNotFoundError:
+            return None
+        return Stored(found.st_size, found.st_mtime)
+
+    def delete(self, digest: str) -> None:
+        """Delete the file named ``digest``, if it is there; whether it may go is not asked here."""
+        path = self.path(digest)
+        with told(path):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                sync_folder(path.parent)
 
 
 @contextmanager

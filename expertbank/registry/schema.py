@@ -168,6 +168,20 @@ def copy_to(path: Path, target: Path) -> Path:
     return target
 
 
+def artifact_digests(path: Path) -> set[str]:
+    """Digests of the files that the database at ``path``, of any revision, counts on.
+
+    Raises:
+        IntegrityError: not a registry, or damaged.
+    """
+    engine = engine_at(path, mode="ro").execution_options(registry_begin="DEFERRED")
+    with translated(engine), engine.connect() as connection:
+        if _revision(connection, path) is None:
+            raise IntegrityError(f"{path} holds no registry")
+        query = text("SELECT digest FROM artifacts WHERE purged_at IS NULL")
+        return set(connection.scalars(query))
+
+
 def integrity(connection: Connection) -> list[str]:
     """Complaints of SQLite's own checks: pages, indexes, constraints and foreign keys."""
     pages = connection.execute(text("PRAGMA integrity_check")).scalars().all()

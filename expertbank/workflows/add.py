@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import ExistsError, InputError
 from expertbank.records import (
@@ -181,6 +182,11 @@ def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
     """The version to make."""
     version = workspace.registry.next_version(name)
     if version > 1 and not new_version:
+        if workspace.registry.task(name).removed_at is not None:
+            raise ExistsError(
+                f"task {name!r} was removed, and its expert {name}@{version - 1} is kept; "
+                "train another version with --new-version, which makes the task alive again"
+            )
         raise ExistsError(
             f"task {name!r} has expert {name}@{version - 1}; experts never change. "
             "Train another version with --new-version"
@@ -248,7 +254,7 @@ def _train_and_register(
     )
     metrics = scores(oracle, data.spec.kind)
     blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
-    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
+    digests = {kind: sha256_bytes(blob) for kind, blob in blobs.items()}
     expert = ExpertRecord(
         data.spec.name,
         version,
@@ -271,46 +277,53 @@ def _train_and_register(
     }
     source = _source_facts(data)
     environment = workspace.environment()
-    registered = workspace.registry.commit_expert(
-        TaskRecord(
-            data.spec.name,
-            data.spec.kind,
-            data.labels,
-            data.spec.to_dict(),
-            now(),
-            group=request.group,
-        ),
-        RunRecord(
-            "add",
-            {"adapter": asdict(request.adapter), "train": asdict(config), "result": train_facts},
-            config.seed,
-            environment,
-            source,
-            backbone.digest,
-            trained.seconds,
-        ),
-        expert,
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(
-            expert_id,
-            digests["features"],
-            spec.digest,
-            features.train.shape[1],
-            len(features.train),
-            len(features.evaluation),
-            len(blobs["features"]),
-        ),
-        [
-            EvaluationRecord(
+    with workspace.writing():
+        for blob in blobs.values():
+            workspace.store.put(blob)
+        registered = workspace.registry.commit_expert(
+            TaskRecord(
+                data.spec.name,
+                data.spec.kind,
+                data.labels,
+                data.spec.to_dict(),
+                now(),
+                group=request.group,
+            ),
+            RunRecord(
+                "add",
+                {
+                    "adapter": asdict(request.adapter),
+                    "train": asdict(config),
+                    "result": train_facts,
+                },
+                config.seed,
+                environment,
+                source,
+                backbone.digest,
+                trained.seconds,
+            ),
+            expert,
+            [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+            FeatureSetRecord(
                 expert_id,
-                metrics["n"],
-                0 if oracle.is_value else int(oracle.right.sum()),
-                digests["oracle"],
-                metrics,
-                {**environment, "batch_plan": measured.batch_plan},
-            )
-        ],
-    )
+                digests["features"],
+                spec.digest,
+                features.train.shape[1],
+                len(features.train),
+                len(features.evaluation),
+                len(blobs["features"]),
+            ),
+            [
+                EvaluationRecord(
+                    expert_id,
+                    metrics["n"],
+                    0 if oracle.is_value else int(oracle.right.sum()),
+                    digests["oracle"],
+                    metrics,
+                    {**environment, "batch_plan": measured.batch_plan},
+                )
+            ],
+        )
     checkpoint.remove()
     shown = {name: value for name, value in source.items() if name != "spec"}
     return AddResult(registered, metrics, train_facts, shown, data.warnings)

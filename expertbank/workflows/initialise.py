@@ -47,7 +47,8 @@ def initialise(
         route_layer=route_layer, max_length=max_length or _default_length(loaded)
     )
     record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
-    return workspace.registry.set_backbone(record)
+    with workspace.writing():
+        return workspace.registry.set_backbone(record)
 
 
 def stable_reference(reference: str) -> str:

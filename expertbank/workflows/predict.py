@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -101,6 +101,7 @@ class Predictor:
         experts: every expert that may answer.
         router: the router; ``None`` allows only rows whose task is named.
         named: task name to the id of the expert that answers when the task is named.
+        removed: tasks that were removed, for a message that says so.
     """
 
     def __init__(
@@ -109,11 +110,13 @@ class Predictor:
         experts: Iterable[Answerer],
         router: Router | None,
         named: Mapping[str, str],
+        removed: Collection[str] = (),
     ) -> None:
         self.model = model
         self._experts = {expert.id: expert for expert in experts}
         self._router = router
         self._named = named
+        self._removed = frozenset(removed)
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -131,6 +134,11 @@ class Predictor:
         Raises:
             NotFoundError: no such task.
         """
+        if task in self._removed:
+            raise NotFoundError(
+                f"task {task!r} was removed; expertbank add --task {task} --new-version makes it "
+                "alive again"
+            )
         if task not in self._named:
             raise NotFoundError.of("task", task, self.tasks)
         return self._experts[self._named[task]]

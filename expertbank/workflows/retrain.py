@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import RouterConfig
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import (
@@ -121,45 +122,48 @@ def retrain_router(
     choices = {expert.id: _choices(router, features[expert.id]) for expert in experts}
     metrics = _metrics(router, experts, choices)
     data = router.to_bytes()
-    digest = workspace.store.put(data)
+    digest = sha256_bytes(data)
     evidence = {expert.id: choices[expert.id].to_bytes() for expert in experts}
-    evidence_digests = {name: workspace.store.put(blob) for name, blob in evidence.items()}
+    evidence_digests = {name: sha256_bytes(blob) for name, blob in evidence.items()}
     seconds = time.monotonic() - started
     environment = {"packages": package_versions()}
-    record = registry.commit_router(
-        RouterRecord(
-            0,
-            router.kind,
-            digest,
-            router.parameter_count,
-            tuple(member.id for member in router.members),
-            spec.digest,
-            metrics,
-        ),
-        RunRecord(
-            "retrain-router",
-            asdict(config),
-            config.seed,
-            environment,
-            {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
-            spec.backbone_digest,
-            seconds,
-        ),
-        [
-            ArtifactRecord(digest, "router", len(data)),
-            *(
-                ArtifactRecord(evidence_digests[name], "routed", len(blob))
-                for name, blob in evidence.items()
+    with workspace.writing():
+        for blob in (data, *evidence.values()):
+            workspace.store.put(blob)
+        record = registry.commit_router(
+            RouterRecord(
+                0,
+                router.kind,
+                digest,
+                router.parameter_count,
+                tuple(member.id for member in router.members),
+                spec.digest,
+                metrics,
             ),
-        ],
-        [
-            _evaluation(workspace, router, expert, choices, evidence_digests, environment)
-            for expert in experts
-        ],
-        expected_generation=generation,
-        activate=activate,
-        reason=f"retrain-router over {len(experts)} tasks",
-    )
+            RunRecord(
+                "retrain-router",
+                asdict(config),
+                config.seed,
+                environment,
+                {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
+                spec.backbone_digest,
+                seconds,
+            ),
+            [
+                ArtifactRecord(digest, "router", len(data)),
+                *(
+                    ArtifactRecord(evidence_digests[name], "routed", len(blob))
+                    for name, blob in evidence.items()
+                ),
+            ],
+            [
+                _evaluation(workspace, router, expert, choices, evidence_digests, environment)
+                for expert in experts
+            ],
+            expected_generation=generation,
+            activate=activate,
+            reason=f"retrain-router over {len(experts)} tasks",
+        )
     active = AliasRecord(ACTIVE, record.version) in registry.aliases()
     return RouterResult(
         record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active

@@ -118,7 +118,8 @@ def bank_predictor(workspace: Workspace) -> Predictor:
         for expert in (*named.values(), *routed)
     }
     by_task = {task: expert.id for task, expert in named.items()}
-    return Predictor(workspace.model, experts.values(), router, by_task)
+    removed = {task.name for task in registry.tasks(include_removed=True)} - set(by_task)
+    return Predictor(workspace.model, experts.values(), router, by_task, removed)
 
 
 def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:

@@ -39,6 +39,8 @@ TOP: dict[str, set[str]] = {
     "history": {"events"},
     "alias": {"aliases", "events"},
     "verify": {"ok", "problems", "artifacts", "unreferenced"},
+    "remove": {"task", "experts", "removed_at", "already_removed", "routers", "dry_run", "todo"},
+    "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
     "db backup": {"backup"},
 }
@@ -78,6 +80,8 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "history": ["history"],
         "alias": ["alias"],
         "verify": ["verify"],
+        "remove": ["remove", "--task", "mood", "--yes"],
+        "gc": ["gc", "--yes"],
         "db upgrade": ["db", "upgrade"],
         "db backup": ["db", "backup", tmp_path / "copy.db"],
     }[command]

@@ -70,6 +70,8 @@ NAMES = (
     "history",
     "alias",
     "verify",
+    "remove",
+    "gc",
     "db",
     "db upgrade",
     "db backup",

@@ -28,13 +28,8 @@ def list_experts(context: typer.Context) -> None:
         aliases: dict[int, list[str]] = {}
         for alias in registry.aliases():
             aliases.setdefault(alias.router_version, []).append(alias.name)
-        experts = [
-            (
-                expert,
-                next(iter(registry.evaluations(expert.id, router_version="oracle"))),
-            )
-            for expert in registry.experts()
-        ]
+        oracle = {one.expert_id: one for one in registry.evaluations(router_version="oracle")}
+        experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
     document = {
         "experts": [

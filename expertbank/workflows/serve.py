@@ -112,7 +112,8 @@ def bank_predictor(workspace: Workspace) -> Predictor:
     named = {expert.task: expert for expert in registry.members()}
     if not named:
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
-    routed = [registry.expert(member.id) for member in router.members] if router else []
+    known = {expert.id: expert for expert in registry.experts()}
+    routed = [known[member.id] for member in router.members] if router else []
     experts = {
         expert.id: Answerer(expert.id, expert.task, expert.kind, expert.labels)
         for expert in (*named.values(), *routed)

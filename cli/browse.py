@@ -28,13 +28,8 @@ def list_experts(context: typer.Context) -> None:
         aliases: dict[int, list[str]] = {}
         for alias in registry.aliases():
             aliases.setdefault(alias.router_version, []).append(alias.name)
-        experts = [
-            (
-                expert,
-                next(iter(registry.evaluations(expert.id, router_version="oracle"))),
-            )
-            for expert in registry.experts()
-        ]
+        oracle = {one.expert_id: one for one in registry.evaluations(router_version="oracle")}
+        experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
     document = {
         "experts": [
@@ -149,7 +144,8 @@ def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
 
 def print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
     """Print a document of names and values, nested ones indented."""
-    for name, value in document.items():
+    for key, value in document.items():
+        name = printable(str(key))  # labels of users' data are keys too
         if isinstance(value, dict) and value:
             console.print(f"{indent}{name}:", markup=False)
             print_tree(console, value, indent + "  ")

@@ -492,8 +492,19 @@ def as_row(value: RowLike) -> Row:
     """A canonical row from what callers have at hand.
 
     Raises:
-        InputError: a mapping without ``text``, or with keys that are not a row's.
+        InputError: a mapping without ``text``, or with keys that are not a row's; or no text.
     """
+    from expertbank.errors import InputError
+
+    row = _row(value)
+    if not row.text.strip():
+        raise InputError("a row's text is empty; there is nothing to answer")
+    return row
+
+
+def _row(value: RowLike) -> Row:
+    from expertbank.errors import InputError
+
     if isinstance(value, Row):
         return value
     if isinstance(value, str):

@@ -6,19 +6,29 @@ plain relative names, as regular files, and checks size and hash before a byte i
 
 from __future__ import annotations
 
+import ctypes
+import hashlib
 import json
+import os
 import re
 import secrets
 import shutil
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expertbank.artifacts.store import make_folder, sha256_bytes, sync_folder, write_durably
+from expertbank.artifacts.store import (
+    make_folder,
+    sha256_bytes,
+    sync_folder,
+    told,
+    write_durably,
+)
 from expertbank.config import ExportFormat
-from expertbank.errors import ExistsError, IntegrityError, NotFoundError
+from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundError
 from expertbank.records import TaskKind
 
 FORMAT = 1
@@ -26,6 +36,8 @@ MANIFEST = "manifest.json"
 ROUTER = "router.safetensors"
 BACKBONE_FOLDER = "backbone"
 MAX_MANIFEST_BYTES = 64 * 1024 * 1024
+MAX_READ_BYTES = 1024 * 1024 * 1024
+"""Largest member that is ever held in memory; a backbone's weights are only hashed and mapped."""
 _MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,4}")
 
 
@@ -113,12 +125,33 @@ class ListedFolder:
         """Bytes of a listed member, checked.
 
         Raises:
-            IntegrityError: not listed, an unsafe name, not a regular file, or other bytes than
-                the manifest says.
+            IntegrityError: not listed, an unsafe name, not a regular file, too large to be an
+                expert or a router, or other bytes than the manifest says.
         """
+        path = self._regular(name)
+        if path.stat().st_size > MAX_READ_BYTES:
+            raise IntegrityError(f"{path} is larger than {MAX_READ_BYTES} bytes")
+        data = path.read_bytes()
+        self._require(path, name, sha256_bytes(data))
+        return data
+
+    def check(self, name: str) -> None:
+        """Hash a listed member, without holding it in memory.
+
+        Raises:
+            IntegrityError: as ``read``.
+        """
+        path, digest = self._regular(name), hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        self._require(path, name, digest.hexdigest())
+
+    def _regular(self, name: str) -> Path:
+        """The file behind a listed member: inside the bundle, no link, of the listed size."""
         if name not in self._files or not _MEMBER.fullmatch(name):
             raise IntegrityError(f"{self.folder}: {name!r} is not a listed member of the bundle")
-        digest, size = self._files[name]
+        size = self._files[name][1]
         path = self.folder / name
         inside = path.resolve().is_relative_to(self.folder.resolve())
         if not inside or path.is_symlink() or not path.is_file():
@@ -126,19 +159,20 @@ class ListedFolder:
         found = path.stat().st_size
         if found != size:
             raise IntegrityError(f"{path} has {found} bytes, the manifest says {size}")
-        data = path.read_bytes()
-        if sha256_bytes(data) != digest:
+        return path
+
+    def _require(self, path: Path, name: str, digest: str) -> None:
+        if digest != self._files[name][0]:
             raise IntegrityError(f"{path} does not match its SHA-256 in the manifest")
-        return data
 
     def check_all(self) -> None:
-        """Read every listed member once.
+        """Hash every listed member once.
 
         Raises:
             IntegrityError: the first member that is not as listed.
         """
         for name in self._files:
-            self.read(name)
+            self.check(name)
 
 
 class BundleReader(ListedFolder):
@@ -202,7 +236,9 @@ class BundleWriter:
         self._refuse_what_is_no_bundle()
         make_folder(self.target.parent)
         self.folder = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
-        self.folder.mkdir()
+        with told(self.folder):
+            self.folder.mkdir()
+            self._alive = _hold(self.folder)
         self._files: dict[str, dict[str, Any]] = {}
 
     def _refuse_what_is_no_bundle(self) -> None:
@@ -214,7 +250,14 @@ class BundleWriter:
             )
 
     def add(self, name: str, data: bytes) -> None:
-        """Write one member and list it."""
+        """Write one member and list it.
+
+        Raises:
+            InputError: a name that no reader would accept.
+            ExpertBankError: the disk refused.
+        """
+        if not _MEMBER.fullmatch(name) or name == MANIFEST:
+            raise InputError(f"{name!r} cannot be the name of a file in a bundle")
         path = self.folder / name
         make_folder(path.parent)
         write_durably(path, data, 0o644)
@@ -231,28 +274,83 @@ class BundleWriter:
     def publish(self) -> None:
         """Move the folder to its final place; a bundle that was there goes only then.
 
+        What earlier exports to this place left behind when they were killed goes too.
+
         Raises:
             ExistsError: something else came to stand there meanwhile.
+            ExpertBankError: the disk refused; what was there is there still.
         """
         self._refuse_what_is_no_bundle()
-        retired = None
-        if self.target.exists():
-            retired = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
-            self.target.rename(retired)
-        try:
-            self.folder.rename(self.target)
-        except OSError:
-            if retired is not None:
-                retired.rename(self.target)
-            raise
-        sync_folder(self.target.parent)
-        if retired is not None:
-            shutil.rmtree(retired)
+        with told(self.target):
+            if self.target.exists():
+                _exchange(self.folder, self.target)  # from here ``folder`` is the older bundle
+            else:
+                self.folder.rename(self.target)
+            sync_folder(self.target.parent)
+        self.discard()
+        for folder in _abandoned(self.target):
+            shutil.rmtree(folder, ignore_errors=True)
 
     def discard(self) -> None:
-        """Remove what was written; harmless after ``publish``."""
-        if self.folder.exists():
-            shutil.rmtree(self.folder)
+        """Remove what was written, or what ``publish`` replaced; harmless when it is gone."""
+        try:
+            shutil.rmtree(self.folder, ignore_errors=True)
+        except KeyboardInterrupt:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+        finally:
+            if self._alive is not None:
+                os.close(self._alive)
+                self._alive = None
+
+
+def _exchange(one: Path, other: Path) -> None:
+    """Let two folders change places, so that no crash finds ``other`` missing.
+
+    Linux does it in one step. Elsewhere there is a moment without ``other``; then the folder put
+    aside stays until a later export to the same place has succeeded.
+    """
+    if sys.platform == "linux":
+        swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+        here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE
+        if swap and swap(here, os.fsencode(one), here, os.fsencode(other), exchange) == 0:
+            return
+    aside = one.with_name(f".{other.name}-{secrets.token_hex(6)}")
+    other.rename(aside)
+    try:
+        one.rename(other)
+    except BaseException:
+        aside.rename(other)
+        raise
+    aside.rename(one)
+
+
+def _hold(folder: Path) -> int | None:
+    """Mark a folder as in use for as long as this process lives; ``None`` where that cannot be."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:  # in use, or a file system without locks
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _abandoned(target: Path) -> list[Path]:
+    """Folders beside ``target`` in which exports to it were at work when they were killed."""
+    pattern = re.compile(rf"\.{re.escape(target.name)}-[0-9a-f]{{12}}")
+    found = []
+    for folder in target.parent.iterdir():
+        if pattern.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
+            held = _hold(folder)
+            if held is not None:
+                os.close(held)
+                found.append(folder)
+    return found
 
 
 def _replaceable(folder: Path, export: ExportFormat) -> bool:

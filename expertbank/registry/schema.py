@@ -158,9 +158,13 @@ def copy_to(path: Path, target: Path) -> Path:
         _sync(partial)
         os.replace(partial, target)
         _sync(target.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
+    except BaseException as error:
+        for unfinished in (partial, partial.with_name(f"{partial.name}-journal"), target):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ExpertBankError(
+                f"cannot write {target}: {error.strerror}; free space or check the disk"
+            ) from error
         raise
     return target
 

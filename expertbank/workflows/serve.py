@@ -48,6 +48,7 @@ def load_bundle(
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
+    reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
     loaded = backbone if isinstance(backbone, Backbone) else None
     if loaded is None:
@@ -84,7 +85,6 @@ def _check_folder(reader: BundleReader, folder: str) -> None:
     if found != listed:
         odd = sorted(found ^ listed)
         raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
-    reader.check_all()
 
 
 def bundled_task(path: str | Path, task: str) -> TaskSpec:
@@ -112,7 +112,8 @@ def bank_predictor(workspace: Workspace) -> Predictor:
     named = {expert.task: expert for expert in registry.members()}
     if not named:
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
-    routed = [registry.expert(member.id) for member in router.members] if router else []
+    known = {expert.id: expert for expert in registry.experts()}
+    routed = [known[member.id] for member in router.members] if router else []
     experts = {
         expert.id: Answerer(expert.id, expert.task, expert.kind, expert.labels)
         for expert in (*named.values(), *routed)

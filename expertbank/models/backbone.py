@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +50,37 @@ ARCHITECTURE_FIELDS = (
     "is_decoder",
     "use_sliding_window",
     "max_window_layers",
+    "layer_types",
+    "local_attention",
+    "use_bidirectional_attention",
+    "hidden_activation",
+    "activation_function",
+    "layer_norm_epsilon",
+    "norm_eps",
+    "query_pre_attn_scalar",
+    "attn_logit_softcapping",
+    "original_max_position_embeddings",
+    "scale_attn_weights",
+    "scale_attn_by_inverse_layer_idx",
+    "use_parallel_residual",
+    "apply_residual_connection_post_layernorm",
+    "do_layer_norm_before",
+    "_remove_final_layer_norm",
+    "word_embed_proj_dim",
+    "alibi",
+    "multi_query",
+    "new_decoder_architecture",
+    "num_kv_heads",
+    "num_ln_in_parallel_attn",
+    "parallel_attn",
+    "relative_attention",
+    "max_relative_positions",
+    "position_buckets",
+    "pos_att_type",
+    "share_att_key",
+    "norm_rel_ebd",
+    "position_biased_input",
+    "conv_act",
 )
 """Configuration fields that change what the same weights compute."""
 
@@ -324,6 +355,12 @@ def architecture_of(config: Any) -> dict[str, Any]:
     """
     values = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
     values["rope"] = _rope_of(config)
+    heads = values["num_attention_heads"]
+    if values["head_dim"] and heads and values["head_dim"] * heads == values["hidden_size"]:
+        values["head_dim"] = None  # said by these two; some releases fill it in
+    if values["local_attention"] is not None:  # ModernBERT's window, which 5 shows halved as well
+        values["sliding_window"] = None
+        values["layer_types"] = values["layer_types"] or _layer_types(config)
     return {name: value for name, value in values.items() if not _is_usual(value)}
 
 
@@ -332,14 +369,48 @@ def _is_usual(value: object) -> bool:
     return value is None or value is False or value == "absolute"
 
 
+def _layer_types(config: Any) -> list[str]:
+    """Kinds of attention by layer, from the one number that transformers 4 keeps."""
+    every = config.global_attn_every_n_layers
+    return [
+        "sliding_attention" if layer % every else "full_attention"
+        for layer in range(config.num_hidden_layers)
+    ]
+
+
 def _rope_of(config: Any) -> dict[str, Any] | None:
-    """Rotary settings: one dictionary since transformers 5, two fields before."""
+    """Rotary settings, by kind of attention where the kinds differ.
+
+    One dictionary since transformers 5, which holds one for each kind of attention in some
+    families; before, fields of various names.
+    """
     settings = getattr(config, "rope_parameters", None) or {}
-    theta = getattr(config, "rope_theta", None) or settings.get("rope_theta")
+    if settings and all(isinstance(value, dict) for value in settings.values()):
+        return {kind: _one_rope(value.get("rope_theta"), value) for kind, value in settings.items()}
+    if settings:
+        return _one_rope(settings.get("rope_theta"), settings)
+    theta = getattr(config, "rope_theta", None) or getattr(config, "global_rope_theta", None)
+    local = getattr(config, "rope_local_base_freq", None)
+    local = getattr(config, "local_rope_theta", None) if local is None else local
+    if theta is None:
+        # GPT-NeoX
+        theta = getattr(config, "rotary_emb_base", None)
+    part = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", None)
+    scaling = {"partial_rotary_factor": part, **(getattr(config, "rope_scaling", None) or {})}
+    whole = _one_rope(theta, scaling)
+    if local is None:
+        return whole
+    return {"sliding_attention": _one_rope(local, {}), "full_attention": whole}
+
+
+def _one_rope(theta: float | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
     if theta is None:
         return None
-    scaling = getattr(config, "rope_scaling", None) or {}
-    kept = {name: value for name, value in scaling.items() if name != "type"}
+    kept = {
+        name: value
+        for name, value in settings.items()
+        if name != "type" and (name, value) != ("partial_rotary_factor", 1) and value is not None
+    }
     return {"rope_type": "default", **kept, "rope_theta": float(theta)}
 
 

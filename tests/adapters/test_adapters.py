@@ -146,3 +146,34 @@ def test_equal_shapes_share_a_group_and_collapse_as_they_would_alone(load_tiny) 
     assert adapter.parameter_count == sum(
         group.shape.parameters * len(group.slots) for group in adapter.groups
     )
+
+
+@pytest.mark.parametrize("family", ["gpt2", "gpt_neox", "falcon"])
+def test_the_roles_of_a_fused_module_share_one_pair_of_their_ranks_together(
+    load_tiny, family: str
+) -> None:
+    backbone = load_tiny(family)
+    adapter = random_adapter(backbone, 1, alpha=3.0, rank=3)
+    factors, tensors = adapter.collapse(), adapter.to_tensors()
+    expected = {path: torch.zeros(a.shape[0], b.shape[1]) for path, (a, b) in factors.items()}
+    for index, group in enumerate(adapter.groups):
+        cores = [tensors[f"cores.{index}.{k}"] for k in range(len(group.shape.factors))]
+        for update, slot in zip(dense(cores, group.shape), group.slots, strict=True):
+            assert slot.columns is not None
+            columns = slot.columns.take(torch.arange(slot.columns.width))
+            expected[slot.path][:, columns] += 3.0 * update
+    assert len(expected) == 2, "two layers, one module each"
+    for path, (a, b) in factors.items():
+        assert a.shape[1] == b.shape[0] == 6
+        torch.testing.assert_close(a @ b, expected[path])
+
+
+def test_gradients_reach_the_cores_of_both_roles_of_a_fused_module(load_tiny) -> None:
+    adapter = random_adapter(load_tiny("falcon"), 1, route_layer=3, rank=2, dtype=torch.float64)
+    cores = list(adapter.parameters())
+
+    def products(*_: torch.Tensor) -> torch.Tensor:
+        ((a, b),) = adapter.collapse().values()
+        return a @ b
+
+    assert torch.autograd.gradcheck(products, cores, fast_mode=True)

@@ -154,6 +154,9 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "no task": {"metadata": lambda m: m.pop("task")},
     "ranks that cannot be": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 9999, 3, 3, 1])},
     "ranks of zero": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 0, 0, 0, 1])},
+    "ranks that are no whole numbers": {
+        "metadata": lambda m: m["groups"][0].update(ranks=[1, 3.0, 3.0, 3.0, 1])
+    },
     "ranks that are words": {"metadata": lambda m: m["groups"][0].update(ranks="abcde")},
     "groups that are no list": {"metadata": lambda m: m.update(groups=7)},
     "a path too many": {"metadata": lambda m: m["groups"][0]["paths"].append("elsewhere")},

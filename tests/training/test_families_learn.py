@@ -94,6 +94,8 @@ def test_padding_on_either_side_gives_the_same_answer(load_tiny, family: str) ->
     rows = [row.sequences[0] for row in random_rows(4, 5, lengths=(3, 5, 9, 12))]
     width = max(len(row) for row in rows)
     accepted = inspect.signature(backbone.model.forward).parameters
+    if family in NUMBERED and "position_ids" not in accepted:
+        pytest.skip("this release of transformers cannot number this family's positions")
 
     def answer(*, left: bool) -> Tensor:
         ids = torch.full((len(rows), width), pad)

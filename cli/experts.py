@@ -108,6 +108,13 @@ def add(
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module to adapt instead of query and value, in every layer; repeat it for more. "
+            "Needed for models outside the table of families."
+        ),
+    ] = None,
     pooling: Annotated[
         str | None,
         typer.Option(

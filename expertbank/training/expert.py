@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from expertbank.adapters.hooks import bound
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
 from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
 from expertbank.errors import TrainingError
@@ -99,9 +99,11 @@ class _Student(nn.Module):
 
     def __init__(self, job: ExpertJob, backbone: Backbone, generator: torch.Generator) -> None:
         super().__init__()
-        targets = find_targets(
-            backbone.model, backbone.family, job.spec.route_layer, job.adapter.projections
-        )
+        where = backbone.model, backbone.family, job.spec.route_layer
+        if job.adapter.modules:
+            targets = named_targets(*where, job.adapter.modules)
+        else:
+            targets = find_targets(*where, job.adapter.projections)
         groups = group_targets(targets, job.adapter.tt_rank)
         self.backbone = (backbone,)  # in a tuple, so that it is no submodule
         self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)

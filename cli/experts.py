@@ -119,6 +119,13 @@ def add(
         float | None,
         typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0."),
     ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module to adapt instead of query and value, in every layer; repeat it for more. "
+            "Needed for models outside the table of families."
+        ),
+    ] = None,
     pooling: Annotated[
         str | None,
         typer.Option(

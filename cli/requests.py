@@ -21,10 +21,11 @@ _TRAIN = (
 )
 _ADAPTER = ("tt_rank", "alpha", "pooling")
 _REST = ("task", "data", "spec", "kind", "group", "new_version", "resume")
-OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER, "cache_memory")
+OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER, "target", "cache_memory")
 """Options that belong to one task; a list's entries may set each."""
 _FLAGS = ("balance", "checkpoint_layers", "new_version", "resume")
 _NUMBERS = ("lr", "alpha")
+_LISTS = {"choices_column": "a column", "target": "the name of a module"}
 _WHOLE = (
     *("limit", "eval_limit", "epochs", "patience", "batch_size", "seed", "tt_rank"),
     *("accumulate", "cache_memory"),
@@ -65,7 +66,10 @@ def build(options: Mapping[str, Any]) -> dict[str, Any]:
         "task": spec,
         "data": options.get("data"),
         "train": TrainConfig(**train),
-        "adapter": AdapterConfig(**{name: options[name] for name in _ADAPTER if name in options}),
+        "adapter": AdapterConfig(
+            **{name: options[name] for name in _ADAPTER if name in options},
+            modules=tuple(options.get("target", ())),
+        ),
         "group": options.get("group"),
         "new_version": bool(options.get("new_version")),
         "resume": bool(options.get("resume")),
@@ -118,9 +122,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
             value = float(value) if fits else value  # YAML takes 5e-3 for text
         except ValueError:
             fits = False
-    elif key == "choices_column":
+    elif key in _LISTS:
         value = [value] if isinstance(value, str) else value
-        kind = "a column, or a list of them"
+        kind = f"{_LISTS[key]}, or a list of them"
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
         kind, fits = "text (quote it)", isinstance(value, str)

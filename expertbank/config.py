@@ -148,6 +148,9 @@ class AdapterConfig:
         projections: roles of the adapted projections in every branch layer, among ``query``,
             ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
             that put their relative positions through the query projection too.
+        modules: names of modules to adapt instead, each as a whole, in every branch layer: last
+            parts of their paths, such as ``o_proj`` or ``mlp.up_proj``. The only way for models
+            outside the table of families.
         pooling: what the head reads of the last hidden states: their ``mean`` over real tokens,
             the ``first`` or the ``last`` real token; ``auto`` is the mean for encoders and the
             last token for decoders, whose earlier tokens have not seen the later ones.
@@ -157,12 +160,21 @@ class AdapterConfig:
     alpha: float | None = None
     projections: tuple[str, ...] | None = None
     pooling: PoolingWish = "auto"
+    modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
         if self.alpha is not None:
             _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
             object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        _require(
+            self.projections is None or not self.modules,
+            "projections are chosen by role or by name, not both",
+        )
+        _require(
+            all(self.modules) and len(set(self.modules)) == len(self.modules),
+            f"names of modules must not be empty or repeat, got {list(self.modules)}",
+        )
         poolings = get_args(PoolingWish)
         _require(
             self.pooling in poolings,

@@ -159,13 +159,34 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "falcon": {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
     "falcon with one key": {**_FALCON, "multi_query": True},
     "falcon with a key a head": {**_FALCON, "multi_query": False, "alibi": True},
+    "mpnet": _ROBERTA,
+    "granite": {**_GROUPED, "residual_multiplier": 0.5},
     "albert": {**_SIZES, "embedding_size": 16},
+    "bart": {
+        "vocab_size": VOCABULARY,
+        "d_model": HIDDEN,
+        "encoder_layers": DEPTH,
+        "decoder_layers": DEPTH,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 2,
+        "forced_eos_token_id": None,
+        **_NO_SPECIALS,
+    },
 }
-"""Every supported family and its variants by name, and ALBERT, which is not supported.
+"""Every family in the table and its variants by name, and some that are not in it.
 
 What stands before the first space is the model type.
 """
-SUPPORTED = tuple(name for name in CONFIGS if name != "albert")
+UNLISTED = ("mpnet", "granite")
+"""Not in the table, but of a form whose modules can be named."""
+REFUSED = ("albert", "bart")
+"""Shared layers; an encoder-decoder."""
+SUPPORTED = tuple(name for name in CONFIGS if name not in {*UNLISTED, *REFUSED})
 
 
 def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:

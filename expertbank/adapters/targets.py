@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import nn
 
+from expertbank.adapters import probe
 from expertbank.adapters.columns import Columns
 from expertbank.adapters.families import FAMILIES, Family
 from expertbank.errors import UnsupportedModelError
@@ -20,7 +21,7 @@ class Target:
     Attributes:
         path: the module that computes it.
         layer: number of its layer.
-        role: ``query``, ``key`` or ``value``.
+        role: ``query``, ``key`` or ``value``; of a module chosen by name, its path in the layer.
         in_features: columns the module reads.
         out_features: columns of the role, which of a fused module are only some.
         columns: which columns of a fused module; ``None`` where the module is the role's own.
@@ -35,27 +36,62 @@ class Target:
 
 
 def family_of(model_type: str, model: nn.Module) -> Family:
-    """Family of a model type.
+    """Family of a model, from the table or, for any other model, found by trying it.
+
+    A model that is not in the table has no roles: its modules must be named
+    (``named_targets``). Its layers are the one list whose length is the configuration's number of
+    layers, each called once a pass and in order.
+
+    Args:
+        model_type: the configuration's ``model_type``.
+        model: the bare model, in eval mode.
 
     Raises:
-        UnsupportedModelError: not in the table; the message lists the linear modules of the
-            model, which is what a new table entry needs.
+        UnsupportedModelError: no such layers, for example shared ones, or an encoder-decoder.
     """
     family = FAMILIES.get(model_type)
     if family is None:
-        names = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in model.named_modules()
-                if linear_shape(module) is not None
-            }
-        )
-        raise UnsupportedModelError(
-            f"backbones of type {model_type!r} are not supported yet; "
-            f"supported: {', '.join(sorted(FAMILIES))}. "
-            f"Its linear modules are named: {', '.join(names) or 'none found'}"
-        )
+        return _unlisted(model_type, model)
+    if getattr(model.config, "use_bidirectional_attention", None) is True:
+        return replace(family, pooling="mean")  # a decoder's weights, trained on as an encoder
     return family
+
+
+def _unlisted(model_type: str, model: nn.Module) -> Family:
+    config: Any = model.config
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    outer = [name for name in lists if not any(name.startswith(f"{one}.") for one in lists)]
+    try:
+        if len(outer) == 1 and not getattr(config, "is_encoder_decoder", False):
+            layers = [f"{outer[0]}.{index}" for index in range(config.num_hidden_layers)]
+            width = (config.hidden_size,)
+            order = [path for path, _ in probe.calls(model, layers)]
+            once = order == layers and not probe.misfits(model, layers)
+            if once and probe.output_shape(model) == width:
+                return Family(outer[0], {}, "last" if probe.is_causal(model) else "mean")
+    except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
+        reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
+    else:
+        reason = "it has no single list of layers that each run once a pass"
+    raise UnsupportedModelError(
+        f"backbones of type {model_type!r} are not supported: {reason}. "
+        f"Supported: {', '.join(sorted(FAMILIES))}, and other models with such a list, whose "
+        f"modules --target names. Linear modules of this one: {_linear_names(model)}"
+    )
+
+
+def _linear_names(module: nn.Module) -> str:
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, part in module.named_modules()
+        if linear_shape(part) is not None
+    }
+    return ", ".join(sorted(names)) or "none found"
 
 
 def layers_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
@@ -99,6 +135,13 @@ def find_targets(
         UnsupportedModelError: a projection is missing, is not a plain linear module, has other
             columns than its family says, or is used for something else in the same pass.
     """
+    if not family.projections:
+        config: Any = model.config
+        raise UnsupportedModelError(
+            f"backbones of type {config.model_type!r} are not in the table of families, so what "
+            "to adapt must be named, for example --target q_proj --target v_proj. Linear modules "
+            f"of its layers: {_linear_names(model.get_submodule(family.layers))}"
+        )
     roles = default_roles(model, family) if roles is None else roles
     barred = sorted(set(roles) & family.shared(model.config)) if family.shared else []
     if barred:
@@ -121,14 +164,57 @@ def find_targets(
     return tuple(targets)
 
 
+def named_targets(
+    model: nn.Module, family: Family, route_layer: int, names: Sequence[str]
+) -> tuple[Target, ...]:
+    """Adapted modules of the branch by name, each as a whole, whatever it computes.
+
+    Args:
+        model: the bare model, in eval mode.
+        family: its family.
+        route_layer: first layer of the branch.
+        names: last parts of dotted paths inside a layer: ``q_proj`` or ``self_attn.q_proj``.
+
+    Raises:
+        UnsupportedModelError: no linear module has such a name, or it does not run exactly once
+            a pass on every row's own tokens.
+    """
+    targets = []
+    for path, layer, inside, shape in _linear_modules(model, family, route_layer):
+        if any(inside == name or inside.endswith(f".{name}") for name in names):
+            targets.append(Target(path, layer, inside, *shape))
+    layers = model.get_submodule(family.layers)
+    for name in names:
+        if not any(one.role == name or one.role.endswith(f".{name}") for one in targets):
+            raise UnsupportedModelError(
+                f"no linear module of layers {route_layer} and above is named {name!r}; "
+                f"there are: {_linear_names(layers)}"
+            )
+    misfits = probe.misfits(model, [target.path for target in targets])
+    if misfits:
+        raise UnsupportedModelError(
+            f"{misfits[0]} cannot be adapted: a pass does not call it exactly once on all tokens "
+            "of the batch"
+        )
+    return tuple(targets)
+
+
 def adaptable_modules(
     model: nn.Module, family: Family, route_layer: int
 ) -> dict[str, tuple[int, int]]:
-    """Every module of the branch that an expert may adapt: path to ``(in, out)`` in full."""
-    barred: frozenset[str] = family.shared(model.config) if family.shared else frozenset()
-    roles = [role for role in family.projections if role not in barred]
-    targets = find_targets(model, family, route_layer, roles)
-    return {target.path: _shape_at(model, target.path) for target in targets}
+    """Every linear module of the branch: path to ``(in, out)`` in full."""
+    return {path: shape for path, _, _, shape in _linear_modules(model, family, route_layer)}
+
+
+def _linear_modules(
+    model: nn.Module, family: Family, route_layer: int
+) -> Iterator[tuple[str, int, str, tuple[int, int]]]:
+    """Path, layer, path inside the layer, and shape."""
+    for index, layer in enumerate(layers_of(model, family)):
+        for inside, module in layer.named_modules():
+            shape = linear_shape(module)
+            if index >= route_layer and shape is not None:
+                yield f"{family.layers}.{index}.{inside}", index, inside, shape
 
 
 def _shape_at(model: nn.Module, path: str) -> tuple[int, int]:

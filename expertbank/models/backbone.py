@@ -15,7 +15,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from expertbank.adapters.families import Family
+from expertbank.adapters.families import FAMILIES, Family
 from expertbank.adapters.targets import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, canonical_json
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
@@ -82,7 +82,26 @@ ARCHITECTURE_FIELDS = (
     "position_biased_input",
     "conv_act",
 )
-"""Configuration fields that change what the same weights compute."""
+"""Configuration fields that change what the same weights compute, in the table's families."""
+
+IDLE_FIELDS = frozenset(
+    {
+        "_name_or_path",
+        "architectures",
+        "dtype",
+        "id2label",
+        "initializer_range",
+        "label2id",
+        "output_attentions",
+        "output_hidden_states",
+        "problem_type",
+        "return_dict",
+        "torch_dtype",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Fields of every configuration that change nothing a backbone computes here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +149,11 @@ class Backbone:
     @property
     def longest_sequence(self) -> int | None:
         """Most tokens its position table can hold, ``None`` without such a table."""
-        positions = self.architecture.get("max_position_embeddings")
-        # RoBERTa-type models spend positions on the padding index.
-        kind = self.architecture.get("model_type")
-        spent = 2 if kind in {"roberta", "xlm-roberta", "camembert"} else 0
+        config: Any = self.model.config
+        positions = getattr(config, "max_position_embeddings", None)
+        # RoBERTa-type models spend positions on the padding index; so may one nobody has read.
+        kind = config.model_type
+        spent = 2 if kind in {"roberta", "xlm-roberta", "camembert"} or kind not in FAMILIES else 0
         return None if positions is None else int(positions) - spent
 
     def view(self) -> Backbone:
@@ -208,17 +228,18 @@ def load_backbone(
         InputError: no such device here.
         SourceUnavailableError: the Hub could not be reached or has no such model.
         IntegrityError: the files lack weights that the model needs.
-        UnsupportedModelError: a family that is not in the table.
+        UnsupportedModelError: a model without layers that adapters could act on.
     """
     target = _device(device)
     location = locate(reference)
     model, tokenizer = _read(location, reference)
+    model.eval().requires_grad_(False)
     family = family_of(str(model.config.model_type), model)
     architecture = architecture_of(model.config)
     digest = known_digest(location) if known_digest else None
     if digest is None:
         digest = backbone_digest(model.state_dict(), architecture, tokenizer)
-    model.to(device=target, dtype=getattr(torch, dtype)).eval().requires_grad_(False)
+    model.to(device=target, dtype=getattr(torch, dtype))
     return Backbone(model, tokenizer, family, reference, digest, architecture)
 
 
@@ -353,6 +374,10 @@ def architecture_of(config: Any) -> dict[str, Any]:
     rotary embedding's; what computes the same is written the same here, so that an upgrade
     does not make another backbone of it.
     """
+    if config.model_type not in FAMILIES:
+        # Nobody has read which of its fields matter, so all do that are not known to be idle.
+        fields = json.loads(config.to_json_string(use_diff=False))
+        return {name: value for name, value in fields.items() if name not in IDLE_FIELDS}
     values = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
     values["rope"] = _rope_of(config)
     heads = values["num_attention_heads"]

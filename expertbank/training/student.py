@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from expertbank.adapters.hooks import bind
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate
@@ -38,9 +38,11 @@ class Student(nn.Module):
 
     def __init__(self, job: ExpertJob, backbone: Backbone, generator: torch.Generator) -> None:
         super().__init__()
-        targets = find_targets(
-            backbone.model, backbone.family, job.spec.route_layer, job.adapter.projections
-        )
+        where = backbone.model, backbone.family, job.spec.route_layer
+        if job.adapter.modules:
+            targets = named_targets(*where, job.adapter.modules)
+        else:
+            targets = find_targets(*where, job.adapter.projections)
         groups = group_targets(targets, job.adapter.tt_rank)
         self.view = TrainingView(
             backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers

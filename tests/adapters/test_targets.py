@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from backbones import DEPTH, HIDDEN, SUPPORTED
+from backbones import DEPTH, HIDDEN, REFUSED, SUPPORTED
 
 from expertbank.adapters.families import FAMILIES
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import family_of, find_targets, named_targets
 from expertbank.errors import UnsupportedModelError
 from expertbank.models.backbone import load_backbone
 
@@ -64,13 +62,69 @@ def test_grouped_query_attention_gives_value_its_own_width(load_tiny) -> None:
     assert (query.out_features, value.out_features) == (HIDDEN, HIDDEN // 2)
 
 
-def test_an_unknown_family_is_refused_with_its_modules_named(backbone_folder) -> None:
-    folder: Path = backbone_folder("albert")
-    with pytest.raises(UnsupportedModelError, match="albert") as caught:
-        load_backbone(str(folder))
-    for name in ("query", "value", "ffn_output"):
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_model_without_layers_of_its_own_is_refused_with_its_modules_named(
+    backbone_folder, family: str
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=family) as caught:
+        load_backbone(str(backbone_folder(family)))
+    for name in {"albert": ("query", "value", "ffn_output"), "bart": ("q_proj", "fc1")}[family]:
         assert name in str(caught.value)
     assert "distilbert" in str(caught.value), "and the families that are supported"
+    assert "--target" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "pooling", "name"),
+    [
+        ("mpnet", "encoder.layer", "mean", "attention.attn.q"),
+        ("granite", "layers", "last", "q_proj"),
+    ],
+)
+def test_a_model_outside_the_table_asks_for_names_and_says_which_there_are(
+    load_tiny, family: str, layers: str, pooling: str, name: str
+) -> None:
+    backbone = load_tiny(family)
+    assert (backbone.family.layers, backbone.family.pooling) == (layers, pooling)
+    with pytest.raises(UnsupportedModelError, match="--target") as caught:
+        find_targets(backbone.model, backbone.family, 2)
+    assert name.rsplit(".", 1)[-1] in str(caught.value)
+    targets = named_targets(backbone.model, backbone.family, 2, [name])
+    assert [target.layer for target in targets] == [2, 3]
+    assert all(target.path.endswith(name) and target.columns is None for target in targets)
+
+
+def test_a_name_takes_every_module_that_ends_in_it_and_whole_parts_only(bert) -> None:
+    def inside(*names: str) -> list[str]:
+        return [target.role for target in named_targets(bert.model, bert.family, 3, names)]
+
+    assert inside("dense") == ["attention.output.dense", "intermediate.dense", "output.dense"]
+    assert inside("attention.output.dense") == ["attention.output.dense"]
+    assert inside("key", "intermediate.dense") == ["attention.self.key", "intermediate.dense"]
+    with pytest.raises(UnsupportedModelError, match=r"'ense'.*dense, key, query, value"):
+        inside("query", "ense")
+
+
+def test_a_module_that_runs_on_something_else_too_is_refused(load_tiny) -> None:
+    deberta = load_tiny("deberta-v2")
+    with pytest.raises(UnsupportedModelError, match="query_proj cannot be adapted"):
+        named_targets(deberta.model, deberta.family, 2, ["query_proj"])
+    with pytest.raises(UnsupportedModelError, match="relative positions"):
+        find_targets(deberta.model, deberta.family, 2, ["query"])
+    assert len(named_targets(deberta.model, deberta.family, 2, ["value_proj"])) == 2
+
+
+def test_trying_a_model_leaves_no_hook_on_it(load_tiny) -> None:
+    backbone = load_tiny("granite")
+    named_targets(backbone.model, backbone.family, 0, ["up_proj"])
+    assert not any(module._forward_pre_hooks for module in backbone.model.modules())
+
+
+def test_an_embedding_model_made_of_a_decoder_is_read_as_an_encoder(load_tiny) -> None:
+    gemma = load_tiny("gemma3_text")
+    assert gemma.family.pooling == "last"
+    gemma.model.config.use_bidirectional_attention = True
+    assert family_of("gemma3_text", gemma.model).pooling == "mean"
 
 
 def test_a_projection_that_is_not_linear_is_refused(bert) -> None:

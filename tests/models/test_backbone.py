@@ -224,7 +224,10 @@ def test_what_transformers_4_and_5_fill_in_differently_is_the_same_architecture(
 
 
 def test_a_zero_is_not_taken_for_a_field_left_out() -> None:
-    assert architecture_of(SimpleNamespace(pad_token_id=0)) == {"pad_token_id": 0}
+    assert architecture_of(SimpleNamespace(model_type="bert", pad_token_id=0)) == {
+        "model_type": "bert",
+        "pad_token_id": 0,
+    }
 
 
 def test_a_known_digest_is_taken_instead_of_reading_all_weights(folder: Path) -> None:

@@ -32,7 +32,7 @@ def cached(view: TrainingView, rows, limit: int = 2**30) -> TrunkCache:
 
 def padded_left(batch: Batch) -> Batch:
     """The same rows with their padding on the other side."""
-    order = batch.attention_mask.sort(1, stable=True).indices
+    order = batch.attention_mask.sort(dim=1, stable=True).indices
     return replace(
         batch,
         input_ids=batch.input_ids.gather(1, order),

@@ -32,7 +32,7 @@ def cached(view: TrainingView, rows, limit: int = 2**30) -> TrunkCache:
 
 def padded_left(batch: Batch) -> Batch:
     """The same rows with their padding on the other side."""
-    order = batch.attention_mask.sort(1, stable=True).indices
+    order = batch.attention_mask.sort(dim=1, stable=True).indices
     return replace(
         batch,
         input_ids=batch.input_ids.gather(1, order),
@@ -241,7 +241,9 @@ def test_a_bfloat16_backbone_trains_float32_cores_that_learn(backbone_folder, fa
     backbone = load_backbone(str(backbone_folder(family)), device="cpu", dtype="bfloat16")
     job = job_for(backbone, rows=160, epochs=3, lr=2e-2)
     job = replace(job, spec=replace(job.spec, dtype="bfloat16"))
+    attention = backbone.model.config._attn_implementation
     trained = train_expert(job, backbone)
+    assert backbone.model.config._attn_implementation == attention, "serving keeps its own"
     assert {tensor.dtype for tensor in trained.file.tensors.values()} == {torch.float32}
     assert trained.selection_score >= 0.7
     tokens = sum(len(row.sequences[0]) for row in (*job.train, *job.selection))

@@ -108,7 +108,9 @@ def add(
         bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0.")] = None,
+    alpha: Annotated[
+        float | None, typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0.")
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,

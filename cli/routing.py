@@ -14,7 +14,12 @@ from .session import Session
 
 def retrain_router(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="Gate: ridge or noisy-top1; the default with --route-layer 0 is noisy-top1.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Gate: ridge or noisy-top1; the default with --route-layer 0 is noisy-top1."
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")

@@ -19,7 +19,6 @@ import random
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 import torch
 from machine import describe
@@ -123,8 +122,10 @@ def prepare(
         return states
 
     mixed = statistics.mean(len(set(names)) for names in by_row)
-    print(f"|  |  | {mixed:.1f} experts a batch, {batches[0].input_ids.shape[1]} to "
-          f"{batches[-1].input_ids.shape[1]} tokens |  |  |")
+    print(
+        f"|  |  | {mixed:.1f} experts a batch, {batches[0].input_ids.shape[1]} to "
+        f"{batches[-1].input_ids.shape[1]} tokens |  |  |"
+    )
     check(model, batches[0], chosen[id(batches[0])], peft)
     return {"bare": bare, "one pass": one_pass, "two passes": two_passes, "PEFT": peft}, batches
 
@@ -146,8 +147,11 @@ def random_expert(backbone: Backbone, name: str, route_layer: int) -> CollapsedE
 def texts(tasks: int, count: int, options: argparse.Namespace) -> list[str]:
     """Texts whose first words tell which task they are of."""
     drawn = random.Random(options.seed)
-    vocabulary = [f"{a}{b}" for a in ("river", "law", "film", "cell", "game", "tax", "sky", "team")
-                  for b in ("", "s", " house", " report", " of money", " in May", " again", " two")]
+    vocabulary = [
+        f"{a}{b}"
+        for a in ("river", "law", "film", "cell", "game", "tax", "sky", "team")
+        for b in ("", "s", " house", " report", " of money", " in May", " again", " two")
+    ]
     return [
         " ".join(
             [vocabulary[(place % tasks) % len(vocabulary)]] * 3
@@ -212,9 +216,7 @@ def check(model: RoutedModel, batch: Batch, names: Sequence[str], peft: Way) -> 
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)
 
 
-def measure(
-    ways: dict[str, Way], batches: Sequence[Batch], rounds: int
-) -> dict[str, list[float]]:
+def measure(ways: dict[str, Way], batches: Sequence[Batch], rounds: int) -> dict[str, list[float]]:
     """Seconds of every round of every way, the ways in turn."""
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):

@@ -28,9 +28,7 @@ class Generation:
         decide: names an expert for every prompt.
     """
 
-    def __init__(
-        self, model: RoutedModel, input_ids: Tensor, mask: Tensor, decide: Decide
-    ) -> None:
+    def __init__(self, model: RoutedModel, input_ids: Tensor, mask: Tensor, decide: Decide) -> None:
         self._model = model
         self._input_ids = input_ids
         self._mask = mask

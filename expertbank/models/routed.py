@@ -67,7 +67,13 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
     }
-    accepted = _accepted(type(backbone.model))
+    if getattr(backbone.model, "_compiled_call_impl", None) is not None:
+        raise UnsupportedModelError(
+            "the backbone was compiled with torch.compile, whose graphs keep the experts of the "
+            "call that was traced; run it uncompiled"
+        )
+    kind: Any = type(backbone.model)
+    accepted = _accepted(kind)
     if "token_type_ids" in accepted:
         inputs["token_type_ids"] = batch.token_type_ids
     if "use_cache" in accepted:

@@ -67,6 +67,9 @@ def expert_row(session: Session, reference: str) -> tuple[ExpertRow, str]:
         NotFoundError: nothing has that name.
         InputError: the digest prefix is ambiguous.
     """
+    exact = _expert_named(session, reference)
+    if exact is not None:
+        return exact
     experts = expert_rows(session)
     by_id = {f"{task}@{row.version}": (row, task) for row, task in experts}
     newest = {task: (row, task) for row, task in experts}
@@ -77,6 +80,53 @@ def expert_row(session: Session, reference: str) -> tuple[ExpertRow, str]:
     if found is None:
         raise NotFoundError.of("expert", reference, [*newest, *by_id], "expertbank list shows all")
     return found
+
+
+def _expert_named(session: Session, reference: str) -> tuple[ExpertRow, str] | None:
+    """The expert named ``task@version`` or ``task``, without a look at any other."""
+    named = names.split_version(reference)
+    query = select(ExpertRow, TaskRow.name).join(TaskRow, TaskRow.id == ExpertRow.task_id)
+    if named is not None:
+        query = query.where(TaskRow.name == named[0], ExpertRow.version == named[1])
+    else:
+        query = query.where(TaskRow.name == reference).order_by(ExpertRow.version.desc()).limit(1)
+    found = session.execute(query).first()
+    return None if found is None else (found[0], found[1])
+
+
+def member_tasks(session: Session) -> tuple[str, ...]:
+    """Names of the live tasks that have an expert, by name."""
+    query = (
+        select(TaskRow.name)
+        .where(TaskRow.removed_at.is_(None), TaskRow.id.in_(select(ExpertRow.task_id)))
+        .order_by(TaskRow.name)
+    )
+    return tuple(session.scalars(query))
+
+
+def has_members(session: Session) -> bool:
+    """Whether there is a live task with an expert."""
+    query = select(ExpertRow.id).join(TaskRow, TaskRow.id == ExpertRow.task_id)
+    return session.scalar(query.where(TaskRow.removed_at.is_(None)).limit(1)) is not None
+
+
+def member(session: Session, task: str) -> ExpertRecord:
+    """The newest expert of a live task.
+
+    Raises:
+        NotFoundError: no such task, or it was removed.
+    """
+    query = (
+        select(ExpertRow)
+        .join(TaskRow, TaskRow.id == ExpertRow.task_id)
+        .where(TaskRow.name == task, TaskRow.removed_at.is_(None))
+        .order_by(ExpertRow.version.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
+    if found is None:
+        raise NotFoundError.of("task", task, member_tasks(session))
+    return rows.expert_record(found, task)
 
 
 def members(session: Session) -> tuple[ExpertRecord, ...]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, NotFoundError
 from expertbank.models.batches import EVALUATION_BATCH
-from expertbank.models.gates import Member, Router
+from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
 from expertbank.records import (
     EncodedRow,
     ProgressCallback,
+    ProgressEvent,
     Row,
     RowShape,
     TaskKind,
@@ -27,6 +27,9 @@ from expertbank.workflows.measure import run
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
+
+CHUNK_CHARACTERS = 4_000_000
+"""Text encoded and answered at a time, but for one row that is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,20 @@ class Answerer:
     task: str
     kind: TaskKind
     labels: tuple[str, ...]
+
+
+class Experts(Protocol):
+    """Who may answer, asked for one at a time: a bank may hold ten thousand."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that can be named, by name."""
+
+    def named(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
+
+    def answerer(self, expert_id: str) -> Answerer:
+        """What the outputs of the expert ``task@version`` mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,36 +111,29 @@ class Prediction:
 
 
 class Predictor:
-    """Routes and answers rows.
+    """Routes and answers rows. Safe for several threads at once.
 
     Args:
         model: the one-pass model.
         experts: every expert that may answer.
         router: the router; ``None`` allows only rows whose task is named.
-        named: task name to the id of the expert that answers when the task is named.
     """
 
-    def __init__(
-        self,
-        model: RoutedModel,
-        experts: Iterable[Answerer],
-        router: Router | None,
-        named: Mapping[str, str],
-    ) -> None:
+    def __init__(self, model: RoutedModel, experts: Experts, router: Router | None) -> None:
         self.model = model
-        self._experts = {expert.id: expert for expert in experts}
-        self._router = router
-        self._named = named
+        self._experts = experts
+        self._routed = None if router is None else _Routed.over(router)
+        self._known: dict[str, Answerer] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be named."""
-        return tuple(sorted(self._named))
+        return self._experts.tasks
 
     @property
     def has_router(self) -> bool:
         """Whether rows can be answered without naming a task."""
-        return self._router is not None
+        return self._routed is not None
 
     def answerer(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named.
@@ -131,17 +141,23 @@ class Predictor:
         Raises:
             NotFoundError: no such task.
         """
-        if task not in self._named:
-            raise NotFoundError.of("task", task, self.tasks)
-        return self._experts[self._named[task]]
+        return self._experts.named(task)
+
+    def _expert(self, expert_id: str) -> Answerer:
+        found = self._known.get(expert_id)
+        if found is None:
+            found = self._known[expert_id] = self._experts.answerer(expert_id)
+        return found
 
     def predict(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[Row | InputError],
         *,
         task: str | None = None,
         batch_size: int = EVALUATION_BATCH,
         progress: ProgressCallback = no_progress,
+        on_bad: Callable[[InputError], None] | None = None,
+        total: int = 0,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -149,54 +165,78 @@ class Predictor:
         pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
-            rows: what to answer; labels are ignored.
+            rows: what to answer; labels are ignored. An error stands for a row that could not
+                be read.
             task: name the task and leave the router out.
             batch_size: rows a forward pass.
             progress: told as batches finish.
+            on_bad: takes what is wrong with a row that cannot be read or answered; the row is
+                left out, and its index with it. Without it the first such row ends the work,
+                after the rows before it were answered.
+            total: how many rows there are, for ``progress``; 0 when nobody knows.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
-            InputError: no expert here can read a row: choices without a multiple-choice
-                expert, or the other way round.
+            InputError: a row that could not be read, or that no expert here can answer:
+                choices without a multiple-choice expert, or the other way round.
         """
         decision = self._decision(task)
-        start = 0
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, CHUNK)):
-            for row in chunk:
-                self._check(row, decision)
-            yield from self._answer(chunk, start, decision, batch_size, progress)
-            start += len(chunk)
+        numbered = enumerate(rows)
+        done = 0
+        while True:
+            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            if chunk:
+                meter = _Shifted(progress, done, max(total, done + len(chunk)))
+                yield from self._answer(chunk, decision, batch_size, meter)
+                done += len(chunk)
+            if error is not None:
+                raise error
+            if ended:
+                return
 
     def _decision(self, task: str | None) -> _Decision:
         if task is not None:
-            return _Named(self.answerer(task).id)
-        if self._router is None:
+            expert = self.answerer(task)
+            return _Named(expert.id, frozenset({expert.kind == "multiple_choice"}))
+        if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
                 "or name the task with --task"
             )
-        return _Routed(self._router)
+        return self._routed
 
-    def _check(self, row: Row, decision: _Decision) -> None:
-        kinds = {self._experts[expert].kind for expert in decision.experts}
-        has_choices = bool(row.choices)
-        if not any((kind == "multiple_choice") == has_choices for kind in kinds):
-            where = row.origin or "row"
-            raise InputError(
-                f"{where}: it brings choices, and no multiple-choice expert may answer"
-                if has_choices
-                else f"{where}: it brings no choices, and only multiple-choice experts may answer"
-            )
+    def _chunk(
+        self,
+        numbered: Iterator[tuple[int, Row | InputError]],
+        decision: _Decision,
+        on_bad: Callable[[InputError], None] | None,
+    ) -> tuple[list[_Numbered], InputError | None, bool]:
+        """The next rows, the error that ends them, and whether the input ended."""
+        chunk: list[_Numbered] = []
+        characters = 0
+        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+            following = next(numbered, None)
+            if following is None:
+                return chunk, None, True
+            index, row = following
+            wrong = row if isinstance(row, InputError) else _unanswerable(row, decision)
+            if isinstance(row, Row) and wrong is None:
+                chunk.append((index, row))
+                characters += len(row.text) + len(row.text_pair or "") + sum(map(len, row.choices))
+            elif wrong is not None and on_bad is None:
+                return chunk, wrong, True
+            elif wrong is not None and on_bad is not None:
+                on_bad(wrong)
+        return chunk, None, False
 
     def _answer(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         decision: _Decision,
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
+        indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
         encoded = self._encode(rows)
         chosen: dict[int, tuple[tuple[str, ...], float]] = {}
 
@@ -211,7 +251,7 @@ class Predictor:
                 answers[position].append(
                     self._prediction(
                         rows[position],
-                        start + position,
+                        indices[position],
                         output.experts[place],
                         chosen[position][1],
                         output.logits[place],
@@ -221,7 +261,7 @@ class Predictor:
         for slot in range(1, max(len(experts) for experts, _ in chosen.values())):
             places = [place for place in sorted(chosen) if len(chosen[place][0]) > slot]
             for position, answer in self._again(
-                rows, start, places, chosen, slot, batch_size, encoded
+                numbered, places, chosen, slot, batch_size, encoded
             ):
                 answers[position].append(answer)
         for position in range(len(rows)):
@@ -232,8 +272,7 @@ class Predictor:
 
     def _again(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         places: Sequence[int],
         chosen: Mapping[int, tuple[tuple[str, ...], float]],
         slot: int,
@@ -250,8 +289,8 @@ class Predictor:
                 yield (
                     place,
                     self._prediction(
-                        rows[place],
-                        start + place,
+                        numbered[place][1],
+                        numbered[place][0],
                         output.experts[index],
                         chosen[place][1],
                         output.logits[index],
@@ -276,7 +315,7 @@ class Predictor:
     def _prediction(
         self, row: Row, index: int, expert_id: str, confidence: float, logits: Tensor
     ) -> Prediction:
-        expert = self._experts[expert_id]
+        expert = self._expert(expert_id)
         if expert.kind == "regression":
             value = float(logits[0])
             return Prediction(index, expert.task, expert_id, confidence, value, {})
@@ -290,15 +329,41 @@ class Predictor:
         return Prediction(index, expert.task, expert_id, confidence, names[best], scores, choice)
 
 
+_Numbered = tuple[int, Row]
+"""A row and its position in the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted:
+    """Progress of one chunk as progress of the whole."""
+
+    progress: ProgressCallback
+    done: int
+    total: int
+
+    def __call__(self, event: ProgressEvent) -> None:
+        done = self.done + event.done
+        self.progress(replace(event, done=done, total=self.total, seconds_left=None))
+
+
+def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
+    """What is wrong with a row that no expert can read."""
+    if bool(row.choices) in decision.reads_choices:
+        return None
+    where = row.origin or "row"
+    return InputError(
+        f"{where}: it brings choices, and no multiple-choice expert may answer"
+        if row.choices
+        else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Named:
     """The caller named the expert: nothing is left to decide."""
 
     expert: str
-
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return (self.expert,)
+    reads_choices: frozenset[bool]
 
     def choose(
         self, features: Tensor, shapes: Sequence[RowShape]
@@ -311,18 +376,24 @@ class _Routed:
     """The router decides: one expert, or the experts of a group."""
 
     router: Router
+    experts: tuple[tuple[str, ...], ...]
+    reads_choices: frozenset[bool]
 
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return tuple(member.id for member in self.router.members)
+    @classmethod
+    def over(cls, router: Router) -> _Routed:
+        """What every row asks of a router, worked out once."""
+        return cls(
+            router,
+            tuple(tuple(member.id for member in column) for column in router.columns),
+            frozenset(member.kind == "multiple_choice" for member in router.members),
+        )
 
     def choose(
         self, features: Tensor, shapes: Sequence[RowShape]
     ) -> list[tuple[tuple[str, ...], float]]:
         choice = self.router.route(features.cpu(), shapes)
-        columns: tuple[tuple[Member, ...], ...] = self.router.columns
         return [
-            (tuple(member.id for member in columns[index]), confidence)
+            (self.experts[index], confidence)
             for index, confidence in zip(
                 choice.index.tolist(), choice.confidence.tolist(), strict=True
             )

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.console import Console
@@ -14,10 +14,11 @@ from rich.console import Console
 from expertbank.config import ExportFormat
 
 from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
-from .render import print_facts, print_table, share, short, size
+from .render import print_facts, print_stream, print_table, share, short, size
 from .session import Session
 
 if TYPE_CHECKING:
+    from expertbank.errors import InputError
     from expertbank.records import Row
     from expertbank.workflows.predict import Prediction, Predictor
 
@@ -108,11 +109,17 @@ def predict(
     fallback: Annotated[
         str | None, typer.Option(help="Task that answers rows that are like no task.")
     ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Route each text to an expert and answer it.
 
-    With --json, one JSON line a row, in the order of the input.
+    With --json, one JSON line a row, in the order of the input. Files of any size are answered
+    as they are read. A malformed row ends the work, after the rows before it were answered; with
+    --skip-bad it is named on stderr and leaves a gap in the indices.
 
     Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
     """
@@ -122,32 +129,46 @@ def predict(
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
-        rows = _rows(stack, text or [], text_pair, file)
+        rows, total = _rows(stack, text or [], text_pair, file)
         predictor = _predictor(session, stack, bundle, backbone)
         progress = stack.enter_context(session.progress())
+        skipped = 0
+
+        def skip(error: InputError) -> None:
+            nonlocal skipped
+            skipped += 1
+            session.remark(f"skipped: {error}")
+
         answers = predictor.predict(
-            rows, task=task, abstain=abstain, fallback=fallback, progress=progress
+            rows,
+            task=task,
+            abstain=abstain,
+            fallback=fallback,
+            progress=progress,
+            on_bad=skip if skip_bad else None,
+            total=total,
         )
         if session.as_json:
             _write_lines(answers)
-            return
-        found = list(answers)
-    print_table(
-        session.out,
-        ("row", "task", "label", "probability", "routed with", "unknown"),
-        (
-            (
-                answer.index,
-                answer.task,
-                answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
-                share(answer.scores.get(str(answer.label))),
-                share(answer.confidence),
-                {None: "-", True: "yes", False: "no"}[answer.unknown],
+        else:
+            print_stream(
+                session.out,
+                ("row", "task", "label", "probability", "routed with", "unknown"),
+                map(_cells, (answer for row in answers for answer in row.answers or (row,))),
+                numeric=("row", "probability", "routed with"),
             )
-            for row in found
-            for answer in row.answers or (row,)
-        ),
-        numeric=("row", "probability", "routed with"),
+    if skipped:
+        session.remark(f"{skipped:,} malformed rows were skipped")
+
+
+def _cells(answer: Prediction) -> tuple[object, ...]:
+    return (
+        answer.index,
+        answer.task,
+        answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
+        share(answer.scores.get(str(answer.label))),
+        share(answer.confidence),
+        {None: "-", True: "yes", False: "no"}[answer.unknown],
     )
 
 
@@ -213,24 +234,36 @@ def evaluate(
 
 def _rows(
     stack: ExitStack, texts: list[str], text_pair: str | None, file: str | None
-) -> Iterator[Row]:
+) -> tuple[Iterable[Row | InputError], int]:
+    """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.errors import InputError
     from expertbank.records import Row
-    from expertbank.tasks import parse_prediction_rows
+    from expertbank.tasks import prediction_rows
+    from expertbank.tasks.lines import bounded_lines
 
     if file is None:
         for number, text in enumerate(texts):
             if not text.strip():
                 raise InputError(f"text {number + 1} is empty")
         pair = text_pair if text_pair and text_pair.strip() else None  # as in a file's row
-        return iter([Row(text, pair) for text in texts])
+        return [Row(text, pair) for text in texts], len(texts)
     if file == "-":
-        return parse_prediction_rows(sys.stdin.buffer, "standard input")
+        return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
     try:
         stream = stack.enter_context(Path(file).open("rb"))  # noqa: SIM115 (the stack closes it)
+        total = _count_lines(stream) if Path(file).is_file() else 0
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    return parse_prediction_rows(stream, file)
+    return prediction_rows(bounded_lines(stream), file), total
+
+
+def _count_lines(stream: BinaryIO) -> int:
+    """Lines of a file that can be read twice; it stands at its start again afterwards."""
+    count = 0
+    while part := stream.read(1 << 20):
+        count += part.count(b"\n")
+    stream.seek(0)
+    return count
 
 
 def _predictor(

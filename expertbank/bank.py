@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,8 @@ class Bank:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._predictor: tuple[int, Predictor] | None = None
+        self._predictor: tuple[object, Predictor] | None = None
+        self._predictor_lock = Lock()
 
     @classmethod
     def open(
@@ -408,14 +410,16 @@ class Bank:
         """The predictor over the active router, for streams; reloaded when ``active`` moves."""
         from expertbank.workflows.serve import bank_predictor
 
-        stamp = self._stamp()
-        if self._predictor is None or self._predictor[0] != stamp:
-            self._predictor = stamp, bank_predictor(self._workspace)
-        return self._predictor[1]
+        # One thread loads the backbone, the others wait for it.
+        with self._predictor_lock:
+            stamp = self._stamp()
+            if self._predictor is None or self._predictor[0] != stamp:
+                self._predictor = stamp, bank_predictor(self._workspace)
+            return self._predictor[1]
 
-    def _stamp(self) -> int:
+    def _stamp(self) -> object:
         registry = self._workspace.registry
-        return hash((registry.generation(), tuple(registry.aliases())))
+        return registry.generation(), registry.aliases()
 
     def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
         """Check the database and rehash every stored file."""

@@ -20,8 +20,8 @@ from routing_features import arguments, real_tasks
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
 from expertbank.models.feature_file import FeatureFile
-from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.gates import FITS, Block, Examples
+from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.router import fit_router
 from expertbank.training.unknown import fit_unknown
 

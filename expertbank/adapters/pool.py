@@ -104,9 +104,9 @@ def factors_in(data: Tensor, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]
     found: dict[str, tuple[Tensor, Tensor]] = {}
     start = 0
     for path, inputs, rank, outputs in layout:
-        a = data.narrow(-1, start, inputs * rank).unflatten(-1, (inputs, rank))
+        a = data.narrow(-1, start, inputs * rank).view(*data.shape[:-1], inputs, rank)
         start += inputs * rank
-        b = data.narrow(-1, start, rank * outputs).unflatten(-1, (rank, outputs))
+        b = data.narrow(-1, start, rank * outputs).view(*data.shape[:-1], rank, outputs)
         start += rank * outputs
         found[path] = (a, b)
     return found

@@ -67,9 +67,15 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
     }
-    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
+    if getattr(backbone.model, "_compiled_call_impl", None) is not None:
+        raise UnsupportedModelError(
+            "the backbone was compiled with torch.compile, whose graphs keep the experts of the "
+            "call that was traced; run it uncompiled"
+        )
+    kind: Any = type(backbone.model)
     config: Any = backbone.model.config
-    accepted = _accepted(type(backbone.model))
+    accepted = _accepted(kind)
+    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
     if "token_type_ids" in accepted and getattr(config, "type_vocab_size", None):
         inputs["token_type_ids"] = batch.token_type_ids
     if "use_cache" in accepted:

@@ -91,6 +91,51 @@ def _experts_where(
     return [(row, name) for row, name in found]
 
 
+def member_tasks(session: Session) -> tuple[str, ...]:
+    """Names of the live tasks that have an expert, by name."""
+    query = (
+        select(TaskRow.name)
+        .where(TaskRow.removed_at.is_(None), TaskRow.id.in_(select(ExpertRow.task_id)))
+        .order_by(TaskRow.name)
+    )
+    return tuple(session.scalars(query))
+
+
+def has_members(session: Session) -> bool:
+    """Whether there is a live task with an expert."""
+    query = select(ExpertRow.id).join(TaskRow, TaskRow.id == ExpertRow.task_id)
+    return session.scalar(query.where(TaskRow.removed_at.is_(None)).limit(1)) is not None
+
+
+def member(session: Session, task: str) -> ExpertRecord:
+    """The newest expert of a live task.
+
+    Raises:
+        NotFoundError: no such task, or it was removed.
+    """
+    query = (
+        select(ExpertRow)
+        .join(TaskRow, TaskRow.id == ExpertRow.task_id)
+        .where(TaskRow.name == task, TaskRow.removed_at.is_(None))
+        .order_by(ExpertRow.version.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
+    if found is None:
+        _refuse_removed(session, task)
+        raise NotFoundError.of("task", task, member_tasks(session))
+    return rows.expert_record(found, task)
+
+
+def _refuse_removed(session: Session, task: str) -> None:
+    removed = select(TaskRow.id).where(TaskRow.name == task, TaskRow.removed_at.is_not(None))
+    if session.scalar(removed) is not None:
+        raise NotFoundError(
+            f"task {task!r} was removed; expertbank add --task {task} --new-version makes it "
+            "alive again"
+        )
+
+
 def members(session: Session) -> tuple[ExpertRecord, ...]:
     """Newest version of every live task, ordered by task name."""
     alive = {row.name for row in task_rows(session, include_removed=False)}

@@ -148,6 +148,25 @@ class Registry:
         with read(self._engine) as session:
             return queries.members(session)
 
+    def member(self, task: str) -> ExpertRecord:
+        """The newest expert of a live task, looked up alone.
+
+        Raises:
+            NotFoundError: no such task, or it was removed; near names are listed.
+        """
+        with read(self._engine) as session:
+            return queries.member(session, task)
+
+    def member_tasks(self) -> tuple[str, ...]:
+        """The tasks of ``members()``, by name."""
+        with read(self._engine) as session:
+            return queries.member_tasks(session)
+
+    def has_members(self) -> bool:
+        """Whether ``members()`` would find any."""
+        with read(self._engine) as session:
+            return queries.has_members(session)
+
     def next_version(self, task: str) -> int:
         """The version a further expert of ``task`` would get; 1 for an unknown task."""
         with read(self._engine) as session:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +16,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.records import (
     EncodedRow,
     ProgressCallback,
+    ProgressEvent,
     Row,
     RowShape,
     TaskKind,
@@ -27,8 +27,12 @@ from expertbank.workflows.measure import run
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
+
 UNKNOWN = "unknown"
 """The label of a row that is like no task, for callers who asked for it."""
+
+CHUNK_CHARACTERS = 4_000_000
+"""Text encoded and answered at a time, but for one row that is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,20 @@ class Answerer:
     task: str
     kind: TaskKind
     labels: tuple[str, ...]
+
+
+class Experts(Protocol):
+    """Who may answer, asked for one at a time: a bank may hold ten thousand."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that can be named, by name."""
+
+    def named(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
+
+    def answerer(self, expert_id: str) -> Answerer:
+        """What the outputs of the expert ``task@version`` mean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,39 +115,29 @@ class Prediction:
 
 
 class Predictor:
-    """Routes and answers rows.
+    """Routes and answers rows. Safe for several threads at once.
 
     Args:
         model: the one-pass model.
         experts: every expert that may answer.
         router: the router; ``None`` allows only rows whose task is named.
-        named: task name to the id of the expert that answers when the task is named.
-        removed: tasks that were removed, for a message that says so.
     """
 
-    def __init__(
-        self,
-        model: RoutedModel,
-        experts: Iterable[Answerer],
-        router: Router | None,
-        named: Mapping[str, str],
-        removed: Collection[str] = (),
-    ) -> None:
+    def __init__(self, model: RoutedModel, experts: Experts, router: Router | None) -> None:
         self.model = model
-        self._experts = {expert.id: expert for expert in experts}
-        self._router = router
-        self._named = named
-        self._removed = frozenset(removed)
+        self._experts = experts
+        self._routed = None if router is None else _Routed.over(router)
+        self._known: dict[str, Answerer] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be named."""
-        return tuple(sorted(self._named))
+        return self._experts.tasks
 
     @property
     def has_router(self) -> bool:
         """Whether rows can be answered without naming a task."""
-        return self._router is not None
+        return self._routed is not None
 
     def answerer(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named.
@@ -137,24 +145,25 @@ class Predictor:
         Raises:
             NotFoundError: no such task.
         """
-        if task in self._removed:
-            raise NotFoundError(
-                f"task {task!r} was removed; expertbank add --task {task} --new-version makes it "
-                "alive again"
-            )
-        if task not in self._named:
-            raise NotFoundError.of("task", task, self.tasks)
-        return self._experts[self._named[task]]
+        return self._experts.named(task)
+
+    def _expert(self, expert_id: str) -> Answerer:
+        found = self._known.get(expert_id)
+        if found is None:
+            found = self._known[expert_id] = self._experts.answerer(expert_id)
+        return found
 
     def predict(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[Row | InputError],
         *,
         task: str | None = None,
         abstain: bool = False,
         fallback: str | None = None,
         batch_size: int = EVALUATION_BATCH,
         progress: ProgressCallback = no_progress,
+        on_bad: Callable[[InputError], None] | None = None,
+        total: int = 0,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -162,64 +171,89 @@ class Predictor:
         pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
-            rows: what to answer; labels are ignored.
+            rows: what to answer; labels are ignored. An error stands for a row that could not
+                be read.
             task: name the task and leave the router out.
             abstain: answer ``unknown`` to rows that are like no task that may answer them.
             fallback: send such rows to this task's expert instead, where it can read them.
             batch_size: rows a forward pass.
             progress: told as batches finish.
+            on_bad: takes what is wrong with a row that cannot be read or answered; the row is
+                left out, and its index with it. Without it the first such row ends the work,
+                after the rows before it were answered.
+            total: how many rows there are, for ``progress``; 0 when nobody knows.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
-            InputError: no expert here can read a row: choices without a multiple-choice
-                expert, or the other way round; or options that exclude each other.
+            InputError: a row that could not be read, or that no expert here can answer:
+                choices without a multiple-choice expert, or the other way round; or options
+                that exclude each other.
         """
         decision = self._decision(task, abstain=abstain, fallback=fallback)
-        start = 0
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, CHUNK)):
-            for row in chunk:
-                self._check(row, decision)
-            yield from self._answer(chunk, start, decision, batch_size, progress)
-            start += len(chunk)
+        numbered = enumerate(rows)
+        done = 0
+        while True:
+            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            if chunk:
+                meter = _Shifted(progress, done, max(total, done + len(chunk)))
+                yield from self._answer(chunk, decision, batch_size, meter)
+                done += len(chunk)
+            if error is not None:
+                raise error
+            if ended:
+                return
 
     def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> _Decision:
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
-            return _Named(self.answerer(task).id)
-        if self._router is None:
+            expert = self.answerer(task)
+            return _Named(expert.id, frozenset({expert.kind == "multiple_choice"}))
+        if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
                 "or name the task with --task"
             )
-        if (abstain or fallback) and self._router.unknown is None:
+        if (abstain or fallback) and self._routed.router.unknown is None:
             raise NotFoundError(
                 "this router cannot tell unknown rows: it holds no statistics of known ones, for "
                 "no task has 10 rows or more. Add rows, then run: expertbank retrain-router"
             )
         spare = None if fallback is None else self.answerer(fallback)
-        return _Routed(self._router, abstain, spare)
+        return replace(self._routed, abstain=abstain, fallback=spare)
 
-    def _check(self, row: Row, decision: _Decision) -> None:
-        kinds = {self._experts[expert].kind for expert in decision.experts}
-        has_choices = bool(row.choices)
-        if not any((kind == "multiple_choice") == has_choices for kind in kinds):
-            where = row.origin or "row"
-            raise InputError(
-                f"{where}: it brings choices, and no multiple-choice expert may answer"
-                if has_choices
-                else f"{where}: it brings no choices, and only multiple-choice experts may answer"
-            )
+    def _chunk(
+        self,
+        numbered: Iterator[tuple[int, Row | InputError]],
+        decision: _Decision,
+        on_bad: Callable[[InputError], None] | None,
+    ) -> tuple[list[_Numbered], InputError | None, bool]:
+        """The next rows, the error that ends them, and whether the input ended."""
+        chunk: list[_Numbered] = []
+        characters = 0
+        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+            following = next(numbered, None)
+            if following is None:
+                return chunk, None, True
+            index, row = following
+            wrong = row if isinstance(row, InputError) else _unanswerable(row, decision)
+            if isinstance(row, Row) and wrong is None:
+                chunk.append((index, row))
+                characters += len(row.text) + len(row.text_pair or "") + sum(map(len, row.choices))
+            elif wrong is not None and on_bad is None:
+                return chunk, wrong, True
+            elif wrong is not None and on_bad is not None:
+                on_bad(wrong)
+        return chunk, None, False
 
     def _answer(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         decision: _Decision,
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
+        indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
         encoded = self._encode(rows)
         chosen: dict[int, _Chosen] = {}
 
@@ -234,7 +268,7 @@ class Predictor:
                 answers[position].append(
                     self._prediction(
                         rows[position],
-                        start + position,
+                        indices[position],
                         output.experts[place],
                         chosen[position],
                         output.logits[place],
@@ -244,7 +278,7 @@ class Predictor:
         for slot in range(1, max(len(choice.experts) for choice in chosen.values())):
             places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
             for position, answer in self._again(
-                rows, start, places, chosen, slot, batch_size, encoded
+                numbered, places, chosen, slot, batch_size, encoded
             ):
                 answers[position].append(answer)
         for position in range(len(rows)):
@@ -255,8 +289,7 @@ class Predictor:
 
     def _again(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         places: Sequence[int],
         chosen: Mapping[int, _Chosen],
         slot: int,
@@ -273,8 +306,8 @@ class Predictor:
                 yield (
                     place,
                     self._prediction(
-                        rows[place],
-                        start + place,
+                        numbered[place][1],
+                        numbered[place][0],
                         output.experts[index],
                         chosen[place],
                         output.logits[index],
@@ -299,7 +332,7 @@ class Predictor:
     def _prediction(
         self, row: Row, index: int, expert_id: str, chosen: _Chosen, logits: Tensor
     ) -> Prediction:
-        expert = self._experts[expert_id]
+        expert = self._expert(expert_id)
         plain = Prediction(
             index,
             expert.task,
@@ -343,15 +376,41 @@ class _Chosen:
     abstained: bool = False
 
 
+_Numbered = tuple[int, Row]
+"""A row and its position in the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted:
+    """Progress of one chunk as progress of the whole."""
+
+    progress: ProgressCallback
+    done: int
+    total: int
+
+    def __call__(self, event: ProgressEvent) -> None:
+        done = self.done + event.done
+        self.progress(replace(event, done=done, total=self.total, seconds_left=None))
+
+
+def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
+    """What is wrong with a row that no expert can read."""
+    if bool(row.choices) in decision.reads_choices:
+        return None
+    where = row.origin or "row"
+    return InputError(
+        f"{where}: it brings choices, and no multiple-choice expert may answer"
+        if row.choices
+        else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Named:
     """The caller named the expert: nothing is left to decide."""
 
     expert: str
-
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return (self.expert,)
+    reads_choices: frozenset[bool]
 
     def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
         return [_Chosen((self.expert,), 1.0)] * len(features)
@@ -363,27 +422,39 @@ class _Routed:
 
     Attributes:
         router: the router.
+        experts: by column of the gate, who answers.
+        reads_choices: whether any of them reads rows with choices, or rows without.
         abstain: answer ``unknown`` to unknown rows.
         fallback: the expert that answers unknown rows of its own kind instead.
     """
 
     router: Router
+    experts: tuple[tuple[str, ...], ...]
+    reads_choices: frozenset[bool]
     abstain: bool = False
     fallback: Answerer | None = None
 
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return tuple(member.id for member in self.router.members)
+    @classmethod
+    def over(cls, router: Router) -> _Routed:
+        """What every row asks of a router, worked out once."""
+        return cls(
+            router,
+            tuple(tuple(member.id for member in column) for column in router.columns),
+            frozenset(member.kind == "multiple_choice" for member in router.members),
+        )
 
     def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
         choice = self.router.route(features.cpu(), shapes)
-        columns = [tuple(member.id for member in column) for column in self.router.columns]
         nothing: list[None] = [None] * len(features)
         scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
         unknown = nothing if choice.unknown is None else choice.unknown.tolist()
         found = [
             _Chosen(
-                columns[index], confidence, is_unknown, score, self.abstain and bool(is_unknown)
+                self.experts[index],
+                confidence,
+                is_unknown,
+                score,
+                self.abstain and bool(is_unknown),
             )
             for index, confidence, is_unknown, score in zip(
                 choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True

@@ -160,16 +160,16 @@ def test_another_batch_within_the_block_is_refused(llama) -> None:
     causal, _, routed = llama
     ids, mask = padded(PROMPTS)
     with (
-        pytest.raises(UnsupportedModelError, match="3 sequences .* 4 prompts"),
+        pytest.raises(UnsupportedModelError, match=r"3 sequences .* 4 prompts"),
         routed.generating(ids, mask, by_prompt),
     ):
         generate(causal, ids[:3], mask[:3])
     with (
-        pytest.raises(UnsupportedModelError, match="8 sequences .* 4 prompts"),
+        pytest.raises(UnsupportedModelError, match=r"8 sequences .* 4 prompts"),
         routed.generating(ids, mask, by_prompt),
     ):
-        generate(causal, ids, mask)
-        generate(causal, ids, mask, do_sample=True, num_return_sequences=2)
+        for copies in (1, 2):
+            generate(causal, ids, mask, do_sample=True, num_return_sequences=copies)
 
 
 def test_continuous_batching_is_refused(llama) -> None:

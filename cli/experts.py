@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -31,12 +31,20 @@ MaxLength = Annotated[
     int | None, typer.Option(help="Longest sequence in tokens; longer texts are cut. Default 256.")
 ]
 
+Keep = Annotated[
+    Literal["features", "stats"] | None,
+    typer.Option(
+        help="What stays of rows for the router: features (default), or stats: no row at all."
+    ),
+]
+
 
 def init(
     context: typer.Context,
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    keep: Keep = None,
 ) -> None:
     """Fix the backbone and feature spec.
 
@@ -46,7 +54,7 @@ def init(
     """
     session: Session = context.obj
     with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(route_layer=route_layer, max_length=max_length)
+        record = bank.init(route_layer=route_layer, max_length=max_length, keep=keep)
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -64,6 +72,7 @@ def init(
                 ("route layer", spec.route_layer),
                 ("feature", f"states {list(spec.states)}, {' and '.join(spec.poolings)} pooling"),
                 ("maximum length", f"{spec.max_length} tokens"),
+                ("kept of rows", spec.keep),
             ],
         ),
     )
@@ -127,6 +136,7 @@ def add(
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    keep: Keep = None,
 ) -> None:
     """Train one expert and store it, frozen.
 
@@ -151,6 +161,7 @@ def add(
         shared: dict[str, Any] = {
             "route_layer": route_layer,
             "max_length": max_length,
+            "keep": keep,
             "progress": progress,
         }
         failed: list[dict[str, Any]] = []

@@ -111,7 +111,7 @@ def predict(
         found = list(answers)
     print_table(
         session.out,
-        ("row", "task", "label", "probability", "routed with", "unknown"),
+        ("row", "task", "label", "probability", "routed with"),
         (
             (
                 answer.index,
@@ -119,13 +119,19 @@ def predict(
                 answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
                 share(answer.scores.get(str(answer.label))),
                 share(answer.confidence),
-                {None: "-", True: "yes", False: "no"}[answer.unknown],
             )
             for row in found
             for answer in row.answers or (row,)
         ),
         numeric=("row", "probability", "routed with"),
     )
+    strange = [str(row.index) for row in found if row.unknown]
+    if strange and not abstain and fallback is None:
+        session.remark(
+            f"note: like no task here (row {', '.join(strange[:10])}"
+            f"{', ...' if len(strange) > 10 else ''}); --abstain answers unknown, --fallback TASK "
+            "sends such rows to that task"
+        )
 
 
 def evaluate(

@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
+from expertbank.config import AdapterConfig, GateKind, Keep, RouterConfig, TrainConfig
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -100,9 +100,19 @@ class Bank:
     # -- what changes the bank -------------------------------------------------------------
 
     def init(
-        self, *, route_layer: int | None = None, max_length: int | None = None
+        self,
+        *,
+        route_layer: int | None = None,
+        max_length: int | None = None,
+        keep: Keep | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
+
+        Args:
+            route_layer: first layer adapters act on.
+            max_length: longest sequence in tokens.
+            keep: what stays of tasks' rows for the router: their ``features`` (the default), or
+                only ``stats``, so that no row stays in any form.
 
         Raises:
             FeatureSpecError: the bank has other values.
@@ -113,6 +123,7 @@ class Bank:
             reference=self._workspace.reference,
             route_layer=route_layer,
             max_length=max_length,
+            keep=keep,
         )
 
     def add(
@@ -127,6 +138,7 @@ class Bank:
         resume: bool = False,
         route_layer: int | None = None,
         max_length: int | None = None,
+        keep: Keep | None = None,
         progress: ProgressCallback = no_progress,
     ) -> AddResult:
         """Train one expert, freeze it, register it.
@@ -142,6 +154,7 @@ class Bank:
             resume: go on with an interrupted run of the same call, if there is one.
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
+            keep: for a bank without backbone, what it keeps of tasks' rows for the router.
             progress: called as work goes on.
 
         Raises:
@@ -162,6 +175,7 @@ class Bank:
             self._workspace.reference,
             route_layer,
             max_length,
+            keep,
         )
         return add(self._workspace, request, progress)
 

@@ -20,8 +20,8 @@ from routing_features import arguments, real_tasks
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
 from expertbank.models.feature_file import FeatureFile
-from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.gates import FITS, Block, Examples
+from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.router import fit_router
 from expertbank.training.unknown import fit_unknown
 
@@ -72,7 +72,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     found = []
     for number in options.synthetic:
         found.append((number, from_moments(number, templates)))
-        print(f"| {number:,} | {found[-1][1]:.2f} | {1000 * found[-1][1] / number:.2f} |", flush=True)
+        print(
+            f"| {number:,} | {found[-1][1]:.2f} | {1000 * found[-1][1] / number:.2f} |", flush=True
+        )
     for (few, before), (many, after) in pairwise(found):
         print(f"{many / few:.0f} times the tasks took {after / before:.1f} times as long")
     print("old texts read: 0")

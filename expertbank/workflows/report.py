@@ -19,6 +19,7 @@ from expertbank.records import (
     RouterRecord,
     no_progress,
 )
+from expertbank.workflows.rerouting import views_from_source
 from expertbank.workflows.verification import Verified, verify_expert
 from expertbank.workflows.workspace import Workspace
 
@@ -54,7 +55,10 @@ def forgetting_report(
             workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
         )
         identical = _rehash(workspace, expert)
-        views = tuple(_views(workspace, expert, routers))
+        if workspace.spec.keep == "stats":
+            views = views_from_source(workspace, expert, oracle, routers, progress)
+        else:
+            views = tuple(_views(workspace, expert, routers))
         if verify and identical:
             verified[expert.task] = verify_expert(
                 workspace, expert, stored, oracle, views, progress

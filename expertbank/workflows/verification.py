@@ -76,7 +76,7 @@ def verify_expert(
     """
     from expertbank.workflows.measure import answers
 
-    rows = _rows_again(workspace, expert, oracle, progress)
+    rows = rows_again(workspace, expert, oracle, progress)
     places = [place for place, row in enumerate(rows) if row is not None]
     same = _same_environment(workspace, stored)
     if not places:
@@ -104,7 +104,7 @@ def verify_expert(
     )
 
 
-def _rows_again(
+def rows_again(
     workspace: Workspace, expert: ExpertRecord, oracle: OracleEvidence, progress: ProgressCallback
 ) -> list[Row | None]:
     """The evaluation rows read from their source again; ``None`` where a row is gone."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -37,6 +37,13 @@ Dtype = Annotated[
     typer.Option(help="Type of the backbone's weights: float32 (default) or bfloat16."),
 ]
 
+Keep = Annotated[
+    Literal["features", "stats"] | None,
+    typer.Option(
+        help="What stays of rows for the router: features (default), or stats: no row at all."
+    ),
+]
+
 
 def init(
     context: typer.Context,
@@ -44,6 +51,7 @@ def init(
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    keep: Keep = None,
 ) -> None:
     """Fix the backbone and feature spec.
 
@@ -53,7 +61,7 @@ def init(
     """
     session: Session = context.obj
     with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(route_layer=route_layer, max_length=max_length, dtype=dtype)
+        record = bank.init(route_layer=route_layer, max_length=max_length, dtype=dtype, keep=keep)
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -72,6 +80,7 @@ def init(
                 ("feature", f"states {list(spec.states)}, {' and '.join(spec.poolings)} pooling"),
                 ("maximum length", f"{spec.max_length} tokens"),
                 ("dtype", spec.dtype),
+                ("kept of rows", spec.keep),
             ],
         ),
     )
@@ -166,6 +175,7 @@ def add(
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
     dtype: Dtype = None,
+    keep: Keep = None,
 ) -> None:
     """Train one expert and store it, frozen.
 
@@ -191,6 +201,7 @@ def add(
             "route_layer": route_layer,
             "max_length": max_length,
             "dtype": dtype,
+            "keep": keep,
             "progress": progress,
         }
         failed: list[dict[str, Any]] = []

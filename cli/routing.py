@@ -53,11 +53,11 @@ def retrain_router(
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
                 ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
-                ("calibration error", share(result.metrics["calibration_error"])),
-                ("taken for unknown", share(result.metrics["unknown"])),
                 ("old texts read", result.old_texts_read),
             ],
         )
+        if not result.metrics["per_task"]:
+            return
         print_table(
             console,
             ("task", "routed to it"),

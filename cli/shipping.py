@@ -151,14 +151,43 @@ def predict(
         if session.as_json:
             _write_lines(answers)
         else:
+            strange = _Strange(abstain or fallback is not None)
             print_stream(
                 session.out,
                 ("row", "task", "label", "probability", "routed with", "unknown"),
-                map(_cells, (answer for row in answers for answer in row.answers or (row,))),
+                map(
+                    _cells,
+                    (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
+                ),
                 numeric=("row", "probability", "routed with"),
             )
+            strange.tell(session)
     if skipped:
         session.remark(f"{skipped:,} malformed rows were skipped")
+
+
+class _Strange:
+    """Rows that were like no task, to tell of at the end when nobody asked what to do with them."""
+
+    def __init__(self, asked: bool) -> None:
+        self._asked = asked
+        self._first: list[int] = []
+        self._count = 0
+
+    def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+        for answer in answers:
+            if answer.unknown:
+                self._count += 1
+                self._first = [*self._first, answer.index][:10]
+            yield answer
+
+    def tell(self, session: Session) -> None:
+        if self._count and not self._asked:
+            more = ", ..." if self._count > len(self._first) else ""
+            session.remark(
+                f"note: like no task here (row {', '.join(map(str, self._first))}{more}); "
+                "--abstain answers unknown, --fallback TASK sends such rows to that task"
+            )
 
 
 def _cells(answer: Prediction) -> tuple[object, ...]:

@@ -14,6 +14,7 @@ from expertbank.config import (
     AdapterConfig,
     ExportFormat,
     GateKind,
+    Keep,
     RouterConfig,
     TrainConfig,
 )
@@ -125,6 +126,7 @@ class Bank:
         route_layer: int | None = None,
         max_length: int | None = None,
         dtype: str | None = None,
+        keep: Keep | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
 
@@ -133,6 +135,8 @@ class Bank:
             max_length: longest sequence in tokens; default 256.
             dtype: type of the backbone's weights while it runs, ``float32`` (default) or
                 ``bfloat16``; cores, heads and optimiser are float32 either way.
+            keep: what stays of tasks' rows for the router: their ``features`` (the default), or
+                only ``stats``, so that no row stays in any form.
 
         Raises:
             FeatureSpecError: the bank has other values.
@@ -144,6 +148,7 @@ class Bank:
             route_layer=route_layer,
             max_length=max_length,
             dtype=dtype,
+            keep=keep,
         )
 
     def add(
@@ -159,6 +164,7 @@ class Bank:
         route_layer: int | None = None,
         max_length: int | None = None,
         dtype: str | None = None,
+        keep: Keep | None = None,
         progress: ProgressCallback = no_progress,
     ) -> AddResult:
         """Train one expert, freeze it, register it.
@@ -175,6 +181,7 @@ class Bank:
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
             dtype: for a bank without backbone, ``float32`` or ``bfloat16``.
+            keep: for a bank without backbone, what it keeps of tasks' rows for the router.
             progress: called as work goes on.
 
         Raises:
@@ -196,6 +203,7 @@ class Bank:
             route_layer,
             max_length,
             dtype,
+            keep,
         )
         return add(self._workspace, request, progress)
 

@@ -18,9 +18,9 @@ from torch import Tensor
 from expertbank.errors import IntegrityError
 from expertbank.models.projection import sign_projection
 
-WIDTH = 256
-"""Features wider than this are projected to it first."""
-NAME = "unknown"
+PROJECTIONS = {"unknown": 256, "stats": 512}
+"""Names of the fixed projections and the width each projects to. ``stats`` is the one whose
+moments a bank keeps that keeps no features."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class UnknownModel:
 
     Attributes:
         dimension: width of the features.
+        projection: name of the fixed projection they go through first.
         threshold: scores above it are called unknown.
         relative: whether the distance to everything is subtracted.
         within: ``[width, width]`` float32: features times it have unit covariance about their
@@ -41,6 +42,7 @@ class UnknownModel:
     """
 
     dimension: int
+    projection: str
     threshold: float
     relative: bool
     within: Tensor
@@ -58,7 +60,11 @@ class UnknownModel:
             features: ``[rows, dimension]``.
             allowed: ``[rows, columns]`` bool, the columns that count for a row; all if ``None``.
         """
-        values = projected(features)
+        projection = projection_of(self.dimension, self.projection).to(features.device)
+        return self.score_projected(features.double() @ projection, allowed)
+
+    def score_projected(self, values: Tensor, allowed: Tensor | None = None) -> Tensor:
+        """The same for ``values [rows, width]`` that went through the projection already."""
         near = values @ self.within.double()
         # [rows, columns], summed out: rows x columns x width would not fit for many columns
         means = self.means.double()
@@ -79,6 +85,7 @@ class UnknownModel:
         """What is not a tensor, as plain JSON."""
         return {
             "dimension": self.dimension,
+            "projection": self.projection,
             "threshold": self.threshold,
             "relative": self.relative,
         }
@@ -106,6 +113,7 @@ class UnknownModel:
             return None
         model = cls(
             int(facts["dimension"]),
+            str(facts["projection"]),
             float(facts["threshold"]),
             bool(facts["relative"]),
             *(tensors.pop(f"unknown.{n}") for n in ("within", "means", "overall", "centre")),
@@ -117,17 +125,13 @@ class UnknownModel:
 
     def check(self, dimension: int, columns: int, where: str) -> None:
         """Raises IntegrityError: shapes that do not fit a gate of this width and columns."""
-        width = min(dimension, WIDTH)
-        fits = self.dimension == dimension and math.isfinite(self.threshold)
+        width = min(dimension, PROJECTIONS.get(self.projection, 0))
+        fits = width > 0 and self.dimension == dimension and math.isfinite(self.threshold)
         fits = fits and self.within.shape == self.overall.shape == (width, width)
         if not fits or self.means.shape != (columns, width) or self.centre.shape != (width,):
             raise IntegrityError(f"{where}: unknown statistics do not fit {columns} columns")
 
 
-def projected(features: Tensor) -> Tensor:
-    """``features [rows, dimension]`` in float64, ``WIDTH`` wide if they were wider."""
-    dimension = features.shape[1]
-    if dimension <= WIDTH:
-        return features.double()
-    projection = sign_projection(dimension, WIDTH, NAME)
-    return features.double() @ projection.to(features.device)
+def projection_of(dimension: int, name: str) -> Tensor:
+    """``[dimension, width]`` float64; narrow features are turned, not made wider."""
+    return sign_projection(dimension, min(dimension, PROJECTIONS[name]), name)

@@ -7,6 +7,7 @@ here, so no committed row ever points at nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError as ConstraintError
@@ -303,7 +304,7 @@ def _values(artifacts: Sequence[ArtifactRecord]) -> list[dict[str, object]]:
 
 
 def _differing(stored: FeatureSpec, asked: FeatureSpec) -> str:
-    ours, theirs = stored.to_dict(), asked.to_dict()
+    ours, theirs = asdict(stored), asdict(asked)
     return ", ".join(
         f"{name} is {ours[name]}, asked for {theirs[name]}"
         for name in ours

@@ -19,7 +19,7 @@ from expertbank.models.gates import Layer, Member, Router, candidates, gate_scor
 from expertbank.records import ROW_SHAPES, RowShape, TaskKind
 from expertbank.training.gates import FITS, Block, Examples, competing
 from expertbank.training.moments import BalancedMoments, Moments
-from expertbank.training.unknown import fit_unknown, with_threshold
+from expertbank.training.unknown import fit_unknown, threshold_of
 
 CALIBRATION_PART = 5
 """Every fifth cached row sits out a first fit, to set temperature and threshold."""
@@ -110,7 +110,7 @@ def calibrated(
             temperature = best_temperature(fit(fitted, config), held)
         dimension = held.features.shape[1]
         first = fit_unknown(fitted.moments, dimension)
-        threshold = with_threshold(first, held.features, held.allowed, held.targets).threshold
+        threshold = threshold_of(first.score(held.features, held.allowed), held.targets)
         unknown = replace(fit_unknown(whole.moments, dimension), threshold=threshold)
     return Router(config.kind, members, feature_spec_digest, temperature, layers, unknown)
 

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 from torch import Tensor
 
-from expertbank.models.projection import sign_projection
-from expertbank.models.unknown import NAME, WIDTH, UnknownModel
+from expertbank.models.unknown import UnknownModel, projection_of
 from expertbank.training.moments import BalancedMoments
 
 KNOWN_SHARE = 0.95
@@ -17,21 +14,26 @@ SHRINKAGE = 0.01
 """Weight of the mean variance on the diagonal of a covariance."""
 
 
-def fit_unknown(moments: BalancedMoments, dimension: int) -> UnknownModel:
+def fit_unknown(
+    moments: BalancedMoments, dimension: int, projection: str | None = None
+) -> UnknownModel:
     """Gaussians from moments; the threshold is still to be set.
 
     One column alone has no other to be told from: then the plain Mahalanobis distance is the
     score, for the relative one would be zero everywhere.
 
     Args:
-        moments: of all columns, of features as wide as ``dimension``.
+        moments: of all columns.
         dimension: width of the features.
+        projection: the projection that the moments went through already, if they did.
     """
-    if dimension > WIDTH:
-        moments = moments.projected(sign_projection(dimension, WIDTH, NAME))
+    if projection is None:
+        projection = "unknown"
+        moments = moments.projected(projection_of(dimension, projection))
     within, overall = _whitener(moments.within), _whitener(moments.covariance)
     return UnknownModel(
         dimension,
+        projection,
         0.0,
         len(moments.means) > 1,
         within.float(),
@@ -41,22 +43,18 @@ def fit_unknown(moments: BalancedMoments, dimension: int) -> UnknownModel:
     )
 
 
-def with_threshold(
-    model: UnknownModel, features: Tensor, allowed: Tensor, targets: Tensor
-) -> UnknownModel:
-    """The model with its threshold at the quantile of held-out known rows.
+def threshold_of(scores: Tensor, targets: Tensor) -> float:
+    """The score that ``KNOWN_SHARE`` of held-out known rows stay at or below.
 
     Args:
-        model: fitted without these rows.
-        features: ``[rows, dimension]``.
-        allowed: ``[rows, columns]`` bool, the columns that may answer a row.
+        scores: ``[rows]`` of a model fitted without these rows.
         targets: ``[rows]`` the column a row belongs to.
     """
-    scores, order = model.score(features, allowed).sort()
+    ordered, order = scores.sort()
     weights = (1 / torch.bincount(targets).double())[targets][order]
     passed = weights.cumsum(0) / weights.sum()
     place = int((passed < KNOWN_SHARE).sum())
-    return replace(model, threshold=float(scores[min(place, len(scores) - 1)]))
+    return float(ordered[min(place, len(ordered) - 1)])
 
 
 def _whitener(covariance: Tensor) -> Tensor:

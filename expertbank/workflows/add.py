@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import AdapterConfig, TrainConfig
+from expertbank.config import AdapterConfig, FeatureSpec, Keep, TrainConfig
 from expertbank.errors import ExistsError, InputError
 from expertbank.records import (
     ArtifactRecord,
@@ -39,6 +39,8 @@ from expertbank.workflows.workspace import Workspace, now
 
 FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
+STATISTICS_ROWS = 20
+"""Fewest training rows of a task of which statistics alone are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class AddRequest:
         route_layer: route layer for such a bank.
         max_length: maximum length for such a bank.
         dtype: type of the backbone's weights for such a bank.
+        keep: what such a bank keeps of tasks' rows for the router.
     """
 
     spec: TaskSpec
@@ -70,6 +73,7 @@ class AddRequest:
     route_layer: int | None = None
     max_length: int | None = None
     dtype: str | None = None
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,10 +149,21 @@ def add(
         route_layer=request.route_layer,
         max_length=request.max_length,
         dtype=request.dtype,
+        keep=request.keep,
     )
+    _require_enough_rows(workspace.spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
     return _train_and_register(workspace, request, data, version, progress)
+
+
+def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
+    """Where statistics only are kept, those of a few rows would give the rows away."""
+    if spec.keep == "stats" and len(data.train) < STATISTICS_ROWS:
+        raise InputError(
+            f"this bank keeps statistics only, and those of {len(data.train)} training rows "
+            f"would give the rows away; bring at least {STATISTICS_ROWS}"
+        )
 
 
 def _require_same_task(workspace: Workspace, request: AddRequest) -> None:
@@ -210,6 +225,7 @@ def _train_and_register(
     from expertbank.adapters.pool import ExpertPool
     from expertbank.evaluation.scores import scores
     from expertbank.models.feature_file import FeatureFile
+    from expertbank.models.moments_file import WIDTH, MomentsFile
     from expertbank.models.routed import RoutedModel
     from expertbank.training.expert import ExpertJob, train_expert
     from expertbank.workflows.measure import answers, trunk_features
@@ -252,15 +268,20 @@ def _train_and_register(
         [row.digest for row in data.validation], [row.group for row in data.validation]
     )
     kept = take(data.train, FEATURE_ROWS, config.seed)
-    features = FeatureFile(
-        trunk_features(model, encoded(kept), progress),
-        measured.features,
-        tuple(row.shape for row in kept),
-        tuple(row.shape for row in data.validation),
-        spec.digest,
-    )
+    train_features = trunk_features(model, encoded(kept), progress)
+    shapes = tuple(row.shape for row in kept)
+    routing: FeatureFile | MomentsFile
+    if spec.keep == "stats":
+        routing = MomentsFile.of(train_features, shapes, spec.digest)
+        dimension, n_eval = min(WIDTH, train_features.shape[1]), 0
+    else:
+        evaluation_shapes = tuple(row.shape for row in data.validation)
+        routing = FeatureFile(
+            train_features, measured.features, shapes, evaluation_shapes, spec.digest
+        )
+        dimension, n_eval = train_features.shape[1], len(measured.features)
     metrics = scores(oracle, data.spec.kind)
-    blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
+    blobs = {"expert": file, "features": routing.to_bytes(), "oracle": oracle.to_bytes()}
     digests = {kind: sha256_bytes(blob) for kind, blob in blobs.items()}
     expert = ExpertRecord(
         data.spec.name,
@@ -313,9 +334,9 @@ def _train_and_register(
                 expert_id,
                 digests["features"],
                 spec.digest,
-                features.train.shape[1],
-                len(features.train),
-                len(features.evaluation),
+                dimension,
+                len(kept),
+                n_eval,
                 len(blobs["features"]),
             ),
             [

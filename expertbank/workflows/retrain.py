@@ -34,6 +34,14 @@ if TYPE_CHECKING:
 
 CONFUSION_WARNING = 0.10
 """Mutual confusion of two tasks from which on the user is told."""
+UNMEASURED: dict[str, Any] = {
+    "accuracy": None,
+    "per_task": {},
+    "confusions": [],
+    "calibration_error": None,
+    "unknown": None,
+}
+"""Metrics where no evaluation row is kept; `forgetting-report` reads the source again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +54,8 @@ class RouterResult:
         metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
             ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error`` (expected, of
             the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
-            where it is not judged); every task weighs the same.
+            where it is not judged); every task weighs the same. Where the bank keeps no
+            evaluation features all of it is ``None`` or empty.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -90,47 +99,22 @@ def retrain_router(
         StaleError: an expert came or went meanwhile; nothing was written.
         IntegrityError: cached features changed on disk.
     """
-    from expertbank.training.router import TaskFeatures, fit_router
-
     started = time.monotonic()
     registry = workspace.registry
     registry.probe_writable()
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
-    features = {}
-    for number, expert in enumerate(experts):
-        progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
-        features[expert.id] = _features(workspace, expert)
-    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
     spec = workspace.spec
-    groups = {task.name: task.group for task in registry.tasks()}
-    router = fit_router(
-        [
-            TaskFeatures(
-                e.id,
-                e.digest,
-                e.task,
-                e.kind,
-                groups[e.task],
-                features[e.id].train,
-                features[e.id].train_shapes,
-            )
-            for e in experts
-        ],
-        config,
-        spec.digest,
-    )
-    routed = {expert.id: _choices(router, features[expert.id]) for expert in experts}
-    choices = {name: evidence for name, (evidence, _) in routed.items()}
-    found = [share for _, share in routed.values() if share is not None]
-    metrics = {
-        **_metrics(router, experts, choices),
-        "unknown": sum(found) / len(found) if found else None,
-    }
+    if spec.keep == "stats":
+        router = _from_stats(workspace, experts, config, progress)
+        choices: dict[str, RoutedEvidence] = {}
+        metrics = dict(UNMEASURED)
+    else:
+        router, choices, metrics = _from_features(workspace, experts, config, progress)
     data = router.to_bytes()
     digest = sha256_bytes(data)
-    evidence = {expert.id: choices[expert.id].to_bytes() for expert in experts}
+    evidence = {name: choice.to_bytes() for name, choice in choices.items()}
     evidence_digests = {name: sha256_bytes(blob) for name, blob in evidence.items()}
     seconds = time.monotonic() - started
     environment = {"packages": package_versions()}
@@ -166,6 +150,7 @@ def retrain_router(
             [
                 _evaluation(workspace, router, expert, choices, evidence_digests, environment)
                 for expert in experts
+                if expert.id in choices
             ],
             expected_generation=generation,
             activate=activate,
@@ -177,13 +162,81 @@ def retrain_router(
     )
 
 
+def _from_features(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    config: RouterConfig,
+    progress: ProgressCallback,
+) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
+    """The router, what it chose for every evaluation row, and how well it did."""
+    from expertbank.training.router import TaskFeatures, fit_router
+
+    features = {}
+    for number, expert in enumerate(experts):
+        progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
+        features[expert.id] = _features(workspace, expert)
+    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
+    groups = {task.name: task.group for task in workspace.registry.tasks()}
+    tasks = [
+        TaskFeatures(
+            e.id,
+            e.digest,
+            e.task,
+            e.kind,
+            groups[e.task],
+            features[e.id].train,
+            features[e.id].train_shapes,
+        )
+        for e in experts
+    ]
+    router = fit_router(tasks, config, workspace.spec.digest)
+    routed = {expert.id: _choices(router, features[expert.id]) for expert in experts}
+    choices = {name: evidence for name, (evidence, _) in routed.items()}
+    found = [share for _, share in routed.values() if share is not None]
+    unknown = sum(found) / len(found) if found else None
+    return router, choices, {**_metrics(router, experts, choices), "unknown": unknown}
+
+
+def _from_stats(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    config: RouterConfig,
+    progress: ProgressCallback,
+) -> Router:
+    """The router from moments alone. No evaluation row is kept, so nothing is measured here."""
+    from expertbank.models.moments_file import MomentsFile
+    from expertbank.training.moments import Moments
+    from expertbank.training.stats_router import TaskMoments, fit_stats_router
+
+    groups = {task.name: task.group for task in workspace.registry.tasks()}
+    tasks, dimension = [], 0
+    for number, expert in enumerate(experts):
+        progress(ProgressEvent("reading moments", number, len(experts), expert.id))
+        stored = workspace.registry.feature_set(expert.id)
+        file = MomentsFile.from_bytes(workspace.store.get(stored.digest), f"moments of {expert.id}")
+        _require_spec(workspace, expert, file.feature_spec_digest)
+        moments = Moments(file.count, file.total, file.gram)
+        group, dimension = groups[expert.task], file.dimension
+        tasks.append(
+            TaskMoments(
+                expert.id, expert.digest, expert.task, expert.kind, group, moments, file.reads
+            )
+        )
+    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
+    return fit_stats_router(tasks, dimension, config, workspace.spec.digest)
+
+
+def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> None:
+    if digest != workspace.spec.digest:
+        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+
+
 def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
     from expertbank.models.feature_file import FeatureFile
 
     stored = workspace.registry.feature_set(expert.id)
     file = FeatureFile.from_bytes(workspace.store.get(stored.digest), f"features of {expert.id}")
-    if file.feature_spec_digest != workspace.spec.digest:
-        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+    _require_spec(workspace, expert, file.feature_spec_digest)
     return file
 
 

@@ -64,7 +64,7 @@ def router() -> Router:
     within, means, overall, centre = (
         torch.randn(size, generator=generator) for size in ((4, 4), (3, 4), (4, 4), (4,))
     )
-    unknown = UnknownModel(4, 1.5, True, within, means, overall, centre)
+    unknown = UnknownModel(4, "unknown", 1.5, True, within, means, overall, centre)
     return Router("ridge", members, "b" * 64, 0.5, (layer,), unknown)
 
 
@@ -236,6 +236,7 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a threshold that is no number": {
         "metadata": lambda m: m["unknown"].update(threshold=float("nan"))
     },
+    "a projection there is not": {"metadata": lambda m: m["unknown"].update(projection="x")},
     "unknown of another width": {"metadata": lambda m: m["unknown"].update(dimension=5)},
     "unknown that is a list": {"metadata": lambda m: m.update(unknown=[])},
     "unknown facts forgotten": {"metadata": lambda m: m.update(unknown=None)},

@@ -46,7 +46,7 @@ class SharedLora:
 
         torch.manual_seed(seed)
         backbone = load_backbone(reference, device="cpu", dtype=dtype)
-        self._tokenizer, self._pooling = backbone.tokenizer, backbone.family.head_pooling
+        self._tokenizer, self._pooling = backbone.tokenizer, backbone.family.pooling
         self._width, self._max_length = backbone.hidden_size, max_length
         config = LoraConfig(r=16, lora_alpha=16, target_modules=["query", "value"])
         self._model = get_peft_model(backbone.model, config)

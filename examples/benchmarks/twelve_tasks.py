@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--sample", type=int, default=16)
     parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--lora-lr", type=float, default=5e-4)
+    parser.add_argument("--lora-lr", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tasks", nargs="*", help="only these")
     options = parser.parse_args()

@@ -33,7 +33,6 @@ def print_report(console: Console, report: ForgettingReport) -> None:
         "routed first" if report.start is None else f"routed @{report.start}",
         "routed now",
         "change",
-        "90% interval",
         "flips",
         "provable",
         "expert",
@@ -51,7 +50,6 @@ def print_report(console: Console, report: ForgettingReport) -> None:
                 share(task.routed_at_add),
                 share(task.routed),
                 signed(task.difference),
-                _interval(task.change.interval if task.change else None),
                 share(task.flip_rate),
                 share(task.change.margin_provable if task.change else None),
                 task.verdict_expert,
@@ -151,10 +149,6 @@ def require(report: ForgettingReport, fail_on: str | None) -> None:
             f"--fail-on {fail_on}: {', '.join(failed)}; look at the report, add evaluation rows, "
             "widen --margin, or go back with: expertbank alias active router@N"
         )
-
-
-def _interval(bounds: tuple[float, float] | None) -> str:
-    return "-" if bounds is None else f"{signed(bounds[0])} to {signed(bounds[1])}"
 
 
 def _now() -> str:

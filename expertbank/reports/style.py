@@ -44,7 +44,9 @@ nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; pa
   color: var(--tone); font-size: .85rem; font-weight: 700; letter-spacing: .08em;
   text-transform: uppercase; margin: 0;
 }
-.verdict .head { font-size: 1.65rem; line-height: 1.25; font-weight: 600; margin: .15rem 0 .4rem; }
+.verdict .head {
+  font-size: 1.65rem; line-height: 1.25; font-weight: 600; margin: .15rem 0 .4rem; max-width: none;
+}
 .identical, .preserved { --tone: var(--good); --tone-bg: var(--good-bg); }
 .inconclusive, .none { --tone: var(--unsure); --tone-bg: var(--unsure-bg); }
 .lost, .changed { --tone: var(--bad); --tone-bg: var(--bad-bg); }
@@ -64,7 +66,7 @@ caption span { position: sticky; left: .8rem; display: inline-block; max-width: 
 th, td { padding: .42rem .8rem; border-top: 1px solid var(--line); text-align: left; }
 th { font-weight: 600; }
 thead th { vertical-align: bottom; color: var(--soft); font-size: .84rem; }
-tbody th { white-space: nowrap; }
+tbody th, section[aria-labelledby=tests] td { white-space: nowrap; }
 .num { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .why td { border-top: 0; padding-top: 0; color: var(--soft); font-size: .86rem; }
 .tag { color: var(--tone); font-weight: 600; white-space: nowrap; }
@@ -121,7 +123,7 @@ footer { padding: 2.5rem 1.5rem 3rem; }
   .scroll, figure { overflow: visible; border: 0; }
   table { font-size: .84rem; }
   th, td { padding: .25rem .35rem; }
-  .num, tbody th { white-space: normal; }
+  .num, tbody th, section[aria-labelledby=tests] td { white-space: normal; }
   .heat td { min-width: 0; }
   .heat td, .tag::before { -webkit-print-color-adjust: exact; print-color-adjust: exact; }
   h2 { break-after: avoid; margin-top: 1.6rem; }

@@ -197,7 +197,15 @@ class _Reader:
             if len(evidence.choice) == len(oracle.targets):
                 check_choices_of(expert.id, view)
                 correct = 0 if oracle.is_value else int(view.right(expert.task, oracle).sum())
-                _same_count(expert.id, f"router@{router.version}", record.correct, correct)
+                under = f"router@{router.version}"
+                _same_count(expert.id, under, record.correct, correct)
+                quality = view.quality(expert.task, oracle)
+                if record.metrics.get("quality", quality) != quality:
+                    raise IntegrityError(
+                        f"{expert.id}: with {under} the registry says {record.metrics['quality']}, "
+                        f"the stored evidence gives {quality}; restore the database from a backup: "
+                        "expertbank db --help"
+                    )
             views.append(view)
         missing = [r.version for r in routers if expert.id in r.members]
         if missing != sorted(view.version for view in views):

@@ -21,6 +21,12 @@ TOP: dict[str, set[str]] = {
         "routing_regret",
         "weights_unchanged",
         "matrix",
+        "margin",
+        "from",
+        "to",
+        "confusion",
+        "verdict",
+        "lineage",
     },
     "export": {"path", "format", "digest", "experts", "verified"},
     "evaluate": {
@@ -62,6 +68,19 @@ INNER: dict[tuple[str, str], set[str]] = {
         "routed",
         "flip_rate",
         "verdict",
+        "from",
+        "flips",
+        "losses",
+        "gains",
+        "interval",
+        "margin_provable",
+        "margin_possible",
+        "p_mcnemar",
+        "p_noninferiority",
+        "p_noninferiority_adjusted",
+        "p_loss",
+        "p_loss_adjusted",
+        "clustered",
     },
 }
 PREDICTION = {"index", "task", "expert", "confidence", "unknown", "unknown_score", "label"}
@@ -119,7 +138,9 @@ def test_the_figures_mean_what_the_contract_says(bank: Path) -> None:
     report = done("--home", bank, "--json", "forgetting-report").document
     (of_mood,) = [task for task in report["tasks"] if task["task"] == "mood"]
     assert set(of_mood["verdict"]) == {"expert", "routed"}
-    assert of_mood["verdict"] == {"expert": "identical", "routed": None}
+    assert of_mood["verdict"]["expert"] == "identical"
+    assert (of_mood["verdict"]["routed"] == "identical") == (of_mood["flips"] == 0)
+    assert of_mood["flip_rate"] == of_mood["flips"] / of_mood["n"]
     assert of_mood["oracle_source"] == "stored"
     assert report["weights_unchanged"] is True
     fractions = [value for row in report["matrix"] for value in row if value is not None]

@@ -43,6 +43,13 @@ def export(
     with_backbone: Annotated[
         bool, typer.Option("--with-backbone", help="Put the backbone's files inside too.")
     ] = False,
+    for_import: Annotated[
+        bool,
+        typer.Option(
+            "--for-import",
+            help="Put features (made from the rows trained on) and evidence in for another bank.",
+        ),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Ship one verified folder.
@@ -64,6 +71,7 @@ def export(
             format=export_format,
             tasks=tuple(task or ()),
             with_backbone=with_backbone,
+            for_import=for_import,
             progress=progress,
         )
     compared = "logits equal the bank's on probe rows"

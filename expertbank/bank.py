@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
+    from expertbank.workflows.importing import Imported
     from expertbank.workflows.predict import Prediction, Predictor
     from expertbank.workflows.restore import Restored
 
@@ -325,6 +326,7 @@ class Bank:
         format: ExportFormat = "bundle",
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
+        for_import: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
         """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
@@ -335,21 +337,24 @@ class Bank:
                 expert with its exact LoRA factors and its head.
             tasks: only these tasks; default all that the active router serves.
             with_backbone: put the backbone's files into the bundle too.
+            for_import: put features, evidence and runs in, so that another bank can take the
+                experts over (``import_bundle``).
             progress: called as the written bundle is verified.
 
         Raises:
             NotFoundError: no router yet, or a task that it does not serve.
             ExistsError: ``path`` is something else than such an export.
-            InputError: ``with_backbone`` together with ``peft``.
+            InputError: ``with_backbone`` or ``for_import`` together with ``peft``.
         """
         if format not in EXPORT_FORMATS:
             raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
         if format == "peft":
             from expertbank.workflows.export_peft import export_peft
 
-            if with_backbone:
+            if with_backbone or for_import:
                 raise InputError(
-                    "an export for PEFT holds adapters only; leave --with-backbone out"
+                    "an export for PEFT holds adapters only; leave --with-backbone and "
+                    "--for-import out"
                 )
             return export_peft(self._workspace, Path(path), tasks=tasks)
         from expertbank.workflows.export import export_bundle
@@ -359,6 +364,41 @@ class Bank:
             Path(path),
             tasks=tasks,
             with_backbone=with_backbone,
+            for_import=for_import,
+            progress=progress,
+        )
+
+    def import_bundle(
+        self,
+        source: str | Path,
+        *,
+        tasks: Sequence[str] = (),
+        new_version: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> Imported:
+        """Take experts over from a bundle that was exported ``for_import``.
+
+        Args:
+            source: its folder, or a ``.zip`` or ``.tar`` file of it.
+            tasks: only these; default all.
+            new_version: let an expert that differs become a further version of its task.
+            dry_run: only check and tell.
+            progress: called as experts are read.
+
+        Raises:
+            NotFoundError: no bundle there, or no such task in it.
+            IntegrityError: another backbone, or a file is not what the manifest says.
+            ExistsError: a task has another expert here and ``new_version`` is false.
+        """
+        from expertbank.workflows.importing import import_bundle
+
+        return import_bundle(
+            self._workspace,
+            Path(source),
+            tasks=tasks,
+            new_version=new_version,
+            dry_run=dry_run,
             progress=progress,
         )
 

@@ -63,6 +63,21 @@ class MomentsFile:
         """The shapes of row that the expert was trained on."""
         return tuple(s for s, n in zip(ROW_SHAPES, self.shape_counts, strict=True) if n)
 
+    @property
+    def width(self) -> int:
+        """Numbers a projected row."""
+        return len(self.total)
+
+    @property
+    def n_train(self) -> int:
+        """Rows that the moments are of."""
+        return self.count
+
+    @property
+    def n_eval(self) -> int:
+        """None: no evaluation row is kept."""
+        return 0
+
     def to_bytes(self) -> bytes:
         """One safetensors file; equal moments give equal bytes."""
         metadata = {

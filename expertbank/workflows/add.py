@@ -225,7 +225,7 @@ def _train_and_register(
     from expertbank.adapters.pool import ExpertPool
     from expertbank.evaluation.scores import scores
     from expertbank.models.feature_file import FeatureFile
-    from expertbank.models.moments_file import WIDTH, MomentsFile
+    from expertbank.models.moments_file import MomentsFile
     from expertbank.models.routed import RoutedModel
     from expertbank.training.expert import ExpertJob, train_expert
     from expertbank.workflows.measure import answers, trunk_features
@@ -273,13 +273,11 @@ def _train_and_register(
     routing: FeatureFile | MomentsFile
     if spec.keep == "stats":
         routing = MomentsFile.of(train_features, shapes, spec.digest)
-        dimension, n_eval = min(WIDTH, train_features.shape[1]), 0
     else:
         evaluation_shapes = tuple(row.shape for row in data.validation)
         routing = FeatureFile(
             train_features, measured.features, shapes, evaluation_shapes, spec.digest
         )
-        dimension, n_eval = train_features.shape[1], len(measured.features)
     metrics = scores(oracle, data.spec.kind)
     blobs = {"expert": file, "features": routing.to_bytes(), "oracle": oracle.to_bytes()}
     digests = {kind: sha256_bytes(blob) for kind, blob in blobs.items()}
@@ -334,9 +332,9 @@ def _train_and_register(
                 expert_id,
                 digests["features"],
                 spec.digest,
-                dimension,
-                len(kept),
-                n_eval,
+                routing.width,
+                routing.n_train,
+                routing.n_eval,
                 len(blobs["features"]),
             ),
             [

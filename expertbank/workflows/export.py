@@ -25,6 +25,7 @@ from expertbank.records import (
 )
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.tasks import encode_rows
+from expertbank.workflows.for_import import add_lineage
 from expertbank.workflows.measure import answers
 from expertbank.workflows.serve import load_bundle
 from expertbank.workflows.workspace import Workspace, package_versions
@@ -90,6 +91,7 @@ def export_bundle(
     *,
     tasks: Sequence[str] = (),
     with_backbone: bool = False,
+    for_import: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Write the active router and its experts to ``target``, load them back, compare, publish.
@@ -99,6 +101,8 @@ def export_bundle(
         target: folder to make; an older bundle there is replaced, anything else is not touched.
         tasks: only these tasks; the router is masked to them.
         with_backbone: put the backbone's files into the bundle too.
+        for_import: put features, evidence and runs in, so that another bank can take the experts
+            over; features are made from the rows they were trained on.
         progress: told as work goes on.
 
     Raises:
@@ -117,6 +121,11 @@ def export_bundle(
         writer.add(ROUTER, router_bytes)
         if with_backbone:
             _add_backbone(writer, backbone)
+        lineage = (
+            {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
+            if for_import
+            else {}
+        )
         content = _manifest(
             workspace,
             experts,
@@ -126,6 +135,8 @@ def export_bundle(
             masked=masked,
             with_backbone=with_backbone,
         )
+        for entry in content["experts"]:
+            entry |= lineage.get(entry["id"], {})
         writer.add("README.md", bundle_readme(content).encode())
         digest = writer.finish(content)
         _compare(workspace, writer.folder, experts, with_backbone, progress)
@@ -135,11 +146,17 @@ def export_bundle(
         writer.discard()
     ids = tuple(expert.id for expert in experts)
     made = ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
-    recorded = not workspace.registry.read_only
-    if recorded:
-        with workspace.writing():
-            workspace.registry.commit_export(made)
+    recorded = record_export(workspace, made)
     return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
+
+
+def record_export(workspace: Workspace, made: ExportRecord) -> bool:
+    """Put an export into the history; false for a bank that cannot be written to."""
+    if workspace.registry.read_only:
+        return False
+    with workspace.writing():
+        workspace.registry.commit_export(made)
+    return True
 
 
 def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Router, bool]:

@@ -20,7 +20,7 @@ from expertbank.models.backbone import Backbone
 from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_tensors
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
-from expertbank.workflows.export import ExportResult, chosen
+from expertbank.workflows.export import ExportResult, chosen, record_export
 from expertbank.workflows.workspace import Workspace, package_versions
 
 CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
@@ -62,10 +62,9 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
-    workspace.registry.commit_export(
-        ExportRecord(digest, "peft", str(writer.target), record.version, ids)
-    )
-    return ExportResult(writer.target, digest, ids, record.version, size, "peft")
+    made = ExportRecord(digest, "peft", str(writer.target), record.version, ids)
+    recorded = record_export(workspace, made)
+    return ExportResult(writer.target, digest, ids, record.version, size, "peft", recorded=recorded)
 
 
 def _factors(file: ExpertFile) -> Factors:

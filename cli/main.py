@@ -79,6 +79,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "history": browse.history,
     "alias": routing.alias,
     "verify": upkeep.verify,
+    "doctor": upkeep.doctor,
     "remove": collecting.remove,
     "gc": collecting.gc,
 }

@@ -116,6 +116,11 @@ class Session:
         ) as bank:
             yield bank
 
+    @property
+    def writable(self) -> bool:
+        """Whether the bank's folder can be written; a reading command need not care."""
+        return os.access(self.home, os.W_OK) or not self.home.exists()
+
     def confirm(self, question: str) -> None:
         """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.
 

@@ -43,7 +43,10 @@ def export(
     Example: expertbank export ./expertbank-bundle
     """
     session: Session = context.obj
-    with session.bank(backbone=backbone) as bank, session.progress() as progress:
+    with (
+        session.bank(read_only=not session.writable, backbone=backbone) as bank,
+        session.progress() as progress,
+    ):
         result = bank.export(
             folder, tasks=tuple(task or ()), with_backbone=with_backbone, progress=progress
         )
@@ -61,6 +64,8 @@ def export(
             ],
         ),
     )
+    if not result.recorded:
+        session.remark("warning: the bank is read-only: the export is not recorded in its history")
 
 
 def predict(

@@ -32,9 +32,11 @@ from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
     from expertbank.workflows.predict import Prediction, Predictor
+    from expertbank.workflows.restore import Restored
 
 RowLike = Row | str | Mapping[str, Any]
 """A row, a plain text, or a mapping with ``text`` and optionally ``text_pair``."""
@@ -329,6 +331,47 @@ class Bank:
     def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
         """Check the database and rehash every stored file."""
         return check(self._workspace, progress)
+
+    def doctor(self, environment: Mapping[str, str] | None = None) -> Diagnosis:
+        """Look at what the bank runs on: disk, locks, schema, backbone, packages.
+
+        Args:
+            environment: variables to show, such as ``os.environ``; secrets are hidden.
+        """
+        from expertbank.workflows.doctor import diagnose
+
+        return diagnose(self._workspace.home, environment or {})
+
+    def backup(self, target: str | Path) -> Path:
+        """Write a consistent copy of the database while others may use it.
+
+        Raises:
+            ExistsError: ``target`` exists.
+        """
+        return self._workspace.registry.backup(Path(target))
+
+    def restore(
+        self, source: str | Path, *, dry_run: bool = False, progress: ProgressCallback = no_progress
+    ) -> Restored:
+        """Put a backup in the place of the present database, which is kept beside it.
+
+        Args:
+            source: the backup.
+            dry_run: only check it.
+            progress: called as files are rehashed.
+
+        Raises:
+            NotFoundError: no such file.
+            SchemaTooNewError: a newer expertbank wrote it.
+            IntegrityError: not a sound registry, or it names files that are gone.
+        """
+        from expertbank.workflows.restore import restore
+
+        home, wait = self._workspace.home, self._workspace.lock.wait
+        done = restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
+        if not dry_run:
+            self._predictor = None
+        return done
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""

@@ -6,6 +6,7 @@ trains. The lock ends with the process that held it, however that process ended.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,8 +55,13 @@ class BankLock:
     def _held(self, *, exclusive: bool) -> Iterator[None]:
         from filelock import ReadWriteLock, Timeout
 
-        # An object of its own for every holder, so that threads wait for each other too.
-        lock = ReadWriteLock(self.path, is_singleton=False)
+        try:
+            # Made here, so that its permissions follow the user's umask as the database's do.
+            os.close(os.open(self.path, os.O_RDWR | os.O_CREAT, 0o666))
+            # An object of its own for every holder, so that threads wait for each other too.
+            lock = ReadWriteLock(self.path, is_singleton=False)
+        except (OSError, sqlite3.Error) as error:
+            raise self._unusable(error) from error
         try:
             (lock.acquire_write if exclusive else lock.acquire_read)(timeout=self.wait)
         except Timeout:
@@ -67,14 +73,15 @@ class BankLock:
             ) from None
         except (OSError, sqlite3.Error) as error:
             lock.close()
-            raise ExpertBankError(
-                f"cannot lock {self.path}: {error}; make the bank's folder writable"
-            ) from error
+            raise self._unusable(error) from error
         try:
             yield
         finally:
             lock.release()
             lock.close()
+
+    def _unusable(self, error: Exception) -> ExpertBankError:
+        return ExpertBankError(f"cannot lock {self.path}: {error}; make the bank's folder writable")
 
     def state(self) -> str:
         """``free``, ``shared`` or ``exclusive``, as another process would find it; never waits."""

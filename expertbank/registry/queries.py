@@ -134,6 +134,16 @@ def feature_set(session: Session, reference: str) -> FeatureSetRecord:
     return rows.feature_set_record(row, name)
 
 
+def feature_sets(session: Session) -> tuple[FeatureSetRecord, ...]:
+    """Every cached feature set, by task and version."""
+    stored = {row.expert_id: row for row in session.scalars(select(FeatureSetRow))}
+    return tuple(
+        rows.feature_set_record(stored[expert.id], f"{task}@{expert.version}")
+        for expert, task in expert_rows(session)
+        if expert.id in stored
+    )
+
+
 def evaluations(
     session: Session, reference: str | None, of: EvaluationsOf
 ) -> tuple[EvaluationRecord, ...]:

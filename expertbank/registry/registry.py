@@ -205,6 +205,11 @@ class Registry:
         with read(self._engine) as session:
             return queries.feature_set(session, expert_id)
 
+    def feature_sets(self) -> tuple[FeatureSetRecord, ...]:
+        """Cached routing features of all experts that have any, by expert."""
+        with read(self._engine) as session:
+            return queries.feature_sets(session)
+
     def evaluations(
         self, expert_id: str | None = None, *, router_version: EvaluationsOf = "all"
     ) -> tuple[EvaluationRecord, ...]:

@@ -12,8 +12,9 @@ import torch
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
-from expertbank.models.backbone import Backbone, locate
+from expertbank.models.backbone import Backbone
 from expertbank.models.gates import Router
+from expertbank.models.location import locate
 from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, Row, no_progress
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.tasks import encode_rows
@@ -48,7 +49,10 @@ BACKBONE_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """What was written.
+
+    ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
+    """
 
     path: Path
     digest: str
@@ -57,6 +61,7 @@ class ExportResult:
     bytes: int
     format: str = "bundle"
     verified: bool = True
+    recorded: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -68,6 +73,7 @@ class ExportResult:
             "router": self.router_version,
             "bytes": self.bytes,
             "verified": self.verified,
+            "recorded": self.recorded,
         }
 
 
@@ -130,10 +136,12 @@ def export_bundle(
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
-    workspace.registry.commit_export(
-        ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
-    )
-    return ExportResult(writer.target, digest, ids, record.version, size)
+    made = ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
+    recorded = not workspace.registry.read_only
+    if recorded:
+        with workspace.writing():
+            workspace.registry.commit_export(made)
+    return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
 
 
 def _expert_name(expert: ExpertRecord) -> str:

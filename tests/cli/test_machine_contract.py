@@ -41,6 +41,8 @@ TOP: dict[str, set[str]] = {
     "verify": {"ok", "problems", "artifacts", "unreferenced"},
     "remove": {"task", "experts", "removed_at", "already_removed", "routers", "dry_run", "todo"},
     "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
+    "doctor": {"healthy", "home", "findings", "packages", "environment"},
+    "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
     "db backup": {"backup"},
 }
@@ -82,6 +84,8 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "verify": ["verify"],
         "remove": ["remove", "--task", "mood", "--yes"],
         "gc": ["gc", "--yes"],
+        "doctor": ["doctor"],
+        "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
         "db upgrade": ["db", "upgrade"],
         "db backup": ["db", "backup", tmp_path / "copy.db"],
     }[command]

@@ -120,10 +120,15 @@ class ExpertPool:
 
     def __init__(self, load: Callable[[str], CollapsedExpert], capacity: int = 64) -> None:
         self._load = load
+        self._check: Callable[[CollapsedExpert], None] | None = None
         self._capacity = capacity
         self._experts: OrderedDict[str, CollapsedExpert] = OrderedDict()
         self._stacks: OrderedDict[tuple[str, ...], Stack] = OrderedDict()
         self._lock = Lock()
+
+    def require(self, check: Callable[[CollapsedExpert], None]) -> None:
+        """Let ``check`` refuse experts, by raising, when they are loaded."""
+        self._check = check
 
     @classmethod
     def holding(cls, experts: Mapping[str, CollapsedExpert]) -> ExpertPool:
@@ -138,6 +143,8 @@ class ExpertPool:
                 self._experts.move_to_end(expert_id)
                 return found
         loaded = self._load(expert_id)
+        if self._check is not None:
+            self._check(loaded)
         with self._lock:
             self._experts[expert_id] = loaded
             while len(self._experts) > self._capacity:

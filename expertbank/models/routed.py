@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import ExpertPool, Stack
+from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
 from expertbank.adapters.targets import find_targets
 from expertbank.config import FeatureSpec
 from expertbank.errors import IntegrityError
@@ -94,6 +94,7 @@ class RoutedModel:
         self._shapes = {
             target.path: (target.in_features, target.out_features) for target in targets
         }
+        pool.require(self._require_fit)
         for projection in self._projections.values():
             hooks.install(projection)
         features.install(self._layers[: spec.route_layer + 1])
@@ -131,7 +132,6 @@ class RoutedModel:
             order = {expert: index for index, expert in enumerate(stack.ids)}
             index = torch.tensor([order[expert] for expert in experts], device=feature.device)
             index = index[batch.row_of]
-            self._check_fit(stack)
             for path, update in stack.updates_for(index).items():
                 updates[self._projections[path]] = update
             decided.append((feature, experts, stack, index))
@@ -144,14 +144,21 @@ class RoutedModel:
         logits = logits_by_row(outputs, batch.row_of, stack.per_choice[index])
         return PassOutput(batch.rows, feature, experts, logits)
 
-    def _check_fit(self, stack: Stack) -> None:
-        for path, (a, b) in stack.factors.items():
-            shape = (a.shape[1], b.shape[2])
+    def _require_fit(self, expert: CollapsedExpert) -> None:
+        """Refuse an expert made for other widths or modules, whoever vouches for its bytes."""
+        for path, (a, b) in expert.factors.items():
+            shape = (a.shape[0], b.shape[1])
             if self._shapes.get(path) != shape:
                 raise IntegrityError(
-                    f"an expert among {', '.join(stack.ids)} adapts {path} as {shape[0]} by "
-                    f"{shape[1]}; the branch of this backbone has no such projection"
+                    f"expert {expert.id} adapts {path} as {shape[0]} by {shape[1]}; the branch of "
+                    "this backbone has no such projection"
                 )
+        width = expert.head_weight.shape[1]
+        if width != self.backbone.hidden_size:
+            raise IntegrityError(
+                f"expert {expert.id} has a head for {width} hidden units; this backbone has "
+                f"{self.backbone.hidden_size}"
+            )
 
     def _watching(
         self, batch: Batch, then: Callable[[Tensor], None]

@@ -42,6 +42,7 @@ class BankMachine(RuleBasedStateMachine):
         self.aliases: dict[str, int] = {}
         self.orphans: set[str] = set()
         self.stale: int | None = None
+        self.changes = 0
         self.reopen()
 
     def teardown(self) -> None:
@@ -95,6 +96,7 @@ class BankMachine(RuleBasedStateMachine):
             return
         self.registry.commit_expert(**parts)
         known.append(digest)
+        self.changes += 1
         self.removed.discard(task)
         self.orphans -= {digest, features, oracle}
 
@@ -162,6 +164,7 @@ class BankMachine(RuleBasedStateMachine):
             return
         assert done.already == (task in self.removed)
         self.removed.add(task)
+        self.changes += not done.already
 
     @precondition(lambda self: self.versions)
     @rule(purge=st.booleans())
@@ -187,6 +190,7 @@ class BankMachine(RuleBasedStateMachine):
             for number, digest in enumerate(digests, 1)
         }
         assert tuple(e.id for e in registry.members()) == self.members()
+        assert registry.generation() == self.changes
         assert {r.version: r.members for r in registry.routers()} == self.routers
         assert {a.name: a.router_version for a in registry.aliases()} == self.aliases
         verified = check(self.workspace)

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import random
-import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-sys.path.append(str(Path(__file__).parents[1] / "registry"))
-from bank_rows import SPEC, expert_parts, run
+from stored_files import stored_expert, stored_router
 
 from expertbank.errors import ExistsError, ExpertBankError, StaleError
-from expertbank.records import ArtifactRecord, EvaluationRecord, RouterRecord
 from expertbank.workflows.check import check
 from expertbank.workflows.collect import collect
 from expertbank.workflows.remove import remove
@@ -24,23 +20,11 @@ Told = tuple[str, str]
 """What was done, and to what."""
 
 
-def stored(workspace: Workspace, task: str, version: int, text: str) -> dict[str, Any]:
-    """Arguments of ``commit_expert`` whose files are in the store."""
-    parts = expert_parts(task, version)
-    blobs = {kind: f"{kind} {task}@{version} {text}".encode() for kind in ("e", "f", "o")}
-    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
-    parts["expert"] = replace(parts["expert"], digest=digests["e"])
-    parts["artifacts"] = [ArtifactRecord(digests[k], k, len(b)) for k, b in blobs.items()]
-    parts["features"] = replace(parts["features"], digest=digests["f"])
-    parts["evaluations"] = [EvaluationRecord(f"{task}@{version}", 10, 9, digests["o"], {}, {})]
-    return parts
-
-
 def add(workspace: Workspace, rng: random.Random, who: str) -> Told | None:
     task = f"task{rng.randrange(40)}"
     with workspace.writing():
         version = workspace.registry.next_version(task)
-        parts = stored(workspace, task, version, f"{who} {rng.random()}")
+        parts = stored_expert(workspace.store, task, version, f"{who} {rng.random()}")
         try:
             workspace.registry.commit_expert(**parts)
         except ExistsError:
@@ -53,27 +37,15 @@ def retrain(workspace: Workspace, rng: random.Random, who: str) -> Told | None:
     generation, members = registry.generation(), registry.members()
     if not members:
         return None
-    text = f"gate {who} {rng.random()}"
     with workspace.writing():
-        digest = workspace.store.put(text.encode())
-        evidence = workspace.store.put(f"evidence of {text}".encode())
-        ids = tuple(expert.id for expert in members)
-        size = len(f"evidence of {text}")
-        files = [ArtifactRecord(digest, "router", len(text))]
-        files.append(ArtifactRecord(evidence, "routed", size))
+        parts = stored_router(workspace.store, members, f"{who} {rng.random()}")
         try:
             router = registry.commit_router(
-                RouterRecord(0, "ridge", digest, 9, ids, SPEC.digest, {"accuracy": 0.9}),
-                run("retrain-router"),
-                files,
-                [EvaluationRecord(name, 10, 8, evidence, {}, {}) for name in ids],
-                expected_generation=generation,
-                activate=True,
-                reason=who,
+                **parts, expected_generation=generation, activate=True, reason=who
             )
         except StaleError:
             return None
-    return "router", f"router@{router.version} {digest}"
+    return "router", f"router@{router.version} {router.digest}"
 
 
 def sweep(workspace: Workspace, rng: random.Random, who: str) -> Told | None:

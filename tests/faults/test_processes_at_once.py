@@ -8,7 +8,7 @@ from pathlib import Path
 
 import hammering
 import pytest
-from bank_rows import BACKBONE
+from stored_files import BACKBONE
 
 from expertbank.registry.registry import Registry
 from expertbank.workflows.workspace import DATABASE

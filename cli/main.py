@@ -15,7 +15,7 @@ from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
 
-from . import browse, collecting, experts, routing, shipping, tasks, upkeep
+from . import browse, collecting, experts, importing, routing, shipping, tasks, upkeep
 from .render import printable
 from .session import Session, default_home
 
@@ -78,6 +78,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "show": browse.show,
     "history": browse.history,
     "alias": routing.alias,
+    "import": importing.import_bundle,
     "verify": upkeep.verify,
     "doctor": upkeep.doctor,
     "remove": collecting.remove,

@@ -33,6 +33,13 @@ def export(
     with_backbone: Annotated[
         bool, typer.Option("--with-backbone", help="Put the backbone's files inside too.")
     ] = False,
+    for_import: Annotated[
+        bool,
+        typer.Option(
+            "--for-import",
+            help="Put features (made from the rows trained on) and evidence in for another bank.",
+        ),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Ship one verified folder.
@@ -48,7 +55,11 @@ def export(
         session.progress() as progress,
     ):
         result = bank.export(
-            folder, tasks=tuple(task or ()), with_backbone=with_backbone, progress=progress
+            folder,
+            tasks=tuple(task or ()),
+            with_backbone=with_backbone,
+            for_import=for_import,
+            progress=progress,
         )
     session.answer(
         result.to_dict(),

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
+    from expertbank.workflows.importing import Imported
     from expertbank.workflows.predict import Prediction, Predictor
     from expertbank.workflows.restore import Restored
 
@@ -263,9 +264,12 @@ class Bank:
         *,
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
+        for_import: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
         """Write one verified folder that predicts without the bank.
+
+        With ``for_import`` another bank can take the experts over: see ``import_bundle``.
 
         Raises:
             NotFoundError: no router yet.
@@ -278,6 +282,41 @@ class Bank:
             Path(path),
             tasks=tasks,
             with_backbone=with_backbone,
+            for_import=for_import,
+            progress=progress,
+        )
+
+    def import_bundle(
+        self,
+        source: str | Path,
+        *,
+        tasks: Sequence[str] = (),
+        new_version: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> Imported:
+        """Take experts over from a bundle that was exported ``for_import``.
+
+        Args:
+            source: its folder, or a ``.zip`` or ``.tar`` file of it.
+            tasks: only these; default all.
+            new_version: let an expert that differs become a further version of its task.
+            dry_run: only check and tell.
+            progress: called as experts are read.
+
+        Raises:
+            NotFoundError: no bundle there, or no such task in it.
+            IntegrityError: another backbone, or a file is not what the manifest says.
+            ExistsError: a task has another expert here and ``new_version`` is false.
+        """
+        from expertbank.workflows.importing import import_bundle
+
+        return import_bundle(
+            self._workspace,
+            Path(source),
+            tasks=tasks,
+            new_version=new_version,
+            dry_run=dry_run,
             progress=progress,
         )
 

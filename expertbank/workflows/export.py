@@ -18,6 +18,7 @@ from expertbank.models.location import locate
 from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, Row, no_progress
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.tasks import encode_rows
+from expertbank.workflows.lineage import add_lineage
 from expertbank.workflows.measure import answers
 from expertbank.workflows.serve import load_bundle
 from expertbank.workflows.workspace import Workspace, package_versions
@@ -83,6 +84,7 @@ def export_bundle(
     *,
     tasks: Sequence[str] = (),
     with_backbone: bool = False,
+    for_import: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Write the active router and its experts to ``target``, load them back, compare, publish.
@@ -92,6 +94,8 @@ def export_bundle(
         target: folder to make; an older bundle there is replaced, anything else is not touched.
         tasks: only these tasks; the router is masked to them.
         with_backbone: put the backbone's files into the bundle too.
+        for_import: put features, evidence and runs in, so that another bank can take the experts
+            over; features are made from the rows they were trained on.
         progress: told as work goes on.
 
     Raises:
@@ -119,6 +123,11 @@ def export_bundle(
         writer.add(ROUTER, router_bytes)
         if with_backbone:
             _add_backbone(writer, backbone)
+        lineage = (
+            {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
+            if for_import
+            else {}
+        )
         content = _manifest(
             workspace,
             experts,
@@ -128,6 +137,8 @@ def export_bundle(
             masked=bool(tasks) and len(experts) < len(known),
             with_backbone=with_backbone,
         )
+        for entry in content["experts"]:
+            entry |= lineage.get(entry["id"], {})
         writer.add("README.md", bundle_readme(content).encode())
         digest = writer.finish(content)
         _compare(workspace, writer.folder, experts, with_backbone, progress)

@@ -190,6 +190,7 @@ LocalStore(Path(sys.argv[1])).put(b"some bytes")
         ("fsync", temporary),
         ("rename", str(store_path(root, digest))),
         ("fsync", str(folder)),
+        ("fsync", str(root)),
     ]
 
 

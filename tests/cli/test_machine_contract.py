@@ -41,6 +41,7 @@ TOP: dict[str, set[str]] = {
     "verify": {"ok", "problems", "artifacts", "unreferenced"},
     "remove": {"task", "experts", "removed_at", "already_removed", "routers", "dry_run", "todo"},
     "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
+    "import": {"imported", "skipped", "bundle", "dry_run"},
     "doctor": {"healthy", "home", "findings", "packages", "environment"},
     "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
@@ -84,6 +85,7 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "verify": ["verify"],
         "remove": ["remove", "--task", "mood", "--yes"],
         "gc": ["gc", "--yes"],
+        "import": ["import", tmp_path / "importable"],
         "doctor": ["doctor"],
         "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
         "db upgrade": ["db", "upgrade"],
@@ -95,6 +97,8 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
 def test_json_is_one_document_on_stdout_with_the_promised_keys(
     command: str, bank: Path, made_bank: Path, tmp_path: Path
 ) -> None:
+    if command == "import":
+        done("--home", bank, "export", tmp_path / "importable", "--for-import")
     answer = done("--home", bank, "--json", *_words(command, bank, made_bank, tmp_path))
     assert answer.out.count("\n") == 1
     document = answer.document

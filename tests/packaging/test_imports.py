@@ -72,6 +72,7 @@ NAMES = (
     "verify",
     "remove",
     "gc",
+    "import",
     "doctor",
     "db",
     "db upgrade",

@@ -55,7 +55,7 @@ def test_a_killed_writer_leaves_whole_rows_only(empty, path) -> None:
         reader, writer = os.pipe()
         child = work.forked(work.add_until_killed, empty, writer)
         os.close(writer)
-        time.sleep(chance.uniform(0.0, 0.12))
+        time.sleep(chance.uniform(0.0, 0.12) * (1 + turns // 20))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         with os.fdopen(reader, "rb") as pipe:

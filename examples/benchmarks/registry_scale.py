@@ -19,11 +19,13 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 from expertbank_cli.main import run
 from machine import describe
+from safetensors.numpy import save
 
 from expertbank.artifacts.store import LocalStore, sha256_bytes
-from expertbank.config import FeatureSpec
+from expertbank.config import FeatureSpec, canonical_json
 from expertbank.records import (
     ArtifactRecord,
     BackboneRecord,
@@ -42,10 +44,21 @@ BACKBONE = sha256_bytes(b"backbone")
 SPEC = FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "first"))
 
 
+def file_of(metadata: dict[str, object], **rows: int) -> bytes:
+    """A sound file: one column of zeros for each name, with so many rows."""
+    tensors = {name: np.zeros((count, 1), np.float16) for name, count in rows.items()}
+    return save(tensors, metadata={"expertbank": canonical_json(metadata)})
+
+
 def add(registry: Registry, store: LocalStore, number: int) -> None:
     """The registry's part of ``add``: three files, one transaction."""
     task, expert_id = f"task{number:05}", f"task{number:05}@1"
-    blobs = {kind: f"{kind} {number}".encode() * 50 for kind in ("expert", "features", "oracle")}
+    about = {"of": task, "feature_spec_digest": SPEC.digest}
+    blobs = {
+        "expert": file_of(about, cores=2000),
+        "features": file_of(about, train=200, evaluation=100),
+        "oracle": file_of(about, logits=100),
+    }
     digests = {kind: store.put(blob) for kind, blob in blobs.items()}
     labels = ("no", "yes")
     registry.commit_expert(
@@ -53,16 +66,19 @@ def add(registry: Registry, store: LocalStore, number: int) -> None:
         run_record("add"),
         ExpertRecord(task, 1, digests["expert"], 4000, 700, 25_000, labels, "classification"),
         [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(expert_id, digests["features"], SPEC.digest, 768, 2000, 1000, 4_000_000),
-        [EvaluationRecord(expert_id, 1000, 900, digests["oracle"], {"accuracy": 0.9}, {})],
+        FeatureSetRecord(
+            expert_id, digests["features"], SPEC.digest, 1, 200, 100, len(blobs["features"])
+        ),
+        [EvaluationRecord(expert_id, 100, 90, digests["oracle"], {"accuracy": 0.9}, {})],
     )
 
 
 def route(registry: Registry, store: LocalStore, size: int) -> float:
     """The registry's part of ``retrain-router`` over all experts; seconds of its commit alone."""
-    members = tuple(expert.id for expert in registry.members())
-    files = {name: f"choices of {name} among {size}".encode() for name in members}
-    gate = f"gate over {size}".encode()
+    experts = registry.members()
+    members = tuple(expert.id for expert in experts)
+    files = {name: file_of({"of": name, "among": size}, choice=100) for name in members}
+    gate = file_of({"members": [[e.id, e.digest] for e in experts]}, weight=1)
     with without_sync():
         digests = {name: store.put(data) for name, data in files.items()}
         store.put(gate)
@@ -74,7 +90,7 @@ def route(registry: Registry, store: LocalStore, size: int) -> float:
             ArtifactRecord(sha256_bytes(gate), "router", len(gate)),
             *(ArtifactRecord(digests[name], "routed", len(files[name])) for name in members),
         ],
-        [EvaluationRecord(name, 1000, 890, digests[name], {}, {}) for name in members],
+        [EvaluationRecord(name, 100, 89, digests[name], {}, {}) for name in members],
         expected_generation=registry.generation(),
         activate=True,
         reason="benchmark",

@@ -206,11 +206,16 @@ class ExpertPool:
         self, load: Callable[[str], CollapsedExpert], max_bytes: int | None = DEFAULT_POOL_BYTES
     ) -> None:
         self._load = load
+        self._check: Callable[[CollapsedExpert], None] | None = None
         self._max_bytes = max_bytes
         # An expert in its own layout (None), and in wider ones that it shared a batch in.
         self._kept: OrderedDict[tuple[str, Layout | None], Resident] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
+
+    def require(self, check: Callable[[CollapsedExpert], None]) -> None:
+        """Let ``check`` refuse experts, by raising, when they are loaded."""
+        self._check = check
 
     @classmethod
     def holding(cls, experts: Mapping[str, CollapsedExpert]) -> ExpertPool:
@@ -244,7 +249,13 @@ class ExpertPool:
 
     def _resident(self, expert_id: str) -> Resident:
         key = (expert_id, None)
-        return self._find(key) or self._keep(key, Resident.of(self._load(expert_id)))
+        found = self._find(key)
+        if found is not None:
+            return found
+        loaded = self._load(expert_id)
+        if self._check is not None:
+            self._check(loaded)
+        return self._keep(key, Resident.of(loaded))
 
     def _widened(self, resident: Resident, layout: Layout) -> Resident:
         key = (resident.expert.id, layout)

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import ExpertPool, Stack
+from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
 from expertbank.adapters.targets import adaptable_modules
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
@@ -118,6 +118,7 @@ class RoutedModel:
         self._layers = backbone.layers
         self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
         self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
+        pool.require(self._require_fit)
         for projection in self._projections.values():
             hooks.install(projection)
         features.install(self._layers[: spec.route_layer + 1])
@@ -206,28 +207,33 @@ class RoutedModel:
         return generating(self, input_ids, attention_mask, decide)
 
     def stack(self, experts: Sequence[str]) -> Stack:
-        """The experts that occur, checked against the branch.
+        """The experts that occur, each once.
 
         Raises:
-            IntegrityError: an expert adapts what this branch does not have.
+            IntegrityError: an expert was made for other modules or widths than this backbone has.
         """
-        stack = self.pool.stack(sorted(set(experts)))
-        self._check_fit(stack)
-        return stack
+        return self.pool.stack(sorted(set(experts)))
 
     def updates(self, stack: Stack, index: Sequence[int]) -> Mapping[nn.Module, hooks.Update]:
         """What the branch's projections add for sequences whose experts are ``index``."""
         found = stack.updates_for(index)
         return {self._projections[path]: update for path, update in found.items()}
 
-    def _check_fit(self, stack: Stack) -> None:
-        for path, inputs, _, outputs in stack.layout:
-            shape = (inputs, outputs)
+    def _require_fit(self, expert: CollapsedExpert) -> None:
+        """Refuse an expert made for other widths or modules, whoever vouches for its bytes."""
+        for path, (a, b) in expert.factors.items():
+            shape = (a.shape[0], b.shape[1])
             if self._shapes.get(path) != shape:
                 raise IntegrityError(
-                    f"an expert among {', '.join(stack.ids)} adapts {path} as {shape[0]} by "
-                    f"{shape[1]}; the branch of this backbone has no such projection"
+                    f"expert {expert.id} adapts {path} as {shape[0]} by {shape[1]}; the branch of "
+                    "this backbone has no such projection"
                 )
+        width = expert.head_weight.shape[1]
+        if width != self.backbone.output_size:
+            raise IntegrityError(
+                f"expert {expert.id} has a head for {width} hidden units; this backbone has "
+                f"{self.backbone.output_size}"
+            )
 
     def _watching(
         self, batch: Batch, then: Callable[[Tensor], None]

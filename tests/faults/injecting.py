@@ -288,7 +288,7 @@ class Bench:
         tqdm.monitor_interval = 0  # else it starts a thread, and forks would not be whole
         build(self.backbone)
         states = self.folder / "states"
-        for name in ("none", "bank", "grown", "exported", "removed", "old"):
+        for name in ("none", "bank", "grown", "exported", "removed", "received", "old"):
             (states / name).mkdir(parents=True)
         for task in ("mood", "poll", "sport"):
             write_task(self.folder / f"{task}.csv", task, 40)
@@ -310,6 +310,11 @@ class Bench:
         removing = home("remove", "--task", "sport", "--yes", "--retrain-router")
         self._need(call(removing(states / "removed"), self.streams))
         litter(states / "removed" / "bank")
+        shutil.copytree(states / "bank", states / "received", dirs_exist_ok=True)
+        sent, saved = str(states / "received" / "sent"), str(states / "received" / "saved.db")
+        self._need(call(home("export", sent, "--for-import")(states / "exported"), self.streams))
+        self._need(call(home("db", "backup", saved)(states / "received"), self.streams))
+        self._need(call(home("alias", "stable", "1")(states / "received"), self.streams))
         (states / "old" / "bank").mkdir()
         old = Path(__file__).parents[1] / "assets" / "registry_0001.db"
         shutil.copyfile(old, states / "old" / "bank" / "registry.db")
@@ -336,6 +341,8 @@ class Bench:
             Command("export, replacing", "exported", exporting),
             Command("remove", "exported", home("remove", "--task", "sport", "--yes")),
             Command("gc", "removed", home("gc", "--yes", "--purge-removed", "--grace", "0")),
+            Command("import", "received", receiving, (0, 3)),
+            Command("db restore", "received", restoring),
             Command("db backup", "bank", backing_up, (0, 3)),
             Command("db upgrade", "old", home("db", "upgrade")),
         )
@@ -479,6 +486,16 @@ def litter(bank: Path) -> None:
     folder.mkdir(exist_ok=True)
     (folder / f"{hashlib.sha256(data).hexdigest()}.safetensors").write_bytes(data)
     (folder / ".tmp-0123456789abcdef").write_bytes(data[:5])
+
+
+def receiving(place: Path) -> list[str]:
+    """``import`` of one task from a bundle beside the bank."""
+    return home("import", str(place / "sent"), "--task", "sport")(place)
+
+
+def restoring(place: Path) -> list[str]:
+    """``db restore`` of a copy beside the bank."""
+    return home("db", "restore", str(place / "saved.db"), "--yes")(place)
 
 
 def look_at(place: Path) -> dict[str, list[str]]:

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
-
-sys.path.append(str(Path(__file__).parents[1] / "registry"))
-from bank_rows import BACKBONE, SPEC, expert_parts, run
+from stored_files import BACKBONE, stored_expert, stored_router
 
 from expertbank.artifacts.store import LocalStore, sha256_bytes
 from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
-from expertbank.records import ArtifactRecord, EvaluationRecord, RouterRecord
 from expertbank.registry.registry import Registry
 from expertbank.workflows.check import check
 from expertbank.workflows.collect import collect
@@ -42,6 +38,7 @@ class BankMachine(RuleBasedStateMachine):
         self.aliases: dict[str, int] = {}
         self.orphans: set[str] = set()
         self.stale: int | None = None
+        self.changes = 0
         self.reopen()
 
     def teardown(self) -> None:
@@ -66,18 +63,8 @@ class BankMachine(RuleBasedStateMachine):
     @rule(task=TASKS, version=st.integers(1, 4))
     def add(self, task: str, version: int) -> None:
         name = f"{task}@{version}"
-        digest = self.store.put(f"expert {name}".encode())
-        features = self.store.put(f"features {name}".encode())
-        oracle = self.store.put(f"oracle {name}".encode())
-        parts = expert_parts(task, version, digest=digest)
-        parts["artifacts"] = [
-            ArtifactRecord(digest, "expert", len(f"expert {name}")),
-            ArtifactRecord(features, "features", len(f"features {name}")),
-            ArtifactRecord(oracle, "oracle", len(f"oracle {name}")),
-        ]
-        fields = {**{f: getattr(parts["features"], f) for f in parts["features"].__slots__}}
-        parts["features"] = type(parts["features"])(**{**fields, "digest": features})
-        parts["evaluations"] = [EvaluationRecord(name, 10, 9, oracle, {"x": 1}, {})]
+        parts = stored_expert(self.store, task, version)
+        digest, features, oracle = (artifact.digest for artifact in parts["artifacts"])
         known = self.versions.setdefault(task, [])
         if version <= len(known):
             try:
@@ -95,6 +82,7 @@ class BankMachine(RuleBasedStateMachine):
             return
         self.registry.commit_expert(**parts)
         known.append(digest)
+        self.changes += 1
         self.removed.discard(task)
         self.orphans -= {digest, features, oracle}
 
@@ -106,35 +94,22 @@ class BankMachine(RuleBasedStateMachine):
             generation = self.stale
         if not members:
             return
-        text = f"router over {members}".encode()
-        digest, evidence = self.store.put(text), {}
-        for name in members:
-            evidence[name] = self.store.put(text + name.encode())
-        router = RouterRecord(0, "ridge", digest, 24, members, SPEC.digest, {"accuracy": 0.9})
-        files = [ArtifactRecord(digest, "router", len(text))]
-        files += [
-            ArtifactRecord(evidence[name], "routed", len(text) + len(name)) for name in members
-        ]
+        parts = stored_router(self.store, self.registry.members())
+        files = {artifact.digest for artifact in parts["artifacts"]}
         try:
             found = self.registry.commit_router(
-                router,
-                run("retrain-router"),
-                files,
-                [EvaluationRecord(name, 10, 8, evidence[name], {}, {}) for name in members],
-                expected_generation=generation,
-                activate=activate,
-                reason="test",
+                **parts, expected_generation=generation, activate=activate, reason="test"
             )
         except StaleError:
             assert generation != self.registry.generation()
-            self.orphans |= {digest, *evidence.values()}
+            self.orphans |= files
             return
         assert generation == self.registry.generation()
         known = {members_of: version for version, members_of in self.routers.items()}
         expected = known.get(members, len(self.routers) + 1)
         assert found.version == expected
         self.routers[expected] = members
-        self.orphans -= {digest, *evidence.values()}
+        self.orphans -= files
         if activate:
             self.aliases["active"] = expected
         self.stale = generation
@@ -162,6 +137,7 @@ class BankMachine(RuleBasedStateMachine):
             return
         assert done.already == (task in self.removed)
         self.removed.add(task)
+        self.changes += not done.already
 
     @precondition(lambda self: self.versions)
     @rule(purge=st.booleans())
@@ -187,6 +163,7 @@ class BankMachine(RuleBasedStateMachine):
             for number, digest in enumerate(digests, 1)
         }
         assert tuple(e.id for e in registry.members()) == self.members()
+        assert registry.generation() == self.changes
         assert {r.version: r.members for r in registry.routers()} == self.routers
         assert {a.name: a.router_version for a in registry.aliases()} == self.aliases
         verified = check(self.workspace)

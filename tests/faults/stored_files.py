@@ -1,0 +1,70 @@
+"""Experts and routers whose files are really in the store, made without training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save
+
+sys.path.append(str(Path(__file__).parents[1] / "registry"))
+from bank_rows import BACKBONE, SPEC, expert_parts, run
+
+from expertbank.artifacts.store import LocalStore
+from expertbank.config import canonical_json
+from expertbank.records import ArtifactRecord, EvaluationRecord, ExpertRecord, RouterRecord
+
+__all__ = ["BACKBONE", "stored_expert", "stored_router"]
+
+
+def file_of(metadata: dict[str, Any], **rows: int) -> bytes:
+    """A sound file: one column of zeros for each name, with so many rows."""
+    tensors = {name: np.zeros((count, 1), np.float16) for name, count in rows.items()}
+    return save(tensors, metadata={"expertbank": canonical_json(metadata)})
+
+
+def stored_expert(store: LocalStore, task: str, version: int, text: str = "") -> dict[str, Any]:
+    """Arguments of ``commit_expert``; equal ones give equal files."""
+    parts, name = expert_parts(task, version), f"{task}@{version}"
+    about = {"of": name, "text": text, "feature_spec_digest": SPEC.digest}
+    blobs = {
+        "expert": file_of(about, cores=3),
+        "features": file_of(about, train=4, evaluation=2),
+        "oracle": file_of(about, logits=2),
+    }
+    digests = {kind: store.put(blob) for kind, blob in blobs.items()}
+    size = len(blobs["features"])
+    parts["expert"] = replace(parts["expert"], digest=digests["expert"])
+    parts["artifacts"] = [ArtifactRecord(digests[k], k, len(b)) for k, b in blobs.items()]
+    parts["features"] = replace(
+        parts["features"], digest=digests["features"], dimension=1, n_train=4, n_eval=2, bytes=size
+    )
+    parts["evaluations"] = [EvaluationRecord(name, 2, 1, digests["oracle"], {"accuracy": 0.5}, {})]
+    return parts
+
+
+def stored_router(
+    store: LocalStore, members: Sequence[ExpertRecord], text: str = ""
+) -> dict[str, Any]:
+    """Arguments of ``commit_router`` but for generation, activation and reason."""
+    named = [[expert.id, expert.digest] for expert in members]
+    gate = file_of({"members": named, "text": text}, weight=1)
+    evidence = {
+        e.id: file_of({"members": named, "of": e.id, "text": text}, choice=2) for e in members
+    }
+    digest = store.put(gate)
+    digests = {name: store.put(data) for name, data in evidence.items()}
+    ids = tuple(expert.id for expert in members)
+    return {
+        "router": RouterRecord(0, "ridge", digest, 9, ids, SPEC.digest, {"accuracy": 0.9}),
+        "run": run("retrain-router"),
+        "artifacts": [
+            ArtifactRecord(digest, "router", len(gate)),
+            *(ArtifactRecord(digests[name], "routed", len(evidence[name])) for name in ids),
+        ],
+        "evaluations": [EvaluationRecord(name, 2, 1, digests[name], {}, {}) for name in ids],
+    }

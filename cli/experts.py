@@ -115,6 +115,13 @@ def add(
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
     alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="What the head reads: mean, first or last token. Default mean for encoders, "
+            "last for decoders."
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
     accumulate: Annotated[

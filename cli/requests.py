@@ -19,7 +19,7 @@ _TRAIN = (
     *("limit", "eval_limit", "epochs", "patience", "balance", "lr", "batch_size", "seed"),
     *("accumulate", "checkpoint_layers"),
 )
-_ADAPTER = ("tt_rank", "alpha")
+_ADAPTER = ("tt_rank", "alpha", "pooling")
 _REST = ("task", "data", "spec", "kind", "group", "new_version", "resume")
 OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER, "cache_memory")
 """Options that belong to one task; a list's entries may set each."""

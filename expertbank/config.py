@@ -10,7 +10,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from expertbank.errors import InputError
 
@@ -20,6 +20,7 @@ ExportFormat = Literal["bundle", "peft"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
 """A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
 POOLINGS = ("mean", "first", "last")
+PoolingWish = Literal["auto", "mean", "first", "last"]
 DTYPES = ("float32", "bfloat16")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
@@ -114,16 +115,25 @@ class AdapterConfig:
         projections: roles of the adapted projections in every branch layer, among ``query``,
             ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
             that put their relative positions through the query projection too.
+        pooling: what the head reads of the last hidden states: their ``mean`` over real tokens,
+            the ``first`` or the ``last`` real token; ``auto`` is the mean for encoders and the
+            last token for decoders, whose earlier tokens have not seen the later ones.
     """
 
     tt_rank: int = 5
     alpha: float = 4.0
     projections: tuple[str, ...] | None = None
+    pooling: PoolingWish = "auto"
 
     def __post_init__(self) -> None:
         _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
         _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
         object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        poolings = get_args(PoolingWish)
+        _require(
+            self.pooling in poolings,
+            f"pooling must be one of {', '.join(poolings)}, got {self.pooling!r}",
+        )
         if self.projections is None:
             return
         known = {"query", "key", "value"}

@@ -14,6 +14,8 @@ from expertbank.config import FeatureSpec, canonical_json, sha256_text
 
 TaskKind = Literal["classification", "multiple_choice", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
+HeadPooling = Literal["mean", "first", "last"]
+"""What an expert's head reads of the last hidden states."""
 JSON = Mapping[str, Any]
 RowShape = Literal["single", "pair", "choices"]
 ROW_SHAPES: tuple[RowShape, ...] = ("single", "pair", "choices")

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from expertbank.adapters.columns import Columns
-
-HeadPooling = Literal["mean", "first", "last"]
+from expertbank.records import HeadPooling
 
 
 @dataclass(frozen=True, slots=True)

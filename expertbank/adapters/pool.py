@@ -16,6 +16,7 @@ from torch import Tensor
 
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.tt import Factors
+from expertbank.records import HeadPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,7 @@ class CollapsedExpert:
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
         per_choice: whether the head scores each choice of a row by itself.
+        pooling: what the head reads of the last hidden states.
     """
 
     id: str
@@ -35,6 +37,7 @@ class CollapsedExpert:
     head_weight: Tensor
     head_bias: Tensor
     per_choice: bool = False
+    pooling: HeadPooling = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Stack:
     head_weight: Tensor
     head_bias: Tensor
     per_choice: Tensor
+    poolings: tuple[HeadPooling, ...]
 
     @classmethod
     def of(cls, experts: Sequence[CollapsedExpert]) -> Stack:
@@ -68,6 +72,7 @@ class Stack:
             weight,
             bias,
             torch.tensor([expert.per_choice for expert in experts], device=bias.device),
+            tuple(expert.pooling for expert in experts),
         )
 
     def updates_for(self, index: Tensor) -> dict[str, Update]:

@@ -84,9 +84,15 @@ class Backbone:
 
     @property
     def hidden_size(self) -> int:
-        """Width of the hidden states."""
+        """Width of the hidden states between layers."""
         config: Any = self.model.config
         return int(config.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Width of the last hidden states, which some OPT models project down."""
+        config: Any = self.model.config
+        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
 
     @property
     def device(self) -> torch.device:

@@ -15,10 +15,10 @@ from torch import Tensor
 
 from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
-from expertbank.config import canonical_json
+from expertbank.config import POOLINGS, canonical_json
 from expertbank.errors import InputError, IntegrityError
 from expertbank.models.heads import head_outputs
-from expertbank.records import TASK_KINDS, TaskKind
+from expertbank.records import TASK_KINDS, HeadPooling, TaskKind
 
 FORMAT = 1
 METADATA_KEY = "expertbank"
@@ -39,6 +39,7 @@ class ExpertFile:
         backbone_digest: the backbone it belongs to.
         tensors: ``cores.<group>.<position>``, ``head.weight [classes, hidden]``,
             ``head.bias [classes]``, all float32.
+        pooling: what the head reads of the last hidden states.
     """
 
     task: str
@@ -49,6 +50,7 @@ class ExpertFile:
     feature_spec_digest: str
     backbone_digest: str
     tensors: Mapping[str, Tensor]
+    pooling: HeadPooling
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
@@ -61,6 +63,7 @@ class ExpertFile:
             "alpha": self.alpha,
             "feature_spec_digest": self.feature_spec_digest,
             "backbone_digest": self.backbone_digest,
+            "pooling": self.pooling,
         }
         tensors = {name: self.tensors[name].contiguous() for name in sorted(self.tensors)}
         data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
@@ -92,7 +95,10 @@ class ExpertFile:
                 str(metadata["feature_spec_digest"]),
                 str(metadata["backbone_digest"]),
                 tensors,
+                metadata["pooling"],
             )
+            if expert.pooling not in POOLINGS:
+                raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
             check_groups(expert.groups)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
@@ -138,6 +144,7 @@ class ExpertFile:
             self.tensors["head.weight"].to(device),
             self.tensors["head.bias"].to(device),
             self.kind == "multiple_choice",
+            self.pooling,
         )
 
 

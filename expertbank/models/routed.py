@@ -27,7 +27,7 @@ from expertbank.errors import IntegrityError
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.heads import head_input, logits_by_row
+from expertbank.models.heads import head_inputs, logits_by_row
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
@@ -134,7 +134,7 @@ class RoutedModel:
         with self._watching(batch, choose), hooks.applied(updates):
             last = call_backbone(self.backbone, batch)
         feature, experts, stack, index = decided[0]
-        pooled = head_input(last, batch.attention_mask, self.backbone.family.pooling)
+        pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
         logits = logits_by_row(outputs, batch.row_of, stack.per_choice[index])
         return PassOutput(batch.rows, feature, experts, logits)

@@ -163,6 +163,7 @@ def train_expert(
         job.spec.digest,
         backbone.digest,
         best.tensors,
+        student.pooling,
     )
     head = student.head_weight.numel() + student.head_bias.numel()
     return TrainedExpert(

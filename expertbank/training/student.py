@@ -48,9 +48,11 @@ class Student(nn.Module):
         self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
         self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
         outputs = head_outputs(job.kind, job.labels)
-        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.hidden_size))
+        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
         self.to(backbone.device)
+        wish = job.adapter.pooling
+        self.pooling = backbone.family.pooling if wish == "auto" else wish
         self.factors: Factors = {}
         self._collapsed: list[Tensor] = []
         self._leaves: list[Tensor] = []
@@ -80,7 +82,7 @@ class Student(nn.Module):
     def pooled(self, batch: Batch, cache: TrunkCache) -> Tensor:
         """``[sequences, hidden]`` what the head reads, with the last ``collapse``'s factors."""
         last = self.view.last_states(batch, cache.recall(batch))
-        return head_input(last, batch.attention_mask, self.view.backbone.family.pooling)
+        return head_input(last, batch.attention_mask, self.pooling)
 
     def logits(self, batch: Batch, cache: TrunkCache) -> Tensor:
         """``[rows, classes]`` in float32."""

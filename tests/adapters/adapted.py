@@ -46,6 +46,7 @@ def random_expert(
         factors,
         torch.randn(classes, width, generator=generator) / width**0.5,
         torch.randn(classes, generator=generator),
+        pooling=backbone.family.pooling,
     )
 
 

@@ -39,6 +39,7 @@ def expert(bert) -> ExpertFile:
         "a" * 64,
         bert.digest,
         adapter.to_tensors() | head,
+        "mean",
     )
 
 
@@ -88,7 +89,7 @@ def test_rewriting_without_an_edit_gives_the_same_bytes(expert: ExpertFile) -> N
 def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
     again = ExpertFile.from_bytes(expert.to_bytes(), "test")
     assert again.to_bytes() == expert.to_bytes()
-    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest"):
+    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest", "pooling"):
         assert getattr(again, field) == getattr(expert, field)
     assert again.backbone_digest == expert.backbone_digest
     assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
@@ -108,6 +109,14 @@ def test_files_carry_one_metadata_key(expert: ExpertFile, router: Router) -> Non
 
 def put_nan(tensors: dict[str, Tensor], name: str) -> None:
     tensors[name].view(-1)[0] = float("nan")
+
+
+def in_columns(metadata: dict[str, Any], columns: list[Any], *, twice: bool = False) -> None:
+    """Claim that the four projections are parts of fused ones; ``twice``: of two, not four."""
+    (group,) = metadata["groups"]
+    group["columns"] = columns
+    if twice:
+        group["paths"] = [group["paths"][0]] * 2 + [group["paths"][1]] * 2
 
 
 EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -132,7 +141,49 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a path too many": {"metadata": lambda m: m["groups"][0]["paths"].append("elsewhere")},
     "an alpha that is no number": {"metadata": lambda m: m.update(alpha=float("nan"))},
     "an infinite alpha": {"metadata": lambda m: m.update(alpha=float("inf"))},
+    "no pooling": {"metadata": lambda m: m.pop("pooling")},
+    "an unknown pooling": {"metadata": lambda m: m.update(pooling="max")},
+    "a pooling that is a list": {"metadata": lambda m: m.update(pooling=["mean"])},
+    "a path twice": {"metadata": lambda m: m["groups"][0].update(paths=["same"] * 4)},
+    "columns for some paths only": {"metadata": lambda m: in_columns(m, [None])},
+    "columns of other cores": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 16]] * 4)},
+    "columns out of range": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 80, 32]] * 4)},
+    "columns below zero": {"metadata": lambda m: in_columns(m, [[96, 1, 96, -8, 32]] * 4)},
+    "no columns at all": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 0]] * 4)},
+    "half a column": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0.5, 32]] * 4)},
+    "a column that is a truth": {"metadata": lambda m: in_columns(m, [[96, True, 96, 0, 32]] * 4)},
+    "stretches that do not fill the width": {
+        "metadata": lambda m: in_columns(m, [[96, 4, 23, 0, 8]] * 4)
+    },
+    "columns as wide as the memory": {
+        "metadata": lambda m: in_columns(m, [[2**40, 1, 2**40, 0, 32]] * 4)
+    },
+    "columns of four numbers": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0]] * 4)},
+    "columns that overlap": {
+        "metadata": lambda m: in_columns(m, [[96, 1, 96, i % 2, 32] for i in range(4)], twice=True)
+    },
+    "columns divided in two ways": {
+        "metadata": lambda m: in_columns(
+            m, [[96, 1, 96, 0, 32], [96, 3, 32, 0, 32]] * 2, twice=True
+        )
+    },
+    "a path with columns and without": {
+        "metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 32], None] * 2, twice=True)
+    },
+    "cores that collapse to more than the memory": {
+        "metadata": lambda m: m["groups"][0].update(in_factors=[2**20, 2**20])
+    },
 }
+
+
+def test_columns_that_fit_are_read(expert: ExpertFile) -> None:
+    """The damages below are refused for what they are, not for being columns."""
+    columns = [[96, 1, 96, 64 * (i % 2), 32] for i in range(4)]
+    data = rewritten(expert.to_bytes(), metadata=lambda m: in_columns(m, columns, twice=True))
+    file = ExpertFile.from_bytes(data, "test")
+    assert file.to_bytes() == data
+    for a, b in file.adapter().collapse().values():
+        assert (a.shape, b.shape) == ((32, 6), (6, 96))
 
 
 @pytest.mark.parametrize("damage", EXPERT_DAMAGES)

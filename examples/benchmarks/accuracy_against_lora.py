@@ -81,17 +81,19 @@ def run_one(
         job, rows = job_of(task, place, bone, spec, replace(train, lr=rate))
         if side == "TT-LoRA":
             expert = train_expert(job, bone)
-            score = expert.selection_score
-            params, right = expert.adapter_params, expert_answers(expert.file, bone, rows)
+            score, params = expert.selection_score, expert.adapter_params
         else:
             first = spec.route_layer if side == "LoRA branch" else 0
             lora = train_lora(job, bone, LoraSettings(rate, first_layer=first))
-            score = lora.selection_score
-            params = lora.adapter_params
-            right = right_answers(lora.backbone, lora.head_weight, lora.head_bias, rows)
+            score, params = lora.selection_score, lora.adapter_params
         tried[f"{rate:g}"] = score
         # Of equal scores the lower rate, on either side: rates are tried in rising order.
         if best is None or score > best[0]:
+            right = (
+                expert_answers(expert.file, bone, rows)
+                if side == "TT-LoRA"
+                else right_answers(lora.backbone, lora.head_weight, lora.head_bias, rows)
+            )
             best = score, {"rate": rate, "params": params, "right": right}
     assert best is not None
     targets = [int(row.target or 0) for row in rows]

@@ -8,7 +8,7 @@ from typing import Any
 SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
 
-_POOLED = {"mean": "states.mean(0)", "last": "states[-1]"}
+_POOLED = {"mean": "states.mean(0)", "first": "states[0]", "last": "states[-1]"}
 
 _ANSWER = {
     "classification": """

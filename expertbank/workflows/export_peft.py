@@ -50,7 +50,7 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
             "made_with": package_versions(),
             "backbone": {"reference": reference, "digest": backbone.digest},
             "feature_spec": workspace.spec.to_dict(),
-            "experts": [_entry(expert, files[expert.id], backbone) for expert in experts],
+            "experts": [_entry(expert, files[expert.id]) for expert in experts],
         }
         for expert, entry in zip(experts, content["experts"], strict=True):
             _add_expert(writer, files[expert.id], entry, content, backbone)
@@ -72,7 +72,7 @@ def _factors(file: ExpertFile) -> Factors:
         return file.adapter().collapse()
 
 
-def _entry(expert: ExpertRecord, file: ExpertFile, backbone: Backbone) -> dict[str, Any]:
+def _entry(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
     return {
         "id": expert.id,
         "task": expert.task,
@@ -82,7 +82,7 @@ def _entry(expert: ExpertRecord, file: ExpertFile, backbone: Backbone) -> dict[s
         "labels": list(expert.labels),
         "folder": expert.task,
         "rank": lora_rank(_factors(file)),
-        "pooling": backbone.family.pooling,
+        "pooling": file.pooling,
     }
 
 

@@ -1,0 +1,201 @@
+"""The benchmarks against LoRA run, compare what they say they compare, and go on after a stop."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import random
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import ModuleType
+
+import backbones
+import numpy as np
+import pytest
+import torch
+
+from expertbank import AdapterConfig, TrainConfig
+from expertbank.models.backbone import Backbone
+from expertbank.training.expert import ExpertJob, train_expert
+
+ROOT = Path(__file__).parents[2]
+WORDS = ("good", "bad", "film", "plot", "sky", "blue", "river", "money", "team", "law")
+Script = Callable[..., ModuleType]
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    """A benchmark's module by name, with the command line it shall see."""
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
+    threads = torch.get_num_threads()
+
+    def load(name: str, *words: object) -> ModuleType:
+        if name != "projection":
+            pytest.importorskip("peft")
+        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
+        return importlib.import_module(name)
+
+    yield load
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """The catalog's mrpc with a few rows of the tiny backbones' words."""
+    pandas = pytest.importorskip("pandas")
+    generator = np.random.default_rng(0)
+    folder = tmp_path / "data" / "mrpc"
+    folder.mkdir(parents=True)
+    for split, count in (("train", 60), ("validation", 20)):
+        rows = [
+            {
+                "sentence1": " ".join(generator.choice(WORDS, 7)),
+                "sentence2": " ".join(generator.choice(WORDS, 6)),
+                "label": place % 2,
+                "idx": place,
+            }
+            for place in range(count)
+        ]
+        pandas.DataFrame(rows).to_parquet(folder / f"{split}.parquet")
+    return tmp_path / "data"
+
+
+def test_the_sequential_contraction_gives_the_dense_update(script: Script) -> None:
+    projection = script("projection")
+    from expertbank.tt import TTShape, dense
+
+    shape = TTShape.of(24, 30, 3)
+    generator = torch.Generator().manual_seed(0)
+    cores = [torch.randn(size, generator=generator).double() for size in shape.core_shapes]
+    x = torch.randn(2, 5, 24, generator=generator).double()
+    expected = x @ dense([core.unsqueeze(0) for core in cores], shape)[0]
+    found = projection.sequential(projection.paper_order(x, shape), cores, shape)
+    assert torch.allclose(found, expected, atol=1e-10)
+
+
+def test_the_projection_benchmark_prints_every_way(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("projection", "--small", "--rounds", 1).main()
+    out = capsys.readouterr().out
+    assert "torch threads: 1" in out
+    assert all(out.count(f"| {way} |") == 4 for way in ("sequential", "dense", "collapse"))
+
+
+def _job(backbone: Backbone, epochs: int = 2) -> ExpertJob:
+    return ExpertJob(
+        "t",
+        "classification",
+        ("a", "b"),
+        backbones.keyword_rows(48, 0, "good", "bad"),
+        backbones.keyword_rows(16, 1, "good", "bad"),
+        AdapterConfig(),
+        TrainConfig(epochs=epochs),
+        backbones.spec_of(backbone, route_layer=1),
+    )
+
+
+def test_lora_trains_on_the_batches_that_the_product_trains_on(
+    script: Script, bert: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    baseline = script("lora_baseline")
+    from expertbank.training import expert
+
+    seen: list[list[tuple[int, ...]]] = []
+    real = expert.shuffled_batches
+
+    def watched(*values: object) -> list[tuple[int, ...]]:
+        seen.append(real(*values))  # type: ignore[arg-type]
+        return seen[-1]
+
+    monkeypatch.setattr(expert, "shuffled_batches", watched)
+    job = _job(bert)
+    product = train_expert(job, bert)
+    assert baseline._plans(job, bert) == seen
+    lora = baseline.train_lora(job, bert, baseline.LoraSettings(1e-3))
+    assert lora.tokens == product.tokens
+    assert lora.adapter_params == 4 * 2 * 2 * 16 * backbones.HIDDEN
+
+
+def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_alone(
+    script: Script, bert: Backbone
+) -> None:
+    baseline = script("lora_baseline")
+    job = _job(bert, epochs=3)
+    before = {name: tensor.clone() for name, tensor in bert.model.state_dict().items()}
+    lora = baseline.train_lora(job, bert, baseline.LoraSettings(3e-3))
+    right = baseline.right_answers(lora.backbone, lora.head_weight, lora.head_bias, job.selection)
+    assert np.mean(right) == pytest.approx(lora.selection_score, abs=1e-6)
+    expert = train_expert(job, bert)
+    answers = baseline.expert_answers(expert.file, bert, job.selection)
+    assert np.mean(answers) == pytest.approx(expert.selection_score, abs=1e-6)
+    after = bert.model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_the_pigeonhole_bootstrap_has_the_spread_of_a_mean_when_there_is_one_seed(
+    script: Script,
+) -> None:
+    accuracy = script("accuracy_against_lora")
+    generator = np.random.default_rng(1)
+    differences = generator.choice([-1.0, 0.0, 1.0], size=(1, 400), p=[0.1, 0.7, 0.2])
+    draws = accuracy.pigeonhole(differences, generator)
+    assert draws.mean() == pytest.approx(differences.mean(), abs=0.005)
+    assert draws.std() == pytest.approx(differences.std() / 20, rel=0.06)
+    assert not accuracy.pigeonhole(np.zeros((3, 50)), generator).any()
+    # Seeds that differ widen it beyond what rows alone would give.
+    apart = np.stack([np.full(400, 0.1), np.full(400, -0.1)])
+    assert accuracy.pigeonhole(apart, generator).std() > 0.05
+
+
+def test_the_accuracy_benchmark_goes_on_where_it_was_stopped(
+    script: Script,
+    data: Path,
+    tmp_path: Path,
+    backbone_folder: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out = tmp_path / "runs.jsonl"
+    small = ["--rows", 40, "--epochs", 1, "--max-length", 24, "--seeds", 0, 1, "--tasks", "mrpc"]
+    words = [data, "--out", out, "--backbone", backbone_folder("bert"), *small]
+    script("accuracy_against_lora", *words).main()
+    whole = capsys.readouterr().out
+    lines = out.read_text().splitlines()
+    runs = [json.loads(line) for line in lines]
+    assert [(run["side"], run["seed"]) for run in runs] == [
+        *[("TT-LoRA", 0), ("LoRA", 0)],
+        *[("TT-LoRA", 1), ("LoRA", 1)],
+    ]
+    assert all(len(run["right"]) == 20 for run in runs)
+    assert [len(run["tried"]) for run in runs] == [3, 3, 1, 1]
+    assert runs[2]["rate"] == runs[0]["rate"]
+    # The last run is lost half-way through its line.
+    out.write_text("\n".join([*lines[:3], lines[3][:50]]))
+    script("accuracy_against_lora", *words).main()
+    again = capsys.readouterr().out
+    assert again.count("mrpc, seed ") == 1, "only the lost run is repeated"
+    assert whole[whole.index("| task |") : whole.index("adapter")] in again
+    script("accuracy_against_lora", *words, "--dtype", "bfloat16").main()
+    assert capsys.readouterr().out.count("mrpc, seed ") == 4, "other settings are other runs"
+
+
+def test_the_speed_benchmark_times_every_side(
+    script: Script,
+    data: Path,
+    backbone_folder: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("accelerate")
+    small = ["--tasks", "mrpc", "--rows", 24, "--epochs", 1, "--rounds", 1, "--max-length", 24]
+    words = [data, "--backbone", backbone_folder("bert"), "--dtypes", "float32", *small]
+    states = torch.get_rng_state(), random.getstate(), np.random.get_state()
+    script("training_speed", *words).main()
+    torch.set_rng_state(states[0])  # the Trainer seeds the global generators
+    random.setstate(states[1])
+    np.random.set_state(states[2])
+    out = capsys.readouterr().out
+    assert "| TT-LoRA, layers 1 and up |" in out
+    assert "| PEFT LoRA, same batches |" in out
+    assert "| PEFT LoRA, Trainer |" in out

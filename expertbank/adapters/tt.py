@@ -203,9 +203,10 @@ class TTAdapter(nn.Module):
         for group, cores in zip(self.groups, self._cores, strict=True):
             a, b = collapse(cores, group.shape)
             b = b * self.alpha
-            for index, slot in enumerate(group.slots):
-                own = b[index] if slot.columns is None else slot.columns.place(b[index])
-                parts[slot.path].append((a[index], own))
+            # Unbound at once: the gradient is then stacked once, not padded for every projection.
+            for slot, left, right in zip(group.slots, a.unbind(0), b.unbind(0), strict=True):
+                own = right if slot.columns is None else slot.columns.place(right)
+                parts[slot.path].append((left, own))
         return {path: _side_by_side(pairs) for path, pairs in parts.items()}
 
 

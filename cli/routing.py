@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from .render import moment, print_facts, print_table, share, short, signed
+from .forgetting import markdown_of, print_report, require, write_reports
+from .render import moment, print_facts, print_table, share, short
 from .session import Session
 
 
@@ -17,10 +19,10 @@ def retrain_router(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Gate: ridge or noisy-top1; the default with --route-layer 0 is noisy-top1."
+            help="Gate: ridge, noisy-top1 or mlp; the default with --route-layer 0 is noisy-top1."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
     ] = False,
@@ -50,10 +52,12 @@ def retrain_router(
             [
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
-                ("routing accuracy", f"{result.metrics['accuracy']:.3f} (mean over tasks)"),
+                ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
                 ("old texts read", result.old_texts_read),
             ],
         )
+        if not result.metrics["per_task"]:
+            return
         print_table(
             console,
             ("task", "routed to it"),
@@ -73,95 +77,66 @@ def retrain_router(
 
 def forgetting_report(
     context: typer.Context,
+    margin: Annotated[
+        float, typer.Option(help="Largest loss of accuracy that counts as preserved.")
+    ] = 0.01,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run every evaluation row through the model again.")
     ] = False,
+    sample: Annotated[
+        int | None, typer.Option(help="With --verify, run only so many rows of each task.")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Router to compare with; default each task's first."),
+    ] = None,
+    end: Annotated[
+        str | None, typer.Option("--to", help="Router to report on; default the active one.")
+    ] = None,
+    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+    markdown: Annotated[
+        Path | None, typer.Option(help="Write Markdown; - for stdout, in place of the table.")
+    ] = None,
+    fail_on: Annotated[
+        str | None,
+        typer.Option(help="Exit 5 if the verdict is this bad: lost, or inconclusive (or lost)."),
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Where the backbone is now, if it has moved.")
     ] = None,
 ) -> None:
-    """Compare every task with its first day.
+    """Compare every task with its first day, or any two routers.
 
-    What each could do when it was added and can do now, with the expert named and with the
-    router choosing. Without --verify it reads stored evidence only: seconds, no text, no
-    backbone. Expert files are rehashed either way.
+    What each task could do then and can do now, with the expert named and with the router
+    choosing, and whether a loss is provably below the margin. Without --verify it reads stored
+    evidence only: seconds, no text, no backbone. Stored files are rehashed either way.
 
-    Example: expertbank forgetting-report --verify
+    Example: expertbank forgetting-report --verify --html report.html --fail-on lost
     """
     session: Session = context.obj
+    to_stdout = markdown is not None and str(markdown) == "-"
+    if fail_on not in {None, "lost", "inconclusive"}:
+        raise typer.BadParameter(f"--fail-on takes lost or inconclusive, not {fail_on!r}")
+    if to_stdout and session.as_json:
+        raise typer.BadParameter("--json and --markdown - both want stdout; name a file")
     with (
         session.bank(read_only=True, backbone=backbone) as bank,
         session.progress() as progress,
     ):
-        report = bank.forgetting_report(verify=verify, progress=progress)
-    document = report.to_dict()
-
-    def show(console: Console) -> None:
-        print_table(
-            console,
-            (
-                "task",
-                "rows",
-                "at add",
-                "now, named",
-                "routed first",
-                "routed now",
-                "change",
-                "flips",
-                "expert",
-            ),
-            (
-                (
-                    task.expert,
-                    task.n,
-                    share(task.at_add),
-                    share(task.oracle),
-                    share(task.routed_at_add),
-                    share(task.routed),
-                    signed(task.difference),
-                    share(task.flip_rate),
-                    task.verdict_expert,
-                )
-                for task in report.tasks
-            ),
-            title=f"Forgetting report for router@{report.router}" if report.router else "Experts",
-            numeric=(
-                "rows",
-                "at add",
-                "now, named",
-                "routed first",
-                "routed now",
-                "change",
-                "flips",
-            ),
+        report = bank.forgetting_report(
+            margin=margin,
+            from_router=start,
+            to_router=end,
+            verify=verify,
+            sample=sample,
+            progress=progress,
         )
-        print_facts(
-            console,
-            [
-                ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
-                ("average accuracy", share(document["average_accuracy"])),
-                ("backward transfer", signed(document["backward_transfer"])),
-                ("forgetting", signed(document["forgetting"])),
-                ("routing regret", share(document["routing_regret"])),
-            ],
-        )
-        for task, found in (report.verification or {}).items():
-            console.print(
-                f"verified {task}: {found['rows']} rows run again, "
-                f"{found['unverifiable']} unverifiable, "
-                f"largest logit difference {found['max_logit_difference']:.2g}",
-                markup=False,
-            )
-
-    session.answer(document, show)
-    if not report.weights_unchanged:
-        from expertbank.errors import IntegrityError
-
-        changed = [task.expert for task in report.tasks if task.verdict_expert == "changed"]
-        raise IntegrityError(
-            f"the stored files of {', '.join(changed)} no longer match their digests; "
-            "restore them from a backup (expertbank verify names the files)"
-        )
+    write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
+    if to_stdout:
+        session.plain(markdown_of(report))
+    else:
+        session.answer(report.to_dict(), lambda console: print_report(console, report))
+    require(report, fail_on)
 
 
 def alias(

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.tt import Factors
+from expertbank.records import HeadPooling
 
 DEFAULT_POOL_BYTES = 256 * 1024 * 1024
 """What a pool may keep: some 1,900 experts of a MiniLM's branch, or 120 of LLaMA-3.2-1B at full
@@ -37,6 +38,7 @@ class CollapsedExpert:
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
         per_choice: whether the head scores each choice of a row by itself.
+        pooling: what the head reads of the last hidden states.
     """
 
     id: str
@@ -44,6 +46,7 @@ class CollapsedExpert:
     head_weight: Tensor
     head_bias: Tensor
     per_choice: bool = False
+    pooling: HeadPooling = "mean"
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +142,11 @@ class Stack:
     def per_choice(self) -> tuple[bool, ...]:
         """Whose heads score choices."""
         return tuple(resident.expert.per_choice for resident in self.residents)
+
+    @property
+    def poolings(self) -> tuple[HeadPooling, ...]:
+        """What each head reads of the last hidden states."""
+        return tuple(resident.expert.pooling for resident in self.residents)
 
     def updates_for(self, index: Sequence[int]) -> dict[str, Update]:
         """For each projection path the update of sequences whose experts are ``index``."""

@@ -8,6 +8,7 @@ accuracy without a forward pass.
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,11 +32,14 @@ class OracleEvidence:
             ``[rows, 1]``, the value.
         targets: ``[rows]`` int32 class or choice indices; for regression float32 values.
         row_digests: SHA-256 of each row, hexadecimal.
+        clusters: ``[rows]`` int32, the same number for rows of one group (one contract, one
+            question); ``None`` where the task's rows stand alone.
     """
 
     logits: Floats
     targets: Ints | Floats
     row_digests: tuple[str, ...]
+    clusters: Ints | None = None
 
     @property
     def is_value(self) -> bool:
@@ -60,13 +64,15 @@ class OracleEvidence:
     def to_bytes(self) -> bytes:
         """One safetensors file; equal evidence gives equal bytes."""
         digests = np.frombuffer(bytes.fromhex("".join(self.row_digests)), dtype=np.uint8)
+        tensors: dict[str, npt.NDArray[np.generic]] = {
+            "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
+            "row_digests": digests.reshape(-1, 32).copy(),
+            "targets": np.ascontiguousarray(self.targets),
+        }
+        if self.clusters is not None:
+            tensors["clusters"] = np.ascontiguousarray(self.clusters, dtype=np.int32)
         data: bytes = save(
-            {
-                "logits": np.ascontiguousarray(self.logits, dtype=np.float32),
-                "row_digests": digests.reshape(-1, 32).copy(),
-                "targets": np.ascontiguousarray(self.targets),
-            },
-            metadata={_KEY: json.dumps({"format": 1, "evidence": "oracle"})},
+            tensors, metadata={_KEY: json.dumps({"format": 1, "evidence": "oracle"})}
         )
         return data
 
@@ -82,12 +88,15 @@ class OracleEvidence:
             digests = tuple(row.tobytes().hex() for row in tensors["row_digests"])
             is_value = np.issubdtype(tensors["targets"].dtype, np.floating)
             targets = (_floats if is_value else _ints)(tensors["targets"])
-            evidence = cls(_floats(tensors["logits"]), targets, digests)
+            clusters = _ints(tensors["clusters"]) if "clusters" in tensors else None
+            evidence = cls(_floats(tensors["logits"]), targets, digests, clusters)
         except (KeyError, ValueError) as error:
             raise IntegrityError(f"{where}: not oracle evidence ({error!r})") from error
         rows = (len(digests),)
         if evidence.logits.shape[:-1] != rows or evidence.targets.shape != rows:
             raise IntegrityError(f"{where}: logits, targets and digests do not fit each other")
+        if clusters is not None and clusters.shape != rows:
+            raise IntegrityError(f"{where}: clusters and rows do not fit each other")
         return evidence
 
 
@@ -129,6 +138,29 @@ class RoutedEvidence:
         if evidence.choice.ndim != 1 or evidence.choice.shape != evidence.confidence.shape:
             raise IntegrityError(f"{where}: choices and confidences do not fit each other")
         return evidence
+
+
+def cluster_numbers(groups: Sequence[tuple[str, ...]]) -> Ints | None:
+    """``[rows]`` cluster numbers in order of first appearance.
+
+    Rows are in one cluster where any group value links them, directly or through other rows; a
+    row without a group stands alone. ``None`` where no two rows are linked.
+    """
+    parent = list(range(len(groups)))
+
+    def root(row: int) -> int:
+        while parent[row] != row:
+            parent[row] = parent[parent[row]]
+            row = parent[row]
+        return row
+
+    first_with: dict[str, int] = {}
+    for row, group in enumerate(groups):
+        for value in group:
+            parent[root(row)] = root(first_with.setdefault(value, row))
+    numbers: dict[int, int] = {}
+    found = [numbers.setdefault(root(row), len(numbers)) for row in range(len(groups))]
+    return None if len(numbers) == len(found) else np.array(found, dtype=np.int32)
 
 
 def _floats(values: npt.NDArray[np.generic]) -> Floats:

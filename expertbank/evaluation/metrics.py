@@ -50,5 +50,35 @@ def forgetting(matrix: Matrix) -> float | None:
     return mean(losses)
 
 
+def routing_regret(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
+    """Mean over tasks of accuracy with the expert named minus accuracy with the router choosing.
+
+    What the router costs: 0 where it sends every row that matters to its own expert.
+
+    Args:
+        pairs: per task the named and the routed accuracy; tasks where one is unknown are left
+            out.
+    """
+    return mean(
+        [named - routed for named, routed in pairs if named is not None and routed is not None]
+    )
+
+
+def flip_rate(flips: int, n: int) -> float:
+    """Share of a task's rows whose choice changed between two routers.
+
+    With frozen experts a row whose choice did not change is answered as before, so no accuracy
+    can have moved by more than this, in either direction.
+    """
+    return flips / n if n else 0.0
+
+
+def route_confusion(counts: Sequence[Sequence[int]]) -> tuple[tuple[float, ...], ...]:
+    """Counts of rows sent from task (row) to column as shares of each task's rows."""
+    return tuple(
+        tuple(count / total if (total := sum(row)) else 0.0 for count in row) for row in counts
+    )
+
+
 def _columns(matrix: Matrix) -> list[list[float | None]]:
     return [list(column) for column in zip(*matrix, strict=True)]

@@ -25,14 +25,14 @@ from torch import Tensor, nn
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool, Stack
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import adaptable_modules
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
 from expertbank.models.generation import Generation, generating
-from expertbank.models.heads import head_input, logits_by_row
+from expertbank.models.heads import head_inputs, logits_by_row
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
@@ -73,8 +73,10 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
             "call that was traced; run it uncompiled"
         )
     kind: Any = type(backbone.model)
+    config: Any = backbone.model.config
     accepted = _accepted(kind)
-    if "token_type_ids" in accepted:
+    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
+    if "token_type_ids" in accepted and getattr(config, "type_vocab_size", None):
         inputs["token_type_ids"] = batch.token_type_ids
     if "use_cache" in accepted:
         inputs["use_cache"] = False
@@ -114,15 +116,8 @@ class RoutedModel:
         self.spec = spec
         self.pool = pool
         self._layers = backbone.layers
-        targets = find_targets(
-            backbone.model, backbone.family, spec.route_layer, ("query", "key", "value")
-        )
-        self._projections = {
-            target.path: backbone.model.get_submodule(target.path) for target in targets
-        }
-        self._shapes = {
-            target.path: (target.in_features, target.out_features) for target in targets
-        }
+        self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
+        self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
         for projection in self._projections.values():
             hooks.install(projection)
         features.install(self._layers[: spec.route_layer + 1])
@@ -177,7 +172,7 @@ class RoutedModel:
             with self._watching(batch, choose), hooks.applied(updates):
                 last = call_backbone(self.backbone, batch)
         feature, experts, stack, index = decided[0]
-        pooled = head_input(last, batch.attention_mask, self.backbone.family.pooling)
+        pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
         logits = logits_by_row(outputs, batch.row_of, _per_choice(stack, index, outputs.device))
         return PassOutput(batch.rows, feature, experts, logits)

@@ -1,1 +1,1 @@
-"""Turning results into what people read: text, Markdown, pages. Works on plain values."""
+"""Turning results into what people read: words, Markdown, pages. Pure functions to text."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.evaluation.evidence import Floats, Ints, OracleEvidence
+from expertbank.evaluation.evidence import Floats, Ints, OracleEvidence, cluster_numbers
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
 from expertbank.records import EncodedRow, ProgressCallback, TaskKind, no_progress
@@ -38,12 +38,15 @@ class Answers:
     is_value: bool
     batch_plan: dict[str, Any]
 
-    def evidence(self, row_digests: Sequence[str]) -> OracleEvidence:
-        """The answers as stored evidence."""
+    def evidence(
+        self, row_digests: Sequence[str], groups: Sequence[tuple[str, ...]] = ()
+    ) -> OracleEvidence:
+        """The answers as stored evidence; ``groups`` say which rows belong together."""
         targets: Floats | Ints = np.array(self.targets, dtype=np.float32)
         if not self.is_value:
             targets = targets.astype(np.int32)
-        return OracleEvidence(self.logits.numpy(), targets, tuple(row_digests))
+        clusters = cluster_numbers(groups)
+        return OracleEvidence(self.logits.numpy(), targets, tuple(row_digests), clusters)
 
 
 def answers(

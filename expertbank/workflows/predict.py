@@ -28,6 +28,9 @@ from expertbank.workflows.measure import run
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
 
+UNKNOWN = "unknown"
+"""The label of a row that is like no task, for callers who asked for it."""
+
 CHUNK_CHARACTERS = 4_000_000
 """Text encoded and answered at a time, but for one row that is longer."""
 
@@ -75,8 +78,9 @@ class Prediction:
         label: the answer: a class name, the text of the chosen choice, or a value.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for multiple choice.
-        unknown: whether the row is like no task of the bank; ``None``: not assessed.
-        unknown_score: the score behind it; ``None``: not assessed.
+        unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
+            the task was named or the router holds no statistics.
+        unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
         answers: for a group, the answers of all its experts, this one among them.
     """
 
@@ -154,6 +158,8 @@ class Predictor:
         rows: Iterable[Row | InputError],
         *,
         task: str | None = None,
+        abstain: bool = False,
+        fallback: str | None = None,
         batch_size: int = EVALUATION_BATCH,
         progress: ProgressCallback = no_progress,
         on_bad: Callable[[InputError], None] | None = None,
@@ -168,6 +174,8 @@ class Predictor:
             rows: what to answer; labels are ignored. An error stands for a row that could not
                 be read.
             task: name the task and leave the router out.
+            abstain: answer ``unknown`` to rows that are like no task that may answer them.
+            fallback: send such rows to this task's expert instead, where it can read them.
             batch_size: rows a forward pass.
             progress: told as batches finish.
             on_bad: takes what is wrong with a row that cannot be read or answered; the row is
@@ -178,9 +186,10 @@ class Predictor:
         Raises:
             NotFoundError: no such task, or no router and no task named.
             InputError: a row that could not be read, or that no expert here can answer:
-                choices without a multiple-choice expert, or the other way round.
+                choices without a multiple-choice expert, or the other way round; or options
+                that exclude each other.
         """
-        decision = self._decision(task)
+        decision = self._decision(task, abstain=abstain, fallback=fallback)
         numbered = enumerate(rows)
         done = 0
         while True:
@@ -194,7 +203,9 @@ class Predictor:
             if ended:
                 return
 
-    def _decision(self, task: str | None) -> _Decision:
+    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> _Decision:
+        if (task is not None) + abstain + (fallback is not None) > 1:
+            raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
             expert = self.answerer(task)
             return _Named(expert.id, frozenset({expert.kind == "multiple_choice"}))
@@ -203,7 +214,13 @@ class Predictor:
                 "there is no router yet; run: expertbank retrain-router, "
                 "or name the task with --task"
             )
-        return self._routed
+        if (abstain or fallback) and self._routed.router.unknown is None:
+            raise NotFoundError(
+                "this router cannot tell unknown rows: it holds no statistics of known ones, for "
+                "no task has 10 rows or more. Add rows, then run: expertbank retrain-router"
+            )
+        spare = None if fallback is None else self.answerer(fallback)
+        return replace(self._routed, abstain=abstain, fallback=spare)
 
     def _chunk(
         self,
@@ -238,12 +255,12 @@ class Predictor:
     ) -> Iterator[Prediction]:
         indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
         encoded = self._encode(rows)
-        chosen: dict[int, tuple[tuple[str, ...], float]] = {}
+        chosen: dict[int, _Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
             found = decision.choose(features, [rows[p].shape for p in positions])
             chosen.update(zip(positions, found, strict=True))
-            return [experts[0] for experts, _ in found]
+            return [choice.experts[0] for choice in found]
 
         answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
@@ -253,13 +270,13 @@ class Predictor:
                         rows[position],
                         indices[position],
                         output.experts[place],
-                        chosen[position][1],
+                        chosen[position],
                         output.logits[place],
                     )
                 )
         # The other experts of a group answer in further passes, over the group's rows only.
-        for slot in range(1, max(len(experts) for experts, _ in chosen.values())):
-            places = [place for place in sorted(chosen) if len(chosen[place][0]) > slot]
+        for slot in range(1, max(len(choice.experts) for choice in chosen.values())):
+            places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
             for position, answer in self._again(
                 numbered, places, chosen, slot, batch_size, encoded
             ):
@@ -274,13 +291,13 @@ class Predictor:
         self,
         numbered: Sequence[_Numbered],
         places: Sequence[int],
-        chosen: Mapping[int, tuple[tuple[str, ...], float]],
+        chosen: Mapping[int, _Chosen],
         slot: int,
         batch_size: int,
         encoded: Sequence[EncodedRow],
     ) -> Iterator[tuple[int, Prediction]]:
         def named(features: Tensor, positions: Sequence[int]) -> list[str]:
-            return [chosen[places[position]][0][slot] for position in positions]
+            return [chosen[places[position]].experts[slot] for position in positions]
 
         subset = [encoded[place] for place in places]
         for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
@@ -292,7 +309,7 @@ class Predictor:
                         numbered[place][1],
                         numbered[place][0],
                         output.experts[index],
-                        chosen[place][1],
+                        chosen[place],
                         output.logits[index],
                     ),
                 )
@@ -313,12 +330,23 @@ class Predictor:
         return [encoded[place] for place in range(len(rows))]
 
     def _prediction(
-        self, row: Row, index: int, expert_id: str, confidence: float, logits: Tensor
+        self, row: Row, index: int, expert_id: str, chosen: _Chosen, logits: Tensor
     ) -> Prediction:
         expert = self._expert(expert_id)
+        plain = Prediction(
+            index,
+            expert.task,
+            expert_id,
+            chosen.confidence,
+            UNKNOWN,
+            {},
+            unknown=chosen.unknown,
+            unknown_score=chosen.unknown_score,
+        )
+        if chosen.abstained:
+            return plain
         if expert.kind == "regression":
-            value = float(logits[0])
-            return Prediction(index, expert.task, expert_id, confidence, value, {})
+            return replace(plain, label=float(logits[0]))
         names = row.choices if expert.kind == "multiple_choice" else expert.labels
         own = logits[: len(names)]
         best = int(own.argmax())
@@ -326,7 +354,26 @@ class Predictor:
         for name, probability in zip(names, torch.softmax(own, 0).tolist(), strict=True):
             scores[name] = scores.get(name, 0.0) + probability  # equal choices are one answer
         choice = best if expert.kind == "multiple_choice" else None
-        return Prediction(index, expert.task, expert_id, confidence, names[best], scores, choice)
+        return replace(plain, label=names[best], scores=scores, choice=choice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What was decided for one row.
+
+    Attributes:
+        experts: who answers; several for a group.
+        confidence: the router's probability of them; 1 when the caller named them.
+        unknown: whether the row is like no task; ``None``: not assessed.
+        unknown_score: the score behind it.
+        abstained: whether the answer is to be ``unknown``.
+    """
+
+    experts: tuple[str, ...]
+    confidence: float
+    unknown: bool | None = None
+    unknown_score: float | None = None
+    abstained: bool = False
 
 
 _Numbered = tuple[int, Row]
@@ -365,19 +412,27 @@ class _Named:
     expert: str
     reads_choices: frozenset[bool]
 
-    def choose(
-        self, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[tuple[tuple[str, ...], float]]:
-        return [((self.expert,), 1.0)] * len(features)
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
+        return [_Chosen((self.expert,), 1.0)] * len(features)
 
 
 @dataclass(frozen=True, slots=True)
 class _Routed:
-    """The router decides: one expert, or the experts of a group."""
+    """The router decides: one expert, or the experts of a group; what of unknown rows, the caller.
+
+    Attributes:
+        router: the router.
+        experts: by column of the gate, who answers.
+        reads_choices: whether any of them reads rows with choices, or rows without.
+        abstain: answer ``unknown`` to unknown rows.
+        fallback: the expert that answers unknown rows of its own kind instead.
+    """
 
     router: Router
     experts: tuple[tuple[str, ...], ...]
     reads_choices: frozenset[bool]
+    abstain: bool = False
+    fallback: Answerer | None = None
 
     @classmethod
     def over(cls, router: Router) -> _Routed:
@@ -388,16 +443,32 @@ class _Routed:
             frozenset(member.kind == "multiple_choice" for member in router.members),
         )
 
-    def choose(
-        self, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[tuple[tuple[str, ...], float]]:
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
         choice = self.router.route(features.cpu(), shapes)
-        return [
-            (self.experts[index], confidence)
-            for index, confidence in zip(
-                choice.index.tolist(), choice.confidence.tolist(), strict=True
+        nothing: list[None] = [None] * len(features)
+        scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
+        unknown = nothing if choice.unknown is None else choice.unknown.tolist()
+        found = [
+            _Chosen(
+                self.experts[index],
+                confidence,
+                is_unknown,
+                score,
+                self.abstain and bool(is_unknown),
+            )
+            for index, confidence, is_unknown, score in zip(
+                choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
             )
         ]
+        return [self._spared(one, shape) for one, shape in zip(found, shapes, strict=True)]
+
+    def _spared(self, chosen: _Chosen, shape: RowShape) -> _Chosen:
+        """The choice, or the fallback's expert for an unknown row that it can read."""
+        if self.fallback is None or not chosen.unknown:
+            return chosen
+        if (self.fallback.kind == "multiple_choice") != (shape == "choices"):
+            return chosen
+        return replace(chosen, experts=(self.fallback.id,))
 
 
 _Decision = _Named | _Routed

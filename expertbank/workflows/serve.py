@@ -51,6 +51,7 @@ def load_bundle(
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
+    reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
     loaded = backbone if isinstance(backbone, Backbone) else None
     if loaded is None:
@@ -114,7 +115,6 @@ def _check_folder(reader: BundleReader, folder: str) -> None:
     if found != listed:
         odd = sorted(found ^ listed)
         raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
-    reader.check_all()
 
 
 def bundled_task(path: str | Path, task: str) -> TaskSpec:

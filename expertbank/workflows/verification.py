@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expertbank.errors import ExpertBankError, IntegrityError
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import Floats, OracleEvidence
 from expertbank.evaluation.forgetting import RouterView
 from expertbank.evaluation.scores import quality
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 MARGIN_TOLERANCE = 1e-3
 """In another environment a label may differ where the two highest logits are this close."""
 
+SAMPLE_SEED = 0
+"""Two samples of the same bank are the same rows."""
+
 
 @dataclass(frozen=True, slots=True)
 class Verified:
@@ -35,7 +39,8 @@ class Verified:
 
     Attributes:
         rows: rows run again.
-        unverifiable: rows whose source is gone.
+        of: rows there are; fewer are run where a sample was asked for.
+        unverifiable: rows of the sample whose source is gone.
         quality: accuracy (regression: Pearson) now; ``None`` unless all rows were run.
         max_logit_difference: largest difference from the stored logits.
         same_environment: whether threads, device and packages are those of the first run.
@@ -43,6 +48,7 @@ class Verified:
     """
 
     rows: int
+    of: int
     unverifiable: int
     quality: float | None
     max_logit_difference: float
@@ -53,6 +59,7 @@ class Verified:
         """Plain JSON form."""
         return {
             "rows": self.rows,
+            "of": self.of,
             "unverifiable": self.unverifiable,
             "max_logit_difference": self.max_logit_difference,
             "same_environment": self.same_environment,
@@ -65,10 +72,21 @@ def verify_expert(
     expert: ExpertRecord,
     stored: EvaluationRecord,
     oracle: OracleEvidence,
-    views: Sequence[RouterView],
+    view: RouterView | None,
     progress: ProgressCallback,
+    *,
+    sample: int | None = None,
 ) -> Verified:
-    """Run one expert's evaluation rows through the real model again.
+    """Run an expert's evaluation rows through the real model again.
+
+    Args:
+        workspace: the open bank.
+        expert: the expert.
+        stored: its evaluation with the expert named.
+        oracle: the answers stored then.
+        view: what the router reported on chose for the rows, if it knows the expert.
+        progress: told as batches finish.
+        sample: run only so many rows; which, a fixed seed and the task's name decide.
 
     Raises:
         IntegrityError: the first row whose answer or choice differs; rows that are gone are
@@ -76,27 +94,32 @@ def verify_expert(
     """
     from expertbank.workflows.measure import answers
 
-    rows = _rows_again(workspace, expert, oracle, progress)
-    places = [place for place, row in enumerate(rows) if row is not None]
+    wanted = _wanted(expert.task, len(oracle.row_digests), sample)
+    rows = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
+    there = {place: row for place, row in zip(wanted, rows, strict=True) if row is not None}
     same = _same_environment(workspace, stored)
-    if not places:
-        return Verified(0, len(rows), None, 0.0, same, ())
+    total, gone = len(oracle.row_digests), len(wanted) - len(there)
+    if not there:
+        return Verified(0, total, gone, None, 0.0, same, ())
+    places = list(there)
     encoded = encode_rows(
-        [row for row in rows if row is not None],
+        list(there.values()),
         workspace.backbone.tokenizer,
         expert.kind,
         expert.labels,
         workspace.spec.max_length,
     )
     again = answers(workspace.model, encoded, expert.id, expert.kind, progress)
-    tolerated = _compare_answers(expert, oracle, again, rows, places, exact=same)
-    if views and len(places) == len(rows):
-        _compare_choices(workspace, expert, views[-1], again, rows, exact=same)
+    # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
+    complete = len(places) == total
+    tolerated = _compare_answers(expert, oracle, again, there, exact=same and complete)
+    if view is not None:
+        _compare_choices(workspace, view, again, there, exact=same and complete)
     logits = again.logits.numpy()
-    complete = len(places) == len(rows)
     return Verified(
         len(places),
-        len(rows) - len(places),
+        total,
+        gone,
         quality(replace(oracle, logits=logits)) if complete else None,
         _largest_difference(logits, oracle.logits[places]),
         same,
@@ -104,19 +127,63 @@ def verify_expert(
     )
 
 
-def _rows_again(
-    workspace: Workspace, expert: ExpertRecord, oracle: OracleEvidence, progress: ProgressCallback
+def check_choices(
+    workspace: Workspace, expert: ExpertRecord, view: RouterView, oracle: OracleEvidence
+) -> None:
+    """Route all cached evaluation features again and compare with the stored choices.
+
+    No backbone takes part, so this covers every row even where only a sample is run again.
+
+    Raises:
+        IntegrityError: the first row whose choice differs, or features that changed.
+    """
+    from expertbank.models.feature_file import FeatureFile
+
+    if workspace.spec.keep == "stats":
+        return
+    try:
+        cached = workspace.registry.feature_set(expert.id)
+    except NotFoundError:
+        return
+    file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
+    router = workspace.router(workspace.registry.router(view.version))
+    choice = router.route(file.evaluation, file.evaluation_shapes).index.numpy()
+    # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
+    scores = router.scores(file.evaluation).topk(min(2, len(router.columns)), dim=1).values
+    for row in np.flatnonzero(choice != view.evidence.choice).tolist():
+        if len(router.columns) > 1 and float(scores[row, 0] - scores[row, 1]) < MARGIN_TOLERANCE:
+            continue
+        raise IntegrityError(
+            f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: router@{view.version} "
+            f"chose {' + '.join(view.columns[int(view.evidence.choice[row])])} when it was fitted "
+            f"and chooses {' + '.join(view.columns[int(choice[row])])} now, on the same features"
+        )
+
+
+def _wanted(task: str, count: int, sample: int | None) -> list[int]:
+    """Which rows are run again; the same for the same task, in row order."""
+    if sample is None or sample >= count:
+        return list(range(count))
+    draw = np.random.default_rng([SAMPLE_SEED, zlib.crc32(task.encode())])
+    return sorted(draw.choice(count, size=sample, replace=False).tolist())
+
+
+def rows_again(
+    workspace: Workspace,
+    expert: ExpertRecord,
+    digests: Sequence[str],
+    progress: ProgressCallback,
 ) -> list[Row | None]:
-    """The evaluation rows read from their source again; ``None`` where a row is gone."""
+    """Rows read from their source again by digest; ``None`` where a row is gone."""
     progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
     assert expert.run_id is not None
     data = workspace.registry.run(expert.run_id).data
     spec = TaskSpec.from_dict(data["spec"], expert.task)
     try:
-        found = find_rows(spec, str(data["source"]), oracle.row_digests)
+        found = find_rows(spec, str(data["source"]), digests)
     except ExpertBankError:
         found = {}  # the source is gone or no longer readable: its rows count as unverifiable
-    return [found.get(digest) for digest in oracle.row_digests]
+    return [found.get(digest) for digest in digests]
 
 
 def _same_environment(workspace: Workspace, stored: EvaluationRecord) -> bool:
@@ -128,8 +195,7 @@ def _compare_answers(
     expert: ExpertRecord,
     oracle: OracleEvidence,
     again: Answers,
-    rows: Sequence[Row | None],
-    places: Sequence[int],
+    rows: Mapping[int, Row],
     *,
     exact: bool,
 ) -> list[str]:
@@ -140,8 +206,7 @@ def _compare_answers(
     """
     tolerated = []
     predicted = again.logits.argmax(1).tolist()
-    complete = len(places) == len(rows)
-    for index, place in enumerate(places):
+    for index, place in enumerate(rows):
         before, now = int(oracle.predicted[place]), int(predicted[index])
         if oracle.is_value:
             old, new = float(oracle.values[place]), float(again.logits[index, 0])
@@ -154,7 +219,7 @@ def _compare_answers(
         if same:
             continue
         # Other batches, threads or versions move the last bits of a sum; see the report's help.
-        if not (exact and complete) and close:
+        if not exact and close:
             tolerated.append(oracle.row_digests[place])
             continue
         raise IntegrityError(
@@ -173,26 +238,27 @@ def _largest_difference(now: Floats, before: Floats) -> float:
 
 def _compare_choices(
     workspace: Workspace,
-    expert: ExpertRecord,
     view: RouterView,
     again: Answers,
-    rows: Sequence[Row | None],
+    rows: Mapping[int, Row],
     *,
     exact: bool,
 ) -> None:
     router = workspace.router(workspace.registry.router(view.version))
-    choice = router.route(again.features, [row.shape for row in rows if row is not None])
+    choice = router.route(again.features, [row.shape for row in rows.values()])
     scores = router.scores(again.features).topk(min(2, len(router.columns)), dim=1).values
-    for place, row in enumerate(rows):
-        before, now = int(view.evidence.choice[place]), int(choice.index[place])
-        close = len(router.columns) > 1 and float(scores[place, 0] - scores[place, 1]) < 1e-3
+    for index, (place, row) in enumerate(rows.items()):
+        before, now = int(view.evidence.choice[place]), int(choice.index[index])
+        close = len(router.columns) > 1 and bool(
+            scores[index, 0] - scores[index, 1] < MARGIN_TOLERANCE
+        )
         if before != now and (exact or not close):
             raise IntegrityError(
-                f"{_where(row, row.digest if row else '')}: router@{view.version} chose "
+                f"{_where(row, row.digest)}: router@{view.version} chose "
                 f"{' + '.join(view.columns[before])} when it was fitted and chooses "
                 f"{' + '.join(view.columns[now])} now"
             )
 
 
-def _where(row: Row | None, digest: str) -> str:
-    return f"{row.origin if row and row.origin else 'row'} (row digest {digest[:12]}…)"
+def _where(row: Row, digest: str) -> str:
+    return f"{row.origin or 'row'} (row digest {digest[:12]}…)"

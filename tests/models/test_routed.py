@@ -44,7 +44,7 @@ def expert_of(
         factors = adapter.collapse()
     weight = torch.randn(classes, HIDDEN, generator=generator) / HIDDEN**0.5
     bias = torch.randn(classes, generator=generator)
-    return CollapsedExpert(name, factors, weight, bias, per_choice)
+    return CollapsedExpert(name, factors, weight, bias, per_choice, backbone.family.pooling)
 
 
 def always(name: str) -> Decide:

@@ -1,0 +1,155 @@
+"""How ``forgetting-report`` shows, writes and enforces its result."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from .render import print_facts, print_table, printable, share, signed
+from .session import Session
+
+if TYPE_CHECKING:
+    from expertbank.evaluation.forgetting import ForgettingReport
+
+
+def print_report(console: Console, report: ForgettingReport) -> None:
+    """Print the verdict as a sentence, then a line a task, then the figures over all."""
+    from expertbank.reports import words
+
+    state = "changed" if not report.weights_unchanged else report.verdict
+    console.print(
+        printable(f"{state or 'no verdict'}: {words.headline(report)}"), markup=False, style="bold"
+    )
+    console.print(printable(words.summary(report)), markup=False)
+    console.print()
+    columns = (
+        "task",
+        "rows",
+        "at add",
+        "now, named",
+        "routed first" if report.start is None else f"routed @{report.start}",
+        "routed now",
+        "change",
+        "flips",
+        "provable",
+        "expert",
+        "verdict",
+    )
+    print_table(
+        console,
+        columns,
+        (
+            (
+                task.expert,
+                task.n,
+                share(task.at_add),
+                share(task.oracle),
+                share(task.routed_at_add),
+                share(task.routed),
+                signed(task.difference),
+                share(task.flip_rate),
+                share(task.change.margin_provable if task.change else None),
+                task.verdict_expert,
+                task.verdict_routed or "-",
+            )
+            for task in report.tasks
+        ),
+        title=f"Forgetting report for router@{report.router}" if report.router else "Experts",
+        numeric=columns[1:-2],
+    )
+    print_facts(
+        console,
+        [
+            ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
+            ("average accuracy", share(report.average_accuracy)),
+            ("backward transfer", signed(report.backward_transfer)),
+            ("forgetting", signed(report.forgetting)),
+            ("routing regret", share(report.routing_regret)),
+        ],
+    )
+    for task in report.tasks:
+        if task.verdict_routed in {"lost", "inconclusive"}:
+            why = words.reason(task, report.margin)
+            console.print(printable(f"{task.verdict_routed} {task.task}: {why}"), markup=False)
+    for name, found in (report.verification or {}).items():
+        console.print(
+            printable(
+                f"verified {name}: {found['rows']} of {found['of']} rows run again, "
+                f"{found['unverifiable']} unverifiable, "
+                f"largest logit difference {found['max_logit_difference']:.2g}"
+            ),
+            markup=False,
+        )
+
+
+def markdown_of(report: ForgettingReport) -> str:
+    """The report as Markdown, with the moment it was made."""
+    from expertbank.reports.markdown import forgetting_markdown
+
+    return forgetting_markdown(report, made_at=_now())
+
+
+def write_reports(
+    session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
+) -> None:
+    """Write the files that were asked for.
+
+    Raises:
+        InputError: a file cannot be written.
+    """
+    from expertbank.errors import InputError
+    from expertbank.reports.html import forgetting_page
+
+    for path, text in (
+        (html, None if html is None else forgetting_page(report, made_at=_now())),
+        (markdown, None if markdown is None else markdown_of(report)),
+    ):
+        if path is None or text is None:
+            continue
+        try:
+            path.write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise InputError(
+                f"cannot write {path}: {error.strerror or error}; name a file in a folder that "
+                "exists and can be written to"
+            ) from error
+        session.remark(f"wrote {path}")
+
+
+def require(report: ForgettingReport, fail_on: str | None) -> None:
+    """Fail where the report must not pass.
+
+    Raises:
+        IntegrityError: stored experts changed; whatever was asked for.
+        GateFailedError: the verdict is as bad as ``fail_on`` or worse.
+    """
+    from expertbank.errors import GateFailedError, IntegrityError
+
+    if not report.weights_unchanged:
+        changed = [task.expert for task in report.tasks if task.verdict_expert == "changed"]
+        raise IntegrityError(
+            f"the stored files of {', '.join(changed)} no longer match their digests; "
+            "restore them from a backup (expertbank verify names the files)"
+        )
+    if fail_on is None:
+        return
+    failed = [*report.named("lost")]
+    if fail_on == "inconclusive":
+        failed += report.named("inconclusive")
+        if report.verdict is None:
+            raise GateFailedError(
+                "--fail-on inconclusive: no task was compared, so nothing is proved; run "
+                "retrain-router, or name other routers with --from and --to"
+            )
+    if failed:
+        raise GateFailedError(
+            f"--fail-on {fail_on}: {', '.join(failed)}; look at the report, add evaluation rows, "
+            "widen --margin, or go back with: expertbank alias active router@N"
+        )
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC")

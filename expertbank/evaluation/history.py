@@ -1,0 +1,168 @@
+"""What the bank stored about one task's evaluation rows, as the report reads it.
+
+A row is right in routed mode only if the router chose an expert of the row's own task and that
+expert's answer is right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.scores import pearson
+from expertbank.evaluation.verdicts import Pairs
+
+
+@dataclass(frozen=True, slots=True)
+class RouterView:
+    """One router's evidence on one task's rows.
+
+    Attributes:
+        version: the router's version.
+        columns: what the router chooses among, by position: the names of the tasks that answer
+            together, one name unless they are a group.
+        evidence: what it chose.
+    """
+
+    version: int
+    columns: tuple[tuple[str, ...], ...]
+    evidence: RoutedEvidence
+
+    def chose(self, task: str) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the row went to ``task`` or its group."""
+        own = np.array([task in column for column in self.columns])
+        return np.asarray(own[self.evidence.choice])
+
+    def right(self, task: str, oracle: OracleEvidence) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the row went to its task and was answered rightly."""
+        return np.asarray(self.chose(task) & oracle.right)
+
+    def values(self, task: str, oracle: OracleEvidence) -> npt.NDArray[np.float64]:
+        """``[rows]`` answered values; a misrouted row is given the mean of all answered ones."""
+        answered = oracle.values.astype(np.float64)
+        return np.where(self.chose(task), answered, answered.mean())
+
+    def quality(self, task: str, oracle: OracleEvidence) -> float | None:
+        """Routed accuracy; for regression Pearson's correlation."""
+        if not oracle.is_value:
+            return float(self.right(task, oracle).mean())
+        values = np.where(self.chose(task), oracle.values, oracle.values.mean())
+        return pearson(values, oracle.targets)
+
+    def flipped(self, other: RouterView) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the other router sent the row elsewhere.
+
+        The same task in another place, or in a group that has grown, is not elsewhere.
+        """
+        apart = np.array(
+            [[not set(ours) & set(theirs) for theirs in other.columns] for ours in self.columns]
+        )
+        return np.asarray(apart[self.evidence.choice, other.evidence.choice])
+
+    def counts(self) -> tuple[int, ...]:
+        """Rows sent to each column."""
+        found = np.bincount(self.evidence.choice, minlength=len(self.columns))
+        return tuple(int(count) for count in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """The task under the router that the report starts from.
+
+    Attributes:
+        expert_id: the expert that answered the task then; perhaps another version.
+        oracle: that expert's stored answers.
+        view: what the router chose for their rows.
+    """
+
+    expert_id: str
+    oracle: OracleEvidence
+    view: RouterView
+
+
+@dataclass(frozen=True, slots=True)
+class TaskHistory:
+    """Everything stored about one expert's evaluation rows.
+
+    Attributes:
+        task: the task's name.
+        expert_id: ``task@version``.
+        n: evaluation rows.
+        quality_at_add: accuracy (regression: Pearson) of the named expert when it was added.
+        weights_identical: whether its file still hashes to its digest, rehashed in this run.
+        oracle: its stored answers.
+        views: every router that contains the expert, in version order, up to the one reported.
+        measured: the same now, where the rows were run again.
+        earlier: the task under the router that was named to start from, if it knew the task;
+            read only where one was named.
+    """
+
+    task: str
+    expert_id: str
+    n: int
+    quality_at_add: float | None
+    weights_identical: bool
+    oracle: OracleEvidence
+    views: tuple[RouterView, ...]
+    measured: float | None = None
+    earlier: Earlier | None = None
+
+    def view(self, version: int | None) -> RouterView | None:
+        """The view of one router, if it contains the expert."""
+        return next((view for view in self.views if view.version == version), None)
+
+    def first(self) -> Earlier | None:
+        """The expert under the first router that contained it."""
+        return Earlier(self.expert_id, self.oracle, self.views[0]) if self.views else None
+
+    def pairs(self, earlier: Earlier, now: RouterView) -> Pairs | None:
+        """The same rows under both routers.
+
+        Another version of the task's expert was perhaps evaluated on other rows: then those in
+        both evaluations are compared, and each counts as flipped, since other weights answer it.
+        ``None`` where the two have no row in common.
+        """
+        if earlier.expert_id == self.expert_id:
+            ours = theirs = np.arange(self.n)
+            flipped = now.flipped(earlier.view)
+        else:
+            places = {digest: row for row, digest in enumerate(earlier.oracle.row_digests)}
+            common = [
+                (row, places[digest])
+                for row, digest in enumerate(self.oracle.row_digests)
+                if digest in places
+            ]
+            if not common or earlier.oracle.is_value != self.oracle.is_value:
+                return None
+            ours, theirs = (np.array(side) for side in zip(*common, strict=True))
+            flipped = np.ones(len(ours), dtype=bool)
+        clusters = None if self.oracle.clusters is None else self.oracle.clusters[ours]
+        if self.oracle.is_value:
+            return Pairs(
+                earlier.view.values(self.task, earlier.oracle)[theirs],
+                now.values(self.task, self.oracle)[ours],
+                flipped,
+                self.oracle.targets[ours].astype(np.float64),
+                clusters,
+            )
+        return Pairs(
+            earlier.view.right(self.task, earlier.oracle)[theirs],
+            now.right(self.task, self.oracle)[ours],
+            flipped,
+            clusters=clusters,
+        )
+
+
+def router_columns(
+    tasks: Sequence[str], groups: Mapping[str, str | None]
+) -> tuple[tuple[str, ...], ...]:
+    """What a router over ``tasks`` chooses among: groups as one, in order of first appearance."""
+    columns: dict[tuple[str | None, str], list[str]] = {}
+    for task in tasks:
+        group = groups.get(task)
+        columns.setdefault((group, "") if group else (None, task), []).append(task)
+    return tuple(tuple(column) for column in columns.values())

@@ -1,0 +1,217 @@
+"""What may be said of a task's routed quality at two points in time.
+
+Four verdicts, from best to worst:
+
+* ``identical``: no row was sent elsewhere. A fact about these rows; it needs no statistics.
+* ``preserved``: shown at 95% that the loss is smaller than the margin (non-inferiority).
+* ``inconclusive``: neither a loss nor its absence was shown; mostly there are too few rows.
+* ``lost``: shown at 95% that quality fell at all, and not shown that it fell by less than the
+  margin. A fall that is proved and also proved to be within the margin is ``preserved``: that is
+  what a margin is for. A fall need not be proved to be larger than the margin to count as lost:
+  whoever signs a release should not have to accept one that is known to be there and whose size
+  is not known to be acceptable.
+
+Both proofs are one-sided tests at 5%, and for each the p-values of all compared tasks are
+corrected together (Holm): over the whole report the chance of one or more false ``preserved`` is
+at most 5%, and so is that of one or more false ``lost``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from expertbank.evaluation.bootstrap import Resampled, clustered_change, correlation_change
+from expertbank.evaluation.noninferiority import (
+    margin_without_loss,
+    p_noninferior,
+    score_interval,
+    smallest_margin,
+)
+from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
+
+Verdict = Literal["identical", "preserved", "inconclusive", "lost"]
+VERDICTS: tuple[Verdict, ...] = ("identical", "preserved", "inconclusive", "lost")
+"""From best to worst."""
+Method = Literal["score", "cluster-bootstrap", "bootstrap"]
+ALPHA = 0.05
+DEFAULT_MARGIN = 0.01
+
+Bools = npt.NDArray[np.bool_]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """The same rows under two routers.
+
+    Attributes:
+        before: ``[rows]`` whether each was right; for regression the value answered.
+        now: the same under the other router.
+        flipped: ``[rows]`` whether the choice changed.
+        targets: ``[rows]`` true values; ``None`` unless regression.
+        clusters: ``[rows]`` numbers of clusters that belong together; ``None`` without.
+    """
+
+    before: Bools | Floats
+    now: Bools | Floats
+    flipped: Bools
+    targets: Floats | None = None
+    clusters: npt.NDArray[np.int32] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What the rows say about the change, before any verdict.
+
+    Attributes:
+        n: rows compared.
+        flips: rows whose choice changed.
+        losses: rows that were right and are wrong; 0 for regression.
+        gains: rows that were wrong and are right; 0 for regression.
+        change: quality now minus before; ``None`` where it is not defined.
+        interval: 90% interval of the change: each end a one-sided 95% bound.
+        p_mcnemar: two-sided exact McNemar; ``None`` for regression.
+        p_noninferiority: one-sided, against a loss of the margin or more.
+        p_loss: one-sided, against no loss.
+        margin_provable: smallest margin these rows prove, taken alone, at 95%.
+        margin_possible: smallest margin so many rows could prove with no row lost; ``None`` for
+            regression.
+        method: how interval and p-values were worked out.
+        clusters: number of clusters; ``None`` without.
+    """
+
+    n: int
+    flips: int
+    losses: int
+    gains: int
+    change: float | None
+    interval: tuple[float, float] | None
+    p_mcnemar: float | None
+    p_noninferiority: float | None
+    p_loss: float | None
+    margin_provable: float | None
+    margin_possible: float | None
+    method: Method
+    clusters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """A verdict with the p-values it rests on, corrected over all tasks of the report."""
+
+    verdict: Verdict
+    p_noninferiority_adjusted: float | None
+    p_loss_adjusted: float | None
+
+
+def measure(pairs: Pairs, margin: float) -> Change:
+    """Work out what one task's rows say.
+
+    Matched rows go to Tango's score test with its exact size; clustered rows and regression to
+    the BCa bootstrap.
+    """
+    if pairs.targets is not None:
+        return _of_values(pairs, margin)
+    before, now = pairs.before.astype(bool), pairs.now.astype(bool)
+    n, losses, gains = len(now), int((before & ~now).sum()), int((~before & now).sum())
+    if _is_clustered(pairs.clusters):
+        assert pairs.clusters is not None
+        drawn = clustered_change(now.astype(float) - before.astype(float), pairs.clusters)
+        units = drawn.units
+        interval, p_close, p_loss = drawn.interval, drawn.p_at_most(-margin), drawn.p_at_least(0)
+        provable = max(-interval[0], margin_without_loss(units))
+        method: Method = "cluster-bootstrap"
+    else:
+        units = n
+        interval = score_interval(gains, losses, n)
+        p_close = p_noninferior(gains, losses, n, margin)
+        p_loss = p_more_often(losses, gains)
+        provable = smallest_margin(gains, losses, n)
+        method = "score"
+    return Change(
+        n,
+        int(pairs.flipped.sum()),
+        losses,
+        gains,
+        (gains - losses) / n,
+        interval,
+        p_mcnemar(gains, losses),
+        p_close,
+        p_loss,
+        provable,
+        margin_without_loss(units),
+        method,
+        units if method == "cluster-bootstrap" else None,
+    )
+
+
+def judge(changes: Sequence[Change]) -> tuple[Judged, ...]:
+    """Verdicts over all compared tasks of one report, corrected together.
+
+    Tasks without a flip take part in the correction too: which tasks have flips is itself seen
+    in the data.
+    """
+    close = holm([1.0 if c.p_noninferiority is None else c.p_noninferiority for c in changes])
+    fell = holm([1.0 if c.p_loss is None else c.p_loss for c in changes])
+    judged = []
+    for change, p_close, p_fell in zip(changes, close, fell, strict=True):
+        verdict: Verdict = "inconclusive"
+        if change.flips == 0:
+            verdict = "identical"
+        elif p_close <= ALPHA:
+            verdict = "preserved"
+        elif p_fell <= ALPHA:
+            verdict = "lost"
+        judged.append(
+            Judged(
+                verdict,
+                None if change.p_noninferiority is None else p_close,
+                None if change.p_loss is None else p_fell,
+            )
+        )
+    return tuple(judged)
+
+
+def worst(verdicts: Sequence[Verdict | None]) -> Verdict | None:
+    """The worst verdict there is; ``None`` where none is."""
+    given = [verdict for verdict in verdicts if verdict is not None]
+    return max(given, key=VERDICTS.index) if given else None
+
+
+def _is_clustered(clusters: npt.NDArray[np.int32] | None) -> bool:
+    """Whether any two rows belong together; clusters of one row each are plain rows."""
+    return clusters is not None and len(np.unique(clusters)) < len(clusters)
+
+
+def _of_values(pairs: Pairs, margin: float) -> Change:
+    assert pairs.targets is not None
+    clusters = pairs.clusters if _is_clustered(pairs.clusters) else None
+    count = None if clusters is None else len(np.unique(clusters))
+    flips, n = int(pairs.flipped.sum()), len(pairs.targets)
+    before, now = pairs.before.astype(float), pairs.now.astype(float)
+    drawn: Resampled | None = None
+    if not np.array_equal(before, now):
+        drawn = correlation_change(before, now, pairs.targets, clusters)
+    if drawn is None:
+        same = 0.0 if np.array_equal(before, now) else None
+        return Change(n, flips, 0, 0, same, None, None, None, None, None, None, "bootstrap", count)
+    return Change(
+        n,
+        flips,
+        0,
+        0,
+        drawn.change,
+        drawn.interval,
+        None,
+        drawn.p_at_most(-margin),
+        drawn.p_at_least(0),
+        max(0.0, -drawn.interval[0]),
+        None,
+        "bootstrap",
+        count,
+    )

@@ -1,0 +1,219 @@
+"""Holm, exact McNemar, the bootstrap, and which verdict follows."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from expertbank.evaluation.bootstrap import clustered_change, correlation_change
+from expertbank.evaluation.evidence import OracleEvidence, cluster_numbers
+from expertbank.evaluation.noninferiority import p_noninferior
+from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
+from expertbank.evaluation.verdicts import Change, Pairs, judge, measure, worst
+
+
+def pairs(kept: int, losses: int, gains: int, flips: int = 0, wrong: int = 0) -> Pairs:
+    """Rows right under both, lost, gained, and wrong under both of which ``flips`` moved."""
+    before = np.array([True] * kept + [True] * losses + [False] * (gains + wrong))
+    now = np.array([True] * kept + [False] * losses + [True] * gains + [False] * wrong)
+    flipped = before != now
+    if flips:
+        flipped[-flips:] = True
+    return Pairs(before, now, flipped)
+
+
+def verdict(given: Pairs, *others: Pairs, margin: float = 0.01) -> str:
+    return judge([measure(one, margin) for one in (given, *others)])[0].verdict
+
+
+def test_holm_is_what_the_hand_works_out() -> None:
+    # Sorted .005 .01 .03 .04: times 4, 3, 2, 1 is .02 .03 .06 .04, and never falling .06.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx((0.03, 0.06, 0.06, 0.02))
+    assert holm([]) == ()
+    assert holm([0.6, 0.9]) == (1.0, 1.0)
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20))
+def test_holm_never_rejects_less_than_bonferroni_nor_more_than_each_alone(values) -> None:
+    for p, adjusted in zip(values, holm(values), strict=True):
+        assert p <= adjusted <= min(1.0, p * len(values)) + 1e-12
+
+
+def test_holm_holds_the_chance_of_any_false_claim() -> None:
+    rng = np.random.default_rng(0)
+    false = np.mean([min(holm(rng.random(8).tolist())) <= 0.05 for _ in range(4000)])
+    assert false <= 0.05 + 3 * (0.05 * 0.95 / 4000) ** 0.5
+
+
+def test_mcnemar_is_exact_and_five_lost_rows_prove_nothing() -> None:
+    assert p_mcnemar(0, 5) == pytest.approx(0.0625)
+    assert p_mcnemar(0, 6) == pytest.approx(2 * 0.5**6)
+    assert p_mcnemar(0, 0) == 1
+    assert p_mcnemar(3, 3) == 1
+    assert p_more_often(6, 0) == pytest.approx(0.5**6)
+
+
+@pytest.mark.parametrize("n", [1, 20, 5000])
+def test_no_flip_is_identical_whatever_the_number_of_rows(n: int) -> None:
+    assert verdict(pairs(n, 0, 0)) == "identical"
+
+
+def test_a_flip_that_changes_no_answer_is_a_flip_and_no_discordant_pair() -> None:
+    change = measure(pairs(90, 0, 0, flips=3, wrong=10), 0.01)
+    assert (change.flips, change.losses, change.gains) == (3, 0, 0)
+    assert verdict(pairs(90, 0, 0, flips=3, wrong=10)) == "inconclusive"
+    assert verdict(pairs(290, 0, 0, flips=3, wrong=10)) == "preserved"
+
+
+def test_preserved_is_the_proof_that_the_loss_is_within_the_margin() -> None:
+    change = measure(pairs(1990, 6, 4), 0.01)
+    assert change.p_noninferiority == p_noninferior(4, 6, 2000, 0.01) <= 0.05
+    assert change.interval is not None
+    assert change.interval[0] > -0.01
+    assert verdict(pairs(1990, 6, 4)) == "preserved"
+
+
+def test_a_proved_fall_within_the_margin_is_preserved() -> None:
+    change = measure(pairs(9960, 40, 0), 0.01)
+    assert change.p_loss is not None
+    assert change.p_loss < 1e-6
+    assert verdict(pairs(9960, 40, 0)) == "preserved"
+
+
+def test_lost_is_a_proved_fall_that_is_not_proved_to_be_within_the_margin() -> None:
+    assert verdict(pairs(480, 20, 0)) == "lost"
+    # 0.9% of rows: a fall for certain, and perhaps more than a point.
+    assert verdict(pairs(991, 9, 0)) == "lost"
+
+
+def test_a_set_too_small_is_inconclusive_and_names_the_margin_it_could_prove() -> None:
+    change = measure(pairs(54, 1, 1), 0.01)
+    assert verdict(pairs(54, 1, 1)) == "inconclusive"
+    assert change.margin_possible == pytest.approx(1 - 0.05 ** (1 / 56))
+    assert change.margin_provable is not None
+    assert change.margin_provable > change.margin_possible > 0.01
+    assert verdict(pairs(54, 1, 1), margin=change.margin_provable + 1e-6) == "preserved"
+
+
+def test_many_tasks_need_more_evidence_than_one() -> None:
+    alone = pairs(299, 0, 0, flips=0, wrong=1)
+    moved = Pairs(alone.before, alone.now, np.arange(300) == 299)
+    assert verdict(moved) == "preserved"
+    assert verdict(moved, *[moved] * 11) == "inconclusive"
+
+
+def test_the_worst_verdict_speaks_for_all() -> None:
+    assert worst(["identical", None, "preserved"]) == "preserved"
+    assert worst(["lost", "inconclusive"]) == "lost"
+    assert worst(["inconclusive", "preserved"]) == "inconclusive"
+    assert worst([None]) is None
+
+
+def clustered(per_cluster: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarray]:
+    """Differences and clusters from (size, rows lost) of each cluster."""
+    differences, numbers = [], []
+    for number, (size, lost) in enumerate(per_cluster):
+        differences += [-1.0] * lost + [0.0] * (size - lost)
+        numbers += [number] * size
+    return np.array(differences), np.array(numbers, dtype=np.int32)
+
+
+def test_rows_that_fall_together_prove_less_than_rows_that_fall_alone() -> None:
+    differences, clusters = clustered([(10, 10)] + [(10, 0)] * 99)
+    together = clustered_change(differences, clusters)
+    alone = clustered_change(differences, np.arange(1000, dtype=np.int32))
+    assert together.change == alone.change == pytest.approx(-0.01)
+    assert together.interval[0] < alone.interval[0]
+
+
+def test_the_bootstrap_interval_is_scipys_and_its_p_value_meets_it() -> None:
+    rng = np.random.default_rng(3)
+    differences = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.85, 0.05], size=600)
+    clusters = rng.integers(0, 150, 600).astype(np.int32)
+    found = clustered_change(differences, clusters)
+    low, high = found.interval
+    assert low < found.change < high
+    # Draws of sums of whole numbers have ties, so the level is met to a step of them.
+    assert found.p_at_least(high) == pytest.approx(0.05, abs=0.01)
+    assert found.p_at_most(low) == pytest.approx(max(0.05, (1 + low) ** found.units), abs=0.01)
+    assert found.p_at_most(-0.5) < 0.01 < found.p_at_most(low + 0.01)
+
+
+def test_as_many_clusters_without_loss_can_prove_no_more_than_so_many_rows() -> None:
+    differences, clusters = clustered([(20, 0)] * 50)
+    found = clustered_change(differences, clusters)
+    assert found.p_at_most(-0.01) == pytest.approx(0.99**50)
+
+
+def test_the_change_of_correlation_is_that_of_scipy_and_clusters_of_one_are_rows() -> None:
+    rng = np.random.default_rng(5)
+    targets = rng.normal(size=300)
+    before = targets + rng.normal(size=300)
+    now = np.where(rng.random(300) < 0.1, before.mean(), before)
+    found = correlation_change(before, now, targets)
+    assert found is not None
+    expected = stats.pearsonr(now, targets).statistic - stats.pearsonr(before, targets).statistic
+    assert found.change == pytest.approx(expected)
+    same = correlation_change(before, now, targets, np.arange(300, dtype=np.int32))
+    assert same is not None
+    assert same.interval == found.interval
+    assert found.p_at_most(found.interval[0]) == pytest.approx(0.05, abs=0.002)
+    assert found.p_at_least(found.interval[1]) == pytest.approx(0.05, abs=0.002)
+    assert correlation_change(before, np.zeros(300), targets) is None
+
+
+def values(moved: float, n: int = 400) -> Change:
+    rng = np.random.default_rng(8)
+    targets = rng.normal(size=n)
+    before = targets + 0.3 * rng.normal(size=n)
+    flipped = rng.random(n) < moved
+    now = np.where(flipped, before.mean(), before)
+    return measure(Pairs(before, now, flipped, targets), 0.01)
+
+
+def test_regression_is_judged_by_its_correlation() -> None:
+    assert judge([values(0.0)])[0].verdict == "identical"
+    assert judge([values(0.4)])[0].verdict == "lost"
+    assert values(0.4).method == "bootstrap"
+    assert values(0.4).p_mcnemar is None
+
+
+def test_clustered_rows_go_to_the_bootstrap_and_clusters_of_one_do_not() -> None:
+    one = pairs(390, 6, 4)
+    number = np.repeat(np.arange(100), 4).astype(np.int32)
+    together = measure(Pairs(one.before, one.now, one.flipped, clusters=number), 0.01)
+    assert (together.method, together.clusters) == ("cluster-bootstrap", 100)
+    single = measure(
+        Pairs(one.before, one.now, one.flipped, clusters=np.arange(400, dtype=np.int32)), 0.01
+    )
+    assert single == measure(one, 0.01)
+
+
+@settings(max_examples=25, derandomize=True)
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=2).map(tuple), max_size=12))
+def test_rows_linked_by_any_value_are_one_cluster(groups) -> None:
+    found = cluster_numbers(groups)
+    numbers = range(len(groups)) if found is None else found.tolist()
+    for one, other in zip(groups, numbers, strict=True):
+        for again, place in zip(groups, numbers, strict=True):
+            if set(one) & set(again):
+                assert other == place
+    if found is None:
+        values = [value for group in groups for value in set(group)]
+        assert len(values) == len(set(values))
+
+
+def test_clusters_survive_being_stored_and_evidence_without_them_keeps_its_bytes() -> None:
+    logits = np.array([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
+    targets = np.array([1, 0, 0], dtype=np.int32)
+    digests = tuple(f"{row:064x}" for row in range(3))
+    plain = OracleEvidence(logits, targets, digests)
+    linked = OracleEvidence(logits, targets, digests, cluster_numbers([("a",), ("b",), ("a",)]))
+    assert OracleEvidence.from_bytes(plain.to_bytes(), "test").clusters is None
+    again = OracleEvidence.from_bytes(linked.to_bytes(), "test")
+    assert again.clusters is not None
+    assert again.clusters.tolist() == [0, 1, 0]
+    assert again.to_bytes() == linked.to_bytes() != plain.to_bytes()

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 import threading
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, TASKS, content, done, task_rows
+from command_line import COMMAND, TASKS, call, content, done, task_rows
 
 from expertbank import Bank, Row
+from expertbank.tasks import prediction_rows
 from expertbank.workflows.predict import CHUNK
 
 COUNT = 3000
@@ -121,3 +123,78 @@ def test_a_bank_on_a_read_only_folder_can_be_read_and_used(bank: Path) -> None:
     finally:
         for folder in folders:
             folder.chmod(0o755)
+
+
+def _mixed_file(path: Path, bad_at: int) -> Path:
+    lines = [json.dumps({"text": text}) for text in _texts(6)]
+    lines[bad_at] = '{"text": '
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def test_the_first_malformed_row_ends_the_work_after_the_rows_before_it(
+    bank: Path, tmp_path: Path
+) -> None:
+    file = _mixed_file(tmp_path / "rows.jsonl", 3)
+    answer = call("--home", bank, "--json", "predict", "--file", file)
+    assert answer.code == 2
+    assert [line["index"] for line in answer.lines] == [0, 1, 2]
+    assert f"{file}:4" in answer.error["message"]
+
+
+def test_skipped_rows_are_named_by_line_and_leave_a_gap_in_the_indices(
+    bank: Path, tmp_path: Path
+) -> None:
+    file = _mixed_file(tmp_path / "rows.jsonl", 3)
+    with file.open("a", encoding="utf-8") as more:
+        more.write('{"text": "red film", "choices": ["a", "b"]}\n{"text": "good film"}\n')
+    answer = done("--home", bank, "--json", "predict", "--file", file, "--skip-bad")
+    assert [line["index"] for line in answer.lines] == [0, 1, 2, 4, 5, 7]
+    assert f"{file}:4" in answer.err
+    assert f"{file}:7" in answer.err
+    assert "2 malformed rows were skipped" in answer.err
+    plain = done("--home", bank, "--json", "predict", "good film").lines[0]
+    assert answer.lines[-1]["label"] == plain["label"]
+
+
+def test_an_endless_line_is_one_bad_row_of_which_no_more_than_the_limit_is_read(
+    bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("expertbank.tasks.lines.LONGEST", 100)
+    lines = [json.dumps({"text": "good film"}), json.dumps({"text": "x" * 1000}), ""]
+    answer = call(
+        *("--home", bank, "--json", "predict", "--file", "-", "--skip-bad"),
+        stdin="\n".join([*lines[:2], lines[0], ""]).encode(),
+    )
+    assert answer.code == 0
+    assert [line["index"] for line in answer.lines] == [0, 2]
+    assert "standard input:2" in answer.err
+
+
+def test_a_table_of_many_rows_is_printed_as_it_goes(bank: Path) -> None:
+    few = done("--home", bank, "predict", "--file", "-", stdin=_jsonl(_texts(5))).out
+    many = done("--home", bank, "predict", "--file", "-", stdin=_jsonl(_texts(300))).out
+    assert len(many.splitlines()) == 301
+    assert many.splitlines()[0].split()[:3] == few.split()[:3] == ["row", "task", "label"]
+    assert [int(line.split()[0]) for line in many.splitlines()[1:]] == list(range(300))
+
+
+def test_memory_does_not_grow_with_the_file(bank: Path) -> None:
+    """Four times the rows, counted by what Python allocates while they are answered."""
+
+    def peak(count: int) -> int:
+        lines = (b'{"text": "good film"}\n' for _ in range(count))
+        tracemalloc.start()
+        try:
+            rows = prediction_rows(lines, "rows")
+            answered = sum(1 for _ in predictor.predict(rows, batch_size=256))
+            assert answered == count
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    with Bank.open(bank, read_only=True) as opened:
+        predictor = opened.predictor()
+        peak(1500)
+        small = peak(1500)
+        assert peak(6000) < 1.5 * small

@@ -156,6 +156,11 @@ def test_beams_and_several_samples_keep_the_choice_of_their_prompt(llama) -> Non
     assert torch.equal(together, torch.cat(expected))
 
 
+def generate_one_then_two(causal, ids: Tensor, mask: Tensor) -> None:
+    for copies in (1, 2):
+        generate(causal, ids, mask, num_beams=copies)
+
+
 def test_another_batch_within_the_block_is_refused(llama) -> None:
     causal, _, routed = llama
     ids, mask = padded(PROMPTS)
@@ -168,8 +173,7 @@ def test_another_batch_within_the_block_is_refused(llama) -> None:
         pytest.raises(UnsupportedModelError, match=r"8 sequences .* 4 prompts"),
         routed.generating(ids, mask, by_prompt),
     ):
-        for copies in (1, 2):
-            generate(causal, ids, mask, do_sample=True, num_return_sequences=copies)
+        generate_one_then_two(causal, ids, mask)
 
 
 def test_continuous_batching_is_refused(llama) -> None:

@@ -1,0 +1,36 @@
+"""`init --keep`, and `predict --abstain` and `--fallback`, through the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from command_line import call, done
+
+STRANGE = "zq ? ? ? ? xj ? ? ?"
+
+
+def test_abstaining_answers_unknown_and_a_fallback_sends_the_row_elsewhere(
+    made_bank: Path,
+) -> None:
+    for place in (["--home", made_bank / "bank"], ["--bundle", made_bank / "bundle"]):
+        (plain,) = done("predict", *place, STRANGE, "--json").lines
+        assert plain["unknown"] is True
+        (cautious,) = done("predict", *place, STRANGE, "--abstain", "--json").lines
+        assert (cautious["label"], cautious["scores"]) == ("unknown", {})
+        assert {**cautious, "label": 0, "scores": 0} == {**plain, "label": 0, "scores": 0}
+        (sent,) = done("predict", *place, STRANGE, "--fallback", "mood", "--json").lines
+        assert (sent["task"], sent["unknown"]) == ("mood", True)
+    both = call("--home", made_bank / "bank", "predict", "a", "--abstain", "--task", "mood")
+    assert both.code == 2
+    assert "only one" in both.err
+    nowhere = call("--home", made_bank / "bank", "predict", "a", "--fallback", "nowhere")
+    assert nowhere.code == 10
+
+
+def test_init_fixes_what_is_kept_of_rows(tmp_path: Path, backbone: Path) -> None:
+    home = tmp_path / "bank"
+    made = done("--home", home, "init", "--backbone", backbone, "--keep", "stats", "--json")
+    assert made.document["feature_spec"]["keep"] == "stats"
+    other = call("--home", home, "init", "--keep", "features")
+    assert other.code == 2
+    assert "keep stats, not features" in other.err

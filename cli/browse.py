@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from .render import moment, print_table, printable, share, short, size
 from .session import Session
+
+if TYPE_CHECKING:
+    from expertbank.registry.registry import Registry
 
 
 def list_experts(context: typer.Context) -> None:
@@ -21,16 +24,12 @@ def list_experts(context: typer.Context) -> None:
     session: Session = context.obj
     with session.registry() as registry:
         newest = {expert.id for expert in registry.members()}
+        alive = {task.name for task in registry.tasks()}
         aliases: dict[int, list[str]] = {}
         for alias in registry.aliases():
             aliases.setdefault(alias.router_version, []).append(alias.name)
-        experts = [
-            (
-                expert,
-                next(iter(registry.evaluations(expert.id, router_version="oracle"))),
-            )
-            for expert in registry.experts()
-        ]
+        oracle = {one.expert_id: one for one in registry.evaluations(router_version="oracle")}
+        experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
     document = {
         "experts": [
@@ -38,6 +37,7 @@ def list_experts(context: typer.Context) -> None:
             | {
                 "id": expert.id,
                 "newest": expert.id in newest,
+                "removed": expert.task not in alive,
                 "accuracy": measured.metrics.get("accuracy"),
                 "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
@@ -55,7 +55,7 @@ def list_experts(context: typer.Context) -> None:
             ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
             (
                 (
-                    expert.id,
+                    expert.id if expert.task in alive else f"{expert.id} (removed)",
                     short(expert.digest),
                     len(expert.labels),
                     _quality(measured.metrics),
@@ -123,7 +123,7 @@ def show(
             document = {
                 "expert": asdict(expert) | {"id": expert.id},
                 "task": asdict(registry.task(expert.task)),
-                "features": asdict(registry.feature_set(expert.id)),
+                "features": _features(registry, expert.id),
                 "evaluations": [
                     asdict(evaluation) | {"accuracy": evaluation.accuracy}
                     for evaluation in registry.evaluations(expert.id)
@@ -133,9 +133,19 @@ def show(
     session.answer(document, lambda console: print_tree(console, document))
 
 
+def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
+    from expertbank.errors import NotFoundError
+
+    try:
+        return asdict(registry.feature_set(expert))
+    except NotFoundError:
+        return None  # deleted by gc --purge-removed
+
+
 def print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
     """Print a document of names and values, nested ones indented."""
-    for name, value in document.items():
+    for key, value in document.items():
+        name = printable(str(key))  # labels of users' data are keys too
         if isinstance(value, dict) and value:
             console.print(f"{indent}{name}:", markup=False)
             print_tree(console, value, indent + "  ")

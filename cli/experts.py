@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -24,11 +24,24 @@ Backbone = Annotated[
 RouteLayer = Annotated[
     int | None,
     typer.Option(
-        help="First layer that adapters act on; routing reads its input. Default one third."
+        help="First layer that adapters act on; routing reads its input. Default one third; "
+        "0 runs the backbone twice, as the paper does."
     ),
 ]
 MaxLength = Annotated[
     int | None, typer.Option(help="Longest sequence in tokens; longer texts are cut. Default 256.")
+]
+
+Dtype = Annotated[
+    str | None,
+    typer.Option(help="Type of the backbone's weights: float32 (default) or bfloat16."),
+]
+
+Keep = Annotated[
+    Literal["features", "stats"] | None,
+    typer.Option(
+        help="What stays of rows for the router: features (default), or stats: no row at all."
+    ),
 ]
 
 
@@ -37,6 +50,8 @@ def init(
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    dtype: Dtype = None,
+    keep: Keep = None,
 ) -> None:
     """Fix the backbone and feature spec.
 
@@ -46,7 +61,7 @@ def init(
     """
     session: Session = context.obj
     with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(route_layer=route_layer, max_length=max_length)
+        record = bank.init(route_layer=route_layer, max_length=max_length, dtype=dtype, keep=keep)
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -64,6 +79,8 @@ def init(
                 ("route layer", spec.route_layer),
                 ("feature", f"states {list(spec.states)}, {' and '.join(spec.poolings)} pooling"),
                 ("maximum length", f"{spec.max_length} tokens"),
+                ("dtype", spec.dtype),
+                ("kept of rows", spec.keep),
             ],
         ),
     )
@@ -107,9 +124,39 @@ def add(
         bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
     ] = None,
     tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
-    alpha: Annotated[float | None, typer.Option(help="Multiplier of the update.")] = None,
+    alpha: Annotated[
+        float | None,
+        typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0."),
+    ] = None,
+    target: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Module to adapt instead of query and value, in every layer; repeat it for more. "
+            "Needed for models outside the table of families."
+        ),
+    ] = None,
+    pooling: Annotated[
+        str | None,
+        typer.Option(
+            help="What the head reads: mean, first or last token. Default mean for encoders, "
+            "last for decoders."
+        ),
+    ] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
     batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
+    accumulate: Annotated[
+        int | None, typer.Option(help="Micro-batches a step is cut into, to save memory.")
+    ] = None,
+    checkpoint_layers: Annotated[
+        bool | None,
+        typer.Option(
+            "--checkpoint-layers", help="Recompute layers backwards: less memory, more time."
+        ),
+    ] = None,
+    cache_memory: Annotated[
+        int | None,
+        typer.Option(help="MiB for trunk states that all epochs share; default 1024, 0 for none."),
+    ] = None,
     seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,
     group: Annotated[
         str | None,
@@ -127,6 +174,8 @@ def add(
     backbone: Backbone = None,
     route_layer: RouteLayer = None,
     max_length: MaxLength = None,
+    dtype: Dtype = None,
+    keep: Keep = None,
 ) -> None:
     """Train one expert and store it, frozen.
 
@@ -151,6 +200,8 @@ def add(
         shared: dict[str, Any] = {
             "route_layer": route_layer,
             "max_length": max_length,
+            "dtype": dtype,
+            "keep": keep,
             "progress": progress,
         }
         failed: list[dict[str, Any]] = []

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,14 +15,16 @@ from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
 
-from . import browse, experts, routing, shipping, tasks, upkeep
+from . import browse, collecting, experts, importing, routing, shipping, tasks, upkeep
 from .render import printable
 from .session import Session, default_home
 
 INTERRUPTED = 130
 USAGE = 2
+DISK = (errno.ENOSPC, errno.EIO, errno.EDQUOT, errno.EROFS, errno.EFBIG)
+"""What a full or broken disk says; any other failure of the system is a defect of ours."""
 _FLAGS = ("--json", "--quiet")
-_VALUED = ("--home",)
+_VALUED = ("--home", "--device")
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,6 +53,10 @@ def main(
         bool, typer.Option("--json", help="One JSON document on stdout, the rest on stderr.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where the backbone runs: cuda, cuda:1, mps or cpu; default the best."),
+    ] = None,
     version: Annotated[
         bool,
         typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
@@ -59,7 +67,7 @@ def main(
     Add a task in minutes; old experts never change; one command ships the bank. Global options
     may also stand after the command.
     """
-    context.obj = Session(home or default_home(), as_json, quiet)
+    context.obj = Session(home or default_home(), as_json, quiet, device)
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -74,7 +82,11 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "show": browse.show,
     "history": browse.history,
     "alias": routing.alias,
+    "import": importing.import_bundle,
     "verify": upkeep.verify,
+    "doctor": upkeep.doctor,
+    "remove": collecting.remove,
+    "gc": collecting.gc,
 }
 for _name, _command in _COMMANDS.items():
     app.command(_name)(_command)
@@ -93,28 +105,43 @@ def run(arguments: Sequence[str] | None = None) -> None:
     except typer.Exit as error:
         code = error.exit_code
     except TyperException as error:
-        _fail(error.format_message(), USAGE, as_json=as_json)
+        _fail(error.format_message(), USAGE, as_json)
         code = USAGE
     except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; nothing half-done was kept", INTERRUPTED, as_json=as_json)
+        _fail("interrupted; nothing half-done was kept", INTERRUPTED, as_json)
         code = INTERRUPTED
     except ExpertBankError as error:
-        _fail(str(error), error.exit_code, as_json=as_json)
+        _fail(str(error), error.exit_code, as_json)
         code = error.exit_code
     except BrokenPipeError:
         # The reader went away (`| head`): not worth a word, but not a success either.
         sys.stderr.close()
         code = 1
+    except OSError as error:
+        if error.errno not in DISK:
+            raise
+        where = error.filename or "standard output or a temporary file"
+        _fail(f"cannot write {where}: {error.strerror}; free space or check the disk", 1, as_json)
+        _drop_unwritten()
+        code = 1
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _fail(message: str, code: int, *, as_json: bool) -> None:
+def _fail(message: str, code: int, as_json: bool) -> None:
     if as_json:
         text = json.dumps({"error": {"code": code, "message": message}}, ensure_ascii=False)
     else:
         # Messages quote file names, columns and labels of users' data.
         text = "\n".join(printable(line) for line in f"expertbank: {message}".split("\n"))
     sys.stderr.write(text + "\n")
+
+
+def _drop_unwritten() -> None:
+    """Give up output that cannot be written, so that leaving does not try it once more."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def globals_first(words: list[str]) -> list[str]:

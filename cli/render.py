@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
@@ -63,6 +64,40 @@ def print_table(
     for row in rows:
         table.add_row(*(Text(printable(str(value))) for value in row))
     console.print(table)
+
+
+def print_stream(
+    console: Console,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[Any]],
+    *,
+    numeric: Sequence[str] = (),
+    most: int = 200,
+) -> None:
+    """Print a table of up to ``most`` rows; of more, plain aligned lines as they come.
+
+    A table's columns are as wide as their widest value, which only the last row tells; what is
+    longer takes its widths from the first ``most`` rows, and is never held in memory.
+    """
+    remaining = iter(rows)
+    first = [[printable(str(value)) for value in row] for row in islice(remaining, most + 1)]
+    if len(first) <= most:
+        print_table(console, columns, first, numeric=numeric)
+        return
+    widths = [max(map(len, values)) for values in zip(columns, *first, strict=True)]
+
+    def write(values: Sequence[str]) -> None:
+        cells = [
+            value.rjust(width) if column in numeric else value.ljust(width)
+            for column, value, width in zip(columns, values, widths, strict=True)
+        ]
+        console.out("  ".join(cells).rstrip(), highlight=False)
+
+    write(columns)
+    for row in first:
+        write(row)
+    for more in remaining:
+        write([printable(str(value)) for value in more])
 
 
 def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:

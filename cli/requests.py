@@ -15,14 +15,22 @@ if TYPE_CHECKING:
     from expertbank.workflows.add import AddResult
 
 _COLUMNS = ("text_column", "pair_column", "choices_column", "label_column")
-_TRAIN = ("limit", "eval_limit", "epochs", "patience", "balance", "lr", "batch_size", "seed")
-_ADAPTER = ("tt_rank", "alpha")
+_TRAIN = (
+    *("limit", "eval_limit", "epochs", "patience", "balance", "lr", "batch_size", "seed"),
+    *("accumulate", "checkpoint_layers"),
+)
+_ADAPTER = ("tt_rank", "alpha", "pooling")
 _REST = ("task", "data", "spec", "kind", "group", "new_version", "resume")
-OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER)
+OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER, "target", "cache_memory")
 """Options that belong to one task; a list's entries may set each."""
-_FLAGS = ("balance", "new_version", "resume")
+_FLAGS = ("balance", "checkpoint_layers", "new_version", "resume")
 _NUMBERS = ("lr", "alpha")
-_WHOLE = ("limit", "eval_limit", "epochs", "patience", "batch_size", "seed", "tt_rank")
+_LISTS = {"choices_column": "a column", "target": "the name of a module"}
+_WHOLE = (
+    *("limit", "eval_limit", "epochs", "patience", "batch_size", "seed", "tt_rank"),
+    *("accumulate", "cache_memory"),
+)
+_MEBIBYTE = 2**20
 
 
 def build(options: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,11 +59,17 @@ def build(options: Mapping[str, Any]) -> dict[str, Any]:
         spec = task_spec(options["task"], **columns)
     if "kind" in options:
         spec = replace(spec, kind=options["kind"])
+    train = {name: options[name] for name in _TRAIN if name in options}
+    if "cache_memory" in options:
+        train["cache_bytes"] = options["cache_memory"] * _MEBIBYTE
     return {
         "task": spec,
         "data": options.get("data"),
-        "train": TrainConfig(**{name: options[name] for name in _TRAIN if name in options}),
-        "adapter": AdapterConfig(**{name: options[name] for name in _ADAPTER if name in options}),
+        "train": TrainConfig(**train),
+        "adapter": AdapterConfig(
+            **{name: options[name] for name in _ADAPTER if name in options},
+            modules=tuple(options.get("target", ())),
+        ),
         "group": options.get("group"),
         "new_version": bool(options.get("new_version")),
         "resume": bool(options.get("resume")),
@@ -108,9 +122,9 @@ def _typed(key: str, value: Any, where: str) -> Any:
             value = float(value) if fits else value  # YAML takes 5e-3 for text
         except ValueError:
             fits = False
-    elif key == "choices_column":
+    elif key in _LISTS:
         value = [value] if isinstance(value, str) else value
-        kind = "a column, or a list of them"
+        kind = f"{_LISTS[key]}, or a list of them"
         fits = isinstance(value, list) and all(isinstance(item, str) for item in value)
     else:
         kind, fits = "text (quote it)", isinstance(value, str)

@@ -16,8 +16,13 @@ from .session import Session
 
 def retrain_router(
     context: typer.Context,
-    kind: Annotated[str | None, typer.Option(help="Gate: ridge or noisy-top1.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1.")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(
+            help="Gate: ridge, noisy-top1 or mlp; the default with --route-layer 0 is noisy-top1."
+        ),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
     ] = False,
@@ -33,8 +38,10 @@ def retrain_router(
 
     session: Session = context.obj
     given: dict[str, Any] = {"kind": kind, "seed": seed}
-    config = RouterConfig(**{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    RouterConfig(**given)  # what is not legal is refused before the bank is opened
     with session.bank() as bank, session.progress() as progress:
+        config = RouterConfig(**{"kind": bank.default_gate, **given})
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
 
     def show(console: Console) -> None:
@@ -45,10 +52,12 @@ def retrain_router(
             [
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
-                ("routing accuracy", f"{result.metrics['accuracy']:.3f} (mean over tasks)"),
+                ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
                 ("old texts read", result.old_texts_read),
             ],
         )
+        if not result.metrics["per_task"]:
+            return
         print_table(
             console,
             ("task", "routed to it"),

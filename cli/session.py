@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from expertbank.registry.registry import Registry
 
 HOME_VARIABLE = "EXPERTBANK_HOME"
+WAIT_VARIABLE = "EXPERTBANK_LOCK_WAIT"
 
 
 def default_home() -> Path:
@@ -31,6 +32,25 @@ def default_home() -> Path:
     return Path(named).expanduser() if named else user_data_path("expertbank")
 
 
+def lock_wait() -> float:
+    """``EXPERTBANK_LOCK_WAIT`` in seconds, else the library's own.
+
+    Raises:
+        InputError: not a number of seconds.
+    """
+    from expertbank.artifacts.lock import WAIT_SECONDS
+    from expertbank.errors import InputError
+
+    named = os.environ.get(WAIT_VARIABLE)
+    try:
+        seconds = WAIT_SECONDS if not named else float(named)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < 1e6:
+        raise InputError(f"{WAIT_VARIABLE} must be a number of seconds, got {named!r}")
+    return seconds
+
+
 @dataclass(slots=True)
 class Session:
     """The global options of one call.
@@ -39,11 +59,13 @@ class Session:
         home: the bank's folder.
         as_json: one JSON document on stdout, everything else on stderr.
         quiet: no progress and no remarks.
+        device: where the backbone runs; ``None`` chooses.
     """
 
     home: Path
     as_json: bool = False
     quiet: bool = False
+    device: str | None = None
 
     @property
     def out(self) -> Console:
@@ -92,8 +114,39 @@ class Session:
         """The open bank."""
         from expertbank.bank import Bank
 
-        with Bank.open(self.home, create=create, read_only=read_only, backbone=backbone) as bank:
+        with Bank.open(
+            self.home,
+            create=create,
+            read_only=read_only,
+            backbone=backbone,
+            device=self.device,
+            lock_wait=lock_wait(),
+        ) as bank:
             yield bank
+
+    @property
+    def writable(self) -> bool:
+        """Whether the bank's folder can be written; a reading command need not care."""
+        return os.access(self.home, os.W_OK) or not self.home.exists()
+
+    def confirm(self, question: str) -> None:
+        """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.
+
+        Raises:
+            InputError: there is nobody to ask.
+            typer.Exit: the answer was no.
+        """
+        import typer
+
+        from expertbank.errors import InputError
+
+        if self.as_json or not sys.stdin.isatty():
+            raise InputError(
+                f"{question} Nothing was done: repeat with --yes, or look first with --dry-run"
+            )
+        if not typer.confirm(question, err=True):
+            self.remark("nothing was done")
+            raise typer.Exit(1)
 
     @contextmanager
     def registry(self) -> Iterator[Registry]:

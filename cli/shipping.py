@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 from rich.console import Console
 
+from expertbank.config import ExportFormat
+
 from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
-from .render import print_facts, print_table, share, short, size
+from .render import print_facts, print_stream, print_table, share, short, size
 from .session import Session
 
 if TYPE_CHECKING:
+    from expertbank.errors import InputError
     from expertbank.records import Row
     from expertbank.workflows.predict import Prediction, Predictor
 
@@ -27,40 +30,69 @@ Backbone = Annotated[
 def export(
     context: typer.Context,
     folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("expertbank-bundle"),
+    export_format: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="bundle predicts without the bank; peft is LoRA adapters for other programs.",
+        ),
+    ] = "bundle",
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; may be given several times.")
     ] = None,
     with_backbone: Annotated[
         bool, typer.Option("--with-backbone", help="Put the backbone's files inside too.")
     ] = False,
+    for_import: Annotated[
+        bool,
+        typer.Option(
+            "--for-import",
+            help="Put features (made from the rows trained on) and evidence in for another bank.",
+        ),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Ship one verified folder.
 
-    It predicts without the bank. The folder is loaded back and its logits compared before it
-    takes its name. A bundle that is there is replaced; anything else is left alone.
+    A bundle predicts without the bank; its logits are compared with the bank's before it takes
+    its name. With --format peft: one folder per expert with its exact LoRA factors, loaded back
+    and compared, and its head. A folder of the same format that is there is replaced; anything
+    else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """
     session: Session = context.obj
-    with session.bank(backbone=backbone) as bank, session.progress() as progress:
+    with (
+        session.bank(read_only=not session.writable, backbone=backbone) as bank,
+        session.progress() as progress,
+    ):
         result = bank.export(
-            folder, tasks=tuple(task or ()), with_backbone=with_backbone, progress=progress
+            folder,
+            format=export_format,
+            tasks=tuple(task or ()),
+            with_backbone=with_backbone,
+            for_import=for_import,
+            progress=progress,
         )
+    compared = "logits equal the bank's on probe rows"
+    if export_format == "peft":
+        compared = "factors and heads loaded back equal the bank's"
     session.answer(
         result.to_dict(),
         lambda console: print_facts(
             console,
             [
-                ("bundle", result.path),
+                (result.format, result.path),
                 ("digest", short(result.digest)),
                 ("experts", ", ".join(result.experts)),
                 ("router", f"router@{result.router_version}"),
                 ("size", size(result.bytes)),
-                ("verified", "logits equal the bank's on probe rows"),
+                ("verified", compared),
             ],
         ),
     )
+    if not result.recorded:
+        session.remark("warning: the bank is read-only: the export is not recorded in its history")
 
 
 def predict(
@@ -79,11 +111,23 @@ def predict(
     task: Annotated[
         str | None, typer.Option(help="Name the task and leave the router out.")
     ] = None,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
+    ] = False,
+    fallback: Annotated[
+        str | None, typer.Option(help="Task that answers rows that are like no task.")
+    ] = None,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Route each text to an expert and answer it.
 
-    With --json, one JSON line a row, in the order of the input.
+    With --json, one JSON line a row, in the order of the input. Files of any size are answered
+    as they are read. A malformed row ends the work, after the rows before it were answered; with
+    --skip-bad it is named on stderr and leaves a gap in the indices.
 
     Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
     """
@@ -93,29 +137,75 @@ def predict(
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
-        rows = _rows(stack, text or [], text_pair, file)
+        rows, total = _rows(stack, text or [], text_pair, file)
         predictor = _predictor(session, stack, bundle, backbone)
         progress = stack.enter_context(session.progress())
-        answers = predictor.predict(rows, task=task, progress=progress)
+        skipped = 0
+
+        def skip(error: InputError) -> None:
+            nonlocal skipped
+            skipped += 1
+            session.remark(f"skipped: {error}")
+
+        answers = predictor.predict(
+            rows,
+            task=task,
+            abstain=abstain,
+            fallback=fallback,
+            progress=progress,
+            on_bad=skip if skip_bad else None,
+            total=total,
+        )
         if session.as_json:
             _write_lines(answers)
-            return
-        found = list(answers)
-    print_table(
-        session.out,
-        ("row", "task", "label", "probability", "routed with"),
-        (
-            (
-                answer.index,
-                answer.task,
-                answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
-                share(answer.scores.get(str(answer.label))),
-                share(answer.confidence),
+        else:
+            strange = _Strange(abstain or fallback is not None)
+            print_stream(
+                session.out,
+                ("row", "task", "label", "probability", "routed with", "unknown"),
+                map(
+                    _cells,
+                    (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
+                ),
+                numeric=("row", "probability", "routed with"),
             )
-            for row in found
-            for answer in row.answers or (row,)
-        ),
-        numeric=("row", "probability", "routed with"),
+            strange.tell(session)
+    if skipped:
+        session.remark(f"{skipped:,} malformed rows were skipped")
+
+
+class _Strange:
+    """Rows that were like no task, to tell of at the end when nobody asked what to do with them."""
+
+    def __init__(self, asked: bool) -> None:
+        self._asked = asked
+        self._first: list[int] = []
+        self._count = 0
+
+    def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+        for answer in answers:
+            if answer.unknown:
+                self._count += 1
+                self._first = [*self._first, answer.index][:10]
+            yield answer
+
+    def tell(self, session: Session) -> None:
+        if self._count and not self._asked:
+            more = ", ..." if self._count > len(self._first) else ""
+            session.remark(
+                f"note: like no task here (row {', '.join(map(str, self._first))}{more}); "
+                "--abstain answers unknown, --fallback TASK sends such rows to that task"
+            )
+
+
+def _cells(answer: Prediction) -> tuple[object, ...]:
+    return (
+        answer.index,
+        answer.task,
+        answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
+        share(answer.scores.get(str(answer.label))),
+        share(answer.confidence),
+        {None: "-", True: "yes", False: "no"}[answer.unknown],
     )
 
 
@@ -150,7 +240,9 @@ def evaluate(
             from expertbank.workflows.serve import bundled_task, load_bundle
 
             spec = with_columns(bundled_task(bundle, task), columns)
-            result = measure(load_bundle(bundle, backbone=backbone), spec, data, progress)
+            result = measure(
+                load_bundle(bundle, backbone=backbone, device=session.device), spec, data, progress
+            )
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
             result = bank.evaluate(task, data, columns=columns, progress=progress)
@@ -179,24 +271,36 @@ def evaluate(
 
 def _rows(
     stack: ExitStack, texts: list[str], text_pair: str | None, file: str | None
-) -> Iterator[Row]:
+) -> tuple[Iterable[Row | InputError], int]:
+    """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.errors import InputError
     from expertbank.records import Row
-    from expertbank.tasks import parse_prediction_rows
+    from expertbank.tasks import prediction_rows
+    from expertbank.tasks.lines import bounded_lines
 
     if file is None:
         for number, text in enumerate(texts):
             if not text.strip():
                 raise InputError(f"text {number + 1} is empty")
         pair = text_pair if text_pair and text_pair.strip() else None  # as in a file's row
-        return iter([Row(text, pair) for text in texts])
+        return [Row(text, pair) for text in texts], len(texts)
     if file == "-":
-        return parse_prediction_rows(sys.stdin.buffer, "standard input")
+        return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
     try:
         stream = stack.enter_context(Path(file).open("rb"))  # noqa: SIM115 (the stack closes it)
+        total = _count_lines(stream) if Path(file).is_file() else 0
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
-    return parse_prediction_rows(stream, file)
+    return prediction_rows(bounded_lines(stream), file), total
+
+
+def _count_lines(stream: BinaryIO) -> int:
+    """Lines of a file that can be read twice; it stands at its start again afterwards."""
+    count = 0
+    while part := stream.read(1 << 20):
+        count += part.count(b"\n")
+    stream.seek(0)
+    return count
 
 
 def _predictor(
@@ -205,7 +309,7 @@ def _predictor(
     if bundle is not None:
         from expertbank.workflows.serve import load_bundle
 
-        return load_bundle(bundle, backbone=backbone)
+        return load_bundle(bundle, backbone=backbone, device=session.device)
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()
 
 

@@ -1,4 +1,4 @@
-"""``verify`` and ``db``: looking after the bank."""
+"""``verify``, ``doctor`` and ``db``: looking after the bank."""
 
 from __future__ import annotations
 
@@ -8,10 +8,25 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from .render import print_facts, size
+from .collecting import DryRun, Yes
+from .render import print_facts, print_table, size
 from .session import Session
 
-db = typer.Typer(no_args_is_help=True, help="Upgrade or back up the database.")
+db = typer.Typer(
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    help="Upgrade, back up or restore the database.",
+)
+
+
+@db.callback()
+def database(context: typer.Context) -> None:
+    """Upgrade, back up or restore the database.
+
+    The expert files under objects/ never change; everything that moves is in one SQLite file.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 def verify(context: typer.Context) -> None:
@@ -36,13 +51,46 @@ def verify(context: typer.Context) -> None:
             [
                 ("database", "sound" if found.ok else "see above"),
                 ("files", f"{found.artifacts} rehashed, {size(found.bytes)}"),
-                ("unreferenced", f"{len(found.unreferenced)} (harmless leftovers)"),
+                ("unreferenced", _unreferenced(len(found.unreferenced))),
             ],
         )
 
     session.answer(found.to_dict(), show)
     if not found.ok:
         raise IntegrityError(f"{len(found.problems)} problems found in {session.home}")
+
+
+def _unreferenced(count: int) -> str:
+    return f"{count} (harmless leftovers; delete with: expertbank gc)" if count else "none"
+
+
+def doctor(context: typer.Context) -> None:
+    """Check what the bank runs on.
+
+    SQLite, disk, permissions, schema, backbone, locks, packages and environment variables.
+    Exits 1 if something must be done first; secrets are not shown.
+
+    Example: expertbank doctor
+    """
+    import os
+
+    from expertbank.workflows.doctor import diagnose
+
+    session: Session = context.obj
+    found = diagnose(session.home, os.environ)
+
+    def show(console: Console) -> None:
+        print_table(
+            console,
+            ("what", "state", "found", "to do"),
+            ((f.subject, f.state, f.found, f.todo) for f in found.findings),
+        )
+        print_facts(console, [("home", found.home), *found.environment.items()])
+        print_facts(console, list(found.packages.items()))
+
+    session.answer(found.to_dict(), show)
+    if not found.healthy:
+        raise typer.Exit(1)
 
 
 @db.command()
@@ -94,4 +142,45 @@ def backup(
     session.answer(
         {"backup": str(path)},
         lambda console: console.print(f"written: {path}", markup=False),
+    )
+
+
+@db.command()
+def restore(
+    context: typer.Context,
+    source: Annotated[Path, typer.Argument(help="A file that db backup or an upgrade wrote.")],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Put a backup in the place of the present database.
+
+    It is checked first: a sound registry, no newer than this program, all of whose files are
+    there. An older one is upgraded on the way. The present database is kept beside it.
+
+    Example: expertbank db restore registry-2026-01-01.db
+    """
+    from expertbank.workflows.restore import restore as put_back
+
+    from .session import lock_wait
+
+    session: Session = context.obj
+    wait = lock_wait()
+    with session.progress() as progress:
+        if not dry_run and not yes:
+            put_back(session.home, source, dry_run=True, progress=progress)
+    if not dry_run and not yes:
+        session.confirm(f"Replace the database in {session.home} by {source}?")
+    with session.progress() as progress:
+        done = put_back(session.home, source, dry_run=dry_run, lock_wait=wait, progress=progress)
+    session.answer(
+        done.to_dict(),
+        lambda console: print_facts(
+            console,
+            [
+                ("would restore" if dry_run else "restored", done.source),
+                ("schema", done.revision),
+                ("holds", f"{done.experts} experts, {done.routers} routers"),
+                ("backup", done.backup or "none made"),
+            ],
+        ),
     )

@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from expertbank.config import AdapterConfig, GateKind, RouterConfig, TrainConfig
+from expertbank.artifacts.lock import WAIT_SECONDS
+from expertbank.config import (
+    EXPORT_FORMATS,
+    AdapterConfig,
+    ExportFormat,
+    GateKind,
+    Keep,
+    RouterConfig,
+    TrainConfig,
+)
+from expertbank.errors import InputError
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -23,15 +34,20 @@ from expertbank.registry.registry import Registry
 from expertbank.tasks import Columns, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
+from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.initialise import initialise
+from expertbank.workflows.remove import Removal, remove
 from expertbank.workflows.retrain import RouterResult, retrain_router
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult
+    from expertbank.workflows.importing import Imported
     from expertbank.workflows.predict import Prediction, Predictor
+    from expertbank.workflows.restore import Restored
 
 RowLike = Row | str | Mapping[str, Any]
 """A row, a plain text, or a mapping with ``text`` and optionally ``text_pair``."""
@@ -45,7 +61,8 @@ class Bank:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._predictor: tuple[int, Predictor] | None = None
+        self._predictor: tuple[object, Predictor] | None = None
+        self._predictor_lock = Lock()
 
     @classmethod
     def open(
@@ -56,6 +73,7 @@ class Bank:
         device: str | None = None,
         create: bool = True,
         read_only: bool = False,
+        lock_wait: float = WAIT_SECONDS,
     ) -> Bank:
         """Open the bank at ``path``.
 
@@ -64,9 +82,12 @@ class Bank:
             backbone: Hub name or folder of the backbone. For a new bank the one to use; for an
                 existing one where to find it: it must have the recorded digest. Default the
                 recorded one, else all-MiniLM-L6-v2.
-            device: where the backbone runs, such as ``cpu`` or ``cuda:0``.
+            device: where the backbone runs, such as ``cpu`` or ``cuda:0``; default the first
+                CUDA device, else Apple's ``mps``, else the CPU.
             create: make the bank if there is none.
             read_only: never write; the bank must exist.
+            lock_wait: seconds to wait for commands that need the bank alone, or, for those, for
+                commands that write to it.
 
         Raises:
             NotFoundError: no bank there and ``create`` is false.
@@ -78,6 +99,7 @@ class Bank:
             read_only=read_only,
             reference=backbone,
             device=device,
+            lock_wait=lock_wait,
         )
         return cls(workspace)
 
@@ -100,9 +122,22 @@ class Bank:
     # -- what changes the bank -------------------------------------------------------------
 
     def init(
-        self, *, route_layer: int | None = None, max_length: int | None = None
+        self,
+        *,
+        route_layer: int | None = None,
+        max_length: int | None = None,
+        dtype: str | None = None,
+        keep: Keep | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
+
+        Args:
+            route_layer: first layer that adapters act on; default one third of the depth.
+            max_length: longest sequence in tokens; default 256.
+            dtype: type of the backbone's weights while it runs, ``float32`` (default) or
+                ``bfloat16``; cores, heads and optimiser are float32 either way.
+            keep: what stays of tasks' rows for the router: their ``features`` (the default), or
+                only ``stats``, so that no row stays in any form.
 
         Raises:
             FeatureSpecError: the bank has other values.
@@ -113,6 +148,8 @@ class Bank:
             reference=self._workspace.reference,
             route_layer=route_layer,
             max_length=max_length,
+            dtype=dtype,
+            keep=keep,
         )
 
     def add(
@@ -127,6 +164,8 @@ class Bank:
         resume: bool = False,
         route_layer: int | None = None,
         max_length: int | None = None,
+        dtype: str | None = None,
+        keep: Keep | None = None,
         progress: ProgressCallback = no_progress,
     ) -> AddResult:
         """Train one expert, freeze it, register it.
@@ -142,6 +181,8 @@ class Bank:
             resume: go on with an interrupted run of the same call, if there is one.
             route_layer: for a bank without backbone, its route layer.
             max_length: for a bank without backbone, its maximum length in tokens.
+            dtype: for a bank without backbone, ``float32`` or ``bfloat16``.
+            keep: for a bank without backbone, what it keeps of tasks' rows for the router.
             progress: called as work goes on.
 
         Raises:
@@ -162,12 +203,14 @@ class Bank:
             self._workspace.reference,
             route_layer,
             max_length,
+            dtype,
+            keep,
         )
         return add(self._workspace, request, progress)
 
     def retrain_router(
         self,
-        kind: GateKind = "ridge",
+        kind: GateKind | None = None,
         *,
         config: RouterConfig | None = None,
         activate: bool = True,
@@ -176,7 +219,7 @@ class Bank:
         """Fit only the router, from cached features; no old text, no expert weight is touched.
 
         Args:
-            kind: ``ridge`` or ``noisy-top1``.
+            kind: ``ridge``, ``noisy-top1`` or ``mlp``; default ``default_gate``.
             config: all settings, instead of ``kind``.
             activate: move the alias ``active`` to it.
             progress: called as work goes on.
@@ -185,12 +228,56 @@ class Bank:
             NotFoundError: no expert yet.
             StaleError: the bank changed meanwhile.
         """
-        settings = config or RouterConfig(kind)
+        settings = config or RouterConfig(kind or self.default_gate)
         return retrain_router(self._workspace, settings, activate=activate, progress=progress)
+
+    @property
+    def default_gate(self) -> GateKind:
+        """The gate of a user who names none: the paper's in a bank of route layer 0."""
+        record = self.backbone()
+        return record.feature_spec.default_gate if record else RouterConfig().kind
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
         """Point an alias (``active`` decides what ``predict`` uses) at a router."""
-        return self._workspace.registry.set_alias(name, router, "set by the user")
+        with self._workspace.writing():
+            return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    def remove(self, task: str, *, dry_run: bool = False) -> Removal:
+        """Leave a task out of every router to come; its expert and evidence stay.
+
+        Args:
+            task: the task.
+            dry_run: only tell what would happen.
+
+        Raises:
+            NotFoundError: no such task.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return remove(self._workspace, task, dry_run=dry_run)
+
+    def gc(
+        self,
+        *,
+        dry_run: bool = False,
+        purge_removed: bool = False,
+        grace_hours: float = GRACE_HOURS,
+    ) -> Collection:
+        """Delete what nothing refers to.
+
+        Args:
+            dry_run: only tell what would be deleted.
+            purge_removed: also delete what only removed tasks need, for good.
+            grace_hours: leave younger leftovers alone.
+
+        Raises:
+            LockedError: other commands kept writing for too long.
+        """
+        return collect(
+            self._workspace,
+            dry_run=dry_run,
+            purge_removed=purge_removed,
+            grace_hours=grace_hours,
+        )
 
     # -- what reads it -----------------------------------------------------------------------
 
@@ -236,16 +323,40 @@ class Bank:
         self,
         path: str | Path = "expertbank-bundle",
         *,
+        format: ExportFormat = "bundle",
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
+        for_import: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
-        """Write one verified folder that predicts without the bank.
+        """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
+
+        Args:
+            path: folder to make; one of the same format that is there is replaced.
+            format: ``bundle``, which predicts without the bank, or ``peft``, one folder per
+                expert with its exact LoRA factors and its head.
+            tasks: only these tasks; default all that the active router serves.
+            with_backbone: put the backbone's files into the bundle too.
+            for_import: put features, evidence and runs in, so that another bank can take the
+                experts over (``import_bundle``).
+            progress: called as the written bundle is verified.
 
         Raises:
-            NotFoundError: no router yet.
-            ExistsError: ``path`` is something else than a bundle.
+            NotFoundError: no router yet, or a task that it does not serve.
+            ExistsError: ``path`` is something else than such an export.
+            InputError: ``with_backbone`` or ``for_import`` together with ``peft``.
         """
+        if format not in EXPORT_FORMATS:
+            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if format == "peft":
+            from expertbank.workflows.export_peft import export_peft
+
+            if with_backbone or for_import:
+                raise InputError(
+                    "an export for PEFT holds adapters only; leave --with-backbone and "
+                    "--for-import out"
+                )
+            return export_peft(self._workspace, Path(path), tasks=tasks)
         from expertbank.workflows.export import export_bundle
 
         return export_bundle(
@@ -253,16 +364,69 @@ class Bank:
             Path(path),
             tasks=tasks,
             with_backbone=with_backbone,
+            for_import=for_import,
             progress=progress,
         )
 
-    def predict(self, rows: Iterable[RowLike], *, task: str | None = None) -> list[Prediction]:
+    def import_bundle(
+        self,
+        source: str | Path,
+        *,
+        tasks: Sequence[str] = (),
+        new_version: bool = False,
+        dry_run: bool = False,
+        progress: ProgressCallback = no_progress,
+    ) -> Imported:
+        """Take experts over from a bundle that was exported ``for_import``.
+
+        Args:
+            source: its folder, or a ``.zip`` or ``.tar`` file of it.
+            tasks: only these; default all.
+            new_version: let an expert that differs become a further version of its task.
+            dry_run: only check and tell.
+            progress: called as experts are read.
+
+        Raises:
+            NotFoundError: no bundle there, or no such task in it.
+            IntegrityError: another backbone, or a file is not what the manifest says.
+            ExistsError: a task has another expert here and ``new_version`` is false.
+        """
+        from expertbank.workflows.importing import import_bundle
+
+        return import_bundle(
+            self._workspace,
+            Path(source),
+            tasks=tasks,
+            new_version=new_version,
+            dry_run=dry_run,
+            progress=progress,
+        )
+
+    def predict(
+        self,
+        rows: Iterable[RowLike],
+        *,
+        task: str | None = None,
+        abstain: bool = False,
+        fallback: str | None = None,
+    ) -> list[Prediction]:
         """Route and answer rows; with ``task`` the router is left out.
+
+        Args:
+            rows: what to answer.
+            task: the task whose expert answers all of them.
+            abstain: answer ``unknown`` to rows that are like no task.
+            fallback: send such rows to this task's expert instead.
 
         Raises:
             NotFoundError: no router yet, or no such task.
+            InputError: more than one of ``task``, ``abstain`` and ``fallback``.
         """
-        return list(self.predictor().predict(map(as_row, rows), task=task))
+        return list(
+            self.predictor().predict(
+                map(as_row, rows), task=task, abstain=abstain, fallback=fallback
+            )
+        )
 
     def evaluate(
         self,
@@ -294,18 +458,61 @@ class Bank:
         """The predictor over the active router, for streams; reloaded when ``active`` moves."""
         from expertbank.workflows.serve import bank_predictor
 
-        stamp = self._stamp()
-        if self._predictor is None or self._predictor[0] != stamp:
-            self._predictor = stamp, bank_predictor(self._workspace)
-        return self._predictor[1]
+        # One thread loads the backbone, the others wait for it.
+        with self._predictor_lock:
+            stamp = self._stamp()
+            if self._predictor is None or self._predictor[0] != stamp:
+                self._predictor = stamp, bank_predictor(self._workspace)
+            return self._predictor[1]
 
-    def _stamp(self) -> int:
+    def _stamp(self) -> object:
         registry = self._workspace.registry
-        return hash((registry.generation(), tuple(registry.aliases())))
+        return registry.generation(), registry.aliases()
 
     def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
         """Check the database and rehash every stored file."""
         return check(self._workspace, progress)
+
+    def doctor(self, environment: Mapping[str, str] | None = None) -> Diagnosis:
+        """Look at what the bank runs on: disk, locks, schema, backbone, packages.
+
+        Args:
+            environment: variables to show, such as ``os.environ``; secrets are hidden.
+        """
+        from expertbank.workflows.doctor import diagnose
+
+        return diagnose(self._workspace.home, environment or {})
+
+    def backup(self, target: str | Path) -> Path:
+        """Write a consistent copy of the database while others may use it.
+
+        Raises:
+            ExistsError: ``target`` exists.
+        """
+        return self._workspace.registry.backup(Path(target))
+
+    def restore(
+        self, source: str | Path, *, dry_run: bool = False, progress: ProgressCallback = no_progress
+    ) -> Restored:
+        """Put a backup in the place of the present database, which is kept beside it.
+
+        Args:
+            source: the backup.
+            dry_run: only check it.
+            progress: called as files are rehashed.
+
+        Raises:
+            NotFoundError: no such file.
+            SchemaTooNewError: a newer expertbank wrote it.
+            IntegrityError: not a sound registry, or it names files that are gone.
+        """
+        from expertbank.workflows.restore import restore
+
+        home, wait = self._workspace.home, self._workspace.lock.wait
+        done = restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
+        if not dry_run:
+            self._predictor = None
+        return done
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""
@@ -337,14 +544,23 @@ def as_row(value: RowLike) -> Row:
     """A canonical row from what callers have at hand.
 
     Raises:
-        InputError: a mapping without ``text``, or with keys that are not a row's.
+        InputError: a mapping without ``text``, or with keys that are not a row's; or no text.
     """
+    from expertbank.errors import InputError
+
+    row = _row(value)
+    if not row.text.strip():
+        raise InputError("a row's text is empty; there is nothing to answer")
+    return row
+
+
+def _row(value: RowLike) -> Row:
+    from expertbank.errors import InputError
+
     if isinstance(value, Row):
         return value
     if isinstance(value, str):
         return Row(value)
-    from expertbank.errors import InputError
-
     extra = set(value) - {"text", "text_pair", "choices", "label"}
     if not isinstance(value.get("text"), str) or extra:
         raise InputError(

@@ -14,6 +14,8 @@ from expertbank.config import FeatureSpec, canonical_json, sha256_text
 
 TaskKind = Literal["classification", "multiple_choice", "regression"]
 TASK_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
+HeadPooling = Literal["mean", "first", "last"]
+"""What an expert's head reads of the last hidden states."""
 JSON = Mapping[str, Any]
 RowShape = Literal["single", "pair", "choices"]
 ROW_SHAPES: tuple[RowShape, ...] = ("single", "pair", "choices")
@@ -245,8 +247,8 @@ class HistoryEvent:
 
     Attributes:
         at: when.
-        kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported`` or
-            ``task-removed``.
+        kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported``,
+            ``task-removed`` or ``task-purged``.
         subject: what it happened to: ``boolq@1``, ``router@2``, an alias, a path, a task.
         text: one sentence for people.
     """

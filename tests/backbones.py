@@ -13,21 +13,7 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    AutoModel,
-    BertConfig,
-    CamembertConfig,
-    DistilBertConfig,
-    ElectraConfig,
-    GPT2Config,
-    LlamaConfig,
-    MistralConfig,
-    PreTrainedTokenizerFast,
-    Qwen2Config,
-    Qwen3Config,
-    RobertaConfig,
-    XLMRobertaConfig,
-)
+from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from expertbank.config import FeatureSpec
 from expertbank.models.backbone import Backbone
@@ -78,49 +64,137 @@ VOCABULARY = len(SPECIALS) + len(WORDS)
 DEPTH = 4
 HIDDEN = 32
 
+_NO_SPECIALS = {"bos_token_id": None, "eos_token_id": None}
 _SIZES = {
     "vocab_size": VOCABULARY,
     "hidden_size": HIDDEN,
     "num_hidden_layers": DEPTH,
     "num_attention_heads": 4,
     "intermediate_size": 48,
-    "pad_token_id": 0,
-}
-_BERT = {**_SIZES, "max_position_embeddings": 64}
-_LLAMA = {**_SIZES, "max_position_embeddings": 64, "num_key_value_heads": 2}
-_DISTIL = {
-    "vocab_size": VOCABULARY,
-    "dim": HIDDEN,
-    "n_layers": DEPTH,
-    "n_heads": 4,
-    "hidden_dim": 48,
     "max_position_embeddings": 64,
     "pad_token_id": 0,
+    **_NO_SPECIALS,
+}
+_ROBERTA = {**_SIZES, "pad_token_id": 1, "type_vocab_size": 1}
+_GROUPED = {**_SIZES, "num_key_value_heads": 2}
+_GEMMA = {**_GROUPED, "head_dim": 12}
+_SLIDING = {
+    "sliding_window": 6,
+    "layer_types": ["sliding_attention", "full_attention"] * (DEPTH // 2),
+}
+_DEBERTA = {
+    **_SIZES,
+    "relative_attention": True,
+    "pos_att_type": ["p2c", "c2p"],
+    "position_buckets": 8,
+    "norm_rel_ebd": "layer_norm",
+    "position_biased_input": False,
+    "type_vocab_size": 0,
+}
+_FALCON = {
+    **{name: value for name, value in _SIZES.items() if name != "intermediate_size"},
+    "bias": True,
 }
 
-CONFIGS: dict[str, Any] = {
-    "bert": lambda: BertConfig(**_BERT),
-    "roberta": lambda: RobertaConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
-    "xlm-roberta": lambda: XLMRobertaConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
-    "camembert": lambda: CamembertConfig(**{**_BERT, "pad_token_id": 1}, type_vocab_size=1),
-    "electra": lambda: ElectraConfig(**_BERT, embedding_size=16),
-    "distilbert": lambda: DistilBertConfig(**_DISTIL),
-    "llama": lambda: LlamaConfig(**_LLAMA),
-    "mistral": lambda: MistralConfig(**_LLAMA),
-    "qwen2": lambda: Qwen2Config(**_LLAMA),
-    "qwen3": lambda: Qwen3Config(**_LLAMA, head_dim=8),
-    "gpt2": lambda: GPT2Config(
-        vocab_size=VOCABULARY, n_embd=HIDDEN, n_layer=2, n_head=4, n_positions=64
-    ),
+CONFIGS: dict[str, dict[str, Any]] = {
+    "bert": _SIZES,
+    "roberta": _ROBERTA,
+    "xlm-roberta": _ROBERTA,
+    "camembert": _ROBERTA,
+    "electra": {**_SIZES, "embedding_size": 16},
+    "distilbert": {
+        "vocab_size": VOCABULARY,
+        "dim": HIDDEN,
+        "n_layers": DEPTH,
+        "n_heads": 4,
+        "hidden_dim": 48,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+    },
+    "deberta-v2": {**_DEBERTA, "share_att_key": True},
+    "deberta-v2 with its own positions": _DEBERTA,
+    "modernbert": {
+        **_SIZES,
+        "cls_token_id": None,
+        "sep_token_id": None,
+        "local_attention": 8,
+        "global_attn_every_n_layers": 2,
+    },
+    "llama": _GROUPED,
+    "mistral": {**_GROUPED, "sliding_window": 6},
+    "qwen2": _GROUPED,
+    "qwen3": {**_GROUPED, "head_dim": 8},
+    "gemma": _GEMMA,
+    "gemma2": {**_GEMMA, **_SLIDING},
+    "gemma3_text": {**_GEMMA, **_SLIDING},
+    "opt": {
+        **{name: value for name, value in _SIZES.items() if name != "intermediate_size"},
+        "ffn_dim": 48,
+        "word_embed_proj_dim": HIDDEN,
+    },
+    "opt with a projection": {
+        **{name: value for name, value in _SIZES.items() if name != "intermediate_size"},
+        "ffn_dim": 48,
+        "word_embed_proj_dim": 24,
+    },
+    "phi3": {**_GROUPED, "sliding_window": 6},
+    "gpt2": {
+        "vocab_size": VOCABULARY,
+        "n_embd": HIDDEN,
+        "n_layer": DEPTH,
+        "n_head": 4,
+        "n_positions": 64,
+        "pad_token_id": 0,
+        **_NO_SPECIALS,
+    },
+    "gpt_neox": _SIZES,
+    "bloom": {
+        "vocab_size": VOCABULARY,
+        "hidden_size": HIDDEN,
+        "n_layer": DEPTH,
+        "n_head": 4,
+        "pad_token_id": 0,
+        **_NO_SPECIALS,
+    },
+    "falcon": {**_FALCON, "new_decoder_architecture": True, "num_kv_heads": 2},
+    "falcon with one key": {**_FALCON, "multi_query": True},
+    "falcon with a key a head": {**_FALCON, "multi_query": False, "alibi": True},
+    "mpnet": _ROBERTA,
+    "granite": {**_GROUPED, "residual_multiplier": 0.5},
+    "albert": {**_SIZES, "embedding_size": 16},
+    "bart": {
+        "vocab_size": VOCABULARY,
+        "d_model": HIDDEN,
+        "encoder_layers": DEPTH,
+        "decoder_layers": DEPTH,
+        "encoder_attention_heads": 4,
+        "decoder_attention_heads": 4,
+        "encoder_ffn_dim": 48,
+        "decoder_ffn_dim": 48,
+        "max_position_embeddings": 64,
+        "pad_token_id": 0,
+        "decoder_start_token_id": 2,
+        "forced_eos_token_id": None,
+        **_NO_SPECIALS,
+    },
 }
-"""Every supported family, and gpt2, which is not supported yet."""
+"""Every family in the table and its variants by name, and some that are not in it.
+
+What stands before the first space is the model type.
+"""
+UNLISTED = ("mpnet", "granite")
+"""Not in the table, but of a form whose modules can be named."""
+REFUSED = ("albert", "bart")
+"""Shared layers; an encoder-decoder."""
+SUPPORTED = tuple(name for name in CONFIGS if name not in {*UNLISTED, *REFUSED})
 
 
 def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
     """Write a tiny random backbone of ``family`` and its tokenizer to ``folder``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        model = AutoModel.from_config(CONFIGS[family]())
+        config = AutoConfig.for_model(family.split()[0], **CONFIGS[family])
+        model = AutoModel.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:

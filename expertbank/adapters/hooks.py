@@ -1,19 +1,20 @@
 """Adding an update to a frozen projection's output, by forward hook.
 
-Two ways, for two needs. Training binds one expert's live factors explicitly, because autograd
-may recompute a layer on another thread, where a context variable is not seen. Inference reads
-the choice of the running call from a ``ContextVar``, so concurrent calls on one backbone
-cannot see each other.
+Two ways, for two needs. Training binds one expert's live factors to modules of its own
+(``Backbone.view``): autograd may recompute a layer on another thread, where a context variable
+is not seen, and calls on the backbone itself see nothing of it. Inference reads the choice of
+the running call from a ``ContextVar``, so concurrent calls on one backbone cannot see each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
 from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
 
 Update = Callable[[Tensor], Tensor]
 """``x [batch, tokens, in]`` to the update ``[batch, tokens, out]``."""
@@ -46,24 +47,37 @@ def applied(updates: Mapping[nn.Module, Update]) -> Iterator[None]:
         _updates.reset(token)
 
 
-@contextmanager
-def bound(
-    model: nn.Module, factors: Callable[[], Mapping[str, tuple[Tensor, Tensor]]], paths: list[str]
-) -> Iterator[None]:
-    """Within the block, projections at ``paths`` add ``(x A) B`` from ``factors()``.
+def bind(
+    model: nn.Module,
+    factors: Callable[[], Mapping[str, tuple[Tensor, Tensor]]],
+    paths: Sequence[str],
+) -> list[RemovableHandle]:
+    """Make projections at ``paths`` add ``(x A) B`` from ``factors()``, whoever calls them.
 
-    ``factors`` is asked at every call, so it should return the step's collapsed cores.
+    ``factors`` is asked at every call, so it should return the step's collapsed cores; they are
+    cast to the type of ``x``. Every caller of ``model`` gets the update, on any thread: for a
+    model that others use meanwhile, bind to modules of your own (``Backbone.view``).
     """
 
     def hook_for(path: str) -> Callable[[nn.Module, tuple[Any, ...], Tensor], Tensor]:
         def hook(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor:
+            x: Tensor = inputs[0]
             a, b = factors()[path]
-            update: Tensor = (inputs[0] @ a) @ b
-            return output + update
+            return output + (x @ a.to(x.dtype)) @ b.to(x.dtype)
 
         return hook
 
-    handles = [model.get_submodule(path).register_forward_hook(hook_for(path)) for path in paths]
+    return [model.get_submodule(path).register_forward_hook(hook_for(path)) for path in paths]
+
+
+@contextmanager
+def bound(
+    model: nn.Module,
+    factors: Callable[[], Mapping[str, tuple[Tensor, Tensor]]],
+    paths: Sequence[str],
+) -> Iterator[None]:
+    """``bind`` within the block only."""
+    handles = bind(model, factors, paths)
     try:
         yield
     finally:

@@ -1,14 +1,16 @@
 """Serving many experts in one batch: gathered, batched products, no loop over experts.
 
-Collapsed experts live in a bounded LRU; what a batch needs is stacked once into an immutable
-``Stack``, so an eviction by another thread cannot touch a pass that is under way.
+A resident expert is one flat vector that holds all its factors. A batch that mixes experts
+copies the vectors of its rows side by side, once, and every projection reads its part as a
+view. Nothing is kept per combination of experts, so combinations may vary freely, and what a
+pass has gathered is its own: no eviction by another thread can touch it.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from threading import Lock
 
 import torch
@@ -16,6 +18,14 @@ from torch import Tensor
 
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.tt import Factors
+from expertbank.records import HeadPooling
+
+DEFAULT_POOL_BYTES = 256 * 1024 * 1024
+"""What a pool may keep: some 1,900 experts of a MiniLM's branch, or 120 of LLaMA-3.2-1B at full
+depth."""
+
+Layout = tuple[tuple[str, int, int, int], ...]
+"""Path, inputs, rank and outputs of every adapted projection, by path."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +38,7 @@ class CollapsedExpert:
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
         per_choice: whether the head scores each choice of a row by itself.
+        pooling: what the head reads of the last hidden states.
     """
 
     id: str
@@ -35,126 +46,228 @@ class CollapsedExpert:
     head_weight: Tensor
     head_bias: Tensor
     per_choice: bool = False
+    pooling: HeadPooling = "mean"
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """An expert whose factors lie in one vector; ``expert.factors`` are views of it.
+
+    Attributes:
+        expert: the expert.
+        layout: what lies where.
+        data: ``[numbers]`` for each projection of the layout ``A`` and then ``B``, row by row.
+    """
+
+    expert: CollapsedExpert
+    layout: Layout
+    data: Tensor
+
+    @classmethod
+    def of(cls, expert: CollapsedExpert, layout: Layout | None = None) -> Resident:
+        """Copy an expert's factors into ``layout``; default its own.
+
+        Where the layout has a larger rank, or a projection that the expert does not adapt, the
+        rest is zero and adds nothing.
+        """
+        layout = layout_of([expert.factors]) if layout is None else layout
+        some = next((a for a, _ in expert.factors.values()), expert.head_weight)
+        data = some.new_zeros(_numbers(layout))
+        factors = factors_in(data, layout)
+        for path, (a, b) in expert.factors.items():
+            factors[path][0][:, : a.shape[1]] = a
+            factors[path][1][: b.shape[0]] = b
+        kept = {path: factors[path] for path in expert.factors}
+        head = (expert.head_weight.clone(), expert.head_bias.clone())
+        own = replace(expert, factors=kept, head_weight=head[0], head_bias=head[1])
+        return cls(own, layout, data)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory it holds."""
+        tensors = (self.data, self.expert.head_weight, self.expert.head_bias)
+        return sum(tensor.nbytes for tensor in tensors)
+
+
+def layout_of(adapters: Iterable[Factors]) -> Layout:
+    """The least layout that holds every one of ``adapters``."""
+    widest: dict[str, tuple[int, int, int]] = {}
+    for factors in adapters:
+        for path, (a, b) in factors.items():
+            rank = max(a.shape[1], widest.get(path, (0, 0, 0))[1])
+            widest[path] = (a.shape[0], rank, b.shape[1])
+    return tuple((path, *widest[path]) for path in sorted(widest))
+
+
+def factors_in(data: Tensor, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
+    """Views ``A [..., in, r]`` and ``B [..., r, out]`` of ``data [..., numbers]`` by path."""
+    found: dict[str, tuple[Tensor, Tensor]] = {}
+    start = 0
+    for path, inputs, rank, outputs in layout:
+        a = data.narrow(-1, start, inputs * rank).view(*data.shape[:-1], inputs, rank)
+        start += inputs * rank
+        b = data.narrow(-1, start, rank * outputs).view(*data.shape[:-1], rank, outputs)
+        start += rank * outputs
+        found[path] = (a, b)
+    return found
+
+
+def _numbers(layout: Layout) -> int:
+    return sum(rank * (inputs + outputs) for _, inputs, rank, outputs in layout)
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """The experts of one batch, side by side; never changed after it is made.
+    """The experts of one batch, all in one layout; never changed after it is made."""
 
-    Ranks are padded with zeros and class counts with ``-inf`` logits, so experts of different
-    shapes share one batched product.
-    """
-
-    ids: tuple[str, ...]
-    factors: Factors
-    head_weight: Tensor
-    head_bias: Tensor
-    per_choice: Tensor
+    residents: tuple[Resident, ...]
 
     @classmethod
     def of(cls, experts: Sequence[CollapsedExpert]) -> Stack:
         """Stack experts in the given order."""
-        paths = dict.fromkeys(path for expert in experts for path in expert.factors)
-        classes = max(expert.head_bias.shape[0] for expert in experts)
-        hidden = experts[0].head_weight.shape[1]
-        weight = experts[0].head_weight.new_zeros(len(experts), classes, hidden)
-        bias = experts[0].head_bias.new_full((len(experts), classes), float("-inf"))
-        for index, expert in enumerate(experts):
-            weight[index, : expert.head_bias.shape[0]] = expert.head_weight
-            bias[index, : expert.head_bias.shape[0]] = expert.head_bias
-        return cls(
-            tuple(expert.id for expert in experts),
-            {path: _stack_factors(path, experts) for path in paths},
-            weight,
-            bias,
-            torch.tensor([expert.per_choice for expert in experts], device=bias.device),
-        )
+        layout = layout_of(expert.factors for expert in experts)
+        return cls(tuple(Resident.of(expert, layout) for expert in experts))
 
-    def updates_for(self, index: Tensor) -> dict[str, Update]:
-        """For each projection path the update of sequences whose experts are ``index [batch]``."""
-        if len(self.ids) == 1:
-            return {path: _shared_update(a[0], b[0]) for path, (a, b) in self.factors.items()}
-        return {path: _gathered_update(a, b, index) for path, (a, b) in self.factors.items()}
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The experts in order."""
+        return tuple(resident.expert.id for resident in self.residents)
 
-    def logits(self, pooled: Tensor, index: Tensor) -> Tensor:
+    @property
+    def layout(self) -> Layout:
+        """The layout all share."""
+        return self.residents[0].layout
+
+    @property
+    def per_choice(self) -> tuple[bool, ...]:
+        """Whose heads score choices."""
+        return tuple(resident.expert.per_choice for resident in self.residents)
+
+    @property
+    def poolings(self) -> tuple[HeadPooling, ...]:
+        """What each head reads of the last hidden states."""
+        return tuple(resident.expert.pooling for resident in self.residents)
+
+    def updates_for(self, index: Sequence[int]) -> dict[str, Update]:
+        """For each projection path the update of sequences whose experts are ``index``."""
+        if len(self.residents) == 1:
+            own = factors_in(self.residents[0].data, self.layout)
+            return {path: _shared_update(a, b) for path, (a, b) in own.items()}
+        # [batch, numbers]
+        gathered = torch.stack([self.residents[place].data for place in index])
+        factors = factors_in(gathered, self.layout)
+        return {path: _row_update(a, b) for path, (a, b) in factors.items()}
+
+    def logits(self, pooled: Tensor, index: Sequence[int]) -> Tensor:
         """Head outputs ``[batch, classes]`` for ``pooled [batch, hidden]``, padded with -inf."""
-        if len(self.ids) == 1:
-            return pooled @ self.head_weight[0].T + self.head_bias[0]
-        product = torch.bmm(self.head_weight[index], pooled.unsqueeze(-1)).squeeze(-1)
-        return product + self.head_bias[index]
-
-
-def _stack_factors(path: str, experts: Sequence[CollapsedExpert]) -> tuple[Tensor, Tensor]:
-    present = [expert.factors[path] for expert in experts if path in expert.factors]
-    rank = max(a.shape[1] for a, _ in present)
-    a0, b0 = present[0]
-    a = a0.new_zeros(len(experts), a0.shape[0], rank)
-    b = b0.new_zeros(len(experts), rank, b0.shape[1])
-    for index, expert in enumerate(experts):
-        if path in expert.factors:
-            own_a, own_b = expert.factors[path]
-            a[index, :, : own_a.shape[1]] = own_a
-            b[index, : own_b.shape[0]] = own_b
-    return a, b
+        experts = [resident.expert for resident in self.residents]
+        if len(experts) == 1:
+            return pooled @ experts[0].head_weight.T + experts[0].head_bias
+        # All classes of all heads side by side; each row then takes those of its own expert.
+        weight = torch.cat([expert.head_weight for expert in experts])
+        bias = torch.cat([expert.head_bias for expert in experts])
+        outputs = pooled @ weight.T + bias
+        counts = [len(expert.head_bias) for expert in experts]
+        starts = [sum(counts[:place]) for place in range(len(counts))]
+        width = max(counts)
+        places = torch.tensor(
+            [[starts[i] + min(c, counts[i] - 1) for c in range(width)] for i in index],
+            device=pooled.device,
+        )
+        beyond = torch.tensor(
+            [[c >= counts[i] for c in range(width)] for i in index], device=pooled.device
+        )
+        return outputs.gather(1, places).masked_fill(beyond, float("-inf"))
 
 
 def _shared_update(a: Tensor, b: Tensor) -> Update:
     return lambda x: (x @ a) @ b
 
 
-def _gathered_update(a: Tensor, b: Tensor, index: Tensor) -> Update:
-    # [experts, in, r] → [batch, in, r]
-    own_a, own_b = a[index], b[index]
-    return lambda x: torch.bmm(torch.bmm(x, own_a), own_b)
+def _row_update(a: Tensor, b: Tensor) -> Update:
+    # [batch, tokens, in] · [batch, in, r] · [batch, r, out]
+    return lambda x: torch.bmm(torch.bmm(x, a), b)
 
 
 class ExpertPool:
     """Loads experts when a batch first needs them and keeps the most recently used.
 
+    Besides what it keeps, a pass holds the experts of its batch, and one copy of their factors
+    for every sequence of a batch that mixes experts; both go when the pass ends.
+
     Args:
-        load: expert id to a collapsed expert; called without a lock held.
-        capacity: how many collapsed experts stay in memory.
+        load: expert id to a collapsed expert; called without a lock held, so that a slow disk
+            does not stop other threads. Two threads may both load what neither found.
+        max_bytes: how much memory the kept experts may take; ``None`` for no bound. The expert
+            used last always stays.
     """
 
-    _STACKS = 16
-
-    def __init__(self, load: Callable[[str], CollapsedExpert], capacity: int = 64) -> None:
+    def __init__(
+        self, load: Callable[[str], CollapsedExpert], max_bytes: int | None = DEFAULT_POOL_BYTES
+    ) -> None:
         self._load = load
-        self._capacity = capacity
-        self._experts: OrderedDict[str, CollapsedExpert] = OrderedDict()
-        self._stacks: OrderedDict[tuple[str, ...], Stack] = OrderedDict()
+        self._max_bytes = max_bytes
+        # An expert in its own layout (None), and in wider ones that it shared a batch in.
+        self._kept: OrderedDict[tuple[str, Layout | None], Resident] = OrderedDict()
+        self._bytes = 0
         self._lock = Lock()
 
     @classmethod
     def holding(cls, experts: Mapping[str, CollapsedExpert]) -> ExpertPool:
         """A pool over experts that are already in memory."""
-        return cls(experts.__getitem__, capacity=max(1, len(experts)))
+        return cls(experts.__getitem__, None)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of the kept experts."""
+        return self._bytes
 
     def expert(self, expert_id: str) -> CollapsedExpert:
         """One expert, loaded on first use."""
-        with self._lock:
-            found = self._experts.get(expert_id)
-            if found is not None:
-                self._experts.move_to_end(expert_id)
-                return found
-        loaded = self._load(expert_id)
-        with self._lock:
-            self._experts[expert_id] = loaded
-            while len(self._experts) > self._capacity:
-                self._experts.popitem(last=False)
-        return loaded
+        return self._resident(expert_id).expert
 
     def stack(self, ids: Sequence[str]) -> Stack:
-        """The experts ``ids`` side by side; recent combinations are kept."""
-        key = tuple(ids)
+        """The experts ``ids`` in one layout.
+
+        It is the least layout that holds these experts, whatever the pool has seen before, so
+        that the same batch gives the same bits.
+        """
+        residents = [self._resident(expert_id) for expert_id in ids]
+        layouts = {resident.layout for resident in residents}
+        if len(layouts) > 1:
+            wide = layout_of(resident.expert.factors for resident in residents)
+            residents = [
+                resident if resident.layout == wide else self._widened(resident, wide)
+                for resident in residents
+            ]
+        return Stack(tuple(residents))
+
+    def _resident(self, expert_id: str) -> Resident:
+        key = (expert_id, None)
+        return self._find(key) or self._keep(key, Resident.of(self._load(expert_id)))
+
+    def _widened(self, resident: Resident, layout: Layout) -> Resident:
+        key = (resident.expert.id, layout)
+        return self._find(key) or self._keep(key, Resident.of(resident.expert, layout))
+
+    def _find(self, key: tuple[str, Layout | None]) -> Resident | None:
         with self._lock:
-            found = self._stacks.get(key)
+            found = self._kept.get(key)
             if found is not None:
-                self._stacks.move_to_end(key)
-        if found is None:
-            found = Stack.of([self.expert(expert_id) for expert_id in key])
-            with self._lock:
-                self._stacks[key] = found
-                while len(self._stacks) > self._STACKS:
-                    self._stacks.popitem(last=False)
-        return found
+                self._kept.move_to_end(key)
+            return found
+
+    def _keep(self, key: tuple[str, Layout | None], resident: Resident) -> Resident:
+        with self._lock:
+            if key in self._kept:  # another thread was faster
+                return self._kept[key]
+            self._kept[key] = resident
+            self._bytes += resident.nbytes
+            while (
+                self._max_bytes is not None
+                and self._bytes > self._max_bytes
+                and len(self._kept) > 1
+            ):
+                _, gone = self._kept.popitem(last=False)
+                self._bytes -= gone.nbytes
+            return resident

@@ -1,89 +1,97 @@
-"""Which projections of a model are adapted: one table of families, one finder."""
+"""Which projections of a model are adapted, and where each role stands in them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import nn
 
+from expertbank.adapters import probe
+from expertbank.adapters.columns import Columns
+from expertbank.adapters.families import FAMILIES, Family
 from expertbank.errors import UnsupportedModelError
-
-HeadPooling = Literal["mean", "last"]
-
-
-@dataclass(frozen=True, slots=True)
-class Family:
-    """Where a family keeps its layers and, inside a layer, its projections.
-
-    Attributes:
-        layers: dotted path of the ``ModuleList`` of layers in the bare model.
-        projections: role to dotted path inside one layer.
-        pooling: how an expert's head reads the last hidden states.
-    """
-
-    layers: str
-    projections: dict[str, str]
-    pooling: HeadPooling = "mean"
-
-
-def _roles(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
-    return {"query": prefix + query, "key": prefix + key, "value": prefix + value}
-
-
-_BERT = Family("encoder.layer", _roles("attention.self.", "query", "key", "value"))
-_DISTIL = Family("transformer.layer", _roles("attention.", "q_lin", "k_lin", "v_lin"))
-_LLAMA = Family("layers", _roles("self_attn.", "q_proj", "k_proj", "v_proj"), "last")
-
-FAMILIES: dict[str, Family] = {
-    "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
-    "electra": _BERT,
-    "distilbert": _DISTIL,
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-}
-"""Model type (``config.model_type``) to family. What is not here is refused, not guessed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One adapted projection ``y = x W + b``, ``W [in_features, out_features]``."""
+    """One adapted role ``y = x W + b`` of one layer, ``W [in_features, out_features]``.
+
+    Attributes:
+        path: the module that computes it.
+        layer: number of its layer.
+        role: ``query``, ``key`` or ``value``; of a module chosen by name, its path in the layer.
+        in_features: columns the module reads.
+        out_features: columns of the role, which of a fused module are only some.
+        columns: which columns of a fused module; ``None`` where the module is the role's own.
+    """
 
     path: str
     layer: int
     role: str
     in_features: int
     out_features: int
+    columns: Columns | None = None
 
 
 def family_of(model_type: str, model: nn.Module) -> Family:
-    """Family of a model type.
+    """Family of a model, from the table or, for any other model, found by trying it.
+
+    A model that is not in the table has no roles: its modules must be named
+    (``named_targets``). Its layers are the one list whose length is the configuration's number of
+    layers, each called once a pass and in order.
+
+    Args:
+        model_type: the configuration's ``model_type``.
+        model: the bare model, in eval mode.
 
     Raises:
-        UnsupportedModelError: not in the table; the message lists the linear modules of the
-            model, which is what a new table entry needs.
+        UnsupportedModelError: no such layers, for example shared ones, or an encoder-decoder.
     """
     family = FAMILIES.get(model_type)
     if family is None:
-        names = sorted(
-            {
-                name.rsplit(".", 1)[-1]
-                for name, module in model.named_modules()
-                if isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
-            }
-        )
-        raise UnsupportedModelError(
-            f"backbones of type {model_type!r} are not supported yet; "
-            f"supported: {', '.join(sorted(FAMILIES))}. "
-            f"Its linear modules are named: {', '.join(names) or 'none found'}"
-        )
+        return _unlisted(model_type, model)
+    if getattr(model.config, "use_bidirectional_attention", None) is True:
+        return replace(family, pooling="mean")  # a decoder's weights, trained on as an encoder
     return family
+
+
+def _unlisted(model_type: str, model: nn.Module) -> Family:
+    config: Any = model.config
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    outer = [name for name in lists if not any(name.startswith(f"{one}.") for one in lists)]
+    try:
+        if len(outer) == 1 and not getattr(config, "is_encoder_decoder", False):
+            layers = [f"{outer[0]}.{index}" for index in range(config.num_hidden_layers)]
+            width = (config.hidden_size,)
+            order = [path for path, _ in probe.calls(model, layers)]
+            once = order == layers and not probe.misfits(model, layers)
+            if once and probe.output_shape(model) == width:
+                return Family(outer[0], {}, "last" if probe.is_causal(model) else "mean")
+    except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
+        reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
+    else:
+        reason = "it has no single list of layers that each run once a pass"
+    raise UnsupportedModelError(
+        f"backbones of type {model_type!r} are not supported: {reason}. "
+        f"Supported: {', '.join(sorted(FAMILIES))}, and other models with such a list, whose "
+        f"modules --target names. Linear modules of this one: {_linear_names(model)}"
+    )
+
+
+def _linear_names(module: nn.Module) -> str:
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, part in module.named_modules()
+        if linear_shape(part) is not None
+    }
+    return ", ".join(sorted(names)) or "none found"
 
 
 def layers_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
@@ -93,27 +101,132 @@ def layers_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
     return list(layers)
 
 
+def linear_shape(module: nn.Module) -> tuple[int, int] | None:
+    """``(in, out)`` of a linear module, ``None`` of any other.
+
+    GPT-2's ``Conv1D`` is a linear module too; it only keeps its weight as ``[in, out]``.
+    """
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    weight = getattr(module, "weight", None)
+    if type(module).__name__ == "Conv1D" and weight is not None and weight.dim() == 2:
+        return int(weight.shape[0]), int(weight.shape[1])
+    return None
+
+
+def default_roles(model: nn.Module, family: Family) -> tuple[str, ...]:
+    """Query and value, as far as ``model`` computes them once a pass."""
+    barred = family.shared(model.config) if family.shared else frozenset()
+    return tuple(role for role in ("query", "value") if role not in barred)
+
+
 def find_targets(
-    model: nn.Module, family: Family, route_layer: int, roles: Sequence[str]
+    model: nn.Module, family: Family, route_layer: int, roles: Sequence[str] | None = None
 ) -> tuple[Target, ...]:
-    """Adapted projections of the branch: layers ``route_layer`` and above, lowest first.
+    """Adapted roles of the branch: layers ``route_layer`` and above, lowest first.
+
+    Args:
+        model: the bare model.
+        family: its family.
+        route_layer: first layer of the branch; 0 for all layers.
+        roles: which to adapt; ``None`` for ``default_roles``.
 
     Raises:
-        UnsupportedModelError: a projection is missing or not a plain linear module.
+        UnsupportedModelError: a projection is missing, is not a plain linear module, has other
+            columns than its family says, or is used for something else in the same pass.
     """
+    if not family.projections:
+        config: Any = model.config
+        raise UnsupportedModelError(
+            f"backbones of type {config.model_type!r} are not in the table of families, so what "
+            "to adapt must be named, for example --target q_proj --target v_proj. Linear modules "
+            f"of its layers: {_linear_names(model.get_submodule(family.layers))}"
+        )
+    roles = default_roles(model, family) if roles is None else roles
+    barred = sorted(set(roles) & family.shared(model.config)) if family.shared else []
+    if barred:
+        raise UnsupportedModelError(
+            f"this backbone puts its relative positions through the projections of "
+            f"{' and '.join(barred)} too, once for a whole batch; adapt value only"
+        )
     targets = []
     for index in range(route_layer, len(layers_of(model, family))):
         for role in roles:
             path = f"{family.layers}.{index}.{family.projections[role]}"
-            try:
-                module = model.get_submodule(path)
-            except AttributeError as error:
+            inputs, outputs = _shape_at(model, path)
+            columns = family.fused(model.config, role) if family.fused else None
+            if columns is not None and columns.width != outputs:
                 raise UnsupportedModelError(
-                    f"the backbone has no module {path}, which its family should have"
-                ) from error
-            if not isinstance(module, nn.Linear):
-                raise UnsupportedModelError(
-                    f"{path} is a {type(module).__name__}; only linear projections can be adapted"
+                    f"{path} has {outputs} columns where its configuration asks for {columns.width}"
                 )
-            targets.append(Target(path, index, role, module.in_features, module.out_features))
+            features = outputs if columns is None else columns.features
+            targets.append(Target(path, index, role, inputs, features, columns))
     return tuple(targets)
+
+
+def named_targets(
+    model: nn.Module, family: Family, route_layer: int, names: Sequence[str]
+) -> tuple[Target, ...]:
+    """Adapted modules of the branch by name, each as a whole, whatever it computes.
+
+    Args:
+        model: the bare model, in eval mode.
+        family: its family.
+        route_layer: first layer of the branch.
+        names: last parts of dotted paths inside a layer: ``q_proj`` or ``self_attn.q_proj``.
+
+    Raises:
+        UnsupportedModelError: no linear module has such a name, or it does not run exactly once
+            a pass on every row's own tokens.
+    """
+    targets = []
+    for path, layer, inside, shape in _linear_modules(model, family, route_layer):
+        if any(inside == name or inside.endswith(f".{name}") for name in names):
+            targets.append(Target(path, layer, inside, *shape))
+    layers = model.get_submodule(family.layers)
+    for name in names:
+        if not any(one.role == name or one.role.endswith(f".{name}") for one in targets):
+            raise UnsupportedModelError(
+                f"no linear module of layers {route_layer} and above is named {name!r}; "
+                f"there are: {_linear_names(layers)}"
+            )
+    misfits = probe.misfits(model, [target.path for target in targets])
+    if misfits:
+        raise UnsupportedModelError(
+            f"{misfits[0]} cannot be adapted: a pass does not call it exactly once on all tokens "
+            "of the batch"
+        )
+    return tuple(targets)
+
+
+def adaptable_modules(
+    model: nn.Module, family: Family, route_layer: int
+) -> dict[str, tuple[int, int]]:
+    """Every linear module of the branch: path to ``(in, out)`` in full."""
+    return {path: shape for path, _, _, shape in _linear_modules(model, family, route_layer)}
+
+
+def _linear_modules(
+    model: nn.Module, family: Family, route_layer: int
+) -> Iterator[tuple[str, int, str, tuple[int, int]]]:
+    """Path, layer, path inside the layer, and shape."""
+    for index, layer in enumerate(layers_of(model, family)):
+        for inside, module in layer.named_modules():
+            shape = linear_shape(module)
+            if index >= route_layer and shape is not None:
+                yield f"{family.layers}.{index}.{inside}", index, inside, shape
+
+
+def _shape_at(model: nn.Module, path: str) -> tuple[int, int]:
+    try:
+        module: Any = model.get_submodule(path)
+    except AttributeError as error:
+        raise UnsupportedModelError(
+            f"the backbone has no module {path}, which its family should have"
+        ) from error
+    shape = linear_shape(module)
+    if shape is None:
+        raise UnsupportedModelError(
+            f"{path} is a {type(module).__name__}; only linear projections can be adapted"
+        )
+    return shape

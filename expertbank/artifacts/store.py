@@ -11,6 +11,8 @@ import os
 import re
 import secrets
 from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -43,6 +45,22 @@ class ArtifactStore(Protocol):
         """Every digest in the store."""
         ...
 
+    def state(self, digest: str) -> Stored | None:
+        """Size and age of what is stored under ``digest``, without reading it."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Let go of the bytes named ``digest``; harmless when they are gone."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What the store knows of one file: its size and when it was last wanted."""
+
+    bytes: int
+    modified: float
+
 
 class LocalStore:
     """Files ``<root>/ab/<sha256>.safetensors``, read-only once written."""
@@ -68,18 +86,14 @@ class LocalStore:
         """
         digest = sha256_bytes(data)
         target = self.path(digest)
-        try:
+        with told(target):
             if target.is_file() and sha256_bytes(target.read_bytes()) == digest:
                 os.utime(target)  # freshly wanted: a collector's grace period starts again
                 sync_folder(target.parent)  # whoever renamed it may have died before this
                 return digest
             make_folder(target.parent)
             write_durably(target, data)
-        except OSError as error:
-            raise ExpertBankError(
-                f"cannot store {len(data)} bytes in {self.root}: {error.strerror or error}; "
-                "free space or check permissions, then run the command again"
-            ) from error
+            sync_folder(self.root)  # another process may have made the folder and not come so far
         return digest
 
     def get(self, digest: str) -> bytes:
@@ -110,30 +124,72 @@ class LocalStore:
             if _DIGEST.fullmatch(path.stem):
                 yield path.stem
 
+    def state(self, digest: str) -> Stored | None:
+        """Size and age of what is stored under ``digest``; ``None`` when nothing is."""
+        try:
+            found = self.path(digest).stat()
+        except FileNotFoundError:
+            return None
+        return Stored(found.st_size, found.st_mtime)
+
+    def delete(self, digest: str) -> None:
+        """Delete the file named ``digest``, if it is there; whether it may go is not asked here."""
+        path = self.path(digest)
+        with told(path):
+            path.unlink(missing_ok=True)
+            if path.parent.is_dir():
+                sync_folder(path.parent)
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn the disk's refusal to write ``path`` into an error that says what to do.
+
+    Raises:
+        ExpertBankError: the disk refused (full, read-only, failing).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ExpertBankError(
+            f"cannot write {path}: {error.strerror or error}; free space or check permissions, "
+            "then run the command again"
+        ) from error
+
 
 def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its parents, each durable in the folder above it."""
+    """Create ``folder`` and its parents, each durable in the folder above it.
+
+    Raises:
+        ExpertBankError: the disk refused.
+    """
     if folder.is_dir():
         return
     make_folder(folder.parent)
-    folder.mkdir(exist_ok=True)
-    sync_folder(folder.parent)
+    with told(folder):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
 
 
 def write_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
-    """Put ``data`` at ``target`` so that it is there whole, or not at all, after a crash."""
+    """Put ``data`` at ``target`` so that it is there whole, or not at all, after a crash.
+
+    Raises:
+        ExpertBankError: the disk refused; nothing half-written is left behind.
+    """
     temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(target.parent)
+    with told(target):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
 
 
 def sync_folder(folder: Path) -> None:

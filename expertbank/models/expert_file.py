@@ -14,11 +14,11 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from expertbank.adapters.pool import CollapsedExpert
-from expertbank.adapters.tt import CoreGroup, TTAdapter
-from expertbank.config import canonical_json
+from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
+from expertbank.config import POOLINGS, canonical_json
 from expertbank.errors import InputError, IntegrityError
 from expertbank.models.heads import head_outputs
-from expertbank.records import TASK_KINDS, TaskKind
+from expertbank.records import TASK_KINDS, HeadPooling, TaskKind
 
 FORMAT = 1
 METADATA_KEY = "expertbank"
@@ -39,6 +39,7 @@ class ExpertFile:
         backbone_digest: the backbone it belongs to.
         tensors: ``cores.<group>.<position>``, ``head.weight [classes, hidden]``,
             ``head.bias [classes]``, all float32.
+        pooling: what the head reads of the last hidden states.
     """
 
     task: str
@@ -49,6 +50,7 @@ class ExpertFile:
     feature_spec_digest: str
     backbone_digest: str
     tensors: Mapping[str, Tensor]
+    pooling: HeadPooling
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
@@ -61,6 +63,7 @@ class ExpertFile:
             "alpha": self.alpha,
             "feature_spec_digest": self.feature_spec_digest,
             "backbone_digest": self.backbone_digest,
+            "pooling": self.pooling,
         }
         tensors = {name: self.tensors[name].contiguous() for name in sorted(self.tensors)}
         data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
@@ -92,7 +95,11 @@ class ExpertFile:
                 str(metadata["feature_spec_digest"]),
                 str(metadata["backbone_digest"]),
                 tensors,
+                metadata["pooling"],
             )
+            if expert.pooling not in POOLINGS:
+                raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
+            check_groups(expert.groups)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
         expert._check(where)
@@ -137,6 +144,7 @@ class ExpertFile:
             self.tensors["head.weight"].to(device),
             self.tensors["head.bias"].to(device),
             self.kind == "multiple_choice",
+            self.pooling,
         )
 
 
@@ -146,12 +154,25 @@ def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[s
     Raises:
         IntegrityError: not a safetensors file, or not one of ours.
     """
+    tensors = read_tensors(data, where)
     try:
-        tensors = load(data)
         header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
         metadata = json.loads(header["__metadata__"][METADATA_KEY])
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (KeyError, TypeError, ValueError, RecursionError) as error:
         raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
     if not isinstance(metadata, dict):
         raise IntegrityError(f"{where}: metadata is not an object")
     return tensors, metadata
+
+
+def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
+    """Tensors of any safetensors file in memory.
+
+    Raises:
+        IntegrityError: not a safetensors file.
+    """
+    try:
+        tensors: dict[str, Tensor] = load(data)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
+    return tensors

@@ -37,6 +37,21 @@ class FeatureFile:
         """The shapes of row that the expert was trained on."""
         return tuple(shape for shape in ROW_SHAPES if shape in set(self.train_shapes))
 
+    @property
+    def width(self) -> int:
+        """Numbers a row."""
+        return int(self.train.shape[1])
+
+    @property
+    def n_train(self) -> int:
+        """Training rows."""
+        return len(self.train)
+
+    @property
+    def n_eval(self) -> int:
+        """Evaluation rows."""
+        return len(self.evaluation)
+
     def to_bytes(self) -> bytes:
         """One safetensors file; equal features give equal bytes."""
         metadata = {"format": 1, "feature_spec_digest": self.feature_spec_digest}

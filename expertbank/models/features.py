@@ -15,6 +15,12 @@ import torch
 from torch import Tensor, nn
 
 from expertbank.config import FeatureSpec
+from expertbank.errors import UnsupportedModelError
+
+NO_REPLICAS = (
+    "DataParallel runs copies of the backbone in other threads, which do not see the running "
+    "call's experts; use one process a device instead"
+)
 
 Observer = Callable[[Tensor], None]
 
@@ -22,6 +28,8 @@ _observers: ContextVar[Mapping[nn.Module, Observer] | None] = ContextVar("observ
 
 
 def _observe(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    if getattr(layer, "_is_replica", False):
+        raise UnsupportedModelError(NO_REPLICAS)
     observers = _observers.get()
     observer = observers.get(layer) if observers else None
     if observer is not None:

@@ -1,7 +1,7 @@
 """The router: a gate over frozen features and the list of experts it chooses among.
 
-Both gate kinds of this release score linearly once they are fitted, so they share one form;
-how a kind is fitted is ``training.router``'s business.
+Every gate kind is a sequence of layers once it is fitted; how it is fitted is
+``training.gates``'s business.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from torch import Tensor
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, read_safetensors
-from expertbank.records import RowShape, TaskKind
+from expertbank.models.unknown import UnknownModel
+from expertbank.records import ROW_SHAPES, TASK_KINDS, RowShape, TaskKind
 
 FORMAT = 1
 
@@ -44,10 +45,15 @@ class Choice:
     Attributes:
         index: ``[rows]`` the chosen column.
         confidence: ``[rows]`` its probability among the candidates.
+        unknown_score: ``[rows]`` higher for rows less like any task that may answer them;
+            ``None`` where the router holds no statistics.
+        unknown: ``[rows]`` bool, the score is above the router's threshold.
     """
 
     index: Tensor
     confidence: Tensor
+    unknown_score: Tensor | None = None
+    unknown: Tensor | None = None
 
 
 def candidates(shapes: Sequence[RowShape], reads: Sequence[Collection[RowShape]]) -> Tensor:
@@ -73,54 +79,83 @@ def candidates(shapes: Sequence[RowShape], reads: Sequence[Collection[RowShape]]
 
 
 @dataclass(frozen=True, slots=True)
+class Layer:
+    """One affine map of a gate; between two of them stands a ReLU.
+
+    Attributes:
+        weight: ``[inputs, outputs]`` float32.
+        bias: ``[outputs]`` float32.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def only(self, outputs: Sequence[int]) -> Layer:
+        """The layer with only these outputs."""
+        return Layer(self.weight[:, outputs].contiguous(), self.bias[outputs].contiguous())
+
+
+@dataclass(frozen=True, slots=True)
 class Router:
     """A fitted gate and its members; immutable.
 
     Attributes:
-        kind: how the gate was fitted (``ridge``, ``noisy-top1``).
+        kind: how the gate was fitted.
         members: the experts, each with its column.
         feature_spec_digest: the features it reads.
         temperature: divides the scores before the softmax; fitted on held-out rows.
-        weight: ``[dimension, columns]`` float32.
-        bias: ``[columns]`` float32.
+        layers: the gate; the last layer has one output a column.
+        unknown: statistics behind the unknown score, ``None`` if too few rows were there.
     """
 
     kind: str
     members: tuple[Member, ...]
     feature_spec_digest: str
     temperature: float
-    weight: Tensor
-    bias: Tensor
+    layers: tuple[Layer, ...]
+    unknown: UnknownModel | None = None
+
+    @property
+    def dimension(self) -> int:
+        """Width of the features it reads."""
+        return self.layers[0].weight.shape[0]
 
     @property
     def parameter_count(self) -> int:
         """Numbers that decide."""
-        return self.weight.numel() + self.bias.numel()
+        return sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
 
     @property
     def columns(self) -> tuple[tuple[Member, ...], ...]:
         """Members by column: the experts that answer together."""
-        return tuple(
-            tuple(
-                sorted(
-                    (member for member in self.members if member.column == column),
-                    key=lambda member: member.task,
-                )
-            )
-            for column in range(self.weight.shape[1])
-        )
+        found: list[list[Member]] = [[] for _ in range(len(self.layers[-1].bias))]
+        for member in self.members:
+            found[member.column].append(member)
+        return tuple(tuple(sorted(column, key=lambda m: m.task)) for column in found)
 
     def column_of(self, task: str) -> int:
         """The column that stands for ``task``."""
         return next(member.column for member in self.members if member.task == task)
+
+    def candidates(self, shapes: Sequence[RowShape]) -> Tensor:
+        """``[rows, columns]`` bool: the columns that may answer rows of these shapes."""
+        reads = [{shape for m in column for shape in m.reads} for column in self.columns]
+        return candidates(shapes, reads)
 
     def scores(self, features: Tensor) -> Tensor:
         """Gate scores ``[rows, columns]`` in float64 for ``features [rows, dimension]``.
 
         Double precision makes the choice independent of how rows were batched, up to the
         float16 rounding of the features themselves.
+
+        Raises:
+            IntegrityError: features of another width than the gate's.
         """
-        return features.double() @ self.weight.double() + self.bias.double()
+        if features.shape[1] != self.dimension:
+            raise IntegrityError(
+                f"the router reads features of width {self.dimension}, got {features.shape[1]}"
+            )
+        return gate_scores(self.layers, features)
 
     def route(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Choice:
         """Choose a column for every row.
@@ -133,32 +168,31 @@ class Router:
         Raises:
             IntegrityError: features of another width than the gate's.
         """
-        if features.shape[1] != self.weight.shape[0]:
-            raise IntegrityError(
-                f"the router reads features of width {self.weight.shape[0]}, "
-                f"got {features.shape[1]}"
-            )
         scores = self.scores(features)
+        allowed = None
         if shapes is not None:
-            reads = [{shape for m in column for shape in m.reads} for column in self.columns]
-            allowed = candidates(shapes, reads).to(scores.device)
+            allowed = self.candidates(shapes).to(scores.device)
             scores = scores.masked_fill(~allowed, float("-inf"))
         probabilities = torch.softmax(scores / self.temperature, dim=1)
         index = scores.argmax(1)
         confidence = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
-        return Choice(index.cpu(), confidence.cpu())
+        if self.unknown is None:
+            return Choice(index.cpu(), confidence.cpu())
+        score = self.unknown.score(features, allowed).cpu()
+        return Choice(index.cpu(), confidence.cpu(), score, score > self.unknown.threshold)
 
     def subset(self, tasks: Sequence[str]) -> Router:
-        """The same gate with only the columns of ``tasks``, in their old order."""
+        """The same gate with only the columns of ``tasks``, in their old order.
+
+        What the unknown score knows of the other columns goes too: their rows become unknown.
+        """
         kept = [member for member in self.members if member.task in set(tasks)]
         columns = sorted({member.column for member in kept})
-        return Router(
-            self.kind,
-            tuple(replace(member, column=columns.index(member.column)) for member in kept),
-            self.feature_spec_digest,
-            self.temperature,
-            self.weight[:, columns].contiguous(),
-            self.bias[columns].contiguous(),
+        return replace(
+            self,
+            members=tuple(replace(m, column=columns.index(m.column)) for m in kept),
+            layers=(*self.layers[:-1], self.layers[-1].only(columns)),
+            unknown=None if self.unknown is None else self.unknown.only(columns),
         )
 
     def to_bytes(self) -> bytes:
@@ -171,11 +205,14 @@ class Router:
             ],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
+            "layers": len(self.layers),
+            "unknown": None if self.unknown is None else self.unknown.facts(),
         }
-        data: bytes = save(
-            {"bias": self.bias, "weight": self.weight.contiguous()},
-            metadata={METADATA_KEY: canonical_json(metadata)},
-        )
+        tensors = {} if self.unknown is None else self.unknown.tensors()
+        for number, layer in enumerate(self.layers):
+            tensors[f"layers.{number}.weight"] = layer.weight.contiguous()
+            tensors[f"layers.{number}.bias"] = layer.bias.contiguous()
+        data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
         return data
 
     @classmethod
@@ -187,28 +224,65 @@ class Router:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            members = tuple(
-                Member(name, digest, task, kind, column, tuple(reads))
-                for name, digest, task, kind, column, reads in metadata["members"]
+            if metadata["format"] != FORMAT:
+                raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
+            layers = tuple(
+                Layer(tensors.pop(f"layers.{number}.weight"), tensors.pop(f"layers.{number}.bias"))
+                for number in range(min(int(metadata["layers"]), len(tensors)))
             )
             router = cls(
                 str(metadata["kind"]),
-                members,
+                tuple(_member(*fields) for fields in metadata["members"]),
                 str(metadata["feature_spec_digest"]),
                 float(metadata["temperature"]),
-                tensors["weight"],
-                tensors["bias"],
+                layers,
+                UnknownModel.read(tensors, metadata["unknown"], where),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{where}: router metadata is malformed ({error!r})") from error
-        if metadata.get("format") != FORMAT:
-            raise IntegrityError(f"{where}: router format {metadata.get('format')} is not known")
-        width = len({member.column for member in members})
-        fits = {member.column for member in members} == set(range(width)) and width > 0
-        fits = fits and router.weight.dim() == 2 and router.weight.shape[1] == width
-        fits = fits and 0 < router.temperature < float("inf")
-        if not fits or router.bias.shape != (width,):
-            raise IntegrityError(f"{where}: gate shapes do not fit {len(members)} members")
-        if not all(bool(torch.isfinite(t).all()) for t in (router.weight, router.bias)):
-            raise IntegrityError(f"{where}: gate weights are not finite")
+        if tensors:
+            raise IntegrityError(f"{where}: unexpected tensors {sorted(tensors)[:5]}")
+        router._check(where)
         return router
+
+    def _check(self, where: str) -> None:
+        columns = {member.column for member in self.members}
+        width = len(columns)
+        fits = columns == set(range(width)) and width > 0 and bool(self.layers)
+        fits = fits and 0 < self.temperature < float("inf")
+        fits = fits and all(layer.weight.dim() == 2 for layer in self.layers)
+        fits = fits and all(layer.bias.shape == layer.weight.shape[1:] for layer in self.layers)
+        fits = fits and all(
+            below.weight.shape[1] == above.weight.shape[0]
+            for below, above in zip(self.layers, self.layers[1:], strict=False)
+        )
+        if not fits or self.layers[-1].weight.shape[1] != width:
+            raise IntegrityError(f"{where}: gate shapes do not fit {len(self.members)} members")
+        for tensor in (t for layer in self.layers for t in (layer.weight, layer.bias)):
+            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
+                raise IntegrityError(f"{where}: gate weights are not finite float32")
+        if self.unknown is not None:
+            self.unknown.check(self.dimension, width, where)
+
+
+def gate_scores(layers: Sequence[Layer], features: Tensor) -> Tensor:
+    """Scores ``[rows, columns]`` in float64 of ``features [rows, dimension]``."""
+    values = features.double()
+    for number, layer in enumerate(layers):
+        values = values if number == 0 else torch.relu(values)
+        values = values @ layer.weight.double() + layer.bias.double()
+    return values
+
+
+def _member(
+    name: str, digest: str, task: str, kind: TaskKind, column: int, reads: Sequence[RowShape]
+) -> Member:
+    """A member as its file says.
+
+    Raises:
+        ValueError: a kind or shape that there is not, or a column that is no number.
+    """
+    known = kind in TASK_KINDS and set(reads) <= set(ROW_SHAPES)
+    if not known or type(column) is not int:
+        raise ValueError(f"{name}: kind {kind!r}, reads {reads!r}, column {column!r}")
+    return Member(name, digest, task, kind, column, tuple(reads))

@@ -3,7 +3,10 @@
 One forward pass serves a batch whose rows need different experts. The trunk runs unadapted; at
 the input of the route layer its pooled states become the routing feature, the caller's
 ``decide`` names an expert for every row, and the projections above add that expert's update.
-The paper runs the backbone twice instead (arXiv 2504.21190, section 3.2).
+
+The paper runs the backbone twice instead (arXiv 2504.21190, section 3.2): a bare pass whose
+last hidden states are the feature, then a pass adapted at full depth. A feature spec with
+``route_layer = 0`` asks for exactly that, behind the same interface.
 
 A pass keeps nothing on the model: concurrent calls cannot see each other.
 """
@@ -11,23 +14,25 @@ A pass keeps nothing on the model: concurrent calls cannot see each other.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool, Stack
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.targets import adaptable_modules
 from expertbank.config import FeatureSpec
-from expertbank.errors import IntegrityError
+from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.heads import head_input, logits_by_row
+from expertbank.models.generation import Generation, generating
+from expertbank.models.heads import head_inputs, logits_by_row
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
@@ -62,13 +67,27 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
     }
-    accepted = inspect.signature(backbone.model.forward).parameters
-    if "token_type_ids" in accepted:
+    if getattr(backbone.model, "_compiled_call_impl", None) is not None:
+        raise UnsupportedModelError(
+            "the backbone was compiled with torch.compile, whose graphs keep the experts of the "
+            "call that was traced; run it uncompiled"
+        )
+    kind: Any = type(backbone.model)
+    config: Any = backbone.model.config
+    accepted = _accepted(kind)
+    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
+    if "token_type_ids" in accepted and getattr(config, "type_vocab_size", None):
         inputs["token_type_ids"] = batch.token_type_ids
     if "use_cache" in accepted:
         inputs["use_cache"] = False
     states: Tensor = backbone.model(**inputs).last_hidden_state
     return states
+
+
+@lru_cache(maxsize=64)
+def _accepted(model: type[nn.Module]) -> frozenset[str]:
+    """Names that a model's forward pass takes; reading a signature costs as much as a layer."""
+    return frozenset(inspect.signature(model.forward).parameters)
 
 
 class RoutedModel:
@@ -78,41 +97,53 @@ class RoutedModel:
         backbone: the frozen model.
         spec: where to route and what the feature is.
         pool: the experts.
+
+    Raises:
+        UnsupportedModelError: the backbone is wrapped in ``DataParallel``.
+        InputError: a paper-mode spec made for a backbone of another depth.
     """
 
     def __init__(self, backbone: Backbone, spec: FeatureSpec, pool: ExpertPool) -> None:
+        if isinstance(backbone.model, nn.DataParallel):
+            raise UnsupportedModelError(features.NO_REPLICAS)
+        depth = len(backbone.layers)
+        if spec.two_passes and spec.states != (depth,):
+            raise InputError(
+                f"with route layer 0 the feature is the last state of the backbone, {depth}; "
+                f"the feature spec names {list(spec.states)}"
+            )
         self.backbone = backbone
         self.spec = spec
         self.pool = pool
         self._layers = backbone.layers
-        targets = find_targets(
-            backbone.model, backbone.family, spec.route_layer, ("query", "key", "value")
-        )
-        self._projections = {
-            target.path: backbone.model.get_submodule(target.path) for target in targets
-        }
-        self._shapes = {
-            target.path: (target.in_features, target.out_features) for target in targets
-        }
+        self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
+        self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
         for projection in self._projections.values():
             hooks.install(projection)
         features.install(self._layers[: spec.route_layer + 1])
 
     @torch.no_grad()
     def trunk_features(self, batch: Batch) -> Tensor:
-        """Routing features ``[rows, dimension]`` alone; the branch is not run."""
-        found: list[Tensor] = []
+        """Routing features ``[rows, dimension]`` alone, from an unadapted pass.
 
-        def finish(feature: Tensor) -> None:
-            found.append(feature)
-            raise _TrunkDoneError
+        The branch is not run, unless the spec asks for the last state.
+        """
+        with hooks.applied({}):
+            if self.spec.two_passes:
+                last = call_backbone(self.backbone, batch)
+                return self._feature({len(self._layers): last}, batch)
+            found: list[Tensor] = []
 
-        try:
-            with self._watching(batch, finish):
-                call_backbone(self.backbone, batch)
-        except _TrunkDoneError:
-            pass
-        return found[0]
+            def finish(feature: Tensor) -> None:
+                found.append(feature)
+                raise _TrunkDoneError
+
+            try:
+                with self._watching(batch, finish):
+                    call_backbone(self.backbone, batch)
+            except _TrunkDoneError:
+                pass
+            return found[0]
 
     @torch.no_grad()
     def __call__(self, batch: Batch, decide: Decide) -> PassOutput:
@@ -120,33 +151,78 @@ class RoutedModel:
 
         Args:
             batch: padded rows.
-            decide: names an expert for every row; it is called once, half-way up.
+            decide: names an expert for every row; it is called once: half-way up, or between
+                the two passes of a spec with route layer 0.
         """
-        updates: dict[torch.nn.Module, hooks.Update] = {}
-        decided: list[tuple[Tensor, tuple[str, ...], Stack, Tensor]] = []
+        updates: dict[nn.Module, hooks.Update] = {}
+        decided: list[tuple[Tensor, tuple[str, ...], Stack, list[int]]] = []
 
         def choose(feature: Tensor) -> None:
             experts = tuple(decide(feature, batch.rows))
-            stack = self.pool.stack(sorted(set(experts)))
-            order = {expert: index for index, expert in enumerate(stack.ids)}
-            index = torch.tensor([order[expert] for expert in experts], device=feature.device)
-            index = index[batch.row_of]
-            self._check_fit(stack)
-            for path, update in stack.updates_for(index).items():
-                updates[self._projections[path]] = update
+            stack = self.stack(experts)
+            index = _places(stack, experts, batch.row_of)
+            updates.update(self.updates(stack, index))
             decided.append((feature, experts, stack, index))
 
-        with self._watching(batch, choose), hooks.applied(updates):
-            last = call_backbone(self.backbone, batch)
+        if self.spec.two_passes:
+            choose(self.trunk_features(batch))
+            with hooks.applied(updates):
+                last = call_backbone(self.backbone, batch)
+        else:
+            with self._watching(batch, choose), hooks.applied(updates):
+                last = call_backbone(self.backbone, batch)
         feature, experts, stack, index = decided[0]
-        pooled = head_input(last, batch.attention_mask, self.backbone.family.pooling)
+        pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
-        logits = logits_by_row(outputs, batch.row_of, stack.per_choice[index])
+        logits = logits_by_row(outputs, batch.row_of, _per_choice(stack, index, outputs.device))
         return PassOutput(batch.rows, feature, experts, logits)
 
+    def generating(
+        self, input_ids: Tensor, attention_mask: Tensor, decide: Decide
+    ) -> AbstractContextManager[Generation]:
+        """Within the block, in this thread, generation from this prompt runs with routed experts.
+
+        The language model must be built around this very backbone
+        (``causal.model is routed.backbone.model``). The choice is made once, at the prompt, and
+        kept for all decode steps: half-way up the first forward pass when that pass reads the
+        whole prompt, else, such as in chunked prefill, by a trunk pass of its own before it.
+        Sampling several sequences and beam search keep a prompt's choice for all its copies.
+
+            with routed.generating(ids, mask, decide) as made:
+                tokens = causal.generate(input_ids=ids, attention_mask=mask)
+            made.experts  # one a prompt
+
+        Args:
+            input_ids: ``[prompts, tokens]``, padded on either side.
+            attention_mask: ``[prompts, tokens]``, 1 on real tokens.
+            decide: names an expert for every prompt.
+
+        Raises:
+            UnsupportedModelError: continuous batching, which packs prompts into one sequence,
+                or ``DataParallel``.
+            InputError: the block ended and the backbone never ran in this thread, or it ran on
+                other prompts: the answer was not adapted.
+        """
+        return generating(self, input_ids, attention_mask, decide)
+
+    def stack(self, experts: Sequence[str]) -> Stack:
+        """The experts that occur, checked against the branch.
+
+        Raises:
+            IntegrityError: an expert adapts what this branch does not have.
+        """
+        stack = self.pool.stack(sorted(set(experts)))
+        self._check_fit(stack)
+        return stack
+
+    def updates(self, stack: Stack, index: Sequence[int]) -> Mapping[nn.Module, hooks.Update]:
+        """What the branch's projections add for sequences whose experts are ``index``."""
+        found = stack.updates_for(index)
+        return {self._projections[path]: update for path, update in found.items()}
+
     def _check_fit(self, stack: Stack) -> None:
-        for path, (a, b) in stack.factors.items():
-            shape = (a.shape[1], b.shape[2])
+        for path, inputs, _, outputs in stack.layout:
+            shape = (inputs, outputs)
             if self._shapes.get(path) != shape:
                 raise IntegrityError(
                     f"an expert among {', '.join(stack.ids)} adapts {path} as {shape[0]} by "
@@ -157,20 +233,31 @@ class RoutedModel:
         self, batch: Batch, then: Callable[[Tensor], None]
     ) -> AbstractContextManager[None]:
         """Collect the trunk states of a pass; call ``then`` with the feature at the route layer."""
+        return features.observing(
+            self.trunk_observers(lambda states: then(self._feature(states, batch)))
+        )
+
+    def trunk_observers(
+        self, then: Callable[[Mapping[int, Tensor]], None]
+    ) -> dict[nn.Module, features.Observer]:
+        """Layer observers that collect the spec's states and give them all to ``then``."""
         states: dict[int, Tensor] = {}
 
         def watch(number: int) -> features.Observer:
             def observer(state: Tensor) -> None:
                 states[number] = state
                 if number == self.spec.route_layer:
-                    chosen = [states[wanted] for wanted in self.spec.states]
-                    feature = features.feature(chosen, batch.attention_mask, self.spec)
-                    then(features.mean_by_row(feature, batch.row_of))
+                    then(states)
 
             return observer
 
         numbers = {*self.spec.states, self.spec.route_layer}
-        return features.observing({self._layers[number]: watch(number) for number in numbers})
+        return {self._layers[number]: watch(number) for number in numbers}
+
+    def _feature(self, states: Mapping[int, Tensor], batch: Batch) -> Tensor:
+        chosen = [states[wanted] for wanted in self.spec.states]
+        feature = features.feature(chosen, batch.attention_mask, self.spec)
+        return features.mean_by_row(feature, batch.row_of)
 
     def batches(self, rows: Sequence[EncodedRow], batch_size: int) -> Iterator[Batch]:
         """Padded batches of ``rows`` by the deterministic length-bucketed plan."""
@@ -178,3 +265,18 @@ class RoutedModel:
             yield collate(
                 rows, positions, self.backbone.tokenizer.pad_token_id, self.backbone.device
             )
+
+
+def _places(stack: Stack, experts: Sequence[str], row_of: Tensor) -> list[int]:
+    """For every sequence the place of its row's expert in the stack."""
+    order = {expert: place for place, expert in enumerate(stack.ids)}
+    by_row = [order[expert] for expert in experts]
+    if len(row_of) == len(by_row):
+        return by_row
+    return [by_row[row] for row in row_of.tolist()]
+
+
+def _per_choice(stack: Stack, index: Sequence[int], device: torch.device) -> Tensor:
+    """``[sequences]`` whose expert scores choices."""
+    scores_choices = stack.per_choice
+    return torch.tensor([scores_choices[place] for place in index], device=device)

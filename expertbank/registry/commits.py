@@ -7,6 +7,7 @@ here, so no committed row ever points at nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 
 from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError as ConstraintError
@@ -33,7 +34,8 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry import names, queries, rows
+from expertbank.registry import names, purging, queries, rows
+from expertbank.registry.purging import Purge
 from expertbank.registry.session import insert_missing, is_unique_violation
 from expertbank.registry.tables import (
     AliasEventRow,
@@ -139,6 +141,7 @@ def move_alias(session: Session, name: str, version: int, reason: str) -> None:
     previous = None if row is None else row.router_version
     if previous == version:
         return
+    require_servable(session, version)
     if row is None:
         session.add(AliasRow(name=name, router_version=version))
     else:
@@ -153,6 +156,39 @@ def move_alias(session: Session, name: str, version: int, reason: str) -> None:
         )
     )
     session.flush()
+
+
+def require_servable(session: Session, version: int) -> None:
+    """Refuse a router that needs files which were deleted on purpose.
+
+    Raises:
+        NotFoundError: experts of removed tasks are gone; they are named.
+    """
+    gone = purging.purged_members(session, version)
+    if gone:
+        raise NotFoundError(
+            f"router@{version} cannot be used again: the files of {', '.join(gone)} were deleted "
+            "after their task was removed; run: expertbank retrain-router"
+        )
+
+
+def remove_task(session: Session, name: str, run: RunRecord) -> TaskRow:
+    """Set the task's tombstone and keep the removal itself as a run; once is enough."""
+    row = queries.task_row(session, name)
+    if row.removed_at is None:
+        _add_run(session, run)
+        row.removed_at = run.created_at or rows.now()
+        row.removals += 1
+        session.flush()
+    return row
+
+
+def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
+    """Let go of the files of removed tasks: after this the registry no longer counts on them."""
+    if purge != purging.plan(session):
+        raise StaleError("the bank changed while gc was at work; run: expertbank gc again")
+    purging.carry_out(session, purge)
+    _add_run(session, run)
 
 
 def commit_export(session: Session, record: ExportRecord) -> ExportRecord:
@@ -268,7 +304,7 @@ def _values(artifacts: Sequence[ArtifactRecord]) -> list[dict[str, object]]:
 
 
 def _differing(stored: FeatureSpec, asked: FeatureSpec) -> str:
-    ours, theirs = stored.to_dict(), asked.to_dict()
+    ours, theirs = asdict(stored), asdict(asked)
     return ", ".join(
         f"{name} is {ours[name]}, asked for {theirs[name]}"
         for name in ours

@@ -9,13 +9,14 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from expertbank.errors import ExpertBankError, LockedError
+from expertbank.errors import ExpertBankError, LockedError, NotFoundError
 from expertbank.records import Problem
-from expertbank.registry import schema, triggers
+from expertbank.registry import purging, queries, schema, triggers
 from expertbank.registry.session import read
 from expertbank.registry.tables import (
     AliasEventRow,
     AliasRow,
+    ArtifactRow,
     ExpertRow,
     RouterMemberRow,
     RouterRow,
@@ -50,6 +51,7 @@ def _problems(engine: Engine, path: Path) -> Iterator[Problem]:
         yield from _triggers(session)
         yield from _members(session)
         yield from _aliases(session)
+        yield from _purged(session)
 
 
 def _triggers(session: Session) -> Iterator[Problem]:
@@ -76,6 +78,25 @@ def _members(session: Session) -> Iterator[Problem]:
         elif digest != member.expert_digest:
             what = f"member {member.position} pins {member.expert_digest}, the expert is {digest}"
             yield Problem(what, where, RESTORE)
+
+
+def _purged(session: Session) -> Iterator[Problem]:
+    """What was deleted on purpose may be missed by nobody."""
+    for expert in queries.members(session):
+        artifact = session.get(ArtifactRow, expert.digest)
+        if artifact is not None and artifact.purged_at is not None:
+            yield Problem("its file was deleted, its task is alive", expert.id, RESTORE)
+        try:
+            queries.feature_set(session, expert.id)
+        except NotFoundError:
+            yield Problem("has no cached features, its task is alive", expert.id, RESTORE)
+    if queries.members(session):
+        for alias in session.scalars(select(AliasRow).order_by(AliasRow.name)):
+            gone = purging.purged_members(session, alias.router_version)
+            if gone:
+                what = f"names router@{alias.router_version}, which needs {', '.join(gone)}: gone"
+                todo = f"run: expertbank alias {alias.name} ROUTER"
+                yield Problem(what, f"alias {alias.name}", todo)
 
 
 def _aliases(session: Session) -> Iterator[Problem]:

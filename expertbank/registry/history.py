@@ -7,13 +7,16 @@ from sqlalchemy.orm import Session
 
 from expertbank.records import HistoryEvent
 from expertbank.registry import queries
-from expertbank.registry.tables import AliasEventRow, ExportRow
+from expertbank.registry.tables import AliasEventRow, ExportRow, RunRow
+
+REMOVE, PURGE = "remove", "purge"
+"""Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
 
 
 def events(session: Session) -> tuple[HistoryEvent, ...]:
     """Every event, oldest first; equal moments keep the order in which things depend."""
     found = [*_experts(session), *_routers(session), *_aliases(session)]
-    found += [*_exports(session), *_removals(session)]
+    found += [*_exports(session), *_removals(session), *_purges(session)]
     return tuple(sorted(found, key=lambda event: event.at))
 
 
@@ -68,8 +71,25 @@ def _exports(session: Session) -> list[HistoryEvent]:
 
 
 def _removals(session: Session) -> list[HistoryEvent]:
+    """From runs, not from tombstones: a task that comes back loses its tombstone."""
+    found = session.scalars(select(RunRow).where(RunRow.kind == REMOVE).order_by(RunRow.id))
     return [
-        HistoryEvent(row.removed_at, "task-removed", row.name, f"task {row.name} removed")
-        for row in queries.task_rows(session, include_removed=True)
-        if row.removed_at is not None
+        HistoryEvent(
+            row.created_at, "task-removed", row.config["task"], f"task {row.config['task']} removed"
+        )
+        for row in found
+    ]
+
+
+def _purges(session: Session) -> list[HistoryEvent]:
+    found = session.scalars(select(RunRow).where(RunRow.kind == PURGE).order_by(RunRow.id))
+    return [
+        HistoryEvent(
+            row.created_at,
+            "task-purged",
+            task,
+            f"files of the removed task {task} deleted",
+        )
+        for row in found
+        for task in row.config["tasks"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from expertbank.errors import NotFoundError
@@ -53,11 +53,9 @@ def task_row(session: Session, name: str) -> TaskRow:
 
 def expert_rows(session: Session, task: str | None = None) -> list[tuple[ExpertRow, str]]:
     """Experts with their task's name, by task and version."""
-    query = select(ExpertRow, TaskRow.name).join(TaskRow, TaskRow.id == ExpertRow.task_id)
-    if task is not None:
-        query = query.where(TaskRow.id == task_row(session, task).id)
-    found = session.execute(query.order_by(TaskRow.name, ExpertRow.version))
-    return [(row, name) for row, name in found]
+    if task is None:
+        return _experts_where(session)
+    return _experts_where(session, TaskRow.id == task_row(session, task).id)
 
 
 def expert_row(session: Session, reference: str) -> tuple[ExpertRow, str]:
@@ -67,16 +65,75 @@ def expert_row(session: Session, reference: str) -> tuple[ExpertRow, str]:
         NotFoundError: nothing has that name.
         InputError: the digest prefix is ambiguous.
     """
-    experts = expert_rows(session)
-    by_id = {f"{task}@{row.version}": (row, task) for row, task in experts}
-    newest = {task: (row, task) for row, task in experts}
-    found = by_id.get(reference) or newest.get(reference)
-    if found is None and names.is_digest_prefix(reference):
-        matching = [(id_, e) for id_, e in by_id.items() if e[0].digest.startswith(reference)]
-        found = names.only_one(reference, matching)
+    # Asked by key and not searched in all of them: a bank may hold thousands.
+    found: list[tuple[ExpertRow, str]] = []
+    named = names.split_version(reference)
+    if named is not None and f"{named[0]}@{named[1]}" == reference:
+        found = _experts_where(session, TaskRow.name == named[0], ExpertRow.version == named[1])
+    if not found:
+        found = _experts_where(session, TaskRow.name == reference)[-1:]
+    if not found and names.is_digest_prefix(reference):
+        found = _experts_where(session, ExpertRow.digest.startswith(reference, autoescape=True))
+        names.only_one(reference, [(f"{task}@{row.version}", row) for row, task in found])
+    if not found:
+        experts = expert_rows(session)
+        newest = dict.fromkeys(task for _, task in experts)
+        known = [*newest, *(f"{task}@{row.version}" for row, task in experts)]
+        raise NotFoundError.of("expert", reference, known, "expertbank list shows all")
+    return found[0]
+
+
+def _experts_where(
+    session: Session, *conditions: ColumnElement[bool]
+) -> list[tuple[ExpertRow, str]]:
+    query = select(ExpertRow, TaskRow.name).join(TaskRow, TaskRow.id == ExpertRow.task_id)
+    found = session.execute(query.where(*conditions).order_by(TaskRow.name, ExpertRow.version))
+    return [(row, name) for row, name in found]
+
+
+def member_tasks(session: Session) -> tuple[str, ...]:
+    """Names of the live tasks that have an expert, by name."""
+    query = (
+        select(TaskRow.name)
+        .where(TaskRow.removed_at.is_(None), TaskRow.id.in_(select(ExpertRow.task_id)))
+        .order_by(TaskRow.name)
+    )
+    return tuple(session.scalars(query))
+
+
+def has_members(session: Session) -> bool:
+    """Whether there is a live task with an expert."""
+    query = select(ExpertRow.id).join(TaskRow, TaskRow.id == ExpertRow.task_id)
+    return session.scalar(query.where(TaskRow.removed_at.is_(None)).limit(1)) is not None
+
+
+def member(session: Session, task: str) -> ExpertRecord:
+    """The newest expert of a live task.
+
+    Raises:
+        NotFoundError: no such task, or it was removed.
+    """
+    query = (
+        select(ExpertRow)
+        .join(TaskRow, TaskRow.id == ExpertRow.task_id)
+        .where(TaskRow.name == task, TaskRow.removed_at.is_(None))
+        .order_by(ExpertRow.version.desc())
+        .limit(1)
+    )
+    found = session.scalar(query)
     if found is None:
-        raise NotFoundError.of("expert", reference, [*newest, *by_id], "expertbank list shows all")
-    return found
+        _refuse_removed(session, task)
+        raise NotFoundError.of("task", task, member_tasks(session))
+    return rows.expert_record(found, task)
+
+
+def _refuse_removed(session: Session, task: str) -> None:
+    removed = select(TaskRow.id).where(TaskRow.name == task, TaskRow.removed_at.is_not(None))
+    if session.scalar(removed) is not None:
+        raise NotFoundError(
+            f"task {task!r} was removed; expertbank add --task {task} --new-version makes it "
+            "alive again"
+        )
 
 
 def members(session: Session) -> tuple[ExpertRecord, ...]:
@@ -120,6 +177,16 @@ def feature_set(session: Session, reference: str) -> FeatureSetRecord:
     if row is None:
         raise NotFoundError(f"expert {name} has no cached features (they were removed)")
     return rows.feature_set_record(row, name)
+
+
+def feature_sets(session: Session) -> tuple[FeatureSetRecord, ...]:
+    """Every cached feature set, by task and version."""
+    stored = {row.expert_id: row for row in session.scalars(select(FeatureSetRow))}
+    return tuple(
+        rows.feature_set_record(stored[expert.id], f"{task}@{expert.version}")
+        for expert, task in expert_rows(session)
+        if expert.id in stored
+    )
 
 
 def evaluations(

@@ -28,7 +28,8 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry import commits, health, history, names, queries, rows, schema
+from expertbank.registry import commits, health, history, names, purging, queries, rows, schema
+from expertbank.registry.purging import Purge
 from expertbank.registry.queries import EvaluationsOf
 from expertbank.registry.session import engine_at, probe, read, write
 from expertbank.registry.tables import AliasEventRow, AliasRow, ArtifactRow, ExportRow, RunRow
@@ -147,10 +148,42 @@ class Registry:
         with read(self._engine) as session:
             return queries.members(session)
 
+    def member(self, task: str) -> ExpertRecord:
+        """The newest expert of a live task, looked up alone.
+
+        Raises:
+            NotFoundError: no such task, or it was removed; near names are listed.
+        """
+        with read(self._engine) as session:
+            return queries.member(session, task)
+
+    def member_tasks(self) -> tuple[str, ...]:
+        """The tasks of ``members()``, by name."""
+        with read(self._engine) as session:
+            return queries.member_tasks(session)
+
+    def has_members(self) -> bool:
+        """Whether ``members()`` would find any."""
+        with read(self._engine) as session:
+            return queries.has_members(session)
+
     def next_version(self, task: str) -> int:
         """The version a further expert of ``task`` would get; 1 for an unknown task."""
         with read(self._engine) as session:
             return queries.next_version(session, task)
+
+    def remove_task(self, name: str, run: RunRecord) -> TaskRecord:
+        """Set the task's tombstone; a task that is removed already stays as it is.
+
+        Args:
+            name: the task.
+            run: kept as the record of the removal.
+
+        Raises:
+            NotFoundError: no such task.
+        """
+        with write(self._engine) as session:
+            return rows.task_record(commits.remove_task(session, name, run))
 
     def generation(self) -> int:
         """A number that grows with every change of ``members()``."""
@@ -190,6 +223,11 @@ class Registry:
         """
         with read(self._engine) as session:
             return queries.feature_set(session, expert_id)
+
+    def feature_sets(self) -> tuple[FeatureSetRecord, ...]:
+        """Cached routing features of all experts that have any, by expert."""
+        with read(self._engine) as session:
+            return queries.feature_sets(session)
 
     def evaluations(
         self, expert_id: str | None = None, *, router_version: EvaluationsOf = "all"
@@ -276,7 +314,7 @@ class Registry:
 
         Raises:
             InputError: ``name`` is not usable as an alias.
-            NotFoundError: no such router.
+            NotFoundError: no such router, or the files of one of its experts were deleted.
         """
         with write(self._engine) as session:
             version = queries.router(session, router).version
@@ -327,6 +365,25 @@ class Registry:
             if row is None:
                 raise NotFoundError(f"no artifact with digest {digest}")
             return rows.artifact_record(row)
+
+    def purgeable(self) -> Purge:
+        """What belongs only to removed tasks, and what still needs it."""
+        with read(self._engine) as session:
+            return purging.plan(session)
+
+    def commit_purge(self, purge: Purge, run: RunRecord) -> None:
+        """Let go of the files of removed tasks; their bytes may be deleted only after this.
+
+        Raises:
+            StaleError: something changed since ``purgeable``; nothing was written.
+        """
+        with write(self._engine) as session:
+            commits.commit_purge(session, purge, run)
+
+    def purged_members(self, router: int) -> tuple[str, ...]:
+        """Experts of a router whose files were deleted on purpose; empty for a usable router."""
+        with read(self._engine) as session:
+            return tuple(purging.purged_members(session, router))
 
     def commit_export(self, record: ExportRecord) -> ExportRecord:
         """Register a bundle that was written and verified.

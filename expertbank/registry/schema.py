@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import threading
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib import resources
@@ -75,7 +76,7 @@ def require_head(path: Path) -> None:
     revision = current_revision(path)
     if revision is None:
         raise NotFoundError(f"no registry at {path}; run: expertbank init, or check --home")
-    _refuse_newer(revision, path)
+    refuse_newer(revision, path)
     if revision != HEAD:
         raise ExpertBankError(
             f"{path} has schema {revision}, this expertbank needs {HEAD}; "
@@ -118,7 +119,7 @@ def upgrade(path: Path, *, backup: bool = True) -> Upgrade:
     before = current_revision(path)
     if before is None:
         raise NotFoundError(f"no registry at {path}; run: expertbank init, or check --home")
-    _refuse_newer(before, path)
+    refuse_newer(before, path)
     if before == HEAD:
         return Upgrade(before, HEAD, None)
     engine = engine_at(path, foreign_keys=False)
@@ -157,11 +158,57 @@ def copy_to(path: Path, target: Path) -> Path:
         _sync(partial)
         os.replace(partial, target)
         _sync(target.parent)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        target.unlink(missing_ok=True)
+    except BaseException as error:
+        for unfinished in (partial, partial.with_name(f"{partial.name}-journal"), target):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ExpertBankError(
+                f"cannot write {target}: {error.strerror}; free space or check the disk"
+            ) from error
         raise
     return target
+
+
+def refuse_newer(revision: str, path: Path) -> None:
+    """Refuse a revision this program does not know.
+
+    Raises:
+        SchemaTooNewError: always in that case.
+    """
+    if revision not in REVISIONS:
+        raise SchemaTooNewError(
+            f"{path} has schema {revision}, this expertbank knows up to {HEAD}; "
+            "nothing was written; upgrade expertbank"
+        )
+
+
+def counts(path: Path, tables: Sequence[str]) -> dict[str, int]:
+    """Numbers of rows of the registry at ``path``, whatever its revision.
+
+    Args:
+        path: the database file.
+        tables: names of tables, from this program and never from a user.
+    """
+    engine = engine_at(path, mode="ro").execution_options(registry_begin="DEFERRED")
+    with translated(engine), engine.connect() as connection:
+        return {
+            table: int(connection.scalar(text(f"SELECT count(*) FROM {table}")) or 0)  # noqa: S608
+            for table in tables
+        }
+
+
+def artifact_digests(path: Path) -> set[str]:
+    """Digests of the files that the database at ``path``, of any revision, counts on.
+
+    Raises:
+        IntegrityError: not a registry, or damaged.
+    """
+    engine = engine_at(path, mode="ro").execution_options(registry_begin="DEFERRED")
+    with translated(engine), engine.connect() as connection:
+        if _revision(connection, path) is None:
+            raise IntegrityError(f"{path} holds no registry")
+        query = text("SELECT digest FROM artifacts WHERE purged_at IS NULL")
+        return set(connection.scalars(query))
 
 
 def integrity(connection: Connection) -> list[str]:
@@ -198,14 +245,6 @@ def _revision(connection: Connection, path: Path) -> str | None:
         raise IntegrityError(f"{path} is a database of another program; check --home")
     revision = connection.scalar(text("SELECT version_num FROM alembic_version"))
     return None if revision is None else str(revision)
-
-
-def _refuse_newer(revision: str, path: Path) -> None:
-    if revision not in REVISIONS:
-        raise SchemaTooNewError(
-            f"{path} has schema {revision}, this expertbank knows up to {HEAD}; "
-            "nothing was written; upgrade expertbank"
-        )
 
 
 def _backup_path(path: Path, revision: str | None) -> Path:

@@ -17,7 +17,7 @@ from expertbank.tasks.encode import encode_rows
 from expertbank.tasks.lengths import LengthCounter, length_counter
 from expertbank.tasks.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
 from expertbank.tasks.refs import SourceRef, parse_source
-from expertbank.tasks.rows import parse_prediction_rows
+from expertbank.tasks.rows import parse_prediction_rows, prediction_rows
 from expertbank.tasks.spec import Columns, SourceSpec, SplitRule, TaskSpec
 from expertbank.tasks.spec_file import load_spec
 from expertbank.tasks.splits import hold_out_for_selection, take
@@ -42,6 +42,7 @@ __all__ = [
     "load_task",
     "parse_prediction_rows",
     "parse_source",
+    "prediction_rows",
     "read_rows",
     "rows_digest",
     "take",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 from expertbank.errors import DataError, SourceUnavailableError
 from expertbank.tasks.texts import LONGEST
@@ -40,6 +41,17 @@ def lines_of(
                 yield number, decode(data, name, line=number)
     except OSError as error:
         raise SourceUnavailableError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+def bounded_lines(stream: IO[bytes]) -> Iterator[bytes]:
+    """Lines of a stream, of a line of more than ``LONGEST`` bytes only the first ``LONGEST + 1``.
+
+    ``decode`` then refuses that line by its length, and the next line is the next line.
+    """
+    while line := stream.readline(LONGEST + 1):
+        yield line
+        while len(line) > LONGEST and not line.endswith(b"\n"):
+            line = stream.readline(LONGEST + 1)
 
 
 def read_text(path: Path, name: str, encoding_fallback: str | None = None) -> str:

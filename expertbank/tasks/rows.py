@@ -165,26 +165,45 @@ def parse_prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[R
     Raises:
         DataError: a line is malformed.
     """
-    known = ("text", "text_pair", "choices")
+    for row in prediction_rows(lines, file):
+        if isinstance(row, DataError):
+            raise row
+        yield row
+
+
+def prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row | DataError]:
+    """``parse_prediction_rows``, with what is wrong in the place of a row that is malformed."""
     for number, raw in enumerate(lines, start=1):
-        origin = f"{file}:{number}"
-        line = decode(raw, file, line=number) if isinstance(raw, bytes) else raw
-        line = line.removeprefix("\ufeff") if number == 1 else line
-        if not line.strip():
+        try:
+            row = _prediction_row(raw, file, number)
+        except DataError as error:
+            yield error
             continue
-        values = parse_object(line, origin)
-        for key in values:
-            near = [] if key in known else get_close_matches(key.lower(), known, n=1, cutoff=0.85)
-            if near and near[0] not in values:
-                raise DataError(f"{origin}: unknown key {key!r}; did you mean {near[0]!r}?")
-        if "text" not in values:
-            raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(values) or 'none'}")
-        columns = ("choices",) if values.get("choices") is not None else ()
-        choices, _ = choices_of(values, columns, origin)
-        pair = plain_text(values.get("text_pair"), origin, "text_pair")
-        yield Row(
-            text=_filled(values, "text", origin),
-            text_pair=pair if pair and pair.strip() else None,
-            choices=choices,
-            origin=origin,
-        )
+        if row is not None:
+            yield row
+
+
+def _prediction_row(raw: str | bytes, file: str, number: int) -> Row | None:
+    """The row of one line, ``None`` for an empty one."""
+    known = ("text", "text_pair", "choices")
+    origin = f"{file}:{number}"
+    line = decode(raw, file, line=number) if isinstance(raw, bytes) else raw
+    line = line.removeprefix("\ufeff") if number == 1 else line
+    if not line.strip():
+        return None
+    values = parse_object(line, origin)
+    for key in values:
+        near = [] if key in known else get_close_matches(key.lower(), known, n=1, cutoff=0.85)
+        if near and near[0] not in values:
+            raise DataError(f"{origin}: unknown key {key!r}; did you mean {near[0]!r}?")
+    if "text" not in values:
+        raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(values) or 'none'}")
+    columns = ("choices",) if values.get("choices") is not None else ()
+    choices, _ = choices_of(values, columns, origin)
+    pair = plain_text(values.get("text_pair"), origin, "text_pair")
+    return Row(
+        text=_filled(values, "text", origin),
+        text_pair=pair if pair and pair.strip() else None,
+        choices=choices,
+        origin=origin,
+    )

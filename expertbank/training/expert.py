@@ -7,67 +7,34 @@ and the checkpoint is chosen on held-out *training* rows.
 
 from __future__ import annotations
 
-import hashlib
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from expertbank.adapters.hooks import bound
-from expertbank.adapters.targets import find_targets
-from expertbank.adapters.tt import Factors, TTAdapter, group_targets
-from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
+from expertbank.config import TrainConfig
 from expertbank.errors import TrainingError
 from expertbank.models.backbone import Backbone
-from expertbank.models.batches import (
-    EVALUATION_BATCH,
-    Batch,
-    collate,
-    plan_batches,
-    shuffled_batches,
-)
+from expertbank.models.batches import EVALUATION_BATCH, plan_batches, shuffled_batches
 from expertbank.models.expert_file import ExpertFile
-from expertbank.models.heads import head_input, head_outputs
-from expertbank.models.routed import call_backbone
-from expertbank.records import EncodedRow, ProgressCallback, TaskKind, no_progress
+from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
+from expertbank.training.job import ExpertJob, job_digest
 from expertbank.training.loop import Meter, optimise
-from expertbank.training.objectives import objective_of
+from expertbank.training.student import Student
+from expertbank.training.trunk import TrunkCache, rows_within
+
+__all__ = ["ExpertJob", "TrainedExpert", "job_digest", "train_expert"]
 
 KEEP_SECONDS = 30.0
 """How much work an interruption may cost, at most."""
 
 PROBE_ROWS = 2000
 """Most training rows that the head's start is fitted on."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExpertJob:
-    """All that decides an expert, apart from the backbone; picklable.
-
-    Attributes:
-        task: name of the task.
-        kind: kind of the task.
-        labels: class names in head order.
-        train: encoded training rows with targets.
-        selection: encoded held-out training rows; they choose the checkpoint.
-        adapter: shape of the adapter.
-        config: how to train.
-        spec: the bank's feature spec.
-    """
-
-    task: str
-    kind: TaskKind
-    labels: tuple[str, ...]
-    train: tuple[EncodedRow, ...]
-    selection: tuple[EncodedRow, ...]
-    adapter: AdapterConfig
-    config: TrainConfig
-    spec: FeatureSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +50,8 @@ class TrainedExpert:
             squared error in units of the training values' variance.
         seconds: time spent, also before interruptions.
         tokens: real tokens trained on.
+        cached_rows: training and held-out rows whose trunk states were computed only once.
+        cached_bytes: bytes that these states took.
     """
 
     file: ExpertFile
@@ -92,55 +61,8 @@ class TrainedExpert:
     selection_score: float
     seconds: float
     tokens: int
-
-
-class _Student(nn.Module):
-    """Cores and head being trained, bound to the backbone while they are."""
-
-    def __init__(self, job: ExpertJob, backbone: Backbone, generator: torch.Generator) -> None:
-        super().__init__()
-        targets = find_targets(
-            backbone.model, backbone.family, job.spec.route_layer, job.adapter.projections
-        )
-        groups = group_targets(targets, job.adapter.tt_rank)
-        self.backbone = (backbone,)  # in a tuple, so that it is no submodule
-        self.adapter = TTAdapter.fresh(groups, job.adapter.alpha, generator)
-        self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
-        outputs = head_outputs(job.kind, job.labels)
-        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.hidden_size))
-        self.head_bias = nn.Parameter(torch.zeros(outputs))
-        self.to(backbone.device)
-        self.factors: Factors = {}
-
-    @property
-    def paths(self) -> list[str]:
-        return [path for group in self.adapter.groups for path in group.paths]
-
-    def collapse(self) -> None:
-        """Contract the cores once; every layer of the step reads the result."""
-        dtype = next(self.backbone[0].model.parameters()).dtype
-        self.factors = {
-            path: (a.to(dtype), b.to(dtype)) for path, (a, b) in self.adapter.collapse().items()
-        }
-
-    def pooled(self, batch: Batch) -> Tensor:
-        """``[sequences, hidden]`` what the head reads, with the last ``collapse``'s factors."""
-        backbone = self.backbone[0]
-        last = call_backbone(backbone, batch)
-        return head_input(last, batch.attention_mask, backbone.family.pooling)
-
-    def logits(self, batch: Batch) -> Tensor:
-        """``[rows, classes]`` in float32."""
-        outputs = self.pooled(batch) @ self.head_weight.T + self.head_bias
-        return self.objective.logits(outputs, batch.row_of)
-
-    def tensors(self) -> dict[str, Tensor]:
-        weight, bias = self.objective.finish(self.head_weight, self.head_bias)
-        head = {"head.weight": weight, "head.bias": bias}
-        return {
-            **self.adapter.to_tensors(),
-            **{name: tensor.detach().cpu().clone() for name, tensor in head.items()},
-        }
+    cached_rows: int
+    cached_bytes: int
 
 
 def train_expert(
@@ -171,7 +93,7 @@ def train_expert(
     config, identity = job.config, job_digest(job, backbone)
     before = Checkpoint.from_bytes(resume, "checkpoint", identity) if resume else None
     generator = torch.Generator().manual_seed(config.seed)
-    student = _Student(job, backbone, generator)
+    student = Student(job, backbone, generator)
     plans = [
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
@@ -179,15 +101,13 @@ def train_expert(
     kept_at = started
     spent_before = before.seconds if before else 0.0
 
-    def step(positions: Sequence[int]) -> tuple[Tensor, int, int]:
-        batch = _collated(job.train, positions, backbone)
-        student.collapse()
-        loss = student.objective.loss(student.logits(batch), batch.targets)
-        return loss, len(positions), batch.tokens
+    def step(positions: Sequence[int]) -> tuple[float, int, int]:
+        loss, tokens = student.gradients(job.train, positions, config.accumulate, trained)
+        return loss, len(positions), tokens
 
     def keep_best(epoch: int) -> bool:
         nonlocal best, kept_at
-        score, loss = _measure(student, job.selection)
+        score, loss = _measure(student, job.selection, held_out)
         if not math.isfinite(loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
                 f"the held-out loss became {loss} after epoch {epoch + 1}; nothing was stored. "
@@ -213,36 +133,37 @@ def train_expert(
         restore(optimiser, dict(student.named_parameters()), before.state)
         return before.step
 
-    with bound(backbone.model, lambda: student.factors, student.paths):
-        if before is None:
-            _start_head(student, job, progress)
-        meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
-        if before is not None:
-            meter.skip(_rows_in(plans, before.step), before.tokens)
-        if not _patience_spent(before, plans, config):
-            optimise(
-                [
-                    (student.adapter.parameters(), config.lr),
-                    ([student.head_weight, student.head_bias], config.head_lr),
-                ],
-                [[partial(step, positions) for positions in plan] for plan in plans],
-                weight_decay=config.weight_decay,
-                warmup=config.warmup,
-                meter=meter,
-                after_epoch=keep_best,
-                resume=start,
-                after_step=keep_state,
-            )
+    trained, held_out = _cached(student, job, progress)
+    if before is None:
+        _start_head(student, job, trained, progress)
+    meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
+    if before is not None:
+        meter.skip(_rows_in(plans, before.step), before.tokens)
+    if not _patience_spent(before, plans, config):
+        optimise(
+            [
+                (student.adapter.parameters(), config.lr),
+                ([student.head_weight, student.head_bias], config.head_lr),
+            ],
+            [[partial(step, positions) for positions in plan] for plan in plans],
+            weight_decay=config.weight_decay,
+            warmup=config.warmup,
+            meter=meter,
+            after_epoch=keep_best,
+            resume=start,
+            after_step=keep_state,
+        )
     assert best is not None
     file = ExpertFile(
         job.task,
         job.kind,
         job.labels,
         student.adapter.groups,
-        job.adapter.alpha,
+        job.adapter.multiplier(job.spec),
         job.spec.digest,
         backbone.digest,
         best.tensors,
+        student.pooling,
     )
     head = student.head_weight.numel() + student.head_bias.numel()
     return TrainedExpert(
@@ -253,28 +174,9 @@ def train_expert(
         best.score,
         spent_before + time.monotonic() - started,
         meter.tokens,
+        trained.rows + held_out.rows,
+        trained.bytes + held_out.bytes,
     )
-
-
-def job_digest(job: ExpertJob, backbone: Backbone) -> str:
-    """SHA-256 of all that decides the bytes of the expert."""
-    digest = hashlib.sha256()
-    settings = [
-        job.task,
-        job.kind,
-        list(job.labels),
-        asdict(job.adapter),
-        asdict(job.config),
-        job.spec.digest,
-        backbone.digest,
-        str(backbone.device),
-        torch.__version__,
-        torch.get_num_threads(),
-    ]
-    digest.update(canonical_json(settings).encode())
-    for row in (*job.train, *job.selection):
-        digest.update(repr((row.sequences, row.type_ids, row.target)).encode())
-    return digest.hexdigest()
 
 
 def _rows_in(plans: Sequence[Sequence[Sequence[int]]], steps: int) -> int:
@@ -295,8 +197,26 @@ def _patience_spent(
     return left == 0 and spent
 
 
+def _cached(
+    student: Student, job: ExpertJob, progress: ProgressCallback
+) -> tuple[TrunkCache, TrunkCache]:
+    """Trunk states of the training and the held-out rows, as far as they fit the bound."""
+    view, limit = student.view, job.config.cache_bytes
+    train = rows_within(job.train, limit, view)
+    every = len(job.train) + len(job.selection)
+    meter = Meter(f"running the trunk for {job.task}", every, progress)
+    trained = TrunkCache(view, job.train, train, meter.advance)
+    selection = rows_within(job.selection, limit - trained.bytes, view)
+    held_out = TrunkCache(view, job.selection, selection, meter.advance)
+    if meter.done:  # those that did not fit were passed over
+        meter.advance(every - meter.done, 0)
+    return trained, held_out
+
+
 @torch.no_grad()
-def _start_head(student: _Student, job: ExpertJob, progress: ProgressCallback) -> None:
+def _start_head(
+    student: Student, job: ExpertJob, cache: TrunkCache, progress: ProgressCallback
+) -> None:
     """Fit the head to the backbone's own features: the update is still exactly zero."""
     student.collapse()
     rows = job.train[:PROBE_ROWS]
@@ -305,9 +225,9 @@ def _start_head(student: _Student, job: ExpertJob, progress: ProgressCallback) -
     row_of: list[Tensor] = []
     targets: list[Tensor] = []
     for positions in plan_batches(rows, EVALUATION_BATCH):
-        batch = _collated(rows, positions, student.backbone[0])
+        batch = student.batch(rows, positions)
         row_of.append(batch.row_of.cpu() + sum(len(part) for part in targets))
-        features.append(student.pooled(batch).cpu())
+        features.append(student.pooled(batch, cache).cpu())
         targets.append(batch.targets.cpu())
         meter.advance(len(positions), batch.tokens)
     seen = torch.cat(features)
@@ -321,18 +241,16 @@ def _start_head(student: _Student, job: ExpertJob, progress: ProgressCallback) -
     student.head_bias.copy_(bias)
 
 
-def _collated(rows: Sequence[EncodedRow], positions: Sequence[int], backbone: Backbone) -> Batch:
-    return collate(rows, positions, backbone.tokenizer.pad_token_id, backbone.device)
-
-
 @torch.no_grad()
-def _measure(student: _Student, rows: Sequence[EncodedRow]) -> tuple[float, float]:
+def _measure(
+    student: Student, rows: Sequence[EncodedRow], cache: TrunkCache
+) -> tuple[float, float]:
     """Score and mean loss of the student as it stands."""
     student.collapse()
     score, loss = 0.0, 0.0
     for positions in plan_batches(rows, EVALUATION_BATCH):
-        batch = _collated(rows, positions, student.backbone[0])
-        logits = student.logits(batch)
+        batch = student.batch(rows, positions)
+        logits = student.logits(batch, cache)
         score += student.objective.score(logits, batch.targets) * len(positions)
         loss += float(student.objective.loss(logits, batch.targets)) * len(positions)
     return score / len(rows), loss / len(rows)

@@ -77,7 +77,7 @@ class Meter:
 
 def optimise(
     groups: Sequence[tuple[Iterable[Tensor], float]],
-    steps: Sequence[Sequence[Callable[[], tuple[Tensor, int, int]]]],
+    steps: Sequence[Sequence[Callable[[], tuple[float, int, int]]]],
     *,
     weight_decay: float,
     warmup: float,
@@ -86,11 +86,12 @@ def optimise(
     resume: Callable[[torch.optim.Optimizer], int] | None = None,
     after_step: Callable[[torch.optim.Optimizer, int], None] | None = None,
 ) -> None:
-    """Minimise the losses that ``steps`` compute, epoch after epoch.
+    """Minimise the losses whose gradients ``steps`` compute, epoch after epoch.
 
     Args:
         groups: parameters with their peak learning rate.
-        steps: per epoch, the thunks that each return ``(loss, rows, tokens)``.
+        steps: per epoch, the thunks that each add the gradient of their loss to the parameters
+            and return ``(loss, rows, tokens)``.
         weight_decay: decoupled weight decay (AdamW).
         warmup: share of all steps in which the rate rises.
         meter: is advanced by each step's rows and tokens.
@@ -103,13 +104,15 @@ def optimise(
         TrainingError: a loss that is not finite; nothing is kept.
     """
     parameters = [(list(members), rate) for members, rate in groups]
+    everything = [parameter for members, _ in parameters for parameter in members]
     optimiser = torch.optim.AdamW(
         [{"params": members, "lr": rate} for members, rate in parameters],
         weight_decay=weight_decay,
+        # One kernel for all parameters; elsewhere than on the CPU torch chooses well itself.
+        fused=True if all(p.device.type == "cpu" for p in everything) else None,
     )
     total = sum(len(epoch) for epoch in steps)
     done_before = resume(optimiser) if resume else 0
-    everything = [parameter for members, _ in parameters for parameter in members]
     step = 0
     for number, epoch in enumerate(steps):
         for place, compute in enumerate(epoch):
@@ -118,16 +121,14 @@ def optimise(
                 continue
             for group, (_, rate) in zip(optimiser.param_groups, parameters, strict=True):
                 group["lr"] = rate * cosine_with_warmup(step - 1, total, warmup)
-            loss, rows, tokens = compute()
-            value = float(loss.detach())
+            optimiser.zero_grad(set_to_none=True)
+            value, rows, tokens = compute()
             if not math.isfinite(value):
                 raise TrainingError(
                     f"the loss became {value} at step {step} of {total} "
                     f"(epoch {number + 1}); nothing was stored. Try a lower learning rate "
                     "(--lr) or a smaller alpha (--alpha)"
                 )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
             optimiser.step()
             meter.advance(rows, tokens, f"epoch {number + 1}/{len(steps)}  loss {value:.3f}")

@@ -77,8 +77,8 @@ class Classes:
         return (losses * self._weight_of(targets)).mean()
 
     def score(self, logits: Tensor, targets: Tensor) -> float:
-        right = (logits.argmax(1) == targets.long()).double()
-        return float((right * self._weight_of(targets)).mean())
+        right = (logits.argmax(1) == targets.long()).cpu().double()
+        return float((right * self._weight_of(targets).cpu()).mean())
 
     def _weight_of(self, targets: Tensor) -> Tensor:
         if self.weights is None:
@@ -104,7 +104,7 @@ class Choices:
         return F.cross_entropy(logits, targets.long())
 
     def score(self, logits: Tensor, targets: Tensor) -> float:
-        return float((logits.argmax(1) == targets.long()).double().mean())
+        return float((logits.argmax(1) == targets.long()).cpu().double().mean())
 
     def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         # The softmax over a row's choices does not see what they share: take it out first.

@@ -1,4 +1,4 @@
-"""Fitting the router on cached features: no text, no backbone, no expert weight is read.
+"""Fitting the router on what the bank keeps: no text, no backbone, no expert weight is read.
 
 Top-1 followed by a softmax gives the router no gradient from the task loss, so fitting it is
 plain task classification on frozen features; caching them once is equivalent to the paper's
@@ -7,19 +7,25 @@ joint passes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.config import RouterConfig
-from expertbank.models.gates import Member, Router, candidates
+from expertbank.models.gates import Layer, Member, Router, candidates, gate_scores
 from expertbank.records import ROW_SHAPES, RowShape, TaskKind
+from expertbank.training.gates import FITS, Block, Examples, competing
+from expertbank.training.moments import BalancedMoments, Moments
+from expertbank.training.unknown import fit_unknown, threshold_of
 
 CALIBRATION_PART = 5
-"""Every fifth cached row sits out a first fit, to set the temperature."""
+"""Every fifth cached row sits out a first fit, to set temperature and threshold."""
+CALIBRATION_SCORES = 20_000_000
+"""Most scores computed to calibrate: with many columns each brings fewer rows, so that the
+cost stays linear in the columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,38 +55,24 @@ class TaskFeatures:
 
 
 @dataclass(frozen=True, slots=True)
-class Moments:
-    """Sufficient statistics of one task for the ridge gate; they add.
+class HeldOut:
+    """Rows that sat out a fit.
 
     Attributes:
-        count: rows seen.
-        total: ``[dimension]`` float64 sum of features.
-        gram: ``[dimension, dimension]`` float64 sum of outer products.
+        features: ``[rows, dimension]``.
+        targets: ``[rows]`` the column each belongs to.
+        allowed: ``[rows, columns]`` bool, the columns that may answer a row.
     """
 
-    count: int
-    total: Tensor
-    gram: Tensor
-
-    @classmethod
-    def of(cls, features: Tensor) -> Moments:
-        """Moments of ``features [rows, dimension]``."""
-        wide = features.double()
-        return cls(len(wide), wide.sum(0), wide.T @ wide)
-
-    def __add__(self, other: Moments) -> Moments:
-        """Moments of both sets of rows together."""
-        return Moments(self.count + other.count, self.total + other.total, self.gram + other.gram)
-
-
-Fit = Callable[[Sequence[Tensor], RouterConfig], tuple[Tensor, Tensor]]
-"""Features by column to ``weight [dimension, columns]`` and ``bias [columns]``."""
+    features: Tensor
+    targets: Tensor
+    allowed: Tensor
 
 
 def fit_router(
     tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
 ) -> Router:
-    """Fit a gate over all tasks and calibrate its confidence.
+    """Fit a gate over all tasks, calibrate its confidence and set the unknown threshold.
 
     Tasks are taken in digest order whatever order they come in, so the same members give the
     same bytes.
@@ -92,100 +84,101 @@ def fit_router(
     """
     ordered = sorted(tasks, key=lambda task: task.digest)
     names = list(dict.fromkeys(task.column for task in ordered))
-    parts = [[task for task in ordered if task.column == name] for name in names]
-    columns = [torch.cat([task.train for task in part]) for part in parts]
-    shapes = [tuple(shape for task in part for shape in task.shapes) for part in parts]
-    fit = FITS[config.kind]
-    temperature = _calibrate(columns, shapes, config, fit)
-    weight, bias = fit(columns, config)
     members = tuple(
         Member(task.id, task.digest, task.task, task.kind, names.index(task.column), task.reads)
         for task in ordered
     )
-    return Router(
-        config.kind, members, feature_spec_digest, temperature, weight.float(), bias.float()
+    parts = [[task for task in ordered if task.column == name] for name in names]
+    whole, fitted, held = _examples(parts)
+    return calibrated(members, whole, fitted, held, config, feature_spec_digest)
+
+
+def calibrated(
+    members: tuple[Member, ...],
+    whole: Examples,
+    fitted: Examples,
+    held: HeldOut | None,
+    config: RouterConfig,
+    feature_spec_digest: str,
+) -> Router:
+    """Fit on all examples; set temperature and threshold by a fit without the held-out rows."""
+    fit = FITS[config.kind]
+    layers = fit(whole, config)
+    temperature, unknown = 1.0, None
+    if held is not None:
+        if len(layers[-1].bias) > 1:
+            temperature = best_temperature(fit(fitted, config), held)
+        dimension = held.features.shape[1]
+        first = fit_unknown(fitted.moments, dimension)
+        threshold = threshold_of(first.score(held.features, held.allowed), held.targets)
+        unknown = replace(fit_unknown(whole.moments, dimension), threshold=threshold)
+    return Router(config.kind, members, feature_spec_digest, temperature, layers, unknown)
+
+
+def _examples(
+    parts: Sequence[Sequence[TaskFeatures]],
+) -> tuple[Examples, Examples, HeldOut | None]:
+    """All rows; all but those held out; and those held out, if columns can spare any.
+
+    Every row's moments are computed once: those of all rows are those of the two parts added.
+    Only sums stay, so memory for them does not grow with the columns.
+    """
+    features = [torch.cat([task.train for task in part]) for part in parts]
+    shapes = [tuple(shape for task in part for shape in task.shapes) for part in parts]
+    reads = [set(column) for column in shapes]
+    out = [_spared(len(rows)) for rows in features]
+    whole, fitted = [], []
+    for columns in competing(reads):
+        both = Block(columns, BalancedMoments()), Block(columns, BalancedMoments())
+        for column in columns:
+            rows, held = features[column], out[column]
+            inside = Moments.of(rows[~held])
+            both[0].moments.add(inside + Moments.of(rows[held]))
+            both[1].moments.add(inside)
+        whole.append(both[0])
+        fitted.append(both[1])
+    kept = [rows[~held] for rows, held in zip(features, out, strict=True)]
+    kept_shapes = [_where(column, ~held) for column, held in zip(shapes, out, strict=True)]
+    most = max(1, CALIBRATION_SCORES // len(parts) ** 2)
+    spare = [rows[held][:most] for rows, held in zip(features, out, strict=True)]
+    spare_shapes = [_where(column, held)[:most] for column, held in zip(shapes, out, strict=True)]
+    return (
+        Examples(whole, features, shapes),
+        Examples(fitted, kept, kept_shapes),
+        held_out(spare, spare_shapes, reads),
     )
 
 
-def fit_ridge(columns: Sequence[Tensor], config: RouterConfig) -> tuple[Tensor, Tensor]:
-    """Balanced ridge regression onto one-hot column targets, in closed form.
-
-    With every column's moments divided by its row count, ``m_j`` its mean and ``m`` the mean of
-    means, solves ``(C + λ·tr(C)/d·I) w_j = (m_j − m)/T`` where ``C`` is the covariance of the
-    balanced mixture; ``b_j = 1/T − m·w_j``. Sums run in the order given.
-    """
-    moments = [Moments.of(features) for features in columns]
-    share = 1 / len(moments)
-    means = torch.stack([moment.total / moment.count for moment in moments])
-    centre = means.mean(0)
-    gram = torch.zeros_like(moments[0].gram)
-    for moment in moments:
-        gram += moment.gram * (share / moment.count)
-    covariance = gram - torch.outer(centre, centre)
-    strength = config.ridge * covariance.diagonal().mean().clamp_min(1e-12)
-    covariance.diagonal().add_(strength)
-    # [dimension, columns]
-    weight = torch.linalg.solve(covariance, (means - centre).T * share)
-    return weight, share - centre @ weight
+def _spared(rows: int) -> Tensor:
+    """``[rows]`` bool, the rows to hold out: none where there are too few."""
+    part = torch.arange(rows) % CALIBRATION_PART == 0
+    return part & torch.tensor(rows >= 2 * CALIBRATION_PART)
 
 
-def fit_noisy_top1(columns: Sequence[Tensor], config: RouterConfig) -> tuple[Tensor, Tensor]:
-    """The paper's gate: ``h W_gate + N(0,1) · softplus(h W_noise)``, noise in training only.
-
-    (arXiv 2504.21190, section 3.2; after Shazeer et al., arXiv 1701.06538, eq. 4.) Trained by
-    cross-entropy with every column weighted equally. The noise weights have done their work
-    when training ends and are not kept.
-    """
-    generator = torch.Generator().manual_seed(config.seed)
-    features = torch.cat(list(columns)).float()
-    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(columns)])
-    balance = 1 / torch.bincount(targets).float()
-    dimension = features.shape[1]
-    gate = torch.zeros(dimension, len(columns), requires_grad=True)
-    bias = torch.zeros(len(columns), requires_grad=True)
-    noise = torch.zeros(dimension, len(columns), requires_grad=True)
-    # Features have root mean square 1: dividing by √d keeps the scores' scale free of width.
-    scale = dimension**-0.5
-    optimiser = torch.optim.Adam([gate, bias, noise], lr=config.lr * dimension**0.5 / 4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, config.epochs)
-    for _ in range(config.epochs):
-        for rows in torch.split(torch.randperm(len(features), generator=generator), 512):
-            h = features[rows] * scale
-            spread = F.softplus(h @ noise)
-            draw = torch.randn(spread.shape, generator=generator)
-            scores = h @ gate + bias + draw * spread
-            loss = F.cross_entropy(scores, targets[rows], weight=balance)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-            optimiser.step()
-        schedule.step()
-    return gate.detach() * scale, bias.detach()
+def _where(shapes: Sequence[RowShape], mask: Tensor) -> tuple[RowShape, ...]:
+    return tuple(shape for shape, taken in zip(shapes, mask.tolist(), strict=True) if taken)
 
 
-FITS: dict[str, Fit] = {"ridge": fit_ridge, "noisy-top1": fit_noisy_top1}
-"""Gate kinds by name: a further one is one function and one entry here and in ``config``."""
-
-
-def _calibrate(
-    columns: Sequence[Tensor],
+def held_out(
+    features: Sequence[Tensor],
     shapes: Sequence[Sequence[RowShape]],
-    config: RouterConfig,
-    fit: Fit,
-) -> float:
+    reads: Sequence[set[RowShape]],
+) -> HeldOut | None:
+    """Rows by column joined, with the columns that may answer each; ``None`` if there are none."""
+    flat = [shape for column in shapes for shape in column]
+    if not flat:
+        return None
+    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(features)])
+    return HeldOut(torch.cat(list(features)), targets, candidates(flat, reads))
+
+
+def best_temperature(layers: Sequence[Layer], held: HeldOut) -> float:
     """Temperature that minimises the negative log-likelihood of rows left out of a fit.
 
-    Rows compete among the candidates that routing would allow them.
+    Rows compete among the candidates that routing would allow them. (Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017, section 4.2.)
     """
-    if len(columns) == 1 or min(map(len, columns)) < 2 * CALIBRATION_PART:
-        return 1.0
-    out = [torch.arange(len(features)) % CALIBRATION_PART == 0 for features in columns]
-    weight, bias = fit([f[~part] for f, part in zip(columns, out, strict=True)], config)
-    held = torch.cat([f[part] for f, part in zip(columns, out, strict=True)])
-    targets = torch.cat([torch.full((int(part.sum()),), i) for i, part in enumerate(out)])
-    held_shapes = [shape for column in shapes for shape in column[::CALIBRATION_PART]]
-    allowed = candidates(held_shapes, [set(column) for column in shapes])
-    scores = held.double() @ weight.double() + bias.double()
-    scores = scores.masked_fill(~allowed, float("-inf"))
+    scores = gate_scores(layers, held.features).masked_fill(~held.allowed, float("-inf"))
     grid = torch.logspace(-3, 1, 81, dtype=torch.float64)
-    losses = torch.stack([F.cross_entropy(scores / t, targets) for t in grid])
+    losses = torch.stack([F.cross_entropy(scores / t, held.targets) for t in grid])
     return float(grid[losses.argmin()])

@@ -62,7 +62,7 @@ class TTShape:
         ranks: ``r_0 … r_{p+q}``, the first and the last are 1.
 
     Raises:
-        InputError: a factor below 1, or ranks that do not fit the factors.
+        InputError: a factor below 1, ranks that do not fit the factors, or no whole numbers.
     """
 
     in_factors: tuple[int, ...]
@@ -71,6 +71,8 @@ class TTShape:
 
     def __post_init__(self) -> None:
         factors = self.factors
+        if not all(type(number) is int for number in (*factors, *self.ranks)):
+            raise InputError(f"factors {factors} and ranks {self.ranks} must be whole numbers")
         if not self.in_factors or not self.out_factors or min(factors) < 1:
             raise InputError(f"tensor-train factors must be at least 1, got {factors}")
         if len(self.ranks) != len(factors) + 1:

@@ -7,10 +7,11 @@ transaction that makes the expert exist.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from expertbank.config import AdapterConfig, TrainConfig
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import AdapterConfig, FeatureSpec, Keep, TrainConfig
 from expertbank.errors import ExistsError, InputError
 from expertbank.records import (
     ArtifactRecord,
@@ -38,6 +39,8 @@ from expertbank.workflows.workspace import Workspace, now
 
 FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
+STATISTICS_ROWS = 20
+"""Fewest training rows of a task of which statistics alone are kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,8 @@ class AddRequest:
         backbone: backbone for a bank that has none yet.
         route_layer: route layer for such a bank.
         max_length: maximum length for such a bank.
+        dtype: type of the backbone's weights for such a bank.
+        keep: what such a bank keeps of tasks' rows for the router.
     """
 
     spec: TaskSpec
@@ -67,6 +72,8 @@ class AddRequest:
     backbone: str | None = None
     route_layer: int | None = None
     max_length: int | None = None
+    dtype: str | None = None
+    keep: Keep | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +83,9 @@ class AddResult:
     Attributes:
         expert: the registered expert.
         metrics: quality on validation rows, see ``evaluation.scores``.
-        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch`` and
-            ``selection_score``.
+        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
+            ``selection_score``, and how many rows' trunk states were computed only once
+            (``cached_trunk_rows``) in how many bytes.
         data: where the rows came from and how many were dropped for which reason.
         warnings: what the user should look at in the data.
     """
@@ -140,10 +148,22 @@ def add(
         reference=request.backbone,
         route_layer=request.route_layer,
         max_length=request.max_length,
+        dtype=request.dtype,
+        keep=request.keep,
     )
+    _require_enough_rows(workspace.spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
     return _train_and_register(workspace, request, data, version, progress)
+
+
+def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
+    """Where statistics only are kept, those of a few rows would give the rows away."""
+    if spec.keep == "stats" and len(data.train) < STATISTICS_ROWS:
+        raise InputError(
+            f"this bank keeps statistics only, and those of {len(data.train)} training rows "
+            f"would give the rows away; bring at least {STATISTICS_ROWS}"
+        )
 
 
 def _require_same_task(workspace: Workspace, request: AddRequest) -> None:
@@ -181,6 +201,11 @@ def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
     """The version to make."""
     version = workspace.registry.next_version(name)
     if version > 1 and not new_version:
+        if workspace.registry.task(name).removed_at is not None:
+            raise ExistsError(
+                f"task {name!r} was removed, and its expert {name}@{version - 1} is kept; "
+                "train another version with --new-version, which makes the task alive again"
+            )
         raise ExistsError(
             f"task {name!r} has expert {name}@{version - 1}; experts never change. "
             "Train another version with --new-version"
@@ -200,11 +225,13 @@ def _train_and_register(
     from expertbank.adapters.pool import ExpertPool
     from expertbank.evaluation.scores import scores
     from expertbank.models.feature_file import FeatureFile
+    from expertbank.models.moments_file import MomentsFile
     from expertbank.models.routed import RoutedModel
     from expertbank.training.expert import ExpertJob, train_expert
     from expertbank.workflows.measure import answers, trunk_features
 
     spec, backbone, config = workspace.spec, workspace.backbone, request.train
+    adapter = replace(request.adapter, alpha=request.adapter.multiplier(spec))
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, data.spec.kind)
 
@@ -219,7 +246,7 @@ def _train_and_register(
         data.labels,
         encoded(fit),
         encoded(selection),
-        request.adapter,
+        adapter,
         config,
         spec,
     )
@@ -241,16 +268,19 @@ def _train_and_register(
         [row.digest for row in data.validation], [row.group for row in data.validation]
     )
     kept = take(data.train, FEATURE_ROWS, config.seed)
-    features = FeatureFile(
-        trunk_features(model, encoded(kept), progress),
-        measured.features,
-        tuple(row.shape for row in kept),
-        tuple(row.shape for row in data.validation),
-        spec.digest,
-    )
+    train_features = trunk_features(model, encoded(kept), progress)
+    shapes = tuple(row.shape for row in kept)
+    routing: FeatureFile | MomentsFile
+    if spec.keep == "stats":
+        routing = MomentsFile.of(train_features, shapes, spec.digest)
+    else:
+        evaluation_shapes = tuple(row.shape for row in data.validation)
+        routing = FeatureFile(
+            train_features, measured.features, shapes, evaluation_shapes, spec.digest
+        )
     metrics = scores(oracle, data.spec.kind)
-    blobs = {"expert": file, "features": features.to_bytes(), "oracle": oracle.to_bytes()}
-    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
+    blobs = {"expert": file, "features": routing.to_bytes(), "oracle": oracle.to_bytes()}
+    digests = {kind: sha256_bytes(blob) for kind, blob in blobs.items()}
     expert = ExpertRecord(
         data.spec.name,
         version,
@@ -269,50 +299,55 @@ def _train_and_register(
         "best_epoch": trained.best_epoch,
         "selection_examples": len(job.selection),
         "selection_score": trained.selection_score,
+        "cached_trunk_rows": trained.cached_rows,
+        "cached_trunk_bytes": trained.cached_bytes,
         "truncated": sum(row.truncated for row in job.train),
     }
     source = _source_facts(data)
     environment = workspace.environment()
-    registered = workspace.registry.commit_expert(
-        TaskRecord(
-            data.spec.name,
-            data.spec.kind,
-            data.labels,
-            data.spec.to_dict(),
-            now(),
-            group=request.group,
-        ),
-        RunRecord(
-            "add",
-            {"adapter": asdict(request.adapter), "train": asdict(config), "result": train_facts},
-            config.seed,
-            environment,
-            source,
-            backbone.digest,
-            trained.seconds,
-        ),
-        expert,
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(
-            expert_id,
-            digests["features"],
-            spec.digest,
-            features.train.shape[1],
-            len(features.train),
-            len(features.evaluation),
-            len(blobs["features"]),
-        ),
-        [
-            EvaluationRecord(
+    with workspace.writing():
+        for blob in blobs.values():
+            workspace.store.put(blob)
+        registered = workspace.registry.commit_expert(
+            TaskRecord(
+                data.spec.name,
+                data.spec.kind,
+                data.labels,
+                data.spec.to_dict(),
+                now(),
+                group=request.group,
+            ),
+            RunRecord(
+                "add",
+                {"adapter": asdict(adapter), "train": asdict(config), "result": train_facts},
+                config.seed,
+                environment,
+                source,
+                backbone.digest,
+                trained.seconds,
+            ),
+            expert,
+            [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+            FeatureSetRecord(
                 expert_id,
-                metrics["n"],
-                0 if oracle.is_value else int(oracle.right.sum()),
-                digests["oracle"],
-                metrics,
-                {**environment, "batch_plan": measured.batch_plan},
-            )
-        ],
-    )
+                digests["features"],
+                spec.digest,
+                routing.width,
+                routing.n_train,
+                routing.n_eval,
+                len(blobs["features"]),
+            ),
+            [
+                EvaluationRecord(
+                    expert_id,
+                    metrics["n"],
+                    0 if oracle.is_value else int(oracle.right.sum()),
+                    digests["oracle"],
+                    metrics,
+                    {**environment, "batch_plan": measured.batch_plan},
+                )
+            ],
+        )
     checkpoint.remove()
     shown = {name: value for name, value in source.items() if name != "spec"}
     return AddResult(registered, metrics, train_facts, shown, data.warnings)

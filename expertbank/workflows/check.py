@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
+from expertbank.artifacts.header import Header, read_header
 from expertbank.errors import IntegrityError
-from expertbank.records import Problem, ProgressCallback, ProgressEvent, no_progress
+from expertbank.records import (
+    ArtifactRecord,
+    FeatureSetRecord,
+    Problem,
+    ProgressCallback,
+    ProgressEvent,
+    RouterRecord,
+    no_progress,
+)
 from expertbank.workflows.workspace import Workspace
+
+RESTORE_FILE = "restore the file from a backup of the bank"
+RESTORE_DATABASE = "restore the database from a backup: expertbank db restore FILE"
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,13 +32,15 @@ class Verification:
         artifacts: registered files checked.
         bytes: their size together.
         unreferenced: files in the store that no row names: left by an interrupted command,
-            harmless.
+            harmless, deleted by ``gc``.
+        purged: registered files whose bytes ``gc --purge-removed`` deleted.
     """
 
     problems: tuple[Problem, ...]
     artifacts: int
     bytes: int
     unreferenced: tuple[str, ...]
+    purged: int = 0
 
     @property
     def ok(self) -> bool:
@@ -40,31 +55,114 @@ class Verification:
             "artifacts": self.artifacts,
             "bytes": self.bytes,
             "unreferenced": list(self.unreferenced),
+            "purged": self.purged,
         }
 
 
+@dataclass(slots=True)
+class _Claims:
+    """What rows say of one file."""
+
+    features: list[FeatureSetRecord] = field(default_factory=list)
+    evidence: list[tuple[str, int]] = field(default_factory=list)
+    routers: list[RouterRecord] = field(default_factory=list)
+
+
 def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Verification:
-    """Check database, schema, triggers and memberships, and rehash every registered file."""
+    """Check database, schema, triggers and memberships, rehash every registered file.
+
+    What files say of themselves is compared with their rows: members of routers, numbers of
+    rows of features and of evidence.
+    """
     problems = list(workspace.registry.check())
-    artifacts = [a for a in workspace.registry.artifacts() if a.purged_at is None]
+    known = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
+    artifacts = [artifact for artifact in known.values() if artifact.purged_at is None]
+    claims = {} if problems else _claims(workspace)
     for number, artifact in enumerate(artifacts):
         progress(ProgressEvent("rehashing artifacts", number, len(artifacts), artifact.kind))
-        try:
-            data = workspace.store.get(artifact.digest)
-        except IntegrityError as error:
-            problems.append(
-                Problem(str(error), artifact.digest, "restore the file from a backup of the bank")
-            )
-            continue
-        if len(data) != artifact.bytes:
-            problems.append(
-                Problem(
-                    f"artifact has {len(data)} bytes, the registry says {artifact.bytes}",
-                    artifact.digest,
-                    "restore the database from a backup: expertbank db --help",
-                )
-            )
-    known = {artifact.digest for artifact in workspace.registry.artifacts()}
-    unreferenced = tuple(digest for digest in workspace.store.digests() if digest not in known)
-    total = sum(artifact.bytes for artifact in artifacts)
-    return Verification(tuple(problems), len(artifacts), total, unreferenced)
+        problems += _of_artifact(workspace, artifact, claims.get(artifact.digest, _Claims()))
+    unreferenced = tuple(
+        digest
+        for digest in workspace.store.digests()
+        if digest not in known or known[digest].purged_at is not None
+    )
+    return Verification(
+        tuple(problems),
+        len(artifacts),
+        sum(artifact.bytes for artifact in artifacts),
+        unreferenced,
+        len(known) - len(artifacts),
+    )
+
+
+def _claims(workspace: Workspace) -> Mapping[str, _Claims]:
+    registry = workspace.registry
+    found: dict[str, _Claims] = {}
+    for features in registry.feature_sets():
+        found.setdefault(features.digest, _Claims()).features.append(features)
+    for record in registry.evaluations():
+        of = record.expert_id
+        if record.router_version is not None:
+            of += f" under router@{record.router_version}"
+        found.setdefault(record.artifact_digest, _Claims()).evidence.append((of, record.n))
+    for router in registry.routers():
+        found.setdefault(router.digest, _Claims()).routers.append(router)
+    return found
+
+
+def _of_artifact(
+    workspace: Workspace, artifact: ArtifactRecord, claims: _Claims
+) -> Iterator[Problem]:
+    try:
+        data = workspace.store.get(artifact.digest)
+        header = read_header(data, artifact.digest)
+    except IntegrityError as error:
+        yield Problem(str(error), artifact.digest, RESTORE_FILE)
+        return
+    said = {artifact.bytes, *(features.bytes for features in claims.features)}
+    if said != {len(data)}:
+        what = f"artifact has {len(data)} bytes, the registry says {' and '.join(map(str, said))}"
+        yield Problem(what, artifact.digest, RESTORE_DATABASE)
+    for features in claims.features:
+        yield from _of_features(features, header)
+    for owner, rows in claims.evidence:
+        found = {shape[0] for name, shape in header.shapes.items() if shape}
+        if found != {rows}:
+            what = f"the evaluation of {owner} counts {rows} rows, its file holds {sorted(found)}"
+            yield Problem(what, artifact.digest, RESTORE_DATABASE)
+    for router in claims.routers:
+        yield from _of_router(workspace, router, header)
+
+
+def _of_features(features: FeatureSetRecord, header: Header) -> Iterator[Problem]:
+    expected = {
+        "train": (features.n_train, features.dimension),
+        "evaluation": (features.n_eval, features.dimension),
+    }
+    for name, shape in expected.items():
+        found = header.shapes.get(name)
+        if found is not None and found != shape:
+            what = f"{name} features of {features.expert_id} are {found}, the row says {shape}"
+            yield Problem(what, features.digest, RESTORE_DATABASE)
+    spec = header.metadata.get("feature_spec_digest")
+    if spec != features.feature_spec_digest:
+        what = f"features of {features.expert_id} follow spec {spec}, the row says another"
+        yield Problem(what, features.digest, RESTORE_DATABASE)
+
+
+def _of_router(workspace: Workspace, router: RouterRecord, header: Header) -> Iterator[Problem]:
+    """The file's members, by name and digest, are those of the rows, in the same order."""
+    where = f"router@{router.version}"
+    try:
+        inside = [(str(member[0]), str(member[1])) for member in header.metadata["members"]]
+    except (KeyError, IndexError, TypeError):
+        yield Problem("its file names no members", where, RESTORE_FILE)
+        return
+    digests = {expert.id: expert.digest for expert in workspace.registry.experts()}
+    rows = [(name, digests[name]) for name in router.members]
+    if inside != rows:
+        what = (
+            f"its file is over {', '.join(name for name, _ in inside)}, its rows over "
+            f"{', '.join(name for name, _ in rows)}, or their digests differ"
+        )
+        yield Problem(what, where, RESTORE_DATABASE)

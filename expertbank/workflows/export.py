@@ -12,11 +12,20 @@ import torch
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
-from expertbank.models.backbone import Backbone, locate
+from expertbank.models.backbone import Backbone
 from expertbank.models.gates import Router
-from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, Row, no_progress
+from expertbank.models.location import locate
+from expertbank.records import (
+    ExpertRecord,
+    ExportRecord,
+    ProgressCallback,
+    RouterRecord,
+    Row,
+    no_progress,
+)
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.tasks import encode_rows
+from expertbank.workflows.for_import import add_lineage
 from expertbank.workflows.measure import answers
 from expertbank.workflows.serve import load_bundle
 from expertbank.workflows.workspace import Workspace, package_versions
@@ -48,7 +57,10 @@ BACKBONE_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class ExportResult:
-    """What was written."""
+    """What was written.
+
+    ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
+    """
 
     path: Path
     digest: str
@@ -57,6 +69,7 @@ class ExportResult:
     bytes: int
     format: str = "bundle"
     verified: bool = True
+    recorded: bool = True
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -68,6 +81,7 @@ class ExportResult:
             "router": self.router_version,
             "bytes": self.bytes,
             "verified": self.verified,
+            "recorded": self.recorded,
         }
 
 
@@ -77,6 +91,7 @@ def export_bundle(
     *,
     tasks: Sequence[str] = (),
     with_backbone: bool = False,
+    for_import: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Write the active router and its experts to ``target``, load them back, compare, publish.
@@ -86,12 +101,72 @@ def export_bundle(
         target: folder to make; an older bundle there is replaced, anything else is not touched.
         tasks: only these tasks; the router is masked to them.
         with_backbone: put the backbone's files into the bundle too.
+        for_import: put features, evidence and runs in, so that another bank can take the experts
+            over; features are made from the rows they were trained on.
         progress: told as work goes on.
 
     Raises:
         NotFoundError: no router yet, or an unknown task.
         ExistsError: ``target`` is something else than a bundle.
         IntegrityError: what was written does not give the bank's logits; nothing is published.
+    """
+    record, shipped, masked = chosen(workspace, tasks)
+    experts = [workspace.registry.expert(member.id) for member in shipped.members]
+    backbone = workspace.backbone
+    writer = BundleWriter(target)
+    try:
+        for expert in experts:
+            writer.add(_expert_name(expert), workspace.store.get(expert.digest))
+        router_bytes = shipped.to_bytes()
+        writer.add(ROUTER, router_bytes)
+        if with_backbone:
+            _add_backbone(writer, backbone)
+        lineage = (
+            {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
+            if for_import
+            else {}
+        )
+        content = _manifest(
+            workspace,
+            experts,
+            shipped,
+            sha256_bytes(router_bytes),
+            version=record.version,
+            masked=masked,
+            with_backbone=with_backbone,
+        )
+        for entry in content["experts"]:
+            entry |= lineage.get(entry["id"], {})
+        writer.add("README.md", bundle_readme(content).encode())
+        digest = writer.finish(content)
+        _compare(workspace, writer.folder, experts, with_backbone, progress)
+        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
+        writer.publish()
+    finally:
+        writer.discard()
+    ids = tuple(expert.id for expert in experts)
+    made = ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
+    recorded = record_export(workspace, made)
+    return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
+
+
+def record_export(workspace: Workspace, made: ExportRecord) -> bool:
+    """Put an export into the history; false for a bank that cannot be written to."""
+    if workspace.registry.read_only:
+        return False
+    with workspace.writing():
+        workspace.registry.commit_export(made)
+    return True
+
+
+def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Router, bool]:
+    """What an export ships: the active router, cut to ``tasks`` if any are named.
+
+    Returns:
+        The router's record, the router as shipped, and whether members were left out.
+
+    Raises:
+        NotFoundError: no router yet, or a task that it does not serve.
     """
     try:
         record = workspace.registry.router()
@@ -103,37 +178,7 @@ def export_bundle(
         if task not in known:
             raise NotFoundError.of("task", task, known)
     shipped = router.subset(tasks) if tasks else router
-    experts = [workspace.registry.expert(member.id) for member in shipped.members]
-    backbone = workspace.backbone
-    writer = BundleWriter(target)
-    try:
-        for expert in experts:
-            writer.add(_expert_name(expert), workspace.store.get(expert.digest))
-        router_bytes = shipped.to_bytes()
-        writer.add(ROUTER, router_bytes)
-        if with_backbone:
-            _add_backbone(writer, backbone)
-        content = _manifest(
-            workspace,
-            experts,
-            shipped,
-            sha256_bytes(router_bytes),
-            version=record.version,
-            masked=bool(tasks) and len(experts) < len(known),
-            with_backbone=with_backbone,
-        )
-        writer.add("README.md", bundle_readme(content).encode())
-        digest = writer.finish(content)
-        _compare(workspace, writer.folder, experts, with_backbone, progress)
-        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        writer.publish()
-    finally:
-        writer.discard()
-    ids = tuple(expert.id for expert in experts)
-    workspace.registry.commit_export(
-        ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
-    )
-    return ExportResult(writer.target, digest, ids, record.version, size)
+    return record, shipped, len(shipped.members) < len(known)
 
 
 def _expert_name(expert: ExpertRecord) -> str:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, NotFoundError
 from expertbank.models.batches import EVALUATION_BATCH
-from expertbank.models.gates import Member, Router
+from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
 from expertbank.records import (
     EncodedRow,
     ProgressCallback,
+    ProgressEvent,
     Row,
     RowShape,
     TaskKind,
@@ -27,6 +27,12 @@ from expertbank.workflows.measure import run
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
+
+UNKNOWN = "unknown"
+"""The label of a row that is like no task, for callers who asked for it."""
+
+CHUNK_CHARACTERS = 4_000_000
+"""Text encoded and answered at a time, but for one row that is longer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +52,20 @@ class Answerer:
     labels: tuple[str, ...]
 
 
+class Experts(Protocol):
+    """Who may answer, asked for one at a time: a bank may hold ten thousand."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that can be named, by name."""
+
+    def named(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
+
+    def answerer(self, expert_id: str) -> Answerer:
+        """What the outputs of the expert ``task@version`` mean."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
     """One expert's answer to one row.
@@ -58,8 +78,9 @@ class Prediction:
         label: the answer: a class name, the text of the chosen choice, or a value.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for multiple choice.
-        unknown: whether the row is like no task of the bank; ``None``: not assessed.
-        unknown_score: the score behind it; ``None``: not assessed.
+        unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
+            the task was named or the router holds no statistics.
+        unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
         answers: for a group, the answers of all its experts, this one among them.
     """
 
@@ -94,36 +115,29 @@ class Prediction:
 
 
 class Predictor:
-    """Routes and answers rows.
+    """Routes and answers rows. Safe for several threads at once.
 
     Args:
         model: the one-pass model.
         experts: every expert that may answer.
         router: the router; ``None`` allows only rows whose task is named.
-        named: task name to the id of the expert that answers when the task is named.
     """
 
-    def __init__(
-        self,
-        model: RoutedModel,
-        experts: Iterable[Answerer],
-        router: Router | None,
-        named: Mapping[str, str],
-    ) -> None:
+    def __init__(self, model: RoutedModel, experts: Experts, router: Router | None) -> None:
         self.model = model
-        self._experts = {expert.id: expert for expert in experts}
-        self._router = router
-        self._named = named
+        self._experts = experts
+        self._routed = None if router is None else _Routed.over(router)
+        self._known: dict[str, Answerer] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be named."""
-        return tuple(sorted(self._named))
+        return self._experts.tasks
 
     @property
     def has_router(self) -> bool:
         """Whether rows can be answered without naming a task."""
-        return self._router is not None
+        return self._routed is not None
 
     def answerer(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named.
@@ -131,17 +145,25 @@ class Predictor:
         Raises:
             NotFoundError: no such task.
         """
-        if task not in self._named:
-            raise NotFoundError.of("task", task, self.tasks)
-        return self._experts[self._named[task]]
+        return self._experts.named(task)
+
+    def _expert(self, expert_id: str) -> Answerer:
+        found = self._known.get(expert_id)
+        if found is None:
+            found = self._known[expert_id] = self._experts.answerer(expert_id)
+        return found
 
     def predict(
         self,
-        rows: Iterable[Row],
+        rows: Iterable[Row | InputError],
         *,
         task: str | None = None,
+        abstain: bool = False,
+        fallback: str | None = None,
         batch_size: int = EVALUATION_BATCH,
         progress: ProgressCallback = no_progress,
+        on_bad: Callable[[InputError], None] | None = None,
+        total: int = 0,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -149,61 +171,96 @@ class Predictor:
         pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
-            rows: what to answer; labels are ignored.
+            rows: what to answer; labels are ignored. An error stands for a row that could not
+                be read.
             task: name the task and leave the router out.
+            abstain: answer ``unknown`` to rows that are like no task that may answer them.
+            fallback: send such rows to this task's expert instead, where it can read them.
             batch_size: rows a forward pass.
             progress: told as batches finish.
+            on_bad: takes what is wrong with a row that cannot be read or answered; the row is
+                left out, and its index with it. Without it the first such row ends the work,
+                after the rows before it were answered.
+            total: how many rows there are, for ``progress``; 0 when nobody knows.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
-            InputError: no expert here can read a row: choices without a multiple-choice
-                expert, or the other way round.
+            InputError: a row that could not be read, or that no expert here can answer:
+                choices without a multiple-choice expert, or the other way round; or options
+                that exclude each other.
         """
-        decision = self._decision(task)
-        start = 0
-        remaining = iter(rows)
-        while chunk := list(islice(remaining, CHUNK)):
-            for row in chunk:
-                self._check(row, decision)
-            yield from self._answer(chunk, start, decision, batch_size, progress)
-            start += len(chunk)
+        decision = self._decision(task, abstain=abstain, fallback=fallback)
+        numbered = enumerate(rows)
+        done = 0
+        while True:
+            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            if chunk:
+                meter = _Shifted(progress, done, max(total, done + len(chunk)))
+                yield from self._answer(chunk, decision, batch_size, meter)
+                done += len(chunk)
+            if error is not None:
+                raise error
+            if ended:
+                return
 
-    def _decision(self, task: str | None) -> _Decision:
+    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> _Decision:
+        if (task is not None) + abstain + (fallback is not None) > 1:
+            raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
-            return _Named(self.answerer(task).id)
-        if self._router is None:
+            expert = self.answerer(task)
+            return _Named(expert.id, frozenset({expert.kind == "multiple_choice"}))
+        if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
                 "or name the task with --task"
             )
-        return _Routed(self._router)
-
-    def _check(self, row: Row, decision: _Decision) -> None:
-        kinds = {self._experts[expert].kind for expert in decision.experts}
-        has_choices = bool(row.choices)
-        if not any((kind == "multiple_choice") == has_choices for kind in kinds):
-            where = row.origin or "row"
-            raise InputError(
-                f"{where}: it brings choices, and no multiple-choice expert may answer"
-                if has_choices
-                else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+        if (abstain or fallback) and self._routed.router.unknown is None:
+            raise NotFoundError(
+                "this router cannot tell unknown rows: it holds no statistics of known ones, for "
+                "no task has 10 rows or more. Add rows, then run: expertbank retrain-router"
             )
+        spare = None if fallback is None else self.answerer(fallback)
+        return replace(self._routed, abstain=abstain, fallback=spare)
+
+    def _chunk(
+        self,
+        numbered: Iterator[tuple[int, Row | InputError]],
+        decision: _Decision,
+        on_bad: Callable[[InputError], None] | None,
+    ) -> tuple[list[_Numbered], InputError | None, bool]:
+        """The next rows, the error that ends them, and whether the input ended."""
+        chunk: list[_Numbered] = []
+        characters = 0
+        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+            following = next(numbered, None)
+            if following is None:
+                return chunk, None, True
+            index, row = following
+            wrong = row if isinstance(row, InputError) else _unanswerable(row, decision)
+            if isinstance(row, Row) and wrong is None:
+                chunk.append((index, row))
+                characters += len(row.text) + len(row.text_pair or "") + sum(map(len, row.choices))
+            elif wrong is not None and on_bad is None:
+                return chunk, wrong, True
+            elif wrong is not None and on_bad is not None:
+                on_bad(wrong)
+        return chunk, None, False
 
     def _answer(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         decision: _Decision,
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
+        indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
         encoded = self._encode(rows)
-        chosen: dict[int, tuple[tuple[str, ...], float]] = {}
+        chosen: dict[int, _Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
             found = decision.choose(features, [rows[p].shape for p in positions])
             chosen.update(zip(positions, found, strict=True))
-            return [experts[0] for experts, _ in found]
+            return [choice.experts[0] for choice in found]
 
         answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
@@ -211,17 +268,17 @@ class Predictor:
                 answers[position].append(
                     self._prediction(
                         rows[position],
-                        start + position,
+                        indices[position],
                         output.experts[place],
-                        chosen[position][1],
+                        chosen[position],
                         output.logits[place],
                     )
                 )
         # The other experts of a group answer in further passes, over the group's rows only.
-        for slot in range(1, max(len(experts) for experts, _ in chosen.values())):
-            places = [place for place in sorted(chosen) if len(chosen[place][0]) > slot]
+        for slot in range(1, max(len(choice.experts) for choice in chosen.values())):
+            places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
             for position, answer in self._again(
-                rows, start, places, chosen, slot, batch_size, encoded
+                numbered, places, chosen, slot, batch_size, encoded
             ):
                 answers[position].append(answer)
         for position in range(len(rows)):
@@ -232,16 +289,15 @@ class Predictor:
 
     def _again(
         self,
-        rows: Sequence[Row],
-        start: int,
+        numbered: Sequence[_Numbered],
         places: Sequence[int],
-        chosen: Mapping[int, tuple[tuple[str, ...], float]],
+        chosen: Mapping[int, _Chosen],
         slot: int,
         batch_size: int,
         encoded: Sequence[EncodedRow],
     ) -> Iterator[tuple[int, Prediction]]:
         def named(features: Tensor, positions: Sequence[int]) -> list[str]:
-            return [chosen[places[position]][0][slot] for position in positions]
+            return [chosen[places[position]].experts[slot] for position in positions]
 
         subset = [encoded[place] for place in places]
         for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
@@ -250,10 +306,10 @@ class Predictor:
                 yield (
                     place,
                     self._prediction(
-                        rows[place],
-                        start + place,
+                        numbered[place][1],
+                        numbered[place][0],
                         output.experts[index],
-                        chosen[place][1],
+                        chosen[place],
                         output.logits[index],
                     ),
                 )
@@ -274,12 +330,23 @@ class Predictor:
         return [encoded[place] for place in range(len(rows))]
 
     def _prediction(
-        self, row: Row, index: int, expert_id: str, confidence: float, logits: Tensor
+        self, row: Row, index: int, expert_id: str, chosen: _Chosen, logits: Tensor
     ) -> Prediction:
-        expert = self._experts[expert_id]
+        expert = self._expert(expert_id)
+        plain = Prediction(
+            index,
+            expert.task,
+            expert_id,
+            chosen.confidence,
+            UNKNOWN,
+            {},
+            unknown=chosen.unknown,
+            unknown_score=chosen.unknown_score,
+        )
+        if chosen.abstained:
+            return plain
         if expert.kind == "regression":
-            value = float(logits[0])
-            return Prediction(index, expert.task, expert_id, confidence, value, {})
+            return replace(plain, label=float(logits[0]))
         names = row.choices if expert.kind == "multiple_choice" else expert.labels
         own = logits[: len(names)]
         best = int(own.argmax())
@@ -287,7 +354,55 @@ class Predictor:
         for name, probability in zip(names, torch.softmax(own, 0).tolist(), strict=True):
             scores[name] = scores.get(name, 0.0) + probability  # equal choices are one answer
         choice = best if expert.kind == "multiple_choice" else None
-        return Prediction(index, expert.task, expert_id, confidence, names[best], scores, choice)
+        return replace(plain, label=names[best], scores=scores, choice=choice)
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What was decided for one row.
+
+    Attributes:
+        experts: who answers; several for a group.
+        confidence: the router's probability of them; 1 when the caller named them.
+        unknown: whether the row is like no task; ``None``: not assessed.
+        unknown_score: the score behind it.
+        abstained: whether the answer is to be ``unknown``.
+    """
+
+    experts: tuple[str, ...]
+    confidence: float
+    unknown: bool | None = None
+    unknown_score: float | None = None
+    abstained: bool = False
+
+
+_Numbered = tuple[int, Row]
+"""A row and its position in the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted:
+    """Progress of one chunk as progress of the whole."""
+
+    progress: ProgressCallback
+    done: int
+    total: int
+
+    def __call__(self, event: ProgressEvent) -> None:
+        done = self.done + event.done
+        self.progress(replace(event, done=done, total=self.total, seconds_left=None))
+
+
+def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
+    """What is wrong with a row that no expert can read."""
+    if bool(row.choices) in decision.reads_choices:
+        return None
+    where = row.origin or "row"
+    return InputError(
+        f"{where}: it brings choices, and no multiple-choice expert may answer"
+        if row.choices
+        else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,38 +410,65 @@ class _Named:
     """The caller named the expert: nothing is left to decide."""
 
     expert: str
+    reads_choices: frozenset[bool]
 
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return (self.expert,)
-
-    def choose(
-        self, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[tuple[tuple[str, ...], float]]:
-        return [((self.expert,), 1.0)] * len(features)
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
+        return [_Chosen((self.expert,), 1.0)] * len(features)
 
 
 @dataclass(frozen=True, slots=True)
 class _Routed:
-    """The router decides: one expert, or the experts of a group."""
+    """The router decides: one expert, or the experts of a group; what of unknown rows, the caller.
+
+    Attributes:
+        router: the router.
+        experts: by column of the gate, who answers.
+        reads_choices: whether any of them reads rows with choices, or rows without.
+        abstain: answer ``unknown`` to unknown rows.
+        fallback: the expert that answers unknown rows of its own kind instead.
+    """
 
     router: Router
+    experts: tuple[tuple[str, ...], ...]
+    reads_choices: frozenset[bool]
+    abstain: bool = False
+    fallback: Answerer | None = None
 
-    @property
-    def experts(self) -> tuple[str, ...]:
-        return tuple(member.id for member in self.router.members)
+    @classmethod
+    def over(cls, router: Router) -> _Routed:
+        """What every row asks of a router, worked out once."""
+        return cls(
+            router,
+            tuple(tuple(member.id for member in column) for column in router.columns),
+            frozenset(member.kind == "multiple_choice" for member in router.members),
+        )
 
-    def choose(
-        self, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[tuple[tuple[str, ...], float]]:
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
         choice = self.router.route(features.cpu(), shapes)
-        columns: tuple[tuple[Member, ...], ...] = self.router.columns
-        return [
-            (tuple(member.id for member in columns[index]), confidence)
-            for index, confidence in zip(
-                choice.index.tolist(), choice.confidence.tolist(), strict=True
+        nothing: list[None] = [None] * len(features)
+        scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
+        unknown = nothing if choice.unknown is None else choice.unknown.tolist()
+        found = [
+            _Chosen(
+                self.experts[index],
+                confidence,
+                is_unknown,
+                score,
+                self.abstain and bool(is_unknown),
+            )
+            for index, confidence, is_unknown, score in zip(
+                choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
             )
         ]
+        return [self._spared(one, shape) for one, shape in zip(found, shapes, strict=True)]
+
+    def _spared(self, chosen: _Chosen, shape: RowShape) -> _Chosen:
+        """The choice, or the fallback's expert for an unknown row that it can read."""
+        if self.fallback is None or not chosen.unknown:
+            return chosen
+        if (self.fallback.kind == "multiple_choice") != (shape == "choices"):
+            return chosen
+        return replace(chosen, experts=(self.fallback.id,))
 
 
 _Decision = _Named | _Routed

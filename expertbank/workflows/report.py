@@ -24,11 +24,8 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.workflows.lineage import check_router, lineage
-from expertbank.workflows.verification import (
-    Verified,
-    check_choices,
-    verify_expert,
-)
+from expertbank.workflows.rerouting import views_from_source
+from expertbank.workflows.verification import Verified, check_choices, verify_expert
 from expertbank.workflows.workspace import Workspace
 
 
@@ -74,7 +71,7 @@ def forgetting_report(
     for shown in {r.version: r for r in (before, router) if r is not None}.values():
         check_router(workspace, shown, digests)
     groups = {t.name: t.group for t in registry.tasks(include_removed=True)}
-    reader = _Reader(workspace, groups)
+    reader = _Reader(workspace, groups, progress)
     verified: dict[str, Verified] = {}
     histories, answers = [], {}
     for expert in experts:
@@ -150,9 +147,15 @@ def _rehash(workspace: Workspace, expert: ExpertRecord) -> bool:
 class _Reader:
     """Reads evidence, rehashed by the store, and compares it with what the registry says."""
 
-    def __init__(self, workspace: Workspace, groups: Mapping[str, str | None]) -> None:
+    def __init__(
+        self,
+        workspace: Workspace,
+        groups: Mapping[str, str | None],
+        progress: ProgressCallback,
+    ) -> None:
         self._workspace = workspace
         self._groups = groups
+        self._progress = progress
 
     def oracle(self, expert: ExpertRecord) -> tuple[EvaluationRecord, OracleEvidence]:
         """The named expert's stored answers."""
@@ -173,7 +176,12 @@ class _Reader:
     def views(
         self, expert: ExpertRecord, oracle: OracleEvidence, routers: Sequence[RouterRecord]
     ) -> tuple[RouterView, ...]:
-        """What each of the routers chose for the expert's rows, by version."""
+        """What each of the routers chose for the expert's rows, by version.
+
+        Where the bank keeps statistics only, the rows are read from their source and routed now.
+        """
+        if self._workspace.spec.keep == "stats":
+            return views_from_source(self._workspace, expert, oracle, routers, self._progress)
         by_version = {router.version: router for router in routers}
         views = []
         for record in self._workspace.registry.evaluations(expert.id, router_version="routed"):
@@ -214,8 +222,8 @@ class _Reader:
             if name.partition("@")[0] == task:
                 expert = self._workspace.registry.expert(name)
                 _, oracle = self.oracle(expert)
-                (view,) = self.views(expert, oracle, [router])
-                return Earlier(expert.id, oracle, view)
+                views = self.views(expert, oracle, [router])
+                return Earlier(expert.id, oracle, views[0]) if views else None
         return None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import RouterConfig
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import (
@@ -33,6 +34,14 @@ if TYPE_CHECKING:
 
 CONFUSION_WARNING = 0.10
 """Mutual confusion of two tasks from which on the user is told."""
+UNMEASURED: dict[str, Any] = {
+    "accuracy": None,
+    "per_task": {},
+    "confusions": [],
+    "calibration_error": None,
+    "unknown": None,
+}
+"""Metrics where no evaluation row is kept; `forgetting-report` reads the source again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +51,11 @@ class RouterResult:
     Attributes:
         router: the registered router.
         tasks: names of its members.
-        metrics: ``accuracy`` (mean of per-task routing accuracies on evaluation rows),
-            ``per_task`` and ``confusions`` (pairs above 10% with what to do).
+        metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
+            ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error`` (expected, of
+            the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
+            where it is not judged); every task weighs the same. Where the bank keeps no
+            evaluation features all of it is ``None`` or empty.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -87,83 +99,136 @@ def retrain_router(
         StaleError: an expert came or went meanwhile; nothing was written.
         IntegrityError: cached features changed on disk.
     """
-    from expertbank.training.router import TaskFeatures, fit_router
-
     started = time.monotonic()
     registry = workspace.registry
     registry.probe_writable()
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
+    spec = workspace.spec
+    if spec.keep == "stats":
+        router = _from_stats(workspace, experts, config, progress)
+        choices: dict[str, RoutedEvidence] = {}
+        metrics = dict(UNMEASURED)
+    else:
+        router, choices, metrics = _from_features(workspace, experts, config, progress)
+    data = router.to_bytes()
+    digest = sha256_bytes(data)
+    evidence = {name: choice.to_bytes() for name, choice in choices.items()}
+    evidence_digests = {name: sha256_bytes(blob) for name, blob in evidence.items()}
+    seconds = time.monotonic() - started
+    environment = {"packages": package_versions()}
+    with workspace.writing():
+        for blob in (data, *evidence.values()):
+            workspace.store.put(blob)
+        record = registry.commit_router(
+            RouterRecord(
+                0,
+                router.kind,
+                digest,
+                router.parameter_count,
+                tuple(member.id for member in router.members),
+                spec.digest,
+                metrics,
+            ),
+            RunRecord(
+                "retrain-router",
+                asdict(config),
+                config.seed,
+                environment,
+                {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
+                spec.backbone_digest,
+                seconds,
+            ),
+            [
+                ArtifactRecord(digest, "router", len(data)),
+                *(
+                    ArtifactRecord(evidence_digests[name], "routed", len(blob))
+                    for name, blob in evidence.items()
+                ),
+            ],
+            [
+                _evaluation(workspace, router, expert, choices, evidence_digests, environment)
+                for expert in experts
+                if expert.id in choices
+            ],
+            expected_generation=generation,
+            activate=activate,
+            reason=f"retrain-router over {len(experts)} tasks",
+        )
+    active = AliasRecord(ACTIVE, record.version) in registry.aliases()
+    return RouterResult(
+        record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active
+    )
+
+
+def _from_features(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    config: RouterConfig,
+    progress: ProgressCallback,
+) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
+    """The router, what it chose for every evaluation row, and how well it did."""
+    from expertbank.training.router import TaskFeatures, fit_router
+
     features = {}
     for number, expert in enumerate(experts):
         progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
         features[expert.id] = _features(workspace, expert)
     progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
-    spec = workspace.spec
-    groups = {task.name: task.group for task in registry.tasks()}
-    router = fit_router(
-        [
-            TaskFeatures(
-                e.id,
-                e.digest,
-                e.task,
-                e.kind,
-                groups[e.task],
-                features[e.id].train,
-                features[e.id].train_shapes,
+    groups = {task.name: task.group for task in workspace.registry.tasks()}
+    tasks = [
+        TaskFeatures(
+            e.id,
+            e.digest,
+            e.task,
+            e.kind,
+            groups[e.task],
+            features[e.id].train,
+            features[e.id].train_shapes,
+        )
+        for e in experts
+    ]
+    router = fit_router(tasks, config, workspace.spec.digest)
+    routed = {expert.id: _choices(router, features[expert.id]) for expert in experts}
+    choices = {name: evidence for name, (evidence, _) in routed.items()}
+    found = [share for _, share in routed.values() if share is not None]
+    unknown = sum(found) / len(found) if found else None
+    return router, choices, {**_metrics(router, experts, choices), "unknown": unknown}
+
+
+def _from_stats(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    config: RouterConfig,
+    progress: ProgressCallback,
+) -> Router:
+    """The router from moments alone. No evaluation row is kept, so nothing is measured here."""
+    from expertbank.models.moments_file import MomentsFile
+    from expertbank.training.moments import Moments
+    from expertbank.training.stats_router import TaskMoments, fit_stats_router
+
+    groups = {task.name: task.group for task in workspace.registry.tasks()}
+    tasks, dimension = [], 0
+    for number, expert in enumerate(experts):
+        progress(ProgressEvent("reading moments", number, len(experts), expert.id))
+        stored = workspace.registry.feature_set(expert.id)
+        file = MomentsFile.from_bytes(workspace.store.get(stored.digest), f"moments of {expert.id}")
+        _require_spec(workspace, expert, file.feature_spec_digest)
+        moments = Moments(file.count, file.total, file.gram)
+        group, dimension = groups[expert.task], file.dimension
+        tasks.append(
+            TaskMoments(
+                expert.id, expert.digest, expert.task, expert.kind, group, moments, file.reads
             )
-            for e in experts
-        ],
-        config,
-        spec.digest,
-    )
-    choices = {expert.id: _choices(router, features[expert.id]) for expert in experts}
-    metrics = _metrics(router, experts, choices)
-    data = router.to_bytes()
-    digest = workspace.store.put(data)
-    evidence = {expert.id: choices[expert.id].to_bytes() for expert in experts}
-    evidence_digests = {name: workspace.store.put(blob) for name, blob in evidence.items()}
-    seconds = time.monotonic() - started
-    environment = {"packages": package_versions()}
-    record = registry.commit_router(
-        RouterRecord(
-            0,
-            router.kind,
-            digest,
-            router.parameter_count,
-            tuple(member.id for member in router.members),
-            spec.digest,
-            metrics,
-        ),
-        RunRecord(
-            "retrain-router",
-            asdict(config),
-            config.seed,
-            environment,
-            {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
-            spec.backbone_digest,
-            seconds,
-        ),
-        [
-            ArtifactRecord(digest, "router", len(data)),
-            *(
-                ArtifactRecord(evidence_digests[name], "routed", len(blob))
-                for name, blob in evidence.items()
-            ),
-        ],
-        [
-            _evaluation(workspace, router, expert, choices, evidence_digests, environment)
-            for expert in experts
-        ],
-        expected_generation=generation,
-        activate=activate,
-        reason=f"retrain-router over {len(experts)} tasks",
-    )
-    active = AliasRecord(ACTIVE, record.version) in registry.aliases()
-    return RouterResult(
-        record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active
-    )
+        )
+    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
+    return fit_stats_router(tasks, dimension, config, workspace.spec.digest)
+
+
+def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> None:
+    if digest != workspace.spec.digest:
+        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
 
 
 def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
@@ -171,44 +236,61 @@ def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
 
     stored = workspace.registry.feature_set(expert.id)
     file = FeatureFile.from_bytes(workspace.store.get(stored.digest), f"features of {expert.id}")
-    if file.feature_spec_digest != workspace.spec.digest:
-        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+    _require_spec(workspace, expert, file.feature_spec_digest)
     return file
 
 
-def _choices(router: Router, features: FeatureFile) -> RoutedEvidence:
+def _choices(router: Router, features: FeatureFile) -> tuple[RoutedEvidence, float | None]:
+    """What the router chose for a task's evaluation rows, and the share it calls unknown."""
     from expertbank.evaluation.evidence import RoutedEvidence
 
     choice = router.route(features.evaluation, features.evaluation_shapes)
-    return RoutedEvidence(
+    evidence = RoutedEvidence(
         choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
     )
+    return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())
 
 
 def _metrics(
     router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
 ) -> dict[str, Any]:
-    shares: dict[str, dict[str, float]] = {
-        expert.task: {
-            other.task: float((choices[expert.id].choice == router.column_of(other.task)).mean())
-            for other in experts
-        }
-        for expert in experts
+    import numpy as np
+
+    from expertbank.evaluation.calibration import expected_calibration_error
+
+    columns = [router.column_of(expert.task) for expert in experts]
+    # [experts, columns]: share of each expert's rows that went to each column
+    shares = np.stack(
+        [
+            np.bincount(choices[expert.id].choice, minlength=len(router.columns))
+            / len(choices[expert.id].choice)
+            for expert in experts
+        ]
+    )
+    mutual = shares[:, columns]  # [experts, experts]
+    mutual = (mutual + mutual.T) / 2
+    mutual[np.equal.outer(columns, columns)] = 0  # one group's tasks cannot be confused
+    ordered = sorted(range(len(experts)), key=lambda place: experts[place].task)
+    confusions = [
+        {"tasks": [experts[one].task, experts[other].task], "rate": float(mutual[one, other])}
+        for place, one in enumerate(ordered)
+        for other in ordered[place + 1 :]
+        if mutual[one, other] > CONFUSION_WARNING
+    ]
+    per_task = {
+        expert.task: float(shares[place, columns[place]]) for place, expert in enumerate(experts)
     }
-    per_task = {task: share[task] for task, share in shares.items()}
-    confusions = []
-    ordered = sorted(shares)
-    for place, one in enumerate(ordered):
-        for other in ordered[place + 1 :]:
-            if router.column_of(one) == router.column_of(other):
-                continue
-            mutual = (shares[one][other] + shares[other][one]) / 2
-            if mutual > CONFUSION_WARNING:
-                confusions.append({"tasks": [one, other], "rate": mutual})
+    sizes = [len(choices[expert.id].choice) for expert in experts]
+    right = [choices[e.id].choice == column for e, column in zip(experts, columns, strict=True)]
     return {
         "accuracy": sum(per_task.values()) / len(per_task),
         "per_task": per_task,
         "confusions": confusions,
+        "calibration_error": expected_calibration_error(
+            np.concatenate([choices[expert.id].confidence for expert in experts]),
+            np.concatenate(right),
+            np.concatenate([np.full(size, 1 / size) for size in sizes]),
+        ),
     }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -15,6 +17,7 @@ from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
+from expertbank.registry.registry import Registry
 from expertbank.tasks import TaskSpec
 from expertbank.workflows.predict import Answerer, Predictor
 from expertbank.workflows.workspace import Workspace, require_backbone
@@ -48,6 +51,7 @@ def load_bundle(
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
+    reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
     loaded = backbone if isinstance(backbone, Backbone) else None
     if loaded is None:
@@ -56,22 +60,49 @@ def load_bundle(
         found = backbone or (str(Path(path) / str(inside)) if inside else reference)
         loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
     require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
-    files = {e.id: _bundled_expert(reader, e, spec) for e in reader.manifest.experts}
-    shipped = {entry.id: entry.digest for entry in reader.manifest.experts}
-    if any(shipped.get(member.id) != member.digest for member in router.members):
+    entries = {entry.id: entry for entry in reader.manifest.experts}
+    if any(
+        member.id not in entries or entries[member.id].digest != member.digest
+        for member in router.members
+    ):
         raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
     if router.feature_spec_digest != spec.digest:
         raise IntegrityError(f"{path}: the router was fitted under another feature spec")
+    # Every file is hashed now; an expert is read, checked again and kept only when needed.
+    for entry in reader.manifest.experts:
+        if sha256_bytes(reader.read(entry.file)) != entry.digest:
+            raise IntegrityError(f"{path}: {entry.file} is not the expert {entry.digest}")
 
     def load(expert_id: str) -> CollapsedExpert:
-        return files[expert_id].collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
+        file = _bundled_expert(reader, entries[expert_id], spec)
+        return file.collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
 
-    return Predictor(
-        RoutedModel(loaded, spec, ExpertPool(load)),
-        [Answerer(name, file.task, file.kind, file.labels) for name, file in files.items()],
-        router,
-        {member.task: member.id for member in router.members},
-    )
+    named = {member.task: member.id for member in router.members}
+    experts = _BundledExperts(reader, spec, entries, named)
+    return Predictor(RoutedModel(loaded, spec, ExpertPool(load)), experts, router)
+
+
+@dataclass(frozen=True, slots=True)
+class _BundledExperts:
+    """The experts of a bundle, each file's own words held against the manifest's."""
+
+    reader: BundleReader
+    spec: FeatureSpec
+    entries: Mapping[str, BundledExpert]
+    by_task: Mapping[str, str]
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return tuple(sorted(self.by_task))
+
+    def named(self, task: str) -> Answerer:
+        if task not in self.by_task:
+            raise NotFoundError.of("task", task, self.tasks)
+        return self.answerer(self.by_task[task])
+
+    def answerer(self, expert_id: str) -> Answerer:
+        file = _bundled_expert(self.reader, self.entries[expert_id], self.spec)
+        return Answerer(expert_id, file.task, file.kind, file.labels)
 
 
 def _check_folder(reader: BundleReader, folder: str) -> None:
@@ -84,7 +115,6 @@ def _check_folder(reader: BundleReader, folder: str) -> None:
     if found != listed:
         odd = sorted(found ^ listed)
         raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
-    reader.check_all()
 
 
 def bundled_task(path: str | Path, task: str) -> TaskSpec:
@@ -109,16 +139,28 @@ def bank_predictor(workspace: Workspace) -> Predictor:
         router = workspace.router(registry.router())
     except NotFoundError:
         router = None
-    named = {expert.task: expert for expert in registry.members()}
-    if not named:
+    if not registry.has_members():
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
-    routed = [registry.expert(member.id) for member in router.members] if router else []
-    experts = {
-        expert.id: Answerer(expert.id, expert.task, expert.kind, expert.labels)
-        for expert in (*named.values(), *routed)
-    }
-    by_task = {task: expert.id for task, expert in named.items()}
-    return Predictor(workspace.model, experts.values(), router, by_task)
+    return Predictor(workspace.model, _BankExperts(registry), router)
+
+
+@dataclass(frozen=True, slots=True)
+class _BankExperts:
+    """The experts of a bank, looked up as they are needed."""
+
+    registry: Registry
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        return self.registry.member_tasks()
+
+    def named(self, task: str) -> Answerer:
+        newest = self.registry.member(task)
+        return Answerer(newest.id, newest.task, newest.kind, newest.labels)
+
+    def answerer(self, expert_id: str) -> Answerer:
+        expert = self.registry.expert(expert_id)
+        return Answerer(expert.id, expert.task, expert.kind, expert.labels)
 
 
 def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:

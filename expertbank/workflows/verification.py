@@ -95,7 +95,7 @@ def verify_expert(
     from expertbank.workflows.measure import answers
 
     wanted = _wanted(expert.task, len(oracle.row_digests), sample)
-    rows = _rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
+    rows = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
     there = {place: row for place, row in zip(wanted, rows, strict=True) if row is not None}
     same = _same_environment(workspace, stored)
     total, gone = len(oracle.row_digests), len(wanted) - len(there)
@@ -139,6 +139,8 @@ def check_choices(
     """
     from expertbank.models.feature_file import FeatureFile
 
+    if workspace.spec.keep == "stats":
+        return
     try:
         cached = workspace.registry.feature_set(expert.id)
     except NotFoundError:
@@ -166,7 +168,7 @@ def _wanted(task: str, count: int, sample: int | None) -> list[int]:
     return sorted(draw.choice(count, size=sample, replace=False).tolist())
 
 
-def _rows_again(
+def rows_again(
     workspace: Workspace,
     expert: ExpertRecord,
     digests: Sequence[str],

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
 from expertbank.artifacts.store import LocalStore, make_folder, write_durably
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
@@ -50,6 +52,7 @@ class Workspace:
         reference: backbone named by the caller, overriding the recorded reference; its
             digest must still be the bank's.
         device: where to run the backbone; default as ``load_backbone``.
+        lock_wait: seconds to wait for commands that need the bank alone.
     """
 
     def __init__(
@@ -58,8 +61,10 @@ class Workspace:
         open_registry: Callable[[], Registry],
         reference: str | None = None,
         device: str | None = None,
+        lock_wait: float = WAIT_SECONDS,
     ) -> None:
         self.home = home
+        self.lock = BankLock(home / LOCK_FILE, lock_wait)
         self._open_registry = open_registry
         self.store = LocalStore(home / OBJECTS)
         self.reference = reference
@@ -75,6 +80,7 @@ class Workspace:
         read_only: bool = False,
         reference: str | None = None,
         device: str | None = None,
+        lock_wait: float = WAIT_SECONDS,
     ) -> Workspace:
         """Open the bank at ``home``; with ``create`` make it first if there is none.
 
@@ -89,7 +95,7 @@ class Workspace:
                 if create
                 else Registry.open(database, read_only=read_only)
             )
-            return cls(home, lambda: registry, reference, device)
+            return cls(home, lambda: registry, reference, device, lock_wait)
         if not create:
             raise NotFoundError(
                 f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
@@ -99,7 +105,7 @@ class Workspace:
             make_folder(home.absolute())
             return Registry.create(database)
 
-        return cls(home, make, reference, device)
+        return cls(home, make, reference, device, lock_wait)
 
     @cached_property
     def registry(self) -> Registry:
@@ -209,6 +215,17 @@ class Workspace:
             return file.collapse(expert_id, backbone.device, dtype)
 
         return RoutedModel(backbone, self.spec, ExpertPool(load))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Keep ``gc`` and ``db restore`` out between the first stored byte and its row.
+
+        Raises:
+            LockedError: one of them kept the bank for longer than the wait.
+        """
+        make_folder(self.home.absolute())
+        with self.lock.shared():
+            yield
 
     def checkpoint(self, task: str) -> CheckpointFile:
         """Where ``task``'s unfinished training is kept; the name is one, checked, path part."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.targets import find_targets
@@ -20,7 +20,7 @@ def random_adapter(
     route_layer: int = 2,
     rank: int = 3,
     alpha: float = 4.0,
-    roles: Sequence[str] = ("query", "value"),
+    roles: Sequence[str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> TTAdapter:
     """An adapter whose every core is random, the last one too."""
@@ -46,14 +46,17 @@ def random_expert(
         factors,
         torch.randn(classes, width, generator=generator) / width**0.5,
         torch.randn(classes, generator=generator),
+        pooling=backbone.family.pooling,
     )
 
 
 def change_weights(backbone: Backbone, factors: Factors) -> None:
-    """Put ``A·B`` into the weights themselves; ``nn.Linear`` keeps them as ``[out, in]``."""
+    """Put ``A·B`` into the weights themselves."""
     with torch.no_grad():
         for path, (a, b) in factors.items():
-            backbone.model.get_submodule(path).weight += (a @ b).T
+            module = backbone.model.get_submodule(path)
+            # nn.Linear keeps [out, in], GPT-2's Conv1D [in, out].
+            module.weight += (a @ b).T if isinstance(module, nn.Linear) else a @ b
 
 
 def all_states(backbone: Backbone, ids: Tensor) -> tuple[Tensor, ...]:

@@ -2,37 +2,47 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
-from backbones import DEPTH, HIDDEN
+from backbones import DEPTH, HIDDEN, REFUSED, SUPPORTED
 
-from expertbank.adapters.targets import FAMILIES, find_targets
+from expertbank.adapters.families import FAMILIES
+from expertbank.adapters.targets import family_of, find_targets, named_targets
 from expertbank.errors import UnsupportedModelError
 from expertbank.models.backbone import load_backbone
 
+BERT = ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value")
+LLAMA = ("layers.{}.self_attn.q_proj", "layers.{}.self_attn.v_proj")
 QUERY_AND_VALUE = {
-    "bert": ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value"),
+    **dict.fromkeys(["bert", "roberta", "xlm-roberta", "camembert", "electra"], BERT),
+    **dict.fromkeys(["llama", "mistral", "qwen2", "qwen3"], LLAMA),
+    **dict.fromkeys(["gemma", "gemma2", "gemma3_text"], LLAMA),
+    **dict.fromkeys(["opt", "opt with a projection"], tuple(f"decoder.{p}" for p in LLAMA)),
     "distilbert": ("transformer.layer.{}.attention.q_lin", "transformer.layer.{}.attention.v_lin"),
-    "llama": ("layers.{}.self_attn.q_proj", "layers.{}.self_attn.v_proj"),
+    "deberta-v2": ("encoder.layer.{}.attention.self.value_proj",),
+    "deberta-v2 with its own positions": [f"{path}_proj" for path in BERT],
+    "modernbert": ("layers.{}.attn.Wqkv",) * 2,
+    "phi3": ("layers.{}.self_attn.qkv_proj",) * 2,
+    "gpt2": ("h.{}.attn.c_attn",) * 2,
+    "gpt_neox": ("layers.{}.attention.query_key_value",) * 2,
+    "bloom": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon with one key": ("h.{}.self_attention.query_key_value",) * 2,
+    "falcon with a key a head": ("h.{}.self_attention.query_key_value",) * 2,
 }
-QUERY_AND_VALUE |= dict.fromkeys(
-    ["roberta", "xlm-roberta", "camembert", "electra"], QUERY_AND_VALUE["bert"]
-)
-QUERY_AND_VALUE |= dict.fromkeys(["mistral", "qwen2", "qwen3"], QUERY_AND_VALUE["llama"])
 
 
-def test_every_supported_family_is_tried_here() -> None:
-    assert set(QUERY_AND_VALUE) == set(FAMILIES)
+def test_every_supported_family_is_tried() -> None:
+    assert {name.split()[0] for name in SUPPORTED} == set(FAMILIES)
+    assert set(QUERY_AND_VALUE) == set(SUPPORTED)
 
 
-@pytest.mark.parametrize("family", sorted(FAMILIES))
-@pytest.mark.parametrize("route_layer", [1, 3])
+@pytest.mark.parametrize("family", SUPPORTED)
+@pytest.mark.parametrize("route_layer", [0, 3])
 def test_query_and_value_of_the_branch_layers_and_nothing_else(
     load_tiny, family: str, route_layer: int
 ) -> None:
     backbone = load_tiny(family)
-    targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
+    targets = find_targets(backbone.model, backbone.family, route_layer)
     patterns = QUERY_AND_VALUE[family]
     expected = [p.format(layer) for layer in range(route_layer, DEPTH) for p in patterns]
     assert [target.path for target in targets] == expected
@@ -40,8 +50,9 @@ def test_query_and_value_of_the_branch_layers_and_nothing_else(
         layer for layer in range(route_layer, DEPTH) for _ in patterns
     ]
     for target in targets:
-        weight = backbone.model.get_submodule(target.path).weight
-        assert (target.out_features, target.in_features) == tuple(weight.shape)
+        module = backbone.model.get_submodule(target.path)
+        width = target.columns.width if target.columns else target.out_features
+        assert sorted(module.weight.shape) == sorted((target.in_features, width))
         assert target.in_features == HIDDEN
 
 
@@ -51,13 +62,69 @@ def test_grouped_query_attention_gives_value_its_own_width(load_tiny) -> None:
     assert (query.out_features, value.out_features) == (HIDDEN, HIDDEN // 2)
 
 
-def test_an_unknown_family_is_refused_with_its_modules_named(backbone_folder) -> None:
-    folder: Path = backbone_folder("gpt2")
-    with pytest.raises(UnsupportedModelError, match="gpt2") as caught:
-        load_backbone(str(folder))
-    for name in ("c_attn", "c_proj", "c_fc"):
+@pytest.mark.parametrize("family", REFUSED)
+def test_a_model_without_layers_of_its_own_is_refused_with_its_modules_named(
+    backbone_folder, family: str
+) -> None:
+    with pytest.raises(UnsupportedModelError, match=family) as caught:
+        load_backbone(str(backbone_folder(family)))
+    for name in {"albert": ("query", "value", "ffn_output"), "bart": ("q_proj", "fc1")}[family]:
         assert name in str(caught.value)
     assert "distilbert" in str(caught.value), "and the families that are supported"
+    assert "--target" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "layers", "pooling", "name"),
+    [
+        ("mpnet", "encoder.layer", "mean", "attention.attn.q"),
+        ("granite", "layers", "last", "q_proj"),
+    ],
+)
+def test_a_model_outside_the_table_asks_for_names_and_says_which_there_are(
+    load_tiny, family: str, layers: str, pooling: str, name: str
+) -> None:
+    backbone = load_tiny(family)
+    assert (backbone.family.layers, backbone.family.pooling) == (layers, pooling)
+    with pytest.raises(UnsupportedModelError, match="--target") as caught:
+        find_targets(backbone.model, backbone.family, 2)
+    assert name.rsplit(".", 1)[-1] in str(caught.value)
+    targets = named_targets(backbone.model, backbone.family, 2, [name])
+    assert [target.layer for target in targets] == [2, 3]
+    assert all(target.path.endswith(name) and target.columns is None for target in targets)
+
+
+def test_a_name_takes_every_module_that_ends_in_it_and_whole_parts_only(bert) -> None:
+    def inside(*names: str) -> list[str]:
+        return [target.role for target in named_targets(bert.model, bert.family, 3, names)]
+
+    assert inside("dense") == ["attention.output.dense", "intermediate.dense", "output.dense"]
+    assert inside("attention.output.dense") == ["attention.output.dense"]
+    assert inside("key", "intermediate.dense") == ["attention.self.key", "intermediate.dense"]
+    with pytest.raises(UnsupportedModelError, match=r"'ense'.*dense, key, query, value"):
+        inside("query", "ense")
+
+
+def test_a_module_that_runs_on_something_else_too_is_refused(load_tiny) -> None:
+    deberta = load_tiny("deberta-v2")
+    with pytest.raises(UnsupportedModelError, match="query_proj cannot be adapted"):
+        named_targets(deberta.model, deberta.family, 2, ["query_proj"])
+    with pytest.raises(UnsupportedModelError, match="relative positions"):
+        find_targets(deberta.model, deberta.family, 2, ["query"])
+    assert len(named_targets(deberta.model, deberta.family, 2, ["value_proj"])) == 2
+
+
+def test_trying_a_model_leaves_no_hook_on_it(load_tiny) -> None:
+    backbone = load_tiny("granite")
+    named_targets(backbone.model, backbone.family, 0, ["up_proj"])
+    assert not any(module._forward_pre_hooks for module in backbone.model.modules())
+
+
+def test_an_embedding_model_made_of_a_decoder_is_read_as_an_encoder(load_tiny) -> None:
+    gemma = load_tiny("gemma3_text")
+    assert gemma.family.pooling == "last"
+    gemma.model.config.use_bidirectional_attention = True
+    assert family_of("gemma3_text", gemma.model).pooling == "mean"
 
 
 def test_a_projection_that_is_not_linear_is_refused(bert) -> None:

@@ -108,7 +108,7 @@ def test_what_is_no_digest_never_becomes_a_path(store: LocalStore, digest: str) 
 
 def test_a_store_that_cannot_be_written_fails_and_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "objects").write_text("a file where the folder should be")
-    with pytest.raises(ExpertBankError, match="cannot store"):
+    with pytest.raises(ExpertBankError, match="cannot write"):
         LocalStore(tmp_path / "objects").put(DATA)
     assert files(tmp_path) == [tmp_path / "objects"]
 
@@ -141,7 +141,7 @@ except ExpertBankError as error:
 def test_a_failed_rename_leaves_no_temporary_file(store: LocalStore) -> None:
     target = store.path(sha256_bytes(DATA))
     target.mkdir(parents=True)  # a folder under the final name: os.replace refuses
-    with pytest.raises(ExpertBankError, match="cannot store"):
+    with pytest.raises(ExpertBankError, match="cannot write"):
         store.put(DATA)
     assert files(store.root) == []
 
@@ -190,6 +190,7 @@ LocalStore(Path(sys.argv[1])).put(b"some bytes")
         ("fsync", temporary),
         ("rename", str(store_path(root, digest))),
         ("fsync", str(folder)),
+        ("fsync", str(root)),
     ]
 
 

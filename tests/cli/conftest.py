@@ -40,6 +40,15 @@ def bank(made_bank: Path, tmp_path: Path) -> Path:
     return home
 
 
+@pytest.fixture(scope="session")
+def importable(made_bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of ``made_bank`` that other banks can import; never write to it."""
+    folder = tmp_path_factory.mktemp("importable")
+    shutil.copytree(made_bank / "bank", folder / "bank")
+    done("--home", folder / "bank", "export", folder / "bundle", "--for-import")
+    return folder / "bundle"
+
+
 @pytest.fixture
 def backbone(backbone_folder: FolderOf) -> Path:
     return backbone_folder("bert")

@@ -141,6 +141,8 @@ OPTIONS: dict[str, list[str]] = {
     "learning rate": ["--lr", "-1"],
     "TT rank": ["--tt-rank", "0"],
     "alpha": ["--alpha", "0"],
+    "pooling": ["--pooling", "max"],
+    "modules": ["--target", "query", "--target", "query"],
     "limit": ["--limit", "3"],
     "eval limit": ["--eval-limit", "0"],
     "seed": ["--seed", "-1"],

@@ -70,6 +70,15 @@ def test_one_changed_weight_is_another_backbone(bert, folder: Path) -> None:
     assert digest(folder) != bert.digest
 
 
+def states(folder: Path) -> torch.Tensor:
+    """What the backbone computes for sixteen words and some padding."""
+    model = load_backbone(str(folder), device="cpu").model
+    ids = torch.tensor([[2, *range(4, 18), 3, 0, 1]])
+    mask = (torch.arange(18) < 16).long().unsqueeze(0)
+    with torch.no_grad():
+        return model(input_ids=ids, attention_mask=mask).last_hidden_state[:, :16]
+
+
 @pytest.mark.parametrize(
     ("family", "field", "value"),
     [
@@ -81,6 +90,25 @@ def test_one_changed_weight_is_another_backbone(bert, folder: Path) -> None:
         ("llama", "rope_theta", 5e5),
         ("mistral", "sliding_window", 8),
         ("llama", "rms_norm_eps", 1e-5),
+        ("gemma2", "attn_logit_softcapping", 1.0),
+        ("gemma2", "query_pre_attn_scalar", 64),
+        ("gemma2", "layer_types", ["full_attention"] * 4),
+        ("gemma2", "hidden_activation", "relu"),
+        ("gemma3_text", "use_bidirectional_attention", True),
+        ("modernbert", "local_attention", 4),
+        ("modernbert", "layer_types", ["full_attention"] * 4),
+        ("modernbert", "norm_eps", 1e-2),
+        ("gpt2", "activation_function", "relu"),
+        ("gpt2", "scale_attn_weights", False),
+        ("gpt2", "scale_attn_by_inverse_layer_idx", True),
+        ("gpt2", "layer_norm_epsilon", 1e-2),
+        ("gpt_neox", "use_parallel_residual", False),
+        ("bloom", "apply_residual_connection_post_layernorm", True),
+        ("opt", "activation_function", "gelu"),
+        ("falcon with a key a head", "alibi", False),
+        ("deberta-v2", "pos_att_type", ["c2p"]),
+        ("deberta-v2", "norm_rel_ebd", "none"),
+        ("phi3", "sliding_window", 3),
     ],
 )
 def test_an_architecture_field_that_changes_outputs_changes_the_digest(
@@ -91,8 +119,47 @@ def test_an_architecture_field_that_changes_outputs_changes_the_digest(
     fields = {field: value}
     if field == "rope_theta":  # where transformers 5 keeps it
         fields["rope_parameters"] = {"rope_theta": value, "rope_type": "default"}
+    plain = states(folder)
     edit_json(folder / "config.json", lambda config: config.update(fields))
     assert digest(folder) != before
+    assert not torch.equal(states(folder), plain), "and it does change outputs"
+
+
+def test_fields_of_other_families_do_not_enter_a_berts_identity(bert) -> None:
+    """Else a new family's fields would make another backbone of every BERT in use."""
+    assert set(bert.architecture) == {
+        *("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"),
+        *("intermediate_size", "hidden_act", "layer_norm_eps", "max_position_embeddings"),
+        *("type_vocab_size", "vocab_size", "pad_token_id"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("family", "older"),
+    [
+        ("gpt_neox", {"rotary_emb_base": 1e4, "rotary_pct": 0.25}),
+        ("phi3", {"rope_theta": 1e4, "partial_rotary_factor": 1.0}),
+        ("mistral", {"rope_theta": 1e4, "head_dim": None}),
+        ("gemma3_text", {"rope_theta": 1e6, "rope_local_base_freq": 1e4}),
+        (
+            "modernbert",
+            {
+                "global_rope_theta": 160_000.0,
+                "local_rope_theta": 1e4,
+                "global_attn_every_n_layers": 2,
+                "layer_types": None,
+                "sliding_window": None,
+            },
+        ),
+    ],
+)
+def test_releases_that_keep_the_same_settings_elsewhere_give_the_same_architecture(
+    load_tiny, family: str, older: dict[str, object]
+) -> None:
+    """``older`` is how transformers 4.57 says what this release says in other fields."""
+    backbone = load_tiny(family)
+    fields = {name: value for name, value in backbone.architecture.items() if name != "rope"}
+    assert architecture_of(SimpleNamespace(**{**fields, **older})) == backbone.architecture
 
 
 def test_a_changed_tokenizer_is_another_backbone(bert, folder: Path) -> None:
@@ -157,7 +224,10 @@ def test_what_transformers_4_and_5_fill_in_differently_is_the_same_architecture(
 
 
 def test_a_zero_is_not_taken_for_a_field_left_out() -> None:
-    assert architecture_of(SimpleNamespace(pad_token_id=0)) == {"pad_token_id": 0}
+    assert architecture_of(SimpleNamespace(model_type="bert", pad_token_id=0)) == {
+        "model_type": "bert",
+        "pad_token_id": 0,
+    }
 
 
 def test_a_known_digest_is_taken_instead_of_reading_all_weights(folder: Path) -> None:

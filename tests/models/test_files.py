@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
 from expertbank.models.feature_file import FeatureFile
-from expertbank.models.gates import Member, Router
+from expertbank.models.gates import Layer, Member, Router
+from expertbank.models.unknown import UnknownModel
 from expertbank.records import RowShape
 
 
@@ -39,6 +41,7 @@ def expert(bert) -> ExpertFile:
         "a" * 64,
         bert.digest,
         adapter.to_tensors() | head,
+        "mean",
     )
 
 
@@ -57,7 +60,23 @@ def router() -> Router:
         for i in range(3)
     )
     weight = torch.randn(4, 3, generator=generator)
-    return Router("ridge", members, "b" * 64, 0.5, weight, torch.randn(3, generator=generator))
+    layer = Layer(weight, torch.randn(3, generator=generator))
+    within, means, overall, centre = (
+        torch.randn(size, generator=generator) for size in ((4, 4), (3, 4), (4, 4), (4,))
+    )
+    unknown = UnknownModel(4, "unknown", 1.5, True, within, means, overall, centre)
+    return Router("ridge", members, "b" * 64, 0.5, (layer,), unknown)
+
+
+@pytest.fixture
+def deep(router: Router) -> Router:
+    """The same members behind a gate with a hidden layer, and no unknown statistics."""
+    generator = torch.Generator().manual_seed(1)
+    layers = tuple(
+        Layer(torch.randn(into, out, generator=generator), torch.randn(out, generator=generator))
+        for into, out in ((4, 5), (5, 3))
+    )
+    return replace(router, kind="mlp", layers=layers, unknown=None)
 
 
 def features() -> FeatureFile:
@@ -88,7 +107,7 @@ def test_rewriting_without_an_edit_gives_the_same_bytes(expert: ExpertFile) -> N
 def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
     again = ExpertFile.from_bytes(expert.to_bytes(), "test")
     assert again.to_bytes() == expert.to_bytes()
-    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest"):
+    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest", "pooling"):
         assert getattr(again, field) == getattr(expert, field)
     assert again.backbone_digest == expert.backbone_digest
     assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
@@ -110,6 +129,14 @@ def put_nan(tensors: dict[str, Tensor], name: str) -> None:
     tensors[name].view(-1)[0] = float("nan")
 
 
+def in_columns(metadata: dict[str, Any], columns: list[Any], *, twice: bool = False) -> None:
+    """Claim that the four projections are parts of fused ones; ``twice``: of two, not four."""
+    (group,) = metadata["groups"]
+    group["columns"] = columns
+    if twice:
+        group["paths"] = [group["paths"][0]] * 2 + [group["paths"][1]] * 2
+
+
 EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a missing core": {"tensors": lambda t: t.pop("cores.0.0")},
     "a missing head": {"tensors": lambda t: t.pop("head.bias")},
@@ -127,12 +154,57 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "no task": {"metadata": lambda m: m.pop("task")},
     "ranks that cannot be": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 9999, 3, 3, 1])},
     "ranks of zero": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 0, 0, 0, 1])},
+    "ranks that are no whole numbers": {
+        "metadata": lambda m: m["groups"][0].update(ranks=[1, 3.0, 3.0, 3.0, 1])
+    },
     "ranks that are words": {"metadata": lambda m: m["groups"][0].update(ranks="abcde")},
     "groups that are no list": {"metadata": lambda m: m.update(groups=7)},
     "a path too many": {"metadata": lambda m: m["groups"][0]["paths"].append("elsewhere")},
     "an alpha that is no number": {"metadata": lambda m: m.update(alpha=float("nan"))},
     "an infinite alpha": {"metadata": lambda m: m.update(alpha=float("inf"))},
+    "no pooling": {"metadata": lambda m: m.pop("pooling")},
+    "an unknown pooling": {"metadata": lambda m: m.update(pooling="max")},
+    "a pooling that is a list": {"metadata": lambda m: m.update(pooling=["mean"])},
+    "a path twice": {"metadata": lambda m: m["groups"][0].update(paths=["same"] * 4)},
+    "columns for some paths only": {"metadata": lambda m: in_columns(m, [None])},
+    "columns of other cores": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 16]] * 4)},
+    "columns out of range": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 80, 32]] * 4)},
+    "columns below zero": {"metadata": lambda m: in_columns(m, [[96, 1, 96, -8, 32]] * 4)},
+    "no columns at all": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 0]] * 4)},
+    "half a column": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0.5, 32]] * 4)},
+    "a column that is a truth": {"metadata": lambda m: in_columns(m, [[96, True, 96, 0, 32]] * 4)},
+    "stretches that do not fill the width": {
+        "metadata": lambda m: in_columns(m, [[96, 4, 23, 0, 8]] * 4)
+    },
+    "columns as wide as the memory": {
+        "metadata": lambda m: in_columns(m, [[2**40, 1, 2**40, 0, 32]] * 4)
+    },
+    "columns of four numbers": {"metadata": lambda m: in_columns(m, [[96, 1, 96, 0]] * 4)},
+    "columns that overlap": {
+        "metadata": lambda m: in_columns(m, [[96, 1, 96, i % 2, 32] for i in range(4)], twice=True)
+    },
+    "columns divided in two ways": {
+        "metadata": lambda m: in_columns(
+            m, [[96, 1, 96, 0, 32], [96, 3, 32, 0, 32]] * 2, twice=True
+        )
+    },
+    "a path with columns and without": {
+        "metadata": lambda m: in_columns(m, [[96, 1, 96, 0, 32], None] * 2, twice=True)
+    },
+    "cores that collapse to more than the memory": {
+        "metadata": lambda m: m["groups"][0].update(in_factors=[2**20, 2**20])
+    },
 }
+
+
+def test_columns_that_fit_are_read(expert: ExpertFile) -> None:
+    """The damages below are refused for what they are, not for being columns."""
+    columns = [[96, 1, 96, 64 * (i % 2), 32] for i in range(4)]
+    data = rewritten(expert.to_bytes(), metadata=lambda m: in_columns(m, columns, twice=True))
+    file = ExpertFile.from_bytes(data, "test")
+    assert file.to_bytes() == data
+    for a, b in file.adapter().collapse().values():
+        assert (a.shape, b.shape) == ((32, 6), (6, 96))
 
 
 @pytest.mark.parametrize("damage", EXPERT_DAMAGES)
@@ -142,13 +214,35 @@ def test_an_expert_file_that_is_not_right_is_refused(expert: ExpertFile, damage:
         ExpertFile.from_bytes(data, "somewhere")
 
 
+WEIGHT, BIAS = "layers.0.weight", "layers.0.bias"
+
 ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
-    "no weight": {"tensors": lambda t: t.pop("weight")},
-    "no bias": {"tensors": lambda t: t.pop("bias")},
-    "a column too few": {"tensors": lambda t: t.update(weight=torch.zeros(4, 2))},
-    "a flat weight": {"tensors": lambda t: t.update(weight=torch.zeros(3))},
-    "a bias too many": {"tensors": lambda t: t.update(bias=torch.zeros(4))},
-    "a NaN": {"tensors": lambda t: put_nan(t, "weight")},
+    "no weight": {"tensors": lambda t: t.pop(WEIGHT)},
+    "no bias": {"tensors": lambda t: t.pop(BIAS)},
+    "a column too few": {"tensors": lambda t: t.update({WEIGHT: torch.zeros(4, 2)})},
+    "a flat weight": {"tensors": lambda t: t.update({WEIGHT: torch.zeros(3)})},
+    "a bias too many": {"tensors": lambda t: t.update({BIAS: torch.zeros(4)})},
+    "a gate in half precision": {"tensors": lambda t: t.update({WEIGHT: t[WEIGHT].half()})},
+    "an extra tensor": {"tensors": lambda t: t.update(extra=torch.zeros(1))},
+    "a NaN": {"tensors": lambda t: put_nan(t, WEIGHT)},
+    "a layer too many": {"metadata": lambda m: m.update(layers=2)},
+    "a layer too few": {"metadata": lambda m: m.update(layers=0)},
+    "layers without end": {"metadata": lambda m: m.update(layers=10**12)},
+    "layers that are a word": {"metadata": lambda m: m.update(layers="one")},
+    "no unknown means": {"tensors": lambda t: t.pop("unknown.means")},
+    "unknown means too many": {"tensors": lambda t: t.update({"unknown.means": torch.zeros(4, 4)})},
+    "a flat whitener": {"tensors": lambda t: t.update({"unknown.within": torch.zeros(4)})},
+    "a NaN in the centre": {"tensors": lambda t: put_nan(t, "unknown.centre")},
+    "a threshold that is no number": {
+        "metadata": lambda m: m["unknown"].update(threshold=float("nan"))
+    },
+    "a projection there is not": {"metadata": lambda m: m["unknown"].update(projection="x")},
+    "unknown of another width": {"metadata": lambda m: m["unknown"].update(dimension=5)},
+    "unknown that is a list": {"metadata": lambda m: m.update(unknown=[])},
+    "unknown facts forgotten": {"metadata": lambda m: m.update(unknown=None)},
+    "a kind there is not": {"metadata": lambda m: m["members"][0].__setitem__(3, "poetry")},
+    "a shape there is not": {"metadata": lambda m: m["members"][0].__setitem__(5, ["triple"])},
+    "a column that is true": {"metadata": lambda m: m["members"][1].__setitem__(4, True)},
     "a member too few": {"metadata": lambda m: m["members"].pop()},
     "a column that nobody has": {"metadata": lambda m: m["members"][2].__setitem__(4, 1)},
     "a column too high": {"metadata": lambda m: m["members"][2].__setitem__(4, 3)},
@@ -247,6 +341,34 @@ def test_a_router_survives_being_written_and_read(router: Router) -> None:
     assert torch.equal(again.route(rows).confidence, router.route(rows).confidence)
 
 
+def test_a_gate_with_a_hidden_layer_survives_and_scores_as_its_layers_say(deep: Router) -> None:
+    again = Router.from_bytes(deep.to_bytes(), "test")
+    assert again.to_bytes() == deep.to_bytes()
+    rows = torch.randn(7, 4, generator=torch.Generator().manual_seed(2)).half()
+    below, above = (layer.weight.double() for layer in deep.layers)
+    hidden = (rows.double() @ below + deep.layers[0].bias.double()).clamp_min(0)
+    expected = hidden @ above + deep.layers[1].bias.double()
+    torch.testing.assert_close(again.scores(rows), expected, rtol=1e-12, atol=1e-12)
+    assert again.route(rows).unknown is None
+    part = deep.subset(["t2", "t0"])
+    assert torch.equal(part.scores(rows), deep.scores(rows)[:, [0, 2]])
+    assert Router.from_bytes(part.to_bytes(), "test").to_bytes() == part.to_bytes()
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_choice_and_unknown_score_do_not_depend_on_how_rows_were_batched(
+    router: Router, deep: Router, size: int
+) -> None:
+    rows = torch.randn(21, 4, generator=torch.Generator().manual_seed(2)).half()
+    for of in (router, replace(deep, unknown=router.unknown)):
+        whole = of.route(rows)
+        parts = [of.route(part) for part in rows.split(size)]
+        assert torch.equal(torch.cat([part.index for part in parts]), whole.index)
+        assert torch.equal(torch.cat([part.unknown for part in parts]), whole.unknown)
+        scores = torch.cat([part.unknown_score for part in parts])
+        torch.testing.assert_close(scores, whole.unknown_score, rtol=1e-9, atol=1e-9)
+
+
 def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(
     router: Router,
 ) -> None:
@@ -262,7 +384,8 @@ def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(
 
 def test_confidence_is_the_softmax_over_the_candidates(router: Router) -> None:
     rows = torch.randn(20, 4, generator=torch.Generator().manual_seed(2)).half()
-    scores = rows.double() @ router.weight.double() + router.bias.double()
+    (layer,) = router.layers
+    scores = rows.double() @ layer.weight.double() + layer.bias.double()
     expected = torch.softmax(scores / 0.5, 1).amax(1)
     torch.testing.assert_close(router.route(rows).confidence, expected)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,7 @@ from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
-from expertbank.errors import IntegrityError
+from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import collate
 from expertbank.models.heads import head_input
@@ -43,7 +44,7 @@ def expert_of(
         factors = adapter.collapse()
     weight = torch.randn(classes, HIDDEN, generator=generator) / HIDDEN**0.5
     bias = torch.randn(classes, generator=generator)
-    return CollapsedExpert(name, factors, weight, bias, per_choice)
+    return CollapsedExpert(name, factors, weight, bias, per_choice, backbone.family.pooling)
 
 
 def always(name: str) -> Decide:
@@ -251,3 +252,95 @@ def test_experts_that_do_not_fit_the_branch_are_refused(backbone: Backbone) -> N
     model = RoutedModel(backbone, spec_of(backbone, 2), ExpertPool.holding({"wide@1": wide}))
     with pytest.raises(IntegrityError, match="64 by 32"):
         model(batch, always("wide@1"))
+
+
+def two_pass_model(backbone: Backbone) -> RoutedModel:
+    experts = {
+        name: expert_of(backbone, name, seed, classes=2 + seed, route_layer=0)
+        for seed, name in enumerate(NAMES)
+    }
+    depth = len(backbone.layers)
+    spec = spec_of(backbone, 0, states=(depth,), poolings=("last",))
+    return RoutedModel(backbone, spec, ExpertPool.holding(experts))
+
+
+def test_with_route_layer_0_the_feature_is_of_a_bare_pass_and_the_answer_of_an_adapted_one(
+    load_tiny, backbone: Backbone
+) -> None:
+    model = two_pass_model(backbone)
+    batch = collate(random_rows(9, 11), range(9), 0, backbone.device)
+    bare = load_tiny(str(backbone.model.config.model_type))
+    last = call_backbone(bare, batch)
+    at = batch.attention_mask.sum(1) - 1
+    vectors = last[torch.arange(9), at].float()
+    expected = vectors / vectors.pow(2).mean(1, keepdim=True).sqrt()
+    seen: list[Tensor] = []
+
+    def decide(features: Tensor, rows: Sequence[int]) -> list[str]:
+        seen.append(features)
+        return by_row(features, rows)
+
+    output = model(batch, decide)
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0].float(), expected, rtol=2e-3, atol=2e-3)
+    assert torch.equal(seen[0], model.trunk_features(batch))
+    for row in range(9):
+        expert = model.pool.expert(NAMES[row % 3])
+        with (
+            torch.no_grad(),
+            hooks.bound(backbone.model, lambda e=expert: e.factors, list(expert.factors)),
+        ):
+            adapted = call_backbone(backbone, batch)
+        pooled = head_input(adapted, batch.attention_mask, backbone.family.pooling)[row]
+        own = pooled @ expert.head_weight.T + expert.head_bias
+        torch.testing.assert_close(output.logits[row, : len(own)], own, rtol=0, atol=1e-4)
+
+
+def test_a_spec_of_two_passes_made_for_another_depth_is_refused(backbone: Backbone) -> None:
+    spec = spec_of(backbone, 0, states=(len(backbone.layers) + 1,), poolings=("last",))
+    with pytest.raises(InputError, match="the last state of the backbone, 4"):
+        RoutedModel(backbone, spec, ExpertPool.holding({}))
+
+
+def test_a_backbone_in_data_parallel_is_refused(backbone: Backbone) -> None:
+    wrapped = replace(backbone, model=torch.nn.DataParallel(backbone.model))
+    with pytest.raises(UnsupportedModelError, match="DataParallel"):
+        RoutedModel(wrapped, spec_of(backbone), ExpertPool.holding({}))
+
+
+@pytest.mark.parametrize("route_layer", [2, 0])
+def test_eight_threads_with_mixed_tasks_answer_as_one_after_the_other(
+    backbone: Backbone, route_layer: int
+) -> None:
+    if route_layer == 0:
+        model = two_pass_model(backbone)
+    else:
+        experts = {n: expert_of(backbone, n, s, classes=2 + s) for s, n in enumerate(NAMES)}
+        # Room for one expert at a time: threads also load and evict under each other.
+        model = RoutedModel(
+            backbone, spec_of(backbone), ExpertPool(experts.__getitem__, max_bytes=1)
+        )
+    rows = random_rows(40, 12)
+
+    def work(number: int) -> list[Tensor]:
+        def decide(features: Tensor, places: Sequence[int]) -> list[str]:
+            return [NAMES[(place * (number + 1) + number) % 3] for place in places]
+
+        return [model(batch, decide).logits for batch in model.batches(rows, 3 + number)]
+
+    serial = [work(number) for number in range(8)]
+    with ThreadPoolExecutor(8) as threads:
+        parallel = list(threads.map(work, range(8), timeout=120))
+    for ours, theirs in zip(serial, parallel, strict=True):
+        for one, other in zip(ours, theirs, strict=True):
+            assert torch.equal(one, other)
+
+
+def test_a_compiled_backbone_is_refused_for_its_graphs_would_keep_another_calls_experts(
+    model: RoutedModel, backbone: Backbone
+) -> None:
+    batch = collate(random_rows(3, 1), range(3), 0, backbone.device)
+    model(batch, by_row)
+    backbone.model._compiled_call_impl = backbone.model._call_impl  # what compile() sets
+    with pytest.raises(UnsupportedModelError, match=r"torch\.compile"):
+        model(batch, by_row)

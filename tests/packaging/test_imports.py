@@ -70,9 +70,14 @@ NAMES = (
     "history",
     "alias",
     "verify",
+    "remove",
+    "gc",
+    "import",
+    "doctor",
     "db",
     "db upgrade",
     "db backup",
+    "db restore",
 )
 
 
@@ -84,7 +89,8 @@ def test_help_of_every_command_needs_no_torch(tmp_path: Path) -> None:
 
 def test_registry_commands_need_no_torch(made_bank: Path) -> None:
     words = ["list", "show mood", "show active", "history", "verify", "alias", "tasks"]
-    words += ["tasks boolq", "list --json"]
+    words += ["tasks boolq", "list --json", "doctor", "gc --dry-run", "db"]
+    words += ["remove --task mood --dry-run"]
     run_in_a_fresh_interpreter(_COMMANDS, str(made_bank), *words)
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from expertbank.config import TrainConfig
 from expertbank.errors import InputError
-from expertbank.models.backbone import PACKAGED as PACKAGED_BACKBONES
+from expertbank.models.location import PACKAGED as PACKAGED_BACKBONES
 from expertbank.tasks import LengthCounter, TaskSpec, check_task, length_counter, load_task
 from expertbank.tasks.lengths import PACKAGED
 

@@ -14,7 +14,10 @@ from torch.nn.functional import cross_entropy
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
 from expertbank.models.gates import Router
 from expertbank.records import RowShape
-from expertbank.training.router import Moments, TaskFeatures, fit_ridge, fit_router
+from expertbank.training.gates import Block, Examples, competing
+from expertbank.training.gates.ridge import fit_ridge
+from expertbank.training.moments import BalancedMoments, Moments, merged
+from expertbank.training.router import TaskFeatures, fit_router
 
 DIMENSION = 12
 
@@ -61,16 +64,25 @@ def reference_ridge(tasks: list[TaskFeatures], strength: float) -> tuple[np.ndar
     return solution, target_mean - mean @ solution
 
 
+def summed(tasks: list[TaskFeatures]) -> Examples:
+    moments = BalancedMoments()
+    for task in tasks:
+        moments.add(Moments.of(task.train))
+    block = Block(list(range(len(tasks))), moments)
+    return Examples([block], [task.train for task in tasks], [task.shapes for task in tasks])
+
+
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0])
 @pytest.mark.parametrize("sizes", [(40, 40, 40), (200, 15, 60), (5, 4)], ids=str)
 def test_ridge_is_the_task_balanced_least_squares_solution(
     sizes: tuple[int, ...], strength: float
 ) -> None:
     tasks = tasks_of(*sizes)
-    weight, bias = fit_ridge([task.train for task in tasks], RouterConfig(ridge=strength))
+    (layer,) = fit_ridge(summed(tasks), RouterConfig(ridge=strength))
     expected_weight, expected_bias = reference_ridge(tasks, strength)
-    np.testing.assert_allclose(weight.numpy(), expected_weight, rtol=1e-6, atol=1e-9)
-    np.testing.assert_allclose(bias.numpy(), expected_bias, rtol=1e-6, atol=1e-9)
+    # The gate is stored in float32.
+    np.testing.assert_allclose(layer.weight.numpy(), expected_weight, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(layer.bias.numpy(), expected_bias, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("kind", GATE_KINDS)
@@ -179,6 +191,46 @@ def test_tasks_too_small_to_calibrate_still_give_a_router(kind: str) -> None:
     assert len(router.members) == 2
 
 
+def test_moments_of_two_banks_merge_into_the_gate_of_their_joint_rows() -> None:
+    parts = {f"task{i}": cluster(f"task{i}", i, 60) for i in range(4)}
+    one = {
+        name: Moments.of(rows[:25] if name == "task1" else rows)
+        for name, rows in parts.items()
+        if name != "task3"
+    }
+    other = {"task3": Moments.of(parts["task3"]), "task1": Moments.of(parts["task1"][25:])}
+
+    def gate(moments: dict[str, Moments]) -> torch.Tensor:
+        balanced = BalancedMoments()
+        for name in sorted(moments):
+            balanced.add(moments[name])
+        block = Block(list(range(len(moments))), balanced)
+        return fit_ridge(Examples([block], (), ()), RouterConfig())[0].weight
+
+    joint = gate({name: Moments.of(rows) for name, rows in parts.items()})
+    assert torch.equal(gate(merged(one, other)), gate(merged(other, one)))
+    torch.testing.assert_close(gate(merged(one, other)), joint, rtol=1e-6, atol=1e-7)
+    # Banks without a task in common: not one bit differs.
+    del one["task1"]
+    other["task1"] = Moments.of(parts["task1"])
+    assert torch.equal(gate(merged(one, other)), joint)
+
+
+def test_a_task_left_out_leaves_the_moments_of_a_mixture_it_never_was_in() -> None:
+    rows = [cluster(f"task{i}", i, 40) for i in range(3)]
+    never = BalancedMoments()
+    for part in rows[:2]:
+        never.add(Moments.of(part))
+    rest = summed([task_of("task0", rows[0]), task_of("task1", rows[1])]).moments
+    assert torch.equal(never.gram, rest.gram)
+    dense = [part.double() for part in rows[:2]]
+    mixture = torch.stack([part.T @ part / len(part) for part in dense]).mean(0)
+    centre = torch.stack([part.mean(0) for part in dense]).mean(0)
+    torch.testing.assert_close(never.covariance, mixture - torch.outer(centre, centre))
+    own = torch.stack([torch.cov(part.T, correction=0) for part in dense]).mean(0)
+    torch.testing.assert_close(never.within, own)
+
+
 def test_leaving_a_task_out_gives_the_router_it_never_was_in() -> None:
     tasks = tasks_of(50, 60, 70)
     without = fit_router(tasks[:2], RouterConfig(), "f" * 64)
@@ -205,7 +257,7 @@ def test_tasks_of_one_group_are_one_column_that_learnt_both() -> None:
     names = [{member.task for member in column} for column in router.columns]
     assert sorted(map(sorted, names)) == [["one", "two"], ["three"]]
     assert router.column_of("one") == router.column_of("two") != router.column_of("three")
-    assert router.weight.shape == (DIMENSION, 2)
+    assert router.layers[-1].weight.shape == (DIMENSION, 2)
     # In the order of the digests, as whole and part are summed.
     own = [task.train for task in sorted(tasks, key=lambda t: t.digest) if task.group]
     joined = fit_router([task_of("both", torch.cat(own)), tasks[2]], RouterConfig(), "f" * 64)
@@ -269,6 +321,20 @@ def test_rows_go_to_tasks_trained_on_their_shape_as_long_as_there_is_one() -> No
     assert chosen(router.subset(["lone", "pick"]), "pair") == {"lone"}
     assert chosen(router.subset(["two", "pick"]), "single") == {"two"}
     assert chosen(router.subset(["lone", "two"]), "choices") == {"lone", "two"}
+
+
+def test_columns_that_never_compete_are_fitted_apart() -> None:
+    reads: list[set[RowShape]] = [{"single"}, {"pair"}, {"choices"}, {"single"}, {"pair"}]
+    assert competing(reads) == [[0, 3], [1, 4], [2]]
+    assert competing([*reads, {"single", "pair"}]) == [[0, 1, 3, 4, 5], [2]]
+    rows = {name: cluster(name, seed, 50) for seed, name in enumerate("abcd")}
+    singles = [shaped(name, rows[name], ("single",) * 50) for name in "ab"]
+    pairs = [shaped(name, rows[name], ("pair",) * 50) for name in "cd"]
+    whole = fit_router(singles + pairs, RouterConfig(), "f" * 64)
+    alone = fit_router(singles, RouterConfig(), "f" * 64)
+    test = torch.cat([cluster(name, 9, 50) for name in "ab"])
+    own = [whole.column_of(member.task) for member in alone.members]
+    assert torch.equal(whole.scores(test)[:, own], alone.scores(test))
 
 
 def test_a_mask_leaves_scores_and_choices_among_the_candidates_as_they_are() -> None:

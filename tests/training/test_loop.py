@@ -30,11 +30,16 @@ def test_few_steps_still_have_rates(total: int) -> None:
 
 
 def run(loss_of, parameter: Tensor, steps: int, epochs: int = 1) -> tuple[list[int], Meter]:
+    def step() -> tuple[float, int, int]:
+        loss = loss_of()
+        loss.backward()
+        return float(loss.detach()), 1, 3
+
     seen: list[int] = []
     meter = Meter("test", steps * epochs, lambda event: None)
     optimise(
         [([parameter], 0.1)],
-        [[lambda: (loss_of(), 1, 3)] * steps for _ in range(epochs)],
+        [[step] * steps for _ in range(epochs)],
         weight_decay=0.0,
         warmup=0.1,
         meter=meter,

@@ -67,6 +67,19 @@ def test_a_run_resumed_after_any_step_gives_the_bytes_of_an_undisturbed_one(
     assert facts(train_expert(job, bert, resume=state)) == whole
 
 
+@pytest.mark.parametrize("cache_bytes", [0, 30_000, 2**30])
+def test_what_was_cached_before_an_interruption_is_cached_alike_after_it(
+    bert, cache_bytes: int
+) -> None:
+    settings = {"accumulate": 3, "checkpoint_layers": True, "cache_bytes": cache_bytes}
+    job = job_for(bert, **settings)
+    whole = train_expert(job, bert)
+    again = train_expert(job, bert, resume=interrupted(bert, job, 4))
+    assert facts(again) == facts(whole)
+    assert (again.cached_rows, again.cached_bytes) == (whole.cached_rows, whole.cached_bytes)
+    assert (0 < whole.cached_rows < 72) == (cache_bytes == 30_000)
+
+
 def test_a_run_may_be_interrupted_again_and_again(bert) -> None:
     job = job_for(bert)
     state: bytes | None = None
@@ -163,8 +176,10 @@ def test_progress_goes_on_where_it_stopped_and_ends_at_the_total(bert) -> None:
     job = job_for(bert)
     events: list[ProgressEvent] = []
     train_expert(job, bert, events.append, resume=interrupted(bert, job, 4))
-    assert {event.stage for event in events} == {"training sky"}
-    assert events[0].done > 4 * 16 - 1
+    # The cached trunk states are made anew; the head's start is not.
+    assert {event.stage for event in events} == {"running the trunk for sky", "training sky"}
+    trained = [event for event in events if event.stage == "training sky"]
+    assert trained[0].done > 4 * 16 - 1
     assert (events[-1].done, events[-1].total) == (96, 96)
 
 
@@ -188,6 +203,12 @@ CHANGES: dict[str, Callable[[ExpertJob], ExpertJob]] = {
     "another seed": lambda job: replace(job, config=replace(job.config, seed=1)),
     "balance": lambda job: replace(job, config=replace(job.config, balance=True)),
     "another patience": lambda job: replace(job, config=replace(job.config, patience=7)),
+    "more micro-batches": lambda job: replace(job, config=replace(job.config, accumulate=2)),
+    "recomputed layers": lambda job: replace(
+        job, config=replace(job.config, checkpoint_layers=True)
+    ),
+    "less cache": lambda job: replace(job, config=replace(job.config, cache_bytes=0)),
+    "another dtype": lambda job: replace(job, spec=replace(job.spec, dtype="bfloat16")),
     "another rank": lambda job: replace(job, adapter=AdapterConfig(tt_rank=2)),
     "a row less": lambda job: replace(job, train=job.train[1:]),
     "two rows swapped": lambda job: replace(

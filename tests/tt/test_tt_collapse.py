@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from expertbank.tt import TTShape, collapse, dense, initial_cores
+from expertbank.errors import InputError
+from expertbank.tt import TTShape, collapse, decompose, dense, initial_cores
 
 
 def random_cores(shape: TTShape, count: int, seed: int) -> list[Tensor]:
@@ -94,6 +95,51 @@ def test_the_updates_rank_is_at_most_the_middle_rank(
     shape = TTShape.of(rows, columns, rank)
     update = dense(random_cores(shape, 1, seed), shape)[0]
     assert torch.linalg.matrix_rank(update) <= shape.middle_rank
+
+
+@settings(max_examples=30)
+@given(st.integers(1, 36), st.integers(1, 36), st.integers(1, 3), st.integers(0, 2**31))
+def test_at_full_rank_any_matrix_is_a_train(rows: int, columns: int, count: int, seed: int) -> None:
+    shape = TTShape.of(rows, columns, rows * columns)
+    generator = torch.Generator().manual_seed(seed)
+    matrices = torch.randn(count, rows, columns, generator=generator, dtype=torch.float64)
+    cores = decompose(matrices, shape)
+    assert [tuple(core.shape) for core in cores] == [(count, *core) for core in shape.core_shapes]
+    torch.testing.assert_close(dense(cores, shape), matrices, rtol=0, atol=1e-10)
+
+
+@settings(max_examples=30)
+@given(shapes, st.integers(1, 3), st.integers(0, 2**31))
+def test_a_train_is_found_again_from_its_matrix(shape: TTShape, count: int, seed: int) -> None:
+    matrices = dense(random_cores(shape, count, seed), shape)
+    again = dense(decompose(matrices, shape), shape)
+    assert (again - matrices).norm() <= 1e-10 * matrices.norm()
+
+
+@settings(max_examples=30)
+@given(
+    st.integers(2, 30), st.integers(2, 30), st.integers(1, 5), st.booleans(), st.integers(0, 2**31)
+)
+def test_a_train_of_lower_rank_is_nearly_the_best_one(
+    rows: int, columns: int, rank: int, low: bool, seed: int
+) -> None:
+    """Oseledets (2011), theorem 2.2: the squared error is at most the sum of all cut tails."""
+    shape = TTShape.of(rows, columns, rank)
+    generator = torch.Generator().manual_seed(seed)
+    matrix = torch.randn(rows, columns, generator=generator, dtype=torch.float64)
+    if low:  # of lower rank than the shape allows: the spare part is zero, not noise
+        matrix = matrix[:, :1] * matrix[:1]
+    error = (dense(decompose(matrix[None], shape), shape)[0] - matrix).square().sum()
+    tails = 0.0
+    for bond, kept in enumerate(shape.ranks[1:-1], start=1):
+        unfolded = matrix.reshape(math.prod(shape.factors[:bond]), -1)
+        tails += float(torch.linalg.svdvals(unfolded)[kept:].square().sum())
+    assert float(error) <= tails + 1e-18 + 1e-12 * float(matrix.square().sum())
+
+
+def test_a_matrix_of_another_size_is_refused() -> None:
+    with pytest.raises(InputError, match="12 by 18"):
+        decompose(torch.zeros(1, 18, 12), TTShape.of(12, 18, 3))
 
 
 def test_gradients_through_collapse_are_exact() -> None:

@@ -92,6 +92,8 @@ def test_llama_1b_at_full_depth_has_the_papers_33920_parameters() -> None:
         ((2,), (2,), (1, 3, 1)),
         ((2,), (2,), (1, 0, 1)),
         ((2,), (2,), (2, 2, 1)),
+        ((2,), (2,), (1, 2.0, 1)),
+        ((2.0,), (2,), (1, 2, 1)),
     ],
     ids=[
         "no input factors",
@@ -101,6 +103,8 @@ def test_llama_1b_at_full_depth_has_the_papers_33920_parameters() -> None:
         "a rank that cannot be attained",
         "a rank of zero",
         "an open end",
+        "a rank with a point",
+        "a factor with a point",
     ],
 )
 def test_shapes_that_are_no_tensor_train_are_refused(

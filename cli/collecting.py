@@ -1,0 +1,131 @@
+"""``remove`` and ``gc``: taking a task out, and deleting what nothing needs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from .render import print_facts, print_table, size
+from .session import Session
+
+if TYPE_CHECKING:
+    from expertbank.workflows.collect import Collection
+    from expertbank.workflows.remove import Removal
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+
+
+def remove(
+    context: typer.Context,
+    task: Annotated[str, typer.Option(help="Task to remove.")],
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    retrain_router: Annotated[
+        bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
+    ] = False,
+) -> None:
+    """Leave a task out of every router to come.
+
+    Nothing is deleted: the expert, its evidence and the old routers stay. `add --new-version`
+    makes the task alive again, `gc --purge-removed` deletes its files.
+
+    Example: expertbank remove --task boolq --retrain-router
+    """
+    session: Session = context.obj
+    if not dry_run and not yes:
+        with session.bank(read_only=True) as bank:
+            before = bank.remove(task, dry_run=True)
+        if not before.already:
+            session.confirm(f"Remove task {task} ({', '.join(before.experts)})?")
+    with session.bank(read_only=dry_run) as bank, session.progress() as progress:
+        done = bank.remove(task, dry_run=dry_run)
+        alive = bool(bank.registry.members())
+        router = (
+            bank.retrain_router(progress=progress)
+            if retrain_router and not dry_run and alive
+            else None
+        )
+    document = done.to_dict()
+    if router:
+        document |= {"router": router.to_dict(), "todo": ""}
+    session.answer(document, lambda console: _print_removal(console, done))
+    if router:
+        session.remark(f"router@{router.router.version} without {task} is active")
+    elif retrain_router and not alive:
+        session.remark("no task is left to route to: the old router stays active")
+    elif done.todo:
+        session.remark(f"to do: {done.todo}")
+
+
+def _print_removal(console: Console, done: Removal) -> None:
+    state = "would be removed" if done.dry_run else "removed"
+    if done.already:
+        state = "was removed before; nothing was done"
+    print_facts(
+        console,
+        [
+            ("task", f"{done.task}: {state}"),
+            ("kept", f"{', '.join(done.experts)} (delete with: expertbank gc --purge-removed)"),
+            ("in routers", ", ".join(f"router@{version}" for version in done.routers) or "none"),
+        ],
+    )
+
+
+def gc(
+    context: typer.Context,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    purge_removed: Annotated[
+        bool,
+        typer.Option(
+            "--purge-removed",
+            help="Also delete the files of removed tasks; routers that need them end.",
+        ),
+    ] = False,
+    grace: Annotated[
+        float, typer.Option(min=0, help="Leave leftovers alone that are younger, in hours.")
+    ] = 24.0,
+) -> None:
+    """Delete what nothing refers to.
+
+    Files that interrupted commands left behind. No command can write meanwhile: others wait, or
+    this one gives up with exit code 11. Backups of the database are never deleted.
+
+    Example: expertbank gc --dry-run
+    """
+    session: Session = context.obj
+    if not dry_run and not yes:
+        with session.bank(read_only=True) as bank:
+            before = bank.gc(dry_run=True, purge_removed=purge_removed, grace_hours=grace)
+        if before.deleted:
+            session.confirm(f"Delete {len(before.deleted)} files, {size(before.bytes)}?")
+    with session.bank(read_only=dry_run) as bank:
+        done = bank.gc(dry_run=dry_run, purge_removed=purge_removed, grace_hours=grace)
+    session.answer(done.to_dict(), lambda console: _print_collection(console, done))
+    for kept in done.kept:
+        session.remark(f"kept: {kept.what}; {kept.todo}")
+
+
+def _print_collection(console: Console, done: Collection) -> None:
+    if done.deleted:
+        print_table(
+            console,
+            ("file", "size", "what it is"),
+            ((leftover.path, size(leftover.bytes), leftover.why) for leftover in done.deleted),
+            numeric=("size",),
+        )
+    facts = [
+        (
+            "would delete" if done.dry_run else "deleted",
+            f"{len(done.deleted)} files, {size(done.bytes)}",
+        )
+    ]
+    if done.purged:
+        facts.append(("purged", ", ".join(done.purged)))
+    if done.routers:
+        ended = ", ".join(f"router@{version}" for version in done.routers)
+        facts.append(("no longer usable", ended))
+    print_facts(console, facts)

@@ -1,0 +1,31 @@
+"""A fixed projection that needs no file: its signs are the bits of a hash."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@lru_cache(maxsize=4)
+def sign_projection(dimension: int, width: int, name: str) -> Tensor:
+    """``[dimension, width]`` float64 of entries ``±1/√dimension``, the same everywhere, always.
+
+    Signs are the bits of SHAKE-256 over ``name``, so they depend on no library's generator.
+    Random signs keep inner products as well as Gaussian ones do (Achlioptas, "Database-friendly
+    random projections", 2003). A vector of root mean square 1 keeps about that size.
+
+    Args:
+        dimension: width of what is projected.
+        width: width it is projected to.
+        name: what the projection is for; another name, another projection.
+    """
+    count = dimension * width
+    text = f"expertbank {name} {dimension} {width}".encode()
+    stream = hashlib.shake_256(text).digest(-(-count // 8))
+    bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count)
+    signs: Tensor = torch.from_numpy(bits.reshape(dimension, width).astype(np.float64)) * 2 - 1
+    return signs.div_(dimension**0.5)

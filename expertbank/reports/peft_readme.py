@@ -1,0 +1,155 @@
+"""The READMEs of an export for PEFT: what the folders are, who can load them, and how to answer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
+"""Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
+
+_POOLED = {"mean": "states.mean(0)", "last": "states[-1]"}
+
+_ANSWER = {
+    "classification": """
+def answer(text, text_pair=None):
+    probabilities = outputs(text, text_pair).softmax(-1).tolist()
+    return dict(zip(about["labels"], probabilities))
+
+
+print(answer("your text"))
+""",
+    "multiple_choice": """
+def answer(context, choices):
+    scores = torch.stack([outputs(context, choice)[0] for choice in choices])
+    return dict(zip(choices, scores.softmax(-1).tolist()))
+
+
+print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
+""",
+    "regression": """
+def answer(text, text_pair=None):
+    return outputs(text, text_pair)[0].item()
+
+
+print(answer("your text", "your second text"))
+""",
+}
+
+
+def peft_readme(content: Mapping[str, Any]) -> str:
+    """Markdown for the whole export."""
+    backbone = content["backbone"]
+    lines = [
+        "# LoRA adapters from an expertbank",
+        "",
+        f"One folder per expert, for the backbone `{backbone['reference']}` "
+        f"(digest `{backbone['digest']}`). Each holds ordinary LoRA factors in PEFT's format, "
+        "equal to the expert's TT-LoRA update, and the expert's head as a file of its own. The "
+        "router is not here: the caller names the expert. To route, export a bundle.",
+        "",
+        "| folder | expert | kind | labels | rank |",
+        "|---|---|---|---|---|",
+    ]
+    for entry in content["experts"]:
+        labels = ", ".join(label.replace("|", "\\|") for label in entry["labels"]) or "-"
+        lines.append(
+            f"| `{entry['folder']}` | {entry['id']} | {entry['kind']} | {labels} "
+            f"| {entry['rank']} |"
+        )
+    lines += [
+        "",
+        "`manifest.json` lists every file with its size and SHA-256. Made with "
+        + ", ".join(f"{name} {number}" for name, number in content["made_with"].items())
+        + ".",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+    """Markdown for one expert's folder; its Python lines run as they stand there."""
+    backbone, spec = content["backbone"], content["feature_spec"]
+    code = _LOAD.format(
+        reference=backbone["reference"],
+        dtype=spec["dtype"],
+        max_length=spec["max_length"],
+        pooled=_POOLED[entry["pooling"]],
+    )
+    return _ADAPTER.format(
+        id=entry["id"],
+        digest=entry["digest"],
+        rank=entry["rank"],
+        server_rank=_server_rank(entry["rank"]),
+        reference=backbone["reference"],
+        backbone_digest=backbone["digest"],
+        max_length=spec["max_length"],
+        code=code + _ANSWER[entry["kind"]],
+    )
+
+
+def _server_rank(rank: int) -> str:
+    """What vLLM must be told to accept adapters of this rank."""
+    enough = [known for known in SERVER_RANKS if known >= rank]
+    if not enough:
+        return f"its largest is {SERVER_RANKS[-1]}, so it refuses this adapter"
+    if enough[0] <= 16:
+        return "its default of 16 is enough"
+    return f"start it with `--max-lora-rank {enough[0]}`"
+
+
+_LOAD = """import json
+
+import torch
+from peft import PeftModel
+from safetensors import safe_open
+from transformers import AutoModel, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained("{reference}")
+backbone = AutoModel.from_pretrained("{reference}", dtype=torch.{dtype})
+model = PeftModel.from_pretrained(backbone, ".").eval()
+with safe_open("head.safetensors", "pt") as file:
+    weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+    about = json.loads(file.metadata()["expertbank"])
+
+
+@torch.no_grad()
+def outputs(text, text_pair=None):
+    inputs = tokenizer(
+        text, text_pair, truncation="longest_first", max_length={max_length}, return_tensors="pt"
+    )
+    if not getattr(backbone.config, "type_vocab_size", None):
+        inputs.pop("token_type_ids", None)  # some models would take them for words
+    states = model(**inputs).last_hidden_state[0].float()
+    pooled = {pooled}
+    return weight @ (pooled / pooled.pow(2).mean().sqrt()) + bias
+
+"""
+
+_ADAPTER = """# {id}
+
+A LoRA adapter of rank {rank} for `{reference}`, equal to a frozen TT-LoRA expert
+(`{digest}`). `lora_A` is Aᵀ, `lora_B` is alpha·Bᵀ and `lora_alpha` is the rank, so the adapter
+is added with scale 1.
+
+It only works on the backbone it was trained on, whose digest is `{backbone_digest}`.
+PEFT does not check that: other weights of the same shapes load without complaint.
+
+## With PEFT
+
+Run it in this folder. The head reads the last hidden states of the adapted backbone, pooled
+over the tokens and scaled to root mean square 1; texts are cut at {max_length} tokens.
+
+```python
+{code}```
+
+## In a serving engine
+
+- The head (`head.safetensors`) is loaded by no engine: vLLM refuses adapters with
+  `modules_to_save`, so it is a file of its own. Ask the engine for hidden states and apply the
+  head to them.
+- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}. The
+  tensors are named as in the bare model (`AutoModel`), which vLLM's pooling runner matches. Its
+  generating runner knows the layers under one more prefix (`model.`) and LoRAX serves generation
+  only: both would find none of these names. They are not meant for generation.
+"""

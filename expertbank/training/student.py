@@ -1,0 +1,135 @@
+"""The expert while it is trained: live cores and a head, bound to a view of the backbone.
+
+Precision: the backbone's weights and activations have the bank's dtype; cores, head, loss and
+optimiser are float32. The update is computed in the backbone's dtype, from factors that are
+collapsed in float32. There is no autocast: with the weights themselves in bfloat16 every large
+product already runs in it, and the places where float32 matters are few and are said outright
+(collapse, pooling, head, loss), so a device without autocast computes the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from expertbank.adapters.hooks import bind
+from expertbank.adapters.targets import find_targets, named_targets
+from expertbank.adapters.tt import Factors, TTAdapter, group_targets
+from expertbank.models.backbone import Backbone
+from expertbank.models.batches import Batch, collate
+from expertbank.models.heads import head_input, head_outputs
+from expertbank.records import EncodedRow
+from expertbank.training.job import ExpertJob
+from expertbank.training.objectives import objective_of
+from expertbank.training.trunk import TrainingView, TrunkCache
+
+
+class Student(nn.Module):
+    """Cores and head being trained.
+
+    Args:
+        job: what is trained.
+        backbone: the frozen model; it stays untouched.
+        generator: the only source of randomness.
+    """
+
+    def __init__(self, job: ExpertJob, backbone: Backbone, generator: torch.Generator) -> None:
+        super().__init__()
+        where = backbone.model, backbone.family, job.spec.route_layer
+        if job.adapter.modules:
+            targets = named_targets(*where, job.adapter.modules)
+        else:
+            targets = find_targets(*where, job.adapter.projections)
+        groups = group_targets(targets, job.adapter.tt_rank)
+        self.view = TrainingView(
+            backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
+        )
+        self.adapter = TTAdapter.fresh(groups, job.adapter.multiplier(job.spec), generator)
+        self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
+        outputs = head_outputs(job.kind, job.labels)
+        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
+        self.head_bias = nn.Parameter(torch.zeros(outputs))
+        self.to(backbone.device)
+        wish = job.adapter.pooling
+        self.pooling = backbone.family.pooling if wish == "auto" else wish
+        self.factors: Factors = {}
+        self._collapsed: list[Tensor] = []
+        self._leaves: list[Tensor] = []
+        bind(self.view.backbone.model, lambda: self.factors, list(self.adapter.paths))
+
+    def collapse(self) -> None:
+        """Contract the cores once; every layer and every micro-batch of the step reads it.
+
+        The layers' gradients end at the factors, where they add up until ``backward_cores``.
+        """
+        factors = self.adapter.collapse()
+        self._collapsed = [factor for pair in factors.values() for factor in pair]
+        training = torch.is_grad_enabled()
+        self._leaves = [f.detach().requires_grad_(training) for f in self._collapsed]
+        pairs = zip(self._leaves[::2], self._leaves[1::2], strict=True)
+        self.factors = dict(zip(factors, pairs, strict=True))
+
+    def backward_cores(self) -> None:
+        """Carry the gradients that the factors have gathered to the cores, once a step."""
+        torch.autograd.backward(self._collapsed, [leaf.grad for leaf in self._leaves])
+
+    def batch(self, rows: Sequence[EncodedRow], positions: Sequence[int]) -> Batch:
+        """The rows at ``positions``, padded."""
+        backbone = self.view.backbone
+        return collate(rows, positions, backbone.tokenizer.pad_token_id, backbone.device)
+
+    def pooled(self, batch: Batch, cache: TrunkCache) -> Tensor:
+        """``[sequences, hidden]`` what the head reads, with the last ``collapse``'s factors."""
+        last = self.view.last_states(batch, cache.recall(batch))
+        return head_input(last, batch.attention_mask, self.pooling)
+
+    def logits(self, batch: Batch, cache: TrunkCache) -> Tensor:
+        """``[rows, classes]`` in float32."""
+        outputs = self.pooled(batch, cache) @ self.head_weight.T + self.head_bias
+        return self.objective.logits(outputs, batch.row_of)
+
+    def gradients(
+        self, rows: Sequence[EncodedRow], positions: Sequence[int], parts: int, cache: TrunkCache
+    ) -> tuple[float, int]:
+        """Leave the gradient of the mean loss over ``positions`` in the parameters.
+
+        Args:
+            rows: the training rows.
+            positions: the rows of one optimiser step.
+            parts: micro-batches to run one after the other; of unequal size where the rows do
+                not divide, and each counts by its rows.
+            cache: trunk states of ``rows``.
+
+        Returns:
+            The mean loss and the number of real tokens.
+        """
+        self.collapse()
+        total, tokens = 0.0, 0
+        for part in split(positions, parts):
+            batch = self.batch(rows, part)
+            loss = self.objective.loss(self.logits(batch, cache), batch.targets)
+            loss = loss * (len(part) / len(positions))
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+            total += float(loss.detach())
+            tokens += sum(len(sequence) for p in part for sequence in rows[p].sequences)
+        self.backward_cores()
+        return total, tokens
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Cores and head as they are stored: copies on the CPU."""
+        weight, bias = self.objective.finish(self.head_weight, self.head_bias)
+        head = {"head.weight": weight, "head.bias": bias}
+        return {
+            **self.adapter.to_tensors(),
+            **{name: tensor.detach().cpu().clone() for name, tensor in head.items()},
+        }
+
+
+def split(positions: Sequence[int], parts: int) -> list[Sequence[int]]:
+    """``positions`` in order, cut into at most ``parts`` parts whose sizes differ by one."""
+    parts = min(parts, len(positions))
+    ends = [len(positions) * part // parts for part in range(parts + 1)]
+    return [positions[start:end] for start, end in pairwise(ends)]

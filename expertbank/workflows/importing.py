@@ -1,0 +1,380 @@
+"""``import``: take experts over from another bank's bundle, with their past.
+
+Everything is read and checked before anything is written. Features and evidence come along, so
+an imported expert can be routed to and reported on like one that was trained here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from expertbank.artifacts.archive import BundleArchive
+from expertbank.artifacts.bundle import BundleReader
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import FeatureSpec
+from expertbank.errors import (
+    ExistsError,
+    ExpertBankError,
+    FeatureSpecError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+)
+from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.evaluation.scores import scores
+from expertbank.models.expert_file import ExpertFile
+from expertbank.models.feature_file import FeatureFile
+from expertbank.models.moments_file import MomentsFile
+from expertbank.records import (
+    ArtifactRecord,
+    BackboneRecord,
+    EvaluationRecord,
+    ExpertRecord,
+    FeatureSetRecord,
+    ProgressCallback,
+    ProgressEvent,
+    RunRecord,
+    TaskRecord,
+    no_progress,
+)
+from expertbank.tasks import TaskSpec
+from expertbank.tasks.spec import check_task_name
+from expertbank.workflows.workspace import Workspace, now, package_versions
+
+
+class _Members(Protocol):
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An expert of the bundle that was not imported, and why."""
+
+    expert: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was taken over, or would be.
+
+    Attributes:
+        bundle: digest of the bundle's manifest.
+        imported: experts of this bank; in a dry run those that there would be.
+        skipped: experts of the bundle that are here already.
+        dry_run: whether nothing was written because only a look was asked for.
+    """
+
+    bundle: str
+    imported: tuple[ExpertRecord, ...]
+    skipped: tuple[Skipped, ...]
+    dry_run: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "bundle": self.bundle,
+            "imported": [
+                {"task": e.task, "id": e.id, "version": e.version, "digest": e.digest}
+                for e in self.imported
+            ],
+            "skipped": [{"expert": s.expert, "why": s.why} for s in self.skipped],
+            "dry_run": self.dry_run,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Incoming:
+    """One expert of a bundle, read in full and found sound."""
+
+    task: TaskRecord
+    expert: ExpertRecord
+    file: bytes
+    features: bytes
+    feature_file: FeatureFile | MomentsFile
+    evidence: bytes
+    oracle: OracleEvidence
+    run: RunRecord
+    environment: dict[str, Any]
+
+
+def import_bundle(
+    workspace: Workspace,
+    source: Path,
+    *,
+    tasks: Sequence[str] = (),
+    new_version: bool = False,
+    dry_run: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> Imported:
+    """Take experts over from a bundle that ``export --for-import`` wrote.
+
+    A bank without a backbone takes over the bundle's backbone and feature spec.
+
+    Args:
+        workspace: the open bank.
+        source: the bundle's folder, or a ``.zip`` or ``.tar`` file of it.
+        tasks: only these tasks; default all.
+        new_version: let an expert that differs become a further version of its task.
+        dry_run: only check and tell.
+        progress: told as experts are read.
+
+    Raises:
+        NotFoundError: no bundle there, or it does not hold a named task.
+        IntegrityError: another backbone, or a file is not what the manifest says.
+        FeatureSpecError: another feature spec than the bank's.
+        ExistsError: a task has another expert here and ``new_version`` is false.
+        InputError: the bundle has no features, or kind or group differ from the task's here.
+    """
+    if not dry_run and workspace.exists:
+        workspace.registry.probe_writable()
+    digest, content, members = _opened(source)
+    try:
+        backbone = _backbone(source, content)
+        if workspace.exists:
+            _require_same_backbone(workspace, backbone, source)
+        spec = backbone.feature_spec
+        incoming = _read(source, digest, content, members, spec, tasks, progress)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
+    wanted, skipped = [], []
+    for one in incoming:
+        known = _same_expert(workspace, one) if workspace.exists else None
+        if known is not None:
+            skipped.append(Skipped(one.expert.id, f"is {known} here"))
+        else:
+            wanted.append(_fitted(workspace, one, new_version=new_version))
+    done = [one.expert for one in wanted]
+    if not dry_run and wanted:
+        with workspace.writing():
+            workspace.registry.set_backbone(backbone)
+            done = [_register(workspace, one) for one in wanted]
+    return Imported(digest, tuple(done), tuple(skipped), dry_run)
+
+
+def _opened(source: Path) -> tuple[str, Any, _Members]:
+    if source.is_file():
+        archive = BundleArchive(source)
+        return archive.digest, archive.content, archive
+    reader = BundleReader(source)
+    return reader.manifest.digest, reader.manifest.content, reader
+
+
+def _backbone(source: Path, content: Any) -> BackboneRecord:
+    spec = FeatureSpec.from_dict(content["feature_spec"])
+    backbone = BackboneRecord(
+        str(content["backbone"]["digest"]),
+        str(content["backbone"]["reference"]),
+        dict(content["backbone"]["architecture"]),
+        spec,
+        now(),
+    )
+    if backbone.digest != spec.backbone_digest:
+        raise IntegrityError(f"{source}: its feature spec is of another backbone than it names")
+    return backbone
+
+
+def _read(
+    source: Path,
+    digest: str,
+    content: Any,
+    members: _Members,
+    spec: FeatureSpec,
+    tasks: Sequence[str],
+    progress: ProgressCallback,
+) -> list[_Incoming]:
+    entries = list(content["experts"])
+    held = [str(entry["task"]) for entry in entries]
+    for task in tasks:
+        if task not in held:
+            raise NotFoundError.of("task", task, held)
+    chosen = [entry for entry in entries if not tasks or entry["task"] in tasks]
+    if len(set(held)) != len(held):
+        raise IntegrityError(f"{source}: it holds two experts of one task")
+    found = []
+    for number, entry in enumerate(chosen):
+        progress(ProgressEvent("reading experts", number, len(chosen), str(entry["id"])))
+        found.append(_incoming(f"{source}: {entry['id']}", entry, digest, members, spec))
+    return sorted(found, key=lambda one: one.expert.task)
+
+
+def _incoming(
+    where: str, entry: Any, bundle: str, members: _Members, spec: FeatureSpec
+) -> _Incoming:
+    lineage = entry.get("lineage")
+    if lineage is None:
+        raise InputError(
+            f"{where} comes without features and evidence, so it could not be routed to; "
+            "write the bundle again with: expertbank export --for-import"
+        )
+    name = check_task_name(str(entry["task"]))
+    data = members.read(str(entry["file"]))
+    file = ExpertFile.from_bytes(data, where)
+    labels = tuple(str(label) for label in entry["labels"])
+    if sha256_bytes(data) != entry["digest"] or (file.task, file.kind, file.labels) != (
+        name,
+        entry["kind"],
+        labels,
+    ):
+        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
+    feature_data = members.read(str(lineage["features"]))
+    kept = MomentsFile if spec.keep == "stats" else FeatureFile
+    features = kept.from_bytes(feature_data, f"{where}: features")
+    digests = {file.feature_spec_digest, features.feature_spec_digest}
+    if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
+        raise IntegrityError(f"{where}: expert and features follow another spec than the bundle")
+    evidence_data = members.read(str(lineage["evidence"]))
+    oracle = OracleEvidence.from_bytes(evidence_data, f"{where}: evidence")
+    if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
+        raise IntegrityError(f"{where}: features and evidence are of different rows")
+    task = TaskSpec.from_dict(entry["spec"], name)
+    run = lineage["run"]
+    group = entry["group"]
+    return _Incoming(
+        TaskRecord(
+            name,
+            file.kind,
+            labels,
+            task.to_dict(),
+            now(),
+            group=None if group is None else check_task_name(str(group)),
+        ),
+        ExpertRecord(
+            name,
+            int(entry["version"]),
+            str(entry["digest"]),
+            int(entry["adapter_params"]),
+            int(entry["head_params"]),
+            len(data),
+            labels,
+            file.kind,
+        ),
+        data,
+        feature_data,
+        features,
+        evidence_data,
+        oracle,
+        RunRecord(
+            "import",
+            {
+                **dict(run["config"]),
+                "imported": {
+                    "bundle": bundle,
+                    "expert": str(entry["id"]),
+                    "run": str(run["kind"]),
+                    "created_at": str(run["created_at"]),
+                    "with": package_versions(),
+                },
+            },
+            int(run["seed"]),
+            dict(run["environment"]),
+            dict(run["data"]),
+            spec.backbone_digest,
+            float(run["seconds"]),
+        ),
+        dict(lineage["environment"]),
+    )
+
+
+def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, source: Path) -> None:
+    record = workspace.registry.backbone()
+    if record is None:
+        return
+    if record.digest != backbone.digest:
+        raise IntegrityError(
+            f"{source} was made with backbone {backbone.reference} (digest {backbone.digest}), "
+            f"this bank with {record.reference} ({record.digest}); experts only work on the "
+            "weights they were trained on: import into another bank with --home"
+        )
+    if record.feature_spec.digest != backbone.feature_spec.digest:
+        ours, theirs = record.feature_spec.to_dict(), backbone.feature_spec.to_dict()
+        differing = [
+            f"{key} {theirs[key]}, here {ours[key]}" for key in ours if ours[key] != theirs[key]
+        ]
+        raise FeatureSpecError(
+            f"{source} follows another feature spec ({'; '.join(differing)}); all experts of a "
+            "bank share it: import into another bank with --home"
+        )
+
+
+def _same_expert(workspace: Workspace, one: _Incoming) -> str | None:
+    """The name of the expert with these bytes, if its task has it and is alive."""
+    alive = {task.name for task in workspace.registry.tasks()}
+    for expert in workspace.registry.experts():
+        if expert.digest == one.expert.digest and expert.task in alive:
+            return expert.id
+    return None
+
+
+def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Incoming:
+    """``one`` under the version that it gets here.
+
+    Raises:
+        ExistsError: the task has another expert and no new version was asked for.
+        InputError: kind or group differ from the task's here.
+    """
+    if not workspace.exists:
+        return replace(one, expert=replace(one.expert, version=1))
+    registry, name = workspace.registry, one.task.name
+    for task in registry.tasks(include_removed=True):
+        if task.name == name and (task.kind, task.group) != (one.task.kind, one.task.group):
+            raise InputError(
+                f"task {name} is {_described(task)} here and {_described(one.task)} in the "
+                "bundle; neither can change"
+            )
+        mixed = (task.kind == "multiple_choice") != (one.task.kind == "multiple_choice")
+        if mixed and task.group is not None and task.group == one.task.group:
+            raise InputError(
+                f"group {task.group} holds {task.name}, a {task.kind} task; a {one.task.kind} "
+                "task cannot answer the same rows"
+            )
+    version = registry.next_version(name)
+    if version > 1 and not new_version:
+        raise ExistsError(
+            f"task {name!r} has expert {name}@{version - 1}, with other weights than the bundle's "
+            f"or removed; import it as {name}@{version} with --new-version, or leave it out by "
+            "naming others with --task"
+        )
+    return replace(one, expert=replace(one.expert, version=version))
+
+
+def _described(task: TaskRecord) -> str:
+    return f"{task.kind} in group {task.group}" if task.group else f"{task.kind} without a group"
+
+
+def _register(workspace: Workspace, one: _Incoming) -> ExpertRecord:
+    """Bytes first, made durable; then the rows. The bank's lock is held."""
+    blobs = {"expert": one.file, "features": one.features, "oracle": one.evidence}
+    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
+    if digests["expert"] != one.expert.digest:
+        raise ExpertBankError(f"expert {one.expert.id} was stored under another digest")
+    # Counted anew from the evidence: what a manifest claims of itself proves nothing.
+    metrics = scores(one.oracle, one.task.kind)
+    return workspace.registry.commit_expert(
+        one.task,
+        one.run,
+        one.expert,
+        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+        FeatureSetRecord(
+            one.expert.id,
+            digests["features"],
+            one.feature_file.feature_spec_digest,
+            one.feature_file.width,
+            one.feature_file.n_train,
+            one.feature_file.n_eval,
+            len(one.features),
+        ),
+        [
+            EvaluationRecord(
+                one.expert.id,
+                metrics["n"],
+                0 if one.oracle.is_value else int(one.oracle.right.sum()),
+                digests["oracle"],
+                metrics,
+                one.environment,
+            )
+        ],
+    )

@@ -1,0 +1,51 @@
+"""Choices of routers where the bank keeps no evaluation features: the source is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.forgetting import RouterView
+from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
+from expertbank.tasks import encode_rows
+from expertbank.workflows.verification import rows_again
+from expertbank.workflows.workspace import Workspace
+
+
+def views_from_source(
+    workspace: Workspace,
+    expert: ExpertRecord,
+    oracle: OracleEvidence,
+    routers: Sequence[RouterRecord],
+    progress: ProgressCallback,
+) -> tuple[RouterView, ...]:
+    """What every router that contains the expert chooses for its evaluation rows.
+
+    Runs the trunk over the rows once. Empty if a row is gone from the source: figures over
+    other rows than those of the first day would not be comparable.
+    """
+    own = [router for router in routers if expert.id in router.members]
+    rows = rows_again(workspace, expert, oracle.row_digests, progress) if own else []
+    found = [row for row in rows if row is not None]
+    if not found or len(found) < len(rows):
+        return ()
+    from expertbank.workflows.measure import trunk_features
+
+    encoded = encode_rows(
+        found,
+        workspace.backbone.tokenizer,
+        expert.kind,
+        expert.labels,
+        workspace.spec.max_length,
+    )
+    features = trunk_features(workspace.model, encoded, progress)
+    views = []
+    for record in sorted(own, key=lambda router: router.version):
+        router = workspace.router(record)
+        choice = router.route(features, [row.shape for row in found])
+        evidence = RoutedEvidence(
+            choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
+        )
+        columns = tuple(tuple(member.task for member in column) for column in router.columns)
+        views.append(RouterView(record.version, columns, evidence))
+    return tuple(views)

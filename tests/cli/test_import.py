@@ -1,0 +1,217 @@
+"""Experts of one bank in another."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from command_line import call, content, done, write_task
+
+
+def digests(home: Path) -> dict[str, str]:
+    listed = done("--home", home, "--json", "list").document["experts"]
+    return {expert["id"]: expert["digest"] for expert in listed}
+
+
+@pytest.fixture
+def other(backbone: Path, tmp_path: Path) -> Path:
+    """Another bank on the same backbone, with one task of its own."""
+    home = tmp_path / "other"
+    data = write_task(tmp_path / "own.csv", "sport", 60, seed=3)
+    add = ["add", "--task", "own", "--data", data, "--epochs", 1, "--backbone", backbone]
+    done("--home", home, *add, "--retrain-router")
+    return home
+
+
+def test_imported_experts_are_the_same_bytes_and_work_as_if_trained_here(
+    other: Path, importable: Path, bank: Path
+) -> None:
+    answer = done("--home", other, "--json", "import", importable).document
+    assert [e["id"] for e in answer["imported"]] == ["mood@1", "poll@1", "sport@1"]
+    assert answer["skipped"] == []
+    theirs = digests(bank)
+    assert theirs.items() <= digests(other).items()
+    router = done("--home", other, "--json", "retrain-router").document
+    assert set(router["tasks"]) == {"own", *(name.partition("@")[0] for name in theirs)}
+    report = done("--home", other, "--json", "forgetting-report", "--verify").document
+    before = done("--home", bank, "--json", "forgetting-report").document
+    at_add = {task["task"]: task["at_add"] for task in before["tasks"]}
+    for task in report["tasks"]:
+        assert task["at_add"] == at_add.get(task["task"], task["at_add"])
+        assert task["verdict"]["expert"] == "identical"
+    named = ["predict", "--task", "mood", "a good film"]
+    ours, here = (done("--home", home, "--json", *named).lines[0] for home in (bank, other))
+    assert ours["scores"] == here["scores"]
+    assert done("--home", other, "verify").code == 0
+    done("--home", other, "gc", "--yes", "--grace", 0)
+    assert done("--home", other, "verify").code == 0
+
+
+def test_lineage_comes_along_and_says_where_from(other: Path, importable: Path, bank: Path) -> None:
+    done("--home", other, "import", importable, "--task", "mood")
+    here = done("--home", other, "--json", "show", "mood").document["run"]
+    there = done("--home", bank, "--json", "show", "mood").document["run"]
+    assert here["kind"] == "import"
+    assert here["config"]["imported"]["expert"] == "mood@1"
+    assert here["config"]["train"] == there["config"]["train"]
+    for key in ("seed", "environment", "data", "seconds"):
+        assert here[key] == there[key]
+
+
+def test_importing_again_skips_what_is_here_and_writes_nothing(
+    other: Path, importable: Path
+) -> None:
+    done("--home", other, "import", importable, "--task", "poll")
+    again = done("--home", other, "--json", "import", importable).document
+    assert [e["id"] for e in again["imported"]] == ["mood@1", "sport@1"]
+    assert again["skipped"] == [{"expert": "poll@1", "why": "is poll@1 here"}]
+    before = content(other)
+    assert done("--home", other, "--json", "import", importable).document["imported"] == []
+    assert content(other) == before
+
+
+def test_a_bank_that_does_not_exist_takes_over_backbone_and_spec(
+    importable: Path, tmp_path: Path
+) -> None:
+    home = tmp_path / "fresh"
+    done("--home", home, "import", importable)
+    done("--home", home, "retrain-router")
+    assert done("--home", home, "predict", "a good film").code == 0
+
+
+def test_another_expert_of_a_task_needs_new_version(
+    other: Path, importable: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60, seed=4)
+    done("--home", other, "add", "--task", "mood", "--data", data, "--epochs", 1)
+    before = content(other)
+    refused = call("--home", other, "import", importable)
+    assert refused.code == 3
+    assert "--new-version" in refused.err
+    assert content(other) == before
+    answer = done("--home", other, "--json", "import", importable, "--new-version").document
+    assert "mood@2" in [e["id"] for e in answer["imported"]]
+
+
+def test_a_removed_task_comes_back_with_the_import_of_a_new_version(
+    other: Path, importable: Path
+) -> None:
+    done("--home", other, "import", importable)
+    done("--home", other, "remove", "--task", "mood", "--yes")
+    assert call("--home", other, "import", importable).code == 3
+    answer = done("--home", other, "--json", "import", importable, "--new-version").document
+    assert [e["id"] for e in answer["imported"]] == ["mood@2"]
+    assert done("--home", other, "verify").code == 0
+
+
+def refuses(home: Path, bundle: Path, code: int, *texts: str) -> None:
+    before = content(home)
+    answer = call("--home", home, "import", bundle)
+    assert answer.code == code, answer.err
+    for text in texts:
+        assert text in answer.err
+    assert content(home) == before
+
+
+def changed(bundle: Path, target: Path, change) -> Path:
+    """A copy of a bundle whose manifest was changed by ``change``."""
+    shutil.copytree(bundle, target)
+    manifest = json.loads((target / "manifest.json").read_text())
+    change(manifest)
+    (target / "manifest.json").write_text(json.dumps(manifest))
+    return target
+
+
+def test_what_does_not_fit_is_refused_whole(
+    other: Path, importable: Path, made_bank: Path, tmp_path: Path
+) -> None:
+    refuses(other, made_bank / "bundle", 2, "export --for-import")
+    refuses(other, tmp_path / "missing", 10)
+
+    def other_group(manifest):
+        manifest["experts"][0]["group"] = "../x"
+
+    def other_kind(manifest):
+        manifest["experts"][0]["kind"] = "regression"
+
+    def other_labels(manifest):
+        manifest["experts"][1]["labels"] = ["no", "maybe"]
+
+    def other_spec(manifest):
+        manifest["feature_spec"]["max_length"] = 17
+
+    def other_backbone(manifest):
+        manifest["backbone"]["digest"] = manifest["feature_spec"]["backbone_digest"] = "0" * 64
+
+    def swapped(manifest):
+        one, two, *_ = (entry["lineage"] for entry in manifest["experts"])
+        one["evidence"] = two["features"]
+
+    def hostile_name(manifest):
+        manifest["experts"][0]["task"] = "../../x"
+
+    def no_run(manifest):
+        del manifest["experts"][2]["lineage"]["run"]["seed"]
+
+    for number, (change, code) in enumerate(
+        (
+            (other_group, 2),
+            (other_kind, 13),
+            (other_labels, 13),
+            (other_spec, 2),
+            (other_backbone, 13),
+            (swapped, 13),
+            (hostile_name, 2),
+            (no_run, 13),
+        )
+    ):
+        refuses(other, changed(importable, tmp_path / f"b{number}", change), code)
+
+
+def test_a_task_of_another_kind_or_group_is_refused(
+    other: Path, importable: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    more = ["--epochs", 1, "--group", "tickets"]
+    done("--home", other, "add", "--task", "mood", "--data", data, *more)
+    refuses(other, importable, 2, "in group tickets here")
+
+
+def test_a_dry_run_writes_nothing(other: Path, importable: Path) -> None:
+    before = content(other)
+    answer = done("--home", other, "--json", "import", importable, "--dry-run").document
+    assert len(answer["imported"]) == 3
+    assert content(other) == before
+
+
+def test_an_ordinary_bundle_carries_no_features(made_bank: Path) -> None:
+    assert not (made_bank / "bundle" / "features").exists()
+    assert "lineage" not in (made_bank / "bundle" / "manifest.json").read_text()
+
+
+@pytest.mark.parametrize("inside", ["", "bundle/"])
+@pytest.mark.parametrize("kind", ["zip", "tar", "tar.gz"])
+def test_an_archive_is_read_without_being_unpacked(
+    kind: str, inside: str, importable: Path, tmp_path: Path
+) -> None:
+    if inside and kind == "tar":
+        pytest.skip("the same as tar.gz")
+    packed = tmp_path / f"packed.{kind}"
+    files = [path for path in sorted(importable.rglob("*")) if path.is_file()]
+    names = [inside + path.relative_to(importable).as_posix() for path in files]
+    if kind == "zip":
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path, name in zip(files, names, strict=True):
+                archive.write(path, name)
+    else:
+        with tarfile.open(packed, "w:gz" if kind == "tar.gz" else "w") as archive:
+            for path, name in zip(files, names, strict=True):
+                archive.add(path, name)
+    home = tmp_path / "fresh"
+    answer = done("--home", home, "--json", "import", packed).document
+    assert len(answer["imported"]) == 3
+    assert {p.name for p in tmp_path.iterdir()} == {packed.name, "fresh"}

@@ -1,0 +1,209 @@
+"""Bank operations in any order, against a plain dictionary: what one knows, the other knows."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+sys.path.append(str(Path(__file__).parents[1] / "registry"))
+from bank_rows import BACKBONE, SPEC, expert_parts, run
+
+from expertbank.artifacts.store import LocalStore, sha256_bytes
+from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
+from expertbank.records import ArtifactRecord, EvaluationRecord, RouterRecord
+from expertbank.registry.registry import Registry
+from expertbank.workflows.check import check
+from expertbank.workflows.collect import collect
+from expertbank.workflows.remove import remove
+from expertbank.workflows.workspace import DATABASE, OBJECTS, Workspace
+
+TASKS = st.sampled_from(["boolq", "sst2", "rte", "mnli"])
+
+
+class BankMachine(RuleBasedStateMachine):
+    """Every operation is the product's own; the model is dictionaries and lists."""
+
+    @initialize()
+    def open(self) -> None:
+        self.folder = Path(tempfile.mkdtemp())
+        with Registry.create(self.folder / DATABASE) as registry:
+            registry.set_backbone(BACKBONE)
+        self.store = LocalStore(self.folder / OBJECTS)
+        self.versions: dict[str, list[str]] = {}
+        self.removed: set[str] = set()
+        self.purged: set[str] = set()
+        self.routers: dict[int, tuple[str, ...]] = {}
+        self.aliases: dict[str, int] = {}
+        self.orphans: set[str] = set()
+        self.stale: int | None = None
+        self.reopen()
+
+    def teardown(self) -> None:
+        if hasattr(self, "folder"):
+            shutil.rmtree(self.folder)
+
+    def reopen(self) -> None:
+        self.workspace = Workspace.open(self.folder)
+
+    @property
+    def registry(self) -> Registry:
+        return self.workspace.registry
+
+    def members(self) -> tuple[str, ...]:
+        alive = sorted(set(self.versions) - self.removed)
+        return tuple(f"{task}@{len(self.versions[task])}" for task in alive)
+
+    @rule()
+    def another_process(self) -> None:
+        self.reopen()
+
+    @rule(task=TASKS, version=st.integers(1, 4))
+    def add(self, task: str, version: int) -> None:
+        name = f"{task}@{version}"
+        digest = self.store.put(f"expert {name}".encode())
+        features = self.store.put(f"features {name}".encode())
+        oracle = self.store.put(f"oracle {name}".encode())
+        parts = expert_parts(task, version, digest=digest)
+        parts["artifacts"] = [
+            ArtifactRecord(digest, "expert", len(f"expert {name}")),
+            ArtifactRecord(features, "features", len(f"features {name}")),
+            ArtifactRecord(oracle, "oracle", len(f"oracle {name}")),
+        ]
+        fields = {**{f: getattr(parts["features"], f) for f in parts["features"].__slots__}}
+        parts["features"] = type(parts["features"])(**{**fields, "digest": features})
+        parts["evaluations"] = [EvaluationRecord(name, 10, 9, oracle, {"x": 1}, {})]
+        known = self.versions.setdefault(task, [])
+        if version <= len(known):
+            try:
+                self.registry.commit_expert(**parts)
+            except ExistsError:
+                if name in self.purged:
+                    self.orphans |= {features}
+                    self.orphans |= {digest, oracle}
+                return
+            raise AssertionError(f"{name} was added twice")
+        if version > len(known) + 1:
+            if not known:
+                del self.versions[task]
+            self.orphans |= {digest, features, oracle}
+            return
+        self.registry.commit_expert(**parts)
+        known.append(digest)
+        self.removed.discard(task)
+        self.orphans -= {digest, features, oracle}
+
+    @rule(activate=st.booleans(), late=st.booleans())
+    def retrain(self, activate: bool, late: bool) -> None:
+        members = self.members()
+        generation = self.registry.generation()
+        if late and self.stale is not None and self.stale != generation:
+            generation = self.stale
+        if not members:
+            return
+        text = f"router over {members}".encode()
+        digest, evidence = self.store.put(text), {}
+        for name in members:
+            evidence[name] = self.store.put(text + name.encode())
+        router = RouterRecord(0, "ridge", digest, 24, members, SPEC.digest, {"accuracy": 0.9})
+        files = [ArtifactRecord(digest, "router", len(text))]
+        files += [
+            ArtifactRecord(evidence[name], "routed", len(text) + len(name)) for name in members
+        ]
+        try:
+            found = self.registry.commit_router(
+                router,
+                run("retrain-router"),
+                files,
+                [EvaluationRecord(name, 10, 8, evidence[name], {}, {}) for name in members],
+                expected_generation=generation,
+                activate=activate,
+                reason="test",
+            )
+        except StaleError:
+            assert generation != self.registry.generation()
+            self.orphans |= {digest, *evidence.values()}
+            return
+        assert generation == self.registry.generation()
+        known = {members_of: version for version, members_of in self.routers.items()}
+        expected = known.get(members, len(self.routers) + 1)
+        assert found.version == expected
+        self.routers[expected] = members
+        self.orphans -= {digest, *evidence.values()}
+        if activate:
+            self.aliases["active"] = expected
+        self.stale = generation
+
+    @rule(name=st.sampled_from(["active", "stable"]), version=st.integers(1, 4))
+    def alias(self, name: str, version: int) -> None:
+        try:
+            self.registry.set_alias(name, version, "test")
+        except NotFoundError:
+            assert version not in self.routers
+            return
+        except ExpertBankError:
+            assert set(self.routers[version]) & self.purged, "a usable router was refused"
+            return
+        assert version in self.routers
+        assert not set(self.routers[version]) & self.purged
+        self.aliases[name] = version
+
+    @rule(task=TASKS)
+    def remove(self, task: str) -> None:
+        try:
+            done = remove(self.workspace, task)
+        except NotFoundError:
+            assert task not in self.versions
+            return
+        assert done.already == (task in self.removed)
+        self.removed.add(task)
+
+    @precondition(lambda self: self.versions)
+    @rule(purge=st.booleans())
+    def gc(self, purge: bool) -> None:
+        done = collect(self.workspace, purge_removed=purge, grace_hours=0)
+        if purge:
+            needed = {m.split("@")[0] for v in self.aliases.values() for m in self.routers[v]}
+            going = self.removed - (needed if self.members() else set())
+            self.purged |= {f"{t}@{n + 1}" for t in going for n in range(len(self.versions[t]))}
+        assert set(done.purged) <= self.removed
+        self.orphans.clear()
+        assert check(self.workspace).unreferenced == ()
+
+    @invariant()
+    def equal(self) -> None:
+        if not hasattr(self, "folder"):
+            return
+        registry = self.registry
+        found = {e.id: e.digest for e in registry.experts()}
+        assert found == {
+            f"{task}@{number}": digest
+            for task, digests in self.versions.items()
+            for number, digest in enumerate(digests, 1)
+        }
+        assert tuple(e.id for e in registry.members()) == self.members()
+        assert {r.version: r.members for r in registry.routers()} == self.routers
+        assert {a.name: a.router_version for a in registry.aliases()} == self.aliases
+        verified = check(self.workspace)
+        assert verified.problems == ()
+        # Nothing of a living expert is ever among what nobody refers to.
+        assert set(verified.unreferenced) <= self.orphans
+        for task, digests in self.versions.items():
+            if task not in self.removed and not any(p.startswith(f"{task}@") for p in self.purged):
+                for digest in digests:
+                    assert sha256_bytes(self.store.get(digest)) == digest
+
+
+TestBankMachine = BankMachine.TestCase
+TestBankMachine.settings = settings(
+    max_examples=12,
+    stateful_step_count=18,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)

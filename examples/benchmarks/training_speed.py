@@ -40,7 +40,8 @@ from transformers import (
 from expertbank import TrainConfig
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
-from expertbank.models.backbone import Backbone, load_backbone, locate
+from expertbank.models.backbone import Backbone, load_backbone
+from expertbank.models.location import locate
 from expertbank.training.expert import ExpertJob, train_expert
 
 Side = Callable[[], int]

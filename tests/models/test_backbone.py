@@ -15,7 +15,8 @@ from backbones import DEPTH
 from safetensors.torch import load_file, save_file
 
 from expertbank.errors import ExpertBankError, InputError, IntegrityError, SourceUnavailableError
-from expertbank.models.backbone import architecture_of, load_backbone
+from expertbank.models.backbone import load_backbone
+from expertbank.models.identity import architecture_of
 
 WEIGHT = "encoder.layer.3.attention.self.query.weight"
 RAN: list[str] = []

@@ -10,7 +10,7 @@ import torch
 from backbones import CONFIGS, spec_of, tokenizer
 from test_routed import expert_of
 from torch import Tensor
-from transformers import LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
+from transformers import AutoConfig, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
@@ -30,7 +30,7 @@ def causal_model(family: str) -> tuple[torch.nn.Module, Backbone]:
     """A tiny language model, and the backbone inside it."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(3)
-        causal = CAUSAL[family](CONFIGS[family]())
+        causal = CAUSAL[family](AutoConfig.for_model(family, **CONFIGS[family]))
         with torch.no_grad():
             for parameter in causal.parameters():
                 if parameter.dim() > 1:

@@ -56,7 +56,11 @@ def with_trainer(job: ExpertJob, backbone: Backbone, reference: str, bf16: bool)
     )
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, target_modules=list(ROLES))
     rows = [
-        {"input_ids": row.sequences[0], "token_type_ids": row.type_ids[0], "labels": int(target)}
+        {
+            "input_ids": list(row.sequences[0]),
+            "token_type_ids": list(row.type_ids[0]),
+            "labels": int(target),
+        }
         for row in job.train
         if (target := row.target) is not None
     ]

@@ -50,7 +50,7 @@ def data(tmp_path: Path) -> Path:
     for split, count in (("train", 60), ("validation", 20)):
         rows = [
             {
-                "sentence1": " ".join(generator.choice(WORDS, 7)),
+                "sentence1": " ".join(generator.choice(WORDS, 5 + place % 5)),
                 "sentence2": " ".join(generator.choice(WORDS, 6)),
                 "label": place % 2,
                 "idx": place,

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
+import random
 import sqlite3
 import stat
 import subprocess
@@ -49,7 +49,13 @@ def test_create_fills_an_empty_file(path) -> None:
     assert Registry.create(path).check() == ()
 
 
-@pytest.mark.parametrize("content", [b"not a database at all, only text\n" * 50, os.urandom(9000)])
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"not a database at all, only text\n" * 50, id="text"),
+        pytest.param(random.Random(0).randbytes(9000), id="noise"),
+    ],
+)
 def test_a_file_that_is_no_database_is_refused_and_untouched(path, content) -> None:
     path.write_bytes(content)
     for use in (Registry.open, Registry.create, schema.upgrade):

@@ -127,7 +127,7 @@ def test_separable_tasks_are_told_apart(kind: str) -> None:
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_a_small_task_has_the_same_say_as_a_large_one(kind: str) -> None:
     tasks = tasks_of(1000, 25, spread=1.0, distance=2.5)
-    router = fit_router(tasks, RouterConfig(kind=kind, hidden=16), "f" * 64)
+    router = fit_router(tasks, RouterConfig(kind=kind), "f" * 64)
     small = [one.task for one in router.members].index("task1")
     choice = router.route(cluster("task1", 77, 300, spread=1.0, distance=2.5))
     assert (choice.index == small).float().mean() >= 0.85

@@ -165,7 +165,7 @@ def test_the_temperature_makes_confidence_on_unseen_rows_no_worse(
     kind: str, distance: float
 ) -> None:
     tasks = tasks_of(400, 400, 400, distance=distance)
-    router = fit_router(tasks, RouterConfig(kind=kind, epochs=20, hidden=16), "f" * 64)
+    router = fit_router(tasks, RouterConfig(kind=kind, epochs=20), "f" * 64)
     calibrated = negative_log_likelihood(router, router.temperature, distance=distance)
     assert calibrated <= negative_log_likelihood(router, 1.0, distance=distance) + 0.01
     assert calibrated <= np.log(3) + 0.01, "and no worse than not knowing"

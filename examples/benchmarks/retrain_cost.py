@@ -79,8 +79,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"{many / few:.0f} times the tasks took {after / before:.1f} times as long")
     print("old texts read: 0")
     dimension = tasks[0].train.shape[1]
-    rows = torch.zeros(2000, dimension, dtype=torch.float16)
-    features = len(FeatureFile(rows, rows, ("pair",) * 2000, ("pair",) * 2000, "0" * 64).to_bytes())
+    rows, other = (torch.zeros(2000, dimension, dtype=torch.float16) for _ in range(2))
+    features = len(
+        FeatureFile(rows, other, ("pair",) * 2000, ("pair",) * 2000, "0" * 64).to_bytes()
+    )
     moments = 8 * (WIDTH * (WIDTH + 1) // 2 + WIDTH)
     print("\n| kept | a task, bytes | 10,000 tasks, GB |")
     print("|---|---|---|")

@@ -88,7 +88,7 @@ def test_ridge_is_the_task_balanced_least_squares_solution(
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_tasks_in_any_order_give_the_same_bytes(kind: str) -> None:
     tasks = tasks_of(30, 50, 20, 40)
-    config = RouterConfig(kind=kind, epochs=3)
+    config = RouterConfig(kind=kind, epochs=3, hidden=16)
     files = {
         fit_router(order, config, "f" * 64).to_bytes() for order in itertools.permutations(tasks)
     }
@@ -118,7 +118,9 @@ def accuracy(router, count: int, **wishes: float) -> float:
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_separable_tasks_are_told_apart(kind: str) -> None:
     wishes = {"spread": 0.5, "distance": 4.0}
-    router = fit_router(tasks_of(200, 200, 200, 200, **wishes), RouterConfig(kind=kind), "f" * 64)
+    router = fit_router(
+        tasks_of(200, 200, 200, 200, **wishes), RouterConfig(kind=kind, hidden=16), "f" * 64
+    )
     assert accuracy(router, 200, **wishes) >= 0.95
 
 
@@ -178,7 +180,7 @@ def test_the_temperature_changes_no_choice() -> None:
 
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_one_task_alone_always_wins(kind: str) -> None:
-    router = fit_router(tasks_of(20), RouterConfig(kind=kind), "f" * 64)
+    router = fit_router(tasks_of(20), RouterConfig(kind=kind, hidden=16), "f" * 64)
     choice = router.route(cluster("anything", 1, 10))
     assert (choice.index == 0).all()
     assert torch.equal(choice.confidence, torch.ones(10, dtype=torch.float64))
@@ -186,7 +188,7 @@ def test_one_task_alone_always_wins(kind: str) -> None:
 
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_tasks_too_small_to_calibrate_still_give_a_router(kind: str) -> None:
-    router = fit_router(tasks_of(3, 2), RouterConfig(kind=kind), "f" * 64)
+    router = fit_router(tasks_of(3, 2), RouterConfig(kind=kind, hidden=16), "f" * 64)
     assert router.temperature == 1
     assert len(router.members) == 2
 

@@ -18,6 +18,7 @@ from expertbank.records import (
     ArtifactRecord,
     EvaluationRecord,
     ExpertRecord,
+    FeatureSetRecord,
     ProgressCallback,
     ProgressEvent,
     RouterRecord,
@@ -96,10 +97,12 @@ def retrain_router(
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
+    stored = {record.expert_id: record for record in registry.feature_sets()}
     features = {}
     for number, expert in enumerate(experts):
         progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
-        features[expert.id] = _features(workspace, expert)
+        cached = stored.get(expert.id) or registry.feature_set(expert.id)
+        features[expert.id] = _features(workspace, cached)
     progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
     spec = workspace.spec
     groups = {task.name: task.group for task in registry.tasks()}
@@ -145,7 +148,7 @@ def retrain_router(
                 asdict(config),
                 config.seed,
                 environment,
-                {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
+                {"features": {e.id: stored[e.id].digest for e in experts}},
                 spec.backbone_digest,
                 seconds,
             ),
@@ -170,13 +173,16 @@ def retrain_router(
     )
 
 
-def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
+def _features(workspace: Workspace, stored: FeatureSetRecord) -> FeatureFile:
     from expertbank.models.feature_file import FeatureFile
 
-    stored = workspace.registry.feature_set(expert.id)
-    file = FeatureFile.from_bytes(workspace.store.get(stored.digest), f"features of {expert.id}")
+    file = FeatureFile.from_bytes(
+        workspace.store.get(stored.digest), f"features of {stored.expert_id}"
+    )
     if file.feature_spec_digest != workspace.spec.digest:
-        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+        raise IntegrityError(
+            f"features of {stored.expert_id} follow another feature spec than the bank's"
+        )
     return file
 
 

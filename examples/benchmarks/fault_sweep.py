@@ -23,6 +23,7 @@ from machine import describe
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "faults"))
 import injecting
+import stracing
 
 FAULTS = {
     "kill": "SIGKILL",
@@ -40,11 +41,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="*", default=[], help="names of commands to break")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    refused = injecting.available()
+    refused = stracing.available()
     if refused:
         print(refused)
         return 1
-    os.environ.update(injecting.ENVIRONMENT)
+    os.environ.update(stracing.ENVIRONMENT)
     describe(options.seed)
     counts: Counter[tuple[str, str]] = Counter()
     outcomes: dict[tuple[str, str], Counter[str]] = {}

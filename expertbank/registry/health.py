@@ -9,7 +9,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session
 
-from expertbank.errors import ExpertBankError, LockedError, NotFoundError
+from expertbank.errors import ExpertBankError, LockedError
 from expertbank.records import Problem
 from expertbank.registry import purging, queries, schema, triggers
 from expertbank.registry.session import read
@@ -82,15 +82,16 @@ def _members(session: Session) -> Iterator[Problem]:
 
 def _purged(session: Session) -> Iterator[Problem]:
     """What was deleted on purpose may be missed by nobody."""
-    for expert in queries.members(session):
-        artifact = session.get(ArtifactRow, expert.digest)
-        if artifact is not None and artifact.purged_at is not None:
+    purged = select(ArtifactRow.digest).where(ArtifactRow.purged_at.is_not(None))
+    deleted = set(session.scalars(purged))
+    cached = {features.expert_id for features in queries.feature_sets(session)}
+    members = queries.members(session)
+    for expert in members:
+        if expert.digest in deleted:
             yield Problem("its file was deleted, its task is alive", expert.id, RESTORE)
-        try:
-            queries.feature_set(session, expert.id)
-        except NotFoundError:
+        if expert.id not in cached:
             yield Problem("has no cached features, its task is alive", expert.id, RESTORE)
-    if queries.members(session):
+    if members:
         for alias in session.scalars(select(AliasRow).order_by(AliasRow.name)):
             gone = purging.purged_members(session, alias.router_version)
             if gone:

@@ -6,7 +6,7 @@ No old text is read, no backbone is loaded, no expert weight is touched.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from expertbank.records import (
     ArtifactRecord,
     EvaluationRecord,
     ExpertRecord,
+    FeatureSetRecord,
     ProgressCallback,
     ProgressEvent,
     RouterRecord,
@@ -105,13 +106,14 @@ def retrain_router(
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
+    stored = _feature_sets(workspace, experts)
     spec = workspace.spec
     if spec.keep == "stats":
-        router = _from_stats(workspace, experts, config, progress)
+        router = _from_stats(workspace, experts, stored, config, progress)
         choices: dict[str, RoutedEvidence] = {}
         metrics = dict(UNMEASURED)
     else:
-        router, choices, metrics = _from_features(workspace, experts, config, progress)
+        router, choices, metrics = _from_features(workspace, experts, stored, config, progress)
     data = router.to_bytes()
     digest = sha256_bytes(data)
     evidence = {name: choice.to_bytes() for name, choice in choices.items()}
@@ -136,7 +138,7 @@ def retrain_router(
                 asdict(config),
                 config.seed,
                 environment,
-                {"features": {e.id: registry.feature_set(e.id).digest for e in experts}},
+                {"features": {e.id: stored[e.id].digest for e in experts}},
                 spec.backbone_digest,
                 seconds,
             ),
@@ -165,6 +167,7 @@ def retrain_router(
 def _from_features(
     workspace: Workspace,
     experts: Sequence[ExpertRecord],
+    stored: Mapping[str, FeatureSetRecord],
     config: RouterConfig,
     progress: ProgressCallback,
 ) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
@@ -174,7 +177,7 @@ def _from_features(
     features = {}
     for number, expert in enumerate(experts):
         progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
-        features[expert.id] = _features(workspace, expert)
+        features[expert.id] = _features(workspace, expert, stored)
     progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
     groups = {task.name: task.group for task in workspace.registry.tasks()}
     tasks = [
@@ -200,6 +203,7 @@ def _from_features(
 def _from_stats(
     workspace: Workspace,
     experts: Sequence[ExpertRecord],
+    stored: Mapping[str, FeatureSetRecord],
     config: RouterConfig,
     progress: ProgressCallback,
 ) -> Router:
@@ -212,8 +216,8 @@ def _from_stats(
     tasks, dimension = [], 0
     for number, expert in enumerate(experts):
         progress(ProgressEvent("reading moments", number, len(experts), expert.id))
-        stored = workspace.registry.feature_set(expert.id)
-        file = MomentsFile.from_bytes(workspace.store.get(stored.digest), f"moments of {expert.id}")
+        data = workspace.store.get(stored[expert.id].digest)
+        file = MomentsFile.from_bytes(data, f"moments of {expert.id}")
         _require_spec(workspace, expert, file.feature_spec_digest)
         moments = Moments(file.count, file.total, file.gram)
         group, dimension = groups[expert.task], file.dimension
@@ -231,11 +235,22 @@ def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> No
         raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
 
 
-def _features(workspace: Workspace, expert: ExpertRecord) -> FeatureFile:
+def _feature_sets(
+    workspace: Workspace, experts: Sequence[ExpertRecord]
+) -> dict[str, FeatureSetRecord]:
+    """What is cached of every expert, asked for at once: a bank may hold thousands."""
+    registry = workspace.registry
+    stored = {record.expert_id: record for record in registry.feature_sets()}
+    return {e.id: stored.get(e.id) or registry.feature_set(e.id) for e in experts}
+
+
+def _features(
+    workspace: Workspace, expert: ExpertRecord, stored: Mapping[str, FeatureSetRecord]
+) -> FeatureFile:
     from expertbank.models.feature_file import FeatureFile
 
-    stored = workspace.registry.feature_set(expert.id)
-    file = FeatureFile.from_bytes(workspace.store.get(stored.digest), f"features of {expert.id}")
+    data = workspace.store.get(stored[expert.id].digest)
+    file = FeatureFile.from_bytes(data, f"features of {expert.id}")
     _require_spec(workspace, expert, file.feature_spec_digest)
     return file
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import injecting
 import pytest
+import stracing
 
 SAMPLE = int(os.environ.get("EXPERTBANK_FAULTS", "110"))
 """Injections drawn evenly over the commands; ``examples/benchmarks/fault_sweep.py`` tries all."""
@@ -18,14 +19,14 @@ SAMPLE = int(os.environ.get("EXPERTBANK_FAULTS", "110"))
 
 @pytest.mark.slow
 def test_no_fault_at_a_writing_call_loses_or_half_makes_anything(tmp_path: Path) -> None:
-    refused = injecting.available()
+    refused = stracing.available()
     if refused:
         pytest.skip(refused)
     ended = subprocess.run(
         [sys.executable, injecting.__file__, str(tmp_path), "--sample", str(SAMPLE), "--seed", "7"],
         stdout=subprocess.PIPE,
         timeout=590,
-        env=injecting.ENVIRONMENT,
+        env=stracing.ENVIRONMENT,
         check=True,
     )
     found = json.loads(ended.stdout)

@@ -1,7 +1,7 @@
 """The other side of the benchmarks: LoRA through PEFT, trained the way the product trains.
 
 Same rows, same batches in the same order, same head and head start, same optimiser, schedule,
-clipping and choice of the epoch on held-out training rows. Only what is added to the projections
+clipping, attention and choice of the epoch on held-out training rows. Only what is added to the projections
 differs. Expects rows of a classification task and a backbone whose projections are not fused.
 """
 
@@ -38,6 +38,7 @@ from expertbank.tasks import encode_rows, hold_out_for_selection, load_task
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
 from expertbank.training.loop import Meter, optimise
 from expertbank.training.objectives import objective_of
+from expertbank.training.trunk import use_fast_attention
 
 ROLES = ("query", "value")
 
@@ -114,6 +115,7 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
     """Train one LoRA and a head on the job's rows; the backbone stays untouched."""
     started = time.monotonic()
     config, own = job.config, backbone.view()
+    use_fast_attention(own)
     plans = _plans(job, backbone)
     targets = find_targets(own.model, own.family, settings.first_layer, ROLES)
     with torch.random.fork_rng(devices=[]):

@@ -46,7 +46,7 @@ class TrainingView:
         self, backbone: Backbone, route_layer: int, *, checkpoint_layers: bool = False
     ) -> None:
         self.backbone = backbone.view()
-        _use_fast_attention(self.backbone)
+        use_fast_attention(self.backbone)
         self.route_layer = route_layer
         self._recalled: Tensor | None = None
         self._watch: Callable[[Tensor], None] | None = None
@@ -117,7 +117,7 @@ class TrainingView:
         return args, {**kwargs, "hidden_states": self._recalled}
 
 
-def _use_fast_attention(backbone: Backbone) -> None:
+def use_fast_attention(backbone: Backbone) -> None:
     """Plain matrix products where torch's fused attention is slow to differentiate.
 
     On the CPU its backward pass in bfloat16 took half of a whole training step of MiniLM, at

@@ -1,8 +1,9 @@
 """The other side of the benchmarks: LoRA through PEFT, trained the way the product trains.
 
 Same rows, same batches in the same order, same head and head start, same optimiser, schedule,
-clipping, attention and choice of the epoch on held-out training rows. Only what is added to the projections
-differs. Expects rows of a classification task and a backbone whose projections are not fused.
+clipping, attention and choice of the epoch on held-out training rows. Only what is added to the
+projections differs. Expects rows of a classification task and a backbone whose projections are
+not fused.
 """
 
 from __future__ import annotations

@@ -134,7 +134,7 @@ except ExpertBankError as error:
         timeout=60,
         check=True,
     )
-    assert "cannot store 100000 bytes" in done.stdout
+    assert "cannot write" in done.stdout
     assert files(tmp_path) == []
 
 

@@ -162,7 +162,7 @@ def test_an_option_out_of_range_exits_2_and_is_named(
 
 def test_a_feature_spec_the_backbone_cannot_have_exits_2(backbone: Path, tmp_path: Path) -> None:
     home = tmp_path / "new"
-    for option in (["--route-layer", "99"], ["--route-layer", "0"], ["--max-length", "4000"]):
+    for option in (["--route-layer", "99"], ["--route-layer", "-1"], ["--max-length", "4000"]):
         answer = call("--home", home, "init", "--backbone", backbone, *option)
         assert answer.code == 2, answer.err
         assert not home.exists()

@@ -331,8 +331,8 @@ def test_the_default_spec_routes_at_a_third_of_the_depth(bert, load_tiny) -> Non
     assert load_tiny("llama").default_feature_spec(max_length=32).poolings == ("mean", "last")
 
 
-@pytest.mark.parametrize("layer", [0, DEPTH, -1])
-def test_a_route_layer_without_trunk_or_branch_is_refused(bert, layer: int) -> None:
+@pytest.mark.parametrize("layer", [DEPTH, -1])
+def test_a_route_layer_that_leaves_no_branch_is_refused(bert, layer: int) -> None:
     with pytest.raises(InputError, match="between 1 and 3"):
         bert.default_feature_spec(route_layer=layer, max_length=32)
 

@@ -156,6 +156,7 @@ def retrain_router(
             ],
             expected_generation=generation,
             activate=activate,
+            members={expert.id: expert.digest for expert in experts},
             reason=f"retrain-router over {len(experts)} tasks",
         )
     active = AliasRecord(ACTIVE, record.version) in registry.aliases()

@@ -65,6 +65,10 @@ def print_report(console: Console, report: ForgettingReport) -> None:
         [
             ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
             ("average accuracy", share(report.average_accuracy)),
+            (
+                "without the mask",
+                f"{share(report.average_accuracy_unmasked)} (any row to any expert)",
+            ),
             ("backward transfer", signed(report.backward_transfer)),
             ("forgetting", signed(report.forgetting)),
             ("routing regret", share(report.routing_regret)),

@@ -53,6 +53,10 @@ def retrain_router(
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
                 ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
+                (
+                    "without the mask",
+                    f"{share(result.metrics['accuracy_unmasked'])} (any row to any expert)",
+                ),
                 ("old texts read", result.old_texts_read),
             ],
         )

@@ -13,38 +13,86 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
+
+from expertbank.errors import UnsupportedModelError
+
+SKIPPED = (
+    "hooks of the backbone were skipped. It was compiled and run before the experts were attached, "
+    "and its graphs know no hooks; run it uncompiled, or call torch.compiler.reset() first"
+)
 
 Update = Callable[[Tensor], Tensor]
 """``x [batch, tokens, in]`` to the update ``[batch, tokens, out]``."""
 
-_updates: ContextVar[Mapping[nn.Module, Update] | None] = ContextVar("updates", default=None)
+_updates: ContextVar[tuple[Mapping[nn.Module, Update], dict[nn.Module, int]] | None] = ContextVar(
+    "updates", default=None
+)
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator]
 def _add_current(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
-    updates = _updates.get()
-    update = updates.get(module) if updates else None
-    return None if update is None else output + update(inputs[0])
+    # Never traced: a graph would keep the context variable's value of the call it was made in.
+    current = _updates.get()
+    if current is None:
+        return None
+    updates, added = current
+    update = updates.get(module)
+    if update is None:
+        return None
+    added[module] = added.get(module, 0) + 1
+    return output + update(inputs[0])
 
 
 def install(projection: nn.Module) -> None:
-    """Make ``projection`` listen to ``applied``; doing it twice is harmless."""
+    """Make ``projection`` listen to ``applied``; doing it twice is harmless.
+
+    In a model that may be compiled, install on the same projections of *every* layer: layers
+    share graphs, and dynamo does not guard on there being no hook
+    (``torch._dynamo.config.skip_nnmodule_hook_guards``), so the graph of a layer without would be
+    used for a layer with one. ``require_added`` tells whether the updates took part.
+    """
     if _add_current not in projection._forward_hooks.values():
         projection.register_forward_hook(_add_current)
 
 
 @contextmanager
-def applied(updates: Mapping[nn.Module, Update]) -> Iterator[None]:
+def applied(updates: Mapping[nn.Module, Update]) -> Iterator[Mapping[nn.Module, int]]:
     """Within the block, and in this thread or task only, listening projections add updates.
 
     ``updates`` may be filled while the block runs: the router decides half-way up.
+
+    Yields:
+        How often each projection has added its update so far.
     """
-    token = _updates.set(updates)
+    added: dict[nn.Module, int] = {}
+    token = _updates.set((updates, added))
     try:
-        yield
+        yield added
     finally:
         _updates.reset(token)
+
+
+def require_added(
+    updates: Mapping[nn.Module, Update], added: Mapping[nn.Module, int], passes: int = 1
+) -> None:
+    """Refuse an answer in which an update did not take part, rather than give it unadapted.
+
+    Args:
+        updates: what was applied.
+        added: what ``applied`` counted.
+        passes: forward passes that were adapted.
+
+    Raises:
+        UnsupportedModelError: a projection ran without its hook, or not in every pass.
+    """
+    silent = sum(added.get(module, 0) < passes for module in updates)
+    if silent:
+        raise UnsupportedModelError(
+            f"{silent} of {len(updates)} adapted projections ran without their updates: {SKIPPED}"
+        )
 
 
 def bind(

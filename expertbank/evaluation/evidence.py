@@ -107,19 +107,24 @@ class RoutedEvidence:
     Attributes:
         choice: ``[rows]`` int32 position of the chosen member in the router's list.
         confidence: ``[rows]`` float32 probability of that member.
+        free_choice: ``[rows]`` int32, what the gate would have chosen if every row could go to
+            every member, whatever it brings; ``None`` in evidence of earlier releases.
     """
 
     choice: Ints
     confidence: Floats
+    free_choice: Ints | None = None
 
     def to_bytes(self) -> bytes:
         """One safetensors file; equal evidence gives equal bytes."""
+        tensors: dict[str, npt.NDArray[np.generic]] = {
+            "choice": np.ascontiguousarray(self.choice, dtype=np.int32),
+            "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
+        }
+        if self.free_choice is not None:
+            tensors["free_choice"] = np.ascontiguousarray(self.free_choice, dtype=np.int32)
         data: bytes = save(
-            {
-                "choice": np.ascontiguousarray(self.choice, dtype=np.int32),
-                "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
-            },
-            metadata={_KEY: json.dumps({"format": 1, "evidence": "routed"})},
+            tensors, metadata={_KEY: json.dumps({"format": 1, "evidence": "routed"})}
         )
         return data
 
@@ -132,11 +137,14 @@ class RoutedEvidence:
         """
         tensors = _load(data, where)
         try:
-            evidence = cls(_ints(tensors["choice"]), _floats(tensors["confidence"]))
+            free = _ints(tensors["free_choice"]) if "free_choice" in tensors else None
+            evidence = cls(_ints(tensors["choice"]), _floats(tensors["confidence"]), free)
         except KeyError as error:
             raise IntegrityError(f"{where}: not routed evidence ({error!r})") from error
         if evidence.choice.ndim != 1 or evidence.choice.shape != evidence.confidence.shape:
             raise IntegrityError(f"{where}: choices and confidences do not fit each other")
+        if free is not None and free.shape != evidence.choice.shape:
+            raise IntegrityError(f"{where}: choices with and without the mask do not fit")
         return evidence
 
 

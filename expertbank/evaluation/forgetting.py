@@ -56,6 +56,8 @@ class TaskReport:
             was in none.
         routed_at_add: quality under that router (unless one was named, the task's first).
         routed: quality under the router reported on; ``None`` where it does not know the task.
+        routed_unmasked: the same if every row could go to every expert, whatever it brings;
+            ``None`` where the router was measured by a release that did not keep this.
         verdict_expert: whether the expert's stored bytes are still those of its digest.
         verdict_routed: see ``evaluation.verdicts``; ``None`` where there is nothing to compare.
         change: the statistics of the comparison.
@@ -73,6 +75,7 @@ class TaskReport:
     routed_at_add: float | None
     routed: float | None
     verdict_expert: Literal["identical", "changed"]
+    routed_unmasked: float | None = None
     verdict_routed: Verdict | None = None
     change: Change | None = None
     judged: Judged | None = None
@@ -102,6 +105,7 @@ class TaskReport:
             "oracle_source": self.oracle_source,
             "routed_at_add": self.routed_at_add,
             "routed": self.routed,
+            "routed_unmasked": self.routed_unmasked,
             "difference": self.difference,
             "flip_rate": self.flip_rate,
             "verdict": {"expert": self.verdict_expert, "routed": self.verdict_routed},
@@ -197,6 +201,16 @@ class ForgettingReport:
         return metrics.average_accuracy(self.matrix)
 
     @property
+    def average_accuracy_unmasked(self) -> float | None:
+        """``average_accuracy`` if every row could go to every expert, whatever it brings.
+
+        ``None`` unless it is known of every task that ``average_accuracy`` counts.
+        """
+        counted = [t for t in self.tasks if t.metric == "accuracy" and t.routed is not None]
+        known = [t.routed_unmasked for t in counted if t.routed_unmasked is not None]
+        return metrics.mean(known) if len(known) == len(counted) else None
+
+    @property
     def backward_transfer(self) -> float | None:
         """Mean change since each task's first router."""
         return metrics.backward_transfer(self.matrix)
@@ -223,6 +237,7 @@ class ForgettingReport:
             },
             "tasks": [task.to_dict() for task in self.tasks],
             "average_accuracy": self.average_accuracy,
+            "average_accuracy_unmasked": self.average_accuracy_unmasked,
             "backward_transfer": self.backward_transfer,
             "forgetting": self.forgetting,
             "routing_regret": self.routing_regret,
@@ -302,6 +317,7 @@ def _line(
     judged: Judged | None,
 ) -> TaskReport:
     now = history.view(router)
+    free = now.free if now else None
     verdict = judged.verdict if judged else None
     if earlier and router is not None and now is None:
         verdict = "lost"  # it was served, and the router reported on sends no row to it
@@ -317,6 +333,7 @@ def _line(
         routed_at_add=earlier.view.quality(history.task, earlier.oracle) if earlier else None,
         routed=now.quality(history.task, history.oracle) if now else None,
         verdict_expert="identical" if history.weights_identical else "changed",
+        routed_unmasked=free.quality(history.task, history.oracle) if free else None,
         verdict_routed=verdict,
         change=change,
         judged=judged,
@@ -366,9 +383,9 @@ def check_choices(expert_id: str, view: RouterView) -> None:
     Raises:
         IntegrityError: it does.
     """
-    choice = view.evidence.choice
-    if not bool(((choice >= 0) & (choice < len(view.columns))).all()):
-        raise IntegrityError(
-            f"{expert_id}: the evidence of router {view.version} names a member "
-            f"that its list of {len(view.columns)} does not have"
-        )
+    for choice in (view.evidence.choice, view.evidence.free_choice):
+        if choice is not None and not bool(((choice >= 0) & (choice < len(view.columns))).all()):
+            raise IntegrityError(
+                f"{expert_id}: the evidence of router {view.version} names a member "
+                f"that its list of {len(view.columns)} does not have"
+            )

@@ -181,6 +181,28 @@ class Router:
         score = self.unknown.score(features, allowed).cpu()
         return Choice(index.cpu(), confidence.cpu(), score, score > self.unknown.threshold)
 
+    def lead(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Tensor:
+        """How far the chosen column's score is above the next candidate's.
+
+        Args:
+            features: ``[rows, dimension]``.
+            shapes: as in ``route``.
+
+        Returns:
+            ``[rows]`` float64, infinite where a row has one candidate only.
+
+        Raises:
+            IntegrityError: features of another width than the gate's.
+        """
+        scores = self.scores(features)
+        if shapes is not None:
+            allowed = self.candidates(shapes).to(scores.device)
+            scores = scores.masked_fill(~allowed, float("-inf"))
+        if scores.shape[1] == 1:
+            return torch.full((len(scores),), float("inf"), dtype=scores.dtype)
+        top = scores.topk(2, dim=1).values
+        return (top[:, 0] - top[:, 1]).cpu()
+
     def subset(self, tasks: Sequence[str]) -> Router:
         """The same gate with only the columns of ``tasks``, in their old order.
 

@@ -34,6 +34,7 @@ class Generation:
         self._mask = mask
         self._decide = decide
         self._sequences = 0
+        self.passes = 0
         self._experts: tuple[str, ...] = ()
         self._collect: dict[nn.Module, features.Observer] = {}
         self.updates: dict[nn.Module, hooks.Update] = {}
@@ -71,6 +72,7 @@ class Generation:
                 "mix up whose expert is whose. Generate each batch in a block of its own, with "
                 "generate() and a plain attention implementation"
             )
+        self.passes += 1
         if self._sequences:
             return
         self._sequences = sequences
@@ -94,7 +96,9 @@ class Generation:
             rows.append(EncodedRow((sequence,), ((0,) * len(sequence),)))
         backbone = self._model.backbone
         pad = backbone.tokenizer.pad_token_id
-        return self._model.trunk_features(collate(rows, range(len(rows)), pad, backbone.device))
+        batch = collate(rows, range(len(rows)), pad, backbone.device)
+        with features.observing({}):  # this pass is not one of the generation's
+            return self._model.trunk_features(batch)
 
     def _settle(self, feature: Tensor) -> None:
         prompts = range(len(self._mask))
@@ -130,11 +134,13 @@ def generating(
             "attention implementation and generate each batch by itself"
         )
     generation = Generation(model, input_ids, attention_mask, decide)
-    with features.observing(generation.observers()), hooks.applied(generation.updates):
+    with features.observing(generation.observers()), hooks.applied(generation.updates) as added:
         yield generation
     if not generation.experts:
         raise InputError(
             "nothing was routed: the backbone did not run in this thread within the block, so "
             "what was generated is not adapted. The language model must be built around this "
-            "backbone, and must not generate in a thread of its own (generate_batch does)"
+            "backbone, must not generate in a thread of its own (generate_batch does), and must "
+            "not have been compiled and run before the experts were attached"
         )
+    hooks.require_added(generation.updates, added, generation.passes)

@@ -9,6 +9,13 @@ last hidden states are the feature, then a pass adapted at full depth. A feature
 ``route_layer = 0`` asks for exactly that, behind the same interface.
 
 A pass keeps nothing on the model: concurrent calls cannot see each other.
+
+A backbone may be compiled with ``torch.compile``, in place or inside an outer model: hooks run
+outside the graphs, which break there. Compiling gains nothing here, but it does no harm; where a
+graph made earlier skips the hooks, the pass is refused rather than answered unadapted. One case
+cannot be seen from here: a language model that generated while compiled, before its
+``RoutedModel`` was made, may keep graphs for the decode steps alone; make the ``RoutedModel``
+first, or call ``torch.compiler.reset()`` after.
 """
 
 from __future__ import annotations
@@ -67,11 +74,6 @@ def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
         "input_ids": batch.input_ids,
         "attention_mask": batch.attention_mask,
     }
-    if getattr(backbone.model, "_compiled_call_impl", None) is not None:
-        raise UnsupportedModelError(
-            "the backbone was compiled with torch.compile, whose graphs keep the experts of the "
-            "call that was traced; run it uncompiled"
-        )
     kind: Any = type(backbone.model)
     config: Any = backbone.model.config
     accepted = _accepted(kind)
@@ -119,9 +121,10 @@ class RoutedModel:
         self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
         self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
         pool.require(self._require_fit)
-        for projection in self._projections.values():
-            hooks.install(projection)
-        features.install(self._layers[: spec.route_layer + 1])
+        # The trunk's too, which never get an update: see ``hooks.install`` on compiled models.
+        for path in adaptable_modules(backbone.model, backbone.family, 0):
+            hooks.install(backbone.model.get_submodule(path))
+        features.install(self._layers)
 
     @torch.no_grad()
     def trunk_features(self, batch: Batch) -> Tensor:
@@ -144,6 +147,10 @@ class RoutedModel:
                     call_backbone(self.backbone, batch)
             except _TrunkDoneError:
                 pass
+            if not found:
+                raise UnsupportedModelError(
+                    f"the route layer did not show its input: {hooks.SKIPPED}"
+                )
             return found[0]
 
     @torch.no_grad()
@@ -154,6 +161,9 @@ class RoutedModel:
             batch: padded rows.
             decide: names an expert for every row; it is called once: half-way up, or between
                 the two passes of a spec with route layer 0.
+
+        Raises:
+            UnsupportedModelError: the backbone ran without some of its hooks.
         """
         updates: dict[nn.Module, hooks.Update] = {}
         decided: list[tuple[Tensor, tuple[str, ...], Stack, list[int]]] = []
@@ -167,11 +177,16 @@ class RoutedModel:
 
         if self.spec.two_passes:
             choose(self.trunk_features(batch))
-            with hooks.applied(updates):
+            with hooks.applied(updates) as added:
                 last = call_backbone(self.backbone, batch)
         else:
-            with self._watching(batch, choose), hooks.applied(updates):
+            with self._watching(batch, choose), hooks.applied(updates) as added:
                 last = call_backbone(self.backbone, batch)
+            if not decided:
+                raise UnsupportedModelError(
+                    f"the route layer did not show its input: {hooks.SKIPPED}"
+                )
+        hooks.require_added(updates, added)
         feature, experts, stack, index = decided[0]
         pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
@@ -200,7 +215,7 @@ class RoutedModel:
 
         Raises:
             UnsupportedModelError: continuous batching, which packs prompts into one sequence,
-                or ``DataParallel``.
+                or ``DataParallel``, or a compiled backbone that ran without some of its hooks.
             InputError: the block ended and the backbone never ran in this thread, or it ran on
                 other prompts: the answer was not adapted.
         """

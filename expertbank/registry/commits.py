@@ -6,7 +6,7 @@ here, so no committed row ever points at nothing.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from sqlalchemy import func, select
@@ -101,8 +101,13 @@ def commit_router(
     evaluations: Sequence[EvaluationRecord],
     *,
     expected_generation: int,
+    members: Mapping[str, str] | None = None,
 ) -> RouterRecord:
-    """Register a router, or find the equal one that is there."""
+    """Register a router, or find the equal one that is there.
+
+    ``members`` are the digests of the experts it was trained on, by id. The generation alone
+    cannot tell a restored database, in which the same number of other experts came in.
+    """
     generation = queries.generation(session)
     if generation != expected_generation:
         raise StaleError(
@@ -110,6 +115,7 @@ def commit_router(
             f"now {generation}); run: expertbank retrain-router"
         )
     _check_backbone(session, run.backbone_digest, router.feature_spec_digest)
+    _check_members(session, router.members, members)
     existing = session.scalar(select(RouterRow).where(RouterRow.digest == router.digest))
     if existing is not None:
         return _same_router(queries.router(session, existing.version), router)
@@ -273,6 +279,20 @@ def _insert_expert(session: Session, row: ExpertRow, expert: ExpertRecord) -> Ex
             raise exists from error
         raise
     return row
+
+
+def _check_members(
+    session: Session, wanted: Sequence[str], digests: Mapping[str, str] | None
+) -> None:
+    if digests is None:
+        return
+    now = {f"{task}@{row.version}": row.digest for row, task in queries.expert_rows(session)}
+    other = [name for name in wanted if now.get(name) != digests.get(name)]
+    if other:
+        raise StaleError(
+            f"the bank holds other experts than the router was trained on ({', '.join(other)}): "
+            "its database was restored or replaced meanwhile; run: expertbank retrain-router"
+        )
 
 
 def _add_run(session: Session, run: RunRecord) -> int:

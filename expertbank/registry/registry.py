@@ -6,7 +6,7 @@ at any moment leaves the registry as it was before or after, never between.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -257,6 +257,7 @@ class Registry:
         expected_generation: int,
         activate: bool,
         reason: str,
+        members: Mapping[str, str] | None = None,
     ) -> RouterRecord:
         """Register a router under the next version, or return the equal one that exists.
 
@@ -268,6 +269,8 @@ class Registry:
             expected_generation: ``generation()`` when its features were read.
             activate: move the alias ``active`` to it.
             reason: why, for the alias's history.
+            members: digests by id of the experts it was trained on; where given, they are
+                compared too, since a restored database may have the same generation again.
 
         Raises:
             StaleError: the bank changed since; nothing was written.
@@ -283,6 +286,7 @@ class Registry:
                 artifacts,
                 evaluations,
                 expected_generation=expected_generation,
+                members=members,
             )
             if activate:
                 commits.move_alias(session, names.ACTIVE, record.version, reason)

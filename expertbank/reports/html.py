@@ -75,6 +75,7 @@ def _facts(report: ForgettingReport) -> str:
     facts = [
         ("Expert weights", unchanged),
         ("Average accuracy", share(report.average_accuracy)),
+        ("Without the candidate mask", share(report.average_accuracy_unmasked)),
         ("Backward transfer", signed(report.backward_transfer)),
         ("Forgetting", signed(report.forgetting)),
         ("Routing regret", share(report.routing_regret)),
@@ -92,6 +93,7 @@ def _tasks(report: ForgettingReport) -> str:
         ("Named, now", "num"),
         ("Routed, before", "num"),
         ("Routed, now", "num"),
+        ("Without mask", "num"),
         ("Change", "num"),
     )
     bodies = "".join(_task(task, report.margin, len(columns)) for task in report.tasks)
@@ -111,6 +113,7 @@ def _task(task: TaskReport, margin: float, width: int) -> str:
         share(task.oracle),
         share(task.routed_at_add),
         share(task.routed),
+        share(task.routed_unmasked),
         signed(task.difference),
     ]
     numbers = "".join(f'<td class="num">{escape(cell)}</td>' for cell in cells)

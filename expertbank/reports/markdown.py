@@ -27,9 +27,10 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
         f"{_plain(words.compared(report).capitalize())}; margin {words.points(report.margin)} of "
         f"accuracy{f'; made {_plain(made_at)}' if made_at else ''}.",
         "",
-        "| task | verdict | rows | named, now | routed before | routed now | change "
+        "| task | verdict | rows | named, now | routed before | routed now "
+        "| without mask | change "
         "| 90% interval | flips | provable margin |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|",
+        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
     ]
     for task in report.tasks:
         change = task.change
@@ -41,6 +42,7 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
             share(task.oracle),
             share(task.routed_at_add),
             share(task.routed),
+            share(task.routed_unmasked),
             signed(task.difference),
             interval(task),
             f"{change.flips}" if change else DASH,
@@ -50,7 +52,8 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
     lines += [
         "",
         f"Expert weights {'unchanged' if report.weights_unchanged else '**CHANGED**'} · "
-        f"average accuracy {share(report.average_accuracy)} · "
+        f"average accuracy {share(report.average_accuracy)} "
+        f"(without the candidate mask {share(report.average_accuracy_unmasked)}) · "
         f"backward transfer {signed(report.backward_transfer)} · "
         f"forgetting {signed(report.forgetting)} · "
         f"routing regret {share(report.routing_regret)}",

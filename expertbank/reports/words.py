@@ -205,6 +205,12 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "Mean over tasks of the matrix's last row (Lopez-Paz and Ranzato, 2017).",
     ),
     (
+        "Without the candidate mask",
+        "A row can go only to experts trained on such rows: those for rows with choices, those "
+        "for a single text, those for a pair. These figures say what the same gate would reach if "
+        "every row could go to every expert. A dash: the router was measured before this was kept.",
+    ),
+    (
         "Backward transfer",
         "Mean over earlier tasks of accuracy now minus accuracy under the task's first router "
         "(Lopez-Paz and Ranzato, 2017).",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import OracleEvidence
 from expertbank.evaluation.forgetting import RouterView
 from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
 from expertbank.tasks import encode_rows
@@ -29,6 +29,7 @@ def views_from_source(
     found = [row for row in rows if row is not None]
     if not found or len(found) < len(rows):
         return ()
+    from expertbank.workflows.choices import routed_evidence
     from expertbank.workflows.measure import trunk_features
 
     encoded = encode_rows(
@@ -42,10 +43,7 @@ def views_from_source(
     views = []
     for record in sorted(own, key=lambda router: router.version):
         router = workspace.router(record)
-        choice = router.route(features, [row.shape for row in found])
-        evidence = RoutedEvidence(
-            choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
-        )
+        evidence, _ = routed_evidence(router, features, [row.shape for row in found])
         columns = tuple(tuple(member.task for member in column) for column in router.columns)
         views.append(RouterView(record.version, columns, evidence))
     return tuple(views)

@@ -37,6 +37,7 @@ CONFUSION_WARNING = 0.10
 """Mutual confusion of two tasks from which on the user is told."""
 UNMEASURED: dict[str, Any] = {
     "accuracy": None,
+    "accuracy_unmasked": None,
     "per_task": {},
     "confusions": [],
     "calibration_error": None,
@@ -53,9 +54,10 @@ class RouterResult:
         router: the registered router.
         tasks: names of its members.
         metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
-            ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error`` (expected, of
-            the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
-            where it is not judged); every task weighs the same. Where the bank keeps no
+            ``accuracy_unmasked`` (the same if every row could go to every expert, whatever it
+            brings), ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error``
+            (expected, of the confidences) and ``unknown`` (share of known rows taken for unknown;
+            ``None`` where it is not judged); every task weighs the same. Where the bank keeps no
             evaluation features all of it is ``None`` or empty.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
@@ -156,6 +158,7 @@ def retrain_router(
             ],
             expected_generation=generation,
             activate=activate,
+            members={expert.id: expert.digest for expert in experts},
             reason=f"retrain-router over {len(experts)} tasks",
         )
     active = AliasRecord(ACTIVE, record.version) in registry.aliases()
@@ -173,6 +176,7 @@ def _from_features(
 ) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
     """The router, what it chose for every evaluation row, and how well it did."""
     from expertbank.training.router import TaskFeatures, fit_router
+    from expertbank.workflows.choices import routed_evidence
 
     features = {}
     for number, expert in enumerate(experts):
@@ -193,7 +197,10 @@ def _from_features(
         for e in experts
     ]
     router = fit_router(tasks, config, workspace.spec.digest)
-    routed = {expert.id: _choices(router, features[expert.id]) for expert in experts}
+    routed = {
+        name: routed_evidence(router, file.evaluation, file.evaluation_shapes)
+        for name, file in features.items()
+    }
     choices = {name: evidence for name, (evidence, _) in routed.items()}
     found = [share for _, share in routed.values() if share is not None]
     unknown = sum(found) / len(found) if found else None
@@ -255,17 +262,6 @@ def _features(
     return file
 
 
-def _choices(router: Router, features: FeatureFile) -> tuple[RoutedEvidence, float | None]:
-    """What the router chose for a task's evaluation rows, and the share it calls unknown."""
-    from expertbank.evaluation.evidence import RoutedEvidence
-
-    choice = router.route(features.evaluation, features.evaluation_shapes)
-    evidence = RoutedEvidence(
-        choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
-    )
-    return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())
-
-
 def _metrics(
     router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
 ) -> dict[str, Any]:
@@ -297,8 +293,13 @@ def _metrics(
     }
     sizes = [len(choices[expert.id].choice) for expert in experts]
     right = [choices[e.id].choice == column for e, column in zip(experts, columns, strict=True)]
+    free = [
+        float(np.mean(choices[e.id].free_choice == column))
+        for e, column in zip(experts, columns, strict=True)
+    ]
     return {
         "accuracy": sum(per_task.values()) / len(per_task),
+        "accuracy_unmasked": sum(free) / len(free),
         "per_task": per_task,
         "confusions": confusions,
         "calibration_error": expected_calibration_error(
@@ -326,7 +327,7 @@ def _evaluation(
     )
     columns = tuple(tuple(member.task for member in column) for column in router.columns)
     view = RouterView(0, columns, choices[expert.id])
-    chosen = view.chose(expert.task)
+    chosen, free = view.chose(expert.task), view.free
     return EvaluationRecord(
         expert.id,
         stored.n,
@@ -335,6 +336,7 @@ def _evaluation(
         {
             "routing_accuracy": float(chosen.mean()),
             "quality": view.quality(expert.task, oracle),
+            "quality_unmasked": None if free is None else free.quality(expert.task, oracle),
         },
         environment,
     )

@@ -147,17 +147,24 @@ def check_choices(
         return
     file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
     router = workspace.router(workspace.registry.router(view.version))
-    choice = router.route(file.evaluation, file.evaluation_shapes).index.numpy()
-    # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
-    scores = router.scores(file.evaluation).topk(min(2, len(router.columns)), dim=1).values
-    for row in np.flatnonzero(choice != view.evidence.choice).tolist():
-        if len(router.columns) > 1 and float(scores[row, 0] - scores[row, 1]) < MARGIN_TOLERANCE:
+    for stored, shapes, how in (
+        (view.evidence.choice, file.evaluation_shapes, ""),
+        (view.evidence.free_choice, None, " without the candidate mask"),
+    ):
+        if stored is None:
             continue
-        raise IntegrityError(
-            f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: router@{view.version} "
-            f"chose {' + '.join(view.columns[int(view.evidence.choice[row])])} when it was fitted "
-            f"and chooses {' + '.join(view.columns[int(choice[row])])} now, on the same features"
-        )
+        choice = router.route(file.evaluation, shapes).index.numpy()
+        # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
+        lead = router.lead(file.evaluation, shapes)
+        for row in np.flatnonzero(choice != stored).tolist():
+            if lead[row] < MARGIN_TOLERANCE:
+                continue
+            raise IntegrityError(
+                f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: "
+                f"router@{view.version} chose {' + '.join(view.columns[int(stored[row])])}{how} "
+                f"when it was fitted and chooses {' + '.join(view.columns[int(choice[row])])} "
+                "now, on the same features"
+            )
 
 
 def _wanted(task: str, count: int, sample: int | None) -> list[int]:
@@ -245,14 +252,12 @@ def _compare_choices(
     exact: bool,
 ) -> None:
     router = workspace.router(workspace.registry.router(view.version))
-    choice = router.route(again.features, [row.shape for row in rows.values()])
-    scores = router.scores(again.features).topk(min(2, len(router.columns)), dim=1).values
+    shapes = [row.shape for row in rows.values()]
+    choice = router.route(again.features, shapes)
+    lead = router.lead(again.features, shapes)
     for index, (place, row) in enumerate(rows.items()):
         before, now = int(view.evidence.choice[place]), int(choice.index[index])
-        close = len(router.columns) > 1 and bool(
-            scores[index, 0] - scores[index, 1] < MARGIN_TOLERANCE
-        )
-        if before != now and (exact or not close):
+        if before != now and (exact or lead[index] >= MARGIN_TOLERANCE):
             raise IntegrityError(
                 f"{_where(row, row.digest)}: router@{view.version} chose "
                 f"{' + '.join(view.columns[before])} when it was fitted and chooses "

@@ -6,11 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from command_line import call, content, done, task_rows, write_task
 from kinds import choice_rows, value_rows, write_jsonl, write_rows
 
+from expertbank import Bank
+from expertbank.evaluation.evidence import OracleEvidence
 from expertbank.evaluation.scores import pearson
+from expertbank.models.feature_file import FeatureFile
 
 CHOICES = ["--choices-column", "choices"]
 
@@ -52,6 +56,45 @@ def mixture() -> list[dict[str, object]]:
             texts = value_rows(24, seed=5) if place % 4 else task_rows("mood", 24, seed=5)
             rows.append({"text": texts[place][0]})
     return rows
+
+
+def test_the_report_says_what_the_candidate_mask_is_worth(kinds: Path) -> None:
+    with Bank.open(kinds) as bank:
+        routers = {router.version: router for router in bank.routers()}
+        (router,) = [routers[max(routers)]]
+        store, gate = bank._workspace.store, bank._workspace.router(router)
+        right, free_right, free_went = {}, {}, {}
+        for name in router.members:
+            expert = bank.registry.expert(name)
+            file = FeatureFile.from_bytes(store.get(bank.registry.feature_set(name).digest), name)
+            # Worked out from the gate's formula, not by the code that stored it.
+            values = file.evaluation.double().numpy()
+            for number, layer in enumerate(gate.layers):
+                values = np.maximum(values, 0) if number else values
+                values = values @ layer.weight.double().numpy() + layer.bias.double().numpy()
+            tasks = np.array([column[0].task for column in gate.columns])
+            can = [("choices" in c[0].reads) == (expert.task == "pick") for c in gate.columns]
+            (oracle,) = bank.registry.evaluations(name, router_version="oracle")
+            answers = OracleEvidence.from_bytes(store.get(oracle.artifact_digest), name)
+            free_went[expert.task] = tasks[values.argmax(1)] == expert.task
+            if expert.task != "grade":
+                went = tasks[np.where(can, values, -np.inf).argmax(1)] == expert.task
+                right[expert.task] = float((went & answers.right).mean())
+                free_right[expert.task] = float((free_went[expert.task] & answers.right).mean())
+    report = done("--home", kinds, "--json", "forgetting-report").document
+    lines = {line["task"]: line for line in report["tasks"]}
+    for task, expected in right.items():
+        assert lines[task]["routed"] == pytest.approx(expected)
+        assert lines[task]["routed_unmasked"] == pytest.approx(free_right[task])
+    assert report["average_accuracy"] == pytest.approx(np.mean(list(right.values())))
+    assert report["average_accuracy_unmasked"] == pytest.approx(np.mean(list(free_right.values())))
+    assert free_right != right, "the mask matters in this bank"
+    shown = done("--home", kinds, "forgetting-report").out
+    assert f"without the mask   {report['average_accuracy_unmasked']:.3f}" in shown
+    metrics = done("--home", kinds, "--json", "retrain-router").document["metrics"]
+    shares = [float(went.mean()) for went in free_went.values()]
+    assert metrics["accuracy_unmasked"] == pytest.approx(np.mean(shares))
+    assert metrics["accuracy_unmasked"] != metrics["accuracy"]
 
 
 def test_rows_with_choices_and_rows_without_go_to_experts_of_their_kind(

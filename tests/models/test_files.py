@@ -382,6 +382,19 @@ def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(
     assert torch.equal(choice.index[1::2], scores.argmax(1) * 2)
 
 
+def test_the_lead_is_over_the_next_candidate_not_over_one_that_the_row_cannot_go_to(
+    router: Router,
+) -> None:
+    rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(3)).half()
+    scores = router.scores(rows)
+    ordered = scores.sort(dim=1, descending=True).values
+    torch.testing.assert_close(router.lead(rows), ordered[:, 0] - ordered[:, 1])
+    apart = (scores[:, 0] - scores[:, 2]).abs()
+    torch.testing.assert_close(router.lead(rows, ["single"] * 50), apart)
+    assert torch.isinf(router.lead(rows, ["choices"] * 50)).all()
+    assert torch.isinf(router.subset(["t1"]).lead(rows)).all()
+
+
 def test_confidence_is_the_softmax_over_the_candidates(router: Router) -> None:
     rows = torch.randn(20, 4, generator=torch.Generator().manual_seed(2)).half()
     (layer,) = router.layers

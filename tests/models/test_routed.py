@@ -334,13 +334,3 @@ def test_eight_threads_with_mixed_tasks_answer_as_one_after_the_other(
     for ours, theirs in zip(serial, parallel, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one, other)
-
-
-def test_a_compiled_backbone_is_refused_for_its_graphs_would_keep_another_calls_experts(
-    model: RoutedModel, backbone: Backbone
-) -> None:
-    batch = collate(random_rows(3, 1), range(3), 0, backbone.device)
-    model(batch, by_row)
-    backbone.model._compiled_call_impl = backbone.model._call_impl  # what compile() sets
-    with pytest.raises(UnsupportedModelError, match=r"torch\.compile"):
-        model(batch, by_row)

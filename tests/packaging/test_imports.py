@@ -90,7 +90,7 @@ def test_help_of_every_command_needs_no_torch(tmp_path: Path) -> None:
 def test_registry_commands_need_no_torch(made_bank: Path) -> None:
     words = ["list", "show mood", "show active", "history", "verify", "alias", "tasks"]
     words += ["tasks boolq", "list --json", "doctor", "gc --dry-run", "db"]
-    words += ["remove --task mood --dry-run"]
+    words += ["remove --task mood --dry-run", "forgetting-report"]
     run_in_a_fresh_interpreter(_COMMANDS, str(made_bank), *words)
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from bank_rows import SPEC, expert_parts, router_parts, sha
+from bank_rows import SPEC, expert_parts, full_bank, router_parts, sha
 
 from expertbank.errors import (
     FeatureSpecError,
@@ -37,6 +37,25 @@ def test_a_router_trained_on_an_older_generation_is_stale_and_leaves_nothing(ful
     with pytest.raises(StaleError, match="retrain-router"):
         full.commit_router(**parts)
     assert (full.routers(), full.runs(), full.artifacts(), full.alias_events()) == before
+
+
+def test_a_router_trained_elsewhere_on_other_experts_is_stale_at_the_same_generation(
+    full, tmp_path
+) -> None:
+    # Backed up here; sick came in and a router is being trained on it; then the backup is put
+    # back and another sick added: ids and generation are the same again.
+    backup = full_bank(tmp_path / "backup.db")
+    full.commit_expert(**expert_parts("sick"))
+    digests = {expert.id: expert.digest for expert in full.members()}
+    parts = {**router_parts(full, "trained elsewhere"), "members": digests}
+    backup.commit_expert(**expert_parts("sick", digest=sha("sick, trained again")))
+    assert backup.generation() == full.generation()
+    assert {e.id for e in backup.members()} == set(digests)
+    before = (backup.routers(), backup.runs(), backup.artifacts(), backup.alias_events())
+    with pytest.raises(StaleError, match=r"sick@1.*retrain-router"):
+        backup.commit_router(**parts)
+    assert (backup.routers(), backup.runs(), backup.artifacts(), backup.alias_events()) == before
+    assert full.commit_router(**parts).members == tuple(e.id for e in full.members())
 
 
 def test_the_same_router_again_is_the_one_that_exists(full) -> None:

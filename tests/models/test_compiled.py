@@ -1,0 +1,138 @@
+"""A backbone under torch.compile answers as it does uncompiled, or is refused; never otherwise."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+from backbones import random_rows, spec_of
+from test_routed import NAMES, always, by_row, expert_of
+from torch import nn
+from transformers import LlamaForCausalLM
+
+from expertbank.adapters.pool import ExpertPool
+from expertbank.errors import InputError, UnsupportedModelError
+from expertbank.models.backbone import Backbone
+from expertbank.models.batches import Batch, collate
+from expertbank.models.routed import RoutedModel, call_backbone
+
+
+@pytest.fixture(autouse=True)
+def no_graphs_of_others() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture(params=["bert", "llama"])
+def backbone(load_tiny, request: pytest.FixtureRequest) -> Backbone:
+    return load_tiny(request.param)
+
+
+def routed(backbone: Backbone) -> RoutedModel:
+    found = {
+        name: expert_of(backbone, name, seed, classes=2 + seed) for seed, name in enumerate(NAMES)
+    }
+    return RoutedModel(backbone, spec_of(backbone), ExpertPool.holding(found))
+
+
+def batch_of(backbone: Backbone, count: int = 6) -> Batch:
+    return collate(random_rows(count, 1), range(count), 0, backbone.device)
+
+
+def compile_in_place(model: nn.Module) -> None:
+    model.compile(backend="eager")
+
+
+def compile_layers(model: nn.Module) -> None:
+    for module in model.modules():
+        if type(module).__name__ in {"BertLayer", "LlamaDecoderLayer"}:
+            module.compile(backend="eager")
+
+
+def compile_from_outside(model: nn.Module) -> None:
+    """What a caller does who swaps ``forward`` for the compiled one."""
+    model.forward = torch.compile(model.forward, backend="eager")
+
+
+COMPILES = [
+    compile_layers,
+    pytest.param(compile_in_place, marks=pytest.mark.slow),
+    pytest.param(compile_from_outside, marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("compile_it", COMPILES)
+def test_a_compiled_backbone_gives_the_same_answers_whatever_expert_ran_first(
+    backbone: Backbone, compile_it
+) -> None:
+    model = routed(backbone)
+    batch = batch_of(backbone)
+    decides = [*(always(name) for name in NAMES), by_row]
+    wanted = [model(batch, decide) for decide in decides]
+    features = model.trunk_features(batch)
+    assert not torch.equal(wanted[0].logits[:, 0], wanted[1].logits[:, 0]), "experts differ"
+    compile_it(backbone.model)
+    assert torch.equal(model.trunk_features(batch), features)
+    for decide, expected in zip(decides, wanted, strict=True):
+        torch.testing.assert_close(model(batch, decide).logits, expected.logits)
+        assert torch.equal(model(batch, decide).features, expected.features)
+
+
+@pytest.mark.slow
+def test_a_backbone_that_was_compiled_and_run_before_is_refused_not_answered_unadapted(
+    backbone: Backbone,
+) -> None:
+    batch = batch_of(backbone)
+    compile_in_place(backbone.model)
+    with torch.no_grad():
+        call_backbone(backbone, batch)
+    model = routed(backbone)
+    for run in (lambda: model(batch, by_row), lambda: model.trunk_features(batch)):
+        with pytest.raises(UnsupportedModelError, match="hooks"):
+            run()
+    torch.compiler.reset()
+    compiled = model(batch, by_row).logits
+    backbone.model._compiled_call_impl = None
+    torch.testing.assert_close(compiled, model(batch, by_row).logits)
+
+
+def causal_around(backbone: Backbone) -> LlamaForCausalLM:
+    causal = LlamaForCausalLM(backbone.model.config).eval()
+    causal.model = backbone.model
+    return causal
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("early", [False, True])
+def test_generation_through_a_compiled_language_model_is_routed_or_refused(
+    load_tiny, early: bool
+) -> None:
+    backbone = load_tiny("llama")
+    torch.manual_seed(0)
+    causal = causal_around(backbone)
+    batch = batch_of(backbone, 2)
+    ids, mask = batch.input_ids, batch.attention_mask
+
+    def generate() -> torch.Tensor:
+        return causal.generate(
+            ids, attention_mask=mask, max_new_tokens=2, do_sample=False, pad_token_id=0
+        )
+
+    causal.forward = torch.compile(causal.forward, backend="eager")
+    if early:
+        generate()
+    model = routed(backbone)
+    if early:
+        with (
+            pytest.raises((UnsupportedModelError, InputError), match="compiled"),
+            model.generating(ids, mask, by_row),
+        ):
+            generate()
+        return
+    with model.generating(ids, mask, by_row):
+        compiled = generate()
+    del causal.forward
+    with model.generating(ids, mask, by_row):
+        assert torch.equal(compiled, generate())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -12,14 +11,12 @@ from expertbank.adapters import hooks
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models import features
 from expertbank.models.batches import collate
+from expertbank.models.routed import Decide, RoutedModel
 from expertbank.records import EncodedRow
-
-if TYPE_CHECKING:
-    from expertbank.models.routed import Decide, RoutedModel
 
 
 class Generation:
-    """What is decided for the prompts of one generation; made by ``RoutedModel.generating``.
+    """What is decided for the prompts of one generation; made by ``generating``.
 
     Args:
         model: the one-pass model.
@@ -120,7 +117,30 @@ def _is_paged(model: RoutedModel) -> bool:
 def generating(
     model: RoutedModel, input_ids: Tensor, attention_mask: Tensor, decide: Decide
 ) -> Iterator[Generation]:
-    """See ``RoutedModel.generating``."""
+    """Within the block, in this thread, generation from this prompt runs with routed experts.
+
+    The language model must be built around this very backbone
+    (``causal.model is routed.backbone.model``). The choice is made once, at the prompt, and
+    kept for all decode steps: half-way up the first forward pass when that pass reads the
+    whole prompt, else, such as in chunked prefill, by a trunk pass of its own before it.
+    Sampling several sequences and beam search keep a prompt's choice for all its copies.
+
+        with generating(routed, ids, mask, decide) as made:
+            tokens = causal.generate(input_ids=ids, attention_mask=mask)
+        made.experts  # one a prompt
+
+    Args:
+        model: the one-pass model.
+        input_ids: ``[prompts, tokens]``, padded on either side.
+        attention_mask: ``[prompts, tokens]``, 1 on real tokens.
+        decide: names an expert for every prompt.
+
+    Raises:
+        UnsupportedModelError: continuous batching, which packs prompts into one sequence,
+            or ``DataParallel``, or a compiled backbone that ran without some of its hooks.
+        InputError: the block ended and the backbone never ran in this thread, or it ran on
+            other prompts: the answer was not adapted.
+    """
     if input_ids.shape != attention_mask.shape or input_ids.dim() != 2:
         raise InputError(
             f"prompts {list(input_ids.shape)} and mask {list(attention_mask.shape)} must both "

@@ -38,7 +38,6 @@ from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.generation import Generation, generating
 from expertbank.models.heads import head_inputs, logits_by_row
 from expertbank.records import EncodedRow
 
@@ -192,34 +191,6 @@ class RoutedModel:
         outputs = stack.logits(pooled, index)
         logits = logits_by_row(outputs, batch.row_of, _per_choice(stack, index, outputs.device))
         return PassOutput(batch.rows, feature, experts, logits)
-
-    def generating(
-        self, input_ids: Tensor, attention_mask: Tensor, decide: Decide
-    ) -> AbstractContextManager[Generation]:
-        """Within the block, in this thread, generation from this prompt runs with routed experts.
-
-        The language model must be built around this very backbone
-        (``causal.model is routed.backbone.model``). The choice is made once, at the prompt, and
-        kept for all decode steps: half-way up the first forward pass when that pass reads the
-        whole prompt, else, such as in chunked prefill, by a trunk pass of its own before it.
-        Sampling several sequences and beam search keep a prompt's choice for all its copies.
-
-            with routed.generating(ids, mask, decide) as made:
-                tokens = causal.generate(input_ids=ids, attention_mask=mask)
-            made.experts  # one a prompt
-
-        Args:
-            input_ids: ``[prompts, tokens]``, padded on either side.
-            attention_mask: ``[prompts, tokens]``, 1 on real tokens.
-            decide: names an expert for every prompt.
-
-        Raises:
-            UnsupportedModelError: continuous batching, which packs prompts into one sequence,
-                or ``DataParallel``, or a compiled backbone that ran without some of its hooks.
-            InputError: the block ended and the backbone never ran in this thread, or it ran on
-                other prompts: the answer was not adapted.
-        """
-        return generating(self, input_ids, attention_mask, decide)
 
     def stack(self, experts: Sequence[str]) -> Stack:
         """The experts that occur, each once.

@@ -15,6 +15,7 @@ from expertbank.adapters.pool import ExpertPool
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate
+from expertbank.models.generation import generating
 from expertbank.models.routed import RoutedModel, call_backbone
 
 
@@ -127,12 +128,12 @@ def test_generation_through_a_compiled_language_model_is_routed_or_refused(
     if early:
         with (
             pytest.raises((UnsupportedModelError, InputError), match="compiled"),
-            model.generating(ids, mask, by_row),
+            generating(model, ids, mask, by_row),
         ):
             generate()
         return
-    with model.generating(ids, mask, by_row):
+    with generating(model, ids, mask, by_row):
         compiled = generate()
     del causal.forward
-    with model.generating(ids, mask, by_row):
+    with generating(model, ids, mask, by_row):
         assert torch.equal(compiled, generate())

@@ -17,6 +17,7 @@ from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.adapters.targets import family_of
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models.backbone import Backbone
+from expertbank.models.generation import generating
 from expertbank.models.routed import RoutedModel
 
 CAUSAL = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM, "qwen2": Qwen2ForCausalLM}
@@ -90,7 +91,7 @@ def test_a_mixed_left_padded_batch_generates_what_each_prompt_does_with_its_adap
     ]
     routed = routed_model(backbone, experts, route_layer)
     ids, mask = padded(PROMPTS)
-    with routed.generating(ids, mask, by_prompt) as made:
+    with generating(routed, ids, mask, by_prompt) as made:
         together = generate(causal, ids, mask)
     assert made.experts == ROUTES
     assert torch.equal(together, torch.stack(expected))
@@ -121,10 +122,10 @@ def test_a_prompt_is_routed_by_the_features_of_a_plain_pass_and_asked_about_once
         seen.append(features)
         return by_prompt(features, prompts)
 
-    with routed.generating(ids, mask, decide):
+    with generating(routed, ids, mask, decide):
         generate(causal, ids, mask)
     # Three tokens at a time: no pass reads the whole prompt, so routing takes one of its own.
-    with routed.generating(ids, mask, decide):
+    with generating(routed, ids, mask, decide):
         generate(causal, ids, mask, prefill_chunk_size=3)
     assert len(seen) == 2
     torch.testing.assert_close(seen[0].float(), seen[1].float(), rtol=0, atol=2e-3)
@@ -133,9 +134,9 @@ def test_a_prompt_is_routed_by_the_features_of_a_plain_pass_and_asked_about_once
 def test_chunked_prefill_generates_what_whole_prefill_does(llama) -> None:
     causal, _, routed = llama
     ids, mask = padded(PROMPTS)
-    with routed.generating(ids, mask, by_prompt):
+    with generating(routed, ids, mask, by_prompt):
         whole = generate(causal, ids, mask)
-    with routed.generating(ids, mask, by_prompt) as made:
+    with generating(routed, ids, mask, by_prompt) as made:
         chunked = generate(causal, ids, mask, prefill_chunk_size=2)
     assert made.experts == ROUTES
     assert torch.equal(whole, chunked)
@@ -150,7 +151,7 @@ def test_beams_and_several_samples_keep_the_choice_of_their_prompt(llama) -> Non
         by_hand(causal, backbone, experts[name], prompt, **beams)
         for name, prompt in zip(ROUTES, PROMPTS, strict=True)
     ]
-    with routed.generating(ids, mask, by_prompt) as made:
+    with generating(routed, ids, mask, by_prompt) as made:
         together = generate(causal, ids, mask, **beams)
     assert made.experts == ROUTES
     assert torch.equal(together, torch.cat(expected))
@@ -166,12 +167,12 @@ def test_another_batch_within_the_block_is_refused(llama) -> None:
     ids, mask = padded(PROMPTS)
     with (
         pytest.raises(UnsupportedModelError, match=r"3 sequences .* 4 prompts"),
-        routed.generating(ids, mask, by_prompt),
+        generating(routed, ids, mask, by_prompt),
     ):
         generate(causal, ids[:3], mask[:3])
     with (
         pytest.raises(UnsupportedModelError, match=r"8 sequences .* 4 prompts"),
-        routed.generating(ids, mask, by_prompt),
+        generating(routed, ids, mask, by_prompt),
     ):
         generate_one_then_two(causal, ids, mask)
 
@@ -185,7 +186,7 @@ def test_continuous_batching_is_refused(llama) -> None:
     try:
         with (
             pytest.raises(UnsupportedModelError, match="continuous batching"),
-            routed.generating(ids, mask, by_prompt),
+            generating(routed, ids, mask, by_prompt),
         ):
             raise AssertionError("the block must not be entered")
     finally:
@@ -198,7 +199,7 @@ def test_a_block_in_which_the_backbone_never_ran_says_that_nothing_was_adapted(l
     ids, mask = padded(PROMPTS)
     with (
         pytest.raises(InputError, match="is not adapted"),
-        routed.generating(ids, mask, by_prompt),
+        generating(routed, ids, mask, by_prompt),
     ):
         generate(other, ids, mask)
 
@@ -208,12 +209,12 @@ def test_prompts_without_a_real_token_or_with_another_mask_are_refused(llama) ->
     ids, mask = padded(PROMPTS)
     with (
         pytest.raises(InputError, match="no real token"),
-        routed.generating(ids, torch.zeros_like(mask), by_prompt),
+        generating(routed, ids, torch.zeros_like(mask), by_prompt),
     ):
         pass
     with (
         pytest.raises(InputError, match="must both"),
-        routed.generating(ids, mask[:, 1:], by_prompt),
+        generating(routed, ids, mask[:, 1:], by_prompt),
     ):
         pass
 
@@ -222,7 +223,7 @@ def test_after_a_generation_the_language_model_is_bare_again(llama, tmp_path: Pa
     causal, _, routed = llama
     ids, mask = padded(PROMPTS)
     bare = generate(causal, ids, mask)
-    with routed.generating(ids, mask, by_prompt):
+    with generating(routed, ids, mask, by_prompt):
         generate(causal, ids, mask)
     assert torch.equal(generate(causal, ids, mask), bare)
 

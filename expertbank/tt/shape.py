@@ -8,8 +8,13 @@ from dataclasses import dataclass
 
 from expertbank.errors import InputError
 
-FACTOR_TARGET = 12
-"""Factors aim at this size: at rank 5 larger ones spend parameters, smaller ones add cores."""
+FACTOR_TARGET = 24
+"""Factors aim at this size: larger ones spend parameters, smaller ones add cores to train through.
+
+Measured on MiniLM's 384 columns, rank 5, 2,400 training rows of MRPC and 1,268 held-out training
+rows, one seed: factors 8·8·6 (target 12) 0.693 right with 780 numbers a projection, 24·16 0.704
+with 1,040.
+"""
 
 PAPER_FACTORS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
     (2048, 2048): ((16, 8, 4, 4), (4, 4, 8, 16)),

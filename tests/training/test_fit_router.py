@@ -87,7 +87,7 @@ def test_ridge_is_the_task_balanced_least_squares_solution(
 
 @pytest.mark.parametrize("kind", GATE_KINDS)
 def test_tasks_in_any_order_give_the_same_bytes(kind: str) -> None:
-    tasks = tasks_of(30, 50, 20, 40)
+    tasks = tasks_of(30, 50, 20)
     config = RouterConfig(kind=kind, epochs=3, hidden=16)
     files = {
         fit_router(order, config, "f" * 64).to_bytes() for order in itertools.permutations(tasks)

@@ -36,7 +36,7 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
 
     first, second = drawn(dimension, config.hidden), drawn(config.hidden, columns)
     biases = [torch.zeros(width, requires_grad=True) for width in (config.hidden, columns)]
-    epochs = config.epochs or max(EPOCHS, -(-STEPS * BATCH // len(rows.targets)))
+    epochs = config.epochs or max(EPOCHS, -(-STEPS // -(-len(rows.targets) // BATCH)))
     parts = [
         {"params": [first, second], "weight_decay": WEIGHT_DECAY},
         {"params": biases, "weight_decay": 0.0},

@@ -17,8 +17,6 @@ STEPS = 400
 LR = 1e-3
 DROPOUT = 0.2
 WEIGHT_DECAY = 1e-2
-TRUST = 0.3
-"""What the discriminants' log-odds count: fitted on the same rows, they claim too much."""
 START = 0.1
 """Scale of the second layer at the start: nearly nothing is added to the discriminants."""
 
@@ -62,13 +60,13 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
             hidden = F.relu((features - centre) / spread @ first + biases[0])
             kept = torch.rand(hidden.shape, generator=generator) >= DROPOUT
             correction = (hidden * kept / (1 - DROPOUT)) @ second + biases[1]
-            loss = rows.loss(TRUST * (features @ line.weight + line.bias) + correction, batch)
+            loss = rows.loss(features @ line.weight + line.bias + correction, batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimiser.step()
         schedule.step()
     weight = (first / spread.unsqueeze(1)).detach()
-    through = TRUST * torch.eye(columns)
+    through = torch.eye(columns)
     return (
         Layer(
             torch.cat([weight, line.weight, -line.weight], 1),

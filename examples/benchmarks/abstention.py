@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = ", ".join(sorted(task.name for task in unknown))
         auroc, fpr95 = figures[SCORES[0]][-1]
         print(f"split {split}: unknown {names}: AUROC {auroc:.3f}, FPR95 {fpr95:.3f}", flush=True)
-    print(f"\n{options.known} tasks known, {len(tasks) - options.known} unknown, ridge gate")
+    print(f"\n{options.known} tasks known, {len(tasks) - options.known} unknown, {RouterConfig().kind} gate")
     print("| score | AUROC | FPR95 |")
     print("|---|---|---|")
     for name, values in figures.items():

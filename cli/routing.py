@@ -19,7 +19,7 @@ def retrain_router(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Gate: ridge, noisy-top1 or mlp; the default with --route-layer 0 is noisy-top1."
+            help="Gate: lda, ridge, noisy-top1, mlp; default lda, noisy-top1 with --route-layer 0."
         ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
@@ -32,7 +32,7 @@ def retrain_router(
     Reads cached features, no old text; touches no expert. If nothing changed, the same router
     comes back.
 
-    Example: expertbank retrain-router --kind ridge
+    Example: expertbank retrain-router --kind mlp
     """
     from expertbank.config import RouterConfig
 

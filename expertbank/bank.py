@@ -219,7 +219,7 @@ class Bank:
         """Fit only the router, from cached features; no old text, no expert weight is touched.
 
         Args:
-            kind: ``ridge``, ``noisy-top1`` or ``mlp``; default ``default_gate``.
+            kind: ``lda``, ``ridge``, ``noisy-top1`` or ``mlp``; default ``default_gate``.
             config: all settings, instead of ``kind``.
             activate: move the alias ``active`` to it.
             progress: called as work goes on.

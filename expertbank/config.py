@@ -14,8 +14,8 @@ from typing import Any, Literal, get_args
 
 from expertbank.errors import InputError
 
-GateKind = Literal["ridge", "noisy-top1", "mlp"]
-GATE_KINDS: tuple[GateKind, ...] = ("ridge", "noisy-top1", "mlp")
+GateKind = Literal["lda", "ridge", "noisy-top1", "mlp"]
+GATE_KINDS: tuple[GateKind, ...] = ("lda", "ridge", "noisy-top1", "mlp")
 ExportFormat = Literal["bundle", "peft"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
 """A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
@@ -279,9 +279,9 @@ class RouterConfig:
     """How the router is fitted, on what the bank keeps of its tasks' rows.
 
     Attributes:
-        kind: ``ridge`` (closed form), ``noisy-top1`` (the paper's gate) or ``mlp`` (one hidden
-            layer).
-        ridge: regularisation, relative to the mean diagonal of the covariance.
+        kind: ``lda`` or ``ridge`` (closed forms), ``noisy-top1`` (the paper's gate) or ``mlp``
+            (one hidden layer).
+        ridge: regularisation, relative to the diagonal of the covariance (``lda``, ``ridge``).
         epochs: passes over the cached features (``noisy-top1``, ``mlp``); ``None`` for what
             suits the kind.
         lr: learning rate (``noisy-top1``, ``mlp``); ``None`` for what suits the kind.
@@ -289,7 +289,7 @@ class RouterConfig:
         seed: seeds initialisation, order and noise (``noisy-top1``, ``mlp``).
     """
 
-    kind: GateKind = "ridge"
+    kind: GateKind = "lda"
     ridge: float = 1e-2
     epochs: int | None = None
     lr: float | None = None

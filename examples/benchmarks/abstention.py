@@ -83,14 +83,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         names = ", ".join(sorted(task.name for task in unknown))
         auroc, fpr95 = figures[SCORES[0]][-1]
         print(f"split {split}: unknown {names}: AUROC {auroc:.3f}, FPR95 {fpr95:.3f}", flush=True)
-    print(f"\n{options.known} tasks known, {len(tasks) - options.known} unknown, ridge gate")
+    others = len(tasks) - options.known
+    print(f"\n{options.known} tasks known, {others} unknown, {RouterConfig().kind} gate")
     print("| score | AUROC | FPR95 |")
     print("|---|---|---|")
     for name, values in figures.items():
         (auroc, fpr95), (spread, _) = np.mean(values, 0), np.std(values, 0)
         print(f"| {name} | {auroc:.3f} ± {spread:.3f} | {fpr95:.3f} |")
-    own, others = np.mean(flagged, 0)
-    print(f"\nflagged by the threshold: {own:.3f} of known rows, {others:.3f} of unknown rows")
+    own, strange = np.mean(flagged, 0)
+    print(f"\nflagged by the threshold: {own:.3f} of known rows, {strange:.3f} of unknown rows")
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Run it with: python examples/benchmarks/retrain_cost.py ../shared/data [--cache DIR]
 
-First the fit over real cached features of 2 to 12 tasks. Then the closed form from synthetic
+First the fit over real cached features of 2 to 12 tasks. Then a closed form from synthetic
 moments of 512 dimensions (what `--keep stats` keeps), to 10,000 tasks: reading moments, summing
 them, solving, and the statistics of the unknown score. Old texts read: 0, for neither fit has
 any way to reach a text. Last, what a task's routing memory takes in bytes.
@@ -42,7 +42,7 @@ def from_moments(tasks: int, templates: Sequence[Moments]) -> float:
     for place in range(tasks):
         mixture.add(templates[place % len(templates)])
     examples = Examples([Block(list(range(tasks)), mixture)], (), ())
-    FITS["ridge"](examples, RouterConfig())
+    FITS[RouterConfig().kind](examples, RouterConfig())
     fit_unknown(mixture, WIDTH)
     return time.monotonic() - started
 
@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             fit_router(tasks[:number], RouterConfig(kind), "0" * 64)
             seconds.append(time.monotonic() - started)
         print(f"| {kind} | " + " | ".join(f"{value:.2f}" for value in seconds) + " |", flush=True)
-    print(f"\nridge from synthetic moments of {WIDTH} dimensions")
+    print(f"\n{RouterConfig().kind} from synthetic moments of {WIDTH} dimensions")
     print("| tasks | seconds | milliseconds a task |")
     print("|---|---|---|")
     templates = [synthetic(str(place)) for place in range(16)]
@@ -89,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(f"| features, {dimension} wide | {features:,} | {features / 1e5:,.1f} |")
     print(f"| moments, {WIDTH} wide | {moments:,} | {moments / 1e5:,.1f} |")
     gate = 4 * (dimension + 1) + 4 * 256
-    print(f"| in the router, ridge | {gate:,} | {gate / 1e5:,.2f} |")
+    print(f"| in the router, lda | {gate:,} | {gate / 1e5:,.2f} |")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
 Run it with: python examples/benchmarks/router_accuracy.py ../shared/data [--cache DIR]
 
 Mean of per-task accuracies on validation rows, candidates by shape of row (`masked`) and any
-task for any row (`free`: fitted and tested without the mask). Beside the gates: ridge from
+task for any row (`free`: fitted and tested without the mask). Beside the gates: lda from
 moments of a fixed 512-dimensional projection alone (`--keep stats`), joint logistic regression
 (scikit-learn) on the same features, and naive sequential training, which sees each task once
 and no older features (a gate trained by gradient on the newest task only). ECE is the expected
@@ -72,7 +72,7 @@ def stats_kept(tasks: Sequence[RealTask], tuning: bool) -> Measured:
         )
         for task in tasks
     ]
-    return gate("ridge")(narrow, tuning)
+    return gate("lda")(narrow, tuning)
 
 
 def by_scores(
@@ -118,7 +118,7 @@ def naive(tasks: Sequence[RealTask], tuning: bool) -> Measured:
 
 METHODS: dict[str, Callable[[Sequence[RealTask], bool], Measured]] = {
     **{kind: gate(kind) for kind in GATE_KINDS},
-    "ridge, stats kept": stats_kept,
+    "lda, stats kept": stats_kept,
     "joint logistic regression": logistic,
     "naive sequential": naive,
 }

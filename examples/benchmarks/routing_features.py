@@ -76,16 +76,22 @@ def arguments(description: str) -> argparse.ArgumentParser:
     parser.add_argument("--tasks", nargs="*", help="only these tasks")
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
     parser.add_argument("--max-length", type=int, default=256)
+    parser.add_argument("--states", type=int, nargs="*", default=DEFAULT_STATES)
+    parser.add_argument("--poolings", nargs="*", default=DEFAULT_POOLINGS, choices=POOLINGS)
     parser.add_argument("--seed", type=int, default=0)
     return parser
 
 
 def real_tasks(
     options: argparse.Namespace,
-    states: Sequence[int] = DEFAULT_STATES,
-    poolings: Sequence[str] = DEFAULT_POOLINGS,
+    states: Sequence[int] | None = None,
+    poolings: Sequence[str] | None = None,
 ) -> list[RealTask]:
-    """Features of the tasks, from the cache where they are there; regression is left out."""
+    """Features of the tasks, from the cache where they are there; regression is left out.
+
+    States and poolings are the command line's where none are named.
+    """
+    states, poolings = states or options.states, poolings or options.poolings
     with tempfile.TemporaryDirectory() as scratch:
         cache = options.cache or Path(scratch)
         cache.mkdir(parents=True, exist_ok=True)

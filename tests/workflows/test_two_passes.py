@@ -57,4 +57,4 @@ def test_elsewhere_alpha_and_gate_keep_their_defaults(made_job: Path) -> None:
     with Bank.open(made_job / "bank", read_only=True) as bank:
         (expert,) = bank.experts("films")
         assert bank._workspace.expert_file(expert).alpha == 4.0
-        assert bank.default_gate == bank.routers()[-1].kind == "ridge"
+        assert bank.default_gate == bank.routers()[-1].kind == "lda"

@@ -142,7 +142,7 @@ def test_the_old_router_stays_and_can_be_brought_back(job: Path) -> None:
         assert moves == [1, 2, 3, 1, 3]
 
 
-@pytest.mark.parametrize("kind", ["ridge", "noisy-top1"])
+@pytest.mark.parametrize("kind", ["lda", "noisy-top1"])
 def test_a_router_is_trained_without_old_text_and_without_a_backbone(
     kind: str, own_backbone: Path, tmp_path: Path
 ) -> None:

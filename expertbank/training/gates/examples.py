@@ -69,6 +69,25 @@ def competing(reads: Sequence[Collection[RowShape]]) -> list[list[int]]:
     return sorted(columns for _, columns in blocks)
 
 
+def joined(
+    blocks: Sequence[Block], solve: Callable[[BalancedMoments], tuple[Tensor, Tensor]]
+) -> Layer:
+    """One layer of blocks that are solved apart.
+
+    Args:
+        blocks: columns and moments, every column in one of them.
+        solve: ``weight [dimension, columns]`` and ``bias [columns]`` of one block's moments.
+    """
+    solved = [solve(block.moments) for block in blocks]
+    width = sum(len(block.columns) for block in blocks)
+    weight = solved[0][0].new_zeros(len(solved[0][0]), width)
+    bias = weight.new_zeros(width)
+    for block, (own, offset) in zip(blocks, solved, strict=True):
+        weight[:, block.columns] = own
+        bias[block.columns] = offset
+    return Layer(weight.float(), bias.float())
+
+
 Fit = Callable[[Examples, RouterConfig], tuple[Layer, ...]]
 """Fits the layers of a gate; the last one has an output for every column."""
 

@@ -1,42 +1,53 @@
-"""A gate with one hidden layer, trained on cached features."""
+"""A gate with one hidden layer on top of the linear discriminants, trained on cached features."""
 
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.config import RouterConfig
 from expertbank.models.gates import Layer
 from expertbank.training.gates.examples import BATCH, Examples, Rows
+from expertbank.training.gates.lda import fit_lda
 
-EPOCHS = 12
+EPOCHS = 6
 STEPS = 400
 """Few rows are passed over more often, for at least this many steps."""
 LR = 1e-3
 DROPOUT = 0.2
 WEIGHT_DECAY = 1e-2
+START = 0.1
+"""Scale of the second layer at the start: nearly nothing is added to the discriminants."""
 
 
 def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
-    """One hidden layer of ``config.hidden`` ReLU units, then a score for every column.
+    """Linear discriminants, and what ``config.hidden`` ReLU units find to correct in them.
 
     Features are standardised by the mixture's own mean and deviation; the standardisation is
     folded into the first layer, so the fitted gate reads plain features. Trained with AdamW and
-    dropout by cross-entropy among each row's candidates, every column weighted equally.
+    dropout by cross-entropy among each row's candidates, every column weighted equally. The
+    discriminants pass the hidden layer as two units a column, one for each sign, so the gate
+    is two plain layers.
     """
     generator = torch.Generator().manual_seed(config.seed)
     rows = Rows.of(examples)
     dimension, columns = rows.features.shape[1], len(examples.features)
-    centre = examples.moments.mean.float()
-    spread = examples.moments.covariance.diagonal().clamp_min(1e-8).sqrt().float()
+    (line,) = fit_lda(examples, config)
+    moments = examples.moments
+    centre = moments.mean.float()
+    variance = moments.covariance.diagonal().clamp_min(0)
+    # Features that hardly vary are not blown up.
+    spread = (variance + 1e-2 * variance.mean()).clamp_min(1e-8).sqrt().float()
 
-    def drawn(into: int, out: int) -> torch.Tensor:
-        weight: torch.Tensor = torch.randn(into, out, generator=generator) * (2 / into) ** 0.5
+    def drawn(into: int, out: int, scale: float) -> Tensor:
+        weight: Tensor = torch.randn(into, out, generator=generator) * (2 / into) ** 0.5 * scale
         return weight.requires_grad_()
 
-    first, second = drawn(dimension, config.hidden), drawn(config.hidden, columns)
+    first, second = drawn(dimension, config.hidden, 1.0), drawn(config.hidden, columns, START)
     biases = [torch.zeros(width, requires_grad=True) for width in (config.hidden, columns)]
-    epochs = config.epochs or max(EPOCHS, -(-STEPS * BATCH // len(rows.targets)))
+    steps = -(-len(rows.targets) // BATCH)
+    epochs = config.epochs or max(EPOCHS, -(-STEPS // steps))
     parts = [
         {"params": [first, second], "weight_decay": WEIGHT_DECAY},
         {"params": biases, "weight_decay": 0.0},
@@ -45,17 +56,21 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         for batch in rows.batches(generator):
-            h = (rows.features[batch] - centre) / spread
-            hidden = F.relu(h @ first + biases[0])
+            features = rows.features[batch]
+            hidden = F.relu((features - centre) / spread @ first + biases[0])
             kept = torch.rand(hidden.shape, generator=generator) >= DROPOUT
-            scores = (hidden * kept / (1 - DROPOUT)) @ second + biases[1]
-            loss = rows.loss(scores, batch)
+            correction = (hidden * kept / (1 - DROPOUT)) @ second + biases[1]
+            loss = rows.loss(features @ line.weight + line.bias + correction, batch)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimiser.step()
         schedule.step()
     weight = (first / spread.unsqueeze(1)).detach()
+    through = torch.eye(columns)
     return (
-        Layer(weight, (biases[0] - centre @ weight).detach()),
-        Layer(second.detach(), biases[1].detach()),
+        Layer(
+            torch.cat([weight, line.weight, -line.weight], 1),
+            torch.cat([(biases[0] - centre @ weight).detach(), line.bias, -line.bias]),
+        ),
+        Layer(torch.cat([second.detach(), through, -through]), biases[1].detach()),
     )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from expertbank.config import RouterConfig
 from expertbank.models.gates import Layer
-from expertbank.training.gates.examples import Examples
+from expertbank.training.gates.examples import Examples, joined
 from expertbank.training.moments import BalancedMoments
 
 
@@ -17,19 +18,10 @@ def fit_ridge(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
     with choices from a pair of texts would otherwise take up weight that tells two pair tasks
     from each other (measured: one point of routing accuracy over twelve tasks).
     """
-    weight: torch.Tensor | None = None
-    bias = torch.zeros(sum(len(block.columns) for block in examples.blocks), dtype=torch.float64)
-    for block in examples.blocks:
-        own, offset = ridge_solution(block.moments, config.ridge)
-        if weight is None:
-            weight = torch.zeros(len(own), len(bias), dtype=torch.float64)
-        weight[:, block.columns] = own
-        bias[block.columns] = offset
-    assert weight is not None
-    return (Layer(weight.float(), bias.float()),)
+    return (joined(examples.blocks, lambda moments: ridge_solution(moments, config.ridge)),)
 
 
-def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[torch.Tensor, torch.Tensor]:
+def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tensor]:
     """``weight [dimension, columns]`` and ``bias [columns]`` in float64.
 
     With every column's moments divided by its row count, ``m_j`` its mean and ``m`` the mean of
@@ -41,6 +33,7 @@ def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[torch.Tensor
     share, centre, covariance = 1 / len(means), moments.mean, moments.covariance
     strength = ridge * covariance.diagonal().mean().clamp_min(1e-12)
     covariance.diagonal().add_(strength)
+    root = torch.linalg.cholesky(covariance)
     # [dimension, columns]
-    weight = torch.linalg.solve(covariance, (means - centre).T * share)
+    weight = torch.cholesky_solve((means - centre).T * share, root)
     return weight, share - centre @ weight

@@ -121,7 +121,7 @@ class Backbone:
         if layer == 0:
             last = ("mean" if self.family.pooling == "mean" else "last",)
             return FeatureSpec(self.digest, 0, (depth,), last, max_length, dtype)
-        poolings = ("mean", "first" if self.family.pooling == "mean" else "last")
+        poolings = ("mean", "last")  # the first token has seen little of a text this far down
         count = max(1, MAX_FEATURE_DIMENSION // (len(poolings) * self.hidden_size))
         states = tuple(range(max(0, layer + 1 - count), layer + 1))
         return FeatureSpec(self.digest, layer, states, poolings, max_length, dtype)

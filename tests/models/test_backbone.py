@@ -326,7 +326,7 @@ def test_a_folder_that_is_not_there_is_bad_input(tmp_path: Path) -> None:
 
 def test_the_default_spec_routes_at_a_third_of_the_depth(bert, load_tiny) -> None:
     spec = bert.default_feature_spec(max_length=32)
-    assert (spec.route_layer, spec.states, spec.poolings) == (1, (0, 1), ("mean", "first"))
+    assert (spec.route_layer, spec.states, spec.poolings) == (1, (0, 1), ("mean", "last"))
     assert spec.backbone_digest == bert.digest
     assert load_tiny("llama").default_feature_spec(max_length=32).poolings == ("mean", "last")
 

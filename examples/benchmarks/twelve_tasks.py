@@ -10,8 +10,8 @@ again; delete both to begin anew, and keep the same options for both):
    ``forgetting-report --verify --sample`` runs rows of every task through the real model. The last
    report is written as a page.
 2. The same experts in another order: a second bank takes them over, in the order reversed, from the
-   first bank's registry and files, and retrains its router after each. With the ``ridge`` gate the
-   last routers of both orders must be equal to the bit. That training an expert does not depend on
+   first bank's registry and files, and retrains its router after each. The last routers of both
+   orders must be equal to the bit, and so must ``ridge`` gates fitted in both. That training an expert does not depend on
    what the bank holds is shown by training the first and the last task once more, in a bank of
    their own: their digests must be equal too.
 3. One LoRA (peft, r = 16) is trained on the same rows, task after task, in the first order, with a
@@ -27,7 +27,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime, timezone
-from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -109,12 +108,7 @@ def _tasks(data: Path, wanted: Sequence[str] | None) -> list[str]:
 
 
 def _init(bank: Bank, options: argparse.Namespace) -> None:
-    given: dict[str, Any] = {"max_length": options.max_length}
-    if "dtype" in signature(bank.init).parameters:
-        given["dtype"] = options.dtype
-    elif options.dtype != "float32":
-        raise SystemExit("this release runs float32 only; leave --dtype out")
-    bank.init(**given)
+    bank.init(max_length=options.max_length, dtype=options.dtype)
 
 
 def one_by_one(
@@ -191,6 +185,12 @@ def other_order(
         print(f"order: {' '.join(reversed(names))}")
         print(f"router digests, first and second order: {ours[:16]} {theirs[:16]}")
         print(f"equal to the bit: {ours == theirs}")
+        with Bank.open(options.home / "first") as other:
+            ridges = [
+                b.retrain_router("ridge", activate=False).router.digest for b in (other, bank)
+            ]
+        print(f"ridge gates of both: {ridges[0][:16]} {ridges[1][:16]}, "
+              f"equal to the bit: {ridges[0] == ridges[1]}")  # fmt: skip
         print(f"backward transfer in the second order: {_number(shown['backward_transfer'])}, "
               f"forgetting {_number(shown['forgetting'])}")  # fmt: skip
     with Bank.open(options.home / "again") as bank:

@@ -11,9 +11,9 @@ again; delete both to begin anew, and keep the same options for both):
    report is written as a page.
 2. The same experts in another order: a second bank takes them over, in the order reversed, from the
    first bank's registry and files, and retrains its router after each. The last routers of both
-   orders must be equal to the bit, and so must ``ridge`` gates fitted in both. That training an expert does not depend on
-   what the bank holds is shown by training the first and the last task once more, in a bank of
-   their own: their digests must be equal too.
+   orders must be equal to the bit, and so must ``ridge`` gates fitted in both. That training an
+   expert does not depend on what the bank holds is shown by training the first and the last task
+   once more, in a bank of their own: their digests must be equal too.
 3. One LoRA (peft, r = 16) is trained on the same rows, task after task, in the first order, with a
    head per task, for the same number of epochs; after each task all tasks so far are measured with
    the task named. It is spared routing: its figures are the most it could reach.

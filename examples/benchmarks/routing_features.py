@@ -30,7 +30,7 @@ from expertbank.workflows.measure import trunk_features
 
 STATES = (0, 1, 2, 3)
 POOLINGS = ("mean", "first", "last")
-DEFAULT_STATES, DEFAULT_POOLINGS = (0, 1, 2), ("mean", "first")
+DEFAULT_STATES, DEFAULT_POOLINGS = (0, 1, 2), ("mean", "last")
 EVERY = 5
 """Every fifth training row is held out to tune on."""
 

@@ -18,6 +18,8 @@ from expertbank.evaluation.scores import pearson
 from expertbank.models.feature_file import FeatureFile
 
 CHOICES = ["--choices-column", "choices"]
+HELD_SHORT = 1e3
+"""Strength of a ridge beside which the covariance hardly counts."""
 
 
 @pytest.fixture(scope="session")
@@ -64,13 +66,15 @@ def linear_discriminants(parts: list[np.ndarray]) -> tuple[np.ndarray, np.ndarra
     means = np.stack([part.mean(0) for part in parts])
     own = np.mean([np.cov(part.T, bias=True) for part in parts], 0)
     variances = np.diag(own)
-    own += RouterConfig().ridge * np.diag(variances + 0.03 * variances.mean())
+    own += HELD_SHORT * np.diag(variances + 0.03 * variances.mean())
     weight = np.linalg.solve(own, means.T)
     return weight, -(means * weight.T).sum(1) / 2
 
 
 def test_the_report_says_what_the_candidate_mask_is_worth(kinds: Path) -> None:
     with Bank.open(kinds) as bank:
+        # These tasks are easy: only a gate held this short takes rows to tasks of other shapes.
+        metrics = bank.retrain_router(config=RouterConfig(ridge=HELD_SHORT)).metrics
         routers = {router.version: router for router in bank.routers()}
         (router,) = [routers[max(routers)]]
         store, gate = bank._workspace.store, bank._workspace.router(router)
@@ -108,11 +112,10 @@ def test_the_report_says_what_the_candidate_mask_is_worth(kinds: Path) -> None:
     assert report["average_accuracy_unmasked"] == pytest.approx(np.mean(list(free_right.values())))
     shown = done("--home", kinds, "forgetting-report").out
     assert f"without the mask   {report['average_accuracy_unmasked']:.3f}" in shown
-    metrics = done("--home", kinds, "--json", "retrain-router").document["metrics"]
     shares = [float(went.mean()) for went in free_went.values()]
     assert metrics["accuracy_unmasked"] == pytest.approx(np.mean(shares))
-    print("RAW", {t: w.mean() for t, w in raw_went.items()}, shares, metrics["accuracy"], right, free_right)
-    assert metrics["accuracy_unmasked"] != metrics["accuracy"], "the mask matters in this bank"
+    raw = np.mean([float(went.mean()) for went in raw_went.values()])
+    assert raw < metrics["accuracy_unmasked"] < metrics["accuracy"], (raw, metrics)
 
 
 def test_rows_with_choices_and_rows_without_go_to_experts_of_their_kind(

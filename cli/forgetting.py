@@ -67,7 +67,7 @@ def print_report(console: Console, report: ForgettingReport) -> None:
             ("average accuracy", share(report.average_accuracy)),
             (
                 "without the mask",
-                f"{share(report.average_accuracy_unmasked)} (any row to any expert)",
+                f"{share(report.average_accuracy_unmasked)} (a gate fitted without it)",
             ),
             ("backward transfer", signed(report.backward_transfer)),
             ("forgetting", signed(report.forgetting)),

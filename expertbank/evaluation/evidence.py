@@ -107,8 +107,8 @@ class RoutedEvidence:
     Attributes:
         choice: ``[rows]`` int32 position of the chosen member in the router's list.
         confidence: ``[rows]`` float32 probability of that member.
-        free_choice: ``[rows]`` int32, what the gate would have chosen if every row could go to
-            every member, whatever it brings; ``None`` in evidence of earlier releases.
+        free_choice: ``[rows]`` int32, what a gate of the same kind chose that was fitted with
+            every member a candidate for every row; ``None`` where no such gate was fitted.
     """
 
     choice: Ints

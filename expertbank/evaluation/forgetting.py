@@ -56,8 +56,8 @@ class TaskReport:
             was in none.
         routed_at_add: quality under that router (unless one was named, the task's first).
         routed: quality under the router reported on; ``None`` where it does not know the task.
-        routed_unmasked: the same if every row could go to every expert, whatever it brings;
-            ``None`` where the router was measured by a release that did not keep this.
+        routed_unmasked: the same under a gate of the same kind that was fitted with every expert
+            a candidate for every row; ``None`` where no choices of such a gate are kept.
         verdict_expert: whether the expert's stored bytes are still those of its digest.
         verdict_routed: see ``evaluation.verdicts``; ``None`` where there is nothing to compare.
         change: the statistics of the comparison.
@@ -202,7 +202,7 @@ class ForgettingReport:
 
     @property
     def average_accuracy_unmasked(self) -> float | None:
-        """``average_accuracy`` if every row could go to every expert, whatever it brings.
+        """``average_accuracy`` of a gate fitted with every expert a candidate for every row.
 
         ``None`` unless it is known of every task that ``average_accuracy`` counts.
         """

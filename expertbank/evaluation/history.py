@@ -34,7 +34,7 @@ class RouterView:
 
     @property
     def free(self) -> RouterView | None:
-        """The same rows as if every one could go to every expert; ``None`` if that is not known.
+        """What a gate fitted without the candidate mask chose; ``None`` if that is not known.
 
         The confidences stay those of the real choice.
         """

@@ -207,8 +207,10 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (
         "Without the candidate mask",
         "A row can go only to experts trained on such rows: those for rows with choices, those "
-        "for a single text, those for a pair. These figures say what the same gate would reach if "
-        "every row could go to every expert. A dash: the router was measured before this was kept.",
+        "for a single text, those for a pair. These figures are those of a gate of the same kind, "
+        "fitted with every expert a candidate for every row. That gate is measured when the "
+        "router is fitted and then dropped: its choices are recounted here, but --verify does "
+        "not fit it again. A dash: nothing of it is kept, as where the bank keeps statistics only.",
     ),
     (
         "Backward transfer",

@@ -16,7 +16,7 @@ from torch import Tensor
 from expertbank.config import RouterConfig
 from expertbank.models.gates import Layer, Member, Router, candidates, gate_scores
 from expertbank.records import ROW_SHAPES, RowShape, TaskKind
-from expertbank.training.gates import FITS, Block, Examples, competing
+from expertbank.training.gates import FITS, FROM_MOMENTS, Block, Examples, competing
 from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.unknown import fit_unknown, threshold_of
 
@@ -84,15 +84,81 @@ def fit_router(
         config: which gate, and its settings.
         feature_spec_digest: the spec the features were made under.
     """
+    members, parts = _columns(tasks)
+    whole, fitted, held = _examples(parts)
+    return calibrated(members, whole, fitted, held, config, feature_spec_digest)
+
+
+def fit_without_mask(
+    tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
+) -> Router:
+    """Fit a gate of the same kind with every column a candidate for every row.
+
+    Only to say what the candidate mask is worth: the scores of ``fit_router`` cannot, since
+    columns that never compete for a row are fitted apart there and their scores never compared.
+    Members and columns are those of ``fit_router``; nothing is calibrated. Such a router is
+    neither stored nor routed with.
+
+    Args:
+        tasks: as in ``fit_router``.
+        config: which gate, and its settings.
+        feature_spec_digest: the spec the features were made under.
+    """
+    members, parts = _columns(tasks)
+    whole, _, _ = _examples(parts)
+    layers = FITS[config.kind](_unmasked(whole), config)
+    return Router(config.kind, members, feature_spec_digest, 1.0, layers)
+
+
+def fit_with_and_without_mask(
+    tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
+) -> tuple[Router, Router]:
+    """``fit_router`` and ``fit_without_mask``, bit by bit, from moments computed once.
+
+    This is one more fit than ``fit_router``, and none where the mask leaves the fit as it is.
+    Beside that it holds one more Gram matrix, however many columns there are.
+
+    Args:
+        tasks: as in ``fit_router``.
+        config: which gate, and its settings.
+        feature_spec_digest: the spec the features were made under.
+    """
+    members, parts = _columns(tasks)
+    whole, fitted, held = _examples(parts)
+    router = calibrated(members, whole, fitted, held, config, feature_spec_digest)
+    layers = router.layers
+    if _mask_changes_the_fit(whole, config):
+        layers = FITS[config.kind](_unmasked(whole), config)
+    return router, replace(router, temperature=1.0, layers=layers, unknown=None)
+
+
+def _columns(
+    tasks: Sequence[TaskFeatures],
+) -> tuple[tuple[Member, ...], list[list[TaskFeatures]]]:
+    """Members in the order of their digests, and the tasks of each column."""
     ordered = sorted(tasks, key=lambda task: task.digest)
     names = list(dict.fromkeys(task.column for task in ordered))
     members = tuple(
         Member(task.id, task.digest, task.task, task.kind, names.index(task.column), task.reads)
         for task in ordered
     )
-    parts = [[task for task in ordered if task.column == name] for name in names]
-    whole, fitted, held = _examples(parts)
-    return calibrated(members, whole, fitted, held, config, feature_spec_digest)
+    return members, [[task for task in ordered if task.column == name] for name in names]
+
+
+def _unmasked(examples: Examples) -> Examples:
+    """The same rows as if all had one shape: one block, whose moments are the blocks' added."""
+    block = Block(list(range(len(examples.features))), examples.moments)
+    one: tuple[RowShape, ...] = ("single",)
+    shapes = [one * len(rows) for rows in examples.features]
+    return Examples([block], examples.features, shapes)
+
+
+def _mask_changes_the_fit(examples: Examples, config: RouterConfig) -> bool:
+    """Gates from moments see blocks only; the others see the candidates of every row."""
+    if config.kind in FROM_MOMENTS:
+        return len(examples.blocks) > 1
+    reads = [set(shapes) for shapes in examples.shapes]
+    return not bool(candidates(sorted(set[RowShape]().union(*reads)), reads).all())
 
 
 def calibrated(

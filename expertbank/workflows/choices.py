@@ -12,12 +12,15 @@ from expertbank.records import RowShape
 
 
 def routed_evidence(
-    router: Router, features: Tensor, shapes: Sequence[RowShape]
+    router: Router, unmasked: Router | None, features: Tensor, shapes: Sequence[RowShape]
 ) -> tuple[RoutedEvidence, float | None]:
-    """Route rows as ``predict`` does, and once more with every member a candidate.
+    """Route rows as ``predict`` does, and once more by a gate that knows no candidate mask.
 
     Args:
         router: the fitted gate.
+        unmasked: the same members fitted with every column a candidate for every row, see
+            ``training.router.fit_without_mask``; ``None`` where there is none, and then the
+            evidence keeps no free choice.
         features: ``[rows, dimension]``.
         shapes: per row what it brings.
 
@@ -28,11 +31,10 @@ def routed_evidence(
         IntegrityError: features of another width than the gate's.
     """
     choice = router.route(features, shapes)
-    # The choice alone: ``route`` would judge a second time whether the rows are unknown.
-    free = router.scores(features).argmax(1)
+    free = None if unmasked is None else unmasked.scores(features).argmax(1).cpu().numpy()
     evidence = RoutedEvidence(
         choice.index.numpy().astype("int32"),
         choice.confidence.numpy().astype("float32"),
-        free.cpu().numpy().astype("int32"),
+        None if free is None else free.astype("int32"),
     )
     return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())

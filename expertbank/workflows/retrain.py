@@ -54,11 +54,11 @@ class RouterResult:
         router: the registered router.
         tasks: names of its members.
         metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
-            ``accuracy_unmasked`` (the same if every row could go to every expert, whatever it
-            brings), ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error``
-            (expected, of the confidences) and ``unknown`` (share of known rows taken for unknown;
-            ``None`` where it is not judged); every task weighs the same. Where the bank keeps no
-            evaluation features all of it is ``None`` or empty.
+            ``accuracy_unmasked`` (the same of a gate of the same kind, fitted with every expert a
+            candidate for every row and then dropped), ``per_task``, ``confusions`` (pairs above
+            10%), ``calibration_error`` (expected, of the confidences) and ``unknown`` (share of
+            known rows taken for unknown; ``None`` where it is not judged); every task weighs the
+            same. Where the bank keeps no evaluation features all of it is ``None`` or empty.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -175,7 +175,7 @@ def _from_features(
     progress: ProgressCallback,
 ) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
     """The router, what it chose for every evaluation row, and how well it did."""
-    from expertbank.training.router import TaskFeatures, fit_router
+    from expertbank.training.router import TaskFeatures, fit_with_and_without_mask
     from expertbank.workflows.choices import routed_evidence
 
     features = {}
@@ -196,9 +196,9 @@ def _from_features(
         )
         for e in experts
     ]
-    router = fit_router(tasks, config, workspace.spec.digest)
+    router, unmasked = fit_with_and_without_mask(tasks, config, workspace.spec.digest)
     routed = {
-        name: routed_evidence(router, file.evaluation, file.evaluation_shapes)
+        name: routed_evidence(router, unmasked, file.evaluation, file.evaluation_shapes)
         for name, file in features.items()
     }
     choices = {name: evidence for name, (evidence, _) in routed.items()}

@@ -133,6 +133,7 @@ def check_choices(
     """Route all cached evaluation features again and compare with the stored choices.
 
     No backbone takes part, so this covers every row even where only a sample is run again.
+    What a gate without the candidate mask chose is not checked: that gate is not kept.
 
     Raises:
         IntegrityError: the first row whose choice differs, or features that changed.
@@ -147,24 +148,19 @@ def check_choices(
         return
     file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
     router = workspace.router(workspace.registry.router(view.version))
-    for stored, shapes, how in (
-        (view.evidence.choice, file.evaluation_shapes, ""),
-        (view.evidence.free_choice, None, " without the candidate mask"),
-    ):
-        if stored is None:
+    stored = view.evidence.choice
+    choice = router.route(file.evaluation, file.evaluation_shapes).index.numpy()
+    # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
+    lead = router.lead(file.evaluation, file.evaluation_shapes)
+    for row in np.flatnonzero(choice != stored).tolist():
+        if lead[row] < MARGIN_TOLERANCE:
             continue
-        choice = router.route(file.evaluation, shapes).index.numpy()
-        # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
-        lead = router.lead(file.evaluation, shapes)
-        for row in np.flatnonzero(choice != stored).tolist():
-            if lead[row] < MARGIN_TOLERANCE:
-                continue
-            raise IntegrityError(
-                f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: "
-                f"router@{view.version} chose {' + '.join(view.columns[int(stored[row])])}{how} "
-                f"when it was fitted and chooses {' + '.join(view.columns[int(choice[row])])} "
-                "now, on the same features"
-            )
+        raise IntegrityError(
+            f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: "
+            f"router@{view.version} chose {' + '.join(view.columns[int(stored[row])])} "
+            f"when it was fitted and chooses {' + '.join(view.columns[int(choice[row])])} "
+            "now, on the same features"
+        )
 
 
 def _wanted(task: str, count: int, sample: int | None) -> list[int]:

@@ -21,7 +21,14 @@ from expertbank.training.gates import Block, Examples, competing
 from expertbank.training.gates.lda import fit_lda
 from expertbank.training.gates.ridge import fit_ridge
 from expertbank.training.moments import BalancedMoments, Moments, merged
-from expertbank.training.router import HeldOut, TaskFeatures, best_temperature, fit_router
+from expertbank.training.router import (
+    HeldOut,
+    TaskFeatures,
+    best_temperature,
+    fit_router,
+    fit_with_and_without_mask,
+    fit_without_mask,
+)
 
 DIMENSION = 12
 
@@ -411,3 +418,73 @@ def test_a_mask_leaves_scores_and_choices_among_the_candidates_as_they_are() -> 
         assert int(choice.index[place]) == allowed[int(own.argmax())]
         expected = torch.softmax(own / router.temperature, 0).max()
         assert float(choice.confidence[place]) == pytest.approx(float(expected))
+
+
+def of_two_shapes() -> list[TaskFeatures]:
+    """Single texts near the origin and pairs far out: apart, each block has its own centre."""
+    far = torch.full((DIMENSION,), 4.0)
+    return [
+        shaped(name, cluster(name, i, 60, spread=0.4).add(far * (i % 2)).half(), (shape,) * 60)
+        for i, (name, shape) in enumerate(zip("abcd", ("single", "pair") * 2, strict=True))
+    ]
+
+
+def unmasked_accuracy(router: Router) -> float:
+    """Mean share of unseen rows that the plain argmax over all columns sends home."""
+    shares = []
+    for i, name in enumerate("abcd"):
+        rows = cluster(name, 90 + i, 100, spread=0.4).float() + 4.0 * (i % 2)
+        index = router.scores(rows).argmax(1)
+        shares.append(float((index == router.column_of(name)).double().mean()))
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize("kind", ["lda", "ridge"])
+def test_without_the_mask_tasks_of_all_shapes_are_told_apart_by_their_scores(kind: str) -> None:
+    tasks, config = of_two_shapes(), RouterConfig(kind)
+    masked, unmasked = fit_with_and_without_mask(tasks, config, "f" * 64)
+    assert unmasked_accuracy(unmasked) > 0.99
+    assert unmasked_accuracy(masked) < 0.8, "scores of blocks fitted apart compare nothing"
+    for i, name in enumerate("abcd"):
+        rows = cluster(name, 90 + i, 100, spread=0.4).float() + 4.0 * (i % 2)
+        choice = masked.route(rows, [tasks[i].shapes[0]] * 100).index
+        assert float((choice == masked.column_of(name)).double().mean()) > 0.99
+
+
+def test_the_lda_gate_without_the_mask_is_that_of_all_tasks_in_one_block() -> None:
+    tasks = of_two_shapes()
+    ordered = sorted(tasks, key=lambda task: task.digest)
+    (expected,) = fit_lda(summed(ordered), RouterConfig())
+    (layer,) = fit_without_mask(tasks, RouterConfig(), "f" * 64).layers
+    np.testing.assert_allclose(layer.weight.numpy(), expected.weight.numpy(), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(layer.bias.numpy(), expected.bias.numpy(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("reads", ["apart", "overlapping", "alike"])
+def test_fitting_with_and_without_the_mask_at_once_gives_the_bits_of_each_alone(
+    kind: str, reads: str
+) -> None:
+    tasks = of_two_shapes()
+    if reads != "apart":
+        wishes: dict[str, tuple[RowShape, ...]] = {
+            "overlapping": ("single", "pair"),
+            "alike": ("single",),
+        }
+        shapes = wishes[reads]
+        last = tasks[-1].id if reads == "overlapping" else None
+        tasks = [
+            replace(t, shapes=(shapes * 60)[:60]) if last in (None, t.id) else t for t in tasks
+        ]
+    config = RouterConfig(kind, epochs=2, hidden=8) if kind in ("mlp", "noisy-top1") else None
+    config = config or RouterConfig(kind)
+    both = fit_with_and_without_mask(tasks, config, "f" * 64)
+    masked = fit_router(tasks, config, "f" * 64)
+    unmasked = fit_without_mask(tasks[::-1], config, "f" * 64)
+    assert both[0].to_bytes() == masked.to_bytes()
+    assert both[1].to_bytes() == unmasked.to_bytes()
+    assert unmasked.members == masked.members
+    assert (unmasked.temperature, unmasked.unknown) == (1.0, None)
+    # The mask decides nothing in the fit where all rows compete; gates from moments see blocks.
+    same = reads == "alike" or (reads == "overlapping" and kind in ("lda", "ridge"))
+    assert torch.equal(masked.layers[-1].bias, unmasked.layers[-1].bias) == same

@@ -24,7 +24,7 @@ body {
   margin: 0; background: var(--paper); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
 }
-main, header, footer { max-width: 62rem; margin: 0 auto; padding: 0 1.5rem; }
+main, header, footer { max-width: 76rem; margin: 0 auto; padding: 0 1.5rem; }
 header { padding-top: 2.5rem; }
 .skip { position: absolute; left: -999rem; }
 .skip:focus { left: 1rem; top: 1rem; padding: .5rem 1rem; background: var(--card); }
@@ -60,7 +60,7 @@ nav ul { display: flex; flex-wrap: wrap; gap: .2rem 1.2rem; list-style: none; pa
 .scroll, figure {
   overflow-x: auto; margin: .8rem 0; border: 1px solid var(--line); background: var(--card);
 }
-table { border-collapse: collapse; font-size: .9rem; min-width: 100%; }
+table { border-collapse: collapse; font-size: .88rem; min-width: 100%; }
 caption { text-align: left; padding: .6rem .8rem; font-size: .9rem; caption-side: top; }
 caption span { position: sticky; left: .8rem; display: inline-block; max-width: min(56rem, 88vw); }
 th, td { padding: .42rem .8rem; border-top: 1px solid var(--line); text-align: left; }

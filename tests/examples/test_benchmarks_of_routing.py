@@ -109,7 +109,10 @@ def test_what_is_held_out_is_never_fitted_on(run: Run, cache: Path) -> None:
     run("router_features", "--kinds", "lda", "--first", 1)
     module = importlib.import_module("routing_features")
     options = module.arguments("").parse_args(
-        [str(DATA), "--cache", str(cache), "--rows", str(ROWS), "--tasks", "cola"]
+        [
+            *(str(DATA), "--cache", str(cache), "--rows", str(ROWS), "--tasks", "cola"),
+            *("--poolings", "mean", "first"),
+        ]
     )
     (task,) = module.real_tasks(options)
     fitted, (held, shapes) = task.fitted_on(tuning=True).train, task.tested_on(tuning=True)

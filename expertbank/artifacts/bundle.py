@@ -236,10 +236,15 @@ class BundleWriter:
         self._refuse_what_is_no_bundle()
         make_folder(self.target.parent)
         self.folder = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
-        with told(self.folder):
-            self.folder.mkdir()
-            self._alive = _hold(self.folder)
+        self._alive: int | None = None
         self._files: dict[str, dict[str, Any]] = {}
+        try:
+            with told(self.folder):
+                self.folder.mkdir()
+                self._alive = _hold(self.folder)
+        except BaseException:
+            self.discard()  # interrupted here, no caller has the writer to do it
+            raise
 
     def _refuse_what_is_no_bundle(self) -> None:
         if self.target.exists() and not _replaceable(self.target, self._export):

@@ -32,7 +32,7 @@ _updates: ContextVar[tuple[Mapping[nn.Module, Update], dict[nn.Module, int]] | N
 )
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it unannotated
 def _add_current(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Tensor | None:
     # Never traced: a graph would keep the context variable's value of the call it was made in.
     current = _updates.get()

@@ -27,7 +27,7 @@ Observer = Callable[[Tensor], None]
 _observers: ContextVar[Mapping[nn.Module, Observer] | None] = ContextVar("observers", default=None)
 
 
-@torch.compiler.disable  # type: ignore[untyped-decorator]
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch leaves it unannotated
 def _observe(layer: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
     if getattr(layer, "_is_replica", False):
         raise UnsupportedModelError(NO_REPLICAS)

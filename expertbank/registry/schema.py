@@ -29,7 +29,7 @@ from expertbank.registry.session import engine_at, outside_transaction, translat
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = ("0001", "0002")
+REVISIONS = ("0001", "0002", "0003")
 """Every revision this program knows, oldest first; a test compares it with the migrations."""
 HEAD = REVISIONS[-1]
 

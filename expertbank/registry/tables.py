@@ -26,7 +26,6 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
 from expertbank.config import canonical_json
-from expertbank.records import TASK_KINDS
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -75,11 +74,13 @@ def _digest(column: str = "digest") -> CheckConstraint:
     return _check(f"{column}_is_sha256", f"length({column}) = 64")
 
 
-_KIND = "kind IN ({})".format(", ".join(f"'{kind}'" for kind in TASK_KINDS))
-
-
 class BackboneRow(Base):
-    """The one backbone of the bank; ``slot`` can only be 1, so there is never a second."""
+    """The one backbone of the bank; ``slot`` can only be 1, so there is never a second.
+
+    ``revision`` is the commit of a Hub reference, ``identity`` the lasting digest of a backbone
+    whose ``digest`` was made by expertbank 0.1, ``store`` the URL of a store that is not the
+    bank's own folder; each is null where there is none.
+    """
 
     __tablename__ = "backbones"
     __table_args__ = (
@@ -97,6 +98,9 @@ class BackboneRow(Base):
     feature_spec: Mapped[Any]
     feature_spec_digest: Mapped[str]
     created_at: Mapped[str]
+    revision: Mapped[str | None]
+    identity: Mapped[str | None]
+    store: Mapped[str | None]
 
 
 class TaskRow(Base):
@@ -104,7 +108,7 @@ class TaskRow(Base):
 
     __tablename__ = "tasks"
     __table_args__ = (
-        _check("kind", _KIND),
+        _check("kind_not_empty", "length(kind) > 0"),
         _check("name_not_empty", "length(name) > 0"),
         _check("removals", "removals >= 0"),
         UniqueConstraint("name"),
@@ -160,7 +164,7 @@ class ExpertRow(Base):
 
     __tablename__ = "experts"
     __table_args__ = (
-        _check("kind", _KIND),
+        _check("kind_not_empty", "length(kind) > 0"),
         _check("version", "version >= 1"),
         _check("sizes", "adapter_params >= 0 AND head_params >= 0 AND bytes >= 0"),
         UniqueConstraint("task_id", "version"),

@@ -7,6 +7,7 @@ this list again once the schema is at head.
 
 What may still change, and why:
 
+* ``backbones``: where it is (``reference``, ``revision``) and its ``identity``; never its digest.
 * ``tasks``: everything but name, kind and group; ``removed_at`` and ``removals`` move on removal.
 * ``aliases``: they exist to be moved; ``alias_events`` keeps every move.
 * ``artifacts.purged_at``: ``gc --purge-removed`` deletes the bytes of a removed task's
@@ -40,7 +41,11 @@ class Freeze:
 
 
 FROZEN = (
-    Freeze("backbones", keys=(("id",), ("slot",), ("digest",))),
+    Freeze(
+        "backbones",
+        ("id", "slot", "digest", "architecture", "feature_spec", "feature_spec_digest", "store"),
+        keys=(("id",), ("slot",), ("digest",)),
+    ),
     Freeze("tasks", ("id", "name", "kind", "created_at", "group_name"), keys=(("id",), ("name",))),
     Freeze("artifacts", ("digest", "kind", "bytes", "created_at")),
     Freeze("runs", keys=(("id",),)),

@@ -159,7 +159,7 @@ def test_an_aside_bundle_whose_successor_never_came_is_kept(bank: Path) -> None:
 
 
 def test_files_that_a_backup_beside_the_database_names_are_kept(bank: Path) -> None:
-    backup = bank / "registry.db.0002.20260101T000000000000Z.backup"
+    backup = bank / "registry.db.0003.20260101T000000000000Z.backup"
     done("--home", bank, "db", "backup", backup)
     victim = orphan(bank)
     with sqlite3.connect(backup) as raw:

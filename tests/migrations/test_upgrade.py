@@ -122,19 +122,38 @@ def columns_of(path: Path) -> dict[str, list[str]]:
         }
 
 
-def test_the_upgrade_to_groups_keeps_every_value_and_leaves_every_task_alone(old_bank) -> None:
-    columns = columns_of(old_bank)
-    before = content_of(old_bank, columns)
+@pytest.mark.parametrize("revision", schema.REVISIONS[:-1])
+def test_upgrading_from_any_revision_keeps_every_value_of_every_row(tmp_path, revision) -> None:
+    bank = tmp_path / "registry.db"
+    shutil.copyfile(ASSETS / f"registry_{revision}.db", bank)
+    columns = columns_of(bank)
+    before = content_of(bank, columns)
     assert sum(map(len, before.values())) == sum(ROWS.values()) - ROWS["alembic_version"]
+    schema.upgrade(bank)
+    assert content_of(bank, columns) == before
+    registry = Registry.open(bank)
+    assert registry.check() == ()
+
+
+def test_a_task_of_a_bank_before_groups_stands_alone(old_bank) -> None:
     schema.upgrade(old_bank)
-    assert content_of(old_bank, columns) == before
-    assert "group_name" in columns_of(old_bank)["tasks"]
-    assert "group_name" not in columns["tasks"]
     registry = Registry.open(old_bank)
     assert {task.name: task.group for task in registry.tasks()} == {"boolq": None, "sst2": None}
 
 
-def test_a_bank_of_0002_opens_with_its_groups(head_bank) -> None:
+def test_since_0003_the_database_takes_a_kind_that_it_never_heard_of(old_bank) -> None:
+    add = """INSERT INTO tasks (name, kind, labels, spec, created_at, removals)
+        VALUES ('new' || ?1, ?1, '[]', '{}', '', 0)"""
+    with sqlite3.connect(old_bank) as raw, pytest.raises(sqlite3.IntegrityError, match="kind"):
+        raw.execute(add, ("span",))
+    schema.upgrade(old_bank)
+    with sqlite3.connect(old_bank) as raw:
+        raw.execute(add, ("span",))
+        with pytest.raises(sqlite3.IntegrityError, match="kind_not_empty"):
+            raw.execute(add, ("",))
+
+
+def test_a_bank_at_head_opens_with_its_groups(head_bank) -> None:
     schema.upgrade(head_bank)
     registry = Registry.open(head_bank)
     assert registry.check() == ()

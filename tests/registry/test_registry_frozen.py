@@ -97,15 +97,16 @@ def test_a_member_pins_the_digest_of_an_existing_expert(raw) -> None:
         (f"INSERT INTO artifacts VALUES ('{'a' * 64}', '', 1, '', NULL)", "kind_not_empty"),
         (f"INSERT INTO artifacts VALUES ('{'a' * 64}', 'x', -1, '', NULL)", "ck_artifacts_bytes"),
         (
-            "INSERT INTO tasks VALUES (9, 't', 'poetry', '[]', '{}', '', NULL, 0, NULL)",
-            "ck_tasks_kind",
+            "INSERT INTO tasks VALUES (9, 't', '', '[]', '{}', '', NULL, 0, NULL)",
+            "ck_tasks_kind_not_empty",
         ),
         (
             "INSERT INTO evaluations VALUES (99, 1, NULL, 5, 6, 'x', '{}', '{}', '')",
             "ck_evaluations_counts",
         ),
         (
-            f"INSERT INTO backbones VALUES (2, 2, '{'b' * 64}', '', '', '', '{'b' * 64}', '')",
+            f"INSERT INTO backbones VALUES (2, 2, '{'b' * 64}', '', '', '', '{'b' * 64}', '', "
+            "NULL, NULL, NULL)",
             "one_per_bank",
         ),
     ],

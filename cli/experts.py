@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 
 from . import requests
-from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
+from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
 from .render import print_facts, print_table, share, short, size
 from .session import Session
 
@@ -108,12 +108,14 @@ def add(
         ),
     ] = None,
     kind: Annotated[
-        str | None, typer.Option(help="classification, multiple_choice or regression.")
+        str | None,
+        typer.Option(help="classification (default), multi_label, multiple_choice, regression."),
     ] = None,
     text_column: TextColumn = None,
     pair_column: PairColumn = None,
     choices_column: ChoicesColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
     limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
     eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
@@ -241,8 +243,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
                 f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
-            _quality(result.metrics),
-            *_beside(result.metrics),
+            *_quality(expert.kind, result.metrics),
         ],
     )
     if router:
@@ -262,7 +263,7 @@ def _print_summary(
             (
                 one.expert.task,
                 one.expert.id,
-                " ".join(_quality(one.metrics)),
+                " ".join(_quality(one.expert.kind, one.metrics)[0]),
                 one.train["examples"],
                 f"{one.train['seconds']:.0f}",
             )
@@ -275,19 +276,16 @@ def _print_summary(
         print_facts(console, [("router", f"router@{router.router.version} active")])
 
 
-def _quality(metrics: dict[str, Any]) -> tuple[str, str]:
-    rows = f"on {metrics['n']:,} validation rows"
-    if metrics["accuracy"] is None:
-        return "Pearson", f"{share(metrics['pearson'])} {rows}"
-    majority = f"majority class {metrics['majority']:.3f}, {_verdict(metrics)}"
-    return "accuracy", f"{metrics['accuracy']:.3f} {rows} ({majority})"
+def _quality(kind: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    from expertbank.kinds import KINDS
 
-
-def _beside(metrics: dict[str, Any]) -> list[tuple[str, str]]:
-    """What accuracy hides where classes are of unequal size."""
-    if "macro_f1" not in metrics:
-        return []
-    return [("", f"macro-F1 {metrics['macro_f1']:.3f}, Matthews {metrics['matthews']:.3f}")]
+    own = KINDS.get(kind)
+    name, value = own.headline(metrics)
+    text = f"{share(value)} on {metrics['n']:,} validation rows"
+    if metrics["majority"] is not None:
+        text += f" (majority class {metrics['majority']:.3f}, {_verdict(metrics)})"
+    beside = own.beside(metrics)
+    return [(name, text), *([("", beside)] if beside else [])]
 
 
 def _verdict(metrics: dict[str, Any]) -> str:

@@ -14,7 +14,10 @@ if TYPE_CHECKING:
     from expertbank.bank import Bank
     from expertbank.workflows.add import AddResult
 
-_COLUMNS = ("text_column", "pair_column", "choices_column", "label_column")
+_COLUMNS = (
+    *("text_column", "pair_column", "choices_column", "label_column"),
+    "label_separator",
+)
 _TRAIN = (
     *("limit", "eval_limit", "epochs", "patience", "balance", "lr", "batch_size", "seed"),
     *("accumulate", "checkpoint_layers"),
@@ -25,7 +28,11 @@ OPTIONS = (*_REST, *_COLUMNS, *_TRAIN, *_ADAPTER, "target", "cache_memory")
 """Options that belong to one task; a list's entries may set each."""
 _FLAGS = ("balance", "checkpoint_layers", "new_version", "resume")
 _NUMBERS = ("lr", "alpha")
-_LISTS = {"choices_column": "a column", "target": "the name of a module"}
+_LISTS = {
+    "choices_column": "a column",
+    "label_column": "a column",
+    "target": "the name of a module",
+}
 _WHOLE = (
     *("limit", "eval_limit", "epochs", "patience", "batch_size", "seed", "tt_rank"),
     *("accumulate", "cache_memory"),
@@ -54,6 +61,7 @@ def build(options: Mapping[str, Any]) -> dict[str, Any]:
             text_pair=columns.get("pair_column"),
             choices=columns.get("choices_column") or (),
             label=columns.get("label_column"),
+            separator=columns.get("label_separator"),
         )
     else:
         spec = task_spec(options["task"], **columns)

@@ -202,7 +202,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
     return (
         answer.index,
         answer.task,
-        answer.label if isinstance(answer.label, str) else f"{answer.label:.3f}",
+        answer.text,
         share(answer.scores.get(str(answer.label))),
         share(answer.confidence),
         {None: "-", True: "yes", False: "no"}[answer.unknown],
@@ -233,7 +233,14 @@ def evaluate(
     from expertbank.workflows.evaluate import with_columns
 
     session: Session = context.obj
-    columns = Columns(text_column, pair_column, tuple(choices_column or ()), label_column)
+    labels = tuple(label_column or ())
+    columns = Columns(
+        text_column,
+        pair_column,
+        tuple(choices_column or ()),
+        labels[0] if len(labels) == 1 else None,
+        flags=labels if len(labels) > 1 else (),
+    )
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:

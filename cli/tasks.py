@@ -10,7 +10,7 @@ from rich.console import Console
 from typer.core import TyperGroup
 
 from .browse import print_tree
-from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
+from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
 from .render import print_facts, print_table, share
 from .session import Session
 
@@ -124,6 +124,7 @@ def check(
     pair_column: PairColumn = None,
     choices_column: ChoicesColumn = None,
     label_column: LabelColumn = None,
+    label_separator: LabelSeparator = None,
     limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
     eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
@@ -157,6 +158,7 @@ def check(
         text_pair=pair_column,
         choices=tuple(choices_column or ()),
         label=label_column,
+        separator=label_separator,
     )
     options: dict[str, Any] = {
         "limit": limit,
@@ -255,7 +257,9 @@ def _print_check(console: Console, found: TaskCheck) -> None:
     ]
     print_facts(console, facts)
     if found.labels:
-        name = "choice" if data.spec.kind == "multiple_choice" else "label"
+        from expertbank.kinds import KINDS
+
+        name = KINDS.get(data.spec.kind).label_word
         print_table(
             console,
             (name, "train", "validation"),
@@ -271,7 +275,7 @@ def _columns(columns: Any) -> list[str]:
         ("text", columns.text),
         ("pair", columns.text_pair),
         ("choices", " ".join(columns.choices)),
-        ("label", columns.label),
+        ("label", columns.label or " ".join(columns.flags)),
         ("group", " ".join(columns.group)),
     ]
     return [f"{role}: {column}" for role, column in named if column]

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from expertbank.config import FeatureSpec, canonical_json, sha256_text
 
-TaskKind = Literal["classification", "multiple_choice", "regression"]
-TASK_KINDS: tuple[TaskKind, ...] = ("classification", "multiple_choice", "regression")
+Target: TypeAlias = float | tuple[float, ...]
+"""What a row's answer is compared with: a class or position, a number, or one number a label."""
 HeadPooling = Literal["mean", "first", "last"]
 """What an expert's head reads of the last hidden states."""
 JSON = Mapping[str, Any]
@@ -64,13 +64,13 @@ class EncodedRow:
     Attributes:
         sequences: token ids with special tokens, truncated to the feature spec's length.
         type_ids: token type ids, one per token (all zero where the family has none).
-        target: class index, choice index or value; ``None`` for a row without a label.
+        target: as the task's kind makes it; ``None`` for a row without a label.
         truncated: whether tokens were cut off.
     """
 
     sequences: tuple[tuple[int, ...], ...]
     type_ids: tuple[tuple[int, ...], ...]
-    target: float | None = None
+    target: Target | None = None
     truncated: bool = False
 
     @property
@@ -99,7 +99,7 @@ class TaskRecord:
     """
 
     name: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
     spec: JSON
     created_at: str
@@ -147,7 +147,7 @@ class ExpertRecord:
     head_params: int
     bytes: int
     labels: tuple[str, ...]
-    kind: TaskKind
+    kind: str
     run_id: int | None = None
     created_at: str = ""
 

@@ -37,16 +37,19 @@ class CollapsedExpert:
         factors: projection path to ``A [in, r]`` and ``alpha·B [r, out]``.
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
-        per_choice: whether the head scores each choice of a row by itself.
+        scores_sequences: whether the head scores each of a row's sequences by itself.
         pooling: what the head reads of the last hidden states.
+        thresholds: ``[classes]`` on the CPU: logits from which on a class holds by itself; ``None``
+            where classes are compared with each other.
     """
 
     id: str
     factors: Factors
     head_weight: Tensor
     head_bias: Tensor
-    per_choice: bool = False
+    scores_sequences: bool = False
     pooling: HeadPooling = "mean"
+    thresholds: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,9 +142,14 @@ class Stack:
         return self.residents[0].layout
 
     @property
-    def per_choice(self) -> tuple[bool, ...]:
-        """Whose heads score choices."""
-        return tuple(resident.expert.per_choice for resident in self.residents)
+    def scores_sequences(self) -> tuple[bool, ...]:
+        """Whether each expert's head scores a row's sequences one by one."""
+        return tuple(resident.expert.scores_sequences for resident in self.residents)
+
+    @property
+    def thresholds(self) -> tuple[Tensor | None, ...]:
+        """Each expert's thresholds."""
+        return tuple(resident.expert.thresholds for resident in self.residents)
 
     @property
     def poolings(self) -> tuple[HeadPooling, ...]:

@@ -29,7 +29,6 @@ from expertbank.artifacts.store import (
 )
 from expertbank.config import ExportFormat
 from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundError
-from expertbank.records import TaskKind
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -49,7 +48,7 @@ class BundledExpert:
     task: str
     version: int
     digest: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
     file: str
 

@@ -17,7 +17,6 @@ from expertbank.evaluation.history import (
     router_columns,
 )
 from expertbank.evaluation.lineage import Lineage
-from expertbank.evaluation.scores import quality
 from expertbank.evaluation.verdicts import (
     DEFAULT_MARGIN,
     Change,
@@ -66,7 +65,7 @@ class TaskReport:
 
     task: str
     expert: str
-    metric: Literal["accuracy", "pearson"]
+    metric: str
     n: int
     at_add: float | None
     oracle: float | None
@@ -279,7 +278,7 @@ def build_report(
     matrix = tuple(
         tuple(
             view.quality(history.task, history.oracle)
-            if (view := history.view(version)) and not history.oracle.is_value
+            if (view := history.view(version)) and history.oracle.outcome.averaged
             else None
             for history in histories
         )
@@ -324,7 +323,7 @@ def _line(
     return TaskReport(
         task=history.task,
         expert=history.expert_id,
-        metric="pearson" if history.oracle.is_value else "accuracy",
+        metric=history.oracle.outcome.metric,
         n=history.n,
         at_add=history.quality_at_add,
         oracle=history.quality_at_add if history.measured is None else history.measured,
@@ -361,7 +360,7 @@ def _confusion(histories: Sequence[TaskHistory], router: int | None) -> Confusio
 
 
 def _check(history: TaskHistory) -> None:
-    lengths = {len(history.oracle.targets), *(len(v.evidence.choice) for v in history.views)}
+    lengths = {history.oracle.outcome.n, *(len(v.evidence.choice) for v in history.views)}
     if lengths != {history.n}:
         raise IntegrityError(
             f"{history.expert_id}: stored evidence covers {sorted(lengths)} rows, "
@@ -369,7 +368,7 @@ def _check(history: TaskHistory) -> None:
         )
     for view in history.views:
         check_choices(history.expert_id, view)
-    recounted = quality(history.oracle)
+    recounted = history.oracle.outcome.quality()
     if recounted != history.quality_at_add:
         raise IntegrityError(
             f"{history.expert_id}: the stored answers give {recounted}, "

@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
-from expertbank.evaluation.scores import pearson
+from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.verdicts import Pairs
 
 
@@ -46,21 +46,9 @@ class RouterView:
         own = np.array([task in column for column in self.columns])
         return np.asarray(own[self.evidence.choice])
 
-    def right(self, task: str, oracle: OracleEvidence) -> npt.NDArray[np.bool_]:
-        """``[rows]`` whether the row went to its task and was answered rightly."""
-        return np.asarray(self.chose(task) & oracle.right)
-
-    def values(self, task: str, oracle: OracleEvidence) -> npt.NDArray[np.float64]:
-        """``[rows]`` answered values; a misrouted row is given the mean of all answered ones."""
-        answered = oracle.values.astype(np.float64)
-        return np.where(self.chose(task), answered, answered.mean())
-
-    def quality(self, task: str, oracle: OracleEvidence) -> float | None:
-        """Routed accuracy; for regression Pearson's correlation."""
-        if not oracle.is_value:
-            return float(self.right(task, oracle).mean())
-        values = np.where(self.chose(task), oracle.values, oracle.values.mean())
-        return pearson(values, oracle.targets)
+    def quality(self, task: str, answered: Answered) -> float | None:
+        """Quality with the router choosing."""
+        return answered.outcome.quality(self.chose(task))
 
     def flipped(self, other: RouterView) -> npt.NDArray[np.bool_]:
         """``[rows]`` whether the other router sent the row elsewhere.
@@ -89,7 +77,7 @@ class Earlier:
     """
 
     expert_id: str
-    oracle: OracleEvidence
+    oracle: Answered
     view: RouterView
 
 
@@ -115,7 +103,7 @@ class TaskHistory:
     n: int
     quality_at_add: float | None
     weights_identical: bool
-    oracle: OracleEvidence
+    oracle: Answered
     views: tuple[RouterView, ...]
     measured: float | None = None
     earlier: Earlier | None = None
@@ -145,24 +133,17 @@ class TaskHistory:
                 for row, digest in enumerate(self.oracle.row_digests)
                 if digest in places
             ]
-            if not common or earlier.oracle.is_value != self.oracle.is_value:
+            if not common or earlier.oracle.outcome.metric != self.oracle.outcome.metric:
                 return None
             ours, theirs = (np.array(side) for side in zip(*common, strict=True))
             flipped = np.ones(len(ours), dtype=bool)
-        clusters = None if self.oracle.clusters is None else self.oracle.clusters[ours]
-        if self.oracle.is_value:
-            return Pairs(
-                earlier.view.values(self.task, earlier.oracle)[theirs],
-                now.values(self.task, self.oracle)[ours],
-                flipped,
-                self.oracle.targets[ours].astype(np.float64),
-                clusters,
-            )
+        outcome, clusters = self.oracle.outcome, self.oracle.clusters
         return Pairs(
-            earlier.view.right(self.task, earlier.oracle)[theirs],
-            now.right(self.task, self.oracle)[ours],
+            earlier.oracle.outcome.rows(earlier.view.chose(self.task))[theirs],
+            outcome.rows(now.chose(self.task))[ours],
             flipped,
-            clusters=clusters,
+            None if outcome.targets is None else outcome.targets[ours],
+            None if clusters is None else clusters[ours],
         )
 
 

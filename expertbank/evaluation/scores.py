@@ -1,4 +1,4 @@
-"""How good answers are, by kind of task."""
+"""Figures that kinds of task take of an evaluation."""
 
 from __future__ import annotations
 
@@ -8,57 +8,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.evaluation.outcome import Outcome
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import p_beats_constant
-from expertbank.records import TaskKind
 
 Numbers = npt.NDArray[np.generic]
 
 
-def scores(evidence: OracleEvidence, kind: TaskKind) -> dict[str, Any]:
-    """The metrics of one evaluation.
+def against_majority(outcome: Outcome, targets: Numbers) -> dict[str, Any]:
+    """``accuracy``, ``n``, ``majority`` and ``p_beats_majority`` of rows that are right or wrong.
 
-    Classes and choices: ``accuracy``, ``n``, ``majority`` (share of the most frequent target:
-    what always answering it would reach), ``p_beats_majority`` (one-sided exact McNemar), and
-    for classes ``macro_f1`` and ``matthews``. Values: ``n``, ``pearson``, ``spearman``,
-    ``mse``; ``accuracy`` and ``majority`` are ``None``.
+    ``majority`` is the share of the most frequent target: what always answering it would reach.
+    The p-value is that of the one-sided exact McNemar test against doing so.
+
+    Args:
+        outcome: the rows.
+        targets: ``[rows]`` a number for each different target.
     """
-    if evidence.is_value:
-        return _of_values(evidence)
-    targets = [int(target) for target in evidence.targets]
-    majority_class, majority_count = Counter(targets).most_common(1)[0]
-    right = [bool(row) for row in evidence.right]
-    found: dict[str, Any] = {
+    answers = [int(target) for target in targets]
+    most, count = Counter(answers).most_common(1)[0]
+    everywhere = np.ones(len(answers), dtype=bool)
+    right = [bool(row) for row in outcome.rows(everywhere)]
+    return {
         "accuracy": sum(right) / len(right),
         "n": len(right),
-        "majority": majority_count / len(right),
-        "p_beats_majority": p_beats_constant(right, [t == majority_class for t in targets]),
+        "majority": count / len(right),
+        "p_beats_majority": p_beats_constant(right, [answer == most for answer in answers]),
     }
-    if kind == "classification":
-        confusion = confusion_matrix(evidence)
-        found |= {"macro_f1": macro_f1(confusion), "matthews": matthews(confusion)}
-    return found
 
 
-def quality(evidence: OracleEvidence) -> float | None:
-    """The one figure that reports compare: accuracy, or Pearson's correlation of values."""
-    if evidence.is_value:
-        return pearson(evidence.values, evidence.targets)
-    return float(evidence.right.mean())
-
-
-def pearson(answers: Numbers, targets: Numbers) -> float | None:
-    """Linear correlation; ``None`` where one side is constant."""
-    a, b = np.asarray(answers, float), np.asarray(targets, float)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
-        return None
-    return float(np.corrcoef(a, b)[0, 1])
-
-
-def confusion_matrix(evidence: OracleEvidence) -> npt.NDArray[np.int64]:
+def confusion_matrix(predictions: Predictions) -> npt.NDArray[np.int64]:
     """``[classes, classes]`` counts, rows the targets, columns the answers."""
-    classes = evidence.logits.shape[1]
-    flat = evidence.targets.astype(np.int64) * classes + evidence.predicted
+    classes = predictions.logits.shape[1]
+    flat = predictions.targets.astype(np.int64) * classes + predictions.logits.argmax(1)
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -75,18 +57,3 @@ def matthews(confusion: npt.NDArray[np.int64]) -> float:
     given, answered = confusion.sum(1).astype(float), confusion.sum(0).astype(float)
     scale = np.sqrt(n**2 - (given**2).sum()) * np.sqrt(n**2 - (answered**2).sum())
     return float((hits * n - (given * answered).sum()) / scale) if scale > 0 else 0.0
-
-
-def _of_values(evidence: OracleEvidence) -> dict[str, Any]:
-    from scipy.stats import spearmanr
-
-    answers, targets = evidence.values, evidence.targets
-    linear = pearson(answers, targets)
-    return {
-        "accuracy": None,
-        "n": len(targets),
-        "majority": None,
-        "pearson": linear,
-        "spearman": None if linear is None else float(spearmanr(answers, targets).statistic),
-        "mse": float(np.square(answers - targets).mean()),
-    }

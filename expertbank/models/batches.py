@@ -25,7 +25,7 @@ class Batch:
         token_type_ids: ``[sequences, tokens]``.
         row_of: ``[sequences]``, index into ``rows``; a multiple-choice row has one sequence
             per choice.
-        targets: ``[rows]`` class index, choice index or value; NaN where there is none.
+        targets: ``[rows]``, or ``[rows, labels]`` where a row has several; NaN for none.
     """
 
     rows: tuple[int, ...]

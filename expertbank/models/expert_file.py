@@ -17,10 +17,11 @@ from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
 from expertbank.config import POOLINGS, canonical_json
 from expertbank.errors import InputError, IntegrityError
-from expertbank.models.heads import head_outputs
-from expertbank.records import TASK_KINDS, HeadPooling, TaskKind
+from expertbank.kinds import KINDS
+from expertbank.records import HeadPooling
 
 FORMAT = 1
+_PER_OUTPUT = ("head.bias", "head.threshold")
 METADATA_KEY = "expertbank"
 """The one metadata key: with several, safetensors writes them in random order."""
 
@@ -31,19 +32,20 @@ class ExpertFile:
 
     Attributes:
         task: name of the task.
-        kind: kind of the task.
+        kind: name of the task's kind.
         labels: class names in head order.
         groups: adapted projections by tensor-train shape.
         alpha: multiplier of the updates.
         feature_spec_digest: the spec the expert was trained under.
         backbone_digest: the backbone it belongs to.
         tensors: ``cores.<group>.<position>``, ``head.weight [classes, hidden]``,
-            ``head.bias [classes]``, all float32.
+            ``head.bias [classes]``, and ``head.threshold [classes]`` where the kind has
+            thresholds; all float32.
         pooling: what the head reads of the last hidden states.
     """
 
     task: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
     groups: tuple[CoreGroup, ...]
     alpha: float
@@ -84,11 +86,9 @@ class ExpertFile:
         try:
             if metadata["format"] != FORMAT:
                 raise IntegrityError(f"{where}: expert format {metadata['format']} is not known")
-            if metadata["kind"] not in TASK_KINDS:
-                raise IntegrityError(f"{where}: unknown task kind {metadata['kind']!r}")
             expert = cls(
                 str(metadata["task"]),
-                metadata["kind"],
+                str(metadata["kind"]),
                 tuple(str(label) for label in metadata["labels"]),
                 tuple(CoreGroup.from_dict(group) for group in metadata["groups"]),
                 float(metadata["alpha"]),
@@ -111,14 +111,18 @@ class ExpertFile:
             for index, group in enumerate(self.groups)
             for position in range(len(group.shape.factors))
         } | {"head.weight", "head.bias"}
+        kind = KINDS.get(self.kind)
+        if kind.has_thresholds():
+            expected.add("head.threshold")
         if set(self.tensors) != expected:
             odd = sorted(set(self.tensors) ^ expected)
             raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
         if not math.isfinite(self.alpha):
             raise IntegrityError(f"{where}: alpha is {self.alpha}")
-        classes = head_outputs(self.kind, self.labels)
-        weight, bias = self.tensors["head.weight"], self.tensors["head.bias"]
-        if weight.dim() != 2 or weight.shape[0] != classes or bias.shape != (classes,):
+        classes = kind.outputs(self.labels)
+        weight = self.tensors["head.weight"]
+        per_output = {t.shape for n, t in self.tensors.items() if n in _PER_OUTPUT}
+        if weight.dim() != 2 or weight.shape[0] != classes or per_output != {(classes,)}:
             raise IntegrityError(
                 f"{where}: head {list(weight.shape)} does not fit {classes} outputs"
             )
@@ -143,8 +147,9 @@ class ExpertFile:
             {path: (a.to(device, dtype), b.to(device, dtype)) for path, (a, b) in factors.items()},
             self.tensors["head.weight"].to(device),
             self.tensors["head.bias"].to(device),
-            self.kind == "multiple_choice",
+            KINDS.get(self.kind).scores_sequences,
             self.pooling,
+            self.tensors.get("head.threshold"),
         )
 
 

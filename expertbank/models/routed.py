@@ -35,10 +35,11 @@ from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
 from expertbank.adapters.targets import adaptable_modules
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
+from expertbank.kinds.sequences import logits_by_row
 from expertbank.models import features
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.heads import head_inputs, logits_by_row
+from expertbank.models.heads import head_inputs
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
@@ -53,14 +54,15 @@ class PassOutput:
         rows: positions of the rows.
         features: ``[rows, dimension]`` float16 routing features.
         experts: chosen expert per row.
-        logits: ``[rows, classes]`` float32, ``-inf`` beyond a row's own classes or choices; a
-            regression expert's value stands in the first column.
+        logits: ``[rows, width]`` float32, ``-inf`` beyond a row's own outputs.
+        thresholds: per row those of its expert, ``None`` where its kind has none.
     """
 
     rows: tuple[int, ...]
     features: Tensor
     experts: tuple[str, ...]
     logits: Tensor
+    thresholds: tuple[Tensor | None, ...]
 
 
 class _TrunkDoneError(Exception):
@@ -189,8 +191,10 @@ class RoutedModel:
         feature, experts, stack, index = decided[0]
         pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
-        logits = logits_by_row(outputs, batch.row_of, _per_choice(stack, index, outputs.device))
-        return PassOutput(batch.rows, feature, experts, logits)
+        alone = torch.tensor([stack.scores_sequences[i] for i in index], device=outputs.device)
+        logits = logits_by_row(outputs, batch.row_of, alone)
+        own = dict(zip(stack.ids, stack.thresholds, strict=True))
+        return PassOutput(batch.rows, feature, experts, logits, tuple(own[e] for e in experts))
 
     def stack(self, experts: Sequence[str]) -> Stack:
         """The experts that occur, each once.
@@ -266,9 +270,3 @@ def _places(stack: Stack, experts: Sequence[str], row_of: Tensor) -> list[int]:
     if len(row_of) == len(by_row):
         return by_row
     return [by_row[row] for row in row_of.tolist()]
-
-
-def _per_choice(stack: Stack, index: Sequence[int], device: torch.device) -> Tensor:
-    """``[sequences]`` whose expert scores choices."""
-    scores_choices = stack.per_choice
-    return torch.tensor([scores_choices[place] for place in index], device=device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
-from typing import Any, cast
+from typing import Any
 
 from expertbank.config import FeatureSpec
 from expertbank.records import (
@@ -17,7 +17,6 @@ from expertbank.records import (
     FeatureSetRecord,
     RouterRecord,
     RunRecord,
-    TaskKind,
     TaskRecord,
 )
 from expertbank.registry.tables import (
@@ -68,7 +67,7 @@ def task_record(row: TaskRow) -> TaskRecord:
     """Row to record."""
     return TaskRecord(
         name=row.name,
-        kind=cast(TaskKind, row.kind),
+        kind=row.kind,
         labels=tuple(row.labels),
         spec=row.spec,
         created_at=row.created_at,
@@ -146,7 +145,7 @@ def expert_record(row: ExpertRow, task: str) -> ExpertRecord:
         head_params=row.head_params,
         bytes=row.bytes,
         labels=tuple(row.labels),
-        kind=cast(TaskKind, row.kind),
+        kind=row.kind,
         run_id=row.run_id,
         created_at=row.created_at,
     )

@@ -5,36 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from expertbank.kinds import KINDS
+
 SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
 
 _POOLED = {"mean": "states.mean(0)", "first": "states[0]", "last": "states[-1]"}
-
-_ANSWER = {
-    "classification": """
-def answer(text, text_pair=None):
-    probabilities = outputs(text, text_pair).softmax(-1).tolist()
-    return dict(zip(about["labels"], probabilities))
-
-
-print(answer("your text"))
-""",
-    "multiple_choice": """
-def answer(context, choices):
-    scores = torch.stack([outputs(context, choice)[0] for choice in choices])
-    return dict(zip(choices, scores.softmax(-1).tolist()))
-
-
-print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
-""",
-    "regression": """
-def answer(text, text_pair=None):
-    return outputs(text, text_pair)[0].item()
-
-
-print(answer("your text", "your second text"))
-""",
-}
 
 
 def peft_readme(content: Mapping[str, Any]) -> str:
@@ -84,7 +60,7 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         reference=backbone["reference"],
         backbone_digest=backbone["digest"],
         max_length=spec["max_length"],
-        code=code + _ANSWER[entry["kind"]],
+        code=code + KINDS.get(entry["kind"]).snippet,
     )
 
 
@@ -109,7 +85,7 @@ tokenizer = AutoTokenizer.from_pretrained("{reference}")
 backbone = AutoModel.from_pretrained("{reference}", dtype=torch.{dtype})
 model = PeftModel.from_pretrained(backbone, ".").eval()
 with safe_open("head.safetensors", "pt") as file:
-    weight, bias = file.get_tensor("weight"), file.get_tensor("bias")
+    head = {{name: file.get_tensor(name) for name in file.keys()}}
     about = json.loads(file.metadata()["expertbank"])
 
 
@@ -122,7 +98,7 @@ def outputs(text, text_pair=None):
         inputs.pop("token_type_ids", None)  # some models would take them for words
     states = model(**inputs).last_hidden_state[0].float()
     pooled = {pooled}
-    return weight @ (pooled / pooled.pow(2).mean().sqrt()) + bias
+    return head["weight"] @ (pooled / pooled.pow(2).mean().sqrt()) + head["bias"]
 
 """
 

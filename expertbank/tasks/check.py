@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
+from expertbank.kinds import KINDS, Kind
 from expertbank.records import Row
 from expertbank.tasks.lengths import LengthCounter
 from expertbank.tasks.load import TaskData, load_task
@@ -21,7 +22,7 @@ SAMPLE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long rows are, the longest of its choices counting for a row of multiple choice.
+    """How long rows are; of a row of several sequences the longest counts.
 
     Attributes:
         unit: ``tokens`` or ``words``.
@@ -70,10 +71,10 @@ class TaskCheck:
 
     Attributes:
         data: the rows, as ``add`` would get them.
-        labels: for each label (position for multiple choice) its rows in training and in
-            validation; empty for regression.
-        values: least, mean and most target of a regression task, else empty.
-        majority: share of the most frequent label in validation, ``None`` for regression.
+        labels: for each label its rows in training and in validation; empty where labels are
+            numbers.
+        values: least, mean and most target where labels are numbers, else empty.
+        majority: share of the most frequent answer in validation, ``None`` for numbers.
         lengths: how long the rows are.
         plan: what would be trained.
         warnings: what is odd, as sentences.
@@ -139,8 +140,8 @@ def check_task(
         spec, source, limit=config.limit, eval_limit=config.eval_limit, seed=config.seed
     )
     share = config.selection_share_of(len(data.train))
-    kind = data.spec.kind
-    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind)
+    kind = KINDS.get(data.spec.kind)
+    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
     lengths, tokens = _lengths(fit, counter, data, max_length)
     warnings = list(data.warnings)
     if counter.unit == "words":
@@ -155,9 +156,9 @@ def check_task(
         )
     return TaskCheck(
         data=data,
-        labels={} if kind == "regression" else _labels(data),
-        values=_values(data.train) if kind == "regression" else {},
-        majority=None if kind == "regression" else _majority(data.validation),
+        labels=_labels(data, kind),
+        values=kind.values(data.train),
+        majority=kind.majority(data.validation),
         lengths=lengths,
         plan=Plan(
             train=len(fit),
@@ -176,9 +177,8 @@ def _lengths(
     fit: Sequence[Row], counter: LengthCounter, data: TaskData, limit: int
 ) -> tuple[Lengths, int]:
     """Lengths over training and validation rows, and the tokens of one pass over ``fit``."""
-    kind = data.spec.kind
     sampled = [*data.train[:SAMPLE], *data.validation[:SAMPLE]]
-    sizes = [list(size) for size in counter.of_rows(sampled, kind)]
+    sizes = [list(size) for size in counter.of_rows(sampled)]
     in_training = sizes[: min(len(data.train), SAMPLE)]
     per_row = fmean(sum(min(part, limit) for part in size) for size in in_training)
     longest = sorted(max(size) for size in sizes)
@@ -195,16 +195,9 @@ def _lengths(
     ), round(per_row * len(fit))
 
 
-def _labels(data: TaskData) -> dict[str, tuple[int, int]]:
-    train = Counter(row.label for row in data.train)
-    validation = Counter(row.label for row in data.validation)
+def _labels(data: TaskData, kind: Kind) -> dict[str, tuple[int, int]]:
+    train, validation = (
+        Counter(label for row in rows for label in kind.counted(row))
+        for rows in (data.train, data.validation)
+    )
     return {label: (train[label], validation[label]) for label in data.labels}
-
-
-def _majority(rows: Sequence[Row]) -> float:
-    return Counter(row.label for row in rows).most_common(1)[0][1] / len(rows)
-
-
-def _values(rows: Sequence[Row]) -> dict[str, float]:
-    values = [float(row.label) for row in rows if row.label is not None]
-    return {"least": min(values), "mean": fmean(values), "most": max(values)}

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from expertbank.errors import DataError, InputError
-from expertbank.records import EncodedRow, Row, TaskKind
+from expertbank.kinds import Kind
+from expertbank.records import EncodedRow, Row
 
 _BATCH = 512
 
@@ -26,33 +27,31 @@ class FastTokenizer(Protocol):
 def encode_rows(
     rows: Sequence[Row],
     tokenizer: FastTokenizer,
-    kind: TaskKind,
+    kind: Kind | None,
     labels: Sequence[str],
     max_length: int,
 ) -> list[EncodedRow]:
     """Encode rows in the order given.
 
-    A classification or regression row becomes one sequence, of its text or its pair. A
-    multiple-choice row becomes one sequence for each choice: its text (and second text) as the
-    context, the choice as the pair. Blanks such as ``_`` are left as they are. The longer of two
-    texts is cut first. Nothing is padded.
+    The longer of two texts is cut first. Nothing is padded.
 
     Args:
         rows: rows with or without labels.
         tokenizer: its truncation and padding state is left as it was found.
-        kind: the task's kind.
+        kind: what makes targets of labels; ``None`` leaves labels alone.
         labels: label names in order; a target is a place in it.
         max_length: longest sequence in tokens, special tokens included.
 
     Raises:
-        DataError: a label that is not among ``labels``, or a multiple-choice row without
-            choices.
+        DataError: a label that is not among ``labels``, or a row of another shape than the kind's.
         InputError: not a fast tokenizer.
     """
     texts: list[tuple[str, str | None]] = []
     spans: list[int] = []
     for row in rows:
-        inputs = inputs_of(row, kind)
+        if kind and row.shape not in kind.shapes:
+            raise DataError(f"{row.origin or 'row'}: {kind.misshapen}")
+        inputs = inputs_of(row)
         texts += inputs
         spans.append(len(inputs))
     encoded = _encode(texts, tokenizer, max_length)
@@ -66,37 +65,23 @@ def encode_rows(
             EncodedRow(
                 sequences=tuple(ids for ids, _, _ in part),
                 type_ids=tuple(types for _, types, _ in part),
-                target=_target(row, kind, places),
+                target=kind.target(row, places) if kind else None,
                 truncated=any(cut for _, _, cut in part),
             )
         )
     return result
 
 
-def inputs_of(row: Row, kind: TaskKind) -> list[tuple[str, str | None]]:
-    """The texts or pairs that a row is encoded as: one, or one for each choice.
+def inputs_of(row: Row) -> list[tuple[str, str | None]]:
+    """The texts or pairs that a row is encoded as, one sequence each.
 
-    Raises:
-        DataError: a multiple-choice row without choices.
+    A row with choices is one pair for each: its text (and second text) as the context, the choice
+    as the pair. Blanks such as ``_`` are left as they are. Any other row is one text or pair.
     """
-    if kind != "multiple_choice":
-        return [(row.text, row.text_pair)]
     if not row.choices:
-        raise DataError(f"{row.origin or 'row'}: a multiple-choice row needs choices")
+        return [(row.text, row.text_pair)]
     context = row.text if row.text_pair is None else f"{row.text} {row.text_pair}"
     return [(context, choice) for choice in row.choices]
-
-
-def _target(row: Row, kind: TaskKind, places: dict[str, int]) -> float | None:
-    if row.label is None:
-        return None
-    if kind == "regression":
-        return float(row.label)
-    if row.label not in places:
-        raise DataError(
-            f"{row.origin or 'row'}: label {row.label!r} is not among {', '.join(places)}"
-        )
-    return places[row.label]
 
 
 _Sequence = tuple[tuple[int, ...], tuple[int, ...], bool]

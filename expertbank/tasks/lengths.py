@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from expertbank.errors import InputError
-from expertbank.records import Row, TaskKind
+from expertbank.records import Row
 from expertbank.tasks.encode import inputs_of
 
 PACKAGED = {
@@ -38,11 +38,11 @@ class LengthCounter:
     unit: str
     count: Callable[[Sequence[Text]], list[int]]
 
-    def of_rows(self, rows: Iterable[Row], kind: TaskKind) -> Iterator[tuple[int, ...]]:
-        """Lengths of each row's sequences: one, or one for each choice."""
+    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, ...]]:
+        """Lengths of each row's sequences."""
         source = iter(rows)
         while batch := list(islice(source, _BATCH)):
-            inputs = [inputs_of(row, kind) for row in batch]
+            inputs = [inputs_of(row) for row in batch]
             lengths = iter(self.count([_cut(text) for part in inputs for text in part]))
             for part in inputs:
                 yield tuple(islice(lengths, len(part)))

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from expertbank.errors import DataError, SourceUnavailableError
-from expertbank.tasks.texts import LONGEST
+from expertbank.texts import LONGEST
 
 _BOM = b"\xef\xbb\xbf"
 

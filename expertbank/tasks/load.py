@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from expertbank.config import sha256_text
 from expertbank.errors import DataError, NotFoundError
+from expertbank.kinds import KINDS
 from expertbank.records import Row
 from expertbank.tasks.catalog import catalog_spec
-from expertbank.tasks.choices import require_equal_number
 from expertbank.tasks.readers import Table
-from expertbank.tasks.remarks import id_remarks, label_remarks
+from expertbank.tasks.remarks import id_remarks
 from expertbank.tasks.rows import resolve_columns, rows_of
 from expertbank.tasks.sources import OpenSource, open_source
 from expertbank.tasks.spec import Columns, TaskSpec
@@ -26,8 +25,8 @@ class TaskData:
 
     Attributes:
         spec: the task with all columns and labels known; store this one.
-        labels: shown label names; a row's target is its label's place here. Empty for
-            regression.
+        labels: shown label names; a row's target is its label's place here. Empty where labels
+            have no names.
         train: training rows in the hash order of the training seed.
         validation: rows to report on, in the hash order of the task's split seed.
         source: reference that reads the same rows again, from any working folder.
@@ -56,7 +55,8 @@ def task_spec(
     text_column: str | None = None,
     pair_column: str | None = None,
     choices_column: str | Sequence[str] | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    label_separator: str | None = None,
 ) -> TaskSpec:
     """The spec of a task by name: the catalog's, or a plain one for the user's own data.
 
@@ -72,7 +72,11 @@ def task_spec(
         spec = TaskSpec(name)
     choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
     return spec.with_columns(
-        text=text_column, text_pair=pair_column, choices=choices, label=label_column
+        text=text_column,
+        text_pair=pair_column,
+        choices=choices,
+        label=label_column,
+        separator=label_separator,
     )
 
 
@@ -108,7 +112,8 @@ def load_task(
     counts = {"read": len(read.train) + len(read.validation)}
     labelled = [[row for row in part if row is not None] for part in (read.train, read.validation)]
     counts["dropped_unlabelled"] = counts["read"] - sum(map(len, labelled))
-    warnings = read.warnings + label_remarks(chain(*labelled), spec.kind)
+    kind = KINDS.get(spec.kind)
+    warnings = read.warnings + kind.remarks(chain(*labelled))
     unique = [without_duplicates(part) for part in labelled]
     counts["duplicates"] = sum(map(len, labelled)) - sum(map(len, unique))
     if not unique[0]:
@@ -118,13 +123,13 @@ def load_task(
             raise DataError(f"{where}:1: no labelled validation rows")
         kept, held = without_leaks(*unique), unique[1]
     else:
-        _require_classes(unique[0], spec, where)
+        kind.require_rows(unique[0], where)
         rule = spec.split
-        kept, held = split(unique[0], rule.share, rule.seed, where, kind=spec.kind)
+        kept, held = split(unique[0], rule.share, rule.seed, where, classes=kind.classes)
     counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
     if not kept:
         raise DataError(f"{where}:1: every training row also stands in validation")
-    labels = _labels(kept, held, spec, where)
+    labels = kind.labels(kept, held, replace(spec, columns=read.columns).label_rules, where)
     final = {
         "train": take(kept, limit, seed),
         "validation": take(held, eval_limit, spec.split.seed),
@@ -133,7 +138,7 @@ def load_task(
     counts |= {part: len(rows) for part, rows in final.items()}
     known = replace(spec, columns=read.columns)
     return TaskData(
-        spec=replace(known, labels=labels) if spec.kind == "classification" else known,
+        spec=replace(known, labels=labels) if kind.names_labels else known,
         labels=labels,
         train=tuple(final["train"]),
         validation=tuple(final["validation"]),
@@ -214,8 +219,7 @@ def _read(spec: TaskSpec, opened: OpenSource) -> _Read:
 
     warnings = id_remarks(tables.train) + id_remarks(tables.validation)
     train, validation = rows(tables.train), rows(tables.validation)
-    if spec.kind == "multiple_choice":
-        _require_equal_numbers(train, validation)
+    KINDS.get(spec.kind).require_alike([row for row in chain(train, validation) if row])
     return _Read(
         # What only this source calls by another name stays with the source, not with the task.
         columns=spec.columns.over(columns),
@@ -227,58 +231,3 @@ def _read(spec: TaskSpec, opened: OpenSource) -> _Read:
         revision=opened.revision,
         warnings=warnings,
     )
-
-
-def _require_equal_numbers(*parts: Sequence[Row | None]) -> None:
-    """Refuse rows with another number of choices than the first."""
-    first: Row | None = None
-    for row in chain(*parts):
-        if row is not None:
-            first = first or row
-            require_equal_number(row, len(first.choices), first.origin)
-
-
-def _require_classes(rows: Sequence[Row], spec: TaskSpec, where: str) -> None:
-    seen = {row.label for row in rows}
-    if spec.kind == "classification" and len(seen) < 2:
-        raise DataError(
-            f"{where}:1: all training rows have the label {seen.pop()!r}; "
-            "a classifier needs at least two labels"
-        )
-
-
-def _labels(
-    train: Sequence[Row], validation: Sequence[Row], spec: TaskSpec, where: str
-) -> tuple[str, ...]:
-    """Label names in their fixed order."""
-    if spec.kind == "regression":
-        return ()
-    if spec.kind == "multiple_choice":
-        return tuple(str(index) for index in range(max(len(row.choices) for row in train)))
-    _require_classes(train, spec, where)
-    if spec.labels:
-        return spec.labels
-    seen = {row.label for row in train if row.label is not None}
-    named = tuple(dict.fromkeys(shown for _, shown in spec.label_names))
-    labels = named or tuple(sorted_labels(seen))
-    for row in validation:
-        if row.label not in labels:
-            raise DataError(
-                f"{row.origin}: validation label {row.label!r} does not occur in training; "
-                f"training labels are {', '.join(map(repr, labels))}"
-            )
-    return labels
-
-
-def sorted_labels(labels: Collection[str]) -> list[str]:
-    """Labels in natural order: numbers inside them count as numbers, so 2 stands before 10."""
-
-    def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
-        if re.fullmatch(r"-?[0-9]+", label):
-            return [(0, int(label), "")], label
-        parts = re.split(r"([0-9]+)", label)
-        return [
-            (0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p
-        ], label
-
-    return sorted(labels, key=key)

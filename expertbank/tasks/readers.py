@@ -18,7 +18,7 @@ from typing import Any
 
 from expertbank.errors import DataError
 from expertbank.tasks.lines import lines_of
-from expertbank.tasks.texts import LONGEST
+from expertbank.texts import LONGEST
 
 SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
 

@@ -7,12 +7,13 @@ from difflib import get_close_matches
 from typing import Any
 
 from expertbank.errors import DataError
+from expertbank.kinds import KINDS
+from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
-from expertbank.tasks.choices import choices_of, position_of
 from expertbank.tasks.lines import decode
 from expertbank.tasks.readers import Record, Table, parse_object
 from expertbank.tasks.spec import Columns, SourceSpec, TaskSpec
-from expertbank.tasks.texts import number_text, plain_text
+from expertbank.texts import plain_text
 
 # Names in order of preference.
 # fmt: off
@@ -54,11 +55,11 @@ def resolve_columns(
         text = _first(_TEXT, found, {pair, label})
         if pair is None and not columns.choices:
             pair = _first(_PAIR, found, {text, label})
-    if label is None and not fixed and labelled:
+    if label is None and not columns.flags and not fixed and labelled:
         label = _first(_LABEL, found, {text, pair, *columns.choices})
     wanted: list[tuple[str, str | None]] = [("text", text)]
     if labelled:
-        wanted.append(("label", label))
+        wanted += [("label", name) for name in columns.flags or (label,)]
     wanted += [("pair", pair)] if pair else []
     wanted += [("choices", name) for name in columns.choices]
     wanted += [("group", name) for name in columns.group]
@@ -70,7 +71,7 @@ def resolve_columns(
                 f"{table.name}:1: {what} for the {role}; "
                 f"columns found: {', '.join(found) or 'none'}{hint}"
             )
-    return Columns(text, pair, columns.choices, label, columns.group)
+    return Columns(text, pair, columns.choices, label, columns.group, columns.flags)
 
 
 def _first(names: Sequence[str], found: Sequence[str], taken: set[str | None]) -> str | None:
@@ -95,15 +96,12 @@ def rows_of(table: Table, spec: TaskSpec, source: SourceSpec, columns: Columns) 
 
 def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -> Row | None:
     values, origin = record.values, record.origin
-    label = None
-    if columns.label is not None:
-        label = plain_text(values.get(columns.label), origin, columns.label) or None
-        if label in spec.drop_labels:
+    kind, rules, labelled = KINDS.get(spec.kind), spec.label_rules, columns.label or columns.flags
+    raw = None
+    if labelled:
+        raw = kind.raw_label(values, columns.label, rules, origin)
+        if raw is None:
             return None
-        if label is None:
-            raise DataError(
-                f"{origin}: no label: column {columns.label!r} is empty; label or remove the row"
-            )
     text = _filled(values, columns.text or "text", origin)
     pair = None
     if columns.text_pair:
@@ -114,8 +112,7 @@ def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -
         if pair is not None and source.strip_title and source.strip_title in pair:
             pair = pair.split(source.strip_title, 1)[1]
     choices, keys = choices_of(values, columns.choices, origin)
-    if label is not None:
-        label = _shown_label(label, spec, choices, keys, origin)
+    label = kind.label(raw, rules, choices, keys, origin) if labelled else None
     group = tuple(
         f"{column}={value}"
         for column in columns.group
@@ -131,26 +128,6 @@ def _filled(values: Mapping[str, Any], column: str, origin: str) -> str:
             f"{origin}: the text (column {column!r}) is empty; fill it or remove the row"
         )
     return text
-
-
-def _shown_label(
-    raw: str, spec: TaskSpec, choices: tuple[str, ...], keys: tuple[str, ...], origin: str
-) -> str:
-    """The label as rows carry it: a shown name, the position of the right choice, or a number."""
-    if spec.kind == "multiple_choice":
-        return position_of(raw, spec.labels, choices, keys, origin)
-    if spec.kind == "regression":
-        return number_text(raw, origin)
-    names = dict(spec.label_names)
-    shown = names.get(raw, raw)
-    known = spec.labels or tuple(names.values())
-    if known and shown not in known:
-        near = get_close_matches(shown, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise DataError(
-            f"{origin}: unknown label {raw!r}; labels are {', '.join(map(repr, known))}{hint}"
-        )
-    return shown
 
 
 def parse_prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row]:

@@ -13,7 +13,7 @@ from expertbank.tasks.packages import package_path, package_version
 from expertbank.tasks.readers import Record, Table
 from expertbank.tasks.refs import SourceRef, parse_source
 from expertbank.tasks.spec import HeldOut, SourceSpec, TaskSpec
-from expertbank.tasks.texts import plain_text
+from expertbank.texts import plain_text
 
 OFFLINE_WAYS = (
     "without a network: pip install 'expertbank[offline]', or give your own copy with --data FILE"

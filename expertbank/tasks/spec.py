@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 from expertbank.errors import InputError
-from expertbank.records import TASK_KINDS, TaskKind
+from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
 from expertbank.tasks.plain import mapping, plain, required, text_value, text_values
 from expertbank.tasks.refs import parse_source
 
@@ -42,6 +42,7 @@ class Columns:
         text_pair: what it reads second, if the task has pairs.
         choices: one column that holds a list, or one column for each choice.
         label: the right answer.
+        flags: one column of 0 and 1 for each label, instead of ``label``.
         group: columns whose values bind rows: rows that share any value stay in one split.
     """
 
@@ -50,6 +51,7 @@ class Columns:
     choices: tuple[str, ...] = ()
     label: str | None = None
     group: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
 
     def over(self, base: Columns) -> Columns:
         """These columns, with ``base`` wherever nothing is given here."""
@@ -57,8 +59,10 @@ class Columns:
             text=self.text or base.text,
             text_pair=self.text_pair or base.text_pair,
             choices=self.choices or base.choices,
-            label=self.label or base.label,
+            # One label column and several are two ways to say the same thing.
+            label=self.label or (None if self.flags else base.label),
             group=self.group or base.group,
+            flags=self.flags or (() if self.label else base.flags),
         )
 
     @classmethod
@@ -75,6 +79,7 @@ class Columns:
             choices=text_values(given, "choices", where),
             label=text_value(given, "label", where),
             group=text_values(given, "group", where),
+            flags=text_values(given, "flags", where),
         )
 
 
@@ -166,13 +171,15 @@ class TaskSpec:
 
     Attributes:
         name: the task's name; also checked wherever it might become part of a path.
-        kind: ``classification``, ``multiple_choice`` or ``regression``.
+        kind: name of the task's kind.
         description: one line for people.
         licence: terms of the data.
         columns: the task's columns; unset ones are guessed from names when rows are read.
         labels: shown label names in their fixed order; empty: taken from the training rows.
         label_names: raw label to shown name; empty: shown as they are.
         drop_labels: raw labels whose rows are dropped and counted; ``None`` is the missing one.
+        label_separator: what parts several labels in one cell; ``None`` where a cell holds one, or
+            a list.
         sources: where the rows are, in the order to try.
         split: how validation rows are chosen where a source has none.
 
@@ -182,21 +189,22 @@ class TaskSpec:
     """
 
     name: str
-    kind: TaskKind = "classification"
+    kind: str = DEFAULT_KIND
     description: str = ""
     licence: str = ""
     columns: Columns = field(default_factory=Columns)
     labels: tuple[str, ...] = ()
     label_names: tuple[tuple[str, str], ...] = ()
     drop_labels: tuple[str | None, ...] = ()
+    label_separator: str | None = None
     sources: tuple[SourceSpec, ...] = ()
     split: SplitRule = field(default_factory=SplitRule)
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
-        if self.kind not in TASK_KINDS:
+        if self.kind not in KINDS.names():
             raise InputError(
-                f"task {self.name}: unknown kind {self.kind!r}; known: {', '.join(TASK_KINDS)}"
+                f"task {self.name}: unknown kind {self.kind!r}; known: {', '.join(KINDS.names())}"
             )
         if len(set(self.labels)) != len(self.labels):
             raise InputError(f"task {self.name}: labels are repeated: {list(self.labels)}")
@@ -207,29 +215,65 @@ class TaskSpec:
                 f"which are not among labels {list(self.labels)}"
             )
 
+    @property
+    def label_rules(self) -> LabelRules:
+        """How raw labels become those that rows carry."""
+        return LabelRules(
+            self.labels,
+            dict(self.label_names),
+            self.drop_labels,
+            self.label_separator,
+            self.columns.flags,
+        )
+
     def with_columns(
         self,
         *,
         text: str | None = None,
         text_pair: str | None = None,
         choices: Sequence[str] = (),
-        label: str | None = None,
+        label: str | Sequence[str] | None = None,
+        separator: str | None = None,
     ) -> TaskSpec:
         """This task with some columns named by the user.
 
-        What the user names wins over the task's columns and over those of its sources. Naming
-        choices makes it a multiple-choice task.
+        What the user names wins over the task's columns and over those of its sources. Columns
+        that only one kind of task has make it a task of that kind.
+
+        Args:
+            text: column of the text.
+            text_pair: column of the second text.
+            choices: column of the choices, or one column for each.
+            label: column of the label; several: one column of 0 and 1 for each label.
+            separator: what parts several labels in one cell.
         """
-        named = Columns(text=text, text_pair=text_pair, choices=tuple(choices), label=label)
-        if named == Columns():
+        labels = (label,) if isinstance(label, str) else tuple(label or ())
+        named = Columns(
+            text=text,
+            text_pair=text_pair,
+            choices=tuple(choices),
+            label=labels[0] if len(labels) == 1 else None,
+            flags=labels if len(labels) > 1 else (),
+        )
+        if named == Columns() and separator is None:
             return self
+        if separator is not None and (not separator or named.flags):
+            raise InputError(
+                f"task {self.name}: the label separator is what stands between labels in one "
+                f"column; got {separator!r}" + (" and several columns" if named.flags else "")
+            )
         # A group column that is also read goes by its new name too.
         renamed = {self.columns.text: text, self.columns.text_pair: text_pair}
         group = tuple(renamed.get(column) or column for column in self.columns.group)
         return replace(
             self,
-            kind="multiple_choice" if choices else self.kind,
+            kind=kind_for(
+                self.kind,
+                choices=bool(choices),
+                rules=LabelRules(separator=separator, flags=named.flags),
+            ),
             columns=replace(named, group=group).over(self.columns),
+            label_separator=separator or self.label_separator,
             sources=tuple(
                 replace(source, columns=named.over(source.columns)) for source in self.sources
             ),
@@ -266,13 +310,14 @@ class TaskSpec:
             raise InputError(f"{where}: sources must be a list")
         return cls(
             name=check_task_name(given.get("name", "")),
-            kind=given.get("kind", "classification"),
+            kind=given.get("kind", DEFAULT_KIND),
             description=text_value(given, "description", where) or "",
             licence=text_value(given, "licence", where) or "",
             columns=Columns.from_dict(given.get("columns") or {}, f"{where}: columns"),
             labels=text_values(given, "labels", where),
             label_names=tuple(names.items()),
             drop_labels=tuple(drop),
+            label_separator=text_value(given, "label_separator", where),
             sources=tuple(
                 SourceSpec.from_dict(source, f"{where}: sources[{index}]")
                 for index, source in enumerate(sources)

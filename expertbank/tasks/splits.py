@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from expertbank.config import canonical_json
 from expertbank.errors import DataError
-from expertbank.records import Row, TaskKind
+from expertbank.records import Row
+
+Classes = Callable[[Row], Iterable[str | None]]
+"""The classes of a row, each of which must keep a row."""
 
 
 def order_key(row: Row, seed: int | str) -> bytes:
@@ -92,21 +95,21 @@ def split(
     seed: int | str,
     where: str = "data",
     *,
-    kind: TaskKind = "classification",
+    classes: Classes,
 ) -> tuple[list[Row], list[Row]]:
     """Hold out about ``share`` of the rows, whole components at a time.
 
     Components are taken in hash order while they fit; if they come to less than half of the
-    share, the smallest of the others is taken too. In classification a component stays behind if
-    no row of one of its labels would be left without it, so every label can be trained on. Exact
-    duplicates are dropped first.
+    share, the smallest of the others is taken too. A component stays behind if no row of one of
+    its classes would be left without it, so every class can be trained on. Exact duplicates are
+    dropped first.
 
     Args:
         rows: rows in any order.
         share: fraction to hold out, above 0 and below 1.
         seed: what the hash order belongs to.
         where: what to call the rows in messages.
-        kind: the task's kind; values and positions of choices are no classes.
+        classes: the classes of a row, as the task's kind has them.
 
     Returns:
         The rows that stay and the rows held out, both in hash order.
@@ -119,7 +122,7 @@ def split(
         ((min(order_key(row, seed) for row in part), part) for part in components(unique)),
         key=lambda item: item[0],
     )
-    left = _classes(unique, kind)
+    left = _counts(unique, classes)
     room = share * len(unique)
     held: list[Row] = []
     rest: list[Row] = []
@@ -127,12 +130,12 @@ def split(
 
     def may_go(part: Sequence[Row]) -> bool:
         """Whether every class of ``part`` keeps a row among those left without it."""
-        return all(left[label] > count for label, count in _classes(part, kind).items())
+        return all(left[label] > count for label, count in _counts(part, classes).items())
 
     for key, part in parts:
         if len(held) + len(part) <= room and may_go(part):
             held += part
-            left -= _classes(part, kind)
+            left -= _counts(part, classes)
         else:
             rest += part
             spare.append((len(part), key, part))
@@ -153,13 +156,13 @@ def split(
     return canonical_order(rest, seed), canonical_order(held, seed)
 
 
-def _classes(rows: Sequence[Row], kind: TaskKind) -> Counter[str | None]:
-    """Rows of each class; of a kind without classes all rows are in one."""
-    return Counter(row.label if kind == "classification" else None for row in rows)
+def _counts(rows: Sequence[Row], classes: Classes) -> Counter[str | None]:
+    """Rows of each class."""
+    return Counter(name for row in rows for name in classes(row))
 
 
 def hold_out_for_selection(
-    train: Sequence[Row], share: float, seed: int, kind: TaskKind = "classification"
+    train: Sequence[Row], share: float, seed: int, classes: Classes
 ) -> tuple[list[Row], list[Row]]:
     """Part the training rows into those to fit on and those to choose the checkpoint by.
 
@@ -169,5 +172,5 @@ def hold_out_for_selection(
         DataError: the rows cannot be parted.
     """
     # Another word in the hash, so that the held-out rows are not simply the first in order.
-    fit, selection = split(train, share, f"selection:{seed}", "training rows", kind=kind)
+    fit, selection = split(train, share, f"selection:{seed}", "training rows", classes=classes)
     return canonical_order(fit, seed), selection

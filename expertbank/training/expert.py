@@ -46,8 +46,7 @@ class TrainedExpert:
         adapter_params: numbers in the cores.
         head_params: numbers in the head.
         best_epoch: epoch of the kept checkpoint, from 1.
-        selection_score: its accuracy on the held-out training rows; for regression, minus the
-            squared error in units of the training values' variance.
+        selection_score: its score on the held-out training rows, as the task's kind has it.
         seconds: time spent, also before interruptions.
         tokens: real tokens trained on.
         cached_rows: training and held-out rows whose trunk states were computed only once.
@@ -107,14 +106,14 @@ def train_expert(
 
     def keep_best(epoch: int) -> bool:
         nonlocal best, kept_at
-        score, loss = _measure(student, job.selection, held_out)
+        score, loss, thresholds = _measure(student, job.selection, held_out)
         if not math.isfinite(loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
                 f"the held-out loss became {loss} after epoch {epoch + 1}; nothing was stored. "
                 "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
             )
         if best is None or (score, -loss) > (best.score, -best.loss):
-            best = Best(score, loss, epoch, student.tensors())
+            best = Best(score, loss, epoch, student.tensors() | thresholds)
         kept_at = -math.inf
         return epoch - best.epoch >= config.patience
 
@@ -244,13 +243,21 @@ def _start_head(
 @torch.no_grad()
 def _measure(
     student: Student, rows: Sequence[EncodedRow], cache: TrunkCache
-) -> tuple[float, float]:
-    """Score and mean loss of the student as it stands."""
+) -> tuple[float, float, dict[str, Tensor]]:
+    """Score and mean loss of the student as it stands, and the thresholds that suit it."""
     student.collapse()
     score, loss = 0.0, 0.0
+    seen: list[tuple[Tensor, Tensor]] = []
     for positions in plan_batches(rows, EVALUATION_BATCH):
         batch = student.batch(rows, positions)
         logits = student.logits(batch, cache)
         score += student.objective.score(logits, batch.targets) * len(positions)
         loss += float(student.objective.loss(logits, batch.targets)) * len(positions)
-    return score / len(rows), loss / len(rows)
+        if student.kind.has_thresholds():
+            seen.append((logits, batch.targets))
+    found: dict[str, Tensor] = {}
+    if seen:
+        logits, targets = (torch.cat(part) for part in zip(*seen, strict=True))
+        thresholds = student.objective.thresholds(logits, targets)
+        found = {} if thresholds is None else {"head.threshold": thresholds}
+    return score / len(rows), loss / len(rows), found

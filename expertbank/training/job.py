@@ -9,7 +9,7 @@ import torch
 
 from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
 from expertbank.models.backbone import Backbone
-from expertbank.records import EncodedRow, TaskKind
+from expertbank.records import EncodedRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +18,7 @@ class ExpertJob:
 
     Attributes:
         task: name of the task.
-        kind: kind of the task.
+        kind: name of the task's kind.
         labels: class names in head order.
         train: encoded training rows with targets.
         selection: encoded held-out training rows; they choose the checkpoint.
@@ -28,7 +28,7 @@ class ExpertJob:
     """
 
     task: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
     train: tuple[EncodedRow, ...]
     selection: tuple[EncodedRow, ...]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from expertbank.config import RouterConfig
 from expertbank.models.gates import Layer, Member, Router, candidates, gate_scores
-from expertbank.records import ROW_SHAPES, RowShape, TaskKind
+from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.training.gates import FITS, FROM_MOMENTS, Block, Examples, competing
 from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.unknown import fit_unknown, threshold_of
@@ -40,7 +40,7 @@ class TaskFeatures:
     id: str
     digest: str
     task: str
-    kind: TaskKind
+    kind: str
     group: str | None
     train: Tensor
     shapes: tuple[RowShape, ...]

@@ -12,7 +12,7 @@ from expertbank.errors import InputError
 from expertbank.models.gates import Layer, Member, Router
 from expertbank.models.moments_file import NAME
 from expertbank.models.unknown import projection_of
-from expertbank.records import RowShape, TaskKind
+from expertbank.records import RowShape
 from expertbank.training.gates import FITS, FROM_MOMENTS, Block, Examples, competing
 from expertbank.training.moments import BalancedMoments, Moments
 from expertbank.training.router import best_temperature, held_out
@@ -30,7 +30,7 @@ class TaskMoments:
     id: str
     digest: str
     task: str
-    kind: TaskKind
+    kind: str
     group: str | None
     moments: Moments
     reads: tuple[RowShape, ...]

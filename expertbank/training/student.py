@@ -18,12 +18,12 @@ from torch import Tensor, nn
 from expertbank.adapters.hooks import bind
 from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
+from expertbank.kinds import KINDS
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import Batch, collate
-from expertbank.models.heads import head_input, head_outputs
+from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow
 from expertbank.training.job import ExpertJob
-from expertbank.training.objectives import objective_of
 from expertbank.training.trunk import TrainingView, TrunkCache
 
 
@@ -48,8 +48,10 @@ class Student(nn.Module):
             backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
         )
         self.adapter = TTAdapter.fresh(groups, job.adapter.multiplier(job.spec), generator)
-        self.objective = objective_of(job.kind, job.labels, job.train, balance=job.config.balance)
-        outputs = head_outputs(job.kind, job.labels)
+        self.kind = KINDS.get(job.kind)
+        answers = [row.target for row in job.train if row.target is not None]
+        self.objective = self.kind.objective(job.labels, answers, balance=job.config.balance)
+        outputs = self.kind.outputs(job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
         self.to(backbone.device)

@@ -13,6 +13,7 @@ from typing import Any
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import AdapterConfig, FeatureSpec, Keep, TrainConfig
 from expertbank.errors import ExistsError, InputError
+from expertbank.kinds import KINDS
 from expertbank.records import (
     ArtifactRecord,
     EncodedRow,
@@ -82,7 +83,7 @@ class AddResult:
 
     Attributes:
         expert: the registered expert.
-        metrics: quality on validation rows, see ``evaluation.scores``.
+        metrics: quality on validation rows, as the task's kind measures it.
         train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
             ``selection_score``, and how many rows' trunk states were computed only once
             (``cached_trunk_rows``) in how many bytes.
@@ -185,12 +186,11 @@ def _require_same_task(workspace: Workspace, request: AddRequest) -> None:
 
 
 def _require_fitting_group(workspace: Workspace, request: AddRequest) -> None:
-    """A group answers one text: rows with choices and rows without cannot be in one."""
+    """A group answers one text: kinds that read no rows in common cannot be in one."""
     for task in workspace.registry.tasks():
-        mixed = "multiple_choice" in {task.kind, request.spec.kind} and (
-            task.kind != request.spec.kind
-        )
-        if request.group is not None and task.group == request.group and mixed:
+        if request.group is None or task.group != request.group:
+            continue
+        if not KINDS.get(task.kind).shapes & KINDS.get(request.spec.kind).shapes:
             raise InputError(
                 f"group {request.group} holds {task.name}, a {task.kind} task; "
                 f"a {request.spec.kind} task cannot answer the same rows"
@@ -223,7 +223,6 @@ def _train_and_register(
     import torch
 
     from expertbank.adapters.pool import ExpertPool
-    from expertbank.evaluation.scores import scores
     from expertbank.models.feature_file import FeatureFile
     from expertbank.models.moments_file import MomentsFile
     from expertbank.models.routed import RoutedModel
@@ -232,13 +231,12 @@ def _train_and_register(
 
     spec, backbone, config = workspace.spec, workspace.backbone, request.train
     adapter = replace(request.adapter, alpha=request.adapter.multiplier(spec))
+    kind = KINDS.get(data.spec.kind)
     share = config.selection_share_of(len(data.train))
-    fit, selection = hold_out_for_selection(data.train, share, config.seed, data.spec.kind)
+    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
 
     def encoded(rows: Sequence[Row]) -> tuple[EncodedRow, ...]:
-        return tuple(
-            encode_rows(rows, backbone.tokenizer, data.spec.kind, data.labels, spec.max_length)
-        )
+        return tuple(encode_rows(rows, backbone.tokenizer, kind, data.labels, spec.max_length))
 
     job = ExpertJob(
         data.spec.name,
@@ -263,9 +261,9 @@ def _train_and_register(
     expert_id = f"{data.spec.name}@{version}"
     collapsed = trained.file.collapse(expert_id, backbone.device, getattr(torch, spec.dtype))
     model = RoutedModel(backbone, spec, ExpertPool.holding({expert_id: collapsed}))
-    measured = answers(model, encoded(data.validation), expert_id, data.spec.kind, progress)
-    oracle = measured.evidence(
-        [row.digest for row in data.validation], [row.group for row in data.validation]
+    measured = answers(model, encoded(data.validation), expert_id, progress)
+    oracle = measured.predictions(
+        kind, [row.digest for row in data.validation], [row.group for row in data.validation]
     )
     kept = take(data.train, FEATURE_ROWS, config.seed)
     train_features = trunk_features(model, encoded(kept), progress)
@@ -278,9 +276,9 @@ def _train_and_register(
         routing = FeatureFile(
             train_features, measured.features, shapes, evaluation_shapes, spec.digest
         )
-    metrics = scores(oracle, data.spec.kind)
+    metrics = kind.metrics(oracle)
     blobs = {"expert": file, "features": routing.to_bytes(), "oracle": oracle.to_bytes()}
-    digests = {kind: sha256_bytes(blob) for kind, blob in blobs.items()}
+    digests = {name: sha256_bytes(blob) for name, blob in blobs.items()}
     expert = ExpertRecord(
         data.spec.name,
         version,
@@ -327,7 +325,7 @@ def _train_and_register(
                 trained.seconds,
             ),
             expert,
-            [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+            [ArtifactRecord(digests[name], name, len(blob)) for name, blob in blobs.items()],
             FeatureSetRecord(
                 expert_id,
                 digests["features"],
@@ -341,7 +339,7 @@ def _train_and_register(
                 EvaluationRecord(
                     expert_id,
                     metrics["n"],
-                    0 if oracle.is_value else int(oracle.right.sum()),
+                    kind.outcome(oracle).correct(),
                     digests["oracle"],
                     metrics,
                     {**environment, "batch_plan": measured.batch_plan},

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from expertbank.errors import DataError
-from expertbank.evaluation.scores import pearson
-from expertbank.records import ProgressCallback, Row, no_progress
+from expertbank.kinds import KINDS, Answer
+from expertbank.records import ProgressCallback, no_progress
 from expertbank.tasks import Columns, TaskSpec, read_rows
 from expertbank.workflows.predict import Prediction, Predictor
 
@@ -22,11 +20,11 @@ class Evaluated:
     Attributes:
         task: the task.
         expert: the expert that answered when the task was named.
-        metric: ``accuracy``, or ``pearson`` for regression.
+        metric: what the kind measures: ``accuracy``, or ``pearson`` of values.
         n: rows.
         oracle: quality with the task named.
         routed: quality with the router choosing; a row that went elsewhere counts as wrong
-            (regression: as the mean answer). ``None`` without a router.
+            (of values: as the mean answer). ``None`` without a router.
         routed_to_task: share of rows that the router sent to the task or its group.
         per_label: per label its rows and how many the named expert had right.
     """
@@ -74,27 +72,29 @@ def evaluate(
     """
     named = predictor.answerer(spec.name)
     rows = read_rows(spec, source)
+    kind = KINDS.get(named.kind)
     for row in rows:
-        if named.kind == "classification" and row.label not in named.labels:
-            raise DataError(
-                f"{row.origin}: label {row.label!r} is not one of {named.id}: "
-                + ", ".join(named.labels)
-            )
-    oracle = list(predictor.predict(rows, task=spec.name, progress=progress))
-    routed: list[Prediction | None] = []
+        for label in kind.counted(row) if kind.names_labels else ():
+            if label not in named.labels:
+                raise DataError(
+                    f"{row.origin}: label {label!r} is not one of {named.id}: "
+                    + ", ".join(named.labels)
+                )
+    labels = [row.label or "" for row in rows]
+    given = [_answer(one) for one in predictor.predict(rows, task=spec.name, progress=progress)]
+    routed: list[Answer | None] = []
     if predictor.has_router:
-        routed = [
-            _of_task(answer, spec.name) for answer in predictor.predict(rows, progress=progress)
-        ]
+        routed = [_answer_of(one, spec.name) for one in predictor.predict(rows, progress=progress)]
+    outcome = kind.outcome_of(labels, given)
     return Evaluated(
         spec.name,
         named.id,
-        "pearson" if named.kind == "regression" else "accuracy",
+        outcome.metric,
         len(rows),
-        _quality(rows, oracle, named.kind == "regression"),
-        _quality(rows, routed, named.kind == "regression") if routed else None,
+        outcome.quality(),
+        kind.outcome_of(labels, routed).quality() if routed else None,
         sum(answer is not None for answer in routed) / len(rows) if routed else None,
-        _per_label(rows, oracle) if named.kind == "classification" else {},
+        kind.per_label(labels, given),
     )
 
 
@@ -106,41 +106,15 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
         text=columns.text,
         text_pair=columns.text_pair,
         choices=columns.choices,
-        label=columns.label,
+        label=columns.label or columns.flags,
     )
 
 
-def _of_task(answer: Prediction, task: str) -> Prediction | None:
-    """The answer that ``task``'s expert gave, alone or in its group."""
-    return next((one for one in (answer, *answer.answers) if one.task == task), None)
+def _answer(one: Prediction) -> Answer:
+    return Answer(one.label, one.scores, one.text, one.choice, one.labels)
 
 
-def _is_right(row: Row, answer: Prediction | None) -> bool:
-    if answer is None:
-        return False
-    if answer.choice is not None:
-        return str(answer.choice) == row.label
-    return answer.label == row.label
-
-
-def _quality(
-    rows: Sequence[Row], answers: Sequence[Prediction | None], is_value: bool
-) -> float | None:
-    if not is_value:
-        right = sum(_is_right(row, answer) for row, answer in zip(rows, answers, strict=True))
-        return right / len(rows)
-    given = [float(answer.label) for answer in answers if answer is not None]
-    middle = sum(given) / len(given) if given else 0.0
-    values = [middle if answer is None else float(answer.label) for answer in answers]
-    return pearson(np.array(values), np.array([float(row.label or "nan") for row in rows]))
-
-
-def _per_label(
-    rows: Sequence[Row], answers: Sequence[Prediction | None]
-) -> dict[str, dict[str, int]]:
-    counts: dict[str, dict[str, int]] = {}
-    for row, answer in zip(rows, answers, strict=True):
-        entry = counts.setdefault(str(row.label), {"n": 0, "right": 0})
-        entry["n"] += 1
-        entry["right"] += _is_right(row, answer)
-    return dict(sorted(counts.items()))
+def _answer_of(one: Prediction, task: str) -> Answer | None:
+    """The answer that ``task``'s expert gave, alone or in its group; ``None`` if it gave none."""
+    found = (answer for answer in (one, *one.answers) if answer.task == task)
+    return next(map(_answer, found), None)

@@ -12,6 +12,7 @@ import torch
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.kinds import KINDS
 from expertbank.models.backbone import Backbone
 from expertbank.models.gates import Router
 from expertbank.models.location import locate
@@ -35,15 +36,11 @@ PROBES = (
     Row("is the sky blue", "Rayleigh scattering sends short wavelengths in all directions."),
     Row("Shares of the bank rose by four per cent on Monday, its best day this year.", None),
     Row("do you share my data", "We never sell personal information to third parties."),
-)
-"""Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
-done. What they say does not matter; that pair and single text both occur does."""
-
-CHOICE_PROBES = (
     Row("Tracy had an accident on the way to work.", None, ("She was late.", "She sang.")),
     Row("Where would you keep milk?", None, ("in a drawer", "in the fridge", "on the roof")),
 )
-"""The same for multiple-choice experts."""
+"""Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
+done. What they say does not matter; that every shape of row occurs does."""
 
 BACKBONE_FILES = (
     "config.json",
@@ -266,10 +263,11 @@ def _compare(
     loaded = load_bundle(folder, backbone=None if with_backbone else workspace.backbone)
     tokenizer, length = workspace.backbone.tokenizer, workspace.spec.max_length
     for expert in experts:
-        rows = CHOICE_PROBES if expert.kind == "multiple_choice" else PROBES
-        probes = encode_rows(rows, tokenizer, expert.kind, expert.labels, length)
-        ours = answers(workspace.model, probes, expert.id, expert.kind, progress)
-        theirs = answers(loaded.model, probes, expert.id, expert.kind, progress)
+        kind = KINDS.get(expert.kind)
+        rows = [row for row in PROBES if row.shape in kind.shapes]
+        probes = encode_rows(rows, tokenizer, kind, expert.labels, length)
+        ours = answers(workspace.model, probes, expert.id, progress)
+        theirs = answers(loaded.model, probes, expert.id, progress)
         if not torch.equal(ours.logits, theirs.logits):
             raise IntegrityError(
                 f"the written bundle gives other logits for {expert.id} than the bank; "

@@ -100,7 +100,11 @@ def _add_expert(
         base_model=content["backbone"]["reference"],
         fan_in_fan_out=_fan_in_fan_out(backbone, factors),
     )
-    head = {"weight": file.tensors["head.weight"], "bias": file.tensors["head.bias"]}
+    head = {
+        name.removeprefix("head."): tensor
+        for name, tensor in file.tensors.items()
+        if name.startswith("head.")
+    }
     told = {name: entry[name] for name in ("id", "kind", "labels", "pooling")}
     told |= {
         "backbone_digest": backbone.digest,

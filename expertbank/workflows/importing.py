@@ -23,8 +23,8 @@ from expertbank.errors import (
     IntegrityError,
     NotFoundError,
 )
-from expertbank.evaluation.evidence import OracleEvidence
-from expertbank.evaluation.scores import scores
+from expertbank.evaluation.predictions import Predictions
+from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.feature_file import FeatureFile
 from expertbank.models.moments_file import MomentsFile
@@ -96,7 +96,7 @@ class _Incoming:
     features: bytes
     feature_file: FeatureFile | MomentsFile
     evidence: bytes
-    oracle: OracleEvidence
+    oracle: Predictions
     run: RunRecord
     environment: dict[str, Any]
 
@@ -227,7 +227,7 @@ def _incoming(
     if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
         raise IntegrityError(f"{where}: expert and features follow another spec than the bundle")
     evidence_data = members.read(str(lineage["evidence"]))
-    oracle = OracleEvidence.from_bytes(evidence_data, f"{where}: evidence")
+    oracle = Predictions.from_bytes(evidence_data, f"{where}: evidence")
     if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
         raise IntegrityError(f"{where}: features and evidence are of different rows")
     task = TaskSpec.from_dict(entry["spec"], name)
@@ -325,8 +325,9 @@ def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Inco
                 f"task {name} is {_described(task)} here and {_described(one.task)} in the "
                 "bundle; neither can change"
             )
-        mixed = (task.kind == "multiple_choice") != (one.task.kind == "multiple_choice")
-        if mixed and task.group is not None and task.group == one.task.group:
+        if task.group is None or task.group != one.task.group:
+            continue
+        if not KINDS.get(task.kind).shapes & KINDS.get(one.task.kind).shapes:
             raise InputError(
                 f"group {task.group} holds {task.name}, a {task.kind} task; a {one.task.kind} "
                 "task cannot answer the same rows"
@@ -348,16 +349,17 @@ def _described(task: TaskRecord) -> str:
 def _register(workspace: Workspace, one: _Incoming) -> ExpertRecord:
     """Bytes first, made durable; then the rows. The bank's lock is held."""
     blobs = {"expert": one.file, "features": one.features, "oracle": one.evidence}
-    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
+    digests = {name: workspace.store.put(blob) for name, blob in blobs.items()}
     if digests["expert"] != one.expert.digest:
         raise ExpertBankError(f"expert {one.expert.id} was stored under another digest")
     # Counted anew from the evidence: what a manifest claims of itself proves nothing.
-    metrics = scores(one.oracle, one.task.kind)
+    kind = KINDS.get(one.task.kind)
+    metrics = kind.metrics(one.oracle)
     return workspace.registry.commit_expert(
         one.task,
         one.run,
         one.expert,
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
+        [ArtifactRecord(digests[name], name, len(blob)) for name, blob in blobs.items()],
         FeatureSetRecord(
             one.expert.id,
             digests["features"],
@@ -371,7 +373,7 @@ def _register(workspace: Workspace, one: _Incoming) -> ExpertRecord:
             EvaluationRecord(
                 one.expert.id,
                 metrics["n"],
-                0 if one.oracle.is_value else int(one.oracle.right.sum()),
+                kind.outcome(one.oracle).correct(),
                 digests["oracle"],
                 metrics,
                 one.environment,

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.evaluation.evidence import Floats, Ints, OracleEvidence, cluster_numbers
+from expertbank.evaluation.evidence import cluster_numbers
+from expertbank.evaluation.predictions import Predictions
+from expertbank.kinds import Kind
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
-from expertbank.records import EncodedRow, ProgressCallback, TaskKind, no_progress
+from expertbank.records import EncodedRow, ProgressCallback, Target, no_progress
 from expertbank.training.loop import Meter
 
 BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
@@ -27,33 +28,34 @@ class Answers:
     Attributes:
         logits: ``[rows, classes]`` float32.
         features: ``[rows, dimension]`` float16 routing features of the same pass.
-        targets: per row the class or choice index, or the value.
-        is_value: whether they are values.
+        targets: per row what its kind compares with.
+        thresholds: the expert's, ``None`` where its kind has none.
         batch_plan: how the rows were batched.
     """
 
     logits: Tensor
     features: Tensor
-    targets: tuple[float, ...]
-    is_value: bool
+    targets: tuple[Target, ...]
+    thresholds: Tensor | None
     batch_plan: dict[str, Any]
 
-    def evidence(
-        self, row_digests: Sequence[str], groups: Sequence[tuple[str, ...]] = ()
-    ) -> OracleEvidence:
-        """The answers as stored evidence; ``groups`` say which rows belong together."""
-        targets: Floats | Ints = np.array(self.targets, dtype=np.float32)
-        if not self.is_value:
-            targets = targets.astype(np.int32)
-        clusters = cluster_numbers(groups)
-        return OracleEvidence(self.logits.numpy(), targets, tuple(row_digests), clusters)
+    def predictions(
+        self, kind: Kind, row_digests: Sequence[str], groups: Sequence[tuple[str, ...]] = ()
+    ) -> Predictions:
+        """The answers as they are stored; ``groups`` say which rows belong together."""
+        return Predictions(
+            self.logits.numpy(),
+            kind.target_array(self.targets),
+            tuple(row_digests),
+            cluster_numbers(groups),
+            None if self.thresholds is None else self.thresholds.numpy(),
+        )
 
 
 def answers(
     model: RoutedModel,
     rows: Sequence[EncodedRow],
     expert_id: str,
-    kind: TaskKind,
     progress: ProgressCallback = no_progress,
 ) -> Answers:
     """Answer ``rows`` with the expert named; for evidence every row needs a target."""
@@ -70,7 +72,7 @@ def answers(
         in_order(torch.cat([_widened(part, width) for part in logits]), order),
         in_order(torch.cat(features), order),
         tuple(row.target for row in rows if row.target is not None),
-        kind == "regression",
+        outputs[0].thresholds[0],
         BATCH_PLAN,
     )
 

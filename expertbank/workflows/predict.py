@@ -6,20 +6,19 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, NotFoundError
+from expertbank.kinds import KINDS
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.gates import Router
-from expertbank.models.routed import RoutedModel
+from expertbank.models.routed import PassOutput, RoutedModel
 from expertbank.records import (
     EncodedRow,
     ProgressCallback,
     ProgressEvent,
     Row,
     RowShape,
-    TaskKind,
     no_progress,
 )
 from expertbank.tasks import encode_rows
@@ -42,13 +41,13 @@ class Answerer:
     Attributes:
         id: ``task@version``.
         task: the task's name.
-        kind: the task's kind.
-        labels: class names in head order; empty for regression.
+        kind: name of the task's kind.
+        labels: names in head order; empty where labels have none.
     """
 
     id: str
     task: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
 
 
@@ -75,9 +74,12 @@ class Prediction:
         task: task whose expert answered.
         expert: that expert, ``task@version``.
         confidence: the router's probability of it; 1 when the caller named the task.
-        label: the answer: a class name, the text of the chosen choice, or a value.
+        label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
+            several labels may hold.
         scores: probability of every label or choice; empty for a value.
-        choice: position of the chosen choice, for multiple choice.
+        choice: position of the chosen choice, for rows that bring choices.
+        labels: the labels that hold, where several may.
+        text: the answer as a person reads it.
         unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
@@ -88,9 +90,11 @@ class Prediction:
     task: str
     expert: str
     confidence: float
-    label: str | float
+    label: str | float | None
     scores: Mapping[str, float]
     choice: int | None = None
+    labels: tuple[str, ...] | None = None
+    text: str = UNKNOWN
     unknown: bool | None = None
     unknown_score: float | None = None
     answers: tuple[Prediction, ...] = ()
@@ -109,6 +113,8 @@ class Prediction:
         }
         if self.choice is not None:
             document["choice"] = self.choice
+        if self.labels is not None:
+            document["labels"] = list(self.labels)
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
@@ -208,7 +214,7 @@ class Predictor:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
             expert = self.answerer(task)
-            return _Named(expert.id, frozenset({expert.kind == "multiple_choice"}))
+            return _Named(expert.id, _read_choices(KINDS.get(expert.kind).shapes))
         if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
@@ -269,9 +275,9 @@ class Predictor:
                     self._prediction(
                         rows[position],
                         indices[position],
-                        output.experts[place],
                         chosen[position],
-                        output.logits[place],
+                        output,
+                        place,
                     )
                 )
         # The other experts of a group answer in further passes, over the group's rows only.
@@ -308,35 +314,24 @@ class Predictor:
                     self._prediction(
                         numbered[place][1],
                         numbered[place][0],
-                        output.experts[index],
                         chosen[place],
-                        output.logits[index],
+                        output,
+                        index,
                     ),
                 )
 
     def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
         tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
-        encoded: dict[int, EncodedRow] = {}
-        kinds: tuple[TaskKind, TaskKind] = ("classification", "multiple_choice")
-        for kind in kinds:
-            places = [
-                place
-                for place, row in enumerate(rows)
-                if bool(row.choices) == (kind == "multiple_choice")
-            ]
-            plain = [replace(rows[place], label=None) for place in places]
-            found = encode_rows(plain, tokenizer, kind, (), length)
-            encoded.update(zip(places, found, strict=True))
-        return [encoded[place] for place in range(len(rows))]
+        return encode_rows(rows, tokenizer, None, (), length)
 
     def _prediction(
-        self, row: Row, index: int, expert_id: str, chosen: _Chosen, logits: Tensor
+        self, row: Row, index: int, chosen: _Chosen, output: PassOutput, place: int
     ) -> Prediction:
-        expert = self._expert(expert_id)
+        expert = self._expert(output.experts[place])
         plain = Prediction(
             index,
             expert.task,
-            expert_id,
+            expert.id,
             chosen.confidence,
             UNKNOWN,
             {},
@@ -345,16 +340,17 @@ class Predictor:
         )
         if chosen.abstained:
             return plain
-        if expert.kind == "regression":
-            return replace(plain, label=float(logits[0]))
-        names = row.choices if expert.kind == "multiple_choice" else expert.labels
-        own = logits[: len(names)]
-        best = int(own.argmax())
-        scores: dict[str, float] = {}
-        for name, probability in zip(names, torch.softmax(own, 0).tolist(), strict=True):
-            scores[name] = scores.get(name, 0.0) + probability  # equal choices are one answer
-        choice = best if expert.kind == "multiple_choice" else None
-        return replace(plain, label=names[best], scores=scores, choice=choice)
+        answer = KINDS.get(expert.kind).answer(
+            output.logits[place], row, expert.labels, output.thresholds[place]
+        )
+        return replace(
+            plain,
+            label=answer.label,
+            scores=answer.scores,
+            choice=answer.choice,
+            labels=answer.labels,
+            text=answer.text,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,6 +387,11 @@ class _Shifted:
     def __call__(self, event: ProgressEvent) -> None:
         done = self.done + event.done
         self.progress(replace(event, done=done, total=self.total, seconds_left=None))
+
+
+def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
+    """Whether rows with choices are among those of these shapes, and whether others are."""
+    return frozenset(shape == "choices" for shape in shapes)
 
 
 def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
@@ -440,7 +441,7 @@ class _Routed:
         return cls(
             router,
             tuple(tuple(member.id for member in column) for column in router.columns),
-            frozenset(member.kind == "multiple_choice" for member in router.members),
+            _read_choices(shape for member in router.members for shape in member.reads),
         )
 
     def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
@@ -466,7 +467,7 @@ class _Routed:
         """The choice, or the fallback's expert for an unknown row that it can read."""
         if self.fallback is None or not chosen.unknown:
             return chosen
-        if (self.fallback.kind == "multiple_choice") != (shape == "choices"):
+        if shape not in KINDS.get(self.fallback.kind).shapes:
             return chosen
         return replace(chosen, experts=(self.fallback.id,))
 

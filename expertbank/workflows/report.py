@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from expertbank.errors import InputError, IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence
 from expertbank.evaluation.forgetting import (
     Earlier,
     ForgettingReport,
@@ -15,7 +15,10 @@ from expertbank.evaluation.forgetting import (
     router_columns,
 )
 from expertbank.evaluation.forgetting import check_choices as check_choices_of
+from expertbank.evaluation.outcome import Answered
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN
+from expertbank.kinds import KINDS
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
@@ -75,25 +78,25 @@ def forgetting_report(
     verified: dict[str, Verified] = {}
     histories, answers = [], {}
     for expert in experts:
-        stored, oracle = reader.oracle(expert)
+        stored, predictions, oracle = reader.answered(expert)
         answers[expert.id] = stored.artifact_digest
         identical = _rehash(workspace, expert)
         views = reader.views(expert, oracle, routers)
         now = next((v for v in views if router is not None and v.version == router.version), None)
         if verify and identical:
             verified[expert.task] = verify_expert(
-                workspace, expert, stored, oracle, now, progress, sample=sample
+                workspace, expert, stored, predictions, now, progress, sample=sample
             )
             for view in views:
                 if view.version in {r.version for r in (before, router) if r is not None}:
-                    check_choices(workspace, expert, view, oracle)
+                    check_choices(workspace, expert, view, oracle.row_digests)
         found = verified.get(expert.task)
         histories.append(
             TaskHistory(
                 expert.task,
                 expert.id,
                 stored.n,
-                stored.metrics.get("pearson" if oracle.is_value else "accuracy"),
+                stored.metrics.get(oracle.outcome.metric),
                 identical,
                 oracle,
                 views,
@@ -157,8 +160,8 @@ class _Reader:
         self._groups = groups
         self._progress = progress
 
-    def oracle(self, expert: ExpertRecord) -> tuple[EvaluationRecord, OracleEvidence]:
-        """The named expert's stored answers."""
+    def answered(self, expert: ExpertRecord) -> tuple[EvaluationRecord, Predictions, Answered]:
+        """The expert's stored predictions, and what they came to."""
         found = self._workspace.registry.evaluations(expert.id, router_version="oracle")
         if len(found) != 1:
             raise IntegrityError(
@@ -166,15 +169,16 @@ class _Reader:
                 "expected one; restore the database from a backup: expertbank db --help"
             )
         (stored,) = found
-        oracle = OracleEvidence.from_bytes(
+        predictions = Predictions.from_bytes(
             self._workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
         )
-        correct = 0 if oracle.is_value else int(oracle.right.sum())
-        _same_count(expert.id, "the expert named", stored.correct, correct)
-        return stored, oracle
+        outcome = KINDS.get(expert.kind).outcome(predictions)
+        _same_count(expert.id, "the expert named", stored.correct, outcome.correct())
+        answered = Answered(outcome, predictions.row_digests, predictions.clusters)
+        return stored, predictions, answered
 
     def views(
-        self, expert: ExpertRecord, oracle: OracleEvidence, routers: Sequence[RouterRecord]
+        self, expert: ExpertRecord, oracle: Answered, routers: Sequence[RouterRecord]
     ) -> tuple[RouterView, ...]:
         """What each of the routers chose for the expert's rows, by version.
 
@@ -194,9 +198,9 @@ class _Reader:
             )
             tasks = [member.partition("@")[0] for member in router.members]
             view = RouterView(router.version, router_columns(tasks, self._groups), evidence)
-            if len(evidence.choice) == len(oracle.targets):
+            if len(evidence.choice) == oracle.outcome.n:
                 check_choices_of(expert.id, view)
-                correct = 0 if oracle.is_value else int(view.right(expert.task, oracle).sum())
+                correct = oracle.outcome.correct(view.chose(expert.task))
                 under = f"router@{router.version}"
                 _same_count(expert.id, under, record.correct, correct)
                 for name, of in (("quality", view), ("quality_unmasked", view.free)):
@@ -222,7 +226,7 @@ class _Reader:
         for name in router.members:
             if name.partition("@")[0] == task:
                 expert = self._workspace.registry.expert(name)
-                _, oracle = self.oracle(expert)
+                _, _, oracle = self.answered(expert)
                 views = self.views(expert, oracle, [router])
                 return Earlier(expert.id, oracle, views[0]) if views else None
         return None

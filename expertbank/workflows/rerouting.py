@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expertbank.evaluation.evidence import OracleEvidence
 from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.outcome import Answered
+from expertbank.kinds import KINDS
 from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
 from expertbank.tasks import encode_rows
 from expertbank.workflows.verification import rows_again
@@ -15,7 +16,7 @@ from expertbank.workflows.workspace import Workspace
 def views_from_source(
     workspace: Workspace,
     expert: ExpertRecord,
-    oracle: OracleEvidence,
+    oracle: Answered,
     routers: Sequence[RouterRecord],
     progress: ProgressCallback,
 ) -> tuple[RouterView, ...]:
@@ -35,7 +36,7 @@ def views_from_source(
     encoded = encode_rows(
         found,
         workspace.backbone.tokenizer,
-        expert.kind,
+        KINDS.get(expert.kind),
         expert.labels,
         workspace.spec.max_length,
     )

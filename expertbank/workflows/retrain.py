@@ -318,25 +318,27 @@ def _evaluation(
     digests: dict[str, str],
     environment: dict[str, Any],
 ) -> EvaluationRecord:
-    from expertbank.evaluation.evidence import OracleEvidence
     from expertbank.evaluation.forgetting import RouterView
+    from expertbank.evaluation.predictions import Predictions
+    from expertbank.kinds import KINDS
 
     (stored,) = workspace.registry.evaluations(expert.id, router_version="oracle")
-    oracle = OracleEvidence.from_bytes(
+    predictions = Predictions.from_bytes(
         workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
     )
+    outcome = KINDS.get(expert.kind).outcome(predictions)
     columns = tuple(tuple(member.task for member in column) for column in router.columns)
     view = RouterView(0, columns, choices[expert.id])
     chosen, free = view.chose(expert.task), view.free
     return EvaluationRecord(
         expert.id,
         stored.n,
-        0 if oracle.is_value else int((chosen & oracle.right).sum()),
+        outcome.correct(chosen),
         digests[expert.id],
         {
             "routing_accuracy": float(chosen.mean()),
-            "quality": view.quality(expert.task, oracle),
-            "quality_unmasked": None if free is None else free.quality(expert.task, oracle),
+            "quality": outcome.quality(chosen),
+            "quality_unmasked": None if free is None else outcome.quality(free.chose(expert.task)),
         },
         environment,
     )

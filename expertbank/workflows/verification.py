@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import Floats, OracleEvidence
 from expertbank.evaluation.forgetting import RouterView
-from expertbank.evaluation.scores import quality
+from expertbank.evaluation.predictions import Floats, Predictions
+from expertbank.kinds import KINDS, Kind
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
@@ -24,6 +24,8 @@ from expertbank.tasks import TaskSpec, encode_rows, find_rows
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from expertbank.workflows.measure import Answers
 
 MARGIN_TOLERANCE = 1e-3
@@ -71,7 +73,7 @@ def verify_expert(
     workspace: Workspace,
     expert: ExpertRecord,
     stored: EvaluationRecord,
-    oracle: OracleEvidence,
+    oracle: Predictions,
     view: RouterView | None,
     progress: ProgressCallback,
     *,
@@ -101,18 +103,18 @@ def verify_expert(
     total, gone = len(oracle.row_digests), len(wanted) - len(there)
     if not there:
         return Verified(0, total, gone, None, 0.0, same, ())
-    places = list(there)
+    places, kind = list(there), KINDS.get(expert.kind)
     encoded = encode_rows(
         list(there.values()),
         workspace.backbone.tokenizer,
-        expert.kind,
+        kind,
         expert.labels,
         workspace.spec.max_length,
     )
-    again = answers(workspace.model, encoded, expert.id, expert.kind, progress)
+    again = answers(workspace.model, encoded, expert.id, progress)
     # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
     complete = len(places) == total
-    tolerated = _compare_answers(expert, oracle, again, there, exact=same and complete)
+    tolerated = _compare_answers(expert, kind, oracle, again, there, exact=same and complete)
     if view is not None:
         _compare_choices(workspace, view, again, there, exact=same and complete)
     logits = again.logits.numpy()
@@ -120,7 +122,7 @@ def verify_expert(
         len(places),
         total,
         gone,
-        quality(replace(oracle, logits=logits)) if complete else None,
+        kind.outcome(replace(oracle, logits=logits)).quality() if complete else None,
         _largest_difference(logits, oracle.logits[places]),
         same,
         tuple(tolerated),
@@ -128,7 +130,7 @@ def verify_expert(
 
 
 def check_choices(
-    workspace: Workspace, expert: ExpertRecord, view: RouterView, oracle: OracleEvidence
+    workspace: Workspace, expert: ExpertRecord, view: RouterView, row_digests: Sequence[str]
 ) -> None:
     """Route all cached evaluation features again and compare with the stored choices.
 
@@ -156,7 +158,7 @@ def check_choices(
         if lead[row] < MARGIN_TOLERANCE:
             continue
         raise IntegrityError(
-            f"row digest {oracle.row_digests[row][:12]}… of {expert.id}: "
+            f"row digest {row_digests[row][:12]}… of {expert.id}: "
             f"router@{view.version} chose {' + '.join(view.columns[int(stored[row])])} "
             f"when it was fitted and chooses {' + '.join(view.columns[int(choice[row])])} "
             "now, on the same features"
@@ -196,7 +198,8 @@ def _same_environment(workspace: Workspace, stored: EvaluationRecord) -> bool:
 
 def _compare_answers(
     expert: ExpertRecord,
-    oracle: OracleEvidence,
+    kind: Kind,
+    oracle: Predictions,
     again: Answers,
     rows: Mapping[int, Row],
     *,
@@ -205,31 +208,36 @@ def _compare_answers(
     """Digests of tolerated differences.
 
     Raises:
-        IntegrityError: the first row whose label differs beyond what is tolerated.
+        IntegrityError: the first row whose answer differs beyond what is tolerated.
     """
+    import torch
+
+    places = list(rows)
+    width = max(oracle.logits.shape[1], again.logits.shape[1])
+    before, now = (_widened(logits, width) for logits in (oracle.logits[places], again.logits))
+    same, near = kind.same(before, now, oracle.thresholds)
     tolerated = []
-    predicted = again.logits.argmax(1).tolist()
-    for index, place in enumerate(rows):
-        before, now = int(oracle.predicted[place]), int(predicted[index])
-        if oracle.is_value:
-            old, new = float(oracle.values[place]), float(again.logits[index, 0])
-            same, close = old == new, abs(old - new) < MARGIN_TOLERANCE * (1 + abs(old))
-            said: tuple[object, object] = (old, new)
-        else:
-            top = sorted(oracle.logits[place].tolist(), reverse=True)
-            same, close = before == now, top[0] - top[1] < MARGIN_TOLERANCE
-            said = expert.labels[before], expert.labels[now]
-        if same:
-            continue
+    for index in np.flatnonzero(~same).tolist():
+        place = places[index]
         # Other batches, threads or versions move the last bits of a sum; see the report's help.
-        if not exact and close:
+        if not exact and near[index]:
             tolerated.append(oracle.row_digests[place])
             continue
+        said = [
+            kind.answer(torch.from_numpy(side[index]), rows[place], expert.labels, again.thresholds)
+            for side in (before, now)
+        ]
         raise IntegrityError(
             f"{_where(rows[place], oracle.row_digests[place])}: {expert.id} answered "
-            f"{said[0]!r} when it was added and answers {said[1]!r} now"
+            f"{said[0].text!r} when it was added and answers {said[1].text!r} now"
         )
     return tolerated
+
+
+def _widened(logits: Floats | Tensor, width: int) -> Floats:
+    """``logits`` with ``-inf`` columns up to ``width``: a sample may lack the most choices."""
+    values = np.asarray(logits, dtype=np.float32)
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=-np.inf)
 
 
 def _largest_difference(now: Floats, before: Floats) -> float:

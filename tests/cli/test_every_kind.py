@@ -13,8 +13,8 @@ from kinds import choice_rows, value_rows, write_jsonl, write_rows
 
 from expertbank import Bank
 from expertbank.config import RouterConfig
-from expertbank.evaluation.evidence import OracleEvidence
-from expertbank.evaluation.scores import pearson
+from expertbank.evaluation.predictions import Predictions
+from expertbank.evaluation.outcome import pearson
 from expertbank.models.feature_file import FeatureFile
 
 CHOICES = ["--choices-column", "choices"]
@@ -95,7 +95,7 @@ def test_the_report_says_what_the_candidate_mask_is_worth(kinds: Path) -> None:
             tasks = np.array([column[0].task for column in gate.columns])
             can = [("choices" in c[0].reads) == (expert.task == "pick") for c in gate.columns]
             (oracle,) = bank.registry.evaluations(name, router_version="oracle")
-            answers = OracleEvidence.from_bytes(store.get(oracle.artifact_digest), name)
+            answers = Predictions.from_bytes(store.get(oracle.artifact_digest), name)
             rows = file.evaluation.double().numpy()
             free_went[expert.task] = homes[(rows @ joint[0] + joint[1]).argmax(1)] == expert.task
             raw_went[expert.task] = tasks[values.argmax(1)] == expert.task

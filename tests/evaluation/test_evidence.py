@@ -11,14 +11,15 @@ from safetensors.numpy import load, save
 
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.predictions import Predictions
 
 Arrays = dict[str, np.ndarray]
 
 
-def oracle(rows: int = 5) -> OracleEvidence:
+def oracle(rows: int = 5) -> Predictions:
     generator = np.random.default_rng(0)
-    return OracleEvidence(
+    return Predictions(
         generator.normal(size=(rows, 3)).astype(np.float32),
         generator.integers(0, 3, rows).astype(np.int32),
         tuple(sha256_text(f"row {row}") for row in range(rows)),
@@ -34,7 +35,7 @@ def routed() -> RoutedEvidence:
 @pytest.mark.parametrize("rows", [0, 1, 5])
 def test_oracle_evidence_survives_being_stored(rows: int) -> None:
     evidence = oracle(rows)
-    again = OracleEvidence.from_bytes(evidence.to_bytes(), "test")
+    again = Predictions.from_bytes(evidence.to_bytes(), "test")
     assert again.to_bytes() == evidence.to_bytes()
     np.testing.assert_array_equal(again.logits, evidence.logits)
     np.testing.assert_array_equal(again.targets, evidence.targets)
@@ -62,16 +63,16 @@ def test_the_choice_without_the_mask_is_stored_where_it_is_known() -> None:
 
 def test_a_view_of_a_larger_array_is_stored_as_its_own_values() -> None:
     whole = np.arange(12, dtype=np.float32).reshape(3, 4)
-    evidence = OracleEvidence(
+    evidence = Predictions(
         whole[:, ::2], np.array([0, 1, 1], dtype=np.int32), oracle(3).row_digests
     )
-    again = OracleEvidence.from_bytes(evidence.to_bytes(), "test")
+    again = Predictions.from_bytes(evidence.to_bytes(), "test")
     np.testing.assert_array_equal(again.logits, [[0, 2], [4, 6], [8, 10]])
 
 
 def test_answers_are_the_highest_logits_and_padding_never_wins() -> None:
     logits = np.array([[1, 2, -np.inf], [3, -1, -np.inf], [-5, -4, -np.inf]], dtype=np.float32)
-    evidence = OracleEvidence(logits, np.array([1, 1, 1], dtype=np.int32), oracle(3).row_digests)
+    evidence = Predictions(logits, np.array([1, 1, 1], dtype=np.int32), oracle(3).row_digests)
     assert evidence.predicted.tolist() == [1, 0, 1]
     assert evidence.right.tolist() == [True, False, True]
 
@@ -97,7 +98,7 @@ ORACLE_DAMAGES: dict[str, Callable[[Arrays], object]] = {
 def test_oracle_evidence_that_does_not_fit_together_is_refused(damage: str) -> None:
     data = changed(oracle().to_bytes(), ORACLE_DAMAGES[damage])
     with pytest.raises(IntegrityError, match="somewhere"):
-        OracleEvidence.from_bytes(data, "somewhere")
+        Predictions.from_bytes(data, "somewhere")
 
 
 ROUTED_DAMAGES: dict[str, Callable[[Arrays], object]] = {
@@ -118,13 +119,13 @@ def test_routed_evidence_that_does_not_fit_together_is_refused(damage: str) -> N
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x80\x04pickle", b"\x00" * 100])
 def test_what_is_no_safetensors_file_is_refused(data: bytes) -> None:
-    for kind in (OracleEvidence, RoutedEvidence):
+    for kind in (Predictions, RoutedEvidence):
         with pytest.raises(IntegrityError, match="somewhere"):
             kind.from_bytes(data, "somewhere")
 
 
 def test_one_kind_is_not_taken_for_the_other() -> None:
     with pytest.raises(IntegrityError):
-        OracleEvidence.from_bytes(routed().to_bytes(), "test")
+        Predictions.from_bytes(routed().to_bytes(), "test")
     with pytest.raises(IntegrityError):
         RoutedEvidence.from_bytes(oracle().to_bytes(), "test")

@@ -9,21 +9,22 @@ import pytest
 
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.forgetting import (
     RouterView,
     TaskHistory,
     build_report,
     router_columns,
 )
-from expertbank.evaluation.scores import pearson
+from expertbank.evaluation.outcome import pearson
 
 
-def oracle(name: str, right: list[bool]) -> OracleEvidence:
+def oracle(name: str, right: list[bool]) -> Predictions:
     """Answers to rows whose target is 1; the wrong ones say 0."""
     logits = np.array([[0.0, 1.0] if ok else [1.0, 0.0] for ok in right], dtype=np.float32)
     digests = tuple(sha256_text(f"{name} {row}") for row in range(len(right)))
-    return OracleEvidence(logits, np.ones(len(right), dtype=np.int32), digests)
+    return Predictions(logits, np.ones(len(right), dtype=np.int32), digests)
 
 
 def view(version: int, tasks: tuple[str, ...], choice: list[int]) -> RouterView:
@@ -274,7 +275,7 @@ GRADE = TaskHistory(
     5,
     pearson(ANSWERS, GRADES),
     weights_identical=True,
-    oracle=OracleEvidence(
+    oracle=Predictions(
         ANSWERS.reshape(-1, 1), GRADES, tuple(sha256_text(f"grade {row}") for row in range(5))
     ),
     views=(

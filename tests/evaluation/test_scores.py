@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expertbank.config import sha256_text
-from expertbank.evaluation.evidence import OracleEvidence
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import (
     confusion_matrix,
     macro_f1,
@@ -25,20 +25,20 @@ def digests(count: int) -> tuple[str, ...]:
     return tuple(sha256_text(str(row)) for row in range(count))
 
 
-def classes(targets: list[int], answers: list[int], count: int) -> OracleEvidence:
+def classes(targets: list[int], answers: list[int], count: int) -> Predictions:
     logits = np.zeros((len(targets), count), dtype=np.float32)
     logits[np.arange(len(answers)), answers] = 1
-    return OracleEvidence(logits, np.array(targets, dtype=np.int32), digests(len(targets)))
+    return Predictions(logits, np.array(targets, dtype=np.int32), digests(len(targets)))
 
 
-def figures(evidence: OracleEvidence) -> dict[str, Any]:
+def figures(evidence: Predictions) -> dict[str, Any]:
     """Scores of classes or values."""
     return scores(evidence, "regression" if evidence.is_value else "classification")
 
 
-def values(targets: list[float], answers: list[float]) -> OracleEvidence:
+def values(targets: list[float], answers: list[float]) -> Predictions:
     logits = np.array(answers, dtype=np.float32).reshape(-1, 1)
-    return OracleEvidence(logits, np.array(targets, dtype=np.float32), digests(len(targets)))
+    return Predictions(logits, np.array(targets, dtype=np.float32), digests(len(targets)))
 
 
 def test_macro_f1_and_matthews_are_what_the_hand_works_out() -> None:
@@ -129,7 +129,7 @@ def test_choices_are_scored_by_accuracy_and_have_no_classes_to_average_over() ->
     targets = np.array([1, 0, 0, 1], dtype=np.int32)
     for last in (minus, -1):  # rows with unequal numbers of choices, and all with three
         logits = np.array([[1, 2, last], [3, 2, 1], [0, 5, last], [1, 2, 3]], dtype=np.float32)
-        found = scores(OracleEvidence(logits, targets, digests(4)), "multiple_choice")
+        found = scores(Predictions(logits, targets, digests(4)), "multiple_choice")
         assert (found["accuracy"], found["n"], found["majority"]) == (0.5, 4, 0.5)
         assert {"macro_f1", "matthews"}.isdisjoint(found)
 
@@ -142,10 +142,10 @@ def test_the_one_figure_is_accuracy_or_pearson() -> None:
 
 def test_values_survive_being_stored_as_values() -> None:
     evidence = values([1.5, -2.25, 0.0], [1, 2, 3])
-    again = OracleEvidence.from_bytes(evidence.to_bytes(), "test")
+    again = Predictions.from_bytes(evidence.to_bytes(), "test")
     assert again.is_value
     assert again.to_bytes() == evidence.to_bytes()
     assert again.targets.tolist() == [1.5, -2.25, 0.0]
     assert again.values.tolist() == [1, 2, 3]
-    other = OracleEvidence.from_bytes(classes([0, 1], [0, 1], 2).to_bytes(), "test")
+    other = Predictions.from_bytes(classes([0, 1], [0, 1], 2).to_bytes(), "test")
     assert not other.is_value

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from expertbank.evaluation.bootstrap import clustered_change, correlation_change
-from expertbank.evaluation.evidence import OracleEvidence, cluster_numbers
+from expertbank.evaluation.predictions import Predictions, cluster_numbers
 from expertbank.evaluation.noninferiority import p_noninferior
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
 from expertbank.evaluation.verdicts import Change, Pairs, judge, measure, worst
@@ -210,10 +210,10 @@ def test_clusters_survive_being_stored_and_evidence_without_them_keeps_its_bytes
     logits = np.array([[0, 1], [1, 0], [0, 1]], dtype=np.float32)
     targets = np.array([1, 0, 0], dtype=np.int32)
     digests = tuple(f"{row:064x}" for row in range(3))
-    plain = OracleEvidence(logits, targets, digests)
-    linked = OracleEvidence(logits, targets, digests, cluster_numbers([("a",), ("b",), ("a",)]))
-    assert OracleEvidence.from_bytes(plain.to_bytes(), "test").clusters is None
-    again = OracleEvidence.from_bytes(linked.to_bytes(), "test")
+    plain = Predictions(logits, targets, digests)
+    linked = Predictions(logits, targets, digests, cluster_numbers([("a",), ("b",), ("a",)]))
+    assert Predictions.from_bytes(plain.to_bytes(), "test").clusters is None
+    again = Predictions.from_bytes(linked.to_bytes(), "test")
     assert again.clusters is not None
     assert again.clusters.tolist() == [0, 1, 0]
     assert again.to_bytes() == linked.to_bytes() != plain.to_bytes()

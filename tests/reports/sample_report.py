@@ -7,7 +7,8 @@ from dataclasses import replace
 import numpy as np
 
 from expertbank.config import sha256_text
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.forgetting import (
     ForgettingReport,
     RouterView,
@@ -49,10 +50,10 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
     targets = rng.integers(0, 2, rows).astype(np.int32)
     logits = rng.normal(size=(rows, 2)).astype(np.float32)
     logits[np.arange(rows), targets] += 1.5
-    oracle = OracleEvidence(logits, targets, digests)
+    oracle = Predictions(logits, targets, digests)
     if place == len(names) - 1:
         values = rng.normal(size=(rows, 1)).astype(np.float32)
-        oracle = OracleEvidence(
+        oracle = Predictions(
             values, (values[:, 0] + rng.normal(size=rows)).astype(np.float32), digests
         )
     choice = np.full(rows, place, dtype=np.int32)

@@ -10,7 +10,7 @@ import pytest
 
 from expertbank.errors import DataError
 from expertbank.tasks import TaskSpec, load_task, parse_prediction_rows, read_rows
-from expertbank.tasks.texts import LONGEST, number_text
+from expertbank.texts import LONGEST, number_text
 
 MINE = TaskSpec("mine")
 

@@ -13,10 +13,11 @@ from jobs import job_for, rows_of_kind
 from torch import Tensor
 
 from expertbank.adapters.pool import ExpertPool
-from expertbank.evaluation.scores import pearson
+from expertbank.evaluation.outcome import pearson
 from expertbank.models.batches import collate
 from expertbank.models.routed import RoutedModel
-from expertbank.records import TASK_KINDS, EncodedRow
+from expertbank.kinds import KINDS
+from expertbank.records import EncodedRow
 from expertbank.training.expert import ExpertJob, TrainedExpert, train_expert
 from expertbank.training.objectives import Choices, Classes, Value, objective_of
 

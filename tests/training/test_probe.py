@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from expertbank.training.probe import SCALES, STRENGTHS, probe_head, probe_value
+from expertbank.kinds.probe import SCALES, STRENGTHS, probe_head, probe_value
 
 
 def data(rows: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:

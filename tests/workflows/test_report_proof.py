@@ -15,7 +15,8 @@ from small_bank import SHORT, TASKS, add, tamper
 from expertbank import Bank
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import InputError, IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.predictions import Predictions
 
 
 def _object(home: Path, digest: str) -> Path:
@@ -110,10 +111,10 @@ def _forge_answer(home: Path, task: str, place: int) -> str:
     """Stored answers that differ in one row, with a digest and a count that fit them."""
     found = _evaluation(home, task, None)
     data = _object(home, found.artifact_digest).read_bytes()
-    oracle = OracleEvidence.from_bytes(data, "test")
+    oracle = Predictions.from_bytes(data, "test")
     logits = oracle.logits.copy()
     logits[place] = logits[place][::-1] + np.array([0.0, 1e-3], dtype=np.float32)
-    forged = OracleEvidence(logits, oracle.targets, oracle.row_digests, oracle.clusters)
+    forged = Predictions(logits, oracle.targets, oracle.row_digests, oracle.clusters)
     metrics = {**found.metrics, "accuracy": float(forged.right.mean())}
     digest = _put(home, forged.to_bytes())
     text = json.dumps(metrics, sort_keys=True)
@@ -147,7 +148,7 @@ def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Pat
     found = _evaluation(home, "films", 3)
     tensors = load(_object(home, found.artifact_digest).read_bytes())
     oracle_at = _evaluation(home, "films", None).artifact_digest
-    oracle = OracleEvidence.from_bytes(_object(home, oracle_at).read_bytes(), "test")
+    oracle = Predictions.from_bytes(_object(home, oracle_at).read_bytes(), "test")
     with Bank.open(home) as bank:
         place = bank.registry.router(3).members.index("films@1")
     choice = tensors["choice"].copy()
@@ -176,7 +177,7 @@ def test_forged_choices_without_the_mask_do_not_fit_the_figure_in_the_registry(j
     found = _evaluation(home, "films", 3)
     tensors = load(_object(home, found.artifact_digest).read_bytes())
     oracle_at = _evaluation(home, "films", None).artifact_digest
-    oracle = OracleEvidence.from_bytes(_object(home, oracle_at).read_bytes(), "test")
+    oracle = Predictions.from_bytes(_object(home, oracle_at).read_bytes(), "test")
     with Bank.open(home) as bank:
         place = bank.registry.router(3).members.index("films@1")
     free = tensors["free_choice"].copy()
@@ -245,7 +246,7 @@ def test_an_edited_row_of_the_data_is_unverifiable_and_counted(job: Path) -> Non
         digests = {
             digest
             for evaluation in bank.registry.evaluations("laws", router_version="oracle")
-            for digest in OracleEvidence.from_bytes(
+            for digest in Predictions.from_bytes(
                 bank._workspace.store.get(evaluation.artifact_digest), "test"
             ).row_digests
         }

@@ -45,6 +45,29 @@ def probe_head(features: Tensor, targets: Tensor, classes: int) -> tuple[Tensor,
     return weight.float(), bias.float()
 
 
+def probe_flags(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """Ridge regression onto each label's 0 and 1, settings chosen by leave-one-out likelihood.
+
+    Args:
+        features: ``[rows, hidden]`` what the head will read.
+        targets: ``[rows, labels]`` 1 where a label holds, else 0.
+
+    Returns:
+        ``weight [labels, hidden]`` and ``bias [labels]``, float32.
+    """
+    y = targets.double()
+    best: tuple[float, float, _Fit] | None = None
+    for fit in _ridge_path(features.double(), y):
+        for scale in SCALES:
+            logits = (fit.left_out - 0.5) * scale
+            loss = float(F.binary_cross_entropy_with_logits(logits, y))
+            if best is None or loss < best[0]:
+                best = (loss, scale, fit)
+    assert best is not None
+    _, scale, fit = best
+    return (fit.weight * scale).float(), ((fit.bias - 0.5) * scale).float()
+
+
 def probe_value(features: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Ridge regression onto one value, its strength chosen by leave-one-out squared error.
 

@@ -10,8 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertbank.errors import DataError
-from expertbank.records import Row
-from expertbank.tasks.texts import plain_text
+from expertbank.texts import plain_text
 
 
 def choices_of(
@@ -98,16 +97,3 @@ def position_of(
         )
         raise DataError(f"{origin}: label {raw!r} names none of {shown}{hint}")
     return str(known.index(raw))
-
-
-def require_equal_number(row: Row, number: int, first: str) -> None:
-    """Refuse a row with another number of choices than the first row, which stands at ``first``.
-
-    Raises:
-        DataError: the numbers differ.
-    """
-    if len(row.choices) != number:
-        raise DataError(
-            f"{row.origin}: {len(row.choices)} choices where {first} has {number}; every row of "
-            "a task needs the same number: fill up or remove those that differ"
-        )

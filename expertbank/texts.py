@@ -79,3 +79,12 @@ def _single(value: float) -> float:
     """``value`` rounded to single precision."""
     rounded: float = struct.unpack("<f", struct.pack("<f", value))[0]
     return rounded
+
+
+def is_number(text: str) -> bool:
+    """Whether ``number_text`` takes it."""
+    try:
+        number_text(text, "")
+    except DataError:
+        return False
+    return True

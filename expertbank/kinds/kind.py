@@ -1,0 +1,345 @@
+"""What a kind of task is: everything in which tasks differ from each other.
+
+A kind is one object without state. It says which rows it reads, what their labels look like, how
+an expert's head is trained, which figures are taken, and how an answer is formed and worded.
+Nothing outside a kind's file asks for its name.
+
+Torch is imported only inside the methods that need it, so that data can be read without.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+
+import numpy as np
+
+from expertbank.errors import DataError
+from expertbank.evaluation.outcome import Bools, Counted, Outcome
+from expertbank.evaluation.predictions import Floats, Ints, Predictions
+from expertbank.records import Row, RowShape, Target
+from expertbank.texts import plain_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TOLERANCE = 1e-3
+"""How near two answers must be for another machine's arithmetic to have swapped them."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """How a task's raw labels become those that rows carry.
+
+    Attributes:
+        labels: names in their fixed order; empty: whatever the training rows have.
+        names: raw label to shown name; a label that is not in it is shown as it is.
+        drop: raw labels whose rows are left out; ``None`` is the missing one.
+        separator: what parts several labels in one text.
+        flags: one column of 0 and 1 for each label.
+    """
+
+    labels: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str | None, ...] = ()
+    separator: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The labels there are; empty where any may come."""
+        return self.labels or tuple(dict.fromkeys(self.names.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What an expert says of one row.
+
+    Attributes:
+        label: the answer in one value: a class name, the text of a choice, or a number; ``None``
+            where an answer is a set of labels.
+        scores: probability of each label or choice; empty for a number.
+        choice: position of the chosen choice.
+        labels: the labels that hold, where several may.
+        text: the answer as a person reads it.
+    """
+
+    label: str | float | None
+    scores: Mapping[str, float]
+    text: str
+    choice: int | None = None
+    labels: tuple[str, ...] | None = None
+
+
+class Objective(Protocol):
+    """A kind's part in training one expert; all tensors are float32."""
+
+    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
+        """Rows' logits ``[rows, width]`` from the head's outputs ``[sequences, outputs]``."""
+        ...
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss over rows."""
+        ...
+
+    def score(self, logits: Tensor, targets: Tensor) -> float:
+        """Mean quality of the rows' answers; higher is better. Selects the checkpoint."""
+        ...
+
+    def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """First head ``(weight [outputs, hidden], bias [outputs])`` from frozen features."""
+        ...
+
+    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The head as it is stored."""
+        ...
+
+    def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor | None:
+        """Logits ``[outputs]`` from which on an output counts, from held-out training rows.
+
+        ``None`` where outputs are compared with each other.
+        """
+        ...
+
+
+class Kind(ABC):
+    """One kind of task.
+
+    Attributes:
+        name: what tasks, files and the database call it.
+        shapes: what its rows bring; a row of another shape is not sent to its experts. How a row is
+            encoded depends on its shape alone, since the trunk runs before an expert is chosen.
+        misshapen: what to say of a row of another shape.
+        scores_sequences: whether the head gives each of a row's sequences one score, instead of
+            one sequence all of its outputs.
+        names_labels: whether its labels have names that belong to the task.
+        label_word: what one of them is called in a table.
+        snippet: Python that forms an answer from ``outputs(text, text_pair)`` and ``about``, for
+            exports to other programs.
+    """
+
+    name: ClassVar[str]
+    shapes: ClassVar[frozenset[RowShape]] = frozenset({"single", "pair"})
+    misshapen: ClassVar[str] = "the row brings choices, which only multiple-choice tasks read"
+    scores_sequences: ClassVar[bool] = False
+    names_labels: ClassVar[bool] = False
+    label_word: ClassVar[str] = "label"
+    snippet: ClassVar[str] = ""
+
+    # -- rows and labels ---------------------------------------------------------------------
+
+    def claims(self, *, choices: bool, rules: LabelRules) -> bool:
+        """Whether naming such columns can only mean this kind."""
+        return False
+
+    def raw_label(
+        self, values: Mapping[str, Any], column: str | None, rules: LabelRules, origin: str
+    ) -> Any:
+        """What a record says of its label; ``None`` for a row to be left out.
+
+        Raises:
+            DataError: it says nothing, or something that is no label.
+        """
+        raw = None if column is None else plain_text(values.get(column), origin, column) or None
+        if raw in rules.drop:
+            return None
+        if raw is None:
+            raise DataError(
+                f"{origin}: no label: column {column!r} is empty; label or remove the row"
+            )
+        return raw
+
+    @abstractmethod
+    def label(
+        self,
+        raw: Any,
+        rules: LabelRules,
+        choices: tuple[str, ...],
+        keys: tuple[str, ...],
+        origin: str,
+    ) -> str:
+        """The label as rows carry it, in one text form.
+
+        Args:
+            raw: from ``raw_label``.
+            rules: the task's.
+            choices: the row's own choices, if it brings any.
+            keys: names that the data has for them.
+            origin: ``file:line``.
+
+        Raises:
+            DataError: it is none of the task's labels.
+        """
+
+    @abstractmethod
+    def labels(
+        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
+    ) -> tuple[str, ...]:
+        """Label names in their fixed order; empty where there are none.
+
+        Raises:
+            DataError: too few to train on, or a validation label that training never shows.
+        """
+
+    def require_rows(self, rows: Sequence[Row], where: str) -> None:
+        """Refuse rows that no expert of this kind can be trained on, before they are split.
+
+        Raises:
+            DataError: what is wrong with them.
+        """
+        return
+
+    def require_alike(self, rows: Sequence[Row]) -> None:
+        """Refuse rows of one source, of all its splits, that do not fit each other.
+
+        Raises:
+            DataError: the first that does not.
+        """
+        return
+
+    def classes(self, row: Row) -> Iterable[str | None]:
+        """The classes of a row of which each must keep a training row when rows are split."""
+        return (None,)
+
+    def counted(self, row: Row) -> Collection[str]:
+        """The labels of a row, for counts."""
+        return () if row.label is None else (row.label,)
+
+    def majority(self, rows: Sequence[Row]) -> float | None:
+        """Share of the most frequent answer; ``None`` where no answer repeats."""
+        return Counter(row.label for row in rows).most_common(1)[0][1] / len(rows)
+
+    def values(self, rows: Sequence[Row]) -> dict[str, float]:
+        """``least``, ``mean`` and ``most`` of labels that are numbers, else nothing."""
+        return {}
+
+    def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """What is odd about labels and yet no reason to refuse them, as sentences."""
+        return ()
+
+    # -- targets and training -----------------------------------------------------------------
+
+    @abstractmethod
+    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
+        """What training and evaluation compare with; ``None`` for a row without a label.
+
+        Args:
+            row: the row.
+            places: label name to its place.
+
+        Raises:
+            DataError: a label that is not among them.
+        """
+
+    def target_array(self, targets: Sequence[Target]) -> Ints | Floats:
+        """Targets of rows as they are stored."""
+        return np.asarray(np.array(targets, dtype=np.float32), dtype=np.int32)
+
+    @abstractmethod
+    def outputs(self, labels: Sequence[str]) -> int:
+        """Outputs of the head for one sequence."""
+
+    def has_thresholds(self) -> bool:
+        """Whether an expert's file holds ``head.threshold [outputs]`` beside weight and bias."""
+        return False
+
+    @abstractmethod
+    def objective(
+        self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
+    ) -> Objective:
+        """What an expert with these training targets is trained for.
+
+        Args:
+            labels: in head order.
+            targets: of the training rows.
+            balance: weigh rare classes up.
+        """
+
+    # -- evaluation and answers -------------------------------------------------------------
+
+    def outcome(self, predictions: Predictions) -> Outcome:
+        """What stored predictions came to."""
+        return Counted(np.asarray(predictions.logits.argmax(1) == predictions.targets))
+
+    @abstractmethod
+    def metrics(self, predictions: Predictions) -> dict[str, Any]:
+        """The figures of one evaluation; with ``n``, ``accuracy`` and ``majority`` among them."""
+
+    def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
+        """The one figure that lists show: its name and value."""
+        return "accuracy", metrics.get("accuracy")
+
+    def beside(self, metrics: Mapping[str, Any]) -> str:
+        """Further figures worth a line, in words; empty without."""
+        return ""
+
+    def same(
+        self,
+        before: Floats,
+        now: Floats,
+        thresholds: Floats | None,
+    ) -> tuple[Bools, Bools]:
+        """Compare answers of the same rows at two times.
+
+        Args:
+            before: ``[rows, width]`` logits.
+            now: the same later.
+            thresholds: those of the expert.
+
+        Returns:
+            ``[rows]`` whether the answers are the same, and ``[rows]`` whether, where they are
+            not, they were so near to each other that other arithmetic may have swapped them.
+        """
+        top = -np.sort(-before, axis=1)[:, :2]
+        near = top[:, 0] - top[:, -1] < TOLERANCE
+        return before.argmax(1) == now.argmax(1), near & (before.shape[1] > 1)
+
+    @abstractmethod
+    def answer(
+        self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
+    ) -> Answer:
+        """An expert's answer to one row.
+
+        Args:
+            logits: ``[width]``; what lies beyond the row's own outputs is left alone.
+            row: the row.
+            labels: the expert's.
+            thresholds: the expert's, where its kind has them.
+        """
+
+    @abstractmethod
+    def is_right(self, label: str, answer: Answer) -> bool:
+        """Whether the answer is what the row's label says."""
+
+    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
+        """What answers to labelled rows came to; ``None`` stands for a row that went elsewhere."""
+        return Counted(
+            np.array(
+                [
+                    answer is not None and self.is_right(label, answer)
+                    for label, answer in zip(labels, answers, strict=True)
+                ],
+                dtype=bool,
+            )
+        )
+
+    def per_label(
+        self, labels: Sequence[str], answers: Sequence[Answer]
+    ) -> dict[str, dict[str, int]]:
+        """Label to its rows ``n`` and how many of them were ``right``; empty without names."""
+        return {}
+
+
+def per_label_counts(
+    pairs: Iterable[tuple[str, bool]],
+) -> dict[str, dict[str, int]]:
+    """``n`` and ``right`` of each label, by name."""
+    counts: dict[str, dict[str, int]] = {}
+    for label, right in pairs:
+        entry = counts.setdefault(label, {"n": 0, "right": 0})
+        entry["n"] += 1
+        entry["right"] += right
+    return dict(sorted(counts.items()))

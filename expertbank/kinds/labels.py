@@ -1,0 +1,86 @@
+"""Names of labels: in what order they stand, which there are, and which look odd."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
+
+from expertbank.errors import DataError
+from expertbank.kinds.kind import LabelRules
+from expertbank.records import Row
+
+_SHOWN = 5
+
+
+def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
+    """A raw label's shown name.
+
+    Raises:
+        DataError: none of the task's labels.
+    """
+    shown = rules.names.get(raw, raw)
+    if rules.known and shown not in rules.known:
+        near = get_close_matches(shown, rules.known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise DataError(
+            f"{origin}: unknown label {raw!r}; labels are {', '.join(map(repr, rules.known))}{hint}"
+        )
+    return shown
+
+
+def place_of(label: str, places: Mapping[str, int], row: Row) -> int:
+    """The place of a row's label.
+
+    Raises:
+        DataError: it has none.
+    """
+    if label not in places:
+        raise DataError(f"{row.origin or 'row'}: label {label!r} is not among {', '.join(places)}")
+    return places[label]
+
+
+def require_known(row: Row, labels: Collection[str], known: Collection[str]) -> None:
+    """Refuse a validation row with a label that no training row has.
+
+    Raises:
+        DataError: it has one.
+    """
+    for label in labels:
+        if label not in known:
+            raise DataError(
+                f"{row.origin}: validation label {label!r} does not occur in training; "
+                f"training labels are {', '.join(map(repr, known))}"
+            )
+
+
+def sorted_labels(labels: Collection[str]) -> list[str]:
+    """Labels in natural order: numbers inside them count as numbers, so 2 stands before 10."""
+
+    def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
+        if re.fullmatch(r"-?[0-9]+", label):
+            return [(0, int(label), "")], label
+        parts = re.split(r"([0-9]+)", label)
+        return [
+            (0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p
+        ], label
+
+    return sorted(labels, key=key)
+
+
+def alike_remarks(counts: Counter[str]) -> list[str]:
+    """Remarks on labels that differ only in case or white space."""
+    groups: dict[str, list[str]] = {}
+    for label in sorted(counts):
+        groups.setdefault(" ".join(label.casefold().split()), []).append(label)
+    alike: Sequence[list[str]] = [group for group in groups.values() if len(group) > 1]
+    remarks = [
+        "labels differ only in case or white space and count as different classes: "
+        + ", ".join(f"{label!r} ({counts[label]} rows)" for label in group)
+        + "; make them one, or join them with label_names in a task file"
+        for group in alike[:_SHOWN]
+    ]
+    if len(alike) > _SHOWN:
+        remarks.append(f"{len(alike) - _SHOWN} more sets of labels differ only so")
+    return remarks

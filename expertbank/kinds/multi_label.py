@@ -1,0 +1,340 @@
+"""Any number of a fixed set of labels, none included: one independent probability a label.
+
+A row's label is a JSON list of its labels, sorted. It is right when the whole set is (exact match),
+so that verdicts count rows as they do for every other kind.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from expertbank.config import canonical_json
+from expertbank.errors import DataError
+from expertbank.evaluation.outcome import Bools, Counted, Outcome
+from expertbank.evaluation.predictions import Floats, Predictions
+from expertbank.evaluation.scores import against_majority
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind, LabelRules, per_label_counts
+from expertbank.kinds.labels import (
+    alike_remarks,
+    place_of,
+    require_known,
+    shown_label,
+    sorted_labels,
+)
+from expertbank.records import Row, Target
+from expertbank.texts import plain_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+FEWEST = 10
+"""Held-out rows with a label from which on the label gets a threshold of its own; rarer labels
+share the one that serves all labels together best."""
+FLAGS = {"0": False, "1": True, "0.0": False, "1.0": True, "false": False, "true": True}
+
+
+class MultiLabel(Kind):
+    """A text, or two, and the labels that hold for it."""
+
+    name = "multi_label"
+    names_labels = True
+    snippet = """
+def answer(text, text_pair=None):
+    logits = outputs(text, text_pair)
+    probabilities = dict(zip(about["labels"], logits.sigmoid().tolist()))
+    holding = (logits >= head["threshold"]).tolist()
+    return [label for label, holds in zip(about["labels"], holding) if holds], probabilities
+
+
+print(answer("your text"))
+"""
+
+    def claims(self, *, choices: bool, rules: LabelRules) -> bool:
+        """Only here a row has several labels."""
+        return bool(rules.flags) or rules.separator is not None
+
+    def raw_label(
+        self, values: Mapping[str, Any], column: str | None, rules: LabelRules, origin: str
+    ) -> Any:
+        """The raw labels; an empty cell is a row without any."""
+        if rules.flags:
+            return [flag for flag in rules.flags if _holds(values.get(flag), flag, origin)]
+        value = None if column is None else values.get(column)
+        if value is None or value == "":
+            return None if None in rules.drop else []
+        parts = _parts(value, rules.separator, column or "label", origin)
+        found = [plain_text(part, origin, column or "label") for part in parts]
+        return [part.strip() for part in found if part is not None and part.strip()]
+
+    def label(
+        self,
+        raw: Any,
+        rules: LabelRules,
+        choices: tuple[str, ...],
+        keys: tuple[str, ...],
+        origin: str,
+    ) -> str:
+        """The shown names, sorted, each once."""
+        return canonical_json(sorted({shown_label(one, rules, origin) for one in raw}))
+
+    def labels(
+        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
+    ) -> tuple[str, ...]:
+        """The task's own, else the columns of flags, else those of the training rows."""
+        self.require_rows(train, where)
+        if rules.labels:
+            return rules.labels
+        seen = {label for row in train for label in self.counted(row)}
+        flags = tuple(rules.names.get(flag, flag) for flag in rules.flags)
+        labels = flags or rules.known or tuple(sorted_labels(seen))
+        for row in validation:
+            require_known(row, self.counted(row), labels)
+        return labels
+
+    def require_rows(self, rows: Sequence[Row], where: str) -> None:
+        """At least two different sets of labels."""
+        if len({row.label for row in rows}) < 2:
+            raise DataError(
+                f"{where}:1: all training rows have the same labels {rows[0].label}; "
+                "there is nothing to tell apart"
+            )
+
+    def classes(self, row: Row) -> Iterable[str | None]:
+        """Each of the row's labels."""
+        return self.counted(row)
+
+    def counted(self, row: Row) -> tuple[str, ...]:
+        """Each of the row's labels."""
+        return () if row.label is None else tuple(json.loads(row.label))
+
+    def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """Labels that differ only in case; what looks like a list that was never parted."""
+        counts = Counter(label for row in rows for label in self.counted(row))
+        remarks = alike_remarks(counts)
+        for sign in (";", "|", ","):
+            joined = [label for label in counts if sign in label]
+            if len(joined) > len(counts) / 2:
+                remarks.append(
+                    f"{len(joined)} of {len(counts)} labels hold {sign!r}, such as "
+                    f"{joined[0]!r}: if they are several labels, part them with "
+                    f"--label-separator {sign!r}"
+                )
+        return tuple(remarks)
+
+    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
+        """One a label: 1 where it holds, else 0."""
+        if row.label is None:
+            return None
+        held = {place_of(label, places, row) for label in self.counted(row)}
+        return tuple(float(place in held) for place in range(len(places)))
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """One a label."""
+        return len(labels)
+
+    def has_thresholds(self) -> bool:
+        """A logit for each label from which on it holds."""
+        return True
+
+    def objective(
+        self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
+    ) -> Flags:
+        """Binary cross-entropy; if asked, what holds weighs as much as what does not."""
+        if not balance:
+            return Flags()
+        holds = np.array(targets, dtype=np.float64).sum(0)
+        weights = np.where(holds > 0, (len(targets) - holds) / np.maximum(holds, 1), 1.0)
+        return Flags(tuple(np.clip(weights, 1.0, 100.0).tolist()))
+
+    def outcome(self, predictions: Predictions) -> Outcome:
+        """A row is right when its whole set of labels is."""
+        return Counted(np.asarray((_answered(predictions) == predictions.targets).all(1)))
+
+    def metrics(self, predictions: Predictions) -> dict[str, Any]:
+        """Exact match against the most frequent set, micro- and macro-F1."""
+        answered, true = _answered(predictions), predictions.targets.astype(bool)
+        _, sets = np.unique(true, axis=0, return_inverse=True)
+        found = against_majority(self.outcome(predictions), sets.ravel())
+        hits = (answered & true).sum(0)
+        given = answered.sum(0) + true.sum(0)
+        f1 = 2 * hits[given > 0] / given[given > 0]
+        return {
+            **found,
+            "exact_match": found["accuracy"],
+            "micro_f1": float(2 * hits.sum() / given.sum()) if given.sum() else 1.0,
+            "macro_f1": float(f1.mean()) if len(f1) else 1.0,
+        }
+
+    def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
+        """Exact match, which is the accuracy of whole sets."""
+        return "exact match", metrics.get("accuracy")
+
+    def beside(self, metrics: Mapping[str, Any]) -> str:
+        """What exact match hides: answers that are nearly right."""
+        if "micro_f1" not in metrics:
+            return ""
+        return f"micro-F1 {metrics['micro_f1']:.3f}, macro-F1 {metrics['macro_f1']:.3f}"
+
+    def same(
+        self,
+        before: Floats,
+        now: Floats,
+        thresholds: Floats | None,
+    ) -> tuple[Bools, Bools]:
+        """Equal sets, and sets that differ only in labels close to their threshold."""
+        edge = np.float32(0) if thresholds is None else thresholds
+        differ = (before >= edge) != (now >= edge)
+        far = differ & (np.abs(before - edge) >= TOLERANCE)
+        return ~differ.any(1), ~far.any(1)
+
+    def answer(
+        self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
+    ) -> Answer:
+        """The labels whose logit reaches their threshold."""
+        own = logits[: len(labels)]
+        holds = own >= (own.new_zeros(()) if thresholds is None else thresholds.to(own.device))
+        held = tuple(label for label, one in zip(labels, holds.tolist(), strict=True) if one)
+        scores = dict(zip(labels, own.sigmoid().tolist(), strict=True))
+        return Answer(None, scores, ", ".join(held) or "(none)", labels=held)
+
+    def is_right(self, label: str, answer: Answer) -> bool:
+        """The same set."""
+        return sorted(answer.labels or ()) == list(json.loads(label))
+
+    def per_label(
+        self, labels: Sequence[str], answers: Sequence[Answer]
+    ) -> dict[str, dict[str, int]]:
+        """Rows that have each label, and how many were answered with it."""
+        return per_label_counts(
+            (one, one in (answer.labels or ()))
+            for label, answer in zip(labels, answers, strict=True)
+            for one in json.loads(label)
+        )
+
+
+MULTI_LABEL = MultiLabel()
+
+
+@dataclass(frozen=True, slots=True)
+class Flags:
+    """Binary cross-entropy of every label, averaged over rows and labels.
+
+    Attributes:
+        weights: per label how much more a row counts that has it; ``None`` for all alike.
+    """
+
+    weights: tuple[float, ...] | None = None
+
+    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
+        """A row is one sequence."""
+        return outputs
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Binary cross-entropy, summed over labels: a row weighs as much as with one label."""
+        from torch.nn.functional import binary_cross_entropy_with_logits
+
+        weights = None if self.weights is None else logits.new_tensor(self.weights)
+        losses = binary_cross_entropy_with_logits(
+            logits, targets, reduction="none", pos_weight=weights
+        )
+        return losses.sum(1).mean()
+
+    def score(self, logits: Tensor, targets: Tensor) -> float:
+        """Mean over rows of F1 between answered and true labels, at probability one half.
+
+        Two empty sets agree. Unlike micro-F1 it is a mean over rows, whatever the batches.
+        """
+        answered, true = (logits >= 0).cpu(), targets.bool().cpu()
+        hits = (answered & true).sum(1).double()
+        given = (answered.sum(1) + true.sum(1)).double()
+        return float((2 * hits / given.clamp_min(1)).where(given > 0, given.new_ones(())).mean())
+
+    def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Ridge regression of every label on the frozen features."""
+        from expertbank.kinds.probe import probe_flags
+
+        return probe_flags(features, targets)
+
+    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The head as it is."""
+        return weight, bias
+
+    def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """``[labels]`` logits that give the best F1 on held-out training rows."""
+        scores, true = logits.double().cpu().numpy(), targets.bool().cpu().numpy()
+        shared = best_threshold(scores.ravel(), true.ravel())
+        own = [
+            best_threshold(scores[:, label], true[:, label])
+            if true[:, label].sum() >= FEWEST
+            else shared
+            for label in range(true.shape[1])
+        ]
+        return logits.new_tensor(own).cpu()
+
+
+def best_threshold(scores: npt.NDArray[np.float64], true: npt.NDArray[np.bool_]) -> float:
+    """The logit from which on answering gives the highest F1; of equal ones that nearest to 0.
+
+    Args:
+        scores: ``[n]`` logits.
+        true: ``[n]`` whether each holds.
+
+    Returns:
+        Half-way between two scores, within probabilities of 5% and 95%; 0 where nothing holds.
+    """
+    if not true.any():
+        return 0.0
+    order = np.argsort(-scores, kind="stable")
+    ordered = scores[order]
+    hits = np.cumsum(true[order])
+    f1 = 2 * hits / (np.arange(1, len(hits) + 1) + true.sum())
+    # Equal scores are answered alike, so a cut lies only where the next score is lower.
+    following = np.append(ordered[1:], ordered[-1] - 2.0)
+    cuts = np.clip((ordered + following) / 2, -2.944, 2.944)
+    usable = (ordered > following) & (ordered >= cuts) & (following < cuts)
+    if not usable.any():
+        return 0.0
+    best = f1[usable].max()
+    return float(min(cuts[usable & (f1 == best)], key=abs))
+
+
+def _answered(predictions: Predictions) -> Bools:
+    thresholds = predictions.thresholds
+    return np.asarray(predictions.logits >= (0.0 if thresholds is None else thresholds))
+
+
+def _holds(value: Any, column: str, origin: str) -> bool:
+    text = plain_text(value, origin, column)
+    found = FLAGS.get((text or "").strip().lower())
+    if found is None:
+        raise DataError(
+            f"{origin}: column {column!r} holds {text!r}; a label's own column holds 0 or 1"
+        )
+    return found
+
+
+def _parts(value: Any, separator: str | None, column: str, origin: str) -> Sequence[Any]:
+    """The labels in one cell: a list, JSON text of one, or text parted by a separator."""
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return list(value)
+    text = plain_text(value, origin, column) or ""
+    if separator is not None:
+        return text.split(separator)
+    if not text.lstrip().startswith("["):
+        return [text]
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise DataError(
+            f"{origin}: column {column!r} holds no valid JSON list of labels: {error}"
+        ) from error
+    if not isinstance(found, list):
+        raise DataError(f"{origin}: column {column!r} holds no list of labels")
+    return found

@@ -1,0 +1,162 @@
+"""One of a row's own choices: a score each, cross-entropy over the row's choices.
+
+A row's label is the zero-based position of the right choice, as text, whatever the data calls it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expertbank.errors import DataError
+from expertbank.evaluation.predictions import Predictions
+from expertbank.evaluation.scores import against_majority
+from expertbank.kinds.choices import position_of
+from expertbank.kinds.kind import Answer, Kind, LabelRules
+from expertbank.kinds.labels import place_of
+from expertbank.records import Row, Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class MultipleChoice(Kind):
+    """A text, or two, and the choices that the row brings."""
+
+    name = "multiple_choice"
+    shapes = frozenset({"choices"})
+    misshapen = "a multiple-choice row needs choices"
+    scores_sequences = True
+    label_word = "choice"
+    snippet = """
+def answer(context, choices):
+    scores = torch.stack([outputs(context, choice)[0] for choice in choices])
+    return dict(zip(choices, scores.softmax(-1).tolist()))
+
+
+print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
+"""
+
+    def claims(self, *, choices: bool, rules: LabelRules) -> bool:
+        """Only these rows bring choices."""
+        return choices
+
+    def label(
+        self,
+        raw: Any,
+        rules: LabelRules,
+        choices: tuple[str, ...],
+        keys: tuple[str, ...],
+        origin: str,
+    ) -> str:
+        """The position of the choice that ``raw`` names."""
+        return position_of(raw, rules.labels, choices, keys, origin)
+
+    def labels(
+        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
+    ) -> tuple[str, ...]:
+        """Positions."""
+        return tuple(str(index) for index in range(max(len(row.choices) for row in train)))
+
+    def require_alike(self, rows: Sequence[Row]) -> None:
+        """The same number of choices in every row."""
+        for row in rows:
+            first = rows[0]
+            if len(row.choices) != len(first.choices):
+                raise DataError(
+                    f"{row.origin}: {len(row.choices)} choices where {first.origin} has "
+                    f"{len(first.choices)}; every row of a task needs the same number: fill up or "
+                    "remove those that differ"
+                )
+
+    def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """Positions that seem to count from 1."""
+        counts = Counter(row.label for row in rows if row.label is not None)
+        if not counts or "0" in counts:
+            return ()
+        return (
+            "the first choice is never the right one; positions count from 0: if the data "
+            'counts from 1, list labels: ["1", "2", …] in a task file',
+        )
+
+    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
+        """The right choice's position."""
+        return None if row.label is None else place_of(row.label, places, row)
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """The score of a choice."""
+        return 1
+
+    def objective(
+        self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
+    ) -> Choices:
+        """Cross-entropy over each row's choices; positions are not balanced."""
+        return Choices()
+
+    def metrics(self, predictions: Predictions) -> dict[str, Any]:
+        """Accuracy, against always choosing the most frequent position."""
+        return against_majority(self.outcome(predictions), predictions.targets)
+
+    def answer(
+        self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
+    ) -> Answer:
+        """The choice of the highest probability; equal choices are one answer."""
+        own = logits[: len(row.choices)]
+        best = int(own.argmax())
+        scores: dict[str, float] = {}
+        for name, probability in zip(row.choices, own.softmax(0).tolist(), strict=True):
+            scores[name] = scores.get(name, 0.0) + probability
+        chosen = row.choices[best]
+        return Answer(chosen, scores, chosen, choice=best)
+
+    def is_right(self, label: str, answer: Answer) -> bool:
+        """The same position."""
+        return str(answer.choice) == label
+
+
+MULTIPLE_CHOICE = MultipleChoice()
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """Cross-entropy over a row's choices."""
+
+    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
+        """One score from each sequence of a row."""
+        from expertbank.kinds.sequences import logits_by_row
+
+        return logits_by_row(outputs, row_of, row_of >= 0)
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean cross-entropy."""
+        from torch.nn.functional import cross_entropy
+
+        return cross_entropy(logits, targets.long())
+
+    def score(self, logits: Tensor, targets: Tensor) -> float:
+        """Share of rows that are right."""
+        return float((logits.argmax(1) == targets.long()).cpu().double().mean())
+
+    def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """What tells right choices from the others of their row."""
+        from expertbank.kinds.probe import probe_head
+
+        # The softmax over a row's choices does not see what they share: take it out first.
+        counts = row_of.bincount()
+        total = features.new_zeros(len(counts), features.shape[1]).index_add_(0, row_of, features)
+        own = features - (total / counts.unsqueeze(1))[row_of]
+        first = counts.cumsum(0) - counts
+        right = row_of.new_zeros(len(features))
+        right[first + targets.long()] = 1
+        weight, _ = probe_head(own, right, 2)
+        return weight[1:] - weight[:1], weight.new_zeros(1)
+
+    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The head as it is."""
+        return weight, bias
+
+    def thresholds(self, logits: Tensor, targets: Tensor) -> None:
+        """Choices are compared with each other."""
+        return

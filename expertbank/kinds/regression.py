@@ -1,0 +1,178 @@
+"""A number: squared error in units of the training values' standard deviation."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expertbank.evaluation.outcome import Bools, Correlated, Outcome, pearson
+from expertbank.evaluation.predictions import Floats, Predictions
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind, LabelRules
+from expertbank.records import Row, Target
+from expertbank.texts import number_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+class Regression(Kind):
+    """A text, or two, and a number."""
+
+    name = "regression"
+    label_word = "value"
+    snippet = """
+def answer(text, text_pair=None):
+    return outputs(text, text_pair)[0].item()
+
+
+print(answer("your text", "your second text"))
+"""
+
+    def label(
+        self,
+        raw: Any,
+        rules: LabelRules,
+        choices: tuple[str, ...],
+        keys: tuple[str, ...],
+        origin: str,
+    ) -> str:
+        """The number in its shortest form."""
+        return number_text(raw, origin)
+
+    def labels(
+        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
+    ) -> tuple[str, ...]:
+        """Numbers have no names."""
+        return ()
+
+    def counted(self, row: Row) -> Collection[str]:
+        """Numbers are not counted."""
+        return ()
+
+    def majority(self, rows: Sequence[Row]) -> None:
+        """No number is an answer for most rows."""
+        return
+
+    def values(self, rows: Sequence[Row]) -> dict[str, float]:
+        """Least, mean and most target."""
+        values = [float(row.label) for row in rows if row.label is not None]
+        return {"least": min(values), "mean": fmean(values), "most": max(values)}
+
+    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
+        """The number."""
+        return None if row.label is None else float(row.label)
+
+    def target_array(self, targets: Sequence[Target]) -> Floats:
+        """``[rows]`` float32."""
+        return np.asarray(np.array(targets, dtype=np.float32))
+
+    def outputs(self, labels: Sequence[str]) -> int:
+        """The number."""
+        return 1
+
+    def objective(
+        self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
+    ) -> Value:
+        """Squared error of standardised values; there are no classes to balance."""
+        import torch
+
+        values = torch.tensor(targets, dtype=torch.float64)
+        spread = float(values.std()) if len(values) > 1 else 0.0
+        return Value(float(values.mean()), spread or 1.0)
+
+    def outcome(self, predictions: Predictions) -> Outcome:
+        """Values and their targets."""
+        return Correlated(np.asarray(predictions.logits[:, 0]), predictions.targets)
+
+    def metrics(self, predictions: Predictions) -> dict[str, Any]:
+        """Pearson's and Spearman's correlation and the mean squared error."""
+        from scipy.stats import spearmanr
+
+        answers, targets = predictions.logits[:, 0], predictions.targets
+        linear = pearson(answers, targets)
+        return {
+            "accuracy": None,
+            "n": len(targets),
+            "majority": None,
+            "pearson": linear,
+            "spearman": None if linear is None else float(spearmanr(answers, targets).statistic),
+            "mse": float(np.square(answers - targets).mean()),
+        }
+
+    def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
+        """Pearson's correlation."""
+        return "Pearson", metrics.get("pearson")
+
+    def same(
+        self,
+        before: Floats,
+        now: Floats,
+        thresholds: Floats | None,
+    ) -> tuple[Bools, Bools]:
+        """Equal numbers, and numbers that differ in their last digits."""
+        old, new = before[:, 0], now[:, 0]
+        return old == new, np.abs(old - new) < TOLERANCE * (1 + np.abs(old))
+
+    def answer(
+        self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
+    ) -> Answer:
+        """The number."""
+        value = float(logits[0])
+        return Answer(value, {}, f"{value:.3f}")
+
+    def is_right(self, label: str, answer: Answer) -> bool:
+        """The same number; for counts nobody asks of numbers."""
+        return answer.label == float(label)
+
+    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
+        """Values; the mean of those given stands for the rows that went elsewhere."""
+        given = [float(answer.label or 0.0) for answer in answers if answer is not None]
+        middle = fmean(given) if given else 0.0
+        values = [middle if answer is None else float(answer.label or 0.0) for answer in answers]
+        return Correlated(np.array(values), np.array([float(label) for label in labels]))
+
+
+REGRESSION = Regression()
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """Squared error in units of the training values' standard deviation."""
+
+    mean: float
+    spread: float
+
+    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
+        """A row is one sequence."""
+        return outputs
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Mean squared error of standardised values."""
+        from torch.nn.functional import mse_loss
+
+        return mse_loss(logits[:, 0], self._standard(targets))
+
+    def score(self, logits: Tensor, targets: Tensor) -> float:
+        """Minus the loss."""
+        return -float(self.loss(logits, targets))
+
+    def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Ridge regression on the frozen features."""
+        from expertbank.kinds.probe import probe_value
+
+        return probe_value(features, self._standard(targets))
+
+    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        """The head in the values' own units."""
+        return weight * self.spread, bias * self.spread + self.mean
+
+    def thresholds(self, logits: Tensor, targets: Tensor) -> None:
+        """A number is no class."""
+        return
+
+    def _standard(self, targets: Tensor) -> Tensor:
+        return (targets - self.mean) / self.spread

@@ -17,7 +17,7 @@ from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from expertbank.config import FeatureSpec
 from expertbank.models.backbone import Backbone
-from expertbank.records import EncodedRow
+from expertbank.records import EncodedRow, Target
 
 WORDS = (
     *[
@@ -264,14 +264,14 @@ def keyword_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedR
     words = (len(SPECIALS) + WORDS.index(other), len(SPECIALS) + WORDS.index(word))
     rows = []
     for row in random_rows(count, seed, lengths=(2, 3, 4)):
-        target = int(row.target or 0)
+        target = int(row.target or 0)  # type: ignore[arg-type]
         ids = [i for i in row.sequences[0][1:-1] if i not in words]
         place = int(torch.randint(len(ids) + 1, (), generator=generator))
         rows.append(row_of([*ids[:place], words[target], *ids[place:]], target))
     return tuple(rows)
 
 
-def row_of(ids: Sequence[int], target: float | None = None) -> EncodedRow:
+def row_of(ids: Sequence[int], target: Target | None = None) -> EncodedRow:
     """One sequence between ``[CLS]`` and ``[SEP]``."""
     sequence = (2, *ids, 3)
     return EncodedRow((sequence,), ((0,) * len(sequence),), target)
@@ -314,4 +314,21 @@ def value_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedRow
         ids = [known[0]] * up + [known[1]] * down + [rest[place] for place in fill]
         order = torch.randperm(len(ids), generator=generator).tolist()
         rows.append(row_of([ids[place] for place in order], 100.0 + 7 * (up - down)))
+    return tuple(rows)
+
+
+def flag_rows(count: int, seed: int, *words: str) -> tuple[EncodedRow, ...]:
+    """Rows whose labels are which of ``words`` stand in them: any number, none included."""
+    generator = torch.Generator().manual_seed(seed)
+    known = [len(SPECIALS) + WORDS.index(name) for name in words]
+    rest = [place for place in range(len(SPECIALS), VOCABULARY) if place not in known]
+    rows = []
+    for _ in range(count):
+        holds = torch.randint(2, (len(words),), generator=generator).tolist()
+        fill = torch.randint(len(rest), (4,), generator=generator).tolist()
+        ids = [place for place, one in zip(known, holds, strict=True) if one]
+        ids += [rest[place] for place in fill]
+        order = torch.randperm(len(ids), generator=generator).tolist()
+        target = tuple(map(float, holds))
+        rows.append(row_of([ids[place] for place in order], target))
     return tuple(rows)

@@ -22,7 +22,7 @@ from machine import describe
 
 from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.pool import ExpertPool
-from expertbank.evaluation.scores import scores
+from expertbank.kinds import KINDS
 from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.routed import RoutedModel
 from expertbank.records import Row
@@ -131,10 +131,10 @@ def _job(
         seed=seed,
     )
     share = config.selection_share_of(len(rows))
-    fit, selection = hold_out_for_selection(rows, share, seed, data.spec.kind)
+    fit, selection = hold_out_for_selection(rows, share, seed, KINDS.get(data.spec.kind).classes)
 
     def encoded(part: tuple[Row, ...]) -> tuple[Any, ...]:
-        kind, labels = data.spec.kind, data.labels
+        kind, labels = KINDS.get(data.spec.kind), data.labels
         return tuple(encode_rows(part, backbone.tokenizer, kind, labels, spec.max_length))
 
     return ExpertJob(
@@ -155,10 +155,10 @@ def _judge(job: ExpertJob, data: TaskData, rows: tuple[Row, ...], backbone: Back
     dtype = getattr(torch, job.spec.dtype)
     expert = trained.file.collapse("candidate", backbone.device, dtype)
     model = RoutedModel(backbone, job.spec, ExpertPool.holding({"candidate": expert}))
-    encoded = encode_rows(rows, backbone.tokenizer, job.kind, job.labels, job.spec.max_length)
-    found = answers(model, encoded, "candidate", job.kind)
-    evidence = found.evidence([row.digest for row in rows])
-    return float(scores(evidence, data.spec.kind)["accuracy"])
+    kind = KINDS.get(job.kind)
+    encoded = encode_rows(rows, backbone.tokenizer, kind, job.labels, job.spec.max_length)
+    found = answers(model, encoded, "candidate")
+    return float(kind.metrics(found.predictions(kind, [row.digest for row in rows]))["accuracy"])
 
 
 def _table(runs: list[dict[str, Any]], tasks: list[str]) -> None:

@@ -23,6 +23,7 @@ from expertbank.adapters.hooks import bound
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import FeatureSpec
+from expertbank.kinds import KINDS
 from expertbank.models.backbone import Backbone
 from expertbank.models.batches import (
     EVALUATION_BATCH,
@@ -32,13 +33,12 @@ from expertbank.models.batches import (
     shuffled_batches,
 )
 from expertbank.models.expert_file import ExpertFile
-from expertbank.models.heads import head_input, head_outputs
+from expertbank.models.heads import head_input
 from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow, no_progress
 from expertbank.tasks import encode_rows, hold_out_for_selection, load_task
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
 from expertbank.training.loop import Meter, optimise
-from expertbank.training.objectives import objective_of
 from expertbank.training.trunk import use_fast_attention
 
 ROLES = ("query", "value")
@@ -92,16 +92,16 @@ def job_of(
         eval_limit=train.eval_limit,
         seed=train.seed,
     )
-    kind, labels = read.spec.kind, read.labels
+    kind, labels = KINDS.get(read.spec.kind), read.labels
     share = train.selection_share_of(len(read.train))
-    fit, selection = hold_out_for_selection(read.train, share, train.seed, kind)
+    fit, selection = hold_out_for_selection(read.train, share, train.seed, kind.classes)
 
     def encoded(rows: Sequence[object]) -> tuple[EncodedRow, ...]:
         return tuple(encode_rows(rows, backbone.tokenizer, kind, labels, spec.max_length))
 
     job = ExpertJob(
         task,
-        kind,
+        kind.name,
         tuple(labels),
         encoded(fit),
         encoded(selection),
@@ -130,8 +130,9 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
             ),
         )
     factors = [p for p in own.model.parameters() if p.requires_grad]
-    objective = objective_of(job.kind, job.labels, job.train)
-    outputs = head_outputs(job.kind, job.labels)
+    kind = KINDS.get(job.kind)
+    objective = kind.objective(job.labels, [r.target for r in job.train if r.target is not None])
+    outputs = kind.outputs(job.labels)
     weight = nn.Parameter(torch.zeros(outputs, own.hidden_size))
     bias = nn.Parameter(torch.zeros(outputs))
     trained = [*factors, weight, bias]

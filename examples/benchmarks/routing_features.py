@@ -152,9 +152,7 @@ def _extract(files: dict[str, Path], options: argparse.Namespace) -> None:
         parts = [
             trunk_features(
                 model,
-                encode_rows(
-                    rows, backbone.tokenizer, data.spec.kind, data.labels, options.max_length
-                ),
+                encode_rows(rows, backbone.tokenizer, None, (), options.max_length),
             )
             for rows in (data.train, data.validation)
         ]

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
+from expertbank.kinds import KINDS
+from expertbank.kinds.sequences import logits_by_row
 from expertbank.models.backbone import load_backbone
 from expertbank.models.batches import (
     EVALUATION_BATCH,
@@ -22,7 +24,7 @@ from expertbank.models.batches import (
     plan_batches,
     shuffled_batches,
 )
-from expertbank.models.heads import head_input, head_outputs, logits_by_row
+from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow, Row, TaskKind
 from expertbank.tasks import encode_rows
 
@@ -57,7 +59,7 @@ class SharedLora:
     def learn(self, task: LoraTask, *, epochs: int, lr: float, batch_size: int) -> None:
         """Train adapter and the task's head on the task alone."""
         rows = self._encoded(task, task.train)
-        head = nn.Linear(self._width, head_outputs(task.kind, task.labels))
+        head = nn.Linear(self._width, KINDS.get(task.kind).outputs(task.labels))
         nn.init.zeros_(head.weight)
         nn.init.zeros_(head.bias)
         adapter = [p for p in self._model.parameters() if p.requires_grad]
@@ -92,7 +94,8 @@ class SharedLora:
         return right / len(rows)
 
     def _encoded(self, task: LoraTask, rows: Sequence[Row]) -> list[EncodedRow]:
-        return list(encode_rows(rows, self._tokenizer, task.kind, task.labels, self._max_length))
+        kind = KINDS.get(task.kind)
+        return list(encode_rows(rows, self._tokenizer, kind, task.labels, self._max_length))
 
     def _batches(self, rows: Sequence[EncodedRow]) -> Iterator[Batch]:
         for positions in plan_batches(rows, EVALUATION_BATCH):
@@ -104,5 +107,5 @@ class SharedLora:
             given["token_type_ids"] = batch.token_type_ids
         last = self._model(**given).last_hidden_state
         pooled = head_input(last, batch.attention_mask, self._pooling)
-        choices = torch.full((len(batch.row_of),), task.kind == "multiple_choice")
-        return logits_by_row(head(pooled), batch.row_of, choices)
+        alone = torch.full((len(batch.row_of),), KINDS.get(task.kind).scores_sequences)
+        return logits_by_row(head(pooled), batch.row_of, alone)

@@ -35,6 +35,7 @@ from shared_lora import LoraTask, SharedLora
 
 from expertbank import Bank, TrainConfig, task_spec
 from expertbank.evaluation.metrics import average_accuracy, backward_transfer, forgetting
+from expertbank.kinds import KINDS
 from expertbank.registry.registry import Registry
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
@@ -275,7 +276,9 @@ def _lora_task(folder: Path, config: TrainConfig) -> LoraTask:
         seed=config.seed,
     )
     share = config.selection_share_of(len(data.train))
-    fit, _ = hold_out_for_selection(data.train, share, config.seed, data.spec.kind)
+    fit, _ = hold_out_for_selection(
+        data.train, share, config.seed, KINDS.get(data.spec.kind).classes
+    )
     return LoraTask(folder.name, data.spec.kind, data.labels, fit, data.validation)
 
 

@@ -143,7 +143,13 @@ class Kind(ABC):
         Raises:
             DataError: it says nothing, or something that is no label.
         """
-        raw = None if column is None else plain_text(values.get(column), origin, column) or None
+        value = None if column is None else values.get(column)
+        if isinstance(value, (list, tuple)):
+            raise DataError(
+                f"{origin}: column {column!r} holds a list of labels, expected one; for several "
+                "labels a row use --kind multi_label"
+            )
+        raw = plain_text(value, origin, column or "label") or None
         if raw in rules.drop:
             return None
         if raw is None:

@@ -13,8 +13,8 @@ from kinds import choice_rows, value_rows, write_jsonl, write_rows
 
 from expertbank import Bank
 from expertbank.config import RouterConfig
-from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.outcome import pearson
+from expertbank.evaluation.predictions import Predictions
 from expertbank.models.feature_file import FeatureFile
 
 CHOICES = ["--choices-column", "choices"]

@@ -13,6 +13,7 @@ from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import RoutedEvidence
 from expertbank.evaluation.predictions import Predictions
+from expertbank.kinds import KINDS
 
 Arrays = dict[str, np.ndarray]
 
@@ -73,8 +74,9 @@ def test_a_view_of_a_larger_array_is_stored_as_its_own_values() -> None:
 def test_answers_are_the_highest_logits_and_padding_never_wins() -> None:
     logits = np.array([[1, 2, -np.inf], [3, -1, -np.inf], [-5, -4, -np.inf]], dtype=np.float32)
     evidence = Predictions(logits, np.array([1, 1, 1], dtype=np.int32), oracle(3).row_digests)
-    assert evidence.predicted.tolist() == [1, 0, 1]
-    assert evidence.right.tolist() == [True, False, True]
+    for kind in ("classification", "multiple_choice"):
+        outcome = KINDS.get(kind).outcome(evidence)
+        assert outcome.rows(np.ones(3, dtype=bool)).tolist() == [True, False, True]
 
 
 def changed(data: bytes, change: Callable[[Arrays], object]) -> bytes:

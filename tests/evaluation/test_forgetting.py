@@ -10,21 +10,19 @@ import pytest
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.forgetting import (
     RouterView,
     TaskHistory,
     build_report,
     router_columns,
 )
-from expertbank.evaluation.outcome import pearson
+from expertbank.evaluation.outcome import Answered, Correlated, Counted, pearson
 
 
-def oracle(name: str, right: list[bool]) -> Predictions:
-    """Answers to rows whose target is 1; the wrong ones say 0."""
-    logits = np.array([[0.0, 1.0] if ok else [1.0, 0.0] for ok in right], dtype=np.float32)
+def oracle(name: str, right: list[bool]) -> Answered:
+    """Rows that were right or wrong."""
     digests = tuple(sha256_text(f"{name} {row}") for row in range(len(right)))
-    return Predictions(logits, np.ones(len(right), dtype=np.int32), digests)
+    return Answered(Counted(np.array(right)), digests)
 
 
 def view(version: int, tasks: tuple[str, ...], choice: list[int]) -> RouterView:
@@ -275,8 +273,8 @@ GRADE = TaskHistory(
     5,
     pearson(ANSWERS, GRADES),
     weights_identical=True,
-    oracle=Predictions(
-        ANSWERS.reshape(-1, 1), GRADES, tuple(sha256_text(f"grade {row}") for row in range(5))
+    oracle=Answered(
+        Correlated(ANSWERS, GRADES), tuple(sha256_text(f"grade {row}") for row in range(5))
     ),
     views=(
         view(2, ("film", "sky", "grade"), [2] * 5),

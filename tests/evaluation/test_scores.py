@@ -10,15 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expertbank.config import sha256_text
+from expertbank.evaluation.outcome import pearson
 from expertbank.evaluation.predictions import Predictions
-from expertbank.evaluation.scores import (
-    confusion_matrix,
-    macro_f1,
-    matthews,
-    pearson,
-    quality,
-    scores,
-)
+from expertbank.evaluation.scores import confusion_matrix, macro_f1, matthews
+from expertbank.kinds import KINDS
 
 
 def digests(count: int) -> tuple[str, ...]:
@@ -33,7 +28,15 @@ def classes(targets: list[int], answers: list[int], count: int) -> Predictions:
 
 def figures(evidence: Predictions) -> dict[str, Any]:
     """Scores of classes or values."""
-    return scores(evidence, "regression" if evidence.is_value else "classification")
+    return KINDS.get(kind_of(evidence)).metrics(evidence)
+
+
+def kind_of(evidence: Predictions) -> str:
+    return "classification" if evidence.targets.dtype == np.int32 else "regression"
+
+
+def quality(evidence: Predictions) -> float | None:
+    return KINDS.get(kind_of(evidence)).outcome(evidence).quality()
 
 
 def values(targets: list[float], answers: list[float]) -> Predictions:
@@ -129,7 +132,7 @@ def test_choices_are_scored_by_accuracy_and_have_no_classes_to_average_over() ->
     targets = np.array([1, 0, 0, 1], dtype=np.int32)
     for last in (minus, -1):  # rows with unequal numbers of choices, and all with three
         logits = np.array([[1, 2, last], [3, 2, 1], [0, 5, last], [1, 2, 3]], dtype=np.float32)
-        found = scores(Predictions(logits, targets, digests(4)), "multiple_choice")
+        found = KINDS.get("multiple_choice").metrics(Predictions(logits, targets, digests(4)))
         assert (found["accuracy"], found["n"], found["majority"]) == (0.5, 4, 0.5)
         assert {"macro_f1", "matthews"}.isdisjoint(found)
 
@@ -143,9 +146,9 @@ def test_the_one_figure_is_accuracy_or_pearson() -> None:
 def test_values_survive_being_stored_as_values() -> None:
     evidence = values([1.5, -2.25, 0.0], [1, 2, 3])
     again = Predictions.from_bytes(evidence.to_bytes(), "test")
-    assert again.is_value
+    assert again.targets.dtype == np.float32
     assert again.to_bytes() == evidence.to_bytes()
     assert again.targets.tolist() == [1.5, -2.25, 0.0]
-    assert again.values.tolist() == [1, 2, 3]
+    assert again.logits[:, 0].tolist() == [1, 2, 3]
     other = Predictions.from_bytes(classes([0, 1], [0, 1], 2).to_bytes(), "test")
-    assert not other.is_value
+    assert other.targets.dtype == np.int32

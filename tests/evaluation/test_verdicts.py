@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from expertbank.evaluation.bootstrap import clustered_change, correlation_change
-from expertbank.evaluation.predictions import Predictions, cluster_numbers
+from expertbank.evaluation.evidence import cluster_numbers
 from expertbank.evaluation.noninferiority import p_noninferior
+from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
 from expertbank.evaluation.verdicts import Change, Pairs, judge, measure, worst
 

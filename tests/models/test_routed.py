@@ -33,7 +33,7 @@ def expert_of(
     *,
     classes: int = 2,
     route_layer: int = 2,
-    per_choice: bool = False,
+    scores_sequences: bool = False,
 ) -> CollapsedExpert:
     generator = torch.Generator().manual_seed(seed)
     targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
@@ -44,7 +44,7 @@ def expert_of(
         factors = adapter.collapse()
     weight = torch.randn(classes, HIDDEN, generator=generator) / HIDDEN**0.5
     bias = torch.randn(classes, generator=generator)
-    return CollapsedExpert(name, factors, weight, bias, per_choice, backbone.family.pooling)
+    return CollapsedExpert(name, factors, weight, bias, scores_sequences, backbone.family.pooling)
 
 
 def always(name: str) -> Decide:
@@ -185,7 +185,7 @@ def choosing_model(backbone: Backbone) -> RoutedModel:
     """An expert of three classes, one that scores choices, one of a value, one of two classes."""
     experts = {
         "plain@1": expert_of(backbone, "plain@1", 0, classes=3),
-        "pick@1": expert_of(backbone, "pick@1", 1, classes=1, per_choice=True),
+        "pick@1": expert_of(backbone, "pick@1", 1, classes=1, scores_sequences=True),
         "value@1": expert_of(backbone, "value@1", 2, classes=1),
         "two@1": expert_of(backbone, "two@1", 3, classes=2),
     }

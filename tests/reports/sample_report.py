@@ -8,7 +8,6 @@ import numpy as np
 
 from expertbank.config import sha256_text
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.forgetting import (
     ForgettingReport,
     RouterView,
@@ -16,7 +15,7 @@ from expertbank.evaluation.forgetting import (
     build_report,
 )
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
-from expertbank.evaluation.scores import quality
+from expertbank.evaluation.outcome import Answered, Correlated, Counted, Outcome
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 NAMES = ("boolq", "cb", "cola", "csqa", "mnli", "mrpc", "qnli", "rte", "sick", "sst2", "stsb")
@@ -50,12 +49,13 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
     targets = rng.integers(0, 2, rows).astype(np.int32)
     logits = rng.normal(size=(rows, 2)).astype(np.float32)
     logits[np.arange(rows), targets] += 1.5
-    oracle = Predictions(logits, targets, digests)
+    outcome: Outcome = Counted(logits.argmax(1) == targets)
     if place == len(names) - 1:
         values = rng.normal(size=(rows, 1)).astype(np.float32)
-        oracle = Predictions(
-            values, (values[:, 0] + rng.normal(size=rows)).astype(np.float32), digests
+        outcome = Correlated(
+            values[:, 0], (values[:, 0] + rng.normal(size=rows)).astype(np.float32)
         )
+    oracle = Answered(outcome, digests)
     choice = np.full(rows, place, dtype=np.int32)
     views = []
     for version in range(place + 1, len(names) + 1):
@@ -67,7 +67,7 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
         # Without the mask one row in eight goes to the router's first member.
         free = np.where(np.arange(rows) % 8 == 0, 0, choice).astype(np.int32)
         views.append(RouterView(version, columns, RoutedEvidence(choice, confidence, free)))
-    return TaskHistory(name, f"{name}@1", rows, quality(oracle), True, oracle, tuple(views))
+    return TaskHistory(name, f"{name}@1", rows, outcome.quality(), True, oracle, tuple(views))
 
 
 def _lineage(names: tuple[str, ...]) -> Lineage:

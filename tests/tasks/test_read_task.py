@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from expertbank.errors import DataError, InputError, NotFoundError, SourceUnavailableError
+from expertbank.kinds.labels import sorted_labels
 from expertbank.records import Row
 from expertbank.tasks import (
     TaskData,
@@ -24,7 +25,6 @@ from expertbank.tasks import (
     rows_digest,
     task_spec,
 )
-from expertbank.tasks.load import sorted_labels
 
 Values = dict[str, Any]
 MINE = TaskSpec("mine")

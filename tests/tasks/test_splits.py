@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expertbank.errors import DataError
-from expertbank.records import Row, TaskKind
+from expertbank.kinds import KINDS
+from expertbank.records import Row
 from expertbank.tasks.splits import (
     components,
     hold_out_for_selection,
@@ -26,12 +27,13 @@ ROW = st.builds(
     group=st.lists(st.sampled_from([f"g={n}" for n in range(12)]), max_size=2).map(tuple),
 )
 ROWS = st.lists(ROW, min_size=1, max_size=40)
+BY_LABEL = KINDS.get("classification").classes
 LIGHT = settings(max_examples=60, deadline=None)
 
 
 def _split(rows: list[Row], share: float, seed: int) -> tuple[list[Row], list[Row]] | None:
     try:
-        return split(rows, share, seed)
+        return split(rows, share, seed, classes=BY_LABEL)
     except DataError:
         return None
 
@@ -103,22 +105,22 @@ def _plain(number: int, **given: object) -> list[Row]:
 
 def test_the_share_is_met_and_another_seed_holds_out_other_rows() -> None:
     rows = _plain(500)
-    rest, held = split(rows, 0.2, 0)
+    rest, held = split(rows, 0.2, 0, classes=BY_LABEL)
     assert (len(rest), len(held)) == (400, 100)
-    assert split(rows, 0.2, 1)[1] != held
+    assert split(rows, 0.2, 1, classes=BY_LABEL)[1] != held
 
 
 def test_the_smallest_group_goes_where_none_fits_the_share() -> None:
     rows = [Row(f"{g}{n}", label=str(n % 2), group=(g,)) for g in "abc" for n in range(10)]
     rows += [Row(f"d{n}", label=str(n % 2), group=("d",)) for n in range(8)]
-    _, held = split(rows, 0.1, 0)
+    _, held = split(rows, 0.1, 0, classes=BY_LABEL)
     assert {row.group for row in held} == {("d",)}
 
 
 def test_the_last_row_of_a_label_is_never_held_out() -> None:
     rows = [*_plain(40), Row("rare", label="rare")]
     for seed in range(20):
-        rest, _ = split(rows, 0.5, seed)
+        rest, _ = split(rows, 0.5, seed, classes=BY_LABEL)
         assert "rare" in {row.label for row in rest}
 
 
@@ -126,7 +128,7 @@ def test_rows_of_one_single_group_cannot_be_split() -> None:
     with pytest.raises(
         DataError, match=r"data:1: 10 rows with 2 labels cannot be split.*validation file"
     ):
-        split(_plain(10, group=("one",)), 0.2, 0)
+        split(_plain(10, group=("one",)), 0.2, 0, classes=BY_LABEL)
 
 
 def test_duplicates_hand_their_groups_on() -> None:
@@ -143,7 +145,7 @@ def test_copies_that_differ_in_case_and_spaces_are_leaks() -> None:
 
 def test_selection_rows_come_from_train_and_keep_groups_whole() -> None:
     train = [Row(f"t{n}", label=str(n % 2), group=(f"g{n // 4}",)) for n in range(200)]
-    fit, selection = hold_out_for_selection(train, 0.1, 7)
+    fit, selection = hold_out_for_selection(train, 0.1, 7, BY_LABEL)
     assert len(fit) + len(selection) == 200
     assert len(selection) == 20
     assert not {row.group for row in fit} & {row.group for row in selection}
@@ -151,10 +153,10 @@ def test_selection_rows_come_from_train_and_keep_groups_whole() -> None:
 
 
 @pytest.mark.parametrize("kind", ["regression", "multiple_choice"])
-def test_values_and_positions_are_no_classes_that_must_stay(kind: TaskKind) -> None:
+def test_values_and_positions_are_no_classes_that_must_stay(kind: str) -> None:
     rows = [Row(f"t{n}", label=str(n)) for n in range(50)]
-    kept, held = split(rows, 0.2, 0, kind=kind)
+    kept, held = split(rows, 0.2, 0, classes=KINDS.get(kind).classes)
     assert (len(kept), len(held)) == (40, 10)
-    assert len(hold_out_for_selection(rows, 0.1, 0, kind)[1]) == 5
+    assert len(hold_out_for_selection(rows, 0.1, 0, KINDS.get(kind).classes)[1]) == 5
     with pytest.raises(DataError, match="cannot be split"):
-        split(rows, 0.2, 0)
+        split(rows, 0.2, 0, classes=BY_LABEL)

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from expertbank.errors import InputError, NotFoundError
-from expertbank.records import TASK_KINDS
+from expertbank.kinds import KINDS
 from expertbank.tasks import (
     TaskSpec,
     catalog_names,
@@ -88,7 +88,7 @@ def test_something_else_than_a_mapping_is_refused() -> None:
 
 
 def test_every_kind_can_be_named_and_no_other() -> None:
-    for kind in TASK_KINDS:
+    for kind in KINDS.names():
         assert TaskSpec.from_dict({"name": "x", "kind": kind}).kind == kind
     with pytest.raises(InputError, match="unknown kind 'ranking'"):
         TaskSpec.from_dict({"name": "x", "kind": "ranking"})

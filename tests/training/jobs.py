@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones import choice_rows, keyword_rows, spec_of, value_rows
+from backbones import choice_rows, flag_rows, keyword_rows, spec_of, value_rows
 
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.models.backbone import Backbone
-from expertbank.records import EncodedRow, TaskKind
+from expertbank.records import EncodedRow
 from expertbank.training.expert import ExpertJob
 
 
-def rows_of_kind(kind: TaskKind, count: int, seed: int) -> tuple[EncodedRow, ...]:
+def rows_of_kind(kind: str, count: int, seed: int) -> tuple[EncodedRow, ...]:
     """Rows that can be learnt: a word decides the class, the choice or the value."""
     if kind == "multiple_choice":
         return choice_rows(count, seed, "blue")
+    if kind == "multi_label":
+        return flag_rows(count, seed, "blue", "red", "green")
     rows = value_rows if kind == "regression" else keyword_rows
     return rows(count, seed, "blue", "red")
 
@@ -24,7 +26,7 @@ def job_for(
     backbone: Backbone,
     *,
     rows: int = 48,
-    kind: TaskKind = "classification",
+    kind: str = "classification",
     adapter: AdapterConfig | None = None,
     **config: Any,
 ) -> ExpertJob:
@@ -32,6 +34,7 @@ def job_for(
     settings = {"epochs": 2, "batch_size": 16, **config}
     labels = {
         "classification": ("red", "blue"),
+        "multi_label": ("blue", "red", "green"),
         "multiple_choice": ("0", "1", "2", "3", "4"),
         "regression": (),
     }

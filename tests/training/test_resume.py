@@ -11,7 +11,8 @@ from jobs import job_for, rows_of_kind
 
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError, IntegrityError
-from expertbank.records import TASK_KINDS, ProgressEvent
+from expertbank.kinds import KINDS
+from expertbank.records import ProgressEvent
 from expertbank.training import expert
 from expertbank.training.checkpoint import Checkpoint
 from expertbank.training.expert import ExpertJob, TrainedExpert, job_digest, train_expert
@@ -55,7 +56,7 @@ def facts(trained: TrainedExpert) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 @pytest.mark.parametrize("after", range(1, STEPS + 1))
 def test_a_run_resumed_after_any_step_gives_the_bytes_of_an_undisturbed_one(
     bert, kind, after: int

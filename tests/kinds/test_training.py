@@ -14,12 +14,14 @@ from torch import Tensor
 
 from expertbank.adapters.pool import ExpertPool
 from expertbank.evaluation.outcome import pearson
+from expertbank.kinds import KINDS
+from expertbank.kinds.classification import CLASSIFICATION, Classes
+from expertbank.kinds.multiple_choice import Choices
+from expertbank.kinds.regression import REGRESSION, Value
 from expertbank.models.batches import collate
 from expertbank.models.routed import RoutedModel
-from expertbank.kinds import KINDS
-from expertbank.records import EncodedRow
+from expertbank.records import EncodedRow, Target
 from expertbank.training.expert import ExpertJob, TrainedExpert, train_expert
-from expertbank.training.objectives import Choices, Classes, Value, objective_of
 
 
 def served(
@@ -33,6 +35,10 @@ def served(
         logits = model(batch, lambda features, places: ["sky@1"] * len(places)).logits
         found.update(zip(batch.rows, logits, strict=True))
     return [found[place] for place in range(len(rows))]
+
+
+def targets_of(rows: Sequence[EncodedRow]) -> list[Target]:
+    return [row.target for row in rows if row.target is not None]
 
 
 def share_right(logits: Sequence[Tensor], rows: Sequence[EncodedRow]) -> float:
@@ -126,7 +132,7 @@ def test_a_value_linear_in_the_words_is_learnt_in_its_own_units(load_tiny, famil
 
 def test_the_stored_head_answers_in_raw_values_and_training_in_standard_ones() -> None:
     rows = value_rows(50, 1, "blue", "red")
-    objective = objective_of("regression", (), rows)
+    objective = REGRESSION.objective((), targets_of(rows))
     targets = torch.tensor([row.target for row in rows])
     assert objective == Value(
         pytest.approx(float(targets.double().mean())), pytest.approx(float(targets.double().std()))
@@ -163,7 +169,7 @@ def test_equal_values_give_that_value(bert) -> None:
         assert float(own[0]) == pytest.approx(4.5, abs=0.2)
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 def test_serving_scores_the_held_out_rows_as_training_did(bert, kind) -> None:
     job = job_for(bert, rows=96, kind=kind)
     trained = train_expert(job, bert)
@@ -178,7 +184,7 @@ def test_serving_scores_the_held_out_rows_as_training_did(bert, kind) -> None:
     assert trained.selection_score == pytest.approx(-error, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", TASK_KINDS)
+@pytest.mark.parametrize("kind", KINDS.names())
 def test_the_same_job_gives_the_same_bytes(bert, kind) -> None:
     job = job_for(bert, kind=kind)
     data = train_expert(job, bert).file.to_bytes()
@@ -189,7 +195,9 @@ def test_the_same_job_gives_the_same_bytes(bert, kind) -> None:
 
 def test_balance_weighs_every_class_alike_whatever_its_rows() -> None:
     rows = [row_of([5], target) for target in (0.0,) * 9 + (1.0,) * 3]
-    objective = objective_of("classification", ("a", "b", "never"), rows, balance=True)
+    objective = KINDS.get("classification").objective(
+        ("a", "b", "never"), [row.target for row in rows], balance=True
+    )
     assert isinstance(objective, Classes)
     assert objective.weights == pytest.approx((12 / 18, 2.0, 0.0))
     targets = torch.tensor([row.target for row in rows])
@@ -200,7 +208,7 @@ def test_balance_weighs_every_class_alike_whatever_its_rows() -> None:
     # Always answering the frequent class is worth no more than chance.
     always = torch.tensor([[1.0, 0.0, 0.0]]).repeat(12, 1)
     assert objective.score(always, targets) == pytest.approx(0.5)
-    plain = objective_of("classification", ("a", "b", "never"), rows)
+    plain = CLASSIFICATION.objective(("a", "b", "never"), targets_of(rows))
     assert plain.score(always, targets) == pytest.approx(0.75)
 
 

@@ -36,15 +36,23 @@ class Plugins(Generic[T]):
         what: what one of them is, for messages: ``gate``.
         group: the entry points' group: ``expertbank.gates``.
         needed: attributes that each must have.
+        base: ``module:Class`` whose public attributes each must have too.
         own: those of expertbank: name to ``module:attribute``.
     """
 
     def __init__(
-        self, what: str, group: str, *, needed: Collection[str], own: Mapping[str, str]
+        self,
+        what: str,
+        group: str,
+        *,
+        needed: Collection[str] = (),
+        base: str | None = None,
+        own: Mapping[str, str],
     ) -> None:
         self.what = what
         self._group = group
         self._needed = tuple(needed)
+        self._base = base
         self._own = dict(own)
         self._loaded: dict[str, T] = {}
         self._lock = RLock()
@@ -119,7 +127,10 @@ class Plugins(Generic[T]):
         return plugin
 
     def _require(self, name: str, plugin: T) -> None:
-        missing = [attribute for attribute in self._needed if not hasattr(plugin, attribute)]
+        needed = [*self._needed]
+        if self._base:
+            needed += [name for name in vars(_imported(self._base)) if not name.startswith("_")]
+        missing = [attribute for attribute in needed if not hasattr(plugin, attribute)]
         if missing:
             raise InputError(
                 f"the {self.what} {name!r} lacks {', '.join(missing)}; it was not added"

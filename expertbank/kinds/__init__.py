@@ -1,11 +1,19 @@
-"""Kinds of task: one file each, and a name under which anyone may add one more."""
+"""Kinds of task: one file each, and a name under which anyone may add one more.
+
+Importing the room is light: a kind is imported when it is first asked for.
+"""
 
 from __future__ import annotations
 
-from expertbank.kinds.kind import Answer, Kind, LabelRules, Objective
+from typing import TYPE_CHECKING
+
+from expertbank.kinds.rules import LabelRules
 from expertbank.plugins import Plugins
 
-__all__ = ["DEFAULT_KIND", "KINDS", "Answer", "Kind", "LabelRules", "Objective", "kind_for"]
+if TYPE_CHECKING:
+    from expertbank.kinds.kind import Kind
+
+__all__ = ["DEFAULT_KIND", "KINDS", "LabelRules", "kind_for"]
 
 DEFAULT_KIND = "classification"
 """The kind of a task that names none."""
@@ -13,11 +21,11 @@ DEFAULT_KIND = "classification"
 KINDS: Plugins[Kind] = Plugins(
     "task kind",
     "expertbank.kinds",
-    needed=sorted(name for name in vars(Kind) if not name.startswith("_")),
+    base="expertbank.kinds.kind:Kind",
     own={
         "classification": "expertbank.kinds.classification:CLASSIFICATION",
-        "multiple_choice": "expertbank.kinds.multiple_choice:MULTIPLE_CHOICE",
         "multi_label": "expertbank.kinds.multi_label:MULTI_LABEL",
+        "multiple_choice": "expertbank.kinds.multiple_choice:MULTIPLE_CHOICE",
         "regression": "expertbank.kinds.regression:REGRESSION",
     },
 )

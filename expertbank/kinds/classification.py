@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.errors import DataError
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import against_majority, confusion_matrix, macro_f1, matthews
-from expertbank.kinds.kind import Answer, Kind, LabelRules, per_label_counts
+from expertbank.kinds.kind import Answer, Kind, per_label_counts
 from expertbank.kinds.labels import (
     alike_remarks,
     place_of,
@@ -18,6 +18,7 @@ from expertbank.kinds.labels import (
     shown_label,
     sorted_labels,
 )
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import is_number
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 import numpy as np
@@ -20,6 +20,7 @@ import numpy as np
 from expertbank.errors import DataError
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Ints, Predictions
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, RowShape, Target
 from expertbank.texts import plain_text
 
@@ -28,30 +29,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """How near two answers must be for another machine's arithmetic to have swapped them."""
-
-
-@dataclass(frozen=True, slots=True)
-class LabelRules:
-    """How a task's raw labels become those that rows carry.
-
-    Attributes:
-        labels: names in their fixed order; empty: whatever the training rows have.
-        names: raw label to shown name; a label that is not in it is shown as it is.
-        drop: raw labels whose rows are left out; ``None`` is the missing one.
-        separator: what parts several labels in one text.
-        flags: one column of 0 and 1 for each label.
-    """
-
-    labels: tuple[str, ...] = ()
-    names: Mapping[str, str] = field(default_factory=dict)
-    drop: tuple[str | None, ...] = ()
-    separator: str | None = None
-    flags: tuple[str, ...] = ()
-
-    @property
-    def known(self) -> tuple[str, ...]:
-        """The labels there are; empty where any may come."""
-        return self.labels or tuple(dict.fromkeys(self.names.values()))
 
 
 @dataclass(frozen=True, slots=True)

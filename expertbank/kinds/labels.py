@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
 
 from expertbank.errors import DataError
-from expertbank.kinds.kind import LabelRules
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
 
 _SHOWN = 5

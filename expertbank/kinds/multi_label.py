@@ -20,7 +20,7 @@ from expertbank.errors import DataError
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.evaluation.scores import against_majority
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, LabelRules, per_label_counts
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind, per_label_counts
 from expertbank.kinds.labels import (
     alike_remarks,
     place_of,
@@ -28,6 +28,7 @@ from expertbank.kinds.labels import (
     shown_label,
     sorted_labels,
 )
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import plain_text
 

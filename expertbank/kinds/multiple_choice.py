@@ -14,8 +14,9 @@ from expertbank.errors import DataError
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import against_majority
 from expertbank.kinds.choices import position_of
-from expertbank.kinds.kind import Answer, Kind, LabelRules
+from expertbank.kinds.kind import Answer, Kind
 from expertbank.kinds.labels import place_of
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ import numpy as np
 
 from expertbank.evaluation.outcome import Bools, Correlated, Outcome, pearson
 from expertbank.evaluation.predictions import Floats, Predictions
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, LabelRules
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind
+from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import number_text
 

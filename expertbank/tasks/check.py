@@ -9,7 +9,8 @@ from statistics import fmean
 from typing import Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
-from expertbank.kinds import KINDS, Kind
+from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Kind
 from expertbank.records import Row
 from expertbank.tasks.lengths import LengthCounter
 from expertbank.tasks.load import TaskData, load_task

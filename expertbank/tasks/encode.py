@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from expertbank.errors import DataError, InputError
-from expertbank.kinds import Kind
 from expertbank.records import EncodedRow, Row
+
+if TYPE_CHECKING:
+    from expertbank.kinds.kind import Kind
 
 _BATCH = 512
 

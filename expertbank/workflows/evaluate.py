@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from expertbank.errors import DataError
-from expertbank.kinds import KINDS, Answer
+from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
 from expertbank.tasks import Columns, TaskSpec, read_rows
 from expertbank.workflows.predict import Prediction, Predictor

@@ -12,7 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.evaluation.evidence import cluster_numbers
 from expertbank.evaluation.predictions import Predictions
-from expertbank.kinds import Kind
+from expertbank.kinds.kind import Kind
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
 from expertbank.records import EncodedRow, ProgressCallback, Target, no_progress

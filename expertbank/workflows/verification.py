@@ -12,7 +12,8 @@ import numpy as np
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.evaluation.forgetting import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
-from expertbank.kinds import KINDS, Kind
+from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Kind
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,

@@ -15,7 +15,7 @@ from torch import Tensor
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
-from expertbank.errors import IntegrityError
+from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
 from expertbank.models.feature_file import FeatureFile
 from expertbank.models.gates import Layer, Member, Router
@@ -150,7 +150,6 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     },
     "a label too many": {"metadata": lambda m: m["labels"].append("more")},
     "another format": {"metadata": lambda m: m.update(format=2)},
-    "an unknown kind": {"metadata": lambda m: m.update(kind="poetry")},
     "no task": {"metadata": lambda m: m.pop("task")},
     "ranks that cannot be": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 9999, 3, 3, 1])},
     "ranks of zero": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 0, 0, 0, 1])},
@@ -214,6 +213,12 @@ def test_an_expert_file_that_is_not_right_is_refused(expert: ExpertFile, damage:
         ExpertFile.from_bytes(data, "somewhere")
 
 
+def test_an_expert_of_a_kind_that_is_not_installed_says_which(expert: ExpertFile) -> None:
+    data = rewritten(expert.to_bytes(), metadata=lambda m: m.update(kind="poetry"))
+    with pytest.raises(NotFoundError, match=r"no task kind named 'poetry'.*install"):
+        ExpertFile.from_bytes(data, "somewhere")
+
+
 WEIGHT, BIAS = "layers.0.weight", "layers.0.bias"
 
 ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
@@ -240,7 +245,7 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "unknown of another width": {"metadata": lambda m: m["unknown"].update(dimension=5)},
     "unknown that is a list": {"metadata": lambda m: m.update(unknown=[])},
     "unknown facts forgotten": {"metadata": lambda m: m.update(unknown=None)},
-    "a kind there is not": {"metadata": lambda m: m["members"][0].__setitem__(3, "poetry")},
+    "a kind without a name": {"metadata": lambda m: m["members"][0].__setitem__(3, "")},
     "a shape there is not": {"metadata": lambda m: m["members"][0].__setitem__(5, ["triple"])},
     "a column that is true": {"metadata": lambda m: m["members"][1].__setitem__(4, True)},
     "a member too few": {"metadata": lambda m: m["members"].pop()},

@@ -153,7 +153,7 @@ def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Pat
         place = bank.registry.router(3).members.index("films@1")
     choice = tensors["choice"].copy()
     # A row that went elsewhere is said to have come home: a better figure, forged throughout.
-    rows = np.flatnonzero((choice != place) & oracle.right)
+    rows = np.flatnonzero((choice != place) & np.asarray(oracle.logits.argmax(1) == oracle.targets))
     assert len(rows), "the bank of this test misroutes some rows"
     choice[rows[-1]] = place
     forged = RoutedEvidence(choice, tensors["confidence"], tensors["free_choice"])
@@ -181,7 +181,9 @@ def test_forged_choices_without_the_mask_do_not_fit_the_figure_in_the_registry(j
     with Bank.open(home) as bank:
         place = bank.registry.router(3).members.index("films@1")
     free = tensors["free_choice"].copy()
-    (row, *_) = np.flatnonzero((free != place) & oracle.right).tolist()
+    (row, *_) = np.flatnonzero(
+        (free != place) & np.asarray(oracle.logits.argmax(1) == oracle.targets)
+    ).tolist()
     free[row] = place
     forged = RoutedEvidence(tensors["choice"], tensors["confidence"], free).to_bytes()
     change = "UPDATE evaluations SET artifact_digest = ? WHERE id = ?"

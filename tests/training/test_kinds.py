@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from backbones import choice_rows, row_of, value_rows
+from backbones import choice_rows, flag_rows, row_of, value_rows
 from jobs import job_for, rows_of_kind
 from torch import Tensor
 
@@ -162,6 +162,20 @@ def test_values_scaled_and_shifted_give_answers_scaled_and_shifted(bert) -> None
     torch.testing.assert_close((large + 5e5) / 1000, plain, rtol=0, atol=0.05)
 
 
+def test_every_label_that_a_word_stands_for_is_learnt(bert) -> None:
+    job = job_for(bert, rows=480, kind="multi_label", epochs=4, lr=1e-2)
+    trained = train_expert(job, bert)
+    edge = trained.file.tensors["head.threshold"]
+    assert edge.shape == (3,)
+    unseen = flag_rows(200, 3, "blue", "red", "green")
+    right = [
+        tuple((own >= edge).float().tolist()) == row.target
+        for own, row in zip(served(bert, job, trained, unseen), unseen, strict=True)
+    ]
+    # Always giving the most frequent set is right in an eighth of the rows.
+    assert sum(right) / len(right) > 0.6
+
+
 def test_equal_values_give_that_value(bert) -> None:
     rows = tuple(replace(row, target=4.5) for row in rows_of_kind("regression", 24, 1))
     job = replace(job_for(bert, kind="regression"), train=rows, selection=rows[:8])
@@ -174,6 +188,13 @@ def test_serving_scores_the_held_out_rows_as_training_did(bert, kind) -> None:
     job = job_for(bert, rows=96, kind=kind)
     trained = train_expert(job, bert)
     logits = served(bert, job, trained, job.selection)
+    if kind == "multi_label":
+        answered = np.stack([own.numpy() >= 0 for own in logits])
+        true = np.array([row.target for row in job.selection]).astype(bool)
+        given = answered.sum(1) + true.sum(1)
+        each = np.where(given > 0, 2 * (answered & true).sum(1) / np.maximum(given, 1), 1)
+        assert trained.selection_score == pytest.approx(each.mean())
+        return
     if kind != "regression":
         assert share_right(logits, job.selection) == pytest.approx(trained.selection_score)
         return

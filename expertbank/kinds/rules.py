@@ -1,0 +1,30 @@
+"""How a task's raw labels are named."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class LabelRules:
+    """How a task's raw labels become those that rows carry.
+
+    Attributes:
+        labels: names in their fixed order; empty: whatever the training rows have.
+        names: raw label to shown name; a label that is not in it is shown as it is.
+        drop: raw labels whose rows are left out; ``None`` is the missing one.
+        separator: what parts several labels in one text.
+        flags: one column of 0 and 1 for each label.
+    """
+
+    labels: tuple[str, ...] = ()
+    names: Mapping[str, str] = field(default_factory=dict)
+    drop: tuple[str | None, ...] = ()
+    separator: str | None = None
+    flags: tuple[str, ...] = ()
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """The labels there are; empty where any may come."""
+        return self.labels or tuple(dict.fromkeys(self.names.values()))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from command_line import call, content, done, task_rows, write_csv, write_task
-from kinds import choice_rows, value_rows, write_jsonl, write_rows
+from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import COMMAND, call, content, done, write_task
-from kinds import choice_rows, value_rows, write_jsonl, write_rows
+from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
 from expertbank.training import expert
 from expertbank.workflows import workspace

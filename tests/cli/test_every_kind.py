@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import call, content, done, task_rows, write_task
-from kinds import choice_rows, value_rows, write_jsonl, write_rows
+from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
 from expertbank import Bank
 from expertbank.config import RouterConfig

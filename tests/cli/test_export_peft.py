@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 from command_line import call, content, done, task_rows, working_in, write_task
-from kinds import choice_rows, value_rows, write_jsonl, write_rows
+from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors", "head.safetensors"}
 

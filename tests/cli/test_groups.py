@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 from command_line import call, content, done, write_task
-from kinds import choice_rows, ticket_rows, value_rows, write_jsonl, write_rows
 from safetensors.numpy import load
+from small_tasks import choice_rows, ticket_rows, value_rows, write_jsonl, write_rows
 
 MOOD, PACE = 1, 2
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from command_line import call, done, write_task
-from kinds import write_jsonl, write_rows
+from small_tasks import write_jsonl, write_rows
 
 WORDS = {"goal": "sport", "loan": "money", "gene": "science"}
 _FILLERS = ("is", "the", "sky", "a", "of", "and", "not", "river")

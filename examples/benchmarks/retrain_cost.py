@@ -15,15 +15,15 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
+from expertbank.training.gates import FITS, Block, Examples
 from machine import describe
 from routing_features import arguments, real_tasks
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
-from expertbank.models.feature_file import FeatureFile
-from expertbank.training.gates import FITS, Block, Examples
-from expertbank.training.moments import BalancedMoments, Moments
-from expertbank.training.router import fit_router
-from expertbank.training.unknown import fit_unknown
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.fit import fit_router
+from expertbank.routing.moments import BalancedMoments, Moments
+from expertbank.routing.unknown import fit_unknown
 
 WIDTH = 512
 

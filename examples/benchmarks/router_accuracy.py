@@ -26,9 +26,10 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.config import GATE_KINDS, RouterConfig
 from expertbank.evaluation.calibration import expected_calibration_error
-from expertbank.models.gates import Router, candidates
-from expertbank.models.projection import sign_projection
-from expertbank.training.router import fit_router
+from expertbank.routing.columns import candidates
+from expertbank.routing.fit import fit_router
+from expertbank.routing.projection import sign_projection
+from expertbank.routing.router import Router
 
 Measured = tuple[dict[str, float], float]
 """Accuracy by task, and the expected calibration error (not a number where there is none)."""

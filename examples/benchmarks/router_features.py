@@ -16,8 +16,8 @@ from machine import describe
 from routing_features import RealTask, arguments, real_tasks
 
 from expertbank.config import GATE_KINDS, RouterConfig
-from expertbank.models.gates import Router
-from expertbank.training.router import fit_router
+from expertbank.routing.fit import fit_router
+from expertbank.routing.router import Router
 
 CHOICES: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = (
     ((0,), ("mean",)),

@@ -224,9 +224,9 @@ def _train_and_register(
 
     from expertbank.adapters.pool import ExpertPool
     from expertbank.evaluation.scores import scores
-    from expertbank.models.feature_file import FeatureFile
-    from expertbank.models.moments_file import MomentsFile
     from expertbank.models.routed import RoutedModel
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.routing.moments_file import MomentsFile
     from expertbank.training.expert import ExpertJob, train_expert
     from expertbank.workflows.measure import answers, trunk_features
 

@@ -11,7 +11,6 @@ from torch import Tensor
 
 from expertbank.errors import InputError, NotFoundError
 from expertbank.models.batches import EVALUATION_BATCH
-from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
 from expertbank.records import (
     EncodedRow,
@@ -22,6 +21,7 @@ from expertbank.records import (
     TaskKind,
     no_progress,
 )
+from expertbank.routing.router import Router
 from expertbank.tasks import encode_rows
 from expertbank.workflows.measure import run
 

@@ -15,7 +15,7 @@ from expertbank import Bank
 from expertbank.config import RouterConfig
 from expertbank.evaluation.evidence import OracleEvidence
 from expertbank.evaluation.scores import pearson
-from expertbank.models.feature_file import FeatureFile
+from expertbank.routing.feature_file import FeatureFile
 
 CHOICES = ["--choices-column", "choices"]
 HELD_SHORT = 1e3

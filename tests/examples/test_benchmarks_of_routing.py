@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from expertbank.config import sha256_text
-from expertbank.models.feature_file import FeatureFile
+from expertbank.routing.feature_file import FeatureFile
 from expertbank.tasks import load_task, task_spec
 
 ROOT = Path(__file__).parents[2]

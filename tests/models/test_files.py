@@ -17,9 +17,9 @@ from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
-from expertbank.models.feature_file import FeatureFile
-from expertbank.models.gates import Layer, Member, Router
-from expertbank.models.unknown import UnknownModel
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.router import Layer, Member, Router
+from expertbank.routing.unknown import UnknownModel
 from expertbank.records import RowShape
 
 

@@ -15,13 +15,13 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
-from expertbank.models.gates import Layer, Router, gate_scores
+from expertbank.routing.router import Layer, Router, gate_scores
 from expertbank.records import RowShape
 from expertbank.training.gates import Block, Examples, competing
 from expertbank.training.gates.lda import fit_lda
 from expertbank.training.gates.ridge import fit_ridge
-from expertbank.training.moments import BalancedMoments, Moments, merged
-from expertbank.training.router import (
+from expertbank.routing.moments import BalancedMoments, Moments, merged
+from expertbank.routing.fit import (
     HeldOut,
     TaskFeatures,
     best_temperature,

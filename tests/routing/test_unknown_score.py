@@ -8,12 +8,12 @@ import torch
 from scipy.spatial.distance import mahalanobis
 
 from expertbank.config import RouterConfig, sha256_text
-from expertbank.models.moments_file import MomentsFile
-from expertbank.models.projection import sign_projection
-from expertbank.training.moments import BalancedMoments, Moments
-from expertbank.training.router import TaskFeatures, fit_router
-from expertbank.training.stats_router import TaskMoments, fit_stats_router
-from expertbank.training.unknown import SHRINKAGE, fit_unknown, threshold_of
+from expertbank.routing.moments_file import MomentsFile
+from expertbank.routing.projection import sign_projection
+from expertbank.routing.moments import BalancedMoments, Moments
+from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.routing.fit_moments import TaskMoments, fit_stats_router
+from expertbank.routing.unknown import SHRINKAGE, fit_unknown, threshold_of
 
 GOLDEN = [[-1, -1, -1, 1], [1, 1, 1, 1], [-1, 1, -1, 1], [-1, -1, 1, 1], [-1, -1, -1, 1]]
 

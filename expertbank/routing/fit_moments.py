@@ -79,11 +79,7 @@ def fit_router_from_moments(
             raise IntegrityError(f"moments of features of several widths: {sorted(dimensions)}")
         sums.add(own, moments)
         count = each if place % every == 0 else 0
-        drawn.append(
-            moments.sample(count, generator)
-            if count
-            else moments.total.new_empty(0, len(moments.total))
-        )
+        drawn.append(moments.sample(count, generator) if count else moments.total[None][:0])
         # Drawn rows take turns among the shapes that their column's experts read.
         shapes.append([sorted(own)[row % len(own)] for row in range(count)])
     (dimension,) = dimensions

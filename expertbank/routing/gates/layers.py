@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 import torch
@@ -105,8 +106,7 @@ def read_layers(
     fits = bool(layers) and all(layer.weight.dim() == 2 for layer in layers)
     fits = fits and all(layer.bias.shape == layer.weight.shape[1:] for layer in layers)
     fits = fits and all(
-        below.weight.shape[1] == above.weight.shape[0]
-        for below, above in zip(layers, layers[1:], strict=False)
+        below.weight.shape[1] == above.weight.shape[0] for below, above in pairwise(layers)
     )
     if not fits:
         raise IntegrityError(f"{where}: the gate's layers do not fit each other")

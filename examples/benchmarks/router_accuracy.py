@@ -24,10 +24,11 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.config import GATE_KINDS, RouterConfig
 from expertbank.evaluation.calibration import expected_calibration_error
 from expertbank.routing.columns import candidates
+from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import fit_router
+from expertbank.routing.gates import GATES
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
 
@@ -118,7 +119,7 @@ def naive(tasks: Sequence[RealTask], tuning: bool) -> Measured:
 
 
 METHODS: dict[str, Callable[[Sequence[RealTask], bool], Measured]] = {
-    **{kind: gate(kind) for kind in GATE_KINDS},
+    **{kind: gate(kind) for kind in GATES.names()},
     "lda, stats kept": stats_kept,
     "joint logistic regression": logistic,
     "naive sequential": naive,

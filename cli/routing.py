@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from expertbank.config import DEFAULT_GATE, PAPER_GATE
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.gates import GATES
 
 from .forgetting import markdown_of, print_report, require, write_reports
 from .render import moment, print_facts, print_table, share, short
@@ -19,10 +23,15 @@ def retrain_router(
     kind: Annotated[
         str | None,
         typer.Option(
-            help="Gate: lda, ridge, noisy-top1, mlp; default lda, noisy-top1 with --route-layer 0."
+            help=f"Gate: {', '.join(GATES.names())}; "
+            f"default {DEFAULT_GATE}, {PAPER_GATE} with --route-layer 0."
         ),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of noisy-top1 and mlp.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the gate; may be repeated."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of gates that are trained.")] = None,
     no_activate: Annotated[
         bool, typer.Option("--no-activate", help="Leave the alias `active` where it is.")
     ] = False,
@@ -32,16 +41,13 @@ def retrain_router(
     Reads cached features, no old text; touches no expert. If nothing changed, the same router
     comes back.
 
-    Example: expertbank retrain-router --kind mlp
+    Example: expertbank retrain-router --kind mlp --set hidden=64
     """
-    from expertbank.config import RouterConfig
-
     session: Session = context.obj
-    given: dict[str, Any] = {"kind": kind, "seed": seed}
-    given = {name: value for name, value in given.items() if value is not None}
-    RouterConfig(**given)  # what is not legal is refused before the bank is opened
+    # What is not legal is refused before the bank is opened, but for the kind that it decides.
+    config = RouterConfig.of_text(kind, settings or (), seed) if kind else None
     with session.bank() as bank, session.progress() as progress:
-        config = RouterConfig(**{"kind": bank.default_gate, **given})
+        config = config or RouterConfig.of_text(bank.default_gate, settings or (), seed)
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
 
     def show(console: Console) -> None:
@@ -53,10 +59,6 @@ def retrain_router(
                 ("router", f"router@{router.version}  {short(router.digest)}  ({state})"),
                 ("gate", f"{router.kind}, {router.params:,} parameters"),
                 ("routing accuracy", f"{share(result.metrics['accuracy'])} (mean over tasks)"),
-                (
-                    "without the mask",
-                    f"{share(result.metrics['accuracy_unmasked'])} (a gate fitted without it)",
-                ),
                 ("old texts read", result.old_texts_read),
             ],
         )

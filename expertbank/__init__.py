@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
-    from expertbank.config import AdapterConfig, RouterConfig, TrainConfig
+    from expertbank.config import AdapterConfig, TrainConfig
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
+    from expertbank.routing.config import RouterConfig
     from expertbank.tasks import TaskSpec, task_spec
     from expertbank.workflows.predict import Prediction, Predictor
     from expertbank.workflows.serve import load_bundle
@@ -39,7 +40,7 @@ _HOMES = {
     "ExpertBankError": "errors",
     "Prediction": "workflows.predict",
     "Predictor": "workflows.predict",
-    "RouterConfig": "config",
+    "RouterConfig": "routing.config",
     "Row": "records",
     "TaskSpec": "tasks",
     "TrainConfig": "config",

@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
+    DEFAULT_GATE,
     EXPORT_FORMATS,
     AdapterConfig,
     ExportFormat,
-    GateKind,
     Keep,
-    RouterConfig,
     TrainConfig,
 )
 from expertbank.errors import InputError
@@ -31,6 +30,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.registry import Registry
+from expertbank.routing.config import RouterConfig
 from expertbank.tasks import Columns, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
@@ -210,7 +210,7 @@ class Bank:
 
     def retrain_router(
         self,
-        kind: GateKind | None = None,
+        kind: str | None = None,
         *,
         config: RouterConfig | None = None,
         activate: bool = True,
@@ -219,7 +219,8 @@ class Bank:
         """Fit only the router, from cached features; no old text, no expert weight is touched.
 
         Args:
-            kind: ``lda``, ``ridge``, ``noisy-top1`` or ``mlp``; default ``default_gate``.
+            kind: ``lda``, ``ridge``, ``noisy-top1``, ``mlp`` or a plugin's; default
+                ``default_gate``.
             config: all settings, instead of ``kind``.
             activate: move the alias ``active`` to it.
             progress: called as work goes on.
@@ -227,15 +228,16 @@ class Bank:
         Raises:
             NotFoundError: no expert yet.
             StaleError: the bank changed meanwhile.
+            InputError: no such gate, or one that needs rows in a bank that keeps statistics.
         """
         settings = config or RouterConfig(kind or self.default_gate)
         return retrain_router(self._workspace, settings, activate=activate, progress=progress)
 
     @property
-    def default_gate(self) -> GateKind:
+    def default_gate(self) -> str:
         """The gate of a user who names none: the paper's in a bank of route layer 0."""
         record = self.backbone()
-        return record.feature_spec.default_gate if record else RouterConfig().kind
+        return record.feature_spec.default_gate if record else DEFAULT_GATE
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
         """Point an alias (``active`` decides what ``predict`` uses) at a router."""

@@ -14,8 +14,6 @@ from typing import Any, Literal, get_args
 
 from expertbank.errors import InputError
 
-GateKind = Literal["lda", "ridge", "noisy-top1", "mlp"]
-GATE_KINDS: tuple[GateKind, ...] = ("lda", "ridge", "noisy-top1", "mlp")
 ExportFormat = Literal["bundle", "peft"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
 """A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
@@ -27,6 +25,8 @@ DTYPES = ("float32", "bfloat16")
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
+DEFAULT_GATE = "lda"
+PAPER_GATE = "noisy-top1"
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 
@@ -132,9 +132,9 @@ class FeatureSpec:
         return self.route_layer == 0
 
     @property
-    def default_gate(self) -> GateKind:
+    def default_gate(self) -> str:
         """The gate of a user who names none: with two passes the paper's own."""
-        return "noisy-top1" if self.two_passes else RouterConfig().kind
+        return PAPER_GATE if self.two_passes else DEFAULT_GATE
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,38 +272,3 @@ class TrainConfig:
     def selection_share_of(self, rows: int) -> float:
         """The share to hold out of ``rows`` training rows, floor included."""
         return max(self.selection_share, min(0.2, self.selection_floor / max(rows, 1)))
-
-
-@dataclass(frozen=True, slots=True)
-class RouterConfig:
-    """How the router is fitted, on what the bank keeps of its tasks' rows.
-
-    Attributes:
-        kind: ``lda`` or ``ridge`` (closed forms), ``noisy-top1`` (the paper's gate) or ``mlp``
-            (one hidden layer).
-        ridge: regularisation, relative to the diagonal of the covariance (``lda``, ``ridge``).
-        epochs: passes over the cached features (``noisy-top1``, ``mlp``); ``None`` for what
-            suits the kind.
-        lr: learning rate (``noisy-top1``, ``mlp``); ``None`` for what suits the kind.
-        hidden: width of the hidden layer (``mlp``).
-        seed: seeds initialisation, order and noise (``noisy-top1``, ``mlp``).
-    """
-
-    kind: GateKind = "lda"
-    ridge: float = 1e-2
-    epochs: int | None = None
-    lr: float | None = None
-    hidden: int = 256
-    seed: int = DEFAULT_SEED
-
-    def __post_init__(self) -> None:
-        _require(
-            self.kind in GATE_KINDS,
-            f"unknown gate kind {self.kind!r}; known: {', '.join(GATE_KINDS)}",
-        )
-        _require(self.ridge > 0, f"ridge must be positive, got {self.ridge}")
-        _require(
-            self.epochs is None or self.epochs >= 1, f"epochs must be at least 1, got {self.epochs}"
-        )
-        _require(self.lr is None or self.lr > 0, f"learning rate must be positive, got {self.lr}")
-        _require(1 <= self.hidden <= 8192, f"hidden must be 1 to 8192, got {self.hidden}")

@@ -22,9 +22,9 @@ from machine import describe
 from routing_features import RealTask, arguments, real_tasks
 from sklearn.metrics import roc_auc_score, roc_curve
 
-from expertbank.config import RouterConfig
-from expertbank.models.gates import Router
-from expertbank.training.router import fit_router
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.fit import fit_router
+from expertbank.routing.router import Router
 
 SCORES = ("relative Mahalanobis", "Mahalanobis", "1 - max softmax", "-energy")
 

@@ -27,13 +27,14 @@ from torch import Tensor
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
-from expertbank.config import DEFAULT_BACKBONE, RouterConfig
+from expertbank.config import DEFAULT_BACKBONE
 from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.batches import Batch, collate, plan_batches
-from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel, call_backbone
 from expertbank.records import EncodedRow
-from expertbank.training.router import TaskFeatures, fit_router
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.routing.router import Router
 
 # Experts mixed, rows a batch.
 SETTINGS = ((1, 32), (4, 32), (16, 32), (64, 64), (1, 1))

@@ -24,11 +24,13 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.config import GATE_KINDS, RouterConfig
 from expertbank.evaluation.calibration import expected_calibration_error
-from expertbank.models.gates import Router, candidates
-from expertbank.models.projection import sign_projection
-from expertbank.training.router import fit_router
+from expertbank.routing.columns import candidates
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.fit import fit_router
+from expertbank.routing.gates import GATES
+from expertbank.routing.projection import sign_projection
+from expertbank.routing.router import Router
 
 Measured = tuple[dict[str, float], float]
 """Accuracy by task, and the expected calibration error (not a number where there is none)."""
@@ -117,7 +119,7 @@ def naive(tasks: Sequence[RealTask], tuning: bool) -> Measured:
 
 
 METHODS: dict[str, Callable[[Sequence[RealTask], bool], Measured]] = {
-    **{kind: gate(kind) for kind in GATE_KINDS},
+    **{kind: gate(kind) for kind in GATES.names()},
     "lda, stats kept": stats_kept,
     "joint logistic regression": logistic,
     "naive sequential": naive,

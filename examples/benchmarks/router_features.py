@@ -15,9 +15,10 @@ from collections.abc import Sequence
 from machine import describe
 from routing_features import RealTask, arguments, real_tasks
 
-from expertbank.config import GATE_KINDS, RouterConfig
-from expertbank.models.gates import Router
-from expertbank.training.router import fit_router
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.fit import fit_router
+from expertbank.routing.gates import GATES
+from expertbank.routing.router import Router
 
 CHOICES: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = (
     ((0,), ("mean",)),
@@ -45,7 +46,7 @@ def accuracy(router: Router, tasks: Sequence[RealTask], *, tuning: bool) -> floa
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--kinds", nargs="*", default=list(GATE_KINDS), choices=list(GATE_KINDS))
+    parser.add_argument("--kinds", nargs="*", default=GATES.names(), choices=GATES.names())
     parser.add_argument("--first", type=int, help="only the first so many choices")
     options = parser.parse_args(argv)
     describe(options.seed)
@@ -55,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         tasks = real_tasks(options, states, poolings)
         for kind in options.kinds:
             fitted = [task.fitted_on(tuning=True) for task in tasks]
-            router = fit_router(fitted, RouterConfig(kind, seed=options.seed), "0" * 64)
+            router = fit_router(fitted, RouterConfig.of_text(kind, seed=options.seed), "0" * 64)
             held, reported = (accuracy(router, tasks, tuning=t) for t in (True, False))
             print(
                 f"| {', '.join(map(str, states))} | {', '.join(poolings)} "

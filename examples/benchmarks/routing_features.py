@@ -21,11 +21,11 @@ from torch import Tensor
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, sha256_text
 from expertbank.models.backbone import load_backbone
-from expertbank.models.feature_file import FeatureFile
 from expertbank.models.routed import RoutedModel
-from expertbank.records import RowShape, TaskKind
+from expertbank.records import RowShape
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.fit import TaskFeatures
 from expertbank.tasks import encode_rows, load_task, task_spec
-from expertbank.training.router import TaskFeatures
 from expertbank.workflows.measure import trunk_features
 
 STATES = (0, 1, 2, 3)
@@ -40,7 +40,7 @@ class RealTask:
     """Features of one task: ``train`` and ``evaluation`` are ``[rows, dimension]`` float16."""
 
     name: str
-    kind: TaskKind
+    kind: str
     train: Tensor
     evaluation: Tensor
     train_shapes: tuple[RowShape, ...]

@@ -25,7 +25,7 @@ from expertbank.models.batches import (
     shuffled_batches,
 )
 from expertbank.models.heads import head_input
-from expertbank.records import EncodedRow, Row, TaskKind
+from expertbank.records import EncodedRow, Row
 from expertbank.tasks import encode_rows
 
 
@@ -34,7 +34,7 @@ class LoraTask:
     """Rows of one task: the same that the expert was trained and measured on."""
 
     name: str
-    kind: TaskKind
+    kind: str
     labels: tuple[str, ...]
     train: Sequence[Row]
     validation: Sequence[Row]

@@ -28,13 +28,10 @@ class RoutedEvidence:
     Attributes:
         choice: ``[rows]`` int32 position of the chosen member in the router's list.
         confidence: ``[rows]`` float32 probability of that member.
-        free_choice: ``[rows]`` int32, what a gate of the same kind chose that was fitted with
-            every member a candidate for every row; ``None`` where no such gate was fitted.
     """
 
     choice: Ints
     confidence: Floats
-    free_choice: Ints | None = None
 
     def to_bytes(self) -> bytes:
         """One safetensors file; equal evidence gives equal bytes."""
@@ -42,8 +39,6 @@ class RoutedEvidence:
             "choice": np.ascontiguousarray(self.choice, dtype=np.int32),
             "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
         }
-        if self.free_choice is not None:
-            tensors["free_choice"] = np.ascontiguousarray(self.free_choice, dtype=np.int32)
         data: bytes = save(
             tensors, metadata={_KEY: json.dumps({"format": 1, "evidence": "routed"})}
         )
@@ -58,14 +53,11 @@ class RoutedEvidence:
         """
         tensors = load_arrays(data, where)
         try:
-            free = _ints(tensors["free_choice"]) if "free_choice" in tensors else None
-            evidence = cls(_ints(tensors["choice"]), _floats(tensors["confidence"]), free)
+            evidence = cls(_ints(tensors["choice"]), _floats(tensors["confidence"]))
         except KeyError as error:
             raise IntegrityError(f"{where}: not routed evidence ({error!r})") from error
         if evidence.choice.ndim != 1 or evidence.choice.shape != evidence.confidence.shape:
             raise IntegrityError(f"{where}: choices and confidences do not fit each other")
-        if free is not None and free.shape != evidence.choice.shape:
-            raise IntegrityError(f"{where}: choices with and without the mask do not fit")
         return evidence
 
 

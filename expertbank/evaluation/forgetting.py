@@ -316,7 +316,6 @@ def _line(
     judged: Judged | None,
 ) -> TaskReport:
     now = history.view(router)
-    free = now.free if now else None
     verdict = judged.verdict if judged else None
     if earlier and router is not None and now is None:
         verdict = "lost"  # it was served, and the router reported on sends no row to it
@@ -332,7 +331,6 @@ def _line(
         routed_at_add=earlier.view.quality(history.task, earlier.oracle) if earlier else None,
         routed=now.quality(history.task, history.oracle) if now else None,
         verdict_expert="identical" if history.weights_identical else "changed",
-        routed_unmasked=free.quality(history.task, history.oracle) if free else None,
         verdict_routed=verdict,
         change=change,
         judged=judged,
@@ -382,9 +380,9 @@ def check_choices(expert_id: str, view: RouterView) -> None:
     Raises:
         IntegrityError: it does.
     """
-    for choice in (view.evidence.choice, view.evidence.free_choice):
-        if choice is not None and not bool(((choice >= 0) & (choice < len(view.columns))).all()):
-            raise IntegrityError(
-                f"{expert_id}: the evidence of router {view.version} names a member "
-                f"that its list of {len(view.columns)} does not have"
-            )
+    choice = view.evidence.choice
+    if not bool(((choice >= 0) & (choice < len(view.columns))).all()):
+        raise IntegrityError(
+            f"{expert_id}: the evidence of router {view.version} names a member "
+            f"that its list of {len(view.columns)} does not have"
+        )

@@ -7,7 +7,7 @@ expert's answer is right.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -31,15 +31,6 @@ class RouterView:
     version: int
     columns: tuple[tuple[str, ...], ...]
     evidence: RoutedEvidence
-
-    @property
-    def free(self) -> RouterView | None:
-        """What a gate fitted without the candidate mask chose; ``None`` if that is not known.
-
-        The confidences stay those of the real choice.
-        """
-        free = self.evidence.free_choice
-        return None if free is None else replace(self, evidence=replace(self.evidence, choice=free))
 
     def chose(self, task: str) -> npt.NDArray[np.bool_]:
         """``[rows]`` whether the row went to ``task`` or its group."""

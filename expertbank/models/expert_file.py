@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 from torch import Tensor
 
 from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
-from expertbank.config import POOLINGS, canonical_json
+from expertbank.config import POOLINGS
 from expertbank.errors import InputError, IntegrityError
 from expertbank.kinds import KINDS
 from expertbank.records import HeadPooling
+from expertbank.tensor_file import read_safetensors, write_safetensors
 
 FORMAT = 1
 _PER_OUTPUT = ("head.bias", "head.threshold")
-METADATA_KEY = "expertbank"
-"""The one metadata key: with several, safetensors writes them in random order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +62,7 @@ class ExpertFile:
             "backbone_digest": self.backbone_digest,
             "pooling": self.pooling,
         }
-        tensors = {name: self.tensors[name].contiguous() for name in sorted(self.tensors)}
-        data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
-        return data
+        return write_safetensors(self.tensors, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> ExpertFile:
@@ -151,33 +144,3 @@ class ExpertFile:
             self.pooling,
             self.tensors.get("head.threshold"),
         )
-
-
-def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Tensors and our metadata of a safetensors file in memory.
-
-    Raises:
-        IntegrityError: not a safetensors file, or not one of ours.
-    """
-    tensors = read_tensors(data, where)
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = json.loads(header["__metadata__"][METADATA_KEY])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
-    if not isinstance(metadata, dict):
-        raise IntegrityError(f"{where}: metadata is not an object")
-    return tensors, metadata
-
-
-def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
-    """Tensors of any safetensors file in memory.
-
-    Raises:
-        IntegrityError: not a safetensors file.
-    """
-    try:
-        tensors: dict[str, Tensor] = load(data)
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
-    return tensors

@@ -10,12 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from expertbank.config import canonical_json
 from expertbank.errors import InputError, IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.tensor_file import read_safetensors, write_safetensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,11 +60,7 @@ class Checkpoint:
         tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
         kept = best.tensors if best else {}
         tensors |= {f"best/{name}": tensor for name, tensor in kept.items()}
-        data: bytes = save(
-            {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()},
-            metadata={METADATA_KEY: canonical_json(metadata)},
-        )
-        return data
+        return write_safetensors({n: t.detach().cpu() for n, t in tensors.items()}, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str, job: str) -> Checkpoint:

@@ -223,9 +223,9 @@ def _train_and_register(
     import torch
 
     from expertbank.adapters.pool import ExpertPool
-    from expertbank.models.feature_file import FeatureFile
-    from expertbank.models.moments_file import MomentsFile
     from expertbank.models.routed import RoutedModel
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.routing.moments_file import MomentsFile
     from expertbank.training.expert import ExpertJob, train_expert
     from expertbank.workflows.measure import answers, trunk_features
 

@@ -1,4 +1,4 @@
-"""What a router chooses for evaluation rows, as it is stored: with and without the mask."""
+"""What a router chooses for evaluation rows, as it is stored."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.models.gates import Router
 from expertbank.records import RowShape
+from expertbank.routing.router import Router
 
 
 def routed_evidence(
-    router: Router, unmasked: Router | None, features: Tensor, shapes: Sequence[RowShape]
+    router: Router, features: Tensor, shapes: Sequence[RowShape]
 ) -> tuple[RoutedEvidence, float | None]:
-    """Route rows as ``predict`` does, and once more by a gate that knows no candidate mask.
+    """Route rows as ``predict`` does.
 
     Args:
-        router: the fitted gate.
-        unmasked: the same members fitted with every column a candidate for every row, see
-            ``training.router.fit_without_mask``; ``None`` where there is none, and then the
-            evidence keeps no free choice.
+        router: the fitted router.
         features: ``[rows, dimension]``.
         shapes: per row what it brings.
 
@@ -31,10 +28,7 @@ def routed_evidence(
         IntegrityError: features of another width than the gate's.
     """
     choice = router.route(features, shapes)
-    free = None if unmasked is None else unmasked.scores(features).argmax(1).cpu().numpy()
     evidence = RoutedEvidence(
-        choice.index.numpy().astype("int32"),
-        choice.confidence.numpy().astype("float32"),
-        None if free is None else free.astype("int32"),
+        choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
     )
     return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())

@@ -14,7 +14,6 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.backbone import Backbone
-from expertbank.models.gates import Router
 from expertbank.models.location import locate
 from expertbank.records import (
     ExpertRecord,
@@ -25,6 +24,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.reports.bundle_readme import bundle_readme
+from expertbank.routing.router import Router
 from expertbank.tasks import encode_rows
 from expertbank.workflows.for_import import add_lineage
 from expertbank.workflows.measure import answers

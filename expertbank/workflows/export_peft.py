@@ -14,12 +14,12 @@ from torch import Tensor
 from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
 from expertbank.adapters.tt import Factors
 from expertbank.artifacts.bundle import BundleWriter, ListedFolder
-from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.backbone import Backbone
-from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_tensors
+from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
+from expertbank.tensor_file import read_tensors, write_safetensors
 from expertbank.workflows.export import ExportResult, chosen, record_export
 from expertbank.workflows.workspace import Workspace, package_versions
 
@@ -113,7 +113,7 @@ def _add_expert(
     writer.add(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
     # PEFT and transformers look for this entry; one key, as several come in random order.
     writer.add(f"{folder}/{ADAPTER}", save(_ready(lora_tensors(factors)), {"format": "pt"}))
-    writer.add(f"{folder}/{HEAD}", save(_ready(head), {METADATA_KEY: canonical_json(told)}))
+    writer.add(f"{folder}/{HEAD}", write_safetensors(_ready(head), told))
     writer.add(f"{folder}/README.md", adapter_readme(entry, content).encode())
 
 

@@ -26,8 +26,6 @@ from expertbank.errors import (
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
-from expertbank.models.feature_file import FeatureFile
-from expertbank.models.moments_file import MomentsFile
 from expertbank.records import (
     ArtifactRecord,
     BackboneRecord,
@@ -40,6 +38,8 @@ from expertbank.records import (
     TaskRecord,
     no_progress,
 )
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.moments_file import MomentsFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.workspace import Workspace, now, package_versions

@@ -11,7 +11,6 @@ from torch import Tensor
 from expertbank.errors import InputError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.batches import EVALUATION_BATCH
-from expertbank.models.gates import Router
 from expertbank.models.routed import PassOutput, RoutedModel
 from expertbank.records import (
     EncodedRow,
@@ -21,6 +20,7 @@ from expertbank.records import (
     RowShape,
     no_progress,
 )
+from expertbank.routing.router import Router
 from expertbank.tasks import encode_rows
 from expertbank.workflows.measure import run
 

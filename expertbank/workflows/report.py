@@ -203,14 +203,13 @@ class _Reader:
                 correct = oracle.outcome.correct(view.chose(expert.task))
                 under = f"router@{router.version}"
                 _same_count(expert.id, under, record.correct, correct)
-                for name, of in (("quality", view), ("quality_unmasked", view.free)):
-                    quality = of.quality(expert.task, oracle) if of else None
-                    if record.metrics.get(name, quality) != quality:
-                        raise IntegrityError(
-                            f"{expert.id}: with {under} the registry says {name} "
-                            f"{record.metrics[name]}, the stored evidence gives {quality}; restore "
-                            "the database from a backup: expertbank db --help"
-                        )
+                quality = view.quality(expert.task, oracle)
+                if record.metrics.get("quality", quality) != quality:
+                    raise IntegrityError(
+                        f"{expert.id}: with {under} the registry says quality "
+                        f"{record.metrics['quality']}, the stored evidence gives {quality}; "
+                        "restore the database from a backup: expertbank db --help"
+                    )
             views.append(view)
         missing = [r.version for r in routers if expert.id in r.members]
         if missing != sorted(view.version for view in views):

@@ -44,8 +44,7 @@ def views_from_source(
     views = []
     for record in sorted(own, key=lambda router: router.version):
         router = workspace.router(record)
-        # No gate without the mask: it would have to be fitted again for every router.
-        evidence, _ = routed_evidence(router, None, features, [row.shape for row in found])
+        evidence, _ = routed_evidence(router, features, [row.shape for row in found])
         columns = tuple(tuple(member.task for member in column) for column in router.columns)
         views.append(RouterView(record.version, columns, evidence))
     return tuple(views)

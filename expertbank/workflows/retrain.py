@@ -1,17 +1,19 @@
-"""``retrain-router``: fit the gate on cached features of all tasks.
+"""``retrain-router``: prepare, fit, measure, commit.
 
-No old text is read, no backbone is loaded, no expert weight is touched.
+The gate is fitted on what the bank keeps of all tasks' rows: no old text is read, no backbone is
+loaded, no expert weight is touched. Only the last step writes.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import RouterConfig
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import (
     AliasRecord,
@@ -26,18 +28,17 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.names import ACTIVE
+from expertbank.routing.config import RouterConfig
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
     from expertbank.evaluation.evidence import RoutedEvidence
-    from expertbank.models.feature_file import FeatureFile
-    from expertbank.models.gates import Router
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.routing.moments_file import MomentsFile
+    from expertbank.routing.router import Router
 
-CONFUSION_WARNING = 0.10
-"""Mutual confusion of two tasks from which on the user is told."""
 UNMEASURED: dict[str, Any] = {
     "accuracy": None,
-    "accuracy_unmasked": None,
     "per_task": {},
     "confusions": [],
     "calibration_error": None,
@@ -54,11 +55,10 @@ class RouterResult:
         router: the registered router.
         tasks: names of its members.
         metrics: on evaluation rows, ``accuracy`` (mean of per-task routing accuracies),
-            ``accuracy_unmasked`` (the same of a gate of the same kind, fitted with every expert a
-            candidate for every row and then dropped), ``per_task``, ``confusions`` (pairs above
-            10%), ``calibration_error`` (expected, of the confidences) and ``unknown`` (share of
-            known rows taken for unknown; ``None`` where it is not judged); every task weighs the
-            same. Where the bank keeps no evaluation features all of it is ``None`` or empty.
+            ``per_task``, ``confusions`` (pairs above 10%), ``calibration_error`` (expected, of
+            the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
+            where it is not judged); every task weighs the same. Where the bank keeps no
+            evaluation features all of it is ``None`` or empty.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -88,6 +88,31 @@ class RouterResult:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What a router is to be fitted over, as the bank stood when the work began.
+
+    Attributes:
+        generation: of the registry; another one at the end means that the bank changed.
+        experts: the members to be.
+        groups: by task its group.
+        stored: by expert what is cached of its rows.
+    """
+
+    generation: int
+    experts: tuple[ExpertRecord, ...]
+    groups: Mapping[str, str | None]
+    stored: Mapping[str, FeatureSetRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class _Measured:
+    """A router's choices for evaluation rows by expert, and what they come to."""
+
+    choices: Mapping[str, RoutedEvidence] = field(default_factory=dict)
+    metrics: Mapping[str, Any] = field(default_factory=UNMEASURED.copy)
+
+
 def retrain_router(
     workspace: Workspace,
     config: RouterConfig,
@@ -101,140 +126,108 @@ def retrain_router(
         NotFoundError: the bank has no expert yet.
         StaleError: an expert came or went meanwhile; nothing was written.
         IntegrityError: cached features changed on disk.
+        InputError: a gate that needs rows, in a bank that keeps statistics only.
     """
     started = time.monotonic()
+    job = _prepare(workspace)
+    fit = _on_moments if workspace.spec.keep == "stats" else _on_features
+    router, measured = fit(workspace, job, config, progress)
+    seconds = time.monotonic() - started
+    record = _commit(workspace, job, config, router, measured, seconds, activate=activate)
+    active = AliasRecord(ACTIVE, record.version) in workspace.registry.aliases()
+    tasks = tuple(expert.task for expert in job.experts)
+    return RouterResult(record, tasks, dict(measured.metrics), time.monotonic() - started, active)
+
+
+def _prepare(workspace: Workspace) -> _Job:
+    """The members, and what is cached of each, asked for at once: a bank may hold thousands."""
     registry = workspace.registry
     registry.probe_writable()
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
-    stored = _feature_sets(workspace, experts)
-    spec = workspace.spec
-    if spec.keep == "stats":
-        router = _from_stats(workspace, experts, stored, config, progress)
-        choices: dict[str, RoutedEvidence] = {}
-        metrics = dict(UNMEASURED)
-    else:
-        router, choices, metrics = _from_features(workspace, experts, stored, config, progress)
-    data = router.to_bytes()
-    digest = sha256_bytes(data)
-    evidence = {name: choice.to_bytes() for name, choice in choices.items()}
-    evidence_digests = {name: sha256_bytes(blob) for name, blob in evidence.items()}
-    seconds = time.monotonic() - started
-    environment = {"packages": package_versions()}
-    with workspace.writing():
-        for blob in (data, *evidence.values()):
-            workspace.store.put(blob)
-        record = registry.commit_router(
-            RouterRecord(
-                0,
-                router.kind,
-                digest,
-                router.parameter_count,
-                tuple(member.id for member in router.members),
-                spec.digest,
-                metrics,
-            ),
-            RunRecord(
-                "retrain-router",
-                asdict(config),
-                config.seed,
-                environment,
-                {"features": {e.id: stored[e.id].digest for e in experts}},
-                spec.backbone_digest,
-                seconds,
-            ),
-            [
-                ArtifactRecord(digest, "router", len(data)),
-                *(
-                    ArtifactRecord(evidence_digests[name], "routed", len(blob))
-                    for name, blob in evidence.items()
-                ),
-            ],
-            [
-                _evaluation(workspace, router, expert, choices, evidence_digests, environment)
-                for expert in experts
-                if expert.id in choices
-            ],
-            expected_generation=generation,
-            activate=activate,
-            members={expert.id: expert.digest for expert in experts},
-            reason=f"retrain-router over {len(experts)} tasks",
-        )
-    active = AliasRecord(ACTIVE, record.version) in registry.aliases()
-    return RouterResult(
-        record, tuple(e.task for e in experts), metrics, time.monotonic() - started, active
-    )
+    groups = {task.name: task.group for task in registry.tasks()}
+    found = {record.expert_id: record for record in registry.feature_sets()}
+    stored = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
+    return _Job(generation, tuple(experts), groups, stored)
 
 
-def _from_features(
-    workspace: Workspace,
-    experts: Sequence[ExpertRecord],
-    stored: Mapping[str, FeatureSetRecord],
-    config: RouterConfig,
-    progress: ProgressCallback,
-) -> tuple[Router, dict[str, RoutedEvidence], dict[str, Any]]:
+def _on_features(
+    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
+) -> tuple[Router, _Measured]:
     """The router, what it chose for every evaluation row, and how well it did."""
-    from expertbank.training.router import TaskFeatures, fit_with_and_without_mask
+    from expertbank.evaluation.routing import routing_metrics
+    from expertbank.routing.fit import TaskFeatures, fit_router
     from expertbank.workflows.choices import routed_evidence
 
-    features = {}
-    for number, expert in enumerate(experts):
-        progress(ProgressEvent("reading cached features", number, len(experts), expert.id))
-        features[expert.id] = _features(workspace, expert, stored)
-    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
-    groups = {task.name: task.group for task in workspace.registry.tasks()}
+    files = {}
+    for number, expert in enumerate(job.experts):
+        progress(ProgressEvent("reading cached features", number, len(job.experts), expert.id))
+        files[expert.id] = _features(workspace, job, expert)
+    _tell_of_fitting(job, config, progress)
     tasks = [
-        TaskFeatures(
-            e.id,
-            e.digest,
-            e.task,
-            e.kind,
-            groups[e.task],
-            features[e.id].train,
-            features[e.id].train_shapes,
-        )
-        for e in experts
+        TaskFeatures(*_entry(job, e), files[e.id].train, files[e.id].train_shapes)
+        for e in job.experts
     ]
-    router, unmasked = fit_with_and_without_mask(tasks, config, workspace.spec.digest)
+    router = fit_router(tasks, config, workspace.spec.digest)
     routed = {
-        name: routed_evidence(router, unmasked, file.evaluation, file.evaluation_shapes)
-        for name, file in features.items()
+        name: routed_evidence(router, file.evaluation, file.evaluation_shapes)
+        for name, file in files.items()
     }
     choices = {name: evidence for name, (evidence, _) in routed.items()}
     found = [share for _, share in routed.values() if share is not None]
     unknown = sum(found) / len(found) if found else None
-    return router, choices, {**_metrics(router, experts, choices), "unknown": unknown}
+    home = {expert.task: router.column_of(expert.task) for expert in job.experts}
+    by_task = {expert.task: choices[expert.id] for expert in job.experts}
+    metrics = {**routing_metrics(home, by_task), "unknown": unknown}
+    return router, _Measured(choices, metrics)
 
 
-def _from_stats(
-    workspace: Workspace,
-    experts: Sequence[ExpertRecord],
-    stored: Mapping[str, FeatureSetRecord],
-    config: RouterConfig,
-    progress: ProgressCallback,
-) -> Router:
-    """The router from moments alone. No evaluation row is kept, so nothing is measured here."""
-    from expertbank.models.moments_file import MomentsFile
-    from expertbank.training.moments import Moments
-    from expertbank.training.stats_router import TaskMoments, fit_stats_router
+def _on_moments(
+    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
+) -> tuple[Router, _Measured]:
+    """The router from moments, read one by one. No evaluation row is kept to measure it on."""
+    from expertbank.routing.fit_moments import TaskMoments, fit_router_from_moments
 
-    groups = {task.name: task.group for task in workspace.registry.tasks()}
-    tasks, dimension = [], 0
-    for number, expert in enumerate(experts):
-        progress(ProgressEvent("reading moments", number, len(experts), expert.id))
-        data = workspace.store.get(stored[expert.id].digest)
-        file = MomentsFile.from_bytes(data, f"moments of {expert.id}")
-        _require_spec(workspace, expert, file.feature_spec_digest)
-        moments = Moments(file.count, file.total, file.gram)
-        group, dimension = groups[expert.task], file.dimension
-        tasks.append(
-            TaskMoments(
-                expert.id, expert.digest, expert.task, expert.kind, group, moments, file.reads
-            )
-        )
-    progress(ProgressEvent(f"fitting the {config.kind} gate", len(experts), len(experts)))
-    return fit_stats_router(tasks, dimension, config, workspace.spec.digest)
+    numbers = count()
+
+    def moments(expert: ExpertRecord) -> MomentsFile:
+        number = next(numbers)
+        progress(ProgressEvent("reading moments", number, len(job.experts), expert.id))
+        file = _moments(workspace, job, expert)
+        if number + 1 == len(job.experts):
+            _tell_of_fitting(job, config, progress)
+        return file
+
+    tasks = [TaskMoments(*_entry(job, e), partial(moments, e)) for e in job.experts]
+    return fit_router_from_moments(tasks, config, workspace.spec.digest), _Measured()
+
+
+def _entry(job: _Job, expert: ExpertRecord) -> tuple[str, str, str, str, str | None]:
+    return expert.id, expert.digest, expert.task, expert.kind, job.groups[expert.task]
+
+
+def _tell_of_fitting(job: _Job, config: RouterConfig, progress: ProgressCallback) -> None:
+    every = len(job.experts)
+    progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
+
+
+def _features(workspace: Workspace, job: _Job, expert: ExpertRecord) -> FeatureFile:
+    from expertbank.routing.feature_file import FeatureFile
+
+    data = workspace.store.get(job.stored[expert.id].digest)
+    file = FeatureFile.from_bytes(data, f"features of {expert.id}")
+    _require_spec(workspace, expert, file.feature_spec_digest)
+    return file
+
+
+def _moments(workspace: Workspace, job: _Job, expert: ExpertRecord) -> MomentsFile:
+    from expertbank.routing.moments_file import MomentsFile
+
+    data = workspace.store.get(job.stored[expert.id].digest)
+    file = MomentsFile.from_bytes(data, f"moments of {expert.id}")
+    _require_spec(workspace, expert, file.feature_spec_digest)
+    return file
 
 
 def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> None:
@@ -242,83 +235,77 @@ def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> No
         raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
 
 
-def _feature_sets(
-    workspace: Workspace, experts: Sequence[ExpertRecord]
-) -> dict[str, FeatureSetRecord]:
-    """What is cached of every expert, asked for at once: a bank may hold thousands."""
-    registry = workspace.registry
-    stored = {record.expert_id: record for record in registry.feature_sets()}
-    return {e.id: stored.get(e.id) or registry.feature_set(e.id) for e in experts}
+def _commit(
+    workspace: Workspace,
+    job: _Job,
+    config: RouterConfig,
+    router: Router,
+    measured: _Measured,
+    seconds: float,
+    *,
+    activate: bool,
+) -> RouterRecord:
+    """Store the router and its choices, then register them.
 
-
-def _features(
-    workspace: Workspace, expert: ExpertRecord, stored: Mapping[str, FeatureSetRecord]
-) -> FeatureFile:
-    from expertbank.models.feature_file import FeatureFile
-
-    data = workspace.store.get(stored[expert.id].digest)
-    file = FeatureFile.from_bytes(data, f"features of {expert.id}")
-    _require_spec(workspace, expert, file.feature_spec_digest)
-    return file
-
-
-def _metrics(
-    router: Router, experts: Sequence[ExpertRecord], choices: dict[str, RoutedEvidence]
-) -> dict[str, Any]:
-    import numpy as np
-
-    from expertbank.evaluation.calibration import expected_calibration_error
-
-    columns = [router.column_of(expert.task) for expert in experts]
-    # [experts, columns]: share of each expert's rows that went to each column
-    shares = np.stack(
-        [
-            np.bincount(choices[expert.id].choice, minlength=len(router.columns))
-            / len(choices[expert.id].choice)
-            for expert in experts
-        ]
-    )
-    mutual = shares[:, columns]  # [experts, experts]
-    mutual = (mutual + mutual.T) / 2
-    mutual[np.equal.outer(columns, columns)] = 0  # one group's tasks cannot be confused
-    ordered = sorted(range(len(experts)), key=lambda place: experts[place].task)
-    confusions = [
-        {"tasks": [experts[one].task, experts[other].task], "rate": float(mutual[one, other])}
-        for place, one in enumerate(ordered)
-        for other in ordered[place + 1 :]
-        if mutual[one, other] > CONFUSION_WARNING
-    ]
-    per_task = {
-        expert.task: float(shares[place, columns[place]]) for place, expert in enumerate(experts)
-    }
-    sizes = [len(choices[expert.id].choice) for expert in experts]
-    right = [choices[e.id].choice == column for e, column in zip(experts, columns, strict=True)]
-    free = [
-        float(np.mean(choices[e.id].free_choice == column))
-        for e, column in zip(experts, columns, strict=True)
-    ]
-    return {
-        "accuracy": sum(per_task.values()) / len(per_task),
-        "accuracy_unmasked": sum(free) / len(free),
-        "per_task": per_task,
-        "confusions": confusions,
-        "calibration_error": expected_calibration_error(
-            np.concatenate([choices[expert.id].confidence for expert in experts]),
-            np.concatenate(right),
-            np.concatenate([np.full(size, 1 / size) for size in sizes]),
-        ),
-    }
+    Raises:
+        StaleError: an expert came or went meanwhile; nothing was registered.
+    """
+    registry, spec = workspace.registry, workspace.spec
+    environment = {"packages": package_versions()}
+    blobs = {name: choice.to_bytes() for name, choice in measured.choices.items()}
+    digests = {name: sha256_bytes(blob) for name, blob in blobs.items()}
+    data = router.to_bytes()
+    digest = sha256_bytes(data)
+    columns = tuple(tuple(member.task for member in column) for column in router.columns)
+    with workspace.writing():
+        for blob in (data, *blobs.values()):
+            workspace.store.put(blob)
+        return registry.commit_router(
+            RouterRecord(
+                0,
+                router.kind,
+                digest,
+                router.parameter_count,
+                tuple(member.id for member in router.members),
+                spec.digest,
+                measured.metrics,
+            ),
+            RunRecord(
+                "retrain-router",
+                config.to_dict(),
+                config.seed,
+                environment,
+                {"features": {e.id: job.stored[e.id].digest for e in job.experts}},
+                spec.backbone_digest,
+                seconds,
+            ),
+            [
+                ArtifactRecord(digest, "router", len(data)),
+                *(
+                    ArtifactRecord(digests[name], "routed", len(blob))
+                    for name, blob in blobs.items()
+                ),
+            ],
+            [
+                _evaluation(workspace, e, columns, measured.choices[e.id], digests[e.id])
+                for e in job.experts
+                if e.id in digests
+            ],
+            expected_generation=job.generation,
+            activate=activate,
+            members={expert.id: expert.digest for expert in job.experts},
+            reason=f"retrain-router over {len(job.experts)} tasks",
+        )
 
 
 def _evaluation(
     workspace: Workspace,
-    router: Router,
     expert: ExpertRecord,
-    choices: dict[str, RoutedEvidence],
-    digests: dict[str, str],
-    environment: dict[str, Any],
+    columns: tuple[tuple[str, ...], ...],
+    choice: RoutedEvidence,
+    digest: str,
 ) -> EvaluationRecord:
-    from expertbank.evaluation.forgetting import RouterView
+    from expertbank.evaluation.history import RouterView
     from expertbank.evaluation.predictions import Predictions
     from expertbank.kinds import KINDS
 
@@ -327,18 +314,15 @@ def _evaluation(
         workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
     )
     outcome = KINDS.get(expert.kind).outcome(predictions)
-    columns = tuple(tuple(member.task for member in column) for column in router.columns)
-    view = RouterView(0, columns, choices[expert.id])
-    chosen, free = view.chose(expert.task), view.free
+    chosen = RouterView(0, columns, choice).chose(expert.task)
     return EvaluationRecord(
         expert.id,
         stored.n,
         outcome.correct(chosen),
-        digests[expert.id],
+        digest,
         {
             "routing_accuracy": float(chosen.mean()),
             "quality": outcome.quality(chosen),
-            "quality_unmasked": None if free is None else outcome.quality(free.chose(expert.task)),
         },
-        environment,
+        {"packages": package_versions()},
     )

@@ -15,9 +15,9 @@ from expertbank.config import FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.expert_file import ExpertFile
-from expertbank.models.gates import Router
 from expertbank.models.routed import RoutedModel
 from expertbank.registry.registry import Registry
+from expertbank.routing.router import Router
 from expertbank.tasks import TaskSpec
 from expertbank.workflows.predict import Answerer, Predictor
 from expertbank.workflows.workspace import Workspace, require_backbone

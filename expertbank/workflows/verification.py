@@ -136,12 +136,11 @@ def check_choices(
     """Route all cached evaluation features again and compare with the stored choices.
 
     No backbone takes part, so this covers every row even where only a sample is run again.
-    What a gate without the candidate mask chose is not checked: that gate is not kept.
 
     Raises:
         IntegrityError: the first row whose choice differs, or features that changed.
     """
-    from expertbank.models.feature_file import FeatureFile
+    from expertbank.routing.feature_file import FeatureFile
 
     if workspace.spec.keep == "stats":
         return

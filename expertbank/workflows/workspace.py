@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
     from expertbank.models.backbone import Backbone
     from expertbank.models.expert_file import ExpertFile
-    from expertbank.models.gates import Router
     from expertbank.models.routed import RoutedModel
+    from expertbank.routing.router import Router
 
 DATABASE = "registry.db"
 OBJECTS = "objects"
@@ -196,7 +196,7 @@ class Workspace:
 
     def router(self, record: RouterRecord) -> Router:
         """A router's gate and members, rehashed and checked."""
-        from expertbank.models.gates import Router
+        from expertbank.routing.router import Router
 
         return Router.from_bytes(self.store.get(record.digest), f"router@{record.version}")
 

@@ -125,7 +125,7 @@ def test_the_report_counts_a_row_right_only_by_its_own_tasks_answer(group: Path)
 
 
 def columns_of(bank, version: int):
-    from expertbank.models.gates import Router
+    from expertbank.routing.router import Router
 
     record = bank.registry.router(version)
     data = bank._workspace.store.get(record.digest)

@@ -59,7 +59,7 @@ INNER: dict[tuple[str, str], set[str]] = {
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
     ("retrain-router", "router"): {"version", "kind", "digest", "params"},
-    ("retrain-router", "metrics"): {"accuracy", "accuracy_unmasked", "per_task", "confusions"},
+    ("retrain-router", "metrics"): {"accuracy", "per_task", "confusions"},
     ("forgetting-report", "tasks"): {
         "task",
         "n",

@@ -220,44 +220,6 @@ def test_a_choice_that_is_no_member_is_refused(place: int) -> None:
         build_report([replace(SKY, views=(broken,))], router=3)
 
 
-def unmasked(history: TaskHistory, *choices: list[int]) -> TaskHistory:
-    """The history with what each router would have chosen without the mask."""
-    return replace(
-        history,
-        views=tuple(
-            replace(v, evidence=replace(v.evidence, free_choice=np.array(free, dtype=np.int32)))
-            for v, free in zip(history.views, choices, strict=True)
-        ),
-    )
-
-
-def test_accuracy_without_the_candidate_mask_stands_beside_the_routed() -> None:
-    # Under router 3, without the mask, sky loses rows 0 and 2 to film: right are 1 and 3.
-    sky = unmasked(SKY, [0] * 4, [1] * 4, [1, 0, 1, 0])
-    # film loses rows 0 to 3 to sky: right is 4.
-    film = unmasked(FILM, [0] * 5, [0, 0, 0, 0, 1])
-    whole = build_report([sky, film], router=3).to_dict()
-    assert [line["routed_unmasked"] for line in whole["tasks"]] == [0.5, 0.2]
-    assert whole["average_accuracy_unmasked"] == pytest.approx((0.5 + 0.2) / 2)
-    masked = build_report([SKY, FILM], router=3).to_dict()
-    for line, other in zip(whole["tasks"], masked["tasks"], strict=True):
-        assert other.pop("routed_unmasked") is None
-        line.pop("routed_unmasked")
-        assert line == other, "only the figure without the mask is another"
-    assert masked["average_accuracy_unmasked"] is None
-    assert masked["average_accuracy"] == whole["average_accuracy"]
-    half = build_report([sky, FILM], router=3).to_dict()
-    assert [line["routed_unmasked"] for line in half["tasks"]] == [0.5, None]
-    assert half["average_accuracy_unmasked"] is None, "a mean over other tasks compares nothing"
-
-
-@pytest.mark.parametrize("place", [2, -1])
-def test_a_choice_without_the_mask_that_is_no_member_is_refused(place: int) -> None:
-    broken = unmasked(SKY, [0] * 4, [1] * 4, [0, place, 0, 0])
-    with pytest.raises(IntegrityError, match="sky@1"):
-        build_report([broken], router=3)
-
-
 def test_what_verification_found_is_passed_on() -> None:
     found = {"sky": {"identical": 4}}
     assert build_report([SKY], router=3, verification=found).to_dict()["verification"] == found

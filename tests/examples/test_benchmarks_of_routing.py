@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import load_file
 
 from expertbank.config import sha256_text
-from expertbank.models.feature_file import FeatureFile
+from expertbank.routing.feature_file import FeatureFile
 from expertbank.tasks import load_task, task_spec
 
 ROOT = Path(__file__).parents[2]
@@ -89,11 +89,16 @@ def test_features_are_compared_by_states_and_poolings(run: Run) -> None:
 
 
 def test_cost_is_given_by_tasks_and_ends_with_bytes_a_task(run: Run) -> None:
-    words = ("--steps", 2, 4, "--synthetic", 2, 4, "--kinds", "lda", "ridge")
+    words = ("--steps", 2, 4, "--banks", 3, 6, "--kinds", "lda", "ridge")
     text = run("retrain_cost", *words)
     assert "old texts read: 0" in text
     found = {line[0]: line[1:] for line in cells(text)}
     assert all(float(value) >= 0 for kind in ("lda", "ridge") for value in found[kind])
+    for tasks in ("3", "6"):
+        files, seconds, _, held, _ = found[tasks]
+        assert float(files) == pytest.approx(int(tasks) * 1.05e-3, abs=6e-3), "real files"
+        assert float(seconds) > 0
+        assert float(held.replace(",", "")) > 50, "memory of a process with torch in it"
     assert found["moments, 512 wide"][0] == f"{8 * (512 * 513 // 2 + 512):,}"
 
 

@@ -16,11 +16,14 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError, NotFoundError
-from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
-from expertbank.models.feature_file import FeatureFile
-from expertbank.models.gates import Layer, Member, Router
-from expertbank.models.unknown import UnknownModel
+from expertbank.models.expert_file import ExpertFile
 from expertbank.records import RowShape
+from expertbank.routing.columns import Member
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.gates.layers import Layer, LayeredGate
+from expertbank.routing.router import Router
+from expertbank.routing.unknown import UnknownModel
+from expertbank.tensor_file import METADATA_KEY, read_safetensors
 
 
 @pytest.fixture
@@ -65,7 +68,7 @@ def router() -> Router:
         torch.randn(size, generator=generator) for size in ((4, 4), (3, 4), (4, 4), (4,))
     )
     unknown = UnknownModel(4, "unknown", 1.5, True, within, means, overall, centre)
-    return Router("ridge", members, "b" * 64, 0.5, (layer,), unknown)
+    return Router("ridge", members, "b" * 64, 0.5, LayeredGate((layer,)), unknown)
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def deep(router: Router) -> Router:
         Layer(torch.randn(into, out, generator=generator), torch.randn(out, generator=generator))
         for into, out in ((4, 5), (5, 3))
     )
-    return replace(router, kind="mlp", layers=layers, unknown=None)
+    return replace(router, kind="mlp", gate=LayeredGate(layers), unknown=None)
 
 
 def features() -> FeatureFile:
@@ -245,7 +248,8 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "unknown of another width": {"metadata": lambda m: m["unknown"].update(dimension=5)},
     "unknown that is a list": {"metadata": lambda m: m.update(unknown=[])},
     "unknown facts forgotten": {"metadata": lambda m: m.update(unknown=None)},
-    "a kind without a name": {"metadata": lambda m: m["members"][0].__setitem__(3, "")},
+    "a kind that is no word": {"metadata": lambda m: m["members"][0].__setitem__(3, 7)},
+    "a member without a name": {"metadata": lambda m: m["members"][0].__setitem__(0, "")},
     "a shape there is not": {"metadata": lambda m: m["members"][0].__setitem__(5, ["triple"])},
     "a column that is true": {"metadata": lambda m: m["members"][1].__setitem__(4, True)},
     "a member too few": {"metadata": lambda m: m["members"].pop()},
@@ -350,9 +354,9 @@ def test_a_gate_with_a_hidden_layer_survives_and_scores_as_its_layers_say(deep: 
     again = Router.from_bytes(deep.to_bytes(), "test")
     assert again.to_bytes() == deep.to_bytes()
     rows = torch.randn(7, 4, generator=torch.Generator().manual_seed(2)).half()
-    below, above = (layer.weight.double() for layer in deep.layers)
-    hidden = (rows.double() @ below + deep.layers[0].bias.double()).clamp_min(0)
-    expected = hidden @ above + deep.layers[1].bias.double()
+    below, above = (layer.weight.double() for layer in deep.gate.layers)
+    hidden = (rows.double() @ below + deep.gate.layers[0].bias.double()).clamp_min(0)
+    expected = hidden @ above + deep.gate.layers[1].bias.double()
     torch.testing.assert_close(again.scores(rows), expected, rtol=1e-12, atol=1e-12)
     assert again.route(rows).unknown is None
     part = deep.subset(["t2", "t0"])
@@ -402,7 +406,7 @@ def test_the_lead_is_over_the_next_candidate_not_over_one_that_the_row_cannot_go
 
 def test_confidence_is_the_softmax_over_the_candidates(router: Router) -> None:
     rows = torch.randn(20, 4, generator=torch.Generator().manual_seed(2)).half()
-    (layer,) = router.layers
+    (layer,) = router.gate.layers
     scores = rows.double() @ layer.weight.double() + layer.bias.double()
     expected = torch.softmax(scores / 0.5, 1).amax(1)
     torch.testing.assert_close(router.route(rows).confidence, expected)

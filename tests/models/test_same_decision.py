@@ -12,12 +12,13 @@ import pytest
 import torch
 
 from expertbank.adapters.pool import ExpertPool
-from expertbank.config import FeatureSpec, RouterConfig, sha256_text
+from expertbank.config import FeatureSpec, sha256_text
 from expertbank.models.batches import collate, plan_batches
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.tasks import encode_rows, load_task, task_spec
-from expertbank.training.router import TaskFeatures, fit_router
 from expertbank.workflows.verification import MARGIN_TOLERANCE
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -64,9 +64,7 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
         choice = np.where(moved, rng.integers(0, version, rows), choice).astype(np.int32)
         columns = tuple((task,) for task in names[:version])
         confidence = np.ones(rows, dtype=np.float32)
-        # Without the mask one row in eight goes to the router's first member.
-        free = np.where(np.arange(rows) % 8 == 0, 0, choice).astype(np.int32)
-        views.append(RouterView(version, columns, RoutedEvidence(choice, confidence, free)))
+        views.append(RouterView(version, columns, RoutedEvidence(choice, confidence)))
     return TaskHistory(name, f"{name}@1", rows, outcome.quality(), True, oracle, tuple(views))
 
 

@@ -26,7 +26,7 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     )
     assert_type(added.expert, ExpertRecord)
     assert_type(bank.retrain_router("noisy-top1").old_texts_read, int)
-    bank.retrain_router("no such gate")  # type: ignore[arg-type]
+    bank.retrain_router(7)  # type: ignore[arg-type]
     assert_type(bank.forgetting_report(verify=True), ForgettingReport)
     assert_type(bank.export("folder", tasks=["boolq"]).path, Path)
     assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])

@@ -10,7 +10,7 @@ from small_bank import texts
 
 from expertbank import Bank, load_bundle
 from expertbank.errors import InputError, NotFoundError
-from expertbank.models.gates import Router
+from expertbank.routing.router import Router
 
 STRANGE = ["? ? ? ? ? ?", "zq xj", "loan " * 20]
 

@@ -152,7 +152,7 @@ def test_a_router_is_trained_without_old_text_and_without_a_backbone(
             (tmp_path / f"{task}.csv").unlink()
     shutil.rmtree(own_backbone)
     with Bank.open(tmp_path / "bank") as bank:
-        result = bank.retrain_router(kind)  # type: ignore[arg-type]
+        result = bank.retrain_router(kind)
         assert result.old_texts_read == 0
         assert result.active
         assert result.tasks == tuple(sorted(TASKS))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.config import RouterConfig
-from expertbank.models.gates import Layer
-from expertbank.training.gates.examples import BATCH, Examples, Rows
-from expertbank.training.gates.lda import fit_lda
+from expertbank.errors import InputError
+from expertbank.routing.examples import BATCH, Examples, Rows, together
+from expertbank.routing.gates import GateKind
+from expertbank.routing.gates.layers import Layer, LayeredGate, read_layers
+from expertbank.routing.gates.lda import fit_lda
+from expertbank.routing.gates.settings import ByGradient, ClosedForm
 
 EPOCHS = 6
 STEPS = 400
@@ -21,8 +25,25 @@ START = 0.1
 """Scale of the second layer at the start: nearly nothing is added to the discriminants."""
 
 
-def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
-    """Linear discriminants, and what ``config.hidden`` ReLU units find to correct in them.
+@dataclass(frozen=True)
+class MlpSettings(ClosedForm, ByGradient):
+    """Settings of the discriminants, of the training, and of the hidden layer.
+
+    Attributes:
+        hidden: width of the hidden layer.
+    """
+
+    hidden: int = 256
+
+    def __post_init__(self) -> None:
+        ClosedForm.__post_init__(self)
+        ByGradient.__post_init__(self)
+        if not 1 <= self.hidden <= 8192:
+            raise InputError(f"hidden must be 1 to 8192, got {self.hidden}")
+
+
+def fit_mlp(examples: Examples, settings: MlpSettings) -> LayeredGate:
+    """Linear discriminants, and what ``settings.hidden`` ReLU units find to correct in them.
 
     Features are standardised by the mixture's own mean and deviation; the standardisation is
     folded into the first layer, so the fitted gate reads plain features. Trained with AdamW and
@@ -30,11 +51,11 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
     discriminants pass the hidden layer as two units a column, one for each sign, so the gate
     is two plain layers.
     """
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     rows = Rows.of(examples)
     dimension, columns = rows.features.shape[1], len(examples.features)
-    (line,) = fit_lda(examples, config)
-    moments = examples.moments
+    (line,) = fit_lda(examples.blocks, settings).layers
+    moments = together(examples.blocks)
     centre = moments.mean.float()
     variance = moments.covariance.diagonal().clamp_min(0)
     # Features that hardly vary are not blown up.
@@ -44,15 +65,15 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
         weight: Tensor = torch.randn(into, out, generator=generator) * (2 / into) ** 0.5 * scale
         return weight.requires_grad_()
 
-    first, second = drawn(dimension, config.hidden, 1.0), drawn(config.hidden, columns, START)
-    biases = [torch.zeros(width, requires_grad=True) for width in (config.hidden, columns)]
+    first, second = drawn(dimension, settings.hidden, 1.0), drawn(settings.hidden, columns, START)
+    biases = [torch.zeros(width, requires_grad=True) for width in (settings.hidden, columns)]
     steps = -(-len(rows.targets) // BATCH)
-    epochs = config.epochs or max(EPOCHS, -(-STEPS // steps))
+    epochs = settings.epochs or max(EPOCHS, -(-STEPS // steps))
     parts = [
         {"params": [first, second], "weight_decay": WEIGHT_DECAY},
         {"params": biases, "weight_decay": 0.0},
     ]
-    optimiser = torch.optim.AdamW(parts, lr=config.lr or LR)
+    optimiser = torch.optim.AdamW(parts, lr=settings.lr or LR)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
         for batch in rows.batches(generator):
@@ -67,10 +88,12 @@ def fit_mlp(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
         schedule.step()
     weight = (first / spread.unsqueeze(1)).detach()
     through = torch.eye(columns)
-    return (
-        Layer(
-            torch.cat([weight, line.weight, -line.weight], 1),
-            torch.cat([(biases[0] - centre @ weight).detach(), line.bias, -line.bias]),
-        ),
-        Layer(torch.cat([second.detach(), through, -through]), biases[1].detach()),
+    below = Layer(
+        torch.cat([weight, line.weight, -line.weight], 1),
+        torch.cat([(biases[0] - centre @ weight).detach(), line.bias, -line.bias]),
     )
+    above = Layer(torch.cat([second.detach(), through, -through]), biases[1].detach())
+    return LayeredGate((below, above))
+
+
+MLP = GateKind(MlpSettings, fit_mlp, read_layers)

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
-from expertbank.models.unknown import PROJECTIONS, projection_of
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.moments import Moments
+from expertbank.routing.projection import PROJECTIONS, projection_of
+from expertbank.tensor_file import read_safetensors, write_safetensors
 
 NAME = "stats"
 WIDTH = PROJECTIONS[NAME]
@@ -51,7 +50,8 @@ class MomentsFile:
         """Moments of ``features [rows, dimension]``; the rows themselves are not kept."""
         narrow = features.double() @ projection_of(features.shape[1], NAME)
         counts = tuple(list(shapes).count(shape) for shape in ROW_SHAPES)
-        return cls(counts, narrow.sum(0), narrow.T @ narrow, features.shape[1], feature_spec_digest)
+        own = Moments.of(narrow)
+        return cls(counts, own.total, own.gram, features.shape[1], feature_spec_digest)
 
     @property
     def count(self) -> int:
@@ -62,6 +62,11 @@ class MomentsFile:
     def reads(self) -> tuple[RowShape, ...]:
         """The shapes of row that the expert was trained on."""
         return tuple(s for s, n in zip(ROW_SHAPES, self.shape_counts, strict=True) if n)
+
+    @property
+    def moments(self) -> Moments:
+        """The same as what adds up over parts of a task and over tasks."""
+        return Moments(self.count, self.total, self.gram)
 
     @property
     def width(self) -> int:
@@ -87,11 +92,7 @@ class MomentsFile:
             "shape_counts": list(self.shape_counts),
         }
         rows, columns = torch.triu_indices(len(self.total), len(self.total))
-        data: bytes = save(
-            {"gram": self.gram[rows, columns].contiguous(), "total": self.total.contiguous()},
-            metadata={METADATA_KEY: canonical_json(metadata)},
-        )
-        return data
+        return write_safetensors({"gram": self.gram[rows, columns], "total": self.total}, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> MomentsFile:

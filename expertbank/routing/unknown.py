@@ -1,4 +1,4 @@
-"""How unlike every known task a row is: relative Mahalanobis distance from stored statistics.
+"""How unlike every known task a row is: relative Mahalanobis distance, fitted from moments.
 
 (Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021.)
 One Gaussian a column with a covariance that all columns share, one Gaussian over everything;
@@ -10,20 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
-from expertbank.models.projection import sign_projection
+from expertbank.routing.moments import BalancedMoments
+from expertbank.routing.projection import PROJECTIONS, projection_of
 
-PROJECTIONS = {"unknown": 256, "stats": 512}
-"""Names of the fixed projections and the width each projects to. ``stats`` is the one whose
-moments a bank keeps that keeps no features."""
+KNOWN_SHARE = 0.95
+"""Share of held-out known rows that the threshold lets pass, every column weighted equally."""
+SHRINKAGE = 0.01
+"""Weight of the mean variance on the diagonal of a covariance."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnknownModel:
     """Gaussians over projected features, stored as what whitens them.
 
@@ -65,17 +68,22 @@ class UnknownModel:
 
     def score_projected(self, values: Tensor, allowed: Tensor | None = None) -> Tensor:
         """The same for ``values [rows, width]`` that went through the projection already."""
-        near = values @ self.within.double()
+        within, means, overall, centre = self._exact
+        near = values @ within
         # [rows, columns], summed out: rows x columns x width would not fit for many columns
-        means = self.means.double()
         distances = near.square().sum(1, keepdim=True) - 2 * near @ means.T + means.square().sum(1)
         if allowed is not None:
             distances = distances.masked_fill(~allowed.to(distances.device), float("inf"))
         nearest = distances.amin(1)
         if not self.relative:
             return nearest
-        far = values @ self.overall.double() - self.centre.double()
+        far = values @ overall - centre
         return nearest - far.square().sum(1)
+
+    @cached_property
+    def _exact(self) -> tuple[Tensor, ...]:
+        """The tensors in float64, converted once: threads that race here get equal numbers."""
+        return tuple(tensor.double() for tensor in self.tensors().values())
 
     def only(self, columns: Sequence[int]) -> UnknownModel:
         """The model without the other columns' means."""
@@ -106,7 +114,7 @@ class UnknownModel:
         """Take the model's tensors out of ``tensors``; ``None`` where ``facts`` is.
 
         Raises:
-            IntegrityError: numbers that are not finite float32.
+            IntegrityError: numbers that are not float32.
             KeyError: a tensor or fact is missing.
         """
         if facts is None:
@@ -119,8 +127,8 @@ class UnknownModel:
             *(tensors.pop(f"unknown.{n}") for n in ("within", "means", "overall", "centre")),
         )
         for name, tensor in model.tensors().items():
-            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
-                raise IntegrityError(f"{where}: {name} is not finite float32")
+            if tensor.dtype != torch.float32:
+                raise IntegrityError(f"{where}: {name} is not float32")
         return model
 
     def check(self, dimension: int, columns: int, where: str) -> None:
@@ -132,6 +140,56 @@ class UnknownModel:
             raise IntegrityError(f"{where}: unknown statistics do not fit {columns} columns")
 
 
-def projection_of(dimension: int, name: str) -> Tensor:
-    """``[dimension, width]`` float64; narrow features are turned, not made wider."""
-    return sign_projection(dimension, min(dimension, PROJECTIONS[name]), name)
+def fit_unknown(
+    moments: BalancedMoments, dimension: int, projection: str | None = None
+) -> UnknownModel:
+    """Gaussians from moments; the threshold is still to be set.
+
+    One column alone has no other to be told from: then the plain Mahalanobis distance is the
+    score, for the relative one would be zero everywhere.
+
+    Args:
+        moments: of all columns.
+        dimension: width of the features.
+        projection: the projection that the moments went through already, if they did.
+    """
+    if projection is None:
+        projection = "unknown"
+        moments = moments.projected(projection_of(dimension, projection))
+    within, overall = _whitener(moments.within), _whitener(moments.covariance)
+    return UnknownModel(
+        dimension,
+        projection,
+        0.0,
+        len(moments.means) > 1,
+        within.float(),
+        (torch.stack(moments.means) @ within).float(),
+        overall.float(),
+        (moments.mean @ overall).float(),
+    )
+
+
+def threshold_of(scores: Tensor, targets: Tensor) -> float:
+    """The score that ``KNOWN_SHARE`` of held-out known rows stay at or below.
+
+    Args:
+        scores: ``[rows]`` of a model fitted without these rows.
+        targets: ``[rows]`` the column a row belongs to.
+    """
+    ordered, order = scores.sort()
+    weights = (1 / torch.bincount(targets).double())[targets][order]
+    passed = weights.cumsum(0) / weights.sum()
+    place = int((passed < KNOWN_SHARE).sum())
+    return float(ordered[min(place, len(ordered) - 1)])
+
+
+def _whitener(covariance: Tensor) -> Tensor:
+    """``L`` with ``(x L)`` of unit covariance, for rows ``x`` with this one, shrunk a little."""
+    size = len(covariance)
+    level = covariance.diagonal().mean().clamp_min(1e-12)
+    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * torch.eye(size, dtype=torch.float64)
+    root = torch.linalg.cholesky(shrunk)
+    inverse: Tensor = torch.linalg.solve_triangular(
+        root, torch.eye(size, dtype=torch.float64), upper=False
+    )
+    return inverse.T.contiguous()

@@ -10,7 +10,6 @@ symmetric Gram matrix stored: 1.1 MB for the 512 dimensions that ``--keep stats`
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -61,17 +60,6 @@ class Moments:
         noise = torch.randn(rows, len(mean), generator=generator, dtype=torch.float64)
         drawn: Tensor = mean + noise @ root.T
         return drawn
-
-
-def merged(one: Mapping[str, Moments], other: Mapping[str, Moments]) -> dict[str, Moments]:
-    """Moments by name of two banks together; where both know a name, the rows of both.
-
-    Nothing but moments moves. A gate fitted on the result is the gate of the joint rows.
-    """
-    result = dict(one)
-    for name, moments in other.items():
-        result[name] = result[name] + moments if name in result else moments
-    return {name: result[name] for name in sorted(result)}
 
 
 @dataclass(slots=True)

@@ -1,41 +1,25 @@
-"""The router: a gate over frozen features and the list of experts it chooses among.
-
-Every gate kind is a sequence of layers once it is fitted; how it is fitted is
-``training.gates``'s business.
-"""
+"""The router: a gate over frozen features and the list of experts it chooses among."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from expertbank.config import canonical_json
-from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
-from expertbank.models.unknown import UnknownModel
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.columns import Member, masks
+from expertbank.routing.gates import GATES, Gate
+from expertbank.routing.unknown import UnknownModel
+from expertbank.tensor_file import read_safetensors, write_safetensors
 
 FORMAT = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """One expert a router can choose, pinned by digest.
-
-    ``column`` is the gate's output that stands for it; the experts of one group share one.
-    ``reads`` are the shapes of row it was trained on.
-    """
-
-    id: str
-    digest: str
-    task: str
-    kind: str
-    column: int
-    reads: tuple[RowShape, ...]
+OWN = frozenset({"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"})
+"""What a router's file says beside the facts of its gate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,55 +40,16 @@ class Choice:
     unknown: Tensor | None = None
 
 
-def candidates(shapes: Sequence[RowShape], reads: Sequence[Collection[RowShape]]) -> Tensor:
-    """Which columns may answer which rows.
-
-    A row with choices can go only to experts that read choices, any other row only to the
-    others. Among those, a row goes to experts trained on its shape (one text, or a pair), as
-    long as there is one: length and pairing would otherwise outweigh what a text is about.
-
-    Args:
-        shapes: what each row brings.
-        reads: the shapes that each column's experts were trained on.
-
-    Returns:
-        ``[rows, columns]`` bool; all columns where none can read the row.
-    """
-    masks = {}
-    for shape in set(shapes):
-        exact = torch.tensor([shape in column for column in reads])
-        alike = torch.tensor([("choices" in column) == (shape == "choices") for column in reads])
-        masks[shape] = next((m for m in (exact, alike) if bool(m.any())), torch.ones_like(exact))
-    return torch.stack([masks[shape] for shape in shapes])
-
-
-@dataclass(frozen=True, slots=True)
-class Layer:
-    """One affine map of a gate; between two of them stands a ReLU.
-
-    Attributes:
-        weight: ``[inputs, outputs]`` float32.
-        bias: ``[outputs]`` float32.
-    """
-
-    weight: Tensor
-    bias: Tensor
-
-    def only(self, outputs: Sequence[int]) -> Layer:
-        """The layer with only these outputs."""
-        return Layer(self.weight[:, outputs].contiguous(), self.bias[outputs].contiguous())
-
-
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Router:
-    """A fitted gate and its members; immutable.
+    """A fitted gate and its members; immutable, and safe for threads.
 
     Attributes:
-        kind: how the gate was fitted.
+        kind: which kind of gate it is.
         members: the experts, each with its column.
         feature_spec_digest: the features it reads.
         temperature: divides the scores before the softmax; fitted on held-out rows.
-        layers: the gate; the last layer has one output a column.
+        gate: what scores the columns.
         unknown: statistics behind the unknown score, ``None`` if too few rows were there.
     """
 
@@ -112,35 +57,42 @@ class Router:
     members: tuple[Member, ...]
     feature_spec_digest: str
     temperature: float
-    layers: tuple[Layer, ...]
+    gate: Gate
     unknown: UnknownModel | None = None
 
     @property
     def dimension(self) -> int:
         """Width of the features it reads."""
-        return self.layers[0].weight.shape[0]
+        return self.gate.dimension
 
     @property
     def parameter_count(self) -> int:
         """Numbers that decide."""
-        return sum(layer.weight.numel() + layer.bias.numel() for layer in self.layers)
+        return self.gate.parameter_count
 
-    @property
+    @cached_property
     def columns(self) -> tuple[tuple[Member, ...], ...]:
         """Members by column: the experts that answer together."""
-        found: list[list[Member]] = [[] for _ in range(len(self.layers[-1].bias))]
-        for member in self.members:
-            found[member.column].append(member)
-        return tuple(tuple(sorted(column, key=lambda m: m.task)) for column in found)
+        found: dict[int, list[Member]] = {}
+        for member in sorted(self.members, key=lambda member: member.task):
+            found.setdefault(member.column, []).append(member)
+        return tuple(tuple(found[column]) for column in sorted(found))
+
+    @cached_property
+    def _column_of(self) -> Mapping[str, int]:
+        return {member.task: member.column for member in self.members}
+
+    @cached_property
+    def _masks(self) -> Mapping[RowShape, Tensor]:
+        return masks([{shape for m in column for shape in m.reads} for column in self.columns])
 
     def column_of(self, task: str) -> int:
         """The column that stands for ``task``."""
-        return next(member.column for member in self.members if member.task == task)
+        return self._column_of[task]
 
     def candidates(self, shapes: Sequence[RowShape]) -> Tensor:
         """``[rows, columns]`` bool: the columns that may answer rows of these shapes."""
-        reads = [{shape for m in column for shape in m.reads} for column in self.columns]
-        return candidates(shapes, reads)
+        return torch.stack([self._masks[shape] for shape in shapes])
 
     def scores(self, features: Tensor) -> Tensor:
         """Gate scores ``[rows, columns]`` in float64 for ``features [rows, dimension]``.
@@ -150,12 +102,13 @@ class Router:
 
         Raises:
             IntegrityError: features of another width than the gate's.
+            NotFoundError: the kind of gate is not installed here.
         """
         if features.shape[1] != self.dimension:
             raise IntegrityError(
                 f"the router reads features of width {self.dimension}, got {features.shape[1]}"
             )
-        return gate_scores(self.layers, features)
+        return self.gate.scores(features)
 
     def route(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Choice:
         """Choose a column for every row.
@@ -204,21 +157,30 @@ class Router:
         return (top[:, 0] - top[:, 1]).cpu()
 
     def subset(self, tasks: Sequence[str]) -> Router:
-        """The same gate with only the columns of ``tasks``, in their old order.
+        """The same router with only the columns of ``tasks``, in their old order.
 
         What the unknown score knows of the other columns goes too: their rows become unknown.
+
+        Raises:
+            NotFoundError: the kind of gate is not installed here.
         """
-        kept = [member for member in self.members if member.task in set(tasks)]
+        wanted = set(tasks)
+        kept = [member for member in self.members if member.task in wanted]
         columns = sorted({member.column for member in kept})
+        place = {column: place for place, column in enumerate(columns)}
         return replace(
             self,
-            members=tuple(replace(m, column=columns.index(m.column)) for m in kept),
-            layers=(*self.layers[:-1], self.layers[-1].only(columns)),
+            members=tuple(replace(m, column=place[m.column]) for m in kept),
+            gate=self.gate.only(columns),
             unknown=None if self.unknown is None else self.unknown.only(columns),
         )
 
     def to_bytes(self) -> bytes:
-        """One safetensors file; equal routers give equal bytes."""
+        """One safetensors file; equal routers give equal bytes.
+
+        Raises:
+            InputError: the gate stores something under a name that the router itself uses.
+        """
         metadata = {
             "format": FORMAT,
             "kind": self.kind,
@@ -227,19 +189,23 @@ class Router:
             ],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
-            "layers": len(self.layers),
             "unknown": None if self.unknown is None else self.unknown.facts(),
         }
         tensors = {} if self.unknown is None else self.unknown.tensors()
-        for number, layer in enumerate(self.layers):
-            tensors[f"layers.{number}.weight"] = layer.weight.contiguous()
-            tensors[f"layers.{number}.bias"] = layer.bias.contiguous()
-        data: bytes = save(tensors, metadata={METADATA_KEY: canonical_json(metadata)})
-        return data
+        facts, stored = self.gate.facts(), self.gate.tensors()
+        taken = sorted(
+            {name for name in stored if name.startswith("unknown.")} | (OWN & set(facts))
+        )
+        if taken:
+            raise InputError(f"the {self.kind} gate cannot store {taken[0]!r}: the router does")
+        return write_safetensors({**tensors, **stored}, {**metadata, **facts})
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> Router:
         """Read and check a router file.
+
+        A router whose kind of gate is not installed here is read too; it says so when it is to
+        score.
 
         Raises:
             IntegrityError: not a router file, or shapes that do not fit its members.
@@ -248,52 +214,95 @@ class Router:
         try:
             if metadata["format"] != FORMAT:
                 raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
-            layers = tuple(
-                Layer(tensors.pop(f"layers.{number}.weight"), tensors.pop(f"layers.{number}.bias"))
-                for number in range(min(int(metadata["layers"]), len(tensors)))
-            )
-            router = cls(
-                str(metadata["kind"]),
-                tuple(_member(*fields) for fields in metadata["members"]),
-                str(metadata["feature_spec_digest"]),
-                float(metadata["temperature"]),
-                layers,
-                UnknownModel.read(tensors, metadata["unknown"], where),
-            )
-        except (KeyError, TypeError, ValueError) as error:
+            odd = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
+            if odd:
+                raise IntegrityError(f"{where}: tensor {odd[0]} is not finite")
+            kind = str(metadata["kind"])
+            members = tuple(_member(*fields) for fields in metadata["members"])
+            unknown = UnknownModel.read(tensors, metadata["unknown"], where)
+            facts = {name: fact for name, fact in metadata.items() if name not in OWN}
+            gate = _read_gate(kind, tensors, facts, where)
+            spec, temperature = metadata["feature_spec_digest"], float(metadata["temperature"])
+            router = cls(kind, members, str(spec), temperature, gate, unknown)
+            router._check(where)
+        except (
+            *(KeyError, IndexError, AttributeError),
+            *(TypeError, ValueError, RuntimeError),
+        ) as error:
             raise IntegrityError(f"{where}: router metadata is malformed ({error!r})") from error
         if tensors:
             raise IntegrityError(f"{where}: unexpected tensors {sorted(tensors)[:5]}")
-        router._check(where)
         return router
 
     def _check(self, where: str) -> None:
         columns = {member.column for member in self.members}
         width = len(columns)
-        fits = columns == set(range(width)) and width > 0 and bool(self.layers)
-        fits = fits and 0 < self.temperature < float("inf")
-        fits = fits and all(layer.weight.dim() == 2 for layer in self.layers)
-        fits = fits and all(layer.bias.shape == layer.weight.shape[1:] for layer in self.layers)
-        fits = fits and all(
-            below.weight.shape[1] == above.weight.shape[0]
-            for below, above in zip(self.layers, self.layers[1:], strict=False)
-        )
-        if not fits or self.layers[-1].weight.shape[1] != width:
+        fits = columns == set(range(width)) and width > 0 and 0 < self.temperature < float("inf")
+        known = not isinstance(self.gate, AbsentGate)
+        if not fits or (known and (self.gate.columns != width or self.dimension < 1)):
             raise IntegrityError(f"{where}: gate shapes do not fit {len(self.members)} members")
-        for tensor in (t for layer in self.layers for t in (layer.weight, layer.bias)):
-            if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
-                raise IntegrityError(f"{where}: gate weights are not finite float32")
         if self.unknown is not None:
-            self.unknown.check(self.dimension, width, where)
+            dimension = self.dimension if known else self.unknown.dimension
+            self.unknown.check(dimension, width, where)
 
 
-def gate_scores(layers: Sequence[Layer], features: Tensor) -> Tensor:
-    """Scores ``[rows, columns]`` in float64 of ``features [rows, dimension]``."""
-    values = features.double()
-    for number, layer in enumerate(layers):
-        values = values if number == 0 else torch.relu(values)
-        values = values @ layer.weight.double() + layer.bias.double()
-    return values
+@dataclass(frozen=True, slots=True)
+class AbsentGate:
+    """A gate of a kind that is not installed here: kept as it is stored, it cannot score.
+
+    Attributes:
+        why: what is missing, and what to install.
+        stored: its tensors.
+        said: its facts.
+    """
+
+    why: str
+    stored: Mapping[str, Tensor]
+    said: Mapping[str, Any]
+
+    @property
+    def dimension(self) -> int:
+        """Unknown; raises ``NotFoundError``."""
+        raise NotFoundError(self.why)
+
+    @property
+    def columns(self) -> int:
+        """Unknown; raises ``NotFoundError``."""
+        raise NotFoundError(self.why)
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers that are stored."""
+        return sum(tensor.numel() for tensor in self.stored.values())
+
+    def scores(self, features: Tensor) -> Tensor:
+        """Raises ``NotFoundError``."""
+        raise NotFoundError(self.why)
+
+    def only(self, columns: Sequence[int]) -> Gate:
+        """Raises ``NotFoundError``."""
+        raise NotFoundError(self.why)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """As they were stored."""
+        return dict(self.stored)
+
+    def facts(self) -> dict[str, Any]:
+        """As they were stored."""
+        return dict(self.said)
+
+
+def _read_gate(
+    kind: str, tensors: MutableMapping[str, Tensor], facts: Mapping[str, Any], where: str
+) -> Gate:
+    """The gate, its tensors taken out; one that cannot score if its kind cannot be had."""
+    try:
+        found = GATES.get(kind)
+    except (NotFoundError, InputError) as error:
+        own = [name for name in tensors if not name.startswith("unknown.")]
+        stored = {name: tensors.pop(name) for name in own}
+        return AbsentGate(f"{where} cannot choose without its gate: {error}", stored, facts)
+    return found.read(tensors, facts, where)
 
 
 def _member(
@@ -302,9 +311,10 @@ def _member(
     """A member as its file says.
 
     Raises:
-        ValueError: a kind or shape that there is not, or a column that is no number.
+        ValueError: a name or kind that is no text, a shape that there is not, or a column that
+            is no number.
     """
-    known = bool(kind) and set(reads) <= set(ROW_SHAPES)
-    if not known or type(column) is not int:
+    named = all(isinstance(text, str) and text for text in (name, digest, task, kind))
+    if not named or not set(reads) <= set(ROW_SHAPES) or type(column) is not int:
         raise ValueError(f"{name}: kind {kind!r}, reads {reads!r}, column {column!r}")
     return Member(name, digest, task, kind, column, tuple(reads))

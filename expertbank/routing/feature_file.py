@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.tensor_file import read_safetensors, write_safetensors
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,16 +53,13 @@ class FeatureFile:
     def to_bytes(self) -> bytes:
         """One safetensors file; equal features give equal bytes."""
         metadata = {"format": 1, "feature_spec_digest": self.feature_spec_digest}
-        data: bytes = save(
-            {
-                "evaluation": self.evaluation.contiguous(),
-                "evaluation_shapes": _to_tensor(self.evaluation_shapes),
-                "train": self.train.contiguous(),
-                "train_shapes": _to_tensor(self.train_shapes),
-            },
-            metadata={METADATA_KEY: canonical_json(metadata)},
-        )
-        return data
+        tensors = {
+            "evaluation": self.evaluation,
+            "evaluation_shapes": _to_tensor(self.evaluation_shapes),
+            "train": self.train,
+            "train_shapes": _to_tensor(self.train_shapes),
+        }
+        return write_safetensors(tensors, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> FeatureFile:

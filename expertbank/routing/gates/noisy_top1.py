@@ -5,22 +5,23 @@ from __future__ import annotations
 import torch
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.config import RouterConfig
-from expertbank.models.gates import Layer
-from expertbank.training.gates.examples import Examples, Rows
+from expertbank.routing.examples import Examples, Rows
+from expertbank.routing.gates import GateKind
+from expertbank.routing.gates.layers import Layer, LayeredGate, read_layers
+from expertbank.routing.gates.settings import ByGradient
 
 EPOCHS = 60
 LR = 1e-2
 
 
-def fit_noisy_top1(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
+def fit_noisy_top1(examples: Examples, settings: ByGradient) -> LayeredGate:
     """The paper's gate: ``h W_gate + N(0,1) · softplus(h W_noise)``, noise in training only.
 
     (arXiv 2504.21190, section 3.2; after Shazeer et al., arXiv 1701.06538, eq. 4.) Trained by
     cross-entropy among each row's candidates, every column weighted equally. The noise weights
     have done their work when training ends and are not kept.
     """
-    generator = torch.Generator().manual_seed(config.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
     rows = Rows.of(examples)
     dimension, columns = rows.features.shape[1], len(examples.features)
     gate = torch.zeros(dimension, columns, requires_grad=True)
@@ -28,7 +29,7 @@ def fit_noisy_top1(examples: Examples, config: RouterConfig) -> tuple[Layer, ...
     noise = torch.zeros(dimension, columns, requires_grad=True)
     # Features have root mean square 1: dividing by √d keeps the scores' scale free of width.
     scale = dimension**-0.5
-    epochs, lr = config.epochs or EPOCHS, config.lr or LR
+    epochs, lr = settings.epochs or EPOCHS, settings.lr or LR
     optimiser = torch.optim.Adam([gate, bias, noise], lr=lr * dimension**0.5 / 4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
     for _ in range(epochs):
@@ -41,4 +42,7 @@ def fit_noisy_top1(examples: Examples, config: RouterConfig) -> tuple[Layer, ...
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             optimiser.step()
         schedule.step()
-    return (Layer(gate.detach() * scale, bias.detach()),)
+    return LayeredGate((Layer(gate.detach() * scale, bias.detach()),))
+
+
+NOISY_TOP1 = GateKind(ByGradient, fit_noisy_top1, read_layers)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from expertbank.config import RouterConfig
-from expertbank.models.gates import Layer
-from expertbank.training.gates.examples import Examples, joined
-from expertbank.training.moments import BalancedMoments
+from expertbank.routing.examples import Block
+from expertbank.routing.gates import GateKind
+from expertbank.routing.gates.layers import LayeredGate, joined, read_layers
+from expertbank.routing.gates.settings import ClosedForm
+from expertbank.routing.moments import BalancedMoments
 
 
-def fit_ridge(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
+def fit_ridge(blocks: Sequence[Block], settings: ClosedForm) -> LayeredGate:
     """Balanced ridge regression onto one-hot column targets, in closed form.
 
     Columns that can never be candidates for one row are regressed apart: what tells a question
     with choices from a pair of texts would otherwise take up weight that tells two pair tasks
     from each other (measured: one point of routing accuracy over twelve tasks).
     """
-    return (joined(examples.blocks, lambda moments: ridge_solution(moments, config.ridge)),)
+    return joined(blocks, lambda moments: ridge_solution(moments, settings.ridge))
 
 
 def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tensor]:
@@ -37,3 +40,11 @@ def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tens
     # [dimension, columns]
     weight = torch.cholesky_solve((means - centre).T * share, root)
     return weight, share - centre @ weight
+
+
+RIDGE = GateKind(
+    ClosedForm,
+    fit=lambda examples, settings: fit_ridge(examples.blocks, settings),
+    read=read_layers,
+    fit_moments=fit_ridge,
+)

@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
-from expertbank.config import RouterConfig
-from expertbank.models.gates import Layer
-from expertbank.training.gates.examples import Examples, joined
-from expertbank.training.moments import BalancedMoments
+from expertbank.routing.examples import Block
+from expertbank.routing.gates import GateKind
+from expertbank.routing.gates.layers import LayeredGate, joined, read_layers
+from expertbank.routing.gates.settings import ClosedForm
+from expertbank.routing.moments import BalancedMoments
 
 FLOOR = 0.03
 """Least variance a feature is taken to have, relative to the mean one: some never vary."""
 
 
-def fit_lda(examples: Examples, config: RouterConfig) -> tuple[Layer, ...]:
+def fit_lda(blocks: Sequence[Block], settings: ClosedForm) -> LayeredGate:
     """Linear discriminants of columns that may compete for a row, each block of them apart.
 
     Every column is a Gaussian about its own mean, all with one covariance, and all equally
     likely beforehand. Beside least squares on the columns' names (``ridge``) this does not ask
     for equal scores within a column, which costs where columns differ in how near they are.
     """
-    return (joined(examples.blocks, lambda moments: discriminants(moments, config.ridge)),)
+    return joined(blocks, lambda moments: discriminants(moments, settings.ridge))
 
 
 def discriminants(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tensor]:
@@ -43,3 +46,11 @@ def discriminants(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tenso
     # [dimension, columns]
     weight = torch.cholesky_solve((means - centre).T.contiguous(), root)
     return weight, -((means + centre) / 2 * weight.T).sum(1)
+
+
+LDA = GateKind(
+    ClosedForm,
+    fit=lambda examples, settings: fit_lda(examples.blocks, settings),
+    read=read_layers,
+    fit_moments=fit_lda,
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,23 +14,29 @@ from scipy.stats import multivariate_normal
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from expertbank.config import GATE_KINDS, RouterConfig, sha256_text
-from expertbank.models.gates import Layer, Router, gate_scores
+from expertbank.config import sha256_text
 from expertbank.records import RowShape
-from expertbank.training.gates import Block, Examples, competing
-from expertbank.training.gates.lda import fit_lda
-from expertbank.training.gates.ridge import fit_ridge
-from expertbank.training.moments import BalancedMoments, Moments, merged
-from expertbank.training.router import (
-    HeldOut,
-    TaskFeatures,
-    best_temperature,
-    fit_router,
-    fit_with_and_without_mask,
-    fit_without_mask,
-)
+from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_column
+from expertbank.routing.columns import competing
+from expertbank.routing.config import RouterConfig
+from expertbank.routing.examples import Block
+from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.routing.gates import GATES
+from expertbank.routing.gates.layers import Layer, LayeredGate
+from expertbank.routing.gates.lda import fit_lda
+from expertbank.routing.gates.ridge import fit_ridge
+from expertbank.routing.gates.settings import ClosedForm
+from expertbank.routing.moments import BalancedMoments, Moments
+from expertbank.routing.router import Router
 
+KINDS = ("lda", "ridge", "noisy-top1", "mlp")
 DIMENSION = 12
+
+
+def config_of(kind: str, **wishes: int) -> RouterConfig:
+    """The kind with those of the wishes that it knows."""
+    known = {field.name for field in fields(GATES.get(kind).settings)}
+    return RouterConfig(kind, **{name: wish for name, wish in wishes.items() if name in known})
 
 
 def task_of(name: str, train: Tensor, group: str | None = None) -> TaskFeatures:
@@ -75,12 +81,11 @@ def reference_ridge(tasks: list[TaskFeatures], strength: float) -> tuple[np.ndar
     return solution, target_mean - mean @ solution
 
 
-def summed(tasks: list[TaskFeatures]) -> Examples:
+def summed(tasks: list[TaskFeatures]) -> list[Block]:
     moments = BalancedMoments()
     for task in tasks:
         moments.add(Moments.of(task.train))
-    block = Block(list(range(len(tasks))), moments)
-    return Examples([block], [task.train for task in tasks], [task.shapes for task in tasks])
+    return [Block(list(range(len(tasks))), moments)]
 
 
 @pytest.mark.parametrize("strength", [1e-4, 1e-2, 1.0])
@@ -89,7 +94,7 @@ def test_ridge_is_the_task_balanced_least_squares_solution(
     sizes: tuple[int, ...], strength: float
 ) -> None:
     tasks = tasks_of(*sizes)
-    (layer,) = fit_ridge(summed(tasks), RouterConfig(ridge=strength))
+    (layer,) = fit_ridge(summed(tasks), ClosedForm(strength)).layers
     expected_weight, expected_bias = reference_ridge(tasks, strength)
     # The gate is stored in float32.
     np.testing.assert_allclose(layer.weight.numpy(), expected_weight, rtol=1e-5, atol=1e-6)
@@ -102,7 +107,7 @@ def test_lda_scores_are_log_odds_of_gaussians_with_one_covariance(
     sizes: tuple[int, ...], strength: float
 ) -> None:
     tasks = tasks_of(*sizes)
-    (layer,) = fit_lda(summed(tasks), RouterConfig(ridge=strength))
+    gate = fit_lda(summed(tasks), ClosedForm(strength))
     rows = [task.train.double().numpy() for task in tasks]
     own = np.mean([np.cov(part.T, bias=True) for part in rows], 0)
     variances = np.diag(own)
@@ -111,7 +116,7 @@ def test_lda_scores_are_log_odds_of_gaussians_with_one_covariance(
     densities = np.stack(
         [multivariate_normal(part.mean(0), covariance).logpdf(unseen) for part in rows], 1
     )
-    scores = gate_scores((layer,), torch.from_numpy(unseen)).numpy()
+    scores = gate.scores(torch.from_numpy(unseen)).numpy()
     # The gate is stored in float32, and only differences between columns mean something.
     np.testing.assert_allclose(
         scores - scores[:, :1], densities - densities[:, :1], rtol=1e-4, atol=1e-4
@@ -121,7 +126,7 @@ def test_lda_scores_are_log_odds_of_gaussians_with_one_covariance(
 def test_features_that_never_vary_and_fewer_rows_than_features_leave_lda_finite() -> None:
     tasks = tasks_of(4, 3)
     still = [replace(t, train=torch.cat([t.train, torch.ones(len(t.train), 30)], 1)) for t in tasks]
-    (layer,) = fit_lda(summed(still), RouterConfig())
+    (layer,) = fit_lda(summed(still), ClosedForm()).layers
     assert bool(torch.isfinite(layer.weight).all())
     assert float(layer.weight[DIMENSION:].abs().max()) < 1e-8 < float(layer.weight.abs().max())
 
@@ -134,8 +139,8 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
     scores[torch.arange(60), targets] += spread
     allowed = torch.ones(60, 4, dtype=torch.bool)
     allowed[::2, 3] = False
-    eye = Layer(torch.eye(4), torch.zeros(4))
-    found = best_temperature((eye,), HeldOut(scores, targets, allowed))
+    eye = LayeredGate((Layer(torch.eye(4), torch.zeros(4)),))
+    found = best_temperature(eye, HeldOut(scores, targets, allowed))
 
     def loss(log_temperature: float) -> float:
         total = 0.0
@@ -150,10 +155,10 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
     assert np.log(found) == pytest.approx(best.x, abs=1e-4)
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_tasks_in_any_order_give_the_same_bytes(kind: str) -> None:
     tasks = tasks_of(30, 50, 20)
-    config = RouterConfig(kind=kind, epochs=3, hidden=16)
+    config = config_of(kind, epochs=3, hidden=16)
     files = {
         fit_router(order, config, "f" * 64).to_bytes() for order in itertools.permutations(tasks)
     }
@@ -180,19 +185,19 @@ def accuracy(router, count: int, **wishes: float) -> float:
     return right / (count * len(router.members))
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_separable_tasks_are_told_apart(kind: str) -> None:
     wishes = {"spread": 0.5, "distance": 4.0}
     router = fit_router(
-        tasks_of(200, 200, 200, 200, **wishes), RouterConfig(kind=kind, hidden=16), "f" * 64
+        tasks_of(200, 200, 200, 200, **wishes), config_of(kind, hidden=16), "f" * 64
     )
     assert accuracy(router, 200, **wishes) >= 0.95
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_small_task_has_the_same_say_as_a_large_one(kind: str) -> None:
     tasks = tasks_of(1000, 25, spread=1.0, distance=2.5)
-    router = fit_router(tasks, RouterConfig(kind=kind), "f" * 64)
+    router = fit_router(tasks, RouterConfig(kind), "f" * 64)
     small = [one.task for one in router.members].index("task1")
     choice = router.route(cluster("task1", 77, 300, spread=1.0, distance=2.5))
     assert (choice.index == small).float().mean() >= 0.85
@@ -203,7 +208,7 @@ def test_noisy_top1_is_its_seeds_and_has_no_noise_once_fitted() -> None:
     state = torch.random.get_rng_state()
 
     def fitted(seed: int):
-        return fit_router(tasks, RouterConfig(kind="noisy-top1", epochs=5, seed=seed), "f" * 64)
+        return fit_router(tasks, RouterConfig("noisy-top1", epochs=5, seed=seed), "f" * 64)
 
     assert fitted(0).to_bytes() == fitted(0).to_bytes()
     assert fitted(0).to_bytes() != fitted(1).to_bytes()
@@ -224,13 +229,13 @@ def negative_log_likelihood(router, temperature: float, **wishes: float) -> floa
     return sum(losses) / len(losses)
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("distance", [0.5, 1.5, 4.0])
 def test_the_temperature_makes_confidence_on_unseen_rows_no_worse(
     kind: str, distance: float
 ) -> None:
     tasks = tasks_of(400, 400, 400, distance=distance)
-    router = fit_router(tasks, RouterConfig(kind=kind, epochs=20), "f" * 64)
+    router = fit_router(tasks, config_of(kind, epochs=20), "f" * 64)
     calibrated = negative_log_likelihood(router, router.temperature, distance=distance)
     assert calibrated <= negative_log_likelihood(router, 1.0, distance=distance) + 0.01
     assert calibrated <= np.log(3) + 0.01, "and no worse than not knowing"
@@ -243,44 +248,36 @@ def test_the_temperature_changes_no_choice() -> None:
     assert torch.equal(router.route(rows).index, router.scores(rows).argmax(1))
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_one_task_alone_always_wins(kind: str) -> None:
-    router = fit_router(tasks_of(20), RouterConfig(kind=kind, hidden=16), "f" * 64)
+    router = fit_router(tasks_of(20), config_of(kind, hidden=16), "f" * 64)
     choice = router.route(cluster("anything", 1, 10))
     assert (choice.index == 0).all()
     assert torch.equal(choice.confidence, torch.ones(10, dtype=torch.float64))
 
 
-@pytest.mark.parametrize("kind", GATE_KINDS)
+@pytest.mark.parametrize("kind", KINDS)
 def test_tasks_too_small_to_calibrate_still_give_a_router(kind: str) -> None:
-    router = fit_router(tasks_of(3, 2), RouterConfig(kind=kind, hidden=16), "f" * 64)
+    router = fit_router(tasks_of(3, 2), config_of(kind, hidden=16), "f" * 64)
     assert router.temperature == 1
     assert len(router.members) == 2
 
 
 def test_moments_of_two_banks_merge_into_the_gate_of_their_joint_rows() -> None:
     parts = {f"task{i}": cluster(f"task{i}", i, 60) for i in range(4)}
-    one = {
-        name: Moments.of(rows[:25] if name == "task1" else rows)
-        for name, rows in parts.items()
-        if name != "task3"
-    }
-    other = {"task3": Moments.of(parts["task3"]), "task1": Moments.of(parts["task1"][25:])}
+    whole = {name: Moments.of(rows) for name, rows in parts.items()}
+    halves = Moments.of(parts["task1"][:25]), Moments.of(parts["task1"][25:])
 
     def gate(moments: dict[str, Moments]) -> torch.Tensor:
         balanced = BalancedMoments()
         for name in sorted(moments):
             balanced.add(moments[name])
         block = Block(list(range(len(moments))), balanced)
-        return fit_ridge(Examples([block], (), ()), RouterConfig())[0].weight
+        return fit_ridge([block], ClosedForm()).layers[0].weight
 
-    joint = gate({name: Moments.of(rows) for name, rows in parts.items()})
-    assert torch.equal(gate(merged(one, other)), gate(merged(other, one)))
-    torch.testing.assert_close(gate(merged(one, other)), joint, rtol=1e-6, atol=1e-7)
-    # Banks without a task in common: not one bit differs.
-    del one["task1"]
-    other["task1"] = Moments.of(parts["task1"])
-    assert torch.equal(gate(merged(one, other)), joint)
+    one, other = ({**whole, "task1": a + b} for a, b in (halves, halves[::-1]))
+    assert torch.equal(gate(one), gate(other))
+    torch.testing.assert_close(gate(one), gate(whole), rtol=1e-6, atol=1e-7)
 
 
 def test_a_task_left_out_leaves_the_moments_of_a_mixture_it_never_was_in() -> None:
@@ -288,7 +285,7 @@ def test_a_task_left_out_leaves_the_moments_of_a_mixture_it_never_was_in() -> No
     never = BalancedMoments()
     for part in rows[:2]:
         never.add(Moments.of(part))
-    rest = summed([task_of("task0", rows[0]), task_of("task1", rows[1])]).moments
+    rest = summed([task_of("task0", rows[0]), task_of("task1", rows[1])])[0].moments
     assert torch.equal(never.gram, rest.gram)
     dense = [part.double() for part in rows[:2]]
     mixture = torch.stack([part.T @ part / len(part) for part in dense]).mean(0)
@@ -324,7 +321,7 @@ def test_tasks_of_one_group_are_one_column_that_learnt_both() -> None:
     names = [{member.task for member in column} for column in router.columns]
     assert sorted(map(sorted, names)) == [["one", "two"], ["three"]]
     assert router.column_of("one") == router.column_of("two") != router.column_of("three")
-    assert router.layers[-1].weight.shape == (DIMENSION, 2)
+    assert router.gate.layers[-1].weight.shape == (DIMENSION, 2)
     # In the order of the digests, as whole and part are summed.
     own = [task.train for task in sorted(tasks, key=lambda t: t.digest) if task.group]
     joined = fit_router([task_of("both", torch.cat(own)), tasks[2]], RouterConfig(), "f" * 64)
@@ -420,71 +417,12 @@ def test_a_mask_leaves_scores_and_choices_among_the_candidates_as_they_are() -> 
         assert float(choice.confidence[place]) == pytest.approx(float(expected))
 
 
-def of_two_shapes() -> list[TaskFeatures]:
-    """Single texts near the origin and pairs far out: apart, each block has its own centre."""
-    far = torch.full((DIMENSION,), 4.0)
-    return [
-        shaped(name, cluster(name, i, 60, spread=0.4).add(far * (i % 2)).half(), (shape,) * 60)
-        for i, (name, shape) in enumerate(zip("abcd", ("single", "pair") * 2, strict=True))
-    ]
-
-
-def unmasked_accuracy(router: Router) -> float:
-    """Mean share of unseen rows that the plain argmax over all columns sends home."""
-    shares = []
-    for i, name in enumerate("abcd"):
-        rows = cluster(name, 90 + i, 100, spread=0.4).float() + 4.0 * (i % 2)
-        index = router.scores(rows).argmax(1)
-        shares.append(float((index == router.column_of(name)).double().mean()))
-    return float(np.mean(shares))
-
-
-@pytest.mark.parametrize("kind", ["lda", "ridge"])
-def test_without_the_mask_tasks_of_all_shapes_are_told_apart_by_their_scores(kind: str) -> None:
-    tasks, config = of_two_shapes(), RouterConfig(kind)
-    masked, unmasked = fit_with_and_without_mask(tasks, config, "f" * 64)
-    assert unmasked_accuracy(unmasked) > 0.99
-    assert unmasked_accuracy(masked) < 0.8, "scores of blocks fitted apart compare nothing"
-    for i, name in enumerate("abcd"):
-        rows = cluster(name, 90 + i, 100, spread=0.4).float() + 4.0 * (i % 2)
-        choice = masked.route(rows, [tasks[i].shapes[0]] * 100).index
-        assert float((choice == masked.column_of(name)).double().mean()) > 0.99
-
-
-def test_the_lda_gate_without_the_mask_is_that_of_all_tasks_in_one_block() -> None:
-    tasks = of_two_shapes()
-    ordered = sorted(tasks, key=lambda task: task.digest)
-    (expected,) = fit_lda(summed(ordered), RouterConfig())
-    (layer,) = fit_without_mask(tasks, RouterConfig(), "f" * 64).layers
-    np.testing.assert_allclose(layer.weight.numpy(), expected.weight.numpy(), rtol=1e-4, atol=1e-5)
-    np.testing.assert_allclose(layer.bias.numpy(), expected.bias.numpy(), rtol=1e-4, atol=1e-4)
-
-
-@pytest.mark.parametrize("kind", GATE_KINDS)
-@pytest.mark.parametrize("reads", ["apart", "overlapping", "alike"])
-def test_fitting_with_and_without_the_mask_at_once_gives_the_bits_of_each_alone(
-    kind: str, reads: str
-) -> None:
-    tasks = of_two_shapes()
-    if reads != "apart":
-        wishes: dict[str, tuple[RowShape, ...]] = {
-            "overlapping": ("single", "pair"),
-            "alike": ("single",),
-        }
-        shapes = wishes[reads]
-        last = tasks[-1].id if reads == "overlapping" else None
-        tasks = [
-            replace(t, shapes=(shapes * 60)[:60]) if last in (None, t.id) else t for t in tasks
-        ]
-    config = RouterConfig(kind, epochs=2, hidden=8) if kind in ("mlp", "noisy-top1") else None
-    config = config or RouterConfig(kind)
-    both = fit_with_and_without_mask(tasks, config, "f" * 64)
-    masked = fit_router(tasks, config, "f" * 64)
-    unmasked = fit_without_mask(tasks[::-1], config, "f" * 64)
-    assert both[0].to_bytes() == masked.to_bytes()
-    assert both[1].to_bytes() == unmasked.to_bytes()
-    assert unmasked.members == masked.members
-    assert (unmasked.temperature, unmasked.unknown) == (1.0, None)
-    # The mask decides nothing in the fit where all rows compete; gates from moments see blocks.
-    same = reads == "alike" or (reads == "overlapping" and kind in ("lda", "ridge"))
-    assert torch.equal(masked.layers[-1].bias, unmasked.layers[-1].bias) == same
+@pytest.mark.parametrize("least", [1, 2])
+def test_calibration_takes_no_more_scores_with_more_columns(least: int) -> None:
+    for columns in (1, 2, 40, 447, 448, 3162, 3163, 4472, 4473, 10_000, 100_000):
+        each, every = rows_a_column(columns, least)
+        bring = len(range(0, columns, every))
+        assert each >= least
+        assert bring * each * columns <= 20_000_000 or bring == 1
+        if columns <= 3162:
+            assert every == 1, "as long as it fits, every column brings rows"

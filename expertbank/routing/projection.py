@@ -9,6 +9,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+PROJECTIONS = {"unknown": 256, "stats": 512}
+"""Names of the fixed projections and the width each projects to. ``stats`` is the one whose
+moments a bank keeps that keeps no features."""
+
 
 @lru_cache(maxsize=4)
 def sign_projection(dimension: int, width: int, name: str) -> Tensor:
@@ -29,3 +33,8 @@ def sign_projection(dimension: int, width: int, name: str) -> Tensor:
     bits = np.unpackbits(np.frombuffer(stream, dtype=np.uint8), count=count)
     signs: Tensor = torch.from_numpy(bits.reshape(dimension, width).astype(np.float64)) * 2 - 1
     return signs.div_(dimension**0.5)
+
+
+def projection_of(dimension: int, name: str) -> Tensor:
+    """``[dimension, width]`` float64; narrow features are turned, not made wider."""
+    return sign_projection(dimension, min(dimension, PROJECTIONS[name]), name)

@@ -1,0 +1,70 @@
+"""How well a router sends evaluation rows home; every task weighs the same.
+
+Works expert by expert: memory grows with the experts, not with their square.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from expertbank.evaluation.calibration import expected_calibration_error
+from expertbank.evaluation.evidence import RoutedEvidence
+
+CONFUSION_WARNING = 0.10
+"""Mutual confusion of two tasks from which on the user is told."""
+
+
+def routing_metrics(
+    home: Mapping[str, int], choices: Mapping[str, RoutedEvidence]
+) -> dict[str, Any]:
+    """``accuracy``, ``per_task``, ``confusions`` and ``calibration_error``.
+
+    Args:
+        home: by task the column that stands for it.
+        choices: by task what the router chose for the task's rows, at least one each.
+    """
+    shares: dict[str, dict[int, float]] = {}  # by task, the columns that got rows, and what share
+    for task, evidence in choices.items():
+        columns, counts = np.unique(evidence.choice, return_counts=True)
+        own = (counts / len(evidence.choice)).tolist()
+        shares[task] = dict(zip(columns.tolist(), own, strict=True))
+    per_task = {task: found.get(home[task], 0.0) for task, found in shares.items()}
+    sizes = [len(evidence.choice) for evidence in choices.values()]
+    return {
+        "accuracy": sum(per_task.values()) / len(per_task),
+        "per_task": per_task,
+        "confusions": _confusions(home, shares),
+        "calibration_error": expected_calibration_error(
+            np.concatenate([evidence.confidence for evidence in choices.values()]),
+            np.concatenate([evidence.choice == home[task] for task, evidence in choices.items()]),
+            np.concatenate([np.full(size, 1 / size) for size in sizes]),
+        ),
+    }
+
+
+def _confusions(
+    home: Mapping[str, int], shares: Mapping[str, Mapping[int, float]]
+) -> list[dict[str, Any]]:
+    """Pairs of tasks that take each other's rows, by name; never two tasks of one group.
+
+    The rate is the mean of both directions: for it to be above the limit, one of them must be.
+    """
+    tasks_of: dict[int, list[str]] = {}
+    for task, column in home.items():
+        tasks_of.setdefault(column, []).append(task)
+    pairs = {
+        (min(task, other), max(task, other))
+        for task, found in shares.items()
+        for column, share in found.items()
+        if share > CONFUSION_WARNING and column != home[task]
+        for other in tasks_of[column]
+    }
+    found = []
+    for one, other in sorted(pairs):
+        rate = (shares[one].get(home[other], 0.0) + shares[other].get(home[one], 0.0)) / 2
+        if rate > CONFUSION_WARNING:
+            found.append({"tasks": [one, other], "rate": rate})
+    return found

@@ -1,0 +1,86 @@
+"""How sure a router may be: the temperature of its scores, from rows that sat out the fit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from expertbank.records import RowShape
+from expertbank.routing.columns import candidates
+from expertbank.routing.gates import Gate
+
+SCORES = 20_000_000
+"""Most scores computed to calibrate. With many columns each brings fewer rows, and at last only
+some columns bring any, so that the cost stays linear in the columns."""
+LARGEST = 3.0
+"""Temperatures lie between ten to minus this and ten to this."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Rows that sat out a fit.
+
+    Attributes:
+        features: ``[rows, dimension]``.
+        targets: ``[rows]`` the column each belongs to.
+        allowed: ``[rows, columns]`` bool, the columns that may answer a row.
+    """
+
+    features: Tensor
+    targets: Tensor
+    allowed: Tensor
+
+
+def rows_a_column(columns: int, least: int) -> tuple[int, int]:
+    """How many rows a column brings at most to calibrate, and that every how many columns one does.
+
+    Args:
+        columns: how many there are.
+        least: fewest rows that a column brings that brings any.
+    """
+    each = max(least, SCORES // columns**2)
+    return each, -(-(columns**2) * each // SCORES)
+
+
+def held_out(
+    features: Sequence[Tensor],
+    shapes: Sequence[Sequence[RowShape]],
+    reads: Sequence[set[RowShape]],
+) -> HeldOut | None:
+    """Rows by column joined, with the columns that may answer each; ``None`` if there are none."""
+    flat = [shape for column in shapes for shape in column]
+    if not flat:
+        return None
+    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(features)])
+    return HeldOut(torch.cat(list(features)), targets, candidates(flat, reads))
+
+
+def best_temperature(gate: Gate, held: HeldOut) -> float:
+    """Temperature that minimises the negative log-likelihood of rows left out of a fit.
+
+    Rows compete among the candidates that routing would allow them. (Guo et al., "On
+    Calibration of Modern Neural Networks", ICML 2017, section 4.2.) One row's worth of the
+    targets is spread over the wrong candidates, as Platt ("Probabilistic Outputs for Support
+    Vector Machines", 1999, section 2.2) does, or a gate that errs on no held-out row would
+    claim to be certain. The likelihood is convex in the inverse temperature: its slope is
+    bisected.
+    """
+    allowed, right = held.allowed, held.targets.unsqueeze(1)
+    scores = gate.scores(held.features)
+    blurred = 1 / (len(scores) + 2)
+    # [rows]
+    own = scores.gather(1, right).squeeze(1)
+    others = scores.masked_fill(~allowed, 0.0).scatter(1, right, 0.0).sum(1)
+    others = others / (allowed.sum(1) - 1).clamp_min(1)
+    alone = allowed.sum(1) == 1
+    wanted = torch.where(alone, own, (1 - blurred) * own + blurred * others)
+    low, high = -LARGEST, LARGEST
+    for _ in range(24):
+        middle = (low + high) / 2
+        odds = (scores * 10.0**middle).masked_fill(~allowed, float("-inf"))
+        slope = (torch.softmax(odds, dim=1) * scores).sum(1) - wanted
+        low, high = (middle, high) if float(slope.mean()) < 0 else (low, middle)
+    return float(10.0**-high)

@@ -1,0 +1,90 @@
+"""What a gate is fitted on, the same for every kind."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (its usual name)
+
+from expertbank.records import RowShape
+from expertbank.routing.columns import candidates
+from expertbank.routing.moments import BalancedMoments
+
+BATCH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Columns that may compete for a row, and their moments in the same order."""
+
+    columns: list[int]
+    moments: BalancedMoments
+
+
+@dataclass(frozen=True, slots=True)
+class Examples:
+    """Training rows by column.
+
+    Attributes:
+        blocks: moments of all columns.
+        features: per column ``[rows, dimension]`` float16.
+        shapes: per column what each of its rows brings.
+    """
+
+    blocks: Sequence[Block]
+    features: Sequence[Tensor]
+    shapes: Sequence[Sequence[RowShape]]
+
+
+def together(blocks: Sequence[Block]) -> BalancedMoments:
+    """Moments of all columns, in their order."""
+    places = {column: i for block in blocks for i, column in enumerate(block.columns)}
+    owner = {column: block for block in blocks for column in block.columns}
+    first, *others = blocks
+    return BalancedMoments(
+        [owner[column].moments.means[places[column]] for column in sorted(owner)],
+        [owner[column].moments.counts[places[column]] for column in sorted(owner)],
+        sum((block.moments.gram for block in others), first.moments.gram),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """All rows of the examples joined, for gates that look at each of them.
+
+    Attributes:
+        features: ``[rows, dimension]`` float32.
+        targets: ``[rows]`` the column each belongs to.
+        forbidden: ``[rows, columns]`` bool, the columns that may not answer a row.
+        balance: ``[columns]`` weight of each column's rows, so that every column weighs the same.
+    """
+
+    features: Tensor
+    targets: Tensor
+    forbidden: Tensor
+    balance: Tensor
+
+    @classmethod
+    def of(cls, examples: Examples) -> Rows:
+        """Join the columns, in their order."""
+        targets = torch.cat([torch.full((len(f),), i) for i, f in enumerate(examples.features)])
+        reads = [set(shapes) for shapes in examples.shapes]
+        flat = [shape for shapes in examples.shapes for shape in shapes]
+        return cls(
+            torch.cat(list(examples.features)).float(),
+            targets,
+            ~candidates(flat, reads),
+            1 / torch.bincount(targets).float(),
+        )
+
+    def batches(self, generator: torch.Generator) -> Iterator[Tensor]:
+        """Positions of one pass over all rows in random order."""
+        yield from torch.split(torch.randperm(len(self.features), generator=generator), BATCH)
+
+    def loss(self, scores: Tensor, rows: Tensor) -> Tensor:
+        """Balanced cross-entropy of ``scores [batch, columns]`` among each row's candidates."""
+        masked = scores.masked_fill(self.forbidden[rows], float("-inf"))
+        return F.cross_entropy(masked, self.targets[rows], weight=self.balance)

@@ -8,72 +8,36 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .render import print_facts, print_table, printable, share, signed
+from .render import print_facts, print_table, printable
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.reports.forgetting import ForgettingReport
 
 
 def print_report(console: Console, report: ForgettingReport) -> None:
     """Print the verdict as a sentence, then a line a task, then the figures over all."""
     from expertbank.reports import words
+    from expertbank.reports.columns import shown
 
-    state = "changed" if not report.weights_unchanged else report.verdict
     console.print(
-        printable(f"{state or 'no verdict'}: {words.headline(report)}"), markup=False, style="bold"
+        printable(f"{report.state or 'no verdict'}: {words.headline(report)}"),
+        markup=False,
+        style="bold",
     )
     console.print(printable(words.summary(report)), markup=False)
     console.print()
-    columns = (
-        "task",
-        "rows",
-        "at add",
-        "now, named",
-        "routed first" if report.start is None else f"routed @{report.start}",
-        "routed now",
-        "change",
-        "flips",
-        "provable",
-        "expert",
-        "verdict",
-    )
+    columns = shown("tasks")
+    # A heading of two words takes two lines, so that the table is as narrow as its figures.
+    headings = [column.heading.replace(", ", "\n") for column in columns]
     print_table(
         console,
-        columns,
-        (
-            (
-                task.expert,
-                task.n,
-                share(task.at_add),
-                share(task.oracle),
-                share(task.routed_at_add),
-                share(task.routed),
-                signed(task.difference),
-                share(task.flip_rate),
-                share(task.change.margin_provable if task.change else None),
-                task.verdict_expert,
-                task.verdict_routed or "-",
-            )
-            for task in report.tasks
-        ),
-        title=f"Forgetting report for router@{report.router}" if report.router else "Experts",
-        numeric=columns[1:-2],
+        headings,
+        ([column.text(task) for column in columns] for task in report.tasks),
+        title=f"Forgetting report: {words.compared(report)}",
+        numeric=[h for h, column in zip(headings, columns, strict=True) if column.numeric],
     )
-    print_facts(
-        console,
-        [
-            ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
-            ("average accuracy", share(report.average_accuracy)),
-            (
-                "without the mask",
-                f"{share(report.average_accuracy_unmasked)} (a gate fitted without it)",
-            ),
-            ("backward transfer", signed(report.backward_transfer)),
-            ("forgetting", signed(report.forgetting)),
-            ("routing regret", share(report.routing_regret)),
-        ],
-    )
+    print_facts(console, words.facts(report))
     for task in report.tasks:
         if task.verdict_routed in {"lost", "inconclusive"}:
             why = words.reason(task, report.margin)

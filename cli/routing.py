@@ -9,8 +9,10 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from expertbank.reports.figures import share
+
 from .forgetting import markdown_of, print_report, require, write_reports
-from .render import moment, print_facts, print_table, share, short
+from .render import moment, print_facts, print_table, short
 from .session import Session
 
 

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
-from expertbank.evaluation.forgetting import (
-    Earlier,
-    ForgettingReport,
-    RouterView,
-    TaskHistory,
-    build_report,
-    router_columns,
-)
-from expertbank.evaluation.forgetting import check_choices as check_choices_of
+from expertbank.evaluation.history import Earlier, RouterView, TaskHistory, router_columns
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN
 from expertbank.records import (
     EvaluationRecord,
@@ -23,6 +15,8 @@ from expertbank.records import (
     RouterRecord,
     no_progress,
 )
+from expertbank.reports.build import build_report
+from expertbank.reports.forgetting import ForgettingReport
 from expertbank.workflows.lineage import check_router, lineage
 from expertbank.workflows.rerouting import views_from_source
 from expertbank.workflows.verification import Verified, check_choices, verify_expert
@@ -99,6 +93,8 @@ def forgetting_report(
                 views,
                 found.quality if found else None,
                 reader.earlier(expert.task, before) if before else None,
+                stored.metrics.get("majority"),
+                stored.metrics.get("p_beats_majority"),
             )
         )
     return build_report(
@@ -195,18 +191,17 @@ class _Reader:
             tasks = [member.partition("@")[0] for member in router.members]
             view = RouterView(router.version, router_columns(tasks, self._groups), evidence)
             if len(evidence.choice) == len(oracle.targets):
-                check_choices_of(expert.id, view)
+                view.check(expert.id)
                 correct = 0 if oracle.is_value else int(view.right(expert.task, oracle).sum())
                 under = f"router@{router.version}"
                 _same_count(expert.id, under, record.correct, correct)
-                for name, of in (("quality", view), ("quality_unmasked", view.free)):
-                    quality = of.quality(expert.task, oracle) if of else None
-                    if record.metrics.get(name, quality) != quality:
-                        raise IntegrityError(
-                            f"{expert.id}: with {under} the registry says {name} "
-                            f"{record.metrics[name]}, the stored evidence gives {quality}; restore "
-                            "the database from a backup: expertbank db --help"
-                        )
+                quality = view.quality(expert.task, oracle)
+                if record.metrics.get("quality", quality) != quality:
+                    raise IntegrityError(
+                        f"{expert.id}: with {under} the registry says quality "
+                        f"{record.metrics['quality']}, the stored evidence gives {quality}; "
+                        "restore the database from a backup: expertbank db --help"
+                    )
             views.append(view)
         missing = [r.version for r in routers if expert.id in r.members]
         if missing != sorted(view.version for view in views):

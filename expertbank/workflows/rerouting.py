@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expertbank.evaluation.evidence import OracleEvidence
-from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.history import RouterView
 from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
 from expertbank.tasks import encode_rows
 from expertbank.workflows.verification import rows_again

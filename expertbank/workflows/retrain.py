@@ -319,7 +319,7 @@ def _evaluation(
     environment: dict[str, Any],
 ) -> EvaluationRecord:
     from expertbank.evaluation.evidence import OracleEvidence
-    from expertbank.evaluation.forgetting import RouterView
+    from expertbank.evaluation.history import RouterView
 
     (stored,) = workspace.registry.evaluations(expert.id, router_version="oracle")
     oracle = OracleEvidence.from_bytes(

@@ -11,7 +11,7 @@ import numpy as np
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import Floats, OracleEvidence
-from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.scores import quality
 from expertbank.records import (
     EvaluationRecord,

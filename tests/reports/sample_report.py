@@ -8,14 +8,11 @@ import numpy as np
 
 from expertbank.config import sha256_text
 from expertbank.evaluation.evidence import OracleEvidence, RoutedEvidence
-from expertbank.evaluation.forgetting import (
-    ForgettingReport,
-    RouterView,
-    TaskHistory,
-    build_report,
-)
+from expertbank.evaluation.history import RouterView, TaskHistory
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.evaluation.scores import quality
+from expertbank.reports.build import build_report
+from expertbank.reports.forgetting import ForgettingReport
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 NAMES = ("boolq", "cb", "cola", "csqa", "mnli", "mrpc", "qnli", "rte", "sick", "sst2", "stsb")
@@ -63,10 +60,20 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
         choice = np.where(moved, rng.integers(0, version, rows), choice).astype(np.int32)
         columns = tuple((task,) for task in names[:version])
         confidence = np.ones(rows, dtype=np.float32)
-        # Without the mask one row in eight goes to the router's first member.
-        free = np.where(np.arange(rows) % 8 == 0, 0, choice).astype(np.int32)
-        views.append(RouterView(version, columns, RoutedEvidence(choice, confidence, free)))
-    return TaskHistory(name, f"{name}@1", rows, quality(oracle), True, oracle, tuple(views))
+        views.append(RouterView(version, columns, RoutedEvidence(choice, confidence)))
+    values = place == len(names) - 1
+    return TaskHistory(
+        name,
+        f"{name}@1",
+        rows,
+        quality(oracle),
+        True,
+        oracle,
+        tuple(views),
+        majority=None if values else 0.5 + 0.04 * place,
+        # One expert is no better than its majority class.
+        p_beats_majority=None if values else 0.4 if place == 5 else 0.0001,
+    )
 
 
 def _lineage(names: tuple[str, ...]) -> Lineage:

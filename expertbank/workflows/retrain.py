@@ -327,7 +327,7 @@ def _evaluation(
     )
     columns = tuple(tuple(member.task for member in column) for column in router.columns)
     view = RouterView(0, columns, choices[expert.id])
-    chosen, free = view.chose(expert.task), view.free
+    chosen = view.chose(expert.task)
     return EvaluationRecord(
         expert.id,
         stored.n,
@@ -336,7 +336,6 @@ def _evaluation(
         {
             "routing_accuracy": float(chosen.mean()),
             "quality": view.quality(expert.task, oracle),
-            "quality_unmasked": None if free is None else free.quality(expert.task, oracle),
         },
         environment,
     )

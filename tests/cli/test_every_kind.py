@@ -107,11 +107,7 @@ def test_the_report_says_what_the_candidate_mask_is_worth(kinds: Path) -> None:
     lines = {line["task"]: line for line in report["tasks"]}
     for task, expected in right.items():
         assert lines[task]["routed"] == pytest.approx(expected)
-        assert lines[task]["routed_unmasked"] == pytest.approx(free_right[task])
     assert report["average_accuracy"] == pytest.approx(np.mean(list(right.values())))
-    assert report["average_accuracy_unmasked"] == pytest.approx(np.mean(list(free_right.values())))
-    shown = done("--home", kinds, "forgetting-report").out
-    assert f"without the mask   {report['average_accuracy_unmasked']:.3f}" in shown
     shares = [float(went.mean()) for went in free_went.values()]
     assert metrics["accuracy_unmasked"] == pytest.approx(np.mean(shares))
     raw = np.mean([float(went.mean()) for went in raw_went.values()])

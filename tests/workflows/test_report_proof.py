@@ -155,7 +155,7 @@ def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Pat
     rows = np.flatnonzero((choice != place) & oracle.right)
     assert len(rows), "the bank of this test misroutes some rows"
     choice[rows[-1]] = place
-    forged = RoutedEvidence(choice, tensors["confidence"], tensors["free_choice"])
+    forged = RoutedEvidence(choice, tensors["confidence"])
     digest = _put(home, forged.to_bytes())
     _edit(
         home,
@@ -169,53 +169,6 @@ def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Pat
         bank.forgetting_report()
         with pytest.raises(IntegrityError, match=oracle.row_digests[rows[-1]][:12]):
             bank.forgetting_report(verify=True, sample=1)
-
-
-def test_forged_choices_without_the_mask_do_not_fit_the_figure_in_the_registry(job: Path) -> None:
-    home = job / "bank"
-    found = _evaluation(home, "films", 3)
-    tensors = load(_object(home, found.artifact_digest).read_bytes())
-    oracle_at = _evaluation(home, "films", None).artifact_digest
-    oracle = OracleEvidence.from_bytes(_object(home, oracle_at).read_bytes(), "test")
-    with Bank.open(home) as bank:
-        place = bank.registry.router(3).members.index("films@1")
-    free = tensors["free_choice"].copy()
-    (row, *_) = np.flatnonzero((free != place) & oracle.right).tolist()
-    free[row] = place
-    forged = RoutedEvidence(tensors["choice"], tensors["confidence"], free).to_bytes()
-    change = "UPDATE evaluations SET artifact_digest = ? WHERE id = ?"
-    _edit(home, change, _put(home, forged), found.id)
-    with Bank.open(home) as bank, pytest.raises(IntegrityError, match="quality_unmasked"):
-        bank.forgetting_report()
-
-
-def test_evidence_of_a_release_that_kept_no_choice_without_the_mask_still_gives_a_report(
-    job: Path,
-) -> None:
-    home = job / "bank"
-    with Bank.open(home) as bank:
-        full = bank.forgetting_report().to_dict()
-    assert all(line["routed_unmasked"] is not None for line in full["tasks"])
-    found = _evaluation(home, "films", 3)
-    tensors = load(_object(home, found.artifact_digest).read_bytes())
-    old = RoutedEvidence(tensors["choice"], tensors["confidence"]).to_bytes()
-    metrics = {k: v for k, v in found.metrics.items() if k != "quality_unmasked"}
-    _edit(
-        home,
-        "UPDATE evaluations SET artifact_digest = ?, metrics = ? WHERE id = ?",
-        _put(home, old),
-        json.dumps(metrics, sort_keys=True),
-        found.id,
-    )
-    with Bank.open(home) as bank:
-        report = bank.forgetting_report(verify=True).to_dict()
-        assert bank.verify().ok
-    lines = {line["task"]: line["routed_unmasked"] for line in report["tasks"]}
-    before = {line["task"]: line["routed_unmasked"] for line in full["tasks"]}
-    assert lines == {**before, "films": None}
-    assert full["average_accuracy_unmasked"] is not None
-    assert report["average_accuracy_unmasked"] is None
-    assert report["average_accuracy"] == full["average_accuracy"]
 
 
 def test_a_sample_is_always_the_same_rows_of_every_task(job: Path) -> None:

@@ -60,6 +60,12 @@ def markdown_of(report: ForgettingReport) -> str:
     return forgetting_markdown(report, made_at=_now())
 
 
+def _page_of(report: ForgettingReport) -> str:
+    from expertbank.reports.html import forgetting_page
+
+    return forgetting_page(report, made_at=_now())
+
+
 def write_reports(
     session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
 ) -> None:
@@ -69,14 +75,11 @@ def write_reports(
         InputError: a file cannot be written.
     """
     from expertbank.errors import InputError
-    from expertbank.reports.html import forgetting_page
 
-    for path, text in (
-        (html, None if html is None else forgetting_page(report, made_at=_now())),
-        (markdown, None if markdown is None else markdown_of(report)),
-    ):
-        if path is None or text is None:
+    for path, made in ((html, _page_of), (markdown, markdown_of)):
+        if path is None:
             continue
+        text = made(report)
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:

@@ -20,13 +20,13 @@ from expertbank.evaluation.verdicts import Pairs
 
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """One router's evidence on one task's rows.
+    """What one router chose for one task's rows.
 
     Attributes:
         version: the router's version.
         columns: what the router chooses among, by position: the names of the tasks that answer
             together, one name unless they are a group.
-        evidence: what it chose.
+        evidence: its choices, row by row.
     """
 
     version: int

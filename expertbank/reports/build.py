@@ -1,4 +1,4 @@
-"""From stored evidence to the forgetting report, with nothing run again."""
+"""From stored predictions to the forgetting report, with nothing run again."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def build_report(
     lineage: Lineage | None = None,
     verification: Mapping[str, Any] | None = None,
 ) -> ForgettingReport:
-    """Work out the report from stored evidence.
+    """Work out the report from stored predictions and choices.
 
     Args:
         histories: one per task of the report, in order of appearance.
@@ -36,7 +36,8 @@ def build_report(
         verification: what a verification run found, to pass through.
 
     Raises:
-        IntegrityError: evidence of different length for the same rows.
+        IntegrityError: what is stored of one task's rows differs in length or does not give the
+            figures that the registry has.
     """
     for history in histories:
         _check(history)

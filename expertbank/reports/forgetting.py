@@ -82,7 +82,7 @@ class TaskReport:
 
     @property
     def flip_rate(self) -> float | None:
-        """Share of rows whose choice changed; no accuracy can have changed by more."""
+        """Prediction churn; no accuracy can have changed by more."""
         return None if self.change is None else metrics.flip_rate(self.change.flips, self.change.n)
 
     def to_dict(self) -> dict[str, Any]:

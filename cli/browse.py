@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from .render import moment, print_table, printable, share, short, size
+from expertbank.reports.figures import share
+
+from .render import moment, print_table, printable, short, size
 from .session import Session
 
 if TYPE_CHECKING:

@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 from rich.console import Console
 
+from expertbank.reports.figures import share
+
 from . import requests
 from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
-from .render import print_facts, print_table, share, short, size
+from .render import print_facts, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:

@@ -8,72 +8,36 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .render import print_facts, print_table, printable, share, signed
+from .render import print_facts, print_table, printable
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.reports.forgetting import ForgettingReport
 
 
 def print_report(console: Console, report: ForgettingReport) -> None:
     """Print the verdict as a sentence, then a line a task, then the figures over all."""
     from expertbank.reports import words
+    from expertbank.reports.columns import shown
 
-    state = "changed" if not report.weights_unchanged else report.verdict
     console.print(
-        printable(f"{state or 'no verdict'}: {words.headline(report)}"), markup=False, style="bold"
+        printable(f"{report.state or 'no verdict'}: {words.headline(report)}"),
+        markup=False,
+        style="bold",
     )
     console.print(printable(words.summary(report)), markup=False)
     console.print()
-    columns = (
-        "task",
-        "rows",
-        "at add",
-        "now, named",
-        "routed first" if report.start is None else f"routed @{report.start}",
-        "routed now",
-        "change",
-        "flips",
-        "provable",
-        "expert",
-        "verdict",
-    )
+    columns = shown("tasks")
+    # A heading of two words takes two lines, so that the table is as narrow as its figures.
+    headings = [column.heading.replace(", ", "\n") for column in columns]
     print_table(
         console,
-        columns,
-        (
-            (
-                task.expert,
-                task.n,
-                share(task.at_add),
-                share(task.oracle),
-                share(task.routed_at_add),
-                share(task.routed),
-                signed(task.difference),
-                share(task.flip_rate),
-                share(task.change.margin_provable if task.change else None),
-                task.verdict_expert,
-                task.verdict_routed or "-",
-            )
-            for task in report.tasks
-        ),
-        title=f"Forgetting report for router@{report.router}" if report.router else "Experts",
-        numeric=columns[1:-2],
+        headings,
+        ([column.text(task) for column in columns] for task in report.tasks),
+        title=f"Forgetting report: {words.compared(report)}",
+        numeric=[h for h, column in zip(headings, columns, strict=True) if column.numeric],
     )
-    print_facts(
-        console,
-        [
-            ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
-            ("average accuracy", share(report.average_accuracy)),
-            (
-                "without the mask",
-                f"{share(report.average_accuracy_unmasked)} (a gate fitted without it)",
-            ),
-            ("backward transfer", signed(report.backward_transfer)),
-            ("forgetting", signed(report.forgetting)),
-            ("routing regret", share(report.routing_regret)),
-        ],
-    )
+    print_facts(console, words.facts(report))
     for task in report.tasks:
         if task.verdict_routed in {"lost", "inconclusive"}:
             why = words.reason(task, report.margin)
@@ -96,6 +60,12 @@ def markdown_of(report: ForgettingReport) -> str:
     return forgetting_markdown(report, made_at=_now())
 
 
+def _page_of(report: ForgettingReport) -> str:
+    from expertbank.reports.html import forgetting_page
+
+    return forgetting_page(report, made_at=_now())
+
+
 def write_reports(
     session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
 ) -> None:
@@ -105,14 +75,11 @@ def write_reports(
         InputError: a file cannot be written.
     """
     from expertbank.errors import InputError
-    from expertbank.reports.html import forgetting_page
 
-    for path, text in (
-        (html, None if html is None else forgetting_page(report, made_at=_now())),
-        (markdown, None if markdown is None else markdown_of(report)),
-    ):
-        if path is None or text is None:
+    for path, made in ((html, _page_of), (markdown, markdown_of)):
+        if path is None:
             continue
+        text = made(report)
         try:
             path.write_text(text, encoding="utf-8")
         except OSError as error:

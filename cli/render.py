@@ -12,16 +12,6 @@ from rich.table import Table
 from rich.text import Text
 
 
-def share(value: float | None) -> str:
-    """A fraction with three decimals, or a dash."""
-    return "-" if value is None else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign, or a dash."""
-    return "-" if value is None else f"{value:+.3f}"
-
-
 def short(digest: str) -> str:
     """The first digits of a digest: enough to name it."""
     return digest[:12]

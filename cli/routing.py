@@ -10,11 +10,12 @@ import typer
 from rich.console import Console
 
 from expertbank.config import DEFAULT_GATE, PAPER_GATE
+from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
 from .forgetting import markdown_of, print_report, require, write_reports
-from .render import moment, print_facts, print_table, share, short
+from .render import moment, print_facts, print_table, short
 from .session import Session
 
 

@@ -12,9 +12,10 @@ import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
+from expertbank.reports.figures import share
 
 from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
-from .render import print_facts, print_stream, print_table, share, short, size
+from .render import print_facts, print_stream, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:

@@ -9,9 +9,11 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from expertbank.reports.figures import share
+
 from .browse import print_tree
 from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
-from .render import print_facts, print_table, share
+from .render import print_facts, print_table
 from .session import Session
 
 if TYPE_CHECKING:

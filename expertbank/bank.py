@@ -41,7 +41,7 @@ from expertbank.workflows.retrain import RouterResult, retrain_router
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
-    from expertbank.evaluation.forgetting import ForgettingReport
+    from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
     from expertbank.workflows.export import ExportResult

@@ -1,4 +1,4 @@
-"""What was measured and what it means: evidence files, metrics, statistics, the report.
+"""What was measured and what it means: per-example predictions, metrics, statistics.
 
-Works on stored evidence with NumPy alone: no model, no text, no database.
+Works on stored predictions with NumPy and SciPy alone: no model, no text, no database.
 """

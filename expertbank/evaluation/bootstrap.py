@@ -3,12 +3,11 @@
 Two cases need it: rows that come in clusters (all sentences of one contract stand or fall
 together, so clusters are drawn, not rows), and regression, whose quality is a correlation.
 Source: B. Efron, "Better bootstrap confidence intervals", JASA 82 (1987), sections 3 and 4;
-the resampling and the interval are SciPy's.
+the resampling is SciPy's.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from statistics import NormalDist
@@ -21,7 +20,8 @@ Array = npt.NDArray[np.float64]
 RESAMPLES = 9999
 SEED = 20250421
 """The report draws the same resamples whenever it is made, so its figures can be compared."""
-_BATCH = 250
+_DRAWN = 2**20
+"""Units drawn at once, whatever their number: what bounds the memory taken."""
 _NORMAL = NormalDist()
 
 
@@ -86,8 +86,8 @@ def clustered_change(differences: Array, clusters: npt.NDArray[np.int32]) -> Res
     sums = np.asarray(np.bincount(place, weights=differences), dtype=np.float64)
     sizes = np.asarray(np.bincount(place), dtype=np.float64)
 
-    def mean(total: Array, size: Array, axis: int = -1) -> Array:
-        return np.asarray(total.sum(axis=axis) / size.sum(axis=axis), dtype=float)
+    def mean(total: Array, size: Array) -> Array:
+        return np.asarray(total / size, dtype=float)
 
     return _resample((sums, sizes), mean, units=len(sums))
 
@@ -119,11 +119,13 @@ def correlation_change(
     parts = (np.ones(len(t)), x, y, t, x * x, y * y, t * t, x * t, y * t)
     sums = tuple(np.asarray(np.bincount(place, weights=part), dtype=np.float64) for part in parts)
 
-    def difference(*drawn: Array, axis: int = -1) -> Array:
-        n, sx, sy, st, sxx, syy, stt, sxt, syt = (part.sum(axis=axis) for part in drawn)
+    def difference(*totals: Array) -> Array:
+        n, sx, sy, st, sxx, syy, stt, sxt, syt = totals
 
         def correlation(s: Array, ss: Array, cross: Array) -> Array:
-            spread = np.maximum(ss - s * s / n, 0) * np.maximum(stt - st * st / n, 0)
+            # What is left of a sum of squares where nothing varies is rounding.
+            own, other = _spread(n, s, ss), _spread(n, st, stt)
+            spread = own * other
             safe = np.where(spread > 0, spread, 1.0)
             return np.where(spread > 0, (cross - s * st / n) / np.sqrt(safe), 0.0)
 
@@ -132,49 +134,59 @@ def correlation_change(
     return _resample(sums, difference, units=0)
 
 
+def _spread(n: Array, total: Array, squares: Array) -> Array:
+    """``n`` times the variance; zero where it is no more than rounding of the squares."""
+    left = squares - total * total / n
+    return np.where(left > 1e-12 * squares, left, 0.0)
+
+
 def _resample(
-    parts: tuple[Array, ...], statistic: Callable[..., Array], *, units: int
+    parts: tuple[Array, ...], of_totals: Callable[..., Array], *, units: int
 ) -> Resampled:
+    """Resample units, whose parts (``[units]`` each) make the statistic by their totals alone."""
     from scipy.stats import bootstrap
 
     count = len(parts[0])
-    change = float(statistic(*parts))
-    left_out = _jackknife(parts, statistic) if count > 1 else np.zeros(1)
-    if np.ptp(left_out) <= 1e-15:
+    totals = [part.sum() for part in parts]
+    change = float(of_totals(*totals))
+    # [units] the statistic with each unit left out in turn (the jackknife).
+    left_out = np.zeros(1)
+    if count > 1:
+        left_out = of_totals(*(total - part for total, part in zip(totals, parts, strict=True)))
+    if np.ptp(left_out) <= 1e-12:
         reach = 1 - 0.05 ** (1 / count)
         return Resampled(
             change, units, (max(-1.0, change - reach), change + reach), np.empty(0), 0.0, 0.0
         )
+
+    def statistic(*drawn: Array, axis: int = -1) -> Array:
+        return of_totals(*(part.sum(axis=axis) for part in drawn))
+
+    # SciPy's own BCa would run a jackknife of count x count values, and keep what the p-values
+    # need (z0 and a) to itself.
     found: Any = bootstrap(
         parts,
         statistic,
         paired=True,
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=_BATCH,
-        confidence_level=0.90,
-        method="BCa",
+        batch=max(1, _DRAWN // count),
+        method="percentile",
         random_state=np.random.default_rng(SEED),
     )
     draws = np.sort(np.asarray(found.bootstrap_distribution, dtype=float))
-    share = ((draws < change).sum() + (draws <= change).sum()) / 2 / len(draws)
-    share = min(max(share, 0.5 / len(draws)), 1 - 0.5 / len(draws))
+    below = ((draws < change).sum() + (draws <= change).sum()) / 2 / len(draws)
+    bias = _NORMAL.inv_cdf(float(np.clip(below, 0.5 / len(draws), 1 - 0.5 / len(draws))))
     away = left_out.mean() - left_out
     acceleration = float((away**3).sum() / (6 * (away**2).sum() ** 1.5))
-    low, high = float(found.confidence_interval.low), float(found.confidence_interval.high)
-    if math.isnan(low) or math.isnan(high):  # hardly any resample differs from the rest
-        low, high = float(draws[0]), float(draws[-1])
-    return Resampled(change, units, (low, high), draws, _NORMAL.inv_cdf(float(share)), acceleration)
+    interval = float(draws[0]), float(draws[-1])
+    if 0 < below < 1:  # else hardly any resample differs from the rest
+        low, high = np.quantile(draws, [_level(bias, acceleration, end) for end in (0.05, 0.95)])
+        interval = float(low), float(high)
+    return Resampled(change, units, interval, draws, bias, acceleration)
 
 
-def _jackknife(parts: tuple[Array, ...], statistic: Callable[..., Array]) -> Array:
-    """``[units]`` the statistic with each unit left out in turn, in blocks of bounded size."""
-    count = len(parts[0])
-    keep = ~np.eye(count, dtype=bool)
-    found = []
-    for start in range(0, count, _BATCH):
-        rows = keep[start : start + _BATCH]
-        # [block, units - 1]
-        blocks = [np.broadcast_to(part, rows.shape)[rows].reshape(len(rows), -1) for part in parts]
-        found.append(statistic(*blocks, axis=-1))
-    return np.concatenate(found)
+def _level(bias: float, acceleration: float, end: float) -> float:
+    """Which quantile of the draws is BCa's bound at ``end`` (Efron's equation 3.5)."""
+    z = bias + _NORMAL.inv_cdf(end)
+    return _NORMAL.cdf(bias + z / (1 - acceleration * z))

@@ -1,4 +1,4 @@
-"""Whether confidence means what it says."""
+"""Calibration: how far the confidence of answers is from how often they are right."""
 
 from __future__ import annotations
 

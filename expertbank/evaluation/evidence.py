@@ -6,7 +6,6 @@ Together with ``predictions`` it gives routed accuracy without a forward pass.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,29 +58,6 @@ class RoutedEvidence:
         if evidence.choice.ndim != 1 or evidence.choice.shape != evidence.confidence.shape:
             raise IntegrityError(f"{where}: choices and confidences do not fit each other")
         return evidence
-
-
-def cluster_numbers(groups: Sequence[tuple[str, ...]]) -> Ints | None:
-    """``[rows]`` cluster numbers in order of first appearance.
-
-    Rows are in one cluster where any group value links them, directly or through other rows; a
-    row without a group stands alone. ``None`` where no two rows are linked.
-    """
-    parent = list(range(len(groups)))
-
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
-
-    first_with: dict[str, int] = {}
-    for row, group in enumerate(groups):
-        for value in group:
-            parent[root(row)] = root(first_with.setdefault(value, row))
-    numbers: dict[int, int] = {}
-    found = [numbers.setdefault(root(row), len(numbers)) for row in range(len(groups))]
-    return None if len(numbers) == len(found) else np.array(found, dtype=np.int32)
 
 
 def _floats(values: npt.NDArray[np.generic]) -> Floats:

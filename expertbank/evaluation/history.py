@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import RoutedEvidence
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.verdicts import Pairs
@@ -19,18 +20,31 @@ from expertbank.evaluation.verdicts import Pairs
 
 @dataclass(frozen=True, slots=True)
 class RouterView:
-    """One router's evidence on one task's rows.
+    """What one router chose for one task's rows.
 
     Attributes:
         version: the router's version.
         columns: what the router chooses among, by position: the names of the tasks that answer
             together, one name unless they are a group.
-        evidence: what it chose.
+        evidence: its choices, row by row.
     """
 
     version: int
     columns: tuple[tuple[str, ...], ...]
     evidence: RoutedEvidence
+
+    def check(self, expert_id: str) -> None:
+        """Refuse choices of members that the router does not have.
+
+        Raises:
+            IntegrityError: there is one; the message says whose rows they are.
+        """
+        choice = self.evidence.choice
+        if not bool(((choice >= 0) & (choice < len(self.columns))).all()):
+            raise IntegrityError(
+                f"{expert_id}: the evidence of router {self.version} names a member "
+                f"that its list of {len(self.columns)} does not have"
+            )
 
     def chose(self, task: str) -> npt.NDArray[np.bool_]:
         """``[rows]`` whether the row went to ``task`` or its group."""
@@ -74,19 +88,23 @@ class Earlier:
 
 @dataclass(frozen=True, slots=True)
 class TaskHistory:
-    """Everything stored about one expert's evaluation rows.
+    """Everything stored about one expert's evaluation rows, and what was measured on them.
 
     Attributes:
         task: the task's name.
         expert_id: ``task@version``.
         n: evaluation rows.
-        quality_at_add: accuracy (regression: Pearson) of the named expert when it was added.
+        quality_at_add: accuracy (regression: Pearson) with the task given, when the expert was
+            added.
         weights_identical: whether its file still hashes to its digest, rehashed in this run.
         oracle: its stored answers.
         views: every router that contains the expert, in version order, up to the one reported.
         measured: the same now, where the rows were run again.
         earlier: the task under the router that was named to start from, if it knew the task;
             read only where one was named.
+        majority: what always giving the most frequent answer would reach; ``None`` where no
+            answer is right or wrong, and where the bank did not store it.
+        p_beats_majority: one-sided, that the expert was right no more often than that.
     """
 
     task: str
@@ -98,6 +116,8 @@ class TaskHistory:
     views: tuple[RouterView, ...]
     measured: float | None = None
     earlier: Earlier | None = None
+    majority: float | None = None
+    p_beats_majority: float | None = None
 
     def view(self, version: int | None) -> RouterView | None:
         """The view of one router, if it contains the expert."""

@@ -17,7 +17,7 @@ class ExpertLineage:
         added_at: UTC moment.
         source: where its rows came from.
         data: split to SHA-256 over its rows.
-        evidence: SHA-256 of the stored answers to the evaluation rows.
+        evidence: SHA-256 of the stored predictions of the evaluation rows.
         seed: of its training.
     """
 
@@ -62,5 +62,5 @@ class Lineage:
     packages: Mapping[str, str]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form."""
+        """The JSON document's ``lineage``."""
         return asdict(self)

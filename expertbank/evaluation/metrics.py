@@ -51,21 +51,21 @@ def forgetting(matrix: Matrix) -> float | None:
 
 
 def routing_regret(pairs: Sequence[tuple[float | None, float | None]]) -> float | None:
-    """Mean over tasks of accuracy with the expert named minus accuracy with the router choosing.
+    """Mean over tasks of accuracy with the task given minus accuracy with the router choosing.
 
     What the router costs: 0 where it sends every row that matters to its own expert.
 
     Args:
-        pairs: per task the named and the routed accuracy; tasks where one is unknown are left
-            out.
+        pairs: per task the accuracy with the task given and the routed one; tasks where one is
+            unknown are left out.
     """
     return mean(
-        [named - routed for named, routed in pairs if named is not None and routed is not None]
+        [given - routed for given, routed in pairs if given is not None and routed is not None]
     )
 
 
 def flip_rate(flips: int, n: int) -> float:
-    """Share of a task's rows whose choice changed between two routers.
+    """Prediction churn: the share of a task's rows whose choice changed between two routers.
 
     With frozen experts a row whose choice did not change is answered as before, so no accuracy
     can have moved by more than this, in either direction.

@@ -82,11 +82,6 @@ def score_interval(gains: int, losses: int, n: int, level: float = 0.90) -> tupl
     return bound(-1.0, 1), bound(1.0, -1)
 
 
-def p_score(gains: int, losses: int, n: int, margin: float) -> float:
-    """One-sided p-value of the score test against a loss of ``margin`` or more."""
-    return _upper_tail(float(score(gains, losses, n, -margin)))
-
-
 def p_noninferior(gains: int, losses: int, n: int, margin: float) -> float:
     """One-sided p-value against a loss of ``margin`` or more, with its error held exactly.
 

@@ -70,7 +70,7 @@ class Change:
 
     Attributes:
         n: rows compared.
-        flips: rows whose choice changed.
+        flips: rows whose choice changed: the prediction churn.
         losses: rows that were right and are wrong; 0 for regression.
         gains: rows that were wrong and are right; 0 for regression.
         change: quality now minus before; ``None`` where it is not defined.

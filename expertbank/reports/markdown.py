@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 
-from expertbank.evaluation.forgetting import ForgettingReport
 from expertbank.reports import words
-from expertbank.reports.words import DASH, interval, share, signed
+from expertbank.reports.columns import Column, Part, shown
+from expertbank.reports.figures import count, points
+from expertbank.reports.forgetting import ForgettingReport, TaskReport
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+!|~&@-])")
 
@@ -18,55 +20,47 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
         report: what to show.
         made_at: moment to state, if any.
     """
-    state = "changed" if not report.weights_unchanged else report.verdict or "no verdict"
     lines = [
-        f"## Forgetting report: {state}",
+        f"## Forgetting report: {report.state or 'no verdict'}",
         "",
-        f"**{words.headline(report)}.** {_plain(words.summary(report))}",
+        f"**{_plain(words.headline(report))}.** {_plain(words.summary(report))}",
         "",
-        f"{_plain(words.compared(report).capitalize())}; margin {words.points(report.margin)} of "
+        f"{_plain(words.compared(report).capitalize())}; margin {points(report.margin)} of "
         f"accuracy{f'; made {_plain(made_at)}' if made_at else ''}.",
         "",
-        "| task | verdict | rows | named, now | routed before | routed now "
-        "| without mask | change "
-        "| 90% interval | flips | provable margin |",
-        "|---|---|---:|---:|---:|---:|---:|---:|---:|---:|---:|",
-    ]
-    for task in report.tasks:
-        change = task.change
-        verdict = task.verdict_routed if task.verdict_expert == "identical" else "changed"
-        cells = (
-            _plain(task.expert) + (" (r)" if task.metric == "pearson" else ""),
-            verdict or DASH,
-            f"{task.n:,}",
-            share(task.oracle),
-            share(task.routed_at_add),
-            share(task.routed),
-            share(task.routed_unmasked),
-            signed(task.difference),
-            interval(task),
-            f"{change.flips}" if change else DASH,
-            share(change.margin_provable) if change else DASH,
-        )
-        lines.append("| " + " | ".join(cells) + " |")
-    lines += [
+        *_table("tasks", report.tasks),
         "",
-        f"Expert weights {'unchanged' if report.weights_unchanged else '**CHANGED**'} · "
-        f"average accuracy {share(report.average_accuracy)} "
-        f"(without the candidate mask {share(report.average_accuracy_unmasked)}) · "
-        f"backward transfer {signed(report.backward_transfer)} · "
-        f"forgetting {signed(report.forgetting)} · "
-        f"routing regret {share(report.routing_regret)}",
+        " · ".join(f"{name} {value}" for name, value in words.facts(report)),
     ]
+    compared = [task for task in report.tasks if task.change]
+    if compared:
+        lines += ["", "What the verdicts rest on:", "", *_table("tests", compared)]
     if report.verification is not None:
         rows = sum(entry["rows"] for entry in report.verification.values())
         gone = sum(entry["unverifiable"] for entry in report.verification.values())
-        lines += ["", f"{words.count(rows, 'row')} run again, {gone:,} unverifiable."]
+        lines += ["", f"{count(rows, 'row')} run again, {gone:,} unverifiable."]
     if report.lineage is not None:
         lines += ["", f"Backbone `{report.lineage.backbone_digest}`."]
         lines += [f"- {_plain(e.id)} `{e.digest}`" for e in report.lineage.experts]
         lines += [f"- router@{r.version} `{r.digest}`" for r in report.lineage.routers]
     return "\n".join(lines) + "\n"
+
+
+def _table(part: Part, tasks: Sequence[TaskReport]) -> list[str]:
+    columns = shown(part)
+    return [
+        _row(column.heading.replace(",", "") for column in columns),
+        _row("---:" if column.numeric else "---" for column in columns),
+        *(_row(_cell(column, task) for column in columns) for task in tasks),
+    ]
+
+
+def _row(cells: Iterable[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cell(column: Column, task: TaskReport) -> str:
+    return column.text(task) if column.numeric else _plain(column.text(task))
 
 
 def _plain(text: str) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 from html import escape
 from math import ceil, floor, log10
 
-from expertbank.evaluation.forgetting import TaskReport
-from expertbank.reports.words import share, signed
+from expertbank.reports.figures import share, signed
+from expertbank.reports.forgetting import TaskReport
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 860, 190, 100, 28, 34
 _LONGEST = 24

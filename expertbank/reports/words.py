@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from expertbank.evaluation.forgetting import ForgettingReport, TaskReport
 from expertbank.evaluation.verdicts import Verdict
-
-DASH = "\u2013"
-"""Where there is no figure."""
-MINUS = "\u2212"
+from expertbank.reports.figures import count, listing, points, share, signed
+from expertbank.reports.forgetting import ForgettingReport, TaskReport
 
 MEANINGS: dict[Verdict, str] = {
     "identical": "no row is sent elsewhere, so every answer is the one given before",
@@ -19,27 +14,51 @@ MEANINGS: dict[Verdict, str] = {
 }
 
 
-def points(share: float) -> str:
-    """A share as percentage points: ``1 point``, ``2.5 points``."""
-    shown = f"{100 * share:.3g}"
-    return f"{shown} point" if shown == "1" else f"{shown} points"
-
-
 def headline(report: ForgettingReport) -> str:
-    """The verdict in a few words."""
+    """The verdict in a few words, and how many experts need not have been added."""
     if not report.weights_unchanged:
         return "Stored experts have changed"
-    return {
+    verdict = {
         None: "Nothing to compare yet",
         "identical": "Nothing was forgotten: every choice is as it was",
         "preserved": "Nothing was forgotten beyond the margin",
         "inconclusive": "Not proved",
         "lost": "Something was lost",
     }[report.verdict]
+    weak = len(report.not_above_majority)
+    if not weak:
+        return verdict
+    theirs = "its majority class" if weak == 1 else "their majority class"
+    return f"{verdict}; {count(weak, 'expert')} not shown to beat {theirs}"
 
 
 def summary(report: ForgettingReport) -> str:
-    """The verdict in one or two sentences, naming the tasks that decide it."""
+    """The verdict in a few sentences, naming the tasks that decide it."""
+    said = _verdict(report)
+    weak = report.not_above_majority
+    if not weak or not report.weights_unchanged:
+        return said
+    named = [
+        f"{task.expert} ({share(task.at_add)} against {share(task.majority)})" for task in weak
+    ]
+    return (
+        f"{said} Not shown to be right more often than always giving the most frequent answer: "
+        f"{listing(named)}."
+    )
+
+
+def facts(report: ForgettingReport) -> tuple[tuple[str, str], ...]:
+    """The figures over all tasks, under their names."""
+    return (
+        ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
+        ("average accuracy", share(report.average_accuracy)),
+        ("backward transfer", signed(report.backward_transfer)),
+        ("forgetting", signed(report.forgetting)),
+        ("routing regret", share(report.routing_regret)),
+    )
+
+
+def _verdict(report: ForgettingReport) -> str:
     changed = [task.expert for task in report.tasks if task.verdict_expert == "changed"]
     if changed:
         return (
@@ -92,7 +111,7 @@ def reason(task: TaskReport, margin: float) -> str:
     if task.verdict_routed == "identical":
         return f"None of {count(change.n, 'row')} is sent elsewhere."
     moved = f"{change.flips} of {count(change.n, 'row')} sent elsewhere"
-    if task.metric == "accuracy":
+    if change.p_mcnemar is not None:
         moved += f": {change.losses} lost, {change.gains} gained"
     if task.verdict_routed == "preserved":
         return f"{moved}; a loss of {points(margin)} or more is ruled out at 95%."
@@ -109,49 +128,11 @@ def reason(task: TaskReport, margin: float) -> str:
     return text + "."
 
 
-def count(number: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def listing(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    *most, last = names or ("",)
-    return f"{', '.join(most)} and {last}" if most else last
-
-
-def share(value: float | None) -> str:
-    """A fraction with three decimals, or a dash."""
-    return DASH if value is None else f"{value:.3f}"
-
-
-def signed(value: float | None) -> str:
-    """A difference with its sign, or a dash."""
-    if value is None:
-        return DASH
-    return f"{value + 0.0:+.3f}".replace("-", MINUS)
-
-
-def p_value(value: float | None) -> str:
-    """A p-value with two digits that matter, or a dash."""
-    if value is None:
-        return DASH
-    return "< 0.0001" if value < 0.0001 else f"{value:.2g}" if value < 0.1 else f"{value:.2f}"
-
-
-def interval(task: TaskReport) -> str:
-    """The interval of the change, or a dash."""
-    bounds = task.change.interval if task.change else None
-    return DASH if bounds is None else f"{signed(bounds[0])} to {signed(bounds[1])}"
-
-
-METHODS = {
-    "score": "score test",
-    "cluster-bootstrap": "BCa, clusters",
-    "bootstrap": "BCa",
-}
-
 EXPLANATIONS: tuple[tuple[str, str], ...] = (
+    (
+        "Quality",
+        "Accuracy; Pearson's correlation for regression, which is listed and part of no average.",
+    ),
     (
         "Right when routed",
         "A row counts as right only if the router chose an expert of the row's own task (or its "
@@ -159,25 +140,10 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "the mean of all answered values.",
     ),
     (
-        "At add, named now",
-        "Quality of the named expert on its evaluation rows when it was added, and now: from "
-        "stored answers, or measured again where verification ran all rows. Accuracy; Pearson's "
-        "correlation for regression.",
-    ),
-    (
-        "Before, after",
-        "Routed quality under the router compared with and under the router reported on.",
-    ),
-    (
-        "Flips",
-        "Rows whose choice differs between the two routers. Experts are frozen, so no accuracy "
-        "can have moved by more than the share of flips.",
-    ),
-    (
-        "Change and its interval",
+        "Interval of the change",
         "Gained minus lost rows over all rows, with a 90% score interval for matched pairs "
-        "(Tango, Statistics in Medicine 17, 1998): each end is a one-sided 95% bound. Clustered "
-        "rows and regression: BCa bootstrap (Efron, JASA 82, 1987), 9,999 resamples, fixed seed.",
+        "(Tango, Statistics in Medicine 17, 1998). Clustered rows and regression: BCa bootstrap "
+        "(Efron, JASA 82, 1987), 9,999 resamples, fixed seed.",
     ),
     (
         "Preserved",
@@ -191,26 +157,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "over all tasks (Holm), where the loss is not shown to be within the margin.",
     ),
     (
-        "Provable margin",
-        "The smallest margin that the task's rows, taken alone, prove at 95%. With no row lost, "
-        "n rows prove 1 - 0.05^(1/n): 299 rows are needed for 0.01.",
-    ),
-    (
-        "McNemar's p",
-        "Two-sided, exact. Shown for comparison: a large value is no evidence that nothing was "
-        "lost.",
-    ),
-    (
         "Average accuracy",
         "Mean over tasks of the matrix's last row (Lopez-Paz and Ranzato, 2017).",
-    ),
-    (
-        "Without the candidate mask",
-        "A row can go only to experts trained on such rows: those for rows with choices, those "
-        "for a single text, those for a pair. These figures are those of a gate of the same kind, "
-        "fitted with every expert a candidate for every row. That gate is measured when the "
-        "router is fitted and then dropped: its choices are recounted here, but --verify does "
-        "not fit it again. A dash: nothing of it is kept, as where the bank keeps statistics only.",
     ),
     (
         "Backward transfer",
@@ -224,7 +172,7 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     ),
     (
         "Routing regret",
-        "Mean over tasks of accuracy with the expert named minus accuracy with the router "
-        "choosing.",
+        "Mean over tasks of accuracy with the task given minus accuracy with the router choosing.",
     ),
 )
+"""What the page says of figures that are not columns; the columns say it of themselves."""

@@ -14,6 +14,7 @@ from dataclasses import replace
 from expertbank.config import canonical_json
 from expertbank.errors import DataError
 from expertbank.records import Row
+from expertbank.tasks.clusters import linked
 
 Classes = Callable[[Row], Iterable[str | None]]
 """The classes of a row, each of which must keep a row."""
@@ -70,22 +71,10 @@ def without_leaks(train: Sequence[Row], validation: Sequence[Row]) -> list[Row]:
 
 def components(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows that must stay together: linked by a group value or by the same normalised input."""
-    parent = list(range(len(rows)))
-
-    def root(index: int) -> int:
-        while parent[index] != index:
-            parent[index] = parent[parent[index]]
-            index = parent[index]
-        return index
-
-    first_with: dict[bytes | str, int] = {}
-    for index, row in enumerate(rows):
-        links: list[bytes | str] = [normalised_input(row), *row.group]
-        for link in links:
-            parent[root(index)] = root(first_with.setdefault(link, index))
     parts: dict[int, list[Row]] = {}
-    for index, row in enumerate(rows):
-        parts.setdefault(root(index), []).append(row)
+    links = ((normalised_input(row), *row.group) for row in rows)
+    for row, number in zip(rows, linked(list(links)).tolist(), strict=True):
+        parts.setdefault(number, []).append(row)
     return list(parts.values())
 
 

@@ -6,15 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.forgetting import (
-    Earlier,
-    ForgettingReport,
-    RouterView,
-    TaskHistory,
-    build_report,
-    router_columns,
-)
-from expertbank.evaluation.forgetting import check_choices as check_choices_of
+from expertbank.evaluation.history import Earlier, RouterView, TaskHistory, router_columns
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN
@@ -26,6 +18,8 @@ from expertbank.records import (
     RouterRecord,
     no_progress,
 )
+from expertbank.reports.build import build_report
+from expertbank.reports.forgetting import ForgettingReport
 from expertbank.workflows.lineage import check_router, lineage
 from expertbank.workflows.rerouting import views_from_source
 from expertbank.workflows.verification import Verified, check_choices, verify_expert
@@ -102,6 +96,8 @@ def forgetting_report(
                 views,
                 found.quality if found else None,
                 reader.earlier(expert.task, before) if before else None,
+                stored.metrics.get("majority"),
+                stored.metrics.get("p_beats_majority"),
             )
         )
     return build_report(
@@ -199,7 +195,7 @@ class _Reader:
             tasks = [member.partition("@")[0] for member in router.members]
             view = RouterView(router.version, router_columns(tasks, self._groups), evidence)
             if len(evidence.choice) == oracle.outcome.n:
-                check_choices_of(expert.id, view)
+                view.check(expert.id)
                 correct = oracle.outcome.correct(view.chose(expert.task))
                 under = f"router@{router.version}"
                 _same_count(expert.id, under, record.correct, correct)

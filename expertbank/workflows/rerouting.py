@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.outcome import Answered
 from expertbank.kinds import KINDS
 from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord

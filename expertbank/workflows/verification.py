@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
-from expertbank.evaluation.forgetting import RouterView
+from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Kind

@@ -15,7 +15,6 @@ from expertbank.evaluation.noninferiority import (
     constrained_loss_rate,
     margin_without_loss,
     p_noninferior,
-    p_score,
     score,
     score_interval,
     smallest_margin,
@@ -106,7 +105,7 @@ def test_against_no_change_it_is_mcnemars_statistic() -> None:
 def test_no_loss_proves_one_point_from_299_rows_on() -> None:
     assert p_noninferior(0, 0, 298, 0.01) > 0.05
     assert p_noninferior(0, 0, 299, 0.01) <= 0.05
-    assert p_score(0, 0, 268, 0.01) <= 0.05, "the normal curve alone is content with fewer"
+    assert norm.sf(score(0, 0, 268, -0.01)) <= 0.05, "the normal curve alone is content with fewer"
     assert margin_without_loss(299) <= 0.01 < margin_without_loss(298)
     assert margin_without_loss(299) == pytest.approx(1 - 0.05 ** (1 / 299))
 
@@ -133,7 +132,8 @@ def enumerated(gains: int, losses: int, n: int, margin: float) -> float:
     [(0, 0, 14, 0.2), (1, 0, 14, 0.1), (2, 1, 16, 0.2), (3, 2, 14, 0.25), (0, 1, 16, 0.3)],
 )
 def test_the_exact_size_is_that_of_every_outcome_visited(gains, losses, n, margin) -> None:
-    exact = max(enumerated(gains, losses, n, margin), p_score(gains, losses, n, margin))
+    normal = float(norm.sf(score(gains, losses, n, -margin)))
+    exact = max(enumerated(gains, losses, n, margin), normal)
     assert p_noninferior(gains, losses, n, margin) == pytest.approx(exact, abs=2e-3)
 
 

@@ -54,11 +54,12 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
         f"{installed[room]}/{path.relative_to(ROOT / room).as_posix()}"
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".yaml", ".mako", ".typed"}
+        if path.is_file() and path.suffix in {".py", ".yaml", ".mako", ".typed", ".j2", ".css"}
     }
     assert {
         "expertbank/py.typed",
         "expertbank/tasks/catalog/boolq.yaml",
+        "expertbank/reports/templates/forgetting.html.j2",
         "expertbank_cli/main.py",
         "expertbank_migrations/env.py",
         "expertbank_migrations/script.py.mako",

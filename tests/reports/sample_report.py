@@ -8,14 +8,11 @@ import numpy as np
 
 from expertbank.config import sha256_text
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.forgetting import (
-    ForgettingReport,
-    RouterView,
-    TaskHistory,
-    build_report,
-)
+from expertbank.evaluation.history import RouterView, TaskHistory
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, Outcome
+from expertbank.reports.build import build_report
+from expertbank.reports.forgetting import ForgettingReport
 
 HOSTILE = "</title><script>alert(1)</script>\"'&"
 NAMES = ("boolq", "cb", "cola", "csqa", "mnli", "mrpc", "qnli", "rte", "sick", "sst2", "stsb")
@@ -65,7 +62,19 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
         columns = tuple((task,) for task in names[:version])
         confidence = np.ones(rows, dtype=np.float32)
         views.append(RouterView(version, columns, RoutedEvidence(choice, confidence)))
-    return TaskHistory(name, f"{name}@1", rows, outcome.quality(), True, oracle, tuple(views))
+    values = place == len(names) - 1
+    return TaskHistory(
+        name,
+        f"{name}@1",
+        rows,
+        outcome.quality(),
+        True,
+        oracle,
+        tuple(views),
+        majority=None if values else 0.5 + 0.04 * place,
+        # One expert is no better than its majority class.
+        p_beats_majority=None if values else 0.4 if place == 5 else 0.0001,
+    )
 
 
 def _lineage(names: tuple[str, ...]) -> Lineage:

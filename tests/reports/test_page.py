@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sample_report import HOSTILE, NAMES, sample_report
 
-from expertbank.evaluation.forgetting import ForgettingReport
+from expertbank.reports.forgetting import ForgettingReport
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
 from expertbank.reports.words import summary
@@ -113,8 +113,10 @@ def test_hostile_names_stay_text(hostile) -> None:
     assert "alert" not in "".join(str(value) for _, given in page.elements for value in given)
     markdown = forgetting_markdown(hostile)
     assert "<script" not in markdown.replace("\\<script", "")
-    lines = [line for line in markdown.splitlines() if line.startswith("|")]
-    assert len({len(re.findall(r"(?<!\\)\|", line)) for line in lines}) == 1
+    tables = re.findall(r"(?:^\|.*\n)+", markdown, re.MULTILINE)
+    assert len(tables) == 2
+    for table in tables:
+        assert len({len(re.findall(r"(?<!\\)\|", line)) for line in table.splitlines()}) == 1
 
 
 def test_it_can_be_read_by_keyboard_and_by_a_screen_reader(report) -> None:

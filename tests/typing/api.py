@@ -7,8 +7,8 @@ from pathlib import Path
 from typing_extensions import assert_type
 
 from expertbank import AdapterConfig, Bank, Prediction, Predictor, Row, TrainConfig, load_bundle
-from expertbank.evaluation.forgetting import ForgettingReport
 from expertbank.records import ExpertRecord, ProgressEvent
+from expertbank.reports.forgetting import ForgettingReport
 
 
 def show(event: ProgressEvent) -> None:

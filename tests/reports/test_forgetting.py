@@ -10,13 +10,10 @@ import pytest
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.forgetting import (
-    RouterView,
-    TaskHistory,
-    build_report,
-    router_columns,
-)
+from expertbank.evaluation.history import RouterView, TaskHistory, router_columns
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, pearson
+from expertbank.reports.build import build_report
+from expertbank.reports.words import headline, summary
 
 
 def oracle(name: str, right: list[bool]) -> Answered:
@@ -218,6 +215,32 @@ def test_a_choice_that_is_no_member_is_refused(place: int) -> None:
     broken = view(3, ("sky", "film"), [0, 0, place, 0])
     with pytest.raises(IntegrityError, match="sky@1"):
         build_report([replace(SKY, views=(broken,))], router=3)
+
+
+def test_whether_an_expert_beats_its_majority_class_is_said_of_every_task() -> None:
+    strong = replace(SKY, majority=0.5, p_beats_majority=0.01)
+    weak = replace(FILM, majority=0.8, p_beats_majority=0.5)
+    report = build_report([strong, weak, replace(SKY, task="old")], router=1)
+    said = [
+        (line["majority"], line["beats_majority"], line["p_beats_majority"])
+        for line in report.to_dict()["tasks"]
+    ]
+    assert said == [(0.5, True, 0.01), (0.8, False, 0.5), (None, None, None)]
+    assert [task.expert for task in report.not_above_majority] == ["film@1"]
+
+
+def test_a_report_where_nothing_was_forgotten_names_experts_not_above_their_majority() -> None:
+    known = replace(FILM, views=FILM.views[:1], majority=0.8, p_beats_majority=0.5)
+    report = build_report([known], router=2)
+    assert report.verdict == "identical"
+    assert headline(report).startswith("Nothing was forgotten")
+    assert headline(report).endswith("1 expert not shown to beat its majority class")
+    assert "film@1 (0.800 against 0.800)" in summary(report)
+    better = build_report([replace(known, p_beats_majority=0.01)], router=2)
+    assert "majority" not in headline(better)
+    assert "frequent" not in summary(better)
+    changed = build_report([replace(known, weights_identical=False)], router=2)
+    assert headline(changed) == "Stored experts have changed"
 
 
 def test_what_verification_found_is_passed_on() -> None:

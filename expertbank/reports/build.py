@@ -1,0 +1,142 @@
+"""From stored predictions to the forgetting report, with nothing run again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from expertbank.errors import IntegrityError
+from expertbank.evaluation.history import Earlier, TaskHistory
+from expertbank.evaluation.lineage import Lineage
+from expertbank.evaluation.verdicts import DEFAULT_MARGIN, Change, Judged, judge, measure
+from expertbank.reports.forgetting import Confusion, ForgettingReport, TaskReport
+
+
+def build_report(
+    histories: Sequence[TaskHistory],
+    *,
+    router: int | None,
+    start: int | None = None,
+    margin: float = DEFAULT_MARGIN,
+    lineage: Lineage | None = None,
+    verification: Mapping[str, Any] | None = None,
+) -> ForgettingReport:
+    """Work out the report from stored predictions and choices.
+
+    Args:
+        histories: one per task of the report, in order of appearance.
+        router: the version reported on.
+        start: the version compared with, where one was named: then each history's ``earlier``
+            is what counts, otherwise its first view.
+        margin: the loss that the verdicts allow.
+        lineage: what the figures rest on, to pass through.
+        verification: what a verification run found, to pass through.
+
+    Raises:
+        IntegrityError: what is stored of one task's rows differs in length or does not give the
+            figures that the registry has.
+    """
+    for history in histories:
+        _check(history)
+    routers = tuple(sorted({view.version for h in histories for view in h.views}))
+    matrix = tuple(
+        tuple(
+            view.quality(history.task, history.oracle)
+            if (view := history.view(version)) and history.oracle.outcome.averaged
+            else None
+            for history in histories
+        )
+        for version in routers
+    )
+    begins = [h.first() if start is None else h.earlier for h in histories]
+    pairs = [
+        history.pairs(earlier, now) if earlier and (now := history.view(router)) else None
+        for history, earlier in zip(histories, begins, strict=True)
+    ]
+    changes = [None if pair is None else measure(pair, margin) for pair in pairs]
+    judged = iter(judge([change for change in changes if change is not None]))
+    lines = tuple(
+        _line(history, router, earlier, change, next(judged) if change else None)
+        for history, earlier, change in zip(histories, begins, changes, strict=True)
+    )
+    return ForgettingReport(
+        router,
+        routers,
+        lines,
+        matrix,
+        margin,
+        start,
+        _confusion(histories, router),
+        lineage,
+        verification,
+    )
+
+
+def _line(
+    history: TaskHistory,
+    router: int | None,
+    earlier: Earlier | None,
+    change: Change | None,
+    judged: Judged | None,
+) -> TaskReport:
+    now = history.view(router)
+    verdict = judged.verdict if judged else None
+    if earlier and router is not None and now is None:
+        verdict = "lost"  # it was served, and the router reported on sends no row to it
+    return TaskReport(
+        task=history.task,
+        expert=history.expert_id,
+        metric=history.oracle.outcome.metric,
+        n=history.n,
+        at_add=history.quality_at_add,
+        oracle=history.quality_at_add if history.measured is None else history.measured,
+        oracle_source="stored" if history.measured is None else "measured",
+        start=earlier.view.version if earlier else None,
+        routed_at_add=earlier.view.quality(history.task, earlier.oracle) if earlier else None,
+        routed=now.quality(history.task, history.oracle) if now else None,
+        verdict_expert="identical" if history.weights_identical else "changed",
+        verdict_routed=verdict,
+        change=change,
+        judged=judged,
+        majority=history.majority,
+        p_beats_majority=history.p_beats_majority,
+    )
+
+
+def _confusion(histories: Sequence[TaskHistory], router: int | None) -> Confusion | None:
+    known = [(history.task, view) for history in histories if (view := history.view(router))]
+    if not known:
+        return None
+    columns = known[0][1].columns
+    # In the order of the tasks, so that what went right stands on the diagonal.
+    order = [task for task, _ in known]
+    places = sorted(
+        range(len(columns)),
+        key=lambda place: min(
+            (order.index(task) for task in columns[place] if task in order), default=len(order)
+        ),
+    )
+    return Confusion(
+        tuple(order),
+        tuple(" + ".join(columns[place]) for place in places),
+        tuple(tuple(np.array(view.counts())[places].tolist()) for _, view in known),
+    )
+
+
+def _check(history: TaskHistory) -> None:
+    lengths = {history.oracle.outcome.n, *(len(v.evidence.choice) for v in history.views)}
+    if lengths != {history.n}:
+        raise IntegrityError(
+            f"{history.expert_id}: stored evidence covers {sorted(lengths)} rows, "
+            f"the registry says {history.n}"
+        )
+    for view in history.views:
+        view.check(history.expert_id)
+    recounted = history.oracle.outcome.quality()
+    if recounted != history.quality_at_add:
+        raise IntegrityError(
+            f"{history.expert_id}: the stored answers give {recounted}, "
+            f"the registry says {history.quality_at_add}"
+        )

@@ -15,9 +15,10 @@ from torch import Tensor
 
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.models.expert_file import read_safetensors
 from expertbank.models.unknown import UnknownModel
 from expertbank.records import ROW_SHAPES, TASK_KINDS, RowShape, TaskKind
+from expertbank.safetensors_header import METADATA_KEY
 
 FORMAT = 1
 

@@ -16,9 +16,10 @@ from torch import Tensor
 
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.models.expert_file import read_safetensors
 from expertbank.models.unknown import PROJECTIONS, projection_of
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.safetensors_header import METADATA_KEY
 
 NAME = "stats"
 WIDTH = PROJECTIONS[NAME]

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from expertbank.config import canonical_json
 from expertbank.errors import InputError, IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, read_safetensors
+from expertbank.models.expert_file import read_safetensors
+from expertbank.safetensors_header import METADATA_KEY
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,9 +17,10 @@ from expertbank.artifacts.bundle import BundleWriter, ListedFolder
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
 from expertbank.models.backbone import Backbone
-from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_tensors
+from expertbank.models.expert_file import ExpertFile, read_tensors
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
+from expertbank.safetensors_header import METADATA_KEY
 from expertbank.workflows.export import ExportResult, chosen, record_export
 from expertbank.workflows.workspace import Workspace, package_versions
 

@@ -16,11 +16,12 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-from expertbank.models.expert_file import METADATA_KEY, ExpertFile, read_safetensors
+from expertbank.models.expert_file import ExpertFile, read_safetensors
 from expertbank.models.feature_file import FeatureFile
 from expertbank.models.gates import Layer, Member, Router
 from expertbank.models.unknown import UnknownModel
 from expertbank.records import RowShape
+from expertbank.safetensors_header import METADATA_KEY
 
 
 @pytest.fixture

@@ -35,19 +35,6 @@ class LocalStore(ArtifactStore):
     def __init__(self, root: Path) -> None:
         self._root = root
 
-    @classmethod
-    def of_url(cls, url: str) -> LocalStore:
-        """The folder of ``file:///absolute/folder``.
-
-        Raises:
-            InputError: a URL of another form.
-        """
-        parts = urlsplit(url)
-        root = Path(url2pathname(parts.path))
-        if parts.netloc not in {"", "localhost"} or parts.query or not root.is_absolute():
-            raise InputError(f"a folder's URL has the form file:///absolute/folder, got {url!r}")
-        return cls(root)
-
     @property
     def location(self) -> str:
         """The folder."""
@@ -156,6 +143,19 @@ class LocalStore(ArtifactStore):
         for name in _names(self._root):
             if _FOLDER.fullmatch(name):
                 yield self._root / name, _names(self._root / name)
+
+
+def open_folder(url: str) -> LocalStore:
+    """The store in the folder of ``file:///absolute/folder``.
+
+    Raises:
+        InputError: a URL of another form.
+    """
+    parts = urlsplit(url)
+    root = Path(url2pathname(parts.path))
+    if parts.netloc not in {"", "localhost"} or parts.query or not root.is_absolute():
+        raise InputError(f"a folder's URL has the form file:///absolute/folder, got {url!r}")
+    return LocalStore(root)
 
 
 def _names(folder: Path) -> list[str]:

@@ -18,7 +18,7 @@ STORES: Plugins[StoreFactory] = Plugins(
     "store",
     "expertbank.stores",
     needed=("__call__",),
-    own={"file": "expertbank.artifacts.local:LocalStore.of_url"},
+    own={"file": "expertbank.artifacts.local:open_folder"},
 )
 METHODS = (
     *("location", "where", "put", "chunks", "get", "digests", "state", "delete"),

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from expertbank.artifacts.local import LocalStore
+from expertbank.artifacts.local import LocalStore, open_folder
 from expertbank.artifacts.store import ArtifactStore, Unfinished, sha256_bytes
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
 from expertbank.testing.stores import StoreConformance
@@ -112,11 +112,11 @@ def test_a_probe_refuses_what_cannot_be_written(store: LocalStore, root: Path) -
 
 
 def test_a_folder_has_a_url(tmp_path: Path) -> None:
-    store = LocalStore.of_url((tmp_path / "with blank").as_uri())
+    store = open_folder((tmp_path / "with blank").as_uri())
     assert store.location == str(tmp_path / "with blank")
     for url in ("file://server/share", "file:objects", "file:///objects?mode=ro"):
         with pytest.raises(InputError, match="file:///absolute/folder"):
-            LocalStore.of_url(url)
+            open_folder(url)
 
 
 COLLEAGUE = """

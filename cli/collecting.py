@@ -114,7 +114,7 @@ def _print_collection(console: Console, done: Collection) -> None:
         print_table(
             console,
             ("file", "size", "what it is"),
-            ((leftover.path, size(leftover.bytes), leftover.why) for leftover in done.deleted),
+            ((leftover.where, size(leftover.bytes), leftover.why) for leftover in done.deleted),
             numeric=("size",),
         )
     facts = [

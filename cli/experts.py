@@ -54,6 +54,13 @@ def init(
     max_length: MaxLength = None,
     dtype: Dtype = None,
     keep: Keep = None,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            help="URL of where the files are kept, such as file:///data/objects; default a folder "
+            "in the bank's own. Each bank needs one of its own."
+        ),
+    ] = None,
 ) -> None:
     """Fix the backbone and feature spec.
 
@@ -63,12 +70,15 @@ def init(
     """
     session: Session = context.obj
     with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(route_layer=route_layer, max_length=max_length, dtype=dtype, keep=keep)
+        record = bank.init(
+            route_layer=route_layer, max_length=max_length, dtype=dtype, keep=keep, store=store
+        )
     spec = record.feature_spec
     document = {
         "home": str(session.home),
         "backbone": {"reference": record.reference, "digest": record.digest},
         "feature_spec": spec.to_dict(),
+        "store": record.store,
     }
     session.answer(
         document,
@@ -83,6 +93,7 @@ def init(
                 ("maximum length", f"{spec.max_length} tokens"),
                 ("dtype", spec.dtype),
                 ("kept of rows", spec.keep),
+                ("files", record.store or "in the bank's folder"),
             ],
         ),
     )

@@ -16,7 +16,7 @@ from .session import Session
 def import_bundle(
     context: typer.Context,
     bundle: Annotated[
-        Path, typer.Argument(help="Folder that `export --for-import` wrote, or a .zip or .tar.gz.")
+        Path, typer.Argument(help="Folder that `export --for-import` wrote, or a .zip of it.")
     ],
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; may be given several times.")

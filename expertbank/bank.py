@@ -74,6 +74,7 @@ class Bank:
         create: bool = True,
         read_only: bool = False,
         lock_wait: float = WAIT_SECONDS,
+        store: str | None = None,
     ) -> Bank:
         """Open the bank at ``path``.
 
@@ -88,9 +89,13 @@ class Bank:
             read_only: never write; the bank must exist.
             lock_wait: seconds to wait for commands that need the bank alone, or, for those, for
                 commands that write to it.
+            store: URL of the store for a new bank's files, such as ``file:///data/objects``,
+                without secrets; default a folder in the bank's own. It is recorded, and an
+                existing bank is opened with it and no other. Each bank needs one of its own.
 
         Raises:
             NotFoundError: no bank there and ``create`` is false.
+            InputError: ``store`` is not the recorded one.
             SchemaTooNewError: a newer expertbank made it.
         """
         workspace = Workspace.open(
@@ -100,6 +105,7 @@ class Bank:
             reference=backbone,
             device=device,
             lock_wait=lock_wait,
+            store_url=store,
         )
         return cls(workspace)
 
@@ -128,6 +134,7 @@ class Bank:
         max_length: int | None = None,
         dtype: str | None = None,
         keep: Keep | None = None,
+        store: str | None = None,
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
 
@@ -138,9 +145,11 @@ class Bank:
                 ``bfloat16``; cores, heads and optimiser are float32 either way.
             keep: what stays of tasks' rows for the router: their ``features`` (the default), or
                 only ``stats``, so that no row stays in any form.
+            store: URL of the store for the bank's files, as for ``Bank.open``.
 
         Raises:
             FeatureSpecError: the bank has other values.
+            InputError: the bank has another store, or no new one can be used.
             IntegrityError: the bank has another backbone.
         """
         return initialise(
@@ -150,6 +159,7 @@ class Bank:
             max_length=max_length,
             dtype=dtype,
             keep=keep,
+            store=store,
         )
 
     def add(
@@ -382,7 +392,7 @@ class Bank:
         """Take experts over from a bundle that was exported ``for_import``.
 
         Args:
-            source: its folder, or a ``.zip`` or ``.tar`` file of it.
+            source: its folder, or a ``.zip`` file of it.
             tasks: only these; default all.
             new_version: let an expert that differs become a further version of its task.
             dry_run: only check and tell.

@@ -81,13 +81,17 @@ class EncodedRow:
 
 @dataclass(frozen=True, slots=True)
 class BackboneRecord:
-    """The bank's frozen backbone and the feature spec that goes with it."""
+    """The bank's frozen backbone, and what else is fixed with it.
+
+    ``store`` is the URL of the artifact store, ``None`` for the bank's own ``objects/`` folder.
+    """
 
     digest: str
     reference: str
     architecture: JSON
     feature_spec: FeatureSpec
     created_at: str
+    store: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

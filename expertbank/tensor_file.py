@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,9 +11,7 @@ from torch import Tensor
 
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError
-
-METADATA_KEY = "expertbank"
-"""The one metadata key: with several, safetensors writes them in random order."""
+from expertbank.safetensors_header import METADATA_KEY, read_header
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
@@ -30,15 +27,10 @@ def read_safetensors(data: bytes, where: str) -> tuple[dict[str, Tensor], dict[s
     Raises:
         IntegrityError: not a safetensors file, or not one of ours.
     """
-    tensors = read_tensors(data, where)
-    try:
-        header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-        metadata = json.loads(header["__metadata__"][METADATA_KEY])
-    except (KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
-    if not isinstance(metadata, dict):
-        raise IntegrityError(f"{where}: metadata is not an object")
-    return tensors, metadata
+    tensors, metadata = read_tensors(data, where), read_header(data, where).metadata
+    if not metadata:
+        raise IntegrityError(f"{where}: not an expertbank safetensors file (no metadata of ours)")
+    return tensors, dict(metadata)
 
 
 def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:

@@ -24,7 +24,8 @@ from expertbank_cli.main import run
 from machine import describe
 from safetensors.numpy import save
 
-from expertbank.artifacts.store import LocalStore, sha256_bytes
+from expertbank.artifacts.local import LocalStore
+from expertbank.artifacts.store import ArtifactStore, sha256_bytes
 from expertbank.config import FeatureSpec, canonical_json
 from expertbank.records import (
     ArtifactRecord,
@@ -50,7 +51,7 @@ def file_of(metadata: dict[str, object], **rows: int) -> bytes:
     return save(tensors, metadata={"expertbank": canonical_json(metadata)})
 
 
-def add(registry: Registry, store: LocalStore, number: int) -> None:
+def add(registry: Registry, store: ArtifactStore, number: int) -> None:
     """The registry's part of ``add``: three files, one transaction."""
     task, expert_id = f"task{number:05}", f"task{number:05}@1"
     about = {"of": task, "feature_spec_digest": SPEC.digest}
@@ -73,7 +74,7 @@ def add(registry: Registry, store: LocalStore, number: int) -> None:
     )
 
 
-def route(registry: Registry, store: LocalStore, size: int) -> float:
+def route(registry: Registry, store: ArtifactStore, size: int) -> float:
     """The registry's part of ``retrain-router`` over all experts; seconds of its commit alone."""
     experts = registry.members()
     members = tuple(expert.id for expert in experts)

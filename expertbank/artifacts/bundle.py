@@ -20,14 +20,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expertbank.artifacts.store import (
-    make_folder,
-    sha256_bytes,
-    sync_folder,
-    told,
-    write_durably,
-)
+from expertbank.artifacts.store import CHUNK, sha256_bytes
 from expertbank.config import ExportFormat
+from expertbank.durable import make_folder, os_errors_translated, sync_folder, write_durably
 from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundError
 
 FORMAT = 1
@@ -94,25 +89,7 @@ class ListedFolder:
         if path.stat().st_size > MAX_MANIFEST_BYTES:
             raise IntegrityError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
         data = path.read_bytes()
-        with _malformed(path):
-            content = json.loads(data)
-            if content["format"] != FORMAT:
-                raise IntegrityError(
-                    f"{path}: bundle format {content['format']} is not known to this expertbank; "
-                    "upgrade it"
-                )
-            found = content.get("export", "bundle")
-            if found != export:
-                raise IntegrityError(
-                    f"{folder} was exported with --format {found}, which is not a {export}"
-                )
-            if not isinstance(content["experts"], list):
-                raise IntegrityError(f"{path} is malformed: its experts are no list")
-            self._files = {
-                str(name): (str(entry["sha256"]), int(entry["bytes"]))
-                for name, entry in content["files"].items()
-            }
-        self.content: Mapping[str, Any] = content
+        self.content, self._files = read_manifest(data, path, export)
         self.digest = sha256_bytes(data)
 
     @property
@@ -142,7 +119,7 @@ class ListedFolder:
         """
         path, digest = self._regular(name), hashlib.sha256()
         with path.open("rb") as file:
-            while block := file.read(1 << 20):
+            while block := file.read(CHUNK):
                 digest.update(block)
         self._require(path, name, digest.hexdigest())
 
@@ -172,6 +149,40 @@ class ListedFolder:
         """
         for name in self._files:
             self.check(name)
+
+
+def read_manifest(
+    data: bytes, path: Path, export: ExportFormat = "bundle"
+) -> tuple[Mapping[str, Any], dict[str, tuple[str, int]]]:
+    """The JSON object of a manifest, and SHA-256 and size of every file that it lists.
+
+    Args:
+        data: the manifest's bytes.
+        path: where they are from, for messages.
+        export: which kind of folder is meant.
+
+    Raises:
+        IntegrityError: malformed, of a later format or of another kind of folder.
+    """
+    with _malformed(path):
+        content = json.loads(data)
+        if content["format"] != FORMAT:
+            raise IntegrityError(
+                f"{path}: bundle format {content['format']} is not known to this expertbank; "
+                "upgrade it"
+            )
+        found = content.get("export", "bundle")
+        if found != export:
+            raise IntegrityError(
+                f"{path} was exported with --format {found}, which is not a {export}"
+            )
+        if not isinstance(content["experts"], list):
+            raise IntegrityError(f"{path} is malformed: its experts are no list")
+        files = {
+            str(name): (str(entry["sha256"]), int(entry["bytes"]))
+            for name, entry in content["files"].items()
+        }
+    return content, files
 
 
 class BundleReader(ListedFolder):
@@ -238,7 +249,7 @@ class BundleWriter:
         self._alive: int | None = None
         self._files: dict[str, dict[str, Any]] = {}
         try:
-            with told(self.folder):
+            with os_errors_translated(self.folder):
                 self.folder.mkdir()
                 self._alive = _hold(self.folder)
         except BaseException:
@@ -285,7 +296,7 @@ class BundleWriter:
             ExpertBankError: the disk refused; what was there is there still.
         """
         self._refuse_what_is_no_bundle()
-        with told(self.target):
+        with os_errors_translated(self.target):
             if self.target.exists():
                 _exchange(self.folder, self.target)  # from here ``folder`` is the older bundle
             else:
@@ -314,6 +325,8 @@ def _exchange(one: Path, other: Path) -> None:
     Linux does it in one step. Elsewhere there is a moment without ``other``; then the folder put
     aside stays until a later export to the same place has succeeded.
     """
+    # ``os.replace`` refuses a folder that holds files, and a link to numbered folders would ship
+    # a link: only this call, which Python does not offer, keeps the promise.
     if sys.platform == "linux":
         swap = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
         here, exchange = -100, 2  # AT_FDCWD, RENAME_EXCHANGE

@@ -1,24 +1,128 @@
-"""The content-addressed store: bytes in, digest out; checked again at every read.
+"""What expertbank needs of a store of immutable bytes: bytes in, digest out, checked when read.
 
-Order of a write: temporary file in the target folder, write, fsync, rename, fsync the folder.
-Only after that may a database row name the file, and only after that may a message say so.
+A bank's store holds its experts, routers, features and evidence, each named by the SHA-256 of
+its bytes. Files in a folder are one store (``artifacts.local``); others come from plugins
+(``artifacts.stores``) and can be held against ``expertbank.testing.stores``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Protocol
 
-from expertbank.errors import ExpertBankError, IntegrityError
+from expertbank.errors import IntegrityError
 
+CHUNK = 1 << 20
+"""Bytes that are read at once where a whole artifact is not wanted."""
 _DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What a store knows of an artifact without reading it.
+
+    Attributes:
+        bytes: its size.
+        modified: when it was last put, in seconds since 1970, by the store's clock.
+    """
+
+    bytes: int
+    modified: float
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """What a ``put`` that was killed left behind: a temporary file, an unfinished upload.
+
+    Attributes:
+        where: what ``discard`` finds it by, and what people are shown.
+        bytes: its size so far.
+        modified: when it was last written to, in seconds since 1970.
+    """
+
+    where: str
+    bytes: int
+    modified: float
+
+
+class ArtifactStore(Protocol):
+    """Immutable bytes by digest. Used by several threads and processes at once.
+
+    A store belongs to one bank: ``gc`` deletes from it what that bank's database does not name.
+    A method that is given anything but a SHA-256 digest raises ``IntegrityError`` and looks
+    nowhere: digests come from databases and manifests, and must never become other paths. A
+    store that cannot be reached or refuses raises ``ExpertBankError``, never an error of its own.
+    """
+
+    @property
+    def location(self) -> str:
+        """Where the store is, for people: a folder or a URL, without secrets."""
+        ...
+
+    def where(self, digest: str) -> str:
+        """Where the bytes named ``digest`` are or would be, for people."""
+        ...
+
+    def put(self, data: bytes) -> str:
+        """Store ``data`` and return its digest; when it returns, no crash can lose them.
+
+        Equal bytes are stored once, and putting them again makes ``state`` say that they were
+        modified now, so that no collector takes them for old. Bytes that were damaged are
+        replaced.
+
+        Raises:
+            ExpertBankError: the store refused; ``digests`` does not list what was half put.
+        """
+        ...
+
+    def chunks(self, digest: str) -> Iterator[bytes]:
+        """The bytes named ``digest`` in order, hashed on the way; see ``rehashed``.
+
+        Only whoever read to the end knows that they are the bytes that were put.
+
+        Raises:
+            IntegrityError: they are missing or, at the end, not the bytes that were put.
+        """
+        ...
+
+    def get(self, digest: str) -> bytes:
+        """The bytes named ``digest``, rehashed.
+
+        Raises:
+            IntegrityError: they are missing, or not the bytes that were put.
+        """
+        return b"".join(self.chunks(digest))
+
+    def digests(self) -> Iterator[str]:
+        """Every digest in the store, ascending; nothing unfinished, nothing that is not ours."""
+        ...
+
+    def state(self, digest: str) -> Stored | None:
+        """Size and age of what is stored under ``digest``, unread; ``None`` when nothing is."""
+        ...
+
+    def delete(self, digest: str) -> None:
+        """Let go of the bytes named ``digest``; harmless when they are gone."""
+        ...
+
+    def unfinished(self) -> Iterator[Unfinished]:
+        """What interrupted calls of ``put`` left behind, and what running ones are at."""
+        ...
+
+    def discard(self, unfinished: Unfinished) -> None:
+        """Delete what ``unfinished`` listed; harmless when it is gone."""
+        ...
+
+    def probe(self) -> None:
+        """Refuse early if ``put`` could not work now; leaves nothing behind.
+
+        Raises:
+            ExpertBankError: the store cannot be reached, or not be written.
+        """
+        ...
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -26,179 +130,34 @@ def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-class ArtifactStore(Protocol):
-    """What expertbank needs of a store; local files are one implementation."""
-
-    def put(self, data: bytes) -> str:
-        """Store ``data`` durably and return its digest; equal bytes are stored once."""
-        ...
-
-    def get(self, digest: str) -> bytes:
-        """Return the bytes named ``digest``.
-
-        Raises:
-            IntegrityError: they are missing, or are not the bytes that were stored.
-        """
-        ...
-
-    def digests(self) -> Iterator[str]:
-        """Every digest in the store."""
-        ...
-
-    def state(self, digest: str) -> Stored | None:
-        """Size and age of what is stored under ``digest``, without reading it."""
-        ...
-
-    def delete(self, digest: str) -> None:
-        """Let go of the bytes named ``digest``; harmless when they are gone."""
-        ...
+def is_digest(text: str) -> bool:
+    """Whether ``text`` is a SHA-256 in lower-case hexadecimal."""
+    return _DIGEST.fullmatch(text) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What the store knows of one file: its size and when it was last wanted."""
-
-    bytes: int
-    modified: float
-
-
-class LocalStore:
-    """Files ``<root>/ab/<sha256>.safetensors``, read-only once written."""
-
-    def __init__(self, root: Path) -> None:
-        self.root = root
-
-    def path(self, digest: str) -> Path:
-        """Where the bytes named ``digest`` are or would be.
-
-        Raises:
-            IntegrityError: not a digest, so never a path.
-        """
-        if not _DIGEST.fullmatch(digest):
-            raise IntegrityError(f"{digest!r} is not a SHA-256 digest")
-        return self.root / digest[:2] / f"{digest}.safetensors"
-
-    def put(self, data: bytes) -> str:
-        """Store ``data`` durably and return its digest.
-
-        Raises:
-            ExpertBankError: the disk refused (full, read-only, failing); nothing is left behind.
-        """
-        digest = sha256_bytes(data)
-        target = self.path(digest)
-        with told(target):
-            if target.is_file() and sha256_bytes(target.read_bytes()) == digest:
-                os.utime(target)  # freshly wanted: a collector's grace period starts again
-                sync_folder(target.parent)  # whoever renamed it may have died before this
-                return digest
-            make_folder(target.parent)
-            write_durably(target, data)
-            sync_folder(self.root)  # another process may have made the folder and not come so far
-        return digest
-
-    def get(self, digest: str) -> bytes:
-        """Return the bytes named ``digest``, rehashed.
-
-        Raises:
-            IntegrityError: missing, unreadable or changed.
-        """
-        path = self.path(digest)
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise IntegrityError(
-                f"artifact {digest} cannot be read at {path}: {error.strerror}; "
-                "restore it from a backup, or add the expert again"
-            ) from error
-        found = sha256_bytes(data)
-        if found != digest:
-            raise IntegrityError(
-                f"artifact {path} has changed: its name is {digest}, its bytes hash to {found}; "
-                "restore it from a backup"
-            )
-        return data
-
-    def digests(self) -> Iterator[str]:
-        """Digests of all stored files, in order."""
-        for path in sorted(self.root.glob("[0-9a-f][0-9a-f]/*.safetensors")):
-            if _DIGEST.fullmatch(path.stem):
-                yield path.stem
-
-    def state(self, digest: str) -> Stored | None:
-        """Size and age of what is stored under ``digest``; ``None`` when nothing is."""
-        try:
-            found = self.path(digest).stat()
-        except FileNotFoundError:
-            return None
-        return Stored(found.st_size, found.st_mtime)
-
-    def delete(self, digest: str) -> None:
-        """Delete the file named ``digest``, if it is there; whether it may go is not asked here."""
-        path = self.path(digest)
-        with told(path):
-            path.unlink(missing_ok=True)
-            if path.parent.is_dir():
-                sync_folder(path.parent)
-
-
-@contextmanager
-def told(path: Path) -> Iterator[None]:
-    """Turn the disk's refusal to write ``path`` into an error that says what to do.
+def require_digest(text: str) -> str:
+    """``text``, which is a digest.
 
     Raises:
-        ExpertBankError: the disk refused (full, read-only, failing).
+        IntegrityError: it is not one, so never a part of a path or a key.
     """
-    try:
-        yield
-    except OSError as error:
-        raise ExpertBankError(
-            f"cannot write {path}: {error.strerror or error}; free space or check permissions, "
-            "then run the command again"
-        ) from error
+    if not is_digest(text):
+        raise IntegrityError(f"{text!r} is not a SHA-256 digest")
+    return text
 
 
-def make_folder(folder: Path) -> None:
-    """Create ``folder`` and its parents, each durable in the folder above it.
+def rehashed(digest: str, chunks: Iterable[bytes], where: str) -> Iterator[bytes]:
+    """Pass ``chunks`` on, and refuse after the last one if they are not what ``digest`` names.
 
     Raises:
-        ExpertBankError: the disk refused.
+        IntegrityError: they hash to something else.
     """
-    if folder.is_dir():
-        return
-    make_folder(folder.parent)
-    with told(folder):
-        folder.mkdir(exist_ok=True)
-        sync_folder(folder.parent)
-
-
-def write_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
-    """Put ``data`` at ``target`` so that it is there whole, or not at all, after a crash.
-
-    Raises:
-        ExpertBankError: the disk refused; nothing half-written is left behind.
-    """
-    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
-    with told(target):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
-        sync_folder(target.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Flush a folder's entries; silently skipped where folders cannot be opened (Windows)."""
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:
-        return
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    found = hashlib.sha256()
+    for chunk in chunks:
+        found.update(chunk)
+        yield chunk
+    if found.hexdigest() != digest:
+        raise IntegrityError(
+            f"artifact {where} has changed: its name is {digest}, its bytes hash to "
+            f"{found.hexdigest()}; restore it from a backup"
+        )

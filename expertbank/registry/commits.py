@@ -68,6 +68,12 @@ def set_backbone(session: Session, record: BackboneRecord) -> BackboneRecord:
             f"the bank fixed its feature spec at init and it cannot change: {differing}; leave "
             "these options out, or make another bank with --home"
         )
+    if record.store not in {None, row.store}:
+        raise InputError(
+            f"the bank keeps its files at {row.store or 'objects/ in its own folder'}, not at "
+            f"{record.store}, and that cannot change; leave the store out, or make another bank "
+            "with --home"
+        )
     return rows.backbone_record(row)
 
 

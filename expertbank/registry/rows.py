@@ -47,6 +47,7 @@ def backbone_record(row: BackboneRow) -> BackboneRecord:
         architecture=row.architecture,
         feature_spec=FeatureSpec.from_dict(row.feature_spec),
         created_at=row.created_at,
+        store=row.store,
     )
 
 
@@ -60,6 +61,7 @@ def backbone_row(record: BackboneRecord) -> BackboneRow:
         feature_spec=record.feature_spec.to_dict(),
         feature_spec_digest=record.feature_spec.digest,
         created_at=record.created_at or now(),
+        store=record.store,
     )
 
 

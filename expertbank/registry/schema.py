@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, text
 
+from expertbank.durable import sync_file, sync_folder
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -155,9 +156,9 @@ def copy_to(path: Path, target: Path) -> Path:
         with outside_transaction(engine_at(path, mode="ro")) as connection:
             connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
             connection.execute("VACUUM INTO ?", (str(partial),))
-        _sync(partial)
+        sync_file(partial)
         os.replace(partial, target)
-        _sync(target.parent)
+        sync_folder(target.parent)
     except BaseException as error:
         for unfinished in (partial, partial.with_name(f"{partial.name}-journal"), target):
             unfinished.unlink(missing_ok=True)
@@ -211,6 +212,24 @@ def artifact_digests(path: Path) -> set[str]:
         return set(connection.scalars(query))
 
 
+def store_url(path: Path) -> str | None:
+    """URL of the store that the database at ``path``, of any revision, keeps its files in.
+
+    Returns:
+        ``None`` for the bank's own folder, and before a bank has a backbone.
+
+    Raises:
+        IntegrityError: not a database, or damaged.
+    """
+    engine = engine_at(path, mode="ro").execution_options(registry_begin="DEFERRED")
+    with translated(engine), engine.connect() as connection:
+        columns = connection.execute(text("PRAGMA table_info(backbones)")).all()
+        if "store" not in {column[1] for column in columns}:
+            return None
+        found = connection.scalar(text("SELECT store FROM backbones"))
+        return None if found is None else str(found)
+
+
 def integrity(connection: Connection) -> list[str]:
     """Complaints of SQLite's own checks: pages, indexes, constraints and foreign keys."""
     pages = connection.execute(text("PRAGMA integrity_check")).scalars().all()
@@ -250,11 +269,3 @@ def _revision(connection: Connection, path: Path) -> str | None:
 def _backup_path(path: Path, revision: str | None) -> Path:
     stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
     return path.with_name(f"{path.name}.{revision}.{stamp}.backup")
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from expertbank.artifacts.header import Header, read_header
+from expertbank.artifacts.rehash import Rehashed, rehash
 from expertbank.errors import IntegrityError
 from expertbank.records import (
     ArtifactRecord,
@@ -14,9 +14,9 @@ from expertbank.records import (
     Problem,
     ProgressCallback,
     ProgressEvent,
-    RouterRecord,
     no_progress,
 )
+from expertbank.safetensors_header import Header, read_header
 from expertbank.workflows.workspace import Workspace
 
 RESTORE_FILE = "restore the file from a backup of the bank"
@@ -61,11 +61,11 @@ class Verification:
 
 @dataclass(slots=True)
 class _Claims:
-    """What rows say of one file."""
+    """What rows say of one file: a router's members are named with their digests."""
 
     features: list[FeatureSetRecord] = field(default_factory=list)
     evidence: list[tuple[str, int]] = field(default_factory=list)
-    routers: list[RouterRecord] = field(default_factory=list)
+    routers: list[tuple[int, list[tuple[str, str]]]] = field(default_factory=list)
 
 
 def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Verification:
@@ -78,12 +78,17 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     known = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
     artifacts = [artifact for artifact in known.values() if artifact.purged_at is None]
     claims = {} if problems else _claims(workspace)
-    for number, artifact in enumerate(artifacts):
-        progress(ProgressEvent("rehashing artifacts", number, len(artifacts), artifact.kind))
-        problems += _of_artifact(workspace, artifact, claims.get(artifact.digest, _Claims()))
+    store, count = workspace.store, len(artifacts)
+
+    def done(number: int) -> None:
+        progress(ProgressEvent("rehashing artifacts", number, count, artifacts[number - 1].kind))
+
+    digests = [artifact.digest for artifact in artifacts]
+    for artifact, found in zip(artifacts, rehash(store, digests, done), strict=True):
+        problems += _of_artifact(artifact, found, claims.get(artifact.digest, _Claims()))
     unreferenced = tuple(
         digest
-        for digest in workspace.store.digests()
+        for digest in store.digests()
         if digest not in known or known[digest].purged_at is not None
     )
     return Verification(
@@ -105,23 +110,24 @@ def _claims(workspace: Workspace) -> Mapping[str, _Claims]:
         if record.router_version is not None:
             of += f" under router@{record.router_version}"
         found.setdefault(record.artifact_digest, _Claims()).evidence.append((of, record.n))
+    experts = {expert.id: expert.digest for expert in registry.experts()}
     for router in registry.routers():
-        found.setdefault(router.digest, _Claims()).routers.append(router)
+        members = [(name, experts[name]) for name in router.members]
+        found.setdefault(router.digest, _Claims()).routers.append((router.version, members))
     return found
 
 
-def _of_artifact(
-    workspace: Workspace, artifact: ArtifactRecord, claims: _Claims
-) -> Iterator[Problem]:
+def _of_artifact(artifact: ArtifactRecord, read: Rehashed, claims: _Claims) -> Iterator[Problem]:
     try:
-        data = workspace.store.get(artifact.digest)
-        header = read_header(data, artifact.digest)
+        if read.error is not None:
+            raise read.error
+        header = read_header(read.header, artifact.digest)
     except IntegrityError as error:
         yield Problem(str(error), artifact.digest, RESTORE_FILE)
         return
     said = {artifact.bytes, *(features.bytes for features in claims.features)}
-    if said != {len(data)}:
-        what = f"artifact has {len(data)} bytes, the registry says {' and '.join(map(str, said))}"
+    if said != {read.size}:
+        what = f"artifact has {read.size} bytes, the registry says {' and '.join(map(str, said))}"
         yield Problem(what, artifact.digest, RESTORE_DATABASE)
     for features in claims.features:
         yield from _of_features(features, header)
@@ -130,8 +136,8 @@ def _of_artifact(
         if found != {rows}:
             what = f"the evaluation of {owner} counts {rows} rows, its file holds {sorted(found)}"
             yield Problem(what, artifact.digest, RESTORE_DATABASE)
-    for router in claims.routers:
-        yield from _of_router(workspace, router, header)
+    for version, members in claims.routers:
+        yield from _of_router(f"router@{version}", members, header)
 
 
 def _of_features(features: FeatureSetRecord, header: Header) -> Iterator[Problem]:
@@ -150,16 +156,13 @@ def _of_features(features: FeatureSetRecord, header: Header) -> Iterator[Problem
         yield Problem(what, features.digest, RESTORE_DATABASE)
 
 
-def _of_router(workspace: Workspace, router: RouterRecord, header: Header) -> Iterator[Problem]:
+def _of_router(where: str, rows: list[tuple[str, str]], header: Header) -> Iterator[Problem]:
     """The file's members, by name and digest, are those of the rows, in the same order."""
-    where = f"router@{router.version}"
     try:
         inside = [(str(member[0]), str(member[1])) for member in header.metadata["members"]]
     except (KeyError, IndexError, TypeError):
         yield Problem("its file names no members", where, RESTORE_FILE)
         return
-    digests = {expert.id: expert.digest for expert in workspace.registry.experts()}
-    rows = [(name, digests[name]) for name in router.members]
     if inside != rows:
         what = (
             f"its file is over {', '.join(name for name, _ in inside)}, its rows over "

@@ -7,20 +7,21 @@ leaves files without rows, which the next ``gc`` deletes, and never rows without
 
 from __future__ import annotations
 
-import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.records import Problem, RunRecord
 from expertbank.registry import schema
 from expertbank.registry.history import PURGE
 from expertbank.registry.purging import Purge
 from expertbank.workflows import leftovers
-from expertbank.workflows.leftovers import HOUR, Leftover
+from expertbank.workflows.leftovers import HOUR, Leftover, age
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
 GRACE_HOURS = 24.0
@@ -54,7 +55,7 @@ class Collection:
         """Plain JSON form."""
         return {
             "deleted": [
-                {"path": str(leftover.path), "bytes": leftover.bytes, "why": leftover.why}
+                {"path": leftover.where, "bytes": leftover.bytes, "why": leftover.why}
                 for leftover in self.deleted
             ],
             "bytes": self.bytes,
@@ -107,16 +108,17 @@ def _survey(
     kept = list(_kept(purge))
     deleted: list[Leftover] = []
     if purge_removed:
-        deleted += _stored(workspace, purge.digests, "of a removed task")
+        deleted += _artifacts(workspace.store, purge.digests, "of a removed task")
     elif purge.tasks:
         kept.append(
             Problem(
                 f"files of removed tasks ({', '.join(purge.tasks)})",
-                str(workspace.store.root),
+                workspace.store.location,
                 "run: expertbank gc --purge-removed",
             )
         )
     deleted += _unreferenced(workspace, grace, kept)
+    deleted += _half_written(workspace.store, grace)
     deleted += leftovers.temporary_files(workspace.home, grace)
     gone, unfinished = _checkpoints(workspace, grace)
     deleted += gone
@@ -149,23 +151,23 @@ def _kept(purge: Purge) -> Iterator[Problem]:
 def _unreferenced(workspace: Workspace, grace: float, kept: list[Problem]) -> Iterator[Leftover]:
     rows = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
     named_by_backups = _named_by_backups(workspace)
-    spared = []
-    for digest in workspace.store.digests():
-        row, stored = rows.get(digest), workspace.store.state(digest)
-        if stored is None or (row is not None and row.purged_at is None):
+    store, spared = workspace.store, 0
+    for digest in store.digests():
+        row = rows.get(digest)
+        if row is not None:
+            # Deleted in the database, and the process died before it came to the file.
+            purged = () if row.purged_at is None else (digest,)
+            yield from _artifacts(store, purged, "of a removed task")
             continue
-        if row is not None:  # its deletion was committed, and the process died before it came to it
-            yield Leftover(workspace.store.path(digest), stored.bytes, "of a removed task")
-        elif time.time() - stored.modified < grace:
-            continue
-        elif digest in named_by_backups:
-            spared.append(digest)
+        unneeded = tuple(_artifacts(store, (digest,), "unreferenced", grace))
+        if digest in named_by_backups:
+            spared += len(unneeded)
         else:
-            yield Leftover(workspace.store.path(digest), stored.bytes, "unreferenced")
+            yield from unneeded
     if spared:
         kept.append(
             Problem(
-                f"{len(spared)} files that only backups of the database name",
+                f"{spared} files that only backups of the database name",
                 str(workspace.home),
                 "delete the *.backup files there that you will never restore, then run gc again",
             )
@@ -182,11 +184,22 @@ def _named_by_backups(workspace: Workspace) -> set[str]:
     return named
 
 
-def _stored(workspace: Workspace, digests: tuple[str, ...], why: str) -> Iterator[Leftover]:
+def _artifacts(
+    store: ArtifactStore, digests: Iterable[str], why: str, grace: float = 0.0
+) -> Iterator[Leftover]:
+    """Those of ``digests`` that are there and were not put within the last ``grace`` seconds."""
     for digest in digests:
-        stored = workspace.store.state(digest)
-        if stored is not None:
-            yield Leftover(workspace.store.path(digest), stored.bytes, why)
+        stored = store.state(digest)
+        if stored is not None and age(stored.modified) >= grace:
+            delete = partial(store.delete, digest)
+            yield Leftover(store.where(digest), stored.bytes, why, delete)
+
+
+def _half_written(store: ArtifactStore, grace: float) -> Iterator[Leftover]:
+    for one in store.unfinished():
+        if age(one.modified) >= grace:
+            delete = partial(store.discard, one)
+            yield Leftover(one.where, one.bytes, "half-written artifact", delete)
 
 
 def _checkpoints(workspace: Workspace, grace: float) -> tuple[list[Leftover], list[Path]]:

@@ -18,7 +18,7 @@ from expertbank.errors import ExpertBankError
 from expertbank.records import BackboneRecord
 from expertbank.registry import schema
 from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, DIGEST_CACHE, OBJECTS, DigestCache
+from expertbank.workflows.workspace import DATABASE, DIGEST_CACHE, DigestCache, store_at
 
 State = Literal["ok", "warning", "problem"]
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
@@ -180,7 +180,7 @@ def _space(home: Path) -> Iterator[Finding]:
 
 
 def _writable(home: Path) -> Iterator[Finding]:
-    places = [path for path in (home, home / OBJECTS, home / DATABASE) if path.exists()]
+    places = [path for path in (home, home / DATABASE) if path.exists()]
     refused = [path for path in places or [_existing(home)] if not os.access(path, os.W_OK)]
     if refused:
         yield Finding(
@@ -243,8 +243,21 @@ def _database(home: Path) -> Iterator[Finding]:
     yield Finding(
         "bank", "ok", f"{experts} experts, {routers} routers (expertbank verify rehashes the files)"
     )
+    yield _store(home, record)
     if record is not None:
         yield _backbone(home, record)
+
+
+def _store(home: Path, record: BackboneRecord | None) -> Finding:
+    try:
+        store = store_at(home, None if record is None else record.store)
+    except ExpertBankError as error:
+        return Finding("store", "problem", str(error), "install what opens it")
+    try:
+        store.probe()
+    except ExpertBankError as error:
+        return Finding("store", "warning", str(error), "no command that adds files works")
+    return Finding("store", "ok", store.location)
 
 
 def _todo(error: ExpertBankError) -> str:

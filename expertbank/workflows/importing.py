@@ -116,7 +116,7 @@ def import_bundle(
 
     Args:
         workspace: the open bank.
-        source: the bundle's folder, or a ``.zip`` or ``.tar`` file of it.
+        source: the bundle's folder, or a ``.zip`` file of it.
         tasks: only these tasks; default all.
         new_version: let an expert that differs become a further version of its task.
         dry_run: only check and tell.
@@ -149,8 +149,10 @@ def import_bundle(
             wanted.append(_fitted(workspace, one, new_version=new_version))
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
+        if not workspace.exists or workspace.registry.backbone() is None:
+            workspace.require_usable(workspace.store_url)
         with workspace.writing():
-            workspace.registry.set_backbone(backbone)
+            workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = [_register(workspace, one) for one in wanted]
     return Imported(digest, tuple(done), tuple(skipped), dry_run)
 

@@ -23,6 +23,7 @@ def initialise(
     max_length: int | None = None,
     dtype: str | None = None,
     keep: Keep | None = None,
+    store: str | None = None,
 ) -> BackboneRecord:
     """Fix backbone and feature spec, or check that they are the ones fixed before.
 
@@ -33,6 +34,8 @@ def initialise(
         max_length: longest sequence in tokens; default 256 or what the backbone can read.
         dtype: type of the backbone's weights while it runs, ``float32`` (default) or ``bfloat16``.
         keep: what stays of tasks' rows for the router; default their features.
+        store: URL of the store for the bank's files; default the one that the workspace was
+            opened with, else the bank's own folder.
 
     Raises:
         IntegrityError: the bank has another backbone; both digests are shown.
@@ -40,6 +43,8 @@ def initialise(
         InputError: a value that no bank can have.
     """
     reference = None if reference is None else stable_reference(reference)
+    store = store or workspace.store_url
+    workspace.require_store(store)
     record = workspace.registry.backbone() if workspace.exists else None
     if record is not None:
         _require_same(record.feature_spec, route_layer, max_length, dtype, keep)
@@ -50,6 +55,7 @@ def initialise(
     reference = reference or DEFAULT_BACKBONE
     if dtype not in {None, *DTYPES}:
         raise InputError(f"dtype must be {' or '.join(DTYPES)}, got {dtype}")
+    workspace.require_usable(store)
     loaded = workspace.load_backbone(reference, dtype or "float32")
     spec = loaded.default_feature_spec(
         route_layer=route_layer,
@@ -57,7 +63,7 @@ def initialise(
         dtype=dtype or "float32",
     )
     spec = replace(spec, keep=keep or spec.keep)
-    record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
+    record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now(), store)
     with workspace.writing():
         return workspace.registry.set_backbone(record)
 

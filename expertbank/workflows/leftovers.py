@@ -1,17 +1,18 @@
-"""Files in a bank's folder that an interrupted command left behind, found by their names."""
+"""Files in a bank's folder, other than artifacts, that an interrupted command left behind."""
 
 from __future__ import annotations
 
 import re
 import shutil
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from expertbank.artifacts.bundle import MANIFEST
-from expertbank.artifacts.store import sync_folder
-from expertbank.workflows.workspace import CHECKPOINTS, DATABASE, OBJECTS
+from expertbank.durable import sync_folder
+from expertbank.workflows.workspace import CHECKPOINTS, DATABASE
 
 HOUR = 3600.0
 UNLOCKED_GRACE = HOUR
@@ -24,32 +25,23 @@ _COPY = re.compile(r"\..+\.[0-9a-f]{32}(-journal)?")
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """One file or folder that nobody needs.
+    """An artifact, file or folder that nobody needs.
 
     Attributes:
-        path: where it is.
+        where: where it is, for people.
         bytes: its size.
         why: what it is.
+        delete: deletes it, for good.
     """
 
-    path: Path
+    where: str
     bytes: int
     why: str
-
-    def delete(self) -> None:
-        """Delete it, for good."""
-        if self.path.is_dir() and not self.path.is_symlink():
-            shutil.rmtree(self.path)
-        else:
-            self.path.unlink(missing_ok=True)
-        sync_folder(self.path.parent)
+    delete: Callable[[], None]
 
 
 def temporary_files(home: Path, grace: float) -> Iterator[Leftover]:
     """Half-written files, half-made backups and half-made exports inside ``home``."""
-    for path in sorted((home / OBJECTS).glob("[0-9a-f][0-9a-f]/.tmp-*")):
-        if _age(path) >= grace:
-            yield _leftover(path, "half-written artifact")
     grace = max(grace, UNLOCKED_GRACE)
     for path in sorted([*home.glob(".tmp-*"), *(home / CHECKPOINTS).glob(".tmp-*")]):
         if _age(path) >= grace:
@@ -105,10 +97,14 @@ def _is_half_an_export(folder: Path) -> bool:
     return (folder.parent / match["name"]).exists() or not (folder / MANIFEST).exists()
 
 
+def age(modified: float) -> float:
+    """Seconds since ``modified``; a clock that was set back makes no fresh file look old."""
+    return max(time.time() - modified, 0.0)
+
+
 def _age(path: Path) -> float:
     try:
-        # A clock that was set back must not make a fresh file look old: never below zero.
-        return max(time.time() - path.lstat().st_mtime, 0.0)
+        return age(path.lstat().st_mtime)
     except FileNotFoundError:
         return 0.0
 
@@ -118,4 +114,12 @@ def _leftover(path: Path, why: str) -> Leftover:
         size = sum(inner.lstat().st_size for inner in path.rglob("*") if not inner.is_dir())
     else:
         size = path.lstat().st_size
-    return Leftover(path, size, why)
+    return Leftover(str(path), size, why, partial(_delete, path))
+
+
+def _delete(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+    sync_folder(path.parent)

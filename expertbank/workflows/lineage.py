@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.safetensors_header import read_header
 from expertbank.workflows.workspace import Workspace, package_versions
-
-_LENGTH = 8
-"""Bytes of the header's length at the start of a safetensors file, little-endian."""
 
 
 def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[str, str]) -> None:
@@ -29,11 +26,9 @@ def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[st
             under their names.
     """
     where = f"router@{router.version}"
-    data = workspace.store.get(router.digest)
+    header = read_header(workspace.store.get(router.digest), where)
     try:
-        length = int.from_bytes(data[:_LENGTH], "little")
-        header = json.loads(data[_LENGTH : _LENGTH + length])
-        members = json.loads(header["__metadata__"]["expertbank"])["members"]
+        members = header.metadata["members"]
         pinned = {str(member[0]): str(member[1]) for member in members}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise IntegrityError(f"{where}: its file names no members ({error!r})") from error

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
-from expertbank.artifacts.store import LocalStore, sync_folder
+from expertbank.artifacts.rehash import rehash
+from expertbank.artifacts.store import ArtifactStore
+from expertbank.durable import sync_folder
 from expertbank.errors import ExpertBankError, IntegrityError, LockedError, NotFoundError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import schema
 from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, OBJECTS
+from expertbank.workflows.workspace import DATABASE, store_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +94,8 @@ def restore(
     if revision is None:
         raise IntegrityError(f"{source} holds no registry")
     schema.refuse_newer(revision, source)
-    _check_files(source, LocalStore(home / OBJECTS), progress)
+    store = store_at(home, schema.store_url(source))
+    _check_files(source, store, progress)
     if dry_run:
         return _result(source, source, revision, None, dry_run=True)
     fresh = home / f".tmp-{secrets.token_hex(8)}"
@@ -108,7 +111,7 @@ def restore(
             )
         with BankLock(home / LOCK_FILE, lock_wait).exclusive():
             # Asked again: until now gc may have deleted a file.
-            _check_files(source, LocalStore(home / OBJECTS), progress)
+            _check_files(source, store, progress)
             backup = _put_aside(home / DATABASE)
             result = _result(source, fresh, revision, backup, dry_run=False)
             os.replace(fresh, home / DATABASE)
@@ -118,19 +121,17 @@ def restore(
         fresh.unlink(missing_ok=True)
 
 
-def _check_files(source: Path, store: LocalStore, progress: ProgressCallback) -> None:
+def _check_files(source: Path, store: ArtifactStore, progress: ProgressCallback) -> None:
     digests = sorted(schema.artifact_digests(source))
-    missing = []
-    for number, digest in enumerate(digests):
+
+    def done(number: int) -> None:
         progress(ProgressEvent("rehashing artifacts", number, len(digests)))
-        try:
-            store.get(digest)
-        except IntegrityError:
-            missing.append(digest)
+
+    missing = [one.digest for one in rehash(store, digests, done) if one.error is not None]
     if missing:
         raise IntegrityError(
-            f"{source} names {len(missing)} files that {store.root} does not hold as they were "
-            f"(first: {missing[0]}); copy the objects/ folder that belongs to it back first"
+            f"{source} names {len(missing)} files that {store.location} does not hold as they "
+            f"were (first: {missing[0]}); copy the objects/ folder that belongs to it back first"
         )
 
 

@@ -136,9 +136,11 @@ def bank_predictor(workspace: Workspace) -> Predictor:
     """The bank's own predictor: the active router, and the newest expert of every task."""
     registry = workspace.registry
     try:
-        router = workspace.router(registry.router())
+        record = registry.router()
     except NotFoundError:
         router = None
+    else:
+        router = workspace.router(record)
     if not registry.has_members():
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
     return Predictor(workspace.model, _BankExperts(registry), router)

@@ -15,10 +15,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
-from expertbank.artifacts.store import LocalStore, make_folder, write_durably
+from expertbank.artifacts.store import ArtifactStore
+from expertbank.artifacts.stores import open_store
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.durable import make_folder, write_durably
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry
 from expertbank.tasks.spec import check_task_name
@@ -53,6 +56,7 @@ class Workspace:
             digest must still be the bank's.
         device: where to run the backbone; default as ``load_backbone``.
         lock_wait: seconds to wait for commands that need the bank alone.
+        store_url: store named by the caller; for a bank that has a backbone, the recorded one.
     """
 
     def __init__(
@@ -62,11 +66,13 @@ class Workspace:
         reference: str | None = None,
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
+        store_url: str | None = None,
     ) -> None:
         self.home = home
         self.lock = BankLock(home / LOCK_FILE, lock_wait)
         self._open_registry = open_registry
-        self.store = LocalStore(home / OBJECTS)
+        self.store_url = store_url
+        self._stores: dict[str | None, ArtifactStore] = {}
         self.reference = reference
         self._device = device
         self._trust_cache = True
@@ -81,11 +87,13 @@ class Workspace:
         reference: str | None = None,
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
+        store_url: str | None = None,
     ) -> Workspace:
         """Open the bank at ``home``; with ``create`` make it first if there is none.
 
         Raises:
             NotFoundError: there is none.
+            InputError: ``store_url`` is not the recorded one.
         """
         database = home / DATABASE
         if database.is_file():
@@ -95,7 +103,9 @@ class Workspace:
                 if create
                 else Registry.open(database, read_only=read_only)
             )
-            return cls(home, lambda: registry, reference, device, lock_wait)
+            workspace = cls(home, lambda: registry, reference, device, lock_wait, store_url)
+            workspace.require_store(store_url)
+            return workspace
         if not create:
             raise NotFoundError(
                 f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
@@ -105,7 +115,7 @@ class Workspace:
             make_folder(home.absolute())
             return Registry.create(database)
 
-        return cls(home, make, reference, device, lock_wait)
+        return cls(home, make, reference, device, lock_wait, store_url)
 
     @cached_property
     def registry(self) -> Registry:
@@ -116,6 +126,51 @@ class Workspace:
     def exists(self) -> bool:
         """Whether there is a bank in the folder yet."""
         return (self.home / DATABASE).is_file()
+
+    # -- the store ---------------------------------------------------------------------------
+
+    @property
+    def store(self) -> ArtifactStore:
+        """Where the bank's artifacts are: the store recorded with the backbone.
+
+        Raises:
+            NotFoundError: nothing installed opens its URL.
+        """
+        record = self.registry.backbone() if self.exists else None
+        url = record.store if record else self.store_url
+        if url not in self._stores:
+            self._stores[url] = store_at(self.home, url)
+        return self._stores[url]
+
+    def require_store(self, url: str | None) -> None:
+        """Refuse another store than the one that is recorded, if any is asked for.
+
+        Raises:
+            InputError: the bank keeps its files elsewhere.
+        """
+        record = self.registry.backbone() if url is not None and self.exists else None
+        if record is not None and record.store != url:
+            raise InputError(
+                f"the bank at {self.home} keeps its files at {record.store or self.home / OBJECTS}"
+                f", not at {url}, and that cannot change; leave the store out, or start another "
+                "bank with --home DIR"
+            )
+
+    def require_usable(self, url: str | None) -> None:
+        """Refuse a store that a bank without a backbone could not keep its files in.
+
+        Raises:
+            InputError: its URL is none, or it holds files already.
+            NotFoundError: nothing installed opens it.
+            ExpertBankError: it cannot be reached or written.
+        """
+        store = store_at(self.home, url)
+        store.probe()
+        if url is not None and next(store.digests(), None) is not None:
+            raise InputError(
+                f"the store at {store.location} holds files of another bank, and gc would delete "
+                "them: give every bank a store of its own, such as a folder or prefix in it"
+            )
 
     # -- the backbone ----------------------------------------------------------------------
 
@@ -243,6 +298,11 @@ class Workspace:
             "dtype": self.spec.dtype,
             "packages": package_versions(),
         }
+
+
+def store_at(home: Path, url: str | None) -> ArtifactStore:
+    """The store at ``url``, which a database names; ``None`` means the bank's own folder."""
+    return LocalStore(home / OBJECTS) if url is None else open_store(url)
 
 
 def require_backbone(loaded: Backbone, digest: str, owner: str) -> None:

@@ -14,7 +14,7 @@ from safetensors.numpy import save
 sys.path.append(str(Path(__file__).parents[1] / "registry"))
 from bank_rows import BACKBONE, SPEC, expert_parts, run
 
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import canonical_json
 from expertbank.records import ArtifactRecord, EvaluationRecord, ExpertRecord, RouterRecord
 
@@ -27,7 +27,7 @@ def file_of(metadata: dict[str, Any], **rows: int) -> bytes:
     return save(tensors, metadata={"expertbank": canonical_json(metadata)})
 
 
-def stored_expert(store: LocalStore, task: str, version: int, text: str = "") -> dict[str, Any]:
+def stored_expert(store: ArtifactStore, task: str, version: int, text: str = "") -> dict[str, Any]:
     """Arguments of ``commit_expert``; equal ones give equal files."""
     parts, name = expert_parts(task, version), f"{task}@{version}"
     about = {"of": name, "text": text, "feature_spec_digest": SPEC.digest}
@@ -48,7 +48,7 @@ def stored_expert(store: LocalStore, task: str, version: int, text: str = "") ->
 
 
 def stored_router(
-    store: LocalStore, members: Sequence[ExpertRecord], text: str = ""
+    store: ArtifactStore, members: Sequence[ExpertRecord], text: str = ""
 ) -> dict[str, Any]:
     """Arguments of ``commit_router`` but for generation, activation and reason."""
     named = [[expert.id, expert.digest] for expert in members]

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from stored_files import BACKBONE, stored_expert, stored_router
 
-from expertbank.artifacts.store import LocalStore, sha256_bytes
+from expertbank.artifacts.local import LocalStore
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
 from expertbank.registry.registry import Registry
 from expertbank.workflows.check import check

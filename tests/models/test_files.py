@@ -23,7 +23,8 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import UnknownModel
-from expertbank.tensor_file import METADATA_KEY, read_safetensors
+from expertbank.safetensors_header import METADATA_KEY
+from expertbank.tensor_file import read_safetensors
 
 
 @pytest.fixture

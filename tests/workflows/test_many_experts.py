@@ -10,7 +10,7 @@ import pytest
 from small_bank import texts
 
 from expertbank import Bank, Row
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.local import LocalStore
 from expertbank.registry import rows
 
 COUNT = 10_000

@@ -9,101 +9,155 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from expertbank.artifacts.store import LocalStore, sha256_bytes
-from expertbank.errors import ExpertBankError, IntegrityError
+from expertbank.artifacts.local import LocalStore, open_folder
+from expertbank.artifacts.store import ArtifactStore, Unfinished, sha256_bytes
+from expertbank.errors import ExpertBankError, InputError, IntegrityError
+from expertbank.testing.stores import StoreConformance
 
 DATA = b"an expert's bytes" * 1000
 
 
 @pytest.fixture
-def store(tmp_path: Path) -> LocalStore:
-    return LocalStore(tmp_path / "objects")
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "objects"
+
+
+@pytest.fixture
+def store(root: Path) -> LocalStore:
+    return LocalStore(root)
+
+
+class TestLocalStore(StoreConformance):
+    @pytest.fixture
+    def store(self, root: Path) -> LocalStore:
+        return LocalStore(root)
+
+    @pytest.fixture
+    def reopen(self, root: Path) -> Callable[[], ArtifactStore]:
+        return partial(LocalStore, root)
+
+    def damage(self, store: ArtifactStore, digest: str, data: bytes) -> None:
+        path = Path(store.where(digest))
+        path.chmod(0o644)
+        path.write_bytes(data)
+
+    def interrupt(self, store: ArtifactStore) -> None:
+        digest = store.put(DATA)
+        (Path(store.where(digest)).parent / ".tmp-0123456789abcdef").write_bytes(DATA[:9])
 
 
 def files(root: Path) -> list[Path]:
     return sorted(path for path in root.rglob("*") if not path.is_dir())
 
 
-def test_what_was_put_comes_back_under_its_hash(store: LocalStore) -> None:
+def test_a_file_has_its_digests_name_and_nothing_else_is_there(
+    store: LocalStore, root: Path
+) -> None:
     digest = store.put(DATA)
-    assert digest == sha256_bytes(DATA)
-    assert store.get(digest) == DATA
-    assert files(store.root) == [store.root / digest[:2] / f"{digest}.safetensors"]
-    assert list(store.digests()) == [digest]
+    assert files(root) == [root / digest[:2] / f"{digest}.safetensors"]
+    assert files(root) == [Path(store.where(digest))]
+    assert store.location == str(root)
 
 
-def test_nothing_is_something_too(store: LocalStore) -> None:
-    assert store.get(store.put(b"")) == b""
-
-
-def test_equal_bytes_are_stored_once_and_counted_as_freshly_wanted(store: LocalStore) -> None:
+def test_putting_equal_bytes_again_writes_no_file(store: LocalStore, root: Path) -> None:
     digest = store.put(DATA)
-    path = store.path(digest)
+    path = Path(store.where(digest))
     os.utime(path, (1, 1))
     inode = path.stat().st_ino
     assert store.put(DATA) == digest
     assert path.stat().st_ino == inode
     assert path.stat().st_mtime > 1
-    assert files(store.root) == [path]
+    assert files(root) == [path]
 
 
 def test_stored_files_are_read_only(store: LocalStore) -> None:
-    assert store.path(store.put(DATA)).stat().st_mode & 0o222 == 0
+    assert Path(store.where(store.put(DATA))).stat().st_mode & 0o222 == 0
 
 
-def test_digests_are_listed_in_order_and_strangers_are_not(store: LocalStore) -> None:
+def test_files_that_are_not_the_stores_are_not_listed(store: LocalStore, root: Path) -> None:
     digests = [store.put(bytes([number])) for number in range(20)]
-    folder = store.path(digests[0]).parent
-    (folder / ".tmp-0123").write_bytes(b"left by a crash")
+    folder = Path(store.where(digests[0])).parent
     (folder / "notes.safetensors").write_bytes(b"not ours")
-    (store.root / "README").write_text("not ours")
+    (folder / f"{'0' * 64}.txt").write_bytes(b"not ours")
+    (root / "README").write_text("not ours")
+    (root / "fe").mkdir(exist_ok=True)
+    (root / "fe" / f"{'0' * 64}.safetensors").write_text("in a folder where nobody looks for it")
     assert list(store.digests()) == sorted(digests)
+    assert list(store.unfinished()) == []
 
 
-def test_an_empty_store_lists_nothing(store: LocalStore) -> None:
-    assert list(store.digests()) == []
+def test_only_the_stores_own_temporary_files_are_discarded(
+    store: LocalStore, root: Path, tmp_path: Path
+) -> None:
+    outside = [tmp_path / ".tmp-1", root / ".." / ".tmp-1", root / "ab" / ".." / ".." / ".tmp-1"]
+    outside += [root / "ab" / "notes", root / ".tmp-1"]
+    (root / "ab").mkdir(parents=True)
+    for path in outside:
+        path.write_text("precious")
+        with pytest.raises(IntegrityError, match="no temporary file"):
+            store.discard(Unfinished(str(path), 8, 0.0))
+        assert path.read_text() == "precious"
 
 
-@pytest.mark.parametrize("position", [0, len(DATA) // 2, len(DATA) - 1])
-def test_one_changed_bit_is_found_at_every_read(store: LocalStore, position: int) -> None:
-    digest = store.put(DATA)
-    store.path(digest).chmod(0o644)
-    changed = bytearray(DATA)
-    changed[position] ^= 1
-    store.path(digest).write_bytes(changed)
-    for _ in range(2):
-        with pytest.raises(IntegrityError, match="has changed"):
-            store.get(digest)
+def test_a_probe_refuses_what_cannot_be_written(store: LocalStore, root: Path) -> None:
+    root.write_text("a file where the folder should be")
+    with pytest.raises(ExpertBankError, match="cannot be written"):
+        store.probe()
 
 
-def test_damaged_bytes_heal_when_the_right_ones_are_put_again(store: LocalStore) -> None:
-    digest = store.put(DATA)
-    store.path(digest).chmod(0o644)
-    store.path(digest).write_bytes(DATA[:-1])
-    assert store.put(DATA) == digest
-    assert store.get(digest) == DATA
+def test_a_folder_has_a_url(tmp_path: Path) -> None:
+    store = open_folder((tmp_path / "with blank").as_uri())
+    assert store.location == str(tmp_path / "with blank")
+    for url in ("file://server/share", "file:objects", "file:///objects?mode=ro"):
+        with pytest.raises(InputError, match="file:///absolute/folder"):
+            open_folder(url)
 
 
-def test_missing_bytes_are_an_integrity_error_that_names_them(store: LocalStore) -> None:
-    digest = store.put(DATA)
-    store.path(digest).unlink()
-    with pytest.raises(IntegrityError, match=digest):
-        store.get(digest)
+COLLEAGUE = """
+import os, sys
+from pathlib import Path
+from expertbank.artifacts.local import LocalStore
+os.umask(0o002)
+os.setgroups([])
+os.setegid(int(sys.argv[2]))
+os.seteuid(int(sys.argv[3]))
+store = LocalStore(Path(sys.argv[1]))
+print(store.put(b"the same bytes"))
+"""
 
 
-@pytest.mark.parametrize(
-    "digest",
-    ["", "ab", "../../etc/passwd", "A" * 64, "g" * 64, "a" * 63, "a" * 65, "a" * 64 + "\n"],
+@pytest.mark.skipif(
+    not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs root to be two other users"
 )
-def test_what_is_no_digest_never_becomes_a_path(store: LocalStore, digest: str) -> None:
-    with pytest.raises(IntegrityError, match="not a SHA-256"):
-        store.get(digest)
-    with pytest.raises(IntegrityError, match="not a SHA-256"):
-        store.path(digest)
+def test_a_colleagues_file_in_a_shared_folder_becomes_young_again(
+    store: LocalStore, root: Path
+) -> None:
+    root.mkdir()
+    os.chown(root, -1, 7000)
+    root.chmod(0o2775)
+    opened = [parent for parent in root.parents if parent.stat().st_mode & 0o011 != 0o011]
+    modes = [parent.stat().st_mode for parent in opened]
+    try:
+        for parent, mode in zip(opened, modes, strict=True):
+            parent.chmod(mode | 0o011)
+        for uid in (7001, 7002):
+            command = [sys.executable, "-c", COLLEAGUE, str(root), "7000", str(uid)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode == 0, done.stderr
+            path = Path(store.where(done.stdout.strip()))
+            assert path.stat().st_mtime > 1
+            assert path.stat().st_uid == uid
+            assert files(root) == [path]
+            os.utime(path, (1, 1))
+    finally:
+        for parent, mode in zip(opened, modes, strict=True):
+            parent.chmod(mode)
 
 
 def test_a_store_that_cannot_be_written_fails_and_leaves_nothing(tmp_path: Path) -> None:
@@ -118,7 +172,7 @@ def test_a_full_disk_fails_and_leaves_nothing(tmp_path: Path) -> None:
     script = """
 import resource, signal, sys
 from pathlib import Path
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.local import LocalStore
 from expertbank.errors import ExpertBankError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
@@ -139,11 +193,11 @@ except ExpertBankError as error:
 
 
 def test_a_failed_rename_leaves_no_temporary_file(store: LocalStore) -> None:
-    target = store.path(sha256_bytes(DATA))
+    target = Path(store.where(sha256_bytes(DATA)))
     target.mkdir(parents=True)  # a folder under the final name: os.replace refuses
     with pytest.raises(ExpertBankError, match="cannot write"):
         store.put(DATA)
-    assert files(store.root) == []
+    assert files(Path(store.location)) == []
 
 
 @pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -151,7 +205,7 @@ def test_bytes_are_synced_before_the_rename_and_the_folder_after(tmp_path: Path)
     script = """
 import sys
 from pathlib import Path
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.local import LocalStore
 LocalStore(Path(sys.argv[1])).put(b"some bytes")
 """
     calls, root = tmp_path / "calls", tmp_path / "objects"
@@ -195,13 +249,13 @@ LocalStore(Path(sys.argv[1])).put(b"some bytes")
 
 
 def store_path(root: Path, digest: str) -> Path:
-    return LocalStore(root).path(digest)
+    return Path(LocalStore(root).where(digest))
 
 
 WRITER = """
 import os, sys
 from pathlib import Path
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.local import LocalStore
 store = LocalStore(Path(sys.argv[1]))
 number = 0
 while True:
@@ -236,22 +290,3 @@ def test_a_process_killed_while_it_writes_leaves_whole_files_only(
     assert all(path.name.startswith(".tmp-") for path in strangers)
     assert len(strangers) <= 1
     assert store.get(store.put(DATA)) == DATA
-
-
-def test_many_processes_may_put_the_same_bytes(tmp_path: Path) -> None:
-    script = """
-import sys
-from pathlib import Path
-from expertbank.artifacts.store import LocalStore
-store = LocalStore(Path(sys.argv[1]))
-for number in range(40):
-    store.put(bytes([number]) * 50_000)
-"""
-    root = tmp_path / "objects"
-    processes = [subprocess.Popen([sys.executable, "-c", script, str(root)]) for _ in range(3)]
-    assert [process.wait(timeout=60) for process in processes] == [0, 0, 0]
-    store = LocalStore(root)
-    assert list(store.digests()) == sorted(sha256_bytes(bytes([n]) * 50_000) for n in range(40))
-    for digest in store.digests():
-        store.get(digest)
-    assert len(files(root)) == 40

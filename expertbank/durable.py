@@ -1,0 +1,94 @@
+"""Files that are there whole or not at all, whenever the machine stops.
+
+Order of a write: temporary file in the target's folder, write, fsync, rename, fsync the folder.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from expertbank.errors import ExpertBankError
+
+
+@contextmanager
+def os_errors_translated(path: Path, doing: str = "write") -> Iterator[None]:
+    """Turn the system's refusal to write or read ``path`` into an error that says what to do.
+
+    Raises:
+        ExpertBankError: the disk refused (full, read-only, failing).
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ExpertBankError(
+            f"cannot {doing} {path}: {error.strerror or error}; free space or check permissions, "
+            "then run the command again"
+        ) from error
+
+
+def make_folder(folder: Path) -> None:
+    """Create ``folder`` and its parents, each durable in the folder above it.
+
+    Raises:
+        ExpertBankError: the disk refused.
+    """
+    if folder.is_dir():
+        return
+    make_folder(folder.parent)
+    with os_errors_translated(folder):
+        folder.mkdir(exist_ok=True)
+        sync_folder(folder.parent)
+
+
+def write_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
+    """Put ``data`` at ``target`` so that it is there whole, or not at all, after a crash.
+
+    Raises:
+        ExpertBankError: the disk refused; nothing half-written is left behind.
+    """
+    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+    with os_errors_translated(target):
+        try:
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, target)
+        except BaseException:
+            temporary.unlink(missing_ok=True)
+            raise
+        sync_folder(target.parent)
+
+
+def sync_file(path: Path) -> None:
+    """Flush a file that another program wrote.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    _sync(path, os.O_RDWR)  # Windows flushes only what may be written to
+
+
+def sync_folder(folder: Path) -> None:
+    """Flush a folder's entries; silently skipped where folders cannot be opened (Windows).
+
+    Raises:
+        OSError: the disk failed.
+    """
+    try:
+        _sync(folder, os.O_RDONLY)
+    except PermissionError:
+        return
+
+
+def _sync(path: Path, flags: int) -> None:
+    descriptor = os.open(path, flags)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -6,22 +6,18 @@ bank's lock held alone, the present one is kept as a backup and replaced in one 
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-import sqlite3
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
-from expertbank.artifacts.store import LocalStore, sync_folder
-from expertbank.errors import ExpertBankError, IntegrityError, LockedError, NotFoundError
+from expertbank.artifacts.store import LocalStore
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import schema
-from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, OBJECTS
+from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.workspace import OBJECTS, database_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,20 +82,21 @@ def restore(
         raise NotFoundError(f"there is no file {source}")
     if not home.is_dir():
         raise NotFoundError(f"there is no folder {home}; restore goes into a bank's own folder")
-    if source.resolve() == (home / DATABASE).resolve():
+    wanted, present = SqliteFile(source), database_of(home)
+    if source.resolve() == present.path.resolve():
         raise ExpertBankError(f"{source} is the present database; name a backup of it")
-    revision = schema.current_revision(source)
-    if revision is None:
+    found = wanted.revision()
+    if found is None:
         raise IntegrityError(f"{source} holds no registry")
-    schema.refuse_newer(revision, source)
-    _check_files(source, LocalStore(home / OBJECTS), progress)
+    revision = schema.require_known(found, source)
+    _check_files(wanted, LocalStore(home / OBJECTS), progress)
     if dry_run:
-        return _result(source, source, revision, None, dry_run=True)
-    fresh = home / f".tmp-{secrets.token_hex(8)}"
+        return _result(source, wanted, revision, None, dry_run=True)
+    fresh = SqliteFile(home / f".tmp-{secrets.token_hex(8)}")
     try:
-        schema.copy_to(source, fresh)
-        schema.upgrade(fresh, backup=False)
-        with Registry.open(fresh, read_only=True) as registry:
+        wanted.copy_to(fresh.path)
+        fresh.upgrade(backup=False)
+        with fresh.open(read_only=True) as registry:
             problems = registry.check()
         if problems:
             first = problems[0]
@@ -108,18 +105,15 @@ def restore(
             )
         with BankLock(home / LOCK_FILE, lock_wait).exclusive():
             # Asked again: until now gc may have deleted a file.
-            _check_files(source, LocalStore(home / OBJECTS), progress)
-            backup = _put_aside(home / DATABASE)
-            result = _result(source, fresh, revision, backup, dry_run=False)
-            os.replace(fresh, home / DATABASE)
-            sync_folder(home)
-            return result
+            _check_files(wanted, LocalStore(home / OBJECTS), progress)
+            result = _result(source, fresh, revision, None, dry_run=False)
+            return replace(result, backup=present.replace_by(fresh))
     finally:
-        fresh.unlink(missing_ok=True)
+        fresh.path.unlink(missing_ok=True)
 
 
-def _check_files(source: Path, store: LocalStore, progress: ProgressCallback) -> None:
-    digests = sorted(schema.artifact_digests(source))
+def _check_files(source: SqliteFile, store: LocalStore, progress: ProgressCallback) -> None:
+    digests = sorted(source.artifact_digests())
     missing = []
     for number, digest in enumerate(digests):
         progress(ProgressEvent("rehashing artifacts", number, len(digests)))
@@ -129,38 +123,13 @@ def _check_files(source: Path, store: LocalStore, progress: ProgressCallback) ->
             missing.append(digest)
     if missing:
         raise IntegrityError(
-            f"{source} names {len(missing)} files that {store.root} does not hold as they were "
+            f"{source.path} names {len(missing)} files that {store.root} does not hold as they were "
             f"(first: {missing[0]}); copy the objects/ folder that belongs to it back first"
         )
 
 
-def _put_aside(database: Path) -> Path | None:
-    """Keep the present database under another name; a damaged one byte for byte."""
-    if not database.exists():
-        return None
-    journal = database.with_name(f"{database.name}-journal")
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-    try:
-        revision = schema.current_revision(database) or "empty"
-        target = database.with_name(f"{database.name}.{revision}.{stamp}.backup")
-        schema.copy_to(database, target)  # undoes what a killed writer left, so no journal stays
-    except LockedError:
-        raise
-    except (ExpertBankError, sqlite3.Error):
-        target = database.with_name(f"{database.name}.damaged.{stamp}.backup")
-        for path in (database, journal):
-            if path.exists():
-                shutil.copyfile(
-                    path, target.with_name(path.name.replace(database.name, target.name))
-                )
-    # A journal belongs to the database that goes: SQLite would play it into the one that comes.
-    journal.unlink(missing_ok=True)
-    sync_folder(database.parent)
-    return target
-
-
 def _result(
-    source: Path, database: Path, revision: str, backup: Path | None, *, dry_run: bool
+    source: Path, database: SqliteFile, revision: str, backup: Path | None, *, dry_run: bool
 ) -> Restored:
-    counts = schema.counts(database, ("experts", "routers"))
+    counts = database.counts(("experts", "routers"))
     return Restored(source, revision, counts["experts"], counts["routers"], backup, dry_run)

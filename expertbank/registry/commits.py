@@ -111,8 +111,7 @@ def commit_expert(
     run_id = rows.add(session, run, RunRow).id
     row = rows.add(session, expert, ExpertRow, task_id=task_id, run_id=run_id)
     rows.add(session, features, FeatureSetRow, expert_id=row.id)
-    for record in evaluations:
-        rows.add(session, record, EvaluationRow, expert_id=row.id)
+    _add_evaluations(session, evaluations, None, {expert.id: row.id})
     return replace(expert, run_id=run_id, created_at=row.created_at)
 
 
@@ -179,17 +178,23 @@ def _add_router(
             for at, (number, digest) in enumerate(experts[name] for name in router.members)
         ),
     )
+    _add_evaluations(session, evaluations, version, {name: n for name, (n, _) in experts.items()})
+
+
+def _add_evaluations(
+    session: Session,
+    evaluations: Sequence[EvaluationRecord],
+    version: int | None,
+    numbers: Mapping[str, int],
+) -> None:
     rows.add_all(
         session,
         EvaluationRow,
         (
             rows.values(
-                record,
-                EvaluationRow,
-                expert_id=experts[record.expert_id][0],
-                router_version=version,
+                one, EvaluationRow, expert_id=numbers[one.expert_id], router_version=version
             )
-            for record in evaluations
+            for one in evaluations
         ),
     )
 

@@ -274,7 +274,7 @@ def artifacts(session: Session) -> tuple[ArtifactRecord, ...]:
 def expert_numbers(session: Session) -> dict[str, int]:
     """The database's own number of every expert, by ``task@version``."""
     query = select(EXPERT_ID, ExpertRow.id).join(TaskRow, OF_TASK)
-    return {name: number for name, number in session.execute(query)}
+    return {row[0]: row[1] for row in session.execute(query)}
 
 
 def _no_task(session: Session, name: str) -> NotFoundError:

@@ -13,7 +13,16 @@ from functools import cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from sqlalchemy import ColumnElement, Delete, Select, SQLColumnExpression, Update, insert, inspect, select
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    SQLColumnExpression,
+    Update,
+    insert,
+    inspect,
+    select,
+)
 from sqlalchemy.orm import Session
 
 from expertbank.registry.tables import Base
@@ -51,7 +60,9 @@ class View(Generic[R]):
         return None if row is None else self.record(*row)
 
 
-def columns(record: type[R], table: type[Base], **elsewhere: SQLColumnExpression[Any]) -> Select[Any]:
+def columns(
+    record: type[R], table: type[Base], **elsewhere: SQLColumnExpression[Any]
+) -> Select[Any]:
     """A query for the fields of ``record``: columns of ``table``, but those named ``elsewhere``."""
     asked = [
         elsewhere[name] if name in elsewhere else getattr(table, name) for name in _names(record)

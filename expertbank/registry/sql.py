@@ -18,7 +18,9 @@ T = TypeVar("T")
 S = TypeVar("S", bound="SqlRegistry")
 
 
-def _asks(question: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[SqlRegistry, P], T]:
+def _asks(
+    question: Callable[Concatenate[Session, P], T],
+) -> Callable[Concatenate[SqlRegistry, P], T]:
     """A method that answers from one consistent view."""
 
     @wraps(question)
@@ -29,7 +31,9 @@ def _asks(question: Callable[Concatenate[Session, P], T]) -> Callable[Concatenat
     return method
 
 
-def _keeps(promise: Callable[Concatenate[Session, P], T]) -> Callable[Concatenate[SqlRegistry, P], T]:
+def _keeps(
+    promise: Callable[Concatenate[Session, P], T],
+) -> Callable[Concatenate[SqlRegistry, P], T]:
     """A method that is one write transaction."""
 
     @wraps(promise)

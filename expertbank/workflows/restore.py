@@ -123,8 +123,8 @@ def _check_files(source: SqliteFile, store: LocalStore, progress: ProgressCallba
             missing.append(digest)
     if missing:
         raise IntegrityError(
-            f"{source.path} names {len(missing)} files that {store.root} does not hold as they were "
-            f"(first: {missing[0]}); copy the objects/ folder that belongs to it back first"
+            f"{source.path} names {len(missing)} files that {store.root} does not hold as they "
+            f"were (first: {missing[0]}); copy the objects/ folder that belongs to it back first"
         )
 
 

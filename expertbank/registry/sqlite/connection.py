@@ -87,9 +87,9 @@ def probe(engine: Engine) -> None:
 
 
 @contextmanager
-def outside_transaction(path: Path) -> Iterator[sqlite3.Connection]:
+def outside_transaction(path: Path, *, mode: Mode = "ro") -> Iterator[sqlite3.Connection]:
     """A configured driver connection for statements no transaction may hold (``VACUUM``)."""
-    proxy = engine_at(path, mode="ro").raw_connection()
+    proxy = engine_at(path, mode=mode).raw_connection()
     try:
         connection = proxy.driver_connection
         assert isinstance(connection, sqlite3.Connection)

@@ -11,7 +11,11 @@ from expertbank.registry.sqlite.registry import SqliteRegistry
 from expertbank.testing.bank_rows import BACKBONE, fill
 
 pytest.register_assert_rewrite(
-    *(f"expertbank.testing.{name}" for name in ("registries", "registry_experts"))
+    "expertbank.testing.registries",
+    *(
+        f"expertbank.testing.registry_{part}"
+        for part in ("experts", "routers", "removal", "writers")
+    ),
 )
 
 

@@ -99,14 +99,10 @@ def upgrade(context: typer.Context) -> None:
 
     Example: expertbank db upgrade
     """
-    from expertbank.errors import NotFoundError
     from expertbank.workflows.workspace import database_of
 
     session: Session = context.obj
-    database = database_of(session.home)
-    if not database.exists():
-        raise NotFoundError(f"no bank at {session.home}")
-    done = database.upgrade()
+    done = database_of(session.home).upgrade()
     document = {
         "before": done.before,
         "after": done.after,

@@ -298,7 +298,11 @@ class RegistryLocation(Protocol):
     """Where a registry is or will be; can be pickled, for other processes."""
 
     def exists(self) -> bool:
-        """Whether something is there, sound or not; looks only and opens nothing."""
+        """Whether there is a registry; one whose making was interrupted is none.
+
+        Raises:
+            IntegrityError: what is there is something else.
+        """
 
     def open(self, *, read_only: bool = False) -> Registry:
         """Open the registry; with ``read_only`` nothing is ever written.

@@ -64,9 +64,8 @@ def columns(
     record: type[R], table: type[Base], **elsewhere: SQLColumnExpression[Any]
 ) -> Select[Any]:
     """A query for the fields of ``record``: columns of ``table``, but those named ``elsewhere``."""
-    asked = [
-        elsewhere[name] if name in elsewhere else getattr(table, name) for name in _names(record)
-    ]
+    names = [field.name for field in fields(record)]
+    asked = [elsewhere[name] if name in elsewhere else getattr(table, name) for name in names]
     return select(*asked).select_from(table)
 
 
@@ -109,11 +108,6 @@ def for_each(session: Session, statement: Delete | Update, values: Sequence[obje
 
 
 @cache
-def _names(record: type[DataclassInstance]) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(record))
-
-
-@cache
 def _shared(record: type[DataclassInstance], table: type[Base]) -> tuple[str, ...]:
     kept = set(inspect(table).column_attrs.keys()) - {"id"}
-    return tuple(name for name in _names(record) if name in kept)
+    return tuple(field.name for field in fields(record) if field.name in kept)

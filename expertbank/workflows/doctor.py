@@ -215,7 +215,7 @@ def _lock(home: Path) -> Iterator[Finding]:
 
 def _database(home: Path) -> Iterator[Finding]:
     database = database_of(home)
-    if not database.exists():
+    if not database.path.is_file():
         todo = "make one with: expertbank init, or expertbank add --task T; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return

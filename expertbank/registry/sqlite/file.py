@@ -37,8 +37,8 @@ class SqliteFile:
         return str(self.path)
 
     def exists(self) -> bool:
-        """Whether there is a file; a process killed while it made one may leave it empty."""
-        return self.path.is_file()
+        """Whether the file holds a registry; a killed process may have left it empty."""
+        return self.revision() is not None
 
     def open(self, *, read_only: bool = False) -> SqliteRegistry:
         """Open the registry; see ``RegistryLocation``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -11,10 +11,11 @@ from rich.console import Console
 
 from expertbank.reports.figures import share
 
-from .render import moment, print_table, printable, short, size
+from .render import moment, print_stream, print_table, printable, short, size
 from .session import Session
 
 if TYPE_CHECKING:
+    from expertbank.records import ExpertRecord, RouterRecord
     from expertbank.registry.registry import Registry
 
 
@@ -25,17 +26,18 @@ def list_experts(context: typer.Context) -> None:
     """
     session: Session = context.obj
     with session.registry() as registry:
-        newest = {expert.id for expert in registry.members()}
-        alive = {task.name for task in registry.tasks()}
+        alive = set(registry.member_tasks())
         aliases: dict[int, list[str]] = {}
         for alias in registry.aliases():
             aliases.setdefault(alias.router_version, []).append(alias.name)
         oracle = {one.expert_id: one for one in registry.evaluations(router_version="oracle")}
         experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
+    # Versions come in order: the last of a task is its newest.
+    newest = set({e.task: e.id for e, _ in experts if e.task in alive}.values())
     document = {
         "experts": [
-            asdict(expert)
+            _fields(expert)
             | {
                 "id": expert.id,
                 "newest": expert.id in newest,
@@ -47,12 +49,12 @@ def list_experts(context: typer.Context) -> None:
             for expert, measured in experts
         ],
         "routers": [
-            asdict(router) | {"aliases": aliases.get(router.version, [])} for router in routers
+            _fields(router) | {"aliases": aliases.get(router.version, [])} for router in routers
         ],
     }
 
     def show(console: Console) -> None:
-        print_table(
+        print_stream(
             console,
             ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
             (
@@ -89,6 +91,11 @@ def list_experts(context: typer.Context) -> None:
         )
 
     session.answer(document, show)
+
+
+def _fields(record: ExpertRecord | RouterRecord) -> dict[str, Any]:
+    # Not ``asdict``, which copies every value: there may be thousands.
+    return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:
@@ -170,7 +177,7 @@ def history(context: typer.Context) -> None:
         events = registry.history()
     session.answer(
         {"events": [asdict(event) for event in events]},
-        lambda console: print_table(
+        lambda console: print_stream(
             console,
             ("when (UTC)", "what", "which", "details"),
             ((moment(event.at), event.kind, event.subject, event.text) for event in events),

@@ -81,7 +81,8 @@ def print_stream(
             value.rjust(width) if column in numeric else value.ljust(width)
             for column, value, width in zip(columns, values, widths, strict=True)
         ]
-        console.out("  ".join(cells).rstrip(), highlight=False)
+        # Plain text, so straight to the stream: rich takes ten times as long for a line.
+        console.file.write("  ".join(cells).rstrip() + "\n")
 
     write(columns)
     for row in first:
@@ -102,6 +103,8 @@ def printable(text: str) -> str:
 
     Labels and file names come from users' data and must not be able to drive a terminal.
     """
+    if text.isprintable():
+        return text
     return "".join(
         char if char.isprintable() or char == " " else char.encode("unicode_escape").decode()
         for char in text

@@ -99,15 +99,10 @@ def upgrade(context: typer.Context) -> None:
 
     Example: expertbank db upgrade
     """
-    from expertbank.errors import NotFoundError
-    from expertbank.registry import schema
-    from expertbank.workflows.workspace import DATABASE
+    from expertbank.workflows.workspace import database_of
 
     session: Session = context.obj
-    path = session.home / DATABASE
-    if not path.is_file():
-        raise NotFoundError(f"no bank at {session.home}")
-    done = schema.upgrade(path)
+    done = database_of(session.home).upgrade()
     document = {
         "before": done.before,
         "after": done.after,

@@ -1,6 +1,6 @@
 """Frozen rows that cross rooms: no torch, no SQL, only values.
 
-Fractions are 0 to 1, times are seconds, sizes are bytes, moments are UTC ISO-8601 text.
+Fractions are 0 to 1, durations seconds, sizes bytes, times UTC ISO-8601 text.
 An expert is named ``task@version`` (``boolq@1``) everywhere outside the database.
 """
 
@@ -243,6 +243,25 @@ class ExportRecord:
     experts: tuple[str, ...]
     id: int | None = None
     created_at: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Purge:
+    """What letting go of removed tasks means.
+
+    Attributes:
+        tasks: removed tasks whose files go.
+        experts: their experts, ``task@version``.
+        digests: files that nothing else needs.
+        routers: versions that need one of these experts and can then not be used again.
+        in_use: removed tasks whose files stay, with the aliases that still need them.
+    """
+
+    tasks: tuple[str, ...] = ()
+    experts: tuple[str, ...] = ()
+    digests: tuple[str, ...] = ()
+    routers: tuple[int, ...] = ()
+    in_use: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,7 +222,7 @@ def take_over(source: Workspace, target: Workspace, name: str) -> None:
         registry.task(name),
         replace(registry.run(expert.run_id), id=None),
         replace(expert, run_id=None),
-        [registry.artifact(digest) for digest in sorted(digests)],
+        [file for file in registry.artifacts() if file.digest in digests],
         features,
         [replace(evaluation, id=None) for evaluation in evaluations],
     )

@@ -1,16 +1,17 @@
-"""Writing: each function is one promise, kept inside a write transaction the caller holds.
+"""Writing: each function keeps one promise inside a write transaction that the caller holds.
 
-Files come first: an artifact's bytes are durable in the store before its row is written
-here, so no committed row ever points at nothing.
+What each one promises is said by ``Registry``, its namesake there. Files come first: an
+artifact's bytes are durable in the store before its row is written here, so no committed row
+ever points at nothing. Writers wait for each other: what is read here stays true until the
+transaction ends.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError as ConstraintError
+from sqlalchemy import bindparam, exists, func, insert, inspect, select, update
 from sqlalchemy.orm import Session
 
 from expertbank.config import FeatureSpec
@@ -24,6 +25,8 @@ from expertbank.errors import (
     StaleError,
 )
 from expertbank.records import (
+    AliasEvent,
+    AliasRecord,
     ArtifactRecord,
     BackboneRecord,
     EvaluationRecord,
@@ -35,46 +38,61 @@ from expertbank.records import (
     TaskRecord,
 )
 from expertbank.registry import names, purging, queries, rows
-from expertbank.registry.purging import Purge
-from expertbank.registry.session import insert_missing, is_unique_violation
+from expertbank.registry.queries import EXPERT_ID, OF_TASK
 from expertbank.registry.tables import (
     AliasEventRow,
     AliasRow,
     ArtifactRow,
+    BackboneRow,
+    EvaluationRow,
     ExpertRow,
+    ExportRow,
+    FeatureSetRow,
     RouterMemberRow,
     RouterRow,
+    RunRow,
     TaskRow,
+)
+
+_REVIVE = (
+    update(ArtifactRow)
+    .where(ArtifactRow.digest == bindparam("each"), ArtifactRow.purged_at.is_not(None))
+    .values(purged_at=None)
+)
+_ARTIFACT = inspect(ArtifactRow).columns
+_INSERT_MISSING = insert(ArtifactRow).from_select(
+    list(_ARTIFACT.keys()),
+    select(*(bindparam(name, type_=column.type) for name, column in _ARTIFACT.items())).where(
+        ~exists().where(ArtifactRow.digest == bindparam("digest"))
+    ),
 )
 
 
 def set_backbone(session: Session, record: BackboneRecord) -> BackboneRecord:
-    """Fix the bank's backbone, or confirm that it is the one already fixed."""
-    row = queries.backbone_row(session)
-    if row is None:
-        row = rows.backbone_row(record)
-        session.add(row)
-        session.flush()
-        return rows.backbone_record(row)
-    if row.digest != record.digest:
+    fixed = queries.backbone(session)
+    if fixed is None:
+        spec = record.feature_spec.digest
+        row = rows.add(session, record, BackboneRow, feature_spec_digest=spec)
+        return replace(record, created_at=row.created_at)
+    if fixed.digest != record.digest:
         raise IntegrityError(
-            f"the bank was made with backbone {row.reference} (digest {row.digest}), but "
+            f"the bank was made with backbone {fixed.reference} (digest {fixed.digest}), but "
             f"{record.reference} has digest {record.digest}; name the first one, or make "
             "another bank with --home"
         )
-    if row.feature_spec_digest != record.feature_spec.digest:
-        differing = _differing(FeatureSpec.from_dict(row.feature_spec), record.feature_spec)
+    if fixed.feature_spec.digest != record.feature_spec.digest:
+        differing = _differing(fixed.feature_spec, record.feature_spec)
         raise FeatureSpecError(
             f"the bank fixed its feature spec at init and it cannot change: {differing}; leave "
             "these options out, or make another bank with --home"
         )
-    if record.store not in {None, row.store}:
+    if record.store not in {None, fixed.store}:
         raise InputError(
-            f"the bank keeps its files at {row.store or 'objects/ in its own folder'}, not at "
+            f"the bank keeps its files at {fixed.store or 'objects/ in its own folder'}, not at "
             f"{record.store}, and that cannot change; leave the store out, or make another bank "
             "with --home"
         )
-    return rows.backbone_record(row)
+    return fixed
 
 
 def commit_expert(
@@ -86,17 +104,21 @@ def commit_expert(
     features: FeatureSetRecord,
     evaluations: Sequence[EvaluationRecord],
 ) -> ExpertRecord:
-    """Register an expert with everything that belongs to it."""
     _check_own(expert, task, features, evaluations)
     _check_backbone(session, run.backbone_digest, features.feature_spec_digest)
     task_id = _task_id(session, task, expert)
-    insert_missing(session, ArtifactRow, _values(artifacts), revive="purged_at")
-    run_id = _add_run(session, run)
-    row = _insert_expert(session, rows.expert_row(expert, task_id, run_id), expert)
-    session.add(rows.feature_set_row(features, row.id))
-    session.add_all(rows.evaluation_row(record, row.id, None) for record in evaluations)
-    session.flush()
-    return rows.expert_record(row, task.name)
+    same = exists().where(ExpertRow.task_id == task_id, ExpertRow.version == expert.version)
+    if session.scalar(select(same)):
+        raise ExistsError(
+            f"expert {expert.id} is already registered and experts never change; use "
+            "--new-version to add another version of the task"
+        )
+    _add_artifacts(session, artifacts)
+    run_id = rows.add(session, run, RunRow).id
+    row = rows.add(session, expert, ExpertRow, task_id=task_id, run_id=run_id)
+    rows.add(session, features, FeatureSetRow, expert_id=row.id)
+    _add_evaluations(session, evaluations, None, {expert.id: row.id})
+    return replace(expert, run_id=run_id, created_at=row.created_at)
 
 
 def commit_router(
@@ -107,13 +129,10 @@ def commit_router(
     evaluations: Sequence[EvaluationRecord],
     *,
     expected_generation: int,
+    activate: bool,
+    reason: str,
     members: Mapping[str, str] | None = None,
 ) -> RouterRecord:
-    """Register a router, or find the equal one that is there.
-
-    ``members`` are the digests of the experts it was trained on, by id. The generation alone
-    cannot tell a restored database, in which the same number of other experts came in.
-    """
     generation = queries.generation(session)
     if generation != expected_generation:
         raise StaleError(
@@ -121,95 +140,115 @@ def commit_router(
             f"now {generation}); run: expertbank retrain-router"
         )
     _check_backbone(session, run.backbone_digest, router.feature_spec_digest)
-    _check_members(session, router.members, members)
-    existing = session.scalar(select(RouterRow).where(RouterRow.digest == router.digest))
-    if existing is not None:
-        return _same_router(queries.router(session, existing.version), router)
-    insert_missing(session, ArtifactRow, _values(artifacts), revive="purged_at")
-    version = (session.scalar(select(func.max(RouterRow.version))) or 0) + 1
-    row = rows.router_row(router, version, _add_run(session, run))
-    session.add(row)
-    session.flush()
-    experts = {f"{task}@{e.version}": e for e, task in queries.expert_rows(session)}
-    session.add_all(
-        RouterMemberRow(
-            router_id=row.id, position=position, expert_id=expert.id, expert_digest=expert.digest
+    query = select(EXPERT_ID, ExpertRow.id, ExpertRow.digest).join(TaskRow, OF_TASK)
+    experts = {name: (number, digest) for name, number, digest in session.execute(query)}
+    # The generation alone cannot tell a restored database, in which the same number of other
+    # experts came in.
+    if members is not None:
+        _check_members(router.members, members, experts)
+    version = session.scalar(select(RouterRow.version).where(RouterRow.digest == router.digest))
+    if version is None:
+        _add_artifacts(session, artifacts)
+        version = (session.scalar(select(func.max(RouterRow.version))) or 0) + 1
+        _add_router(session, router, run, evaluations, version, experts)
+    committed = queries.router(session, version)
+    if committed.members != router.members:
+        raise IntegrityError(
+            f"router@{version} has digest {committed.digest} too, but other members: "
+            f"{', '.join(committed.members)} against {', '.join(router.members)}; a router's "
+            "digest must cover its members"
         )
-        for position, expert in enumerate(_named(experts, router.members))
-    )
-    evaluated = _named(experts, [record.expert_id for record in evaluations])
-    session.add_all(
-        rows.evaluation_row(record, expert.id, version)
-        for record, expert in zip(evaluations, evaluated, strict=True)
-    )
-    session.flush()
-    return queries.router(session, version)
+    if activate:
+        _move_alias(session, names.ACTIVE, version, reason)
+    return committed
 
 
-def move_alias(session: Session, name: str, version: int, reason: str) -> None:
+def _add_router(
+    session: Session,
+    router: RouterRecord,
+    run: RunRecord,
+    evaluations: Sequence[EvaluationRecord],
+    version: int,
+    experts: Mapping[str, tuple[int, str]],
+) -> None:
+    unknown = {*router.members, *(record.expert_id for record in evaluations)} - experts.keys()
+    if unknown:
+        raise NotFoundError.of("expert", min(unknown), list(experts))
+    run_id = rows.add(session, run, RunRow).id
+    row = rows.add(session, router, RouterRow, version=version, run_id=run_id)
+    rows.add_all(
+        session,
+        RouterMemberRow,
+        (
+            {"router_id": row.id, "position": at, "expert_id": number, "expert_digest": digest}
+            for at, (number, digest) in enumerate(experts[name] for name in router.members)
+        ),
+    )
+    _add_evaluations(session, evaluations, version, {name: n for name, (n, _) in experts.items()})
+
+
+def _add_evaluations(
+    session: Session,
+    evaluations: Sequence[EvaluationRecord],
+    version: int | None,
+    numbers: Mapping[str, int],
+) -> None:
+    rows.add_all(
+        session,
+        EvaluationRow,
+        (
+            rows.values(
+                one, EvaluationRow, expert_id=numbers[one.expert_id], router_version=version
+            )
+            for one in evaluations
+        ),
+    )
+
+
+def set_alias(session: Session, name: str, router: str | int, reason: str) -> AliasRecord:
+    version = queries.router(session, router).version
+    _move_alias(session, name, version, reason)
+    return AliasRecord(name, version)
+
+
+def _move_alias(session: Session, name: str, version: int, reason: str) -> None:
     """Point ``name`` at a router and append the event; nothing happens if it already does."""
     names.check_alias(name)
-    row = session.get(AliasRow, name)
-    previous = None if row is None else row.router_version
+    query = select(AliasRow.router_version).where(AliasRow.name == name)
+    previous = session.scalar(query)
     if previous == version:
         return
-    require_servable(session, version)
-    if row is None:
-        session.add(AliasRow(name=name, router_version=version))
-    else:
-        row.router_version = version
-    session.add(
-        AliasEventRow(
-            name=name,
-            router_version=version,
-            previous_version=previous,
-            reason=reason,
-            created_at=rows.now(),
-        )
-    )
-    session.flush()
-
-
-def require_servable(session: Session, version: int) -> None:
-    """Refuse a router that needs files which were deleted on purpose.
-
-    Raises:
-        NotFoundError: experts of removed tasks are gone; they are named.
-    """
     gone = purging.purged_members(session, version)
     if gone:
         raise NotFoundError(
             f"router@{version} cannot be used again: the files of {', '.join(gone)} were deleted "
             "after their task was removed; run: expertbank retrain-router"
         )
+    if previous is None:
+        rows.add(session, AliasRecord(name, version), AliasRow)
+    else:
+        move = update(AliasRow).where(AliasRow.name == name)
+        session.execute(move.values(router_version=version))
+    rows.add(session, AliasEvent(name, version, previous, reason, ""), AliasEventRow)
 
 
-def remove_task(session: Session, name: str, run: RunRecord) -> TaskRow:
-    """Set the task's tombstone and keep the removal itself as a run; once is enough."""
-    row = queries.task_row(session, name)
-    if row.removed_at is None:
-        _add_run(session, run)
-        row.removed_at = run.created_at or rows.now()
-        row.removals += 1
-        session.flush()
-    return row
-
-
-def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
-    """Let go of the files of removed tasks: after this the registry no longer counts on them."""
-    if purge != purging.plan(session):
-        raise StaleError("the bank changed while gc was at work; run: expertbank gc again")
-    purging.carry_out(session, purge)
-    _add_run(session, run)
+def remove_task(session: Session, name: str, run: RunRecord) -> TaskRecord:
+    task = queries.task(session, name)
+    if task.removed_at is not None:
+        return task
+    removed_at = rows.add(session, run, RunRow).created_at
+    session.execute(
+        update(TaskRow)
+        .where(TaskRow.name == name)
+        .values(removed_at=removed_at, removals=TaskRow.removals + 1)
+    )
+    return replace(task, removed_at=removed_at)
 
 
 def commit_export(session: Session, record: ExportRecord) -> ExportRecord:
-    """Register a bundle that was written and verified."""
     queries.router(session, record.router_version)
-    row = rows.export_row(record)
-    session.add(row)
-    session.flush()
-    return rows.export_record(row)
+    row = rows.add(session, record, ExportRow)
+    return replace(record, id=row.id, created_at=row.created_at)
 
 
 def _check_own(
@@ -229,17 +268,17 @@ def _check_own(
 
 
 def _check_backbone(session: Session, digest: str, spec_digest: str) -> None:
-    row = queries.backbone_row(session)
-    if row is None:
+    fixed = queries.backbone(session)
+    if fixed is None:
         raise ExpertBankError("the bank has no backbone yet; run: expertbank init")
-    if row.digest != digest:
+    if fixed.digest != digest:
         raise IntegrityError(
-            f"trained on backbone {digest}, but the bank's is {row.reference} ({row.digest}); "
+            f"trained on backbone {digest}, but the bank's is {fixed.reference} ({fixed.digest}); "
             "train again with the bank's backbone"
         )
-    if row.feature_spec_digest != spec_digest:
+    if fixed.feature_spec.digest != spec_digest:
         raise FeatureSpecError(
-            f"features follow spec {spec_digest}, but the bank's is {row.feature_spec_digest}; "
+            f"features follow spec {spec_digest}, but the bank's is {fixed.feature_spec.digest}; "
             "compute them again with the bank's feature spec"
         )
 
@@ -247,17 +286,14 @@ def _check_backbone(session: Session, digest: str, spec_digest: str) -> None:
 def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord) -> int:
     row = session.scalar(select(TaskRow).where(TaskRow.name == task.name))
     if row is None:
-        row = rows.task_row(task)
-        session.add(row)
-        session.flush()
-        return row.id
+        return rows.add(session, task, TaskRow, removed_at=None).id
     if row.kind != expert.kind:
         raise InputError(
             f"task {task.name} is registered as {row.kind}, a new version cannot be "
             f"{expert.kind}; use another task name"
         )
-    if task.group is not None and row.group_name != task.group:
-        stands = f"is in group {row.group_name}" if row.group_name else "stands alone"
+    if task.group is not None and row.group != task.group:
+        stands = f"is in group {row.group}" if row.group else "stands alone"
         raise InputError(
             f"task {task.name} {stands}, a new version cannot put it into group {task.group}; "
             "use another task name"
@@ -267,66 +303,25 @@ def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord) -> int:
     return row.id
 
 
-def _insert_expert(session: Session, row: ExpertRow, expert: ExpertRecord) -> ExpertRow:
-    exists = ExistsError(
-        f"expert {expert.id} is already registered and experts never change; use --new-version "
-        "to add another version of the task"
-    )
-    same = select(ExpertRow.id).where(
-        ExpertRow.task_id == row.task_id, ExpertRow.version == row.version
-    )
-    if session.scalar(same) is not None:
-        raise exists
-    try:
-        session.add(row)
-        session.flush()
-    except ConstraintError as error:
-        if is_unique_violation(error):  # a database whose writers do not wait in one queue
-            raise exists from error
-        raise
-    return row
+def _add_artifacts(session: Session, artifacts: Sequence[ArtifactRecord]) -> None:
+    """Insert those that are not there; a file whose bytes came back is no longer purged."""
+    if not artifacts:
+        return
+    rows.for_each(session, _REVIVE, [record.digest for record in artifacts])
+    found = [rows.values(record, ArtifactRow, purged_at=None) for record in artifacts]
+    session.connection().execute(_INSERT_MISSING, found)
 
 
 def _check_members(
-    session: Session, wanted: Sequence[str], digests: Mapping[str, str] | None
+    wanted: Sequence[str], digests: Mapping[str, str], experts: Mapping[str, tuple[int, str]]
 ) -> None:
-    if digests is None:
-        return
-    now = {f"{task}@{row.version}": row.digest for row, task in queries.expert_rows(session)}
+    now = {name: digest for name, (_, digest) in experts.items()}
     other = [name for name in wanted if now.get(name) != digests.get(name)]
     if other:
         raise StaleError(
             f"the bank holds other experts than the router was trained on ({', '.join(other)}): "
             "its database was restored or replaced meanwhile; run: expertbank retrain-router"
         )
-
-
-def _add_run(session: Session, run: RunRecord) -> int:
-    row = rows.run_row(run)
-    session.add(row)
-    session.flush()
-    return row.id
-
-
-def _same_router(existing: RouterRecord, router: RouterRecord) -> RouterRecord:
-    if existing.members != router.members:
-        raise IntegrityError(
-            f"router@{existing.version} has digest {existing.digest} too, but other members: "
-            f"{', '.join(existing.members)} against {', '.join(router.members)}; a router's "
-            "digest must cover its members"
-        )
-    return existing
-
-
-def _named(experts: dict[str, ExpertRow], wanted: Sequence[str]) -> list[ExpertRow]:
-    missing = [name for name in wanted if name not in experts]
-    if missing:
-        raise NotFoundError.of("expert", missing[0], list(experts))
-    return [experts[name] for name in wanted]
-
-
-def _values(artifacts: Sequence[ArtifactRecord]) -> list[dict[str, object]]:
-    return [rows.artifact_values(record) for record in artifacts]
 
 
 def _differing(stored: FeatureSpec, asked: FeatureSpec) -> str:

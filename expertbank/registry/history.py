@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from expertbank.records import HistoryEvent
+from expertbank.records import AliasEvent, HistoryEvent
 from expertbank.registry import queries
-from expertbank.registry.tables import AliasEventRow, ExportRow, RunRow
+from expertbank.registry.registry import PURGE, REMOVE
+from expertbank.registry.tables import RunRow
 
-REMOVE, PURGE = "remove", "purge"
-"""Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
+NAMED = 12
+"""Members that a sentence about a router names; of more it tells the number."""
 
 
-def events(session: Session) -> tuple[HistoryEvent, ...]:
-    """Every event, oldest first; equal moments keep the order in which things depend."""
+def history(session: Session) -> tuple[HistoryEvent, ...]:
+    """Every event, oldest first; at equal times in the order in which things depend."""
     found = [*_experts(session), *_routers(session), *_aliases(session)]
     found += [*_exports(session), *_removals(session), *_purges(session)]
     return tuple(sorted(found, key=lambda event: event.at))
@@ -23,13 +23,13 @@ def events(session: Session) -> tuple[HistoryEvent, ...]:
 def _experts(session: Session) -> list[HistoryEvent]:
     return [
         HistoryEvent(
-            row.created_at,
+            expert.created_at,
             "expert-added",
-            f"{task}@{row.version}",
-            f"expert {task}@{row.version} added: {row.kind}, {len(row.labels)} labels, "
-            f"{row.adapter_params} adapter and {row.head_params} head parameters",
+            expert.id,
+            f"expert {expert.id} added: {expert.kind}, {len(expert.labels)} labels, "
+            f"{expert.adapter_params} adapter and {expert.head_params} head parameters",
         )
-        for row, task in queries.expert_rows(session)
+        for expert in queries.experts(session)
     ]
 
 
@@ -39,57 +39,59 @@ def _routers(session: Session) -> list[HistoryEvent]:
             router.created_at,
             "router-trained",
             f"router@{router.version}",
-            f"router@{router.version} ({router.kind}) trained over {', '.join(router.members)}",
+            f"router@{router.version} ({router.kind}) trained over {_named(router.members)}",
         )
         for router in queries.routers(session)
     ]
 
 
+def _named(members: tuple[str, ...]) -> str:
+    more = len(members) - NAMED
+    return ", ".join(members[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
+
+
 def _aliases(session: Session) -> list[HistoryEvent]:
-    found = session.scalars(select(AliasEventRow).order_by(AliasEventRow.id))
-    return [HistoryEvent(row.created_at, "alias-moved", row.name, _moved(row)) for row in found]
+    return [
+        HistoryEvent(event.created_at, "alias-moved", event.name, _moved(event))
+        for event in queries.alias_events(session)
+    ]
 
 
-def _moved(row: AliasEventRow) -> str:
-    start = "set" if row.previous_version is None else f"moved from router@{row.previous_version}"
-    because = f": {row.reason}" if row.reason else ""
-    return f"alias {row.name} {start} to router@{row.router_version}{because}"
+def _moved(event: AliasEvent) -> str:
+    before = event.previous_version
+    start = "set" if before is None else f"moved from router@{before}"
+    because = f": {event.reason}" if event.reason else ""
+    return f"alias {event.name} {start} to router@{event.router_version}{because}"
 
 
 def _exports(session: Session) -> list[HistoryEvent]:
-    found = session.scalars(select(ExportRow).order_by(ExportRow.id))
     return [
         HistoryEvent(
-            row.created_at,
+            export.created_at,
             "exported",
-            row.path,
-            f"router@{row.router_version} with {len(row.experts)} experts exported to {row.path} "
-            f"({row.format})",
+            export.path,
+            f"router@{export.router_version} with {len(export.experts)} experts exported to "
+            f"{export.path} ({export.format})",
         )
-        for row in found
+        for export in queries.EXPORTS.all(session)
     ]
 
 
 def _removals(session: Session) -> list[HistoryEvent]:
     """From runs, not from tombstones: a task that comes back loses its tombstone."""
-    found = session.scalars(select(RunRow).where(RunRow.kind == REMOVE).order_by(RunRow.id))
     return [
         HistoryEvent(
-            row.created_at, "task-removed", row.config["task"], f"task {row.config['task']} removed"
+            run.created_at, "task-removed", run.config["task"], f"task {run.config['task']} removed"
         )
-        for row in found
+        for run in queries.RUNS.all(session, RunRow.kind == REMOVE)
     ]
 
 
 def _purges(session: Session) -> list[HistoryEvent]:
-    found = session.scalars(select(RunRow).where(RunRow.kind == PURGE).order_by(RunRow.id))
     return [
         HistoryEvent(
-            row.created_at,
-            "task-purged",
-            task,
-            f"files of the removed task {task} deleted",
+            run.created_at, "task-purged", task, f"files of the removed task {task} deleted"
         )
-        for row in found
-        for task in row.config["tasks"]
+        for run in queries.RUNS.all(session, RunRow.kind == PURGE)
+        for task in run.config["tasks"]
     ]

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TypeVar
 
 from expertbank.errors import InputError
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ACTIVE = "active"
 MIN_PREFIX = 6
+MAX_VERSION_DIGITS = 9
 
 _DIGEST_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
-_VERSIONED = re.compile(r"(?P<name>.+)@(?P<version>[0-9]{1,9})")
-
-T = TypeVar("T")
+_VERSIONED = re.compile(rf"(?P<name>.+)@(?P<version>[0-9]{{1,{MAX_VERSION_DIGITS}}})")
 
 
 def check_alias(name: str) -> None:
@@ -42,17 +40,13 @@ def is_digest_prefix(reference: str) -> bool:
     return _DIGEST_PREFIX.fullmatch(reference) is not None
 
 
-def only_one(reference: str, found: Sequence[tuple[str, T]]) -> T | None:
-    """The one thing a digest prefix stands for.
-
-    Args:
-        reference: the prefix, as the user wrote it.
-        found: name and value of each thing whose digest begins with it.
+def only_one(reference: str, found: Sequence[str]) -> None:
+    """Refuse a digest prefix that stands for more than one thing; ``found`` are their names.
 
     Raises:
         InputError: more than one.
     """
     if len(found) > 1:
-        names = ", ".join(name for name, _ in found)
-        raise InputError(f"digest {reference!r} is ambiguous: {names}; give more digits or a name")
-    return found[0][1] if found else None
+        raise InputError(
+            f"digest {reference!r} is ambiguous: {', '.join(found)}; give more digits or a name"
+        )

@@ -1,14 +1,16 @@
-"""Which files the bank still needs, and which only removed tasks do."""
+"""Which files the bank still needs, and letting go of those that only removed tasks do."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from itertools import chain
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
+from expertbank.errors import StaleError
+from expertbank.records import Purge, RunRecord
 from expertbank.registry import queries, rows
+from expertbank.registry.queries import EXPERT_ID, OF_TASK
 from expertbank.registry.tables import (
     AliasRow,
     ArtifactRow,
@@ -17,113 +19,104 @@ from expertbank.registry.tables import (
     FeatureSetRow,
     RouterMemberRow,
     RouterRow,
+    RunRow,
     TaskRow,
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Purge:
-    """What letting go of removed tasks means.
-
-    Attributes:
-        tasks: removed tasks whose files go.
-        experts: their experts, ``task@version``.
-        digests: files that nothing else needs.
-        routers: versions that need one of these experts and can then not be used again.
-        in_use: removed tasks whose files stay, with the aliases that still need them.
-    """
-
-    tasks: tuple[str, ...] = ()
-    experts: tuple[str, ...] = ()
-    digests: tuple[str, ...] = ()
-    routers: tuple[int, ...] = ()
-    in_use: tuple[tuple[str, tuple[str, ...]], ...] = ()
-
-
-def plan(session: Session) -> Purge:
-    """What ``carry_out`` would do now; a second time it is nothing."""
-    removed = {row.name for row in queries.task_rows(session, True) if row.removed_at is not None}
+def purgeable(session: Session) -> Purge:
+    """What ``commit_purge`` would let go of now; a second time it is nothing."""
     needed = _needed_by_aliases(session)
+    removed = set(session.scalars(select(TaskRow.name).where(~queries.ALIVE)))
     # With no task alive no router can ever be made again: then an alias protects nothing.
-    protected = removed & needed.keys() if queries.members(session) else set()
-    going = [(e, task) for e, task in queries.expert_rows(session) if task in removed - protected]
-    ids = {expert.id for expert, _ in going}
-    digests = _digests_of(session, ids) - _needed_by_others(session, ids)
-    alive = session.scalars(select(ArtifactRow.digest).where(ArtifactRow.purged_at.is_(None)))
-    digests &= set(alive)
-    cached = session.scalars(select(FeatureSetRow.expert_id)).all()
+    protected = removed & needed.keys() if queries.has_members(session) else set()
+    going = removed - protected
+    files = _files(session)
+    owned = select(ExpertRow.id, TaskRow.name, EXPERT_ID).join(TaskRow, OF_TASK)
+    owners = session.execute(owned.order_by(TaskRow.name, ExpertRow.version)).all()
+    lost = _joined(files, {number for number, task, _ in owners if task in going})
+    lost -= _joined(files, {number for number, task, _ in owners if task not in going})
+    lost -= set(session.scalars(select(RouterRow.digest)))
+    lost &= set(session.scalars(select(ArtifactRow.digest).where(ArtifactRow.purged_at.is_(None))))
+    cached = set(session.scalars(select(FeatureSetRow.expert_id)))
     # An expert that has nothing left to lose was purged before.
-    going = [(e, t) for e, t in going if e.id in cached or digests & _digests_of(session, {e.id})]
-    ids = {expert.id for expert, _ in going}
-    members = select(RouterRow.version).join(
-        RouterMemberRow, RouterMemberRow.router_id == RouterRow.id
-    )
-    routers = session.scalars(members.where(RouterMemberRow.expert_id.in_(ids)).distinct())
+    experts = {
+        number: (task, name)
+        for number, task, name in owners
+        if task in going and (number in cached or lost & files[number])
+    }
+    membership = select(RouterMemberRow.expert_id, RouterRow.version)
+    membership = membership.join(RouterRow, RouterRow.id == RouterMemberRow.router_id)
+    routers = {version for number, version in session.execute(membership) if number in experts}
     return Purge(
-        tuple(sorted({task for _, task in going})),
-        tuple(f"{task}@{expert.version}" for expert, task in going),
-        tuple(sorted(digests)),
+        tuple(sorted({task for task, _ in experts.values()})),
+        tuple(name for _, name in experts.values()),
+        tuple(sorted(lost)),
         tuple(sorted(routers)),
         tuple((task, needed[task]) for task in sorted(protected)),
     )
 
 
-def carry_out(session: Session, purge: Purge) -> None:
+def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
     """Delete cached features, mark what experts and evaluations still name, drop the rest."""
-    named = {f"{task}@{e.version}": e.id for e, task in queries.expert_rows(session)}
-    ids = {named[expert] for expert in purge.experts}
-    session.execute(delete(FeatureSetRow).where(FeatureSetRow.expert_id.in_(ids)))
+    if purge != purgeable(session):
+        raise StaleError("the bank changed while gc was at work; run: expertbank gc again")
+    numbers = queries.expert_numbers(session)
+    features = delete(FeatureSetRow).where(FeatureSetRow.expert_id == bindparam("each"))
+    rows.for_each(session, features, [numbers[name] for name in purge.experts])
     kept = set(session.scalars(select(ExpertRow.digest)))
     kept |= set(session.scalars(select(EvaluationRow.artifact_digest)))
-    for digest in purge.digests:
-        if digest in kept:
-            mark = update(ArtifactRow).where(ArtifactRow.digest == digest)
-            session.execute(mark.values(purged_at=rows.now()))
-        else:
-            session.execute(delete(ArtifactRow).where(ArtifactRow.digest == digest))
-    session.flush()
+    this = ArtifactRow.digest == bindparam("each")
+    mark = update(ArtifactRow).where(this).values(purged_at=rows.now())
+    rows.for_each(session, mark, [digest for digest in purge.digests if digest in kept])
+    drop = delete(ArtifactRow).where(this)
+    rows.for_each(session, drop, [digest for digest in purge.digests if digest not in kept])
+    rows.add(session, run, RunRow)
 
 
 def purged_members(session: Session, version: int) -> list[str]:
     """Experts of a router whose files were deleted on purpose."""
     query = (
-        select(TaskRow.name, ExpertRow.version)
-        .join(ExpertRow, ExpertRow.task_id == TaskRow.id)
+        select(EXPERT_ID)
+        .select_from(ExpertRow)
+        .join(TaskRow, OF_TASK)
         .join(RouterMemberRow, RouterMemberRow.expert_id == ExpertRow.id)
         .join(RouterRow, RouterRow.id == RouterMemberRow.router_id)
         .join(ArtifactRow, ArtifactRow.digest == ExpertRow.digest)
         .where(RouterRow.version == version, ArtifactRow.purged_at.is_not(None))
         .order_by(RouterMemberRow.position)
     )
-    return [f"{task}@{number}" for task, number in session.execute(query)]
+    return list(session.scalars(query))
 
 
 def _needed_by_aliases(session: Session) -> dict[str, tuple[str, ...]]:
     """Task to the aliases whose router has one of its experts."""
     query = (
         select(TaskRow.name, AliasRow.name)
-        .join(ExpertRow, ExpertRow.task_id == TaskRow.id)
+        .join(ExpertRow, OF_TASK)
         .join(RouterMemberRow, RouterMemberRow.expert_id == ExpertRow.id)
         .join(RouterRow, RouterRow.id == RouterMemberRow.router_id)
         .join(AliasRow, AliasRow.router_version == RouterRow.version)
+        .distinct()
+        .order_by(TaskRow.name, AliasRow.name)
     )
-    found: dict[str, set[str]] = {}
+    found: dict[str, list[str]] = {}
     for task, alias in session.execute(query):
-        found.setdefault(task, set()).add(alias)
-    return {task: tuple(sorted(aliases)) for task, aliases in found.items()}
+        found.setdefault(task, []).append(alias)
+    return {task: tuple(aliases) for task, aliases in found.items()}
 
 
-def _digests_of(session: Session, experts: Iterable[int]) -> set[str]:
-    """Files that belong to these experts: weights, features, evidence of every evaluation."""
-    ids = set(experts)
-    found = set(session.scalars(select(ExpertRow.digest).where(ExpertRow.id.in_(ids))))
-    found |= set(
-        session.scalars(select(FeatureSetRow.digest).where(FeatureSetRow.expert_id.in_(ids)))
-    )
-    evidence = select(EvaluationRow.artifact_digest).where(EvaluationRow.expert_id.in_(ids))
-    return found | set(session.scalars(evidence))
+def _files(session: Session) -> dict[int, set[str]]:
+    """Every expert's files: weights, features, what was stored of each evaluation."""
+    found: dict[int, set[str]] = {}
+    for number, digest in chain(
+        session.execute(select(ExpertRow.id, ExpertRow.digest)),
+        session.execute(select(FeatureSetRow.expert_id, FeatureSetRow.digest)),
+        session.execute(select(EvaluationRow.expert_id, EvaluationRow.artifact_digest)),
+    ):
+        found.setdefault(number, set()).add(digest)
+    return found
 
 
-def _needed_by_others(session: Session, experts: set[int]) -> set[str]:
-    others = set(session.scalars(select(ExpertRow.id))) - experts
-    return _digests_of(session, others) | set(session.scalars(select(RouterRow.digest)))
+def _joined(files: dict[int, set[str]], experts: set[int]) -> set[str]:
+    return set().union(*(files[number] for number in experts))

@@ -1,7 +1,7 @@
-"""The registry as other rooms use it: one method per question or promise.
+"""What the other rooms need of a registry, whatever database keeps it.
 
-Reads are one consistent view each; writes are one transaction each, so a process that dies
-at any moment leaves the registry as it was before or after, never between.
+``Registry`` is an open one, ``RegistryLocation`` the place where one is or will be. The suite
+``expertbank.testing.registries`` holds an implementation to every promise made here.
 """
 
 from __future__ import annotations
@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
+from typing import Literal, Protocol
 
-from sqlalchemy import Engine, select
-
-from expertbank.errors import ExpertBankError, NotFoundError
 from expertbank.records import (
     AliasEvent,
     AliasRecord,
@@ -24,78 +22,52 @@ from expertbank.records import (
     FeatureSetRecord,
     HistoryEvent,
     Problem,
+    Purge,
     RouterRecord,
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry import commits, health, history, names, purging, queries, rows, schema
-from expertbank.registry.purging import Purge
-from expertbank.registry.queries import EvaluationsOf
-from expertbank.registry.session import engine_at, probe, read, write
-from expertbank.registry.tables import AliasEventRow, AliasRow, ArtifactRow, ExportRow, RunRow
+from expertbank.registry.names import ACTIVE
+
+EvaluationsOf = Literal["all", "oracle", "routed"] | int
+"""Which measurements: with the expert named, a router's by its version, any router's, or all."""
+
+REMOVE, PURGE = "remove", "purge"
+"""Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
 
 
-class Registry:
-    """An open registry; safe to share between threads, each call opens its own connection.
+class Registry(Protocol):
+    """An open registry; safe to share between threads.
 
-    Any method may raise ``LockedError`` (another process kept the file for 30 seconds) or
-    ``IntegrityError`` (the file is damaged); their docstrings name what is special to them.
-    Use ``create`` or ``open`` to make one.
+    Reads are one consistent view each. Writes are one transaction each and wait for each other,
+    so a process that dies at any moment leaves the registry as it was before or after, never
+    between. What was registered never changes: experts, routers, runs and measurements stay as
+    they are; only aliases move, and tasks may be removed and come back.
+
+    Any method may raise ``LockedError`` (others kept it for too long) or ``IntegrityError`` (it
+    is damaged); their docstrings name what is special to them.
     """
 
-    def __init__(self, path: Path, engine: Engine, *, read_only: bool) -> None:
-        self.path = path
-        self.read_only = read_only
-        self._engine = engine
-
-    @classmethod
-    def create(cls, path: Path) -> Registry:
-        """Open the registry at ``path``, making it first if there is none.
-
-        Raises:
-            SchemaTooNewError: a newer expertbank wrote it.
-            ExpertBankError: an older one did, or the folder cannot be written.
-            IntegrityError: the file is something else.
-        """
-        schema.create(path)
-        return cls.open(path)
-
-    @classmethod
-    def open(cls, path: Path, *, read_only: bool = False) -> Registry:
-        """Open the registry at ``path``; with ``read_only`` nothing is ever written.
-
-        Raises:
-            NotFoundError: there is none.
-            SchemaTooNewError: a newer expertbank wrote it.
-            ExpertBankError: an older one did; the message names the upgrade command.
-            IntegrityError: the file is something else.
-        """
-        schema.require_head(path)
-        engine = engine_at(path, mode="ro" if read_only else "rw")
-        return cls(path, engine, read_only=read_only)
+    @property
+    def read_only(self) -> bool:
+        """Whether it was opened so that nothing is ever written."""
 
     def close(self) -> None:
-        """Let go of the file; calls that follow open it again."""
-        self._engine.dispose()
+        """Let go of the database; calls that follow open it again."""
 
-    def __enter__(self) -> Registry:
-        return self
+    def __enter__(self) -> Registry: ...
 
     def __exit__(
         self,
         kind: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
-    ) -> None:
-        self.close()
+    ) -> None: ...
 
     # -- backbone and tasks ----------------------------------------------------------------
 
     def backbone(self) -> BackboneRecord | None:
         """The bank's backbone, ``None`` before ``set_backbone``."""
-        with read(self._engine) as session:
-            row = queries.backbone_row(session)
-            return None if row is None else rows.backbone_record(row)
 
     def set_backbone(self, record: BackboneRecord) -> BackboneRecord:
         """Fix the bank's backbone and feature spec; repeating the same is harmless.
@@ -104,13 +76,9 @@ class Registry:
             IntegrityError: the bank has another backbone; both digests are named.
             FeatureSpecError: the bank has another feature spec; the fields are named.
         """
-        with write(self._engine) as session:
-            return commits.set_backbone(session, record)
 
     def tasks(self, include_removed: bool = False) -> tuple[TaskRecord, ...]:
         """Tasks by name."""
-        with read(self._engine) as session:
-            return tuple(map(rows.task_record, queries.task_rows(session, include_removed)))
 
     def task(self, name: str) -> TaskRecord:
         """One task, removed or not.
@@ -118,59 +86,6 @@ class Registry:
         Raises:
             NotFoundError: no such task; near names are listed.
         """
-        with read(self._engine) as session:
-            return rows.task_record(queries.task_row(session, name))
-
-    # -- experts ---------------------------------------------------------------------------
-
-    def experts(self, task: str | None = None) -> tuple[ExpertRecord, ...]:
-        """All experts, or all versions of one task, by task and version.
-
-        Raises:
-            NotFoundError: no such task.
-        """
-        with read(self._engine) as session:
-            found = queries.expert_rows(session, task)
-            return tuple(rows.expert_record(row, name) for row, name in found)
-
-    def expert(self, reference: str) -> ExpertRecord:
-        """The expert named ``task`` (newest), ``task@version`` or by 6 or more digest digits.
-
-        Raises:
-            NotFoundError: no such expert; near names are listed.
-            InputError: the digest digits fit several experts.
-        """
-        with read(self._engine) as session:
-            return rows.expert_record(*queries.expert_row(session, reference))
-
-    def members(self) -> tuple[ExpertRecord, ...]:
-        """What a new router is trained over: newest version of every live task, by task."""
-        with read(self._engine) as session:
-            return queries.members(session)
-
-    def member(self, task: str) -> ExpertRecord:
-        """The newest expert of a live task, looked up alone.
-
-        Raises:
-            NotFoundError: no such task, or it was removed; near names are listed.
-        """
-        with read(self._engine) as session:
-            return queries.member(session, task)
-
-    def member_tasks(self) -> tuple[str, ...]:
-        """The tasks of ``members()``, by name."""
-        with read(self._engine) as session:
-            return queries.member_tasks(session)
-
-    def has_members(self) -> bool:
-        """Whether ``members()`` would find any."""
-        with read(self._engine) as session:
-            return queries.has_members(session)
-
-    def next_version(self, task: str) -> int:
-        """The version a further expert of ``task`` would get; 1 for an unknown task."""
-        with read(self._engine) as session:
-            return queries.next_version(session, task)
 
     def remove_task(self, name: str, run: RunRecord) -> TaskRecord:
         """Set the task's tombstone; a task that is removed already stays as it is.
@@ -182,13 +97,45 @@ class Registry:
         Raises:
             NotFoundError: no such task.
         """
-        with write(self._engine) as session:
-            return rows.task_record(commits.remove_task(session, name, run))
+
+    # -- experts ---------------------------------------------------------------------------
+
+    def experts(self, task: str | None = None) -> tuple[ExpertRecord, ...]:
+        """All experts, or all versions of one task, by task and version.
+
+        Raises:
+            NotFoundError: no such task.
+        """
+
+    def expert(self, reference: str) -> ExpertRecord:
+        """The expert named ``task`` (newest), ``task@version`` or by 6 or more digest digits.
+
+        Raises:
+            NotFoundError: no such expert; near names are listed.
+            InputError: the digest digits fit several experts.
+        """
+
+    def members(self) -> tuple[ExpertRecord, ...]:
+        """What a new router is trained over: newest version of every live task, by task."""
+
+    def member(self, task: str) -> ExpertRecord:
+        """The newest expert of a live task, looked up alone.
+
+        Raises:
+            NotFoundError: no such task, or it was removed; near names are listed.
+        """
+
+    def member_tasks(self) -> tuple[str, ...]:
+        """The tasks of ``members()``, by name."""
+
+    def has_members(self) -> bool:
+        """Whether ``members()`` would find any."""
+
+    def next_version(self, task: str) -> int:
+        """The version a further expert of ``task`` would get; 1 for an unknown task."""
 
     def generation(self) -> int:
         """A number that grows with every change of ``members()``."""
-        with read(self._engine) as session:
-            return queries.generation(session)
 
     def commit_expert(
         self,
@@ -206,14 +153,10 @@ class Registry:
 
         Raises:
             ExistsError: this version of the task is registered.
-            InputError: the task has another kind, or the records name different experts.
+            InputError: the task has another kind or group, or the records name different experts.
             FeatureSpecError: the features do not follow the bank's feature spec.
             IntegrityError: trained on another backbone, or an artifact is not listed.
         """
-        with write(self._engine) as session:
-            return commits.commit_expert(
-                session, task, run, expert, artifacts, features, evaluations
-            )
 
     def feature_set(self, expert_id: str) -> FeatureSetRecord:
         """Cached routing features of an expert.
@@ -221,13 +164,9 @@ class Registry:
         Raises:
             NotFoundError: no such expert, or its features were removed.
         """
-        with read(self._engine) as session:
-            return queries.feature_set(session, expert_id)
 
     def feature_sets(self) -> tuple[FeatureSetRecord, ...]:
         """Cached routing features of all experts that have any, by expert."""
-        with read(self._engine) as session:
-            return queries.feature_sets(session)
 
     def evaluations(
         self, expert_id: str | None = None, *, router_version: EvaluationsOf = "all"
@@ -242,8 +181,6 @@ class Registry:
         Raises:
             NotFoundError: no such expert.
         """
-        with read(self._engine) as session:
-            return queries.evaluations(session, expert_id, router_version)
 
     # -- routers and aliases ---------------------------------------------------------------
 
@@ -278,40 +215,20 @@ class Registry:
             IntegrityError: equal digest with other members, or another backbone.
             FeatureSpecError: not trained on the bank's feature spec.
         """
-        with write(self._engine) as session:
-            record = commits.commit_router(
-                session,
-                router,
-                run,
-                artifacts,
-                evaluations,
-                expected_generation=expected_generation,
-                members=members,
-            )
-            if activate:
-                commits.move_alias(session, names.ACTIVE, record.version, reason)
-            return record
 
     def routers(self) -> tuple[RouterRecord, ...]:
         """Routers by version."""
-        with read(self._engine) as session:
-            return queries.routers(session)
 
-    def router(self, reference: str | int = names.ACTIVE) -> RouterRecord:
+    def router(self, reference: str | int = ACTIVE) -> RouterRecord:
         """The router named by version, ``router@N``, alias or 6 or more digest digits.
 
         Raises:
             NotFoundError: no such router.
             InputError: the digest digits fit several routers.
         """
-        with read(self._engine) as session:
-            return queries.router(session, reference)
 
     def aliases(self) -> tuple[AliasRecord, ...]:
         """Aliases by name."""
-        with read(self._engine) as session:
-            found = session.scalars(select(AliasRow).order_by(AliasRow.name))
-            return tuple(map(rows.alias_record, found))
 
     def set_alias(self, name: str, router: str | int, reason: str) -> AliasRecord:
         """Point ``name`` at a router; an event is kept unless it points there already.
@@ -320,18 +237,9 @@ class Registry:
             InputError: ``name`` is not usable as an alias.
             NotFoundError: no such router, or the files of one of its experts were deleted.
         """
-        with write(self._engine) as session:
-            version = queries.router(session, router).version
-            commits.move_alias(session, name, version, reason)
-            return AliasRecord(name, version)
 
     def alias_events(self, name: str | None = None) -> tuple[AliasEvent, ...]:
         """Every move of all aliases or of one, oldest first."""
-        query = select(AliasEventRow).order_by(AliasEventRow.id)
-        if name is not None:
-            query = query.where(AliasEventRow.name == name)
-        with read(self._engine) as session:
-            return tuple(map(rows.alias_event, session.scalars(query)))
 
     # -- lineage ---------------------------------------------------------------------------
 
@@ -341,39 +249,12 @@ class Registry:
         Raises:
             NotFoundError: no such run.
         """
-        with read(self._engine) as session:
-            row = session.get(RunRow, run_id)
-            if row is None:
-                raise NotFoundError(f"no run with id {run_id}")
-            return rows.run_record(row)
-
-    def runs(self) -> tuple[RunRecord, ...]:
-        """Runs in the order they were registered."""
-        with read(self._engine) as session:
-            return tuple(map(rows.run_record, session.scalars(select(RunRow).order_by(RunRow.id))))
 
     def artifacts(self) -> tuple[ArtifactRecord, ...]:
         """Files by digest; those with ``purged_at`` are no longer in the store."""
-        with read(self._engine) as session:
-            found = session.scalars(select(ArtifactRow).order_by(ArtifactRow.digest))
-            return tuple(map(rows.artifact_record, found))
-
-    def artifact(self, digest: str) -> ArtifactRecord:
-        """One file, by its full digest.
-
-        Raises:
-            NotFoundError: no such artifact.
-        """
-        with read(self._engine) as session:
-            row = session.get(ArtifactRow, digest)
-            if row is None:
-                raise NotFoundError(f"no artifact with digest {digest}")
-            return rows.artifact_record(row)
 
     def purgeable(self) -> Purge:
         """What belongs only to removed tasks, and what still needs it."""
-        with read(self._engine) as session:
-            return purging.plan(session)
 
     def commit_purge(self, purge: Purge, run: RunRecord) -> None:
         """Let go of the files of removed tasks; their bytes may be deleted only after this.
@@ -381,13 +262,6 @@ class Registry:
         Raises:
             StaleError: something changed since ``purgeable``; nothing was written.
         """
-        with write(self._engine) as session:
-            commits.commit_purge(session, purge, run)
-
-    def purged_members(self, router: int) -> tuple[str, ...]:
-        """Experts of a router whose files were deleted on purpose; empty for a usable router."""
-        with read(self._engine) as session:
-            return tuple(purging.purged_members(session, router))
 
     def commit_export(self, record: ExportRecord) -> ExportRecord:
         """Register a bundle that was written and verified.
@@ -395,41 +269,59 @@ class Registry:
         Raises:
             NotFoundError: no such router.
         """
-        with write(self._engine) as session:
-            return commits.commit_export(session, record)
-
-    def exports(self) -> tuple[ExportRecord, ...]:
-        """Bundles in the order they were written."""
-        with read(self._engine) as session:
-            found = session.scalars(select(ExportRow).order_by(ExportRow.id))
-            return tuple(map(rows.export_record, found))
 
     def history(self) -> tuple[HistoryEvent, ...]:
         """What happened to the bank, oldest first."""
-        with read(self._engine) as session:
-            return history.events(session)
 
     # -- care ------------------------------------------------------------------------------
 
     def check(self) -> tuple[Problem, ...]:
-        """What is wrong with the registry: file, foreign keys, triggers, routers, aliases."""
-        return health.problems(self._engine, self.path)
+        """What is wrong with the registry: database, routers, aliases, deleted files."""
 
     def backup(self, target: Path) -> Path:
-        """Write a consistent copy to ``target``.
+        """Write a consistent copy to the file ``target`` while others may use the registry.
 
         Raises:
             ExistsError: ``target`` exists.
             ExpertBankError: it cannot be written.
         """
-        return schema.copy_to(self.path, target)
 
     def probe_writable(self) -> None:
         """Fail now rather than after training: begin a write and take it back.
 
         Raises:
-            ExpertBankError: opened read-only, or the file or folder cannot be written.
+            ExpertBankError: opened read-only, or the database cannot be written.
         """
-        if self.read_only:
-            raise ExpertBankError(f"{self.path} was opened read-only; open it for writing")
-        probe(self._engine)
+
+
+class RegistryLocation(Protocol):
+    """Where a registry is or will be; can be pickled, for other processes."""
+
+    def exists(self) -> bool:
+        """Whether there is a registry; one whose making was interrupted is none.
+
+        Raises:
+            IntegrityError: what is there is something else.
+        """
+
+    def open(self, *, read_only: bool = False) -> Registry:
+        """Open the registry; with ``read_only`` nothing is ever written.
+
+        Raises:
+            NotFoundError: there is none.
+            SchemaTooNewError: a newer expertbank wrote it.
+            ExpertBankError: an older one did; the message names the upgrade command.
+            IntegrityError: what is there is something else.
+        """
+
+    def create(self) -> Registry:
+        """Open the registry, making it first if there is none; several processes may at once.
+
+        Raises:
+            SchemaTooNewError: a newer expertbank wrote it.
+            ExpertBankError: an older one did, or the place cannot be written.
+            IntegrityError: what is there is something else.
+        """
+
+    def describe(self) -> str:
+        """The place in words for messages, without secrets."""

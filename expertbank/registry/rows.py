@@ -1,292 +1,113 @@
-"""From table rows to the frozen records other rooms see, and back."""
+"""Records to rows and rows to records, field by field of the same name.
+
+What record and table share is said in those two places only. What differs is named where a
+view or a row is made: an expert's ``task@version`` for its number, a run's number for a run.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields
 from datetime import datetime, timezone
-from typing import Any
+from functools import cache
+from itertools import starmap
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from expertbank.config import FeatureSpec
-from expertbank.records import (
-    AliasEvent,
-    AliasRecord,
-    ArtifactRecord,
-    BackboneRecord,
-    EvaluationRecord,
-    ExpertRecord,
-    ExportRecord,
-    FeatureSetRecord,
-    RouterRecord,
-    RunRecord,
-    TaskRecord,
+from sqlalchemy import (
+    ColumnElement,
+    Delete,
+    Select,
+    SQLColumnExpression,
+    Update,
+    insert,
+    inspect,
+    select,
 )
-from expertbank.registry.tables import (
-    AliasEventRow,
-    AliasRow,
-    ArtifactRow,
-    BackboneRow,
-    EvaluationRow,
-    ExpertRow,
-    ExportRow,
-    FeatureSetRow,
-    RouterRow,
-    RunRow,
-    TaskRow,
-)
+from sqlalchemy.orm import Session
+
+from expertbank.registry.tables import Base
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+R = TypeVar("R", bound="DataclassInstance")
+B = TypeVar("B", bound=Base)
 
 
 def now() -> str:
-    """The present moment: UTC, ISO-8601, microseconds."""
+    """The present time: UTC, ISO-8601, microseconds."""
     return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
-def backbone_record(row: BackboneRow) -> BackboneRecord:
-    """Row to record."""
-    return BackboneRecord(
-        digest=row.digest,
-        reference=row.reference,
-        architecture=row.architecture,
-        feature_spec=FeatureSpec.from_dict(row.feature_spec),
-        created_at=row.created_at,
-        store=row.store,
-    )
+@dataclass(frozen=True, slots=True)
+class View(Generic[R]):
+    """A kind of record, and the query whose columns are its fields in their order.
+
+    Columns and never table objects: thousands of rows are read without SQLAlchemy's identity
+    map, several times faster.
+    """
+
+    record: type[R]
+    query: Select[Any]
+
+    def all(self, session: Session, *conditions: ColumnElement[bool]) -> tuple[R, ...]:
+        """The records for which every condition holds, in the query's order."""
+        return tuple(starmap(self.record, session.execute(self.query.where(*conditions))))
+
+    def first(self, session: Session, *conditions: ColumnElement[bool]) -> R | None:
+        """The first of them, if there is any."""
+        row = session.execute(self.query.where(*conditions).limit(1)).first()
+        return None if row is None else self.record(*row)
 
 
-def backbone_row(record: BackboneRecord) -> BackboneRow:
-    """Record to row."""
-    return BackboneRow(
-        slot=1,
-        digest=record.digest,
-        reference=record.reference,
-        architecture=record.architecture,
-        feature_spec=record.feature_spec.to_dict(),
-        feature_spec_digest=record.feature_spec.digest,
-        created_at=record.created_at or now(),
-        store=record.store,
-    )
+def columns(
+    record: type[R], table: type[Base], **elsewhere: SQLColumnExpression[Any]
+) -> Select[Any]:
+    """A query for the fields of ``record``: columns of ``table``, but those named ``elsewhere``."""
+    names = [field.name for field in fields(record)]
+    asked = [elsewhere[name] if name in elsewhere else getattr(table, name) for name in names]
+    return select(*asked).select_from(table)
 
 
-def task_record(row: TaskRow) -> TaskRecord:
-    """Row to record."""
-    return TaskRecord(
-        name=row.name,
-        kind=row.kind,
-        labels=tuple(row.labels),
-        spec=row.spec,
-        created_at=row.created_at,
-        removed_at=row.removed_at,
-        group=row.group_name,
-    )
+def values(record: DataclassInstance, table: type[Base], **own: Any) -> dict[str, Any]:
+    """What the columns of ``table`` hold of ``record``.
+
+    Args:
+        record: its fields are taken by name; its ``id`` is left out, the database gives one. A
+            record without time gets the present one.
+        table: fields that it lacks are left out.
+        own: what the table holds of its own, or otherwise than the record.
+    """
+    found = {name: getattr(record, name) for name in _shared(type(record), table)} | own
+    if found.get("created_at") == "":
+        found["created_at"] = now()
+    return found
 
 
-def task_row(record: TaskRecord) -> TaskRow:
-    """Record to row, alive."""
-    return TaskRow(
-        name=record.name,
-        kind=record.kind,
-        labels=list(record.labels),
-        spec=record.spec,
-        created_at=record.created_at or now(),
-        removed_at=None,
-        removals=0,
-        group_name=record.group,
-    )
+def add(session: Session, record: DataclassInstance, table: type[B], **own: Any) -> B:
+    """Insert one row, and give it with the number that the database gave it."""
+    row = table(**values(record, table, **own))
+    session.add(row)
+    session.flush()
+    return row
 
 
-def artifact_record(row: ArtifactRow) -> ArtifactRecord:
-    """Row to record."""
-    return ArtifactRecord(row.digest, row.kind, row.bytes, row.created_at, row.purged_at)
+def add_all(session: Session, table: type[Base], rows: Iterable[dict[str, Any]]) -> None:
+    """Insert many rows, given as column values, in one statement."""
+    if found := list(rows):
+        session.execute(insert(table), found)
 
 
-def artifact_values(record: ArtifactRecord) -> dict[str, Any]:
-    """Column values of a file whose bytes are in the store."""
-    return {
-        "digest": record.digest,
-        "kind": record.kind,
-        "bytes": record.bytes,
-        "created_at": record.created_at or now(),
-        "purged_at": None,
-    }
+def for_each(session: Session, statement: Delete | Update, values: Sequence[object]) -> None:
+    """Run ``statement`` with its parameter ``each`` bound to one value after the other.
+
+    Not one ``IN`` over all of them: databases limit its length.
+    """
+    if values:
+        session.connection().execute(statement, [{"each": value} for value in values])
 
 
-def run_record(row: RunRow) -> RunRecord:
-    """Row to record."""
-    return RunRecord(
-        kind=row.kind,
-        config=row.config,
-        seed=row.seed,
-        environment=row.environment,
-        data=row.data,
-        backbone_digest=row.backbone_digest,
-        seconds=row.seconds,
-        id=row.id,
-        created_at=row.created_at,
-    )
-
-
-def run_row(record: RunRecord) -> RunRow:
-    """Record to row; the id is given by the database."""
-    return RunRow(
-        kind=record.kind,
-        config=record.config,
-        seed=record.seed,
-        environment=record.environment,
-        data=record.data,
-        backbone_digest=record.backbone_digest,
-        seconds=record.seconds,
-        created_at=record.created_at or now(),
-    )
-
-
-def expert_record(row: ExpertRow, task: str) -> ExpertRecord:
-    """Row to record."""
-    return ExpertRecord(
-        task=task,
-        version=row.version,
-        digest=row.digest,
-        adapter_params=row.adapter_params,
-        head_params=row.head_params,
-        bytes=row.bytes,
-        labels=tuple(row.labels),
-        kind=row.kind,
-        run_id=row.run_id,
-        created_at=row.created_at,
-    )
-
-
-def expert_row(record: ExpertRecord, task_id: int, run_id: int) -> ExpertRow:
-    """Record to row."""
-    return ExpertRow(
-        task_id=task_id,
-        version=record.version,
-        digest=record.digest,
-        adapter_params=record.adapter_params,
-        head_params=record.head_params,
-        bytes=record.bytes,
-        labels=list(record.labels),
-        kind=record.kind,
-        run_id=run_id,
-        created_at=record.created_at or now(),
-    )
-
-
-def feature_set_record(row: FeatureSetRow, expert: str) -> FeatureSetRecord:
-    """Row to record."""
-    return FeatureSetRecord(
-        expert_id=expert,
-        digest=row.digest,
-        feature_spec_digest=row.feature_spec_digest,
-        dimension=row.dimension,
-        n_train=row.n_train,
-        n_eval=row.n_eval,
-        bytes=row.bytes,
-    )
-
-
-def feature_set_row(record: FeatureSetRecord, expert_id: int) -> FeatureSetRow:
-    """Record to row."""
-    return FeatureSetRow(
-        expert_id=expert_id,
-        digest=record.digest,
-        feature_spec_digest=record.feature_spec_digest,
-        dimension=record.dimension,
-        n_train=record.n_train,
-        n_eval=record.n_eval,
-        bytes=record.bytes,
-    )
-
-
-def evaluation_record(row: EvaluationRow, expert: str) -> EvaluationRecord:
-    """Row to record."""
-    return EvaluationRecord(
-        expert_id=expert,
-        n=row.n,
-        correct=row.correct,
-        artifact_digest=row.artifact_digest,
-        metrics=row.metrics,
-        environment=row.environment,
-        router_version=row.router_version,
-        id=row.id,
-        created_at=row.created_at,
-    )
-
-
-def evaluation_row(
-    record: EvaluationRecord, expert_id: int, router_version: int | None
-) -> EvaluationRow:
-    """Record to row."""
-    return EvaluationRow(
-        expert_id=expert_id,
-        router_version=router_version,
-        n=record.n,
-        correct=record.correct,
-        artifact_digest=record.artifact_digest,
-        metrics=record.metrics,
-        environment=record.environment,
-        created_at=record.created_at or now(),
-    )
-
-
-def router_record(row: RouterRow, members: tuple[str, ...]) -> RouterRecord:
-    """Row and its members, in gate order, to record."""
-    return RouterRecord(
-        version=row.version,
-        kind=row.kind,
-        digest=row.digest,
-        params=row.params,
-        members=members,
-        feature_spec_digest=row.feature_spec_digest,
-        metrics=row.metrics,
-        run_id=row.run_id,
-        created_at=row.created_at,
-    )
-
-
-def router_row(record: RouterRecord, version: int, run_id: int) -> RouterRow:
-    """Record to row, under the version that the registry gives it."""
-    return RouterRow(
-        version=version,
-        kind=record.kind,
-        digest=record.digest,
-        params=record.params,
-        feature_spec_digest=record.feature_spec_digest,
-        metrics=record.metrics,
-        run_id=run_id,
-        created_at=record.created_at or now(),
-    )
-
-
-def alias_record(row: AliasRow) -> AliasRecord:
-    """Row to record."""
-    return AliasRecord(row.name, row.router_version)
-
-
-def alias_event(row: AliasEventRow) -> AliasEvent:
-    """Row to record."""
-    return AliasEvent(
-        row.name, row.router_version, row.previous_version, row.reason, row.created_at
-    )
-
-
-def export_record(row: ExportRow) -> ExportRecord:
-    """Row to record."""
-    return ExportRecord(
-        digest=row.digest,
-        format=row.format,
-        path=row.path,
-        router_version=row.router_version,
-        experts=tuple(row.experts),
-        id=row.id,
-        created_at=row.created_at,
-    )
-
-
-def export_row(record: ExportRecord) -> ExportRow:
-    """Record to row."""
-    return ExportRow(
-        digest=record.digest,
-        format=record.format,
-        path=record.path,
-        router_version=record.router_version,
-        experts=list(record.experts),
-        created_at=record.created_at or now(),
-    )
+@cache
+def _shared(record: type[DataclassInstance], table: type[Base]) -> tuple[str, ...]:
+    kept = set(inspect(table).column_attrs.keys()) - {"id"}
+    return tuple(field.name for field in fields(record) if field.name in kept)

@@ -1,8 +1,11 @@
 """The tables, as typed SQLAlchemy classes.
 
 Every constraint has a name, because Alembic can only change what it can name. Foreign keys
-are all ``ON DELETE RESTRICT``: lineage is never cascaded away. Moments are UTC ISO-8601
-text, sizes bytes, times seconds; JSON is canonical text, so that equal values are equal bytes.
+are all ``ON DELETE RESTRICT``: lineage is never cascaded away. Times are UTC ISO-8601 text,
+sizes bytes, durations seconds; JSON is canonical text, so that equal values are equal bytes.
+
+A column that a record has too has the record's name and gives the record's type: ``rows.py``
+goes by that, so a new field is one line in ``expertbank.records`` and one here.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
-from expertbank.config import canonical_json
+from expertbank.config import FeatureSpec, canonical_json
 
 NAMING = {
     "pk": "pk_%(table_name)s",
@@ -51,6 +54,30 @@ class CanonicalJson(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class Texts(CanonicalJson):
+    """A tuple of texts, kept as a JSON list."""
+
+    cache_ok = True
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> tuple[str, ...]:
+        """Text to tuple."""
+        return () if value is None else tuple(json.loads(value))
+
+
+class Spec(CanonicalJson):
+    """A feature spec, kept as a JSON object."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: FeatureSpec | None, dialect: Dialect) -> str:
+        """Feature spec to text."""
+        return canonical_json(None if value is None else value.to_dict())
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> FeatureSpec | None:
+        """Text to feature spec."""
+        return None if value is None else FeatureSpec.from_dict(json.loads(value))
+
+
 class Base(DeclarativeBase):
     """Owner of the metadata that migrations are compared with."""
 
@@ -59,6 +86,8 @@ class Base(DeclarativeBase):
         str: Text(),
         float: Double(),
         Any: CanonicalJson(),
+        tuple[str, ...]: Texts(),
+        FeatureSpec: Spec(),
     }
 
 
@@ -91,11 +120,11 @@ class BackboneRow(Base):
         UniqueConstraint("digest"),
     )
     id: Mapped[int] = mapped_column(primary_key=True)
-    slot: Mapped[int]
+    slot: Mapped[int] = mapped_column(default=1)
     digest: Mapped[str]
     reference: Mapped[str]
     architecture: Mapped[Any]
-    feature_spec: Mapped[Any]
+    feature_spec: Mapped[FeatureSpec]
     feature_spec_digest: Mapped[str]
     created_at: Mapped[str]
     revision: Mapped[str | None]
@@ -116,12 +145,12 @@ class TaskRow(Base):
     id: Mapped[int] = mapped_column(primary_key=True)
     name: Mapped[str]
     kind: Mapped[str]
-    labels: Mapped[Any]
+    labels: Mapped[tuple[str, ...]]
     spec: Mapped[Any]
     created_at: Mapped[str]
     removed_at: Mapped[str | None]
-    removals: Mapped[int]
-    group_name: Mapped[str | None]
+    removals: Mapped[int] = mapped_column(default=0)
+    group: Mapped[str | None] = mapped_column("group_name")  # GROUP is a word of SQL
 
 
 class ArtifactRow(Base):
@@ -178,7 +207,7 @@ class ExpertRow(Base):
     adapter_params: Mapped[int]
     head_params: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
-    labels: Mapped[Any]
+    labels: Mapped[tuple[str, ...]]
     kind: Mapped[str]
     run_id: Mapped[int] = mapped_column(_restrict("runs.id"))
     created_at: Mapped[str]
@@ -295,5 +324,5 @@ class ExportRow(Base):
     format: Mapped[str]
     path: Mapped[str]
     router_version: Mapped[int] = mapped_column(_restrict("routers.version"))
-    experts: Mapped[Any]
+    experts: Mapped[tuple[str, ...]]
     created_at: Mapped[str]

@@ -1,1 +1,1 @@
-"""Suites that hold what an outsider adds against what expertbank relies on; they need pytest."""
+"""Conformance suites that anyone can run against a store or registry of their own."""

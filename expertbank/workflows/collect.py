@@ -16,10 +16,9 @@ from typing import Any
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExpertBankError, InputError
-from expertbank.records import Problem, RunRecord
-from expertbank.registry import schema
-from expertbank.registry.history import PURGE
-from expertbank.registry.purging import Purge
+from expertbank.records import Problem, Purge, RunRecord
+from expertbank.registry.registry import PURGE
+from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows import leftovers
 from expertbank.workflows.leftovers import HOUR, Leftover, age
 from expertbank.workflows.workspace import Workspace, now, package_versions
@@ -178,7 +177,7 @@ def _named_by_backups(workspace: Workspace) -> set[str]:
     named: set[str] = set()
     for path in leftovers.backups(workspace.home):
         try:
-            named |= schema.artifact_digests(path)
+            named |= SqliteFile(path).artifact_digests()
         except ExpertBankError:
             continue  # a damaged backup restores nothing
     return named

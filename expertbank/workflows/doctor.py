@@ -17,8 +17,14 @@ from expertbank.artifacts.lock import LOCK_FILE, BankLock
 from expertbank.errors import ExpertBankError
 from expertbank.records import BackboneRecord
 from expertbank.registry import schema
-from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, DIGEST_CACHE, DigestCache, store_at
+from expertbank.registry.sqlite.copying import journal_of
+from expertbank.workflows.workspace import (
+    DATABASE,
+    DIGEST_CACHE,
+    DigestCache,
+    database_of,
+    store_at,
+)
 
 State = Literal["ok", "warning", "problem"]
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
@@ -208,12 +214,12 @@ def _lock(home: Path) -> Iterator[Finding]:
 
 
 def _database(home: Path) -> Iterator[Finding]:
-    path = home / DATABASE
-    if not path.is_file():
+    database = database_of(home)
+    if not database.path.is_file():
         todo = "make one with: expertbank init, or expertbank add --task T; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return
-    if path.with_name(f"{DATABASE}-journal").exists():
+    if journal_of(database.path).exists():
         yield Finding(
             "journal",
             "warning",
@@ -221,9 +227,9 @@ def _database(home: Path) -> Iterator[Finding]:
             "nothing: the next command undoes what is unfinished; never delete the file",
         )
     try:
-        revision = schema.current_revision(path)
+        revision = database.revision()
         if revision is not None:
-            schema.refuse_newer(revision, path)
+            schema.require_known(revision, database.path)
     except ExpertBankError as error:
         yield Finding("database", "problem", str(error), _todo(error))
         return
@@ -234,14 +240,17 @@ def _database(home: Path) -> Iterator[Finding]:
         return
     yield Finding("schema", "ok", f"{revision}, which is the head")
     try:
-        with Registry.open(path, read_only=True) as registry:
+        with database.open(read_only=True) as registry:
             record = registry.backbone()
-            experts, routers = len(registry.experts()), len(registry.routers())
+        counts = database.counts(("experts", "routers"))
     except ExpertBankError as error:
         yield Finding("database", "problem", str(error), _todo(error))
         return
     yield Finding(
-        "bank", "ok", f"{experts} experts, {routers} routers (expertbank verify rehashes the files)"
+        "bank",
+        "ok",
+        f"{counts['experts']} experts, {counts['routers']} routers (expertbank verify rehashes "
+        "the files)",
     )
     yield _store(home, record)
     if record is not None:

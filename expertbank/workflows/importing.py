@@ -38,8 +38,6 @@ from expertbank.records import (
     TaskRecord,
     no_progress,
 )
-from expertbank.routing.feature_file import FeatureFile
-from expertbank.routing.moments_file import MomentsFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.workspace import Workspace, now, package_versions

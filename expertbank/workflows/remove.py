@@ -7,7 +7,7 @@ from typing import Any
 
 from expertbank.errors import NotFoundError
 from expertbank.records import RunRecord
-from expertbank.registry.history import REMOVE
+from expertbank.registry.registry import REMOVE
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
 

@@ -6,24 +6,19 @@ bank's lock held alone, the present one is kept as a backup and replaced in one 
 
 from __future__ import annotations
 
-import os
 import secrets
-import shutil
-import sqlite3
-from dataclasses import dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
 from expertbank.artifacts.rehash import rehash
 from expertbank.artifacts.store import ArtifactStore
-from expertbank.durable import sync_folder
-from expertbank.errors import ExpertBankError, IntegrityError, LockedError, NotFoundError
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import schema
-from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, store_at
+from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.workspace import database_of, store_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,21 +83,22 @@ def restore(
         raise NotFoundError(f"there is no file {source}")
     if not home.is_dir():
         raise NotFoundError(f"there is no folder {home}; restore goes into a bank's own folder")
-    if source.resolve() == (home / DATABASE).resolve():
+    wanted, present = SqliteFile(source), database_of(home)
+    if source.resolve() == present.path.resolve():
         raise ExpertBankError(f"{source} is the present database; name a backup of it")
-    revision = schema.current_revision(source)
-    if revision is None:
+    found = wanted.revision()
+    if found is None:
         raise IntegrityError(f"{source} holds no registry")
-    schema.refuse_newer(revision, source)
-    store = store_at(home, schema.store_url(source))
-    _check_files(source, store, progress)
+    revision = schema.require_known(found, source)
+    store = store_at(home, wanted.store_url())
+    _check_files(wanted, store, progress)
     if dry_run:
-        return _result(source, source, revision, None, dry_run=True)
-    fresh = home / f".tmp-{secrets.token_hex(8)}"
+        return _result(source, wanted, revision, None, dry_run=True)
+    fresh = SqliteFile(home / f".tmp-{secrets.token_hex(8)}")
     try:
-        schema.copy_to(source, fresh)
-        schema.upgrade(fresh, backup=False)
-        with Registry.open(fresh, read_only=True) as registry:
+        wanted.copy_to(fresh.path)
+        fresh.upgrade(backup=False)
+        with fresh.open(read_only=True) as registry:
             problems = registry.check()
         if problems:
             first = problems[0]
@@ -111,18 +107,15 @@ def restore(
             )
         with BankLock(home / LOCK_FILE, lock_wait).exclusive():
             # Asked again: until now gc may have deleted a file.
-            _check_files(source, store, progress)
-            backup = _put_aside(home / DATABASE)
-            result = _result(source, fresh, revision, backup, dry_run=False)
-            os.replace(fresh, home / DATABASE)
-            sync_folder(home)
-            return result
+            _check_files(wanted, store, progress)
+            result = _result(source, fresh, revision, None, dry_run=False)
+            return replace(result, backup=present.replace_by(fresh))
     finally:
-        fresh.unlink(missing_ok=True)
+        fresh.path.unlink(missing_ok=True)
 
 
-def _check_files(source: Path, store: ArtifactStore, progress: ProgressCallback) -> None:
-    digests = sorted(schema.artifact_digests(source))
+def _check_files(source: SqliteFile, store: ArtifactStore, progress: ProgressCallback) -> None:
+    digests = sorted(source.artifact_digests())
 
     def done(number: int) -> None:
         progress(ProgressEvent("rehashing artifacts", number, len(digests)))
@@ -130,38 +123,13 @@ def _check_files(source: Path, store: ArtifactStore, progress: ProgressCallback)
     missing = [one.digest for one in rehash(store, digests, done) if one.error is not None]
     if missing:
         raise IntegrityError(
-            f"{source} names {len(missing)} files that {store.location} does not hold as they "
+            f"{source.path} names {len(missing)} files that {store.location} does not hold as they "
             f"were (first: {missing[0]}); copy the objects/ folder that belongs to it back first"
         )
 
 
-def _put_aside(database: Path) -> Path | None:
-    """Keep the present database under another name; a damaged one byte for byte."""
-    if not database.exists():
-        return None
-    journal = database.with_name(f"{database.name}-journal")
-    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
-    try:
-        revision = schema.current_revision(database) or "empty"
-        target = database.with_name(f"{database.name}.{revision}.{stamp}.backup")
-        schema.copy_to(database, target)  # undoes what a killed writer left, so no journal stays
-    except LockedError:
-        raise
-    except (ExpertBankError, sqlite3.Error):
-        target = database.with_name(f"{database.name}.damaged.{stamp}.backup")
-        for path in (database, journal):
-            if path.exists():
-                shutil.copyfile(
-                    path, target.with_name(path.name.replace(database.name, target.name))
-                )
-    # A journal belongs to the database that goes: SQLite would play it into the one that comes.
-    journal.unlink(missing_ok=True)
-    sync_folder(database.parent)
-    return target
-
-
 def _result(
-    source: Path, database: Path, revision: str, backup: Path | None, *, dry_run: bool
+    source: Path, database: SqliteFile, revision: str, backup: Path | None, *, dry_run: bool
 ) -> Restored:
-    counts = schema.counts(database, ("experts", "routers"))
+    counts = database.counts(("experts", "routers"))
     return Restored(source, revision, counts["experts"], counts["routers"], backup, dry_run)

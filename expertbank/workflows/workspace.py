@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
 from functools import cached_property
@@ -23,7 +23,8 @@ from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.durable import make_folder, write_durably
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
-from expertbank.registry.registry import Registry
+from expertbank.registry.registry import Registry, RegistryLocation
+from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.tasks.spec import check_task_name
 
 if TYPE_CHECKING:
@@ -40,6 +41,11 @@ DIGEST_CACHE = "backbone-digests.json"
 PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
+def database_of(home: Path) -> SqliteFile:
+    """The registry's file in a bank's folder."""
+    return SqliteFile(home / DATABASE)
+
+
 def now() -> str:
     """UTC ISO-8601 to the microsecond."""
     return datetime.now(timezone.utc).isoformat()
@@ -50,8 +56,10 @@ class Workspace:
 
     Args:
         home: the bank's folder.
-        open_registry: opens the registry, making it first where that was asked for; called
-            when the registry is first needed, so bad input leaves no empty bank behind.
+        location: where its registry is or will be.
+        create: make the registry if there is none, but only when it is first needed, so that
+            bad input leaves no empty bank behind.
+        read_only: never write to the registry.
         reference: backbone named by the caller, overriding the recorded reference; its
             digest must still be the bank's.
         device: where to run the backbone; default as ``load_backbone``.
@@ -62,7 +70,10 @@ class Workspace:
     def __init__(
         self,
         home: Path,
-        open_registry: Callable[[], Registry],
+        location: RegistryLocation,
+        *,
+        create: bool = False,
+        read_only: bool = False,
         reference: str | None = None,
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
@@ -70,9 +81,11 @@ class Workspace:
     ) -> None:
         self.home = home
         self.lock = BankLock(home / LOCK_FILE, lock_wait)
-        self._open_registry = open_registry
         self.store_url = store_url
         self._stores: dict[str | None, ArtifactStore] = {}
+        self._location = location
+        self._create = create
+        self._read_only = read_only
         self.reference = reference
         self._device = device
         self._trust_cache = True
@@ -95,37 +108,36 @@ class Workspace:
             NotFoundError: there is none.
             InputError: ``store_url`` is not the recorded one.
         """
-        database = home / DATABASE
-        if database.is_file():
-            # A process killed while it made the bank may have left a file without tables.
-            registry = (
-                Registry.create(database)
-                if create
-                else Registry.open(database, read_only=read_only)
-            )
-            workspace = cls(home, lambda: registry, reference, device, lock_wait, store_url)
-            workspace.require_store(store_url)
-            return workspace
-        if not create:
+        workspace = cls(
+            home,
+            database_of(home),
+            create=create,
+            read_only=read_only,
+            reference=reference,
+            device=device,
+            lock_wait=lock_wait,
+            store_url=store_url,
+        )
+        if workspace.exists:
+            workspace.require_store(store_url)  # opened now, to say now what is wrong with it
+        elif not create:
             raise NotFoundError(
                 f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
             )
-
-        def make() -> Registry:
-            make_folder(home.absolute())
-            return Registry.create(database)
-
-        return cls(home, make, reference, device, lock_wait, store_url)
+        return workspace
 
     @cached_property
     def registry(self) -> Registry:
         """The open registry."""
-        return self._open_registry()
+        if not self._create:
+            return self._location.open(read_only=self._read_only)
+        make_folder(self.home.absolute())
+        return self._location.create()
 
     @property
     def exists(self) -> bool:
-        """Whether there is a bank in the folder yet."""
-        return (self.home / DATABASE).is_file()
+        """Whether the bank has a registry yet."""
+        return self._location.exists()
 
     # -- the store ---------------------------------------------------------------------------
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from command_line import call, content, done
 
-from expertbank.registry import session
+from expertbank.registry.sqlite import connection
 
 _HOLDS = """
 import sqlite3, sys
@@ -25,7 +25,7 @@ sys.stdin.read()
 @pytest.fixture
 def held(bank: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[subprocess.Popen[str]]:
     """Another process in the middle of a write, and a short patience here."""
-    monkeypatch.setattr(session, "BUSY_MS", 150)
+    monkeypatch.setattr(connection, "BUSY_MS", 150)
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDS, str(bank / "registry.db")],
         stdin=subprocess.PIPE,

@@ -329,8 +329,9 @@ def look_at(place: Path) -> dict[str, list[str]]:
             found = check(workspace).problems if (bank / "objects").exists() else ()
             problems += [f"verify: {p.what}" for p in found]
             problems += [f"{p.what}" for p in registry.check()]
+            purged = {a.digest for a in registry.artifacts() if a.purged_at is not None}
             for expert in registry.experts():
-                if registry.artifact(expert.digest).purged_at is None:
+                if expert.digest not in purged:
                     registry.feature_set(expert.id)
                 if not registry.evaluations(expert.id, router_version="oracle"):
                     problems.append(f"{expert.id} has no evaluation")

@@ -15,6 +15,7 @@ from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
 from expertbank.registry.registry import Registry
+from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.check import check
 from expertbank.workflows.collect import collect
 from expertbank.workflows.remove import remove
@@ -29,7 +30,7 @@ class BankMachine(RuleBasedStateMachine):
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        with Registry.create(self.folder / DATABASE) as registry:
+        with SqliteFile(self.folder / DATABASE).create() as registry:
             registry.set_backbone(BACKBONE)
         self.store = LocalStore(self.folder / OBJECTS)
         self.versions: dict[str, list[str]] = {}

@@ -10,7 +10,7 @@ import hammering
 import pytest
 from stored_files import BACKBONE
 
-from expertbank.registry.registry import Registry
+from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.workspace import DATABASE
 
 SECONDS = float(os.environ.get("EXPERTBANK_HAMMER_SECONDS", "5"))
@@ -20,7 +20,7 @@ SECONDS = float(os.environ.get("EXPERTBANK_HAMMER_SECONDS", "5"))
 def test_eight_processes_adding_routing_removing_and_collecting_lose_nothing(
     tmp_path: Path,
 ) -> None:
-    with Registry.create(tmp_path / DATABASE) as registry:
+    with SqliteFile(tmp_path / DATABASE).create() as registry:
         registry.set_backbone(BACKBONE)
     context = get_context("spawn")
     count = len(hammering.ROLES)
@@ -36,7 +36,7 @@ def test_eight_processes_adding_routing_removing_and_collecting_lose_nothing(
         child.join(timeout=60)
     assert [error for *_, error in found if error] == []
     assert all(turns for _, turns, *_ in found), "a process never had its turn"
-    with Registry.open(tmp_path / DATABASE, read_only=True) as registry:
+    with SqliteFile(tmp_path / DATABASE).open(read_only=True) as registry:
         there = {f"{e.id} {e.digest}" for e in registry.experts()}
         routers = {f"router@{r.version} {r.digest}" for r in registry.routers()}
         generation = registry.generation()

@@ -7,7 +7,7 @@ import pytest
 from sqlalchemy import Engine
 
 from expertbank.registry import schema
-from expertbank.registry.session import engine_at
+from expertbank.registry.sqlite.connection import engine_at
 
 ASSETS = Path(__file__).parents[1] / "assets"
 

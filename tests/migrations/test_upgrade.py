@@ -13,8 +13,8 @@ from alembic.config import Config
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.registry import schema
-from expertbank.registry.registry import Registry
-from expertbank.registry.session import engine_at
+from expertbank.registry.sqlite.connection import engine_at
+from expertbank.registry.sqlite.file import SqliteFile, Upgrade
 
 REVISION = """
 import sqlalchemy as sa
@@ -88,8 +88,8 @@ def next_revision(tmp_path, monkeypatch):
 
 
 def test_a_bank_of_0_1_opens_with_all_its_rows(old_bank) -> None:
-    schema.upgrade(old_bank)
-    registry = Registry.open(old_bank)
+    SqliteFile(old_bank).upgrade()
+    registry = SqliteFile(old_bank).open()
     assert registry.check() == ()
     assert registry.backbone().reference == "tiny"
     assert [expert.id for expert in registry.experts()] == ["boolq@1", "boolq@2", "sst2@1"]
@@ -129,15 +129,15 @@ def test_upgrading_from_any_revision_keeps_every_value_of_every_row(tmp_path, re
     columns = columns_of(bank)
     before = content_of(bank, columns)
     assert sum(map(len, before.values())) == sum(ROWS.values()) - ROWS["alembic_version"]
-    schema.upgrade(bank)
+    SqliteFile(bank).upgrade()
     assert content_of(bank, columns) == before
-    registry = Registry.open(bank)
+    registry = SqliteFile(bank).open()
     assert registry.check() == ()
 
 
 def test_a_task_of_a_bank_before_groups_stands_alone(old_bank) -> None:
-    schema.upgrade(old_bank)
-    registry = Registry.open(old_bank)
+    SqliteFile(old_bank).upgrade()
+    registry = SqliteFile(old_bank).open()
     assert {task.name: task.group for task in registry.tasks()} == {"boolq": None, "sst2": None}
 
 
@@ -146,7 +146,7 @@ def test_since_0003_the_database_takes_a_kind_that_it_never_heard_of(old_bank) -
         VALUES ('new' || ?1, ?1, '[]', '{}', '', 0)"""
     with sqlite3.connect(old_bank) as raw, pytest.raises(sqlite3.IntegrityError, match="kind"):
         raw.execute(add, ("span",))
-    schema.upgrade(old_bank)
+    SqliteFile(old_bank).upgrade()
     with sqlite3.connect(old_bank) as raw:
         raw.execute(add, ("span",))
         with pytest.raises(sqlite3.IntegrityError, match="kind_not_empty"):
@@ -154,8 +154,8 @@ def test_since_0003_the_database_takes_a_kind_that_it_never_heard_of(old_bank) -
 
 
 def test_a_bank_at_head_opens_with_its_groups(head_bank) -> None:
-    schema.upgrade(head_bank)
-    registry = Registry.open(head_bank)
+    SqliteFile(head_bank).upgrade()
+    registry = SqliteFile(head_bank).open()
     assert registry.check() == ()
     assert rows_of(head_bank) == ROWS
     assert {task.name: task.group for task in registry.tasks()} == {
@@ -170,25 +170,25 @@ def test_the_groups_can_be_taken_back_and_every_other_value_stays(head_bank) -> 
     engine = engine_at(head_bank, foreign_keys=False)
     with engine.begin() as connection:
         command.downgrade(schema.alembic_config(connection), "0001")
-    assert schema.current_revision(head_bank) == "0001"
+    assert SqliteFile(head_bank).revision() == "0001"
     assert columns_of(head_bank) == columns
     assert content_of(head_bank, columns) == before
     with pytest.raises(ExpertBankError, match="db upgrade"):
-        Registry.open(head_bank)
-    schema.upgrade(head_bank)
-    assert Registry.open(head_bank).check() == ()
+        SqliteFile(head_bank).open()
+    SqliteFile(head_bank).upgrade()
+    assert SqliteFile(head_bank).open().check() == ()
 
 
 def test_a_bank_at_head_is_left_alone(head_bank) -> None:
     before = head_bank.read_bytes()
-    assert schema.upgrade(head_bank) == schema.Upgrade(schema.HEAD, schema.HEAD, None)
+    assert SqliteFile(head_bank).upgrade() == Upgrade(schema.HEAD, schema.HEAD, None)
     assert head_bank.read_bytes() == before
     assert len(list(head_bank.parent.iterdir())) == 1
 
 
 def test_nothing_to_upgrade_is_not_found(tmp_path) -> None:
     with pytest.raises(NotFoundError):
-        schema.upgrade(tmp_path / "none.db")
+        SqliteFile(tmp_path / "none.db").upgrade()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -197,12 +197,12 @@ def test_an_upgrade_keeps_all_rows_puts_triggers_back_and_leaves_a_backup(
 ) -> None:
     next_revision()
     before, counts = dump(old_bank), rows_of(old_bank)
-    upgrade = schema.upgrade(old_bank)
+    upgrade = SqliteFile(old_bank).upgrade()
     assert (upgrade.before, upgrade.after) == ("0001", NEXT)
     assert rows_of(old_bank) == counts
     assert dump(upgrade.backup) == before
     assert upgrade.backup.parent == old_bank.parent
-    registry = Registry.open(old_bank)
+    registry = SqliteFile(old_bank).open()
     assert registry.check() == ()
     with sqlite3.connect(old_bank) as raw:
         assert raw.execute("SELECT DISTINCT note FROM experts").fetchall() == [("upgraded",)]
@@ -212,7 +212,7 @@ def test_an_upgrade_keeps_all_rows_puts_triggers_back_and_leaves_a_backup(
 
 def test_an_upgrade_can_leave_the_backup_out(old_bank, next_revision) -> None:
     next_revision()
-    assert schema.upgrade(old_bank, backup=False).backup is None
+    assert SqliteFile(old_bank).upgrade(backup=False).backup is None
     assert not list(old_bank.parent.glob("*.backup"))
 
 
@@ -220,21 +220,21 @@ def test_a_failing_migration_changes_nothing(old_bank, next_revision) -> None:
     next_revision("    raise RuntimeError('halfway')")
     before = dump(old_bank)
     with pytest.raises(RuntimeError, match="halfway"):
-        schema.upgrade(old_bank)
+        SqliteFile(old_bank).upgrade()
     assert dump(old_bank) == before
-    assert schema.current_revision(old_bank) == "0001"
+    assert SqliteFile(old_bank).revision() == "0001"
 
 
 def test_a_migration_that_breaks_lineage_changes_nothing(old_bank, next_revision) -> None:
     next_revision("    op.execute('DELETE FROM runs WHERE id = 1')")
     before = dump(old_bank)
     with pytest.raises(IntegrityError, match="nothing was changed"):
-        schema.upgrade(old_bank)
+        SqliteFile(old_bank).upgrade()
     assert dump(old_bank) == before
 
 
 def test_a_new_bank_gets_every_revision(tmp_path, next_revision) -> None:
     next_revision()
-    registry = Registry.create(tmp_path / "fresh.db")
+    registry = SqliteFile(tmp_path / "fresh.db").create()
     assert registry.check() == ()
-    assert schema.current_revision(registry.path) == NEXT
+    assert SqliteFile(registry.path).revision() == NEXT

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from expertbank.registry import triggers
-from expertbank.registry.registry import Registry
+from expertbank.registry.sqlite.registry import SqliteRegistry
 from expertbank.registry.tables import Base
 
 FROZEN_COLUMNS = [
@@ -19,7 +19,7 @@ UNDELETABLE = [freeze.table for freeze in triggers.FROZEN if freeze.keys]
 
 
 @pytest.fixture
-def raw(full: Registry):
+def raw(full: SqliteRegistry):
     connection = sqlite3.connect(full.path)
     yield connection
     connection.close()

@@ -38,7 +38,7 @@ def test_a_bank_of_two_passes_does_the_whole_job(
         bank.export(tmp_path / "bundle")
         assert list(load_bundle(tmp_path / "bundle").predict(rows)) == answers
         (expert,) = bank.experts("films")
-        adapter = bank.registry.runs()[0].config["adapter"]
+        adapter = bank.registry.run(expert.run_id).config["adapter"]
         file = bank._workspace.expert_file(expert)
         adapted = {path for group in file.groups for path in group.paths}
         assert len(adapted) == 2 * depth

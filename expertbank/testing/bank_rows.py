@@ -1,9 +1,8 @@
-"""Records of a small bank, for the registry's tests."""
+"""Records of a small bank, to fill a registry under test with."""
 
 from __future__ import annotations
 
 import hashlib
-from pathlib import Path
 from typing import Any
 
 from expertbank.config import FeatureSpec
@@ -22,6 +21,7 @@ from expertbank.registry.registry import Registry
 
 
 def sha(text: str) -> str:
+    """A digest, of a file that is not there."""
     return hashlib.sha256(text.encode()).hexdigest()
 
 
@@ -30,11 +30,14 @@ BACKBONE = BackboneRecord(sha("backbone"), "tiny", {"layers": 6}, SPEC, "2026-01
 
 
 def artifact(text: str, kind: str = "expert") -> ArtifactRecord:
+    """A file with digest ``sha(text)``."""
     return ArtifactRecord(sha(text), kind, 100)
 
 
-def run(kind: str = "add") -> RunRecord:
-    return RunRecord(kind, {"epochs": 3}, 0, {"torch": "2"}, {"rows": 8}, SPEC.backbone_digest, 1.5)
+def run(kind: str = "add", **config: Any) -> RunRecord:
+    """What made something: trained by ``config``, where it is given."""
+    config = config or {"epochs": 3}
+    return RunRecord(kind, config, 0, {"torch": "2"}, {"rows": 8}, SPEC.backbone_digest, 1.5)
 
 
 def expert_parts(
@@ -101,15 +104,9 @@ def router_parts(registry: Registry, text: str | None = None, **changes: Any) ->
     }
 
 
-def new_bank(path: Path) -> Registry:
-    registry = Registry.create(path)
-    registry.set_backbone(BACKBONE)
-    return registry
-
-
-def full_bank(path: Path, *, group: str | None = None) -> Registry:
+def fill(registry: Registry, *, group: str | None = None) -> None:
     """Two tasks, three experts, two routers, two aliases, one export: rows in every table."""
-    registry = new_bank(path)
+    registry.set_backbone(BACKBONE)
     registry.commit_expert(**expert_parts("boolq", group=group))
     registry.commit_expert(**expert_parts("sst2"))
     registry.commit_router(**router_parts(registry))
@@ -117,4 +114,21 @@ def full_bank(path: Path, *, group: str | None = None) -> Registry:
     registry.commit_router(**router_parts(registry))
     registry.set_alias("stable", 1, "known good")
     registry.commit_export(ExportRecord(sha("bundle"), "bundle", "out", 2, ("boolq@2", "sst2@1")))
-    return registry
+
+
+def known(registry: Registry) -> tuple[object, ...]:
+    """Everything a registry can be asked for, to compare before and after."""
+    return (
+        registry.backbone(),
+        registry.tasks(include_removed=True),
+        registry.experts(),
+        registry.feature_sets(),
+        registry.evaluations(),
+        registry.routers(),
+        registry.aliases(),
+        registry.alias_events(),
+        registry.artifacts(),
+        registry.history(),
+        registry.generation(),
+        registry.purgeable(),
+    )

@@ -1,0 +1,77 @@
+"""Copies of the database file, and one file in the place of another; each whole or not at all."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import uuid
+from datetime import datetime, timezone
+from pathlib import Path
+
+from expertbank.errors import ExistsError, ExpertBankError
+from expertbank.registry.sqlite.connection import outside_transaction
+
+
+def copy_to(path: Path, target: Path) -> Path:
+    """Write a consistent, compact copy of the database at ``path`` to ``target``.
+
+    The copy appears under its name only when it is complete and on disk.
+
+    Raises:
+        ExistsError: ``target`` exists; it is left as it is.
+        ExpertBankError: it cannot be written.
+    """
+    try:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+    except FileExistsError:
+        raise ExistsError(f"{target} exists; name a file that does not") from None
+    except OSError as error:
+        raise ExpertBankError(f"cannot write {target}: {error.strerror}") from error
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
+    try:
+        with outside_transaction(path) as connection:
+            connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
+            connection.execute("VACUUM INTO ?", (str(partial),))
+        sync(partial)
+        os.replace(partial, target)
+        sync(target.parent)
+    except BaseException as error:
+        for unfinished in (partial, journal_of(partial), target):
+            unfinished.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise ExpertBankError(
+                f"cannot write {target}: {error.strerror}; free space or check the disk"
+            ) from error
+        raise
+    return target
+
+
+def copy_bytes(path: Path, target: Path) -> Path:
+    """Copy a damaged database byte for byte, with its journal."""
+    for source, copy in ((path, target), (journal_of(path), journal_of(target))):
+        if source.exists():
+            shutil.copyfile(source, copy)
+    return target
+
+
+def backup_path(path: Path, state: str) -> Path:
+    """Where a copy is kept beside ``path``: of a revision, or of what is ``damaged``."""
+    stamp = datetime.now(timezone.utc).strftime("%Y%m%dT%H%M%S%fZ")
+    return path.with_name(f"{path.name}.{state}.{stamp}.backup")
+
+
+def journal_of(path: Path) -> Path:
+    """The rollback journal that SQLite keeps beside ``path`` during a transaction."""
+    return path.with_name(f"{path.name}-journal")
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or a folder's names, are on disk."""
+    folder = path.is_dir()
+    if folder and os.name == "nt":
+        return  # Windows opens no folder; NTFS keeps a journal of names
+    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

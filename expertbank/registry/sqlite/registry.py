@@ -1,0 +1,75 @@
+"""An open registry in a SQLite file: what SQL shares, and the care that a file needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from sqlalchemy import Connection, Engine, text
+from sqlalchemy.exc import SQLAlchemyError
+
+from expertbank.errors import ExpertBankError, LockedError
+from expertbank.records import Problem
+from expertbank.registry import health, schema, triggers
+from expertbank.registry.session import read
+from expertbank.registry.sql import SqlRegistry
+from expertbank.registry.sqlite.connection import probe
+from expertbank.registry.sqlite.copying import copy_to
+
+
+class SqliteRegistry(SqlRegistry):
+    """An open registry; ``SqliteFile`` opens one."""
+
+    def __init__(self, path: Path, engine: Engine, *, read_only: bool) -> None:
+        super().__init__(engine, read_only=read_only)
+        self.path = path
+
+    def check(self) -> tuple[Problem, ...]:
+        """What is wrong: file, foreign keys, triggers, routers, aliases, deleted files."""
+        try:
+            return tuple(self._problems())
+        except LockedError:
+            raise
+        except (ExpertBankError, SQLAlchemyError) as error:
+            return (Problem(str(error), str(self.path), health.RESTORE),)
+
+    def backup(self, target: Path) -> Path:
+        """Write a consistent copy to the file ``target``; see ``Registry``."""
+        return copy_to(self.path, target)
+
+    def probe_writable(self) -> None:
+        """Begin a write and take it back; see ``Registry``."""
+        if self.read_only:
+            raise ExpertBankError(f"{self.path} was opened read-only; open it for writing")
+        probe(self.engine)
+
+    def _problems(self) -> Iterator[Problem]:
+        with read(self.engine) as session:
+            connection = session.connection()
+            revision = schema.revision_of(connection, self.path)
+            if revision != schema.HEAD:
+                known = revision in schema.REVISIONS
+                todo = "run: expertbank db upgrade" if known else health.RESTORE
+                yield Problem(f"schema is {revision}, not {schema.HEAD}", str(self.path), todo)
+                return
+            for line in _integrity(connection):
+                yield Problem(line, str(self.path), health.RESTORE)
+            yield from _triggers(connection)
+            yield from health.problems(session)
+
+
+def _integrity(connection: Connection) -> list[str]:
+    """Complaints of SQLite's own checks: pages, indexes, constraints and foreign keys."""
+    pages = connection.execute(text("PRAGMA integrity_check")).scalars().all()
+    broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+    found = [line for line in pages if line != "ok"]
+    return found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in broken]
+
+
+def _triggers(connection: Connection) -> Iterator[Problem]:
+    expected, found = triggers.definitions(), triggers.installed(connection)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            state = "is missing" if name not in found else "is not the one expertbank installs"
+            what = f"{state}, so frozen rows can change"
+            yield Problem(what, f"trigger {name}", health.RESTORE)

@@ -28,14 +28,12 @@ def print_report(console: Console, report: ForgettingReport) -> None:
     console.print(printable(words.summary(report)), markup=False)
     console.print()
     columns = shown("tasks")
-    # A heading of two words takes two lines, so that the table is as narrow as its figures.
-    headings = [column.heading.replace(", ", "\n") for column in columns]
     print_table(
         console,
-        headings,
+        [column.heading for column in columns],
         ([column.text(task) for column in columns] for task in report.tasks),
         title=f"Forgetting report: {words.compared(report)}",
-        numeric=[h for h, column in zip(headings, columns, strict=True) if column.numeric],
+        numeric=[column.heading for column in columns if column.numeric],
     )
     print_facts(console, words.facts(report))
     for task in report.tasks:

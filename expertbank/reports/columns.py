@@ -37,7 +37,7 @@ class Column:
 
     Attributes:
         name: its key in the JSON document.
-        heading: what stands above it; a narrow table breaks it after a comma.
+        heading: what stands above it, in one or two lines.
         meaning: what it is, in one sentence.
         get: its value as JSON has it; ``None`` where there is none.
         format: how people see a value that is not ``None``.
@@ -120,7 +120,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "beats_majority",
-        "majority, beaten",
+        "majority\nbeaten",
         "Whether it is shown at 5% that the expert, when added, was right more often than always "
         "giving the most frequent answer.",
         attrgetter("beats_majority"),
@@ -129,14 +129,14 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "at_add",
-        "given, at add",
+        "given\nat add",
         "Quality with the task given, when the expert was added.",
         attrgetter("at_add"),
         share,
     ),
     Column(
         "oracle",
-        "given, now",
+        "given\nnow",
         "Quality with the task given, now (routing papers call this the oracle): from stored "
         "answers, or measured again where verification ran all rows.",
         attrgetter("oracle"),
@@ -151,7 +151,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "routed_at_add",
-        "routed, before",
+        "routed\nbefore",
         "Quality with the router choosing, under the router compared with: the task's first, "
         "unless one was named.",
         attrgetter("routed_at_add"),
@@ -159,7 +159,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "routed",
-        "routed, now",
+        "routed\nnow",
         "Quality with the router choosing, under the router reported on.",
         attrgetter("routed"),
         share,
@@ -181,7 +181,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "margin_provable",
-        "provable, margin",
+        "provable\nmargin",
         "The smallest margin that the task's rows, taken alone, prove at 95%; with no row lost, "
         "n rows prove 1 - 0.05^(1/n), so 0.01 takes 299.",
         _of_change("margin_provable"),
@@ -256,14 +256,14 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "p_noninferiority",
-        "p, preserved, alone",
+        "preserved, p alone",
         "One-sided p-value against a loss of the margin or more, of this task alone.",
         _of_change("p_noninferiority"),
         part="data",
     ),
     Column(
         "p_noninferiority_adjusted",
-        "p, preserved",
+        "preserved\np",
         "One-sided p-value against a loss of the margin or more, corrected over all tasks (Holm).",
         _of_judged("p_noninferiority_adjusted"),
         p_value,
@@ -271,14 +271,14 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "p_loss",
-        "p, lost, alone",
+        "lost, p alone",
         "One-sided p-value against no loss at all, of this task alone.",
         _of_change("p_loss"),
         part="data",
     ),
     Column(
         "p_loss_adjusted",
-        "p, lost",
+        "lost\np",
         "One-sided p-value against no loss at all, corrected over all tasks (Holm).",
         _of_judged("p_loss_adjusted"),
         p_value,
@@ -286,7 +286,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "p_mcnemar",
-        "p, McNemar",
+        "McNemar\np",
         "Two-sided, exact, for comparison: a large value is no evidence that nothing was lost.",
         _of_change("p_mcnemar"),
         p_value,
@@ -294,7 +294,7 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "p_beats_majority",
-        "p, beaten",
+        "beaten\np",
         "One-sided exact p-value (McNemar) that the expert is right more often than always giving "
         "the most frequent answer, of this task alone.",
         attrgetter("p_beats_majority"),

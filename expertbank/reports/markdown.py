@@ -49,7 +49,7 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
 def _table(part: Part, tasks: Sequence[TaskReport]) -> list[str]:
     columns = shown(part)
     return [
-        _row(column.heading.replace(",", "") for column in columns),
+        _row(column.heading.replace("\n", " ") for column in columns),
         _row("---:" if column.numeric else "---" for column in columns),
         *(_row(_cell(column, task) for column in columns) for task in tasks),
     ]

@@ -18,7 +18,7 @@ from expertbank.reports.markdown import forgetting_markdown
 
 NEW = Column(
     "letters",
-    "letters, in name",
+    "letters\nin name",
     "How many letters the name has.",
     lambda task: len(task.task),
     lambda value: f"{value} of 26",

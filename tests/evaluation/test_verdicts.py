@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -163,6 +164,18 @@ def test_the_change_of_correlation_is_that_of_scipy_and_clusters_of_one_are_rows
     assert found.p_at_most(found.interval[0]) == pytest.approx(0.05, abs=0.002)
     assert found.p_at_least(found.interval[1]) == pytest.approx(0.05, abs=0.002)
     assert correlation_change(before, np.zeros(300), targets) is None
+
+
+def test_memory_of_the_bootstrap_does_not_grow_with_the_square_of_the_rows() -> None:
+    rng = np.random.default_rng(2)
+    differences = rng.choice([-1.0, 0.0, 1.0], size=12_000)
+    tracemalloc.start()
+    try:
+        found = clustered_change(differences, np.arange(12_000, dtype=np.int32))
+        assert tracemalloc.get_traced_memory()[1] < 12_000**2, "a byte for each pair of rows"
+    finally:
+        tracemalloc.stop()
+    assert found.interval[0] < found.change < found.interval[1]
 
 
 def values(moved: float, n: int = 400) -> Change:

@@ -135,7 +135,7 @@ class ExpertFile:
         return TTAdapter.from_tensors(self.groups, self.alpha, self.tensors)
 
     def collapse(self, expert_id: str, device: torch.device, dtype: torch.dtype) -> CollapsedExpert:
-        """The expert ready to serve; the head stays in float32."""
+        """The expert ready to serve under ``expert_id``; the head stays in float32."""
         with torch.no_grad():
             factors = self.adapter().collapse()
         return CollapsedExpert(
@@ -145,6 +145,8 @@ class ExpertFile:
             self.tensors["head.bias"].to(device),
             self.kind == "multiple_choice",
             self.pooling,
+            self.task,
+            self.labels,
         )
 
 

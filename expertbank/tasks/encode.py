@@ -113,12 +113,14 @@ def _encode(
     texts: Sequence[tuple[str, str | None]], tokenizer: FastTokenizer, max_length: int
 ) -> list[_Sequence]:
     """Ids, type ids and whether it was cut, for each text or pair."""
-    own, found = _own(tokenizer), []
+    own = _own(tokenizer)
+    found: list[_Sequence] = []
     for batch in _batches(texts):
-        for encoding in own.encode_batch_fast(
-            [text if pair is None else (text, pair) for text, pair in batch]
-        ):
-            found.append(_cut(encoding, own, max_length, tokenizer.truncation_side == "left"))
+        given = [text if pair is None else (text, pair) for text, pair in batch]
+        found += [
+            _cut(encoding, own, max_length, tokenizer.truncation_side == "left")
+            for encoding in own.encode_batch_fast(given)
+        ]
     if "token_type_ids" in tokenizer.model_input_names:
         return found
     return [(ids, (0,) * len(ids), cut) for ids, _, cut in found]
@@ -176,7 +178,7 @@ def _cut(encoding: Any, own: Any, max_length: int, from_left: bool) -> _Sequence
     paired = encoding.n_sequences > 1
     room = max(0, max_length - own.num_special_tokens_to_add(paired))
     kept = {place for place, text in enumerate(of_text) if text is None}
-    for places, count in zip(texts, _shares(*map(len, texts), room), strict=True):
+    for places, count in zip(texts, _shares(len(texts[0]), len(texts[1]), room), strict=True):
         kept.update(places[len(places) - count :] if from_left else places[:count])
     order = sorted(kept)
     return tuple(ids[place] for place in order), tuple(types[place] for place in order), True

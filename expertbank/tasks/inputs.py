@@ -119,13 +119,11 @@ def _row(value: Any, index: int) -> Row | InputError:
             return value
         if isinstance(value, Row):
             origin = value.origin or origin
-            own = {"text": value.text, "text_pair": value.text_pair}
+            own: dict[str, Any] = {"text": value.text, "text_pair": value.text_pair}
             if value.choices:
                 own["choices"] = value.choices
             plain = row_of(own, origin)
-            return replace(
-                value, text=plain.text, text_pair=plain.text_pair, choices=plain.choices
-            )
+            return replace(value, text=plain.text, text_pair=plain.text_pair, choices=plain.choices)
         if isinstance(value, str):
             return row_of({"text": value}, origin)
         if hasattr(value, "keys"):

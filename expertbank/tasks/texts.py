@@ -49,7 +49,7 @@ def is_absent(value: Any) -> bool:
     """Whether a value stands for none: ``None``, NaN of any type, or pandas' ``NA`` and ``NaT``."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:
         return True
-    return isinstance(value, Number) and bool(value != value)  # noqa: PLR0124 (only NaN does)
+    return isinstance(value, Number) and bool(value != value)  # only NaN does
 
 
 def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:

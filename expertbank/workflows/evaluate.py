@@ -21,7 +21,7 @@ class Evaluated:
 
     Attributes:
         task: the task.
-        expert: the expert that answered when the task was named.
+        expert: the expert that answered when the task was named: the newest.
         metric: ``accuracy``, or ``pearson`` for regression.
         n: rows.
         oracle: quality with the task named.
@@ -29,6 +29,11 @@ class Evaluated:
             (regression: as the mean answer). ``None`` without a router.
         routed_to_task: share of rows that the router sent to the task or its group.
         per_label: per label its rows and how many the named expert had right.
+        routed_expert: the expert of the task that the router chooses, which may be an older one;
+            ``None`` where it knows none.
+        routed_expert_oracle: quality of that one with every row given to it, so that ``routed``
+            less this is what routing costs; ``None`` without one.
+        remark: what to tell the user where ``expert`` and ``routed_expert`` are two.
     """
 
     task: str
@@ -39,6 +44,9 @@ class Evaluated:
     routed: float | None
     routed_to_task: float | None
     per_label: Mapping[str, Mapping[str, int]]
+    routed_expert: str | None
+    routed_expert_oracle: float | None
+    remark: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -51,50 +59,64 @@ class Evaluated:
             "routed": self.routed,
             "routed_to_task": self.routed_to_task,
             "per_label": {label: dict(counts) for label, counts in self.per_label.items()},
+            "routed_expert": self.routed_expert,
+            "routed_expert_oracle": self.routed_expert_oracle,
         }
 
 
 def evaluate(
     predictor: Predictor,
-    spec: TaskSpec,
+    task: str,
     source: str,
+    columns: Columns | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluated:
     """Answer all labelled rows of ``source`` twice: with the task named, and routed.
 
+    Rows are read with the columns and labels that the named expert was trained on. Where the
+    router holds another version of the task, that one answers all rows too, to compare with.
+
     Args:
         predictor: of a bank or a bundle.
-        spec: the task as stored, with flags for other column names laid over it.
+        task: the task.
         source: file, folder or other source reference.
+        columns: where these rows' columns are named differently.
         progress: told as batches finish.
 
     Raises:
         NotFoundError: the predictor does not know the task.
         DataError: unusable rows, or a label that the expert does not know.
     """
-    named = predictor.answerer(spec.name)
-    rows = read_rows(spec, source)
+    named, member = predictor.answerer(task), predictor.member(task)
+    rows = read_rows(with_columns(predictor.data_spec(named), columns), source)
     for row in rows:
         if named.kind == "classification" and row.label not in named.labels:
             raise DataError(
                 f"{row.origin}: label {row.label!r} is not one of {named.id}: "
                 + ", ".join(named.labels)
             )
-    oracle = list(predictor.predict(rows, task=spec.name, progress=progress))
+    is_value = named.kind == "regression"
+    oracle = list(predictor.predict_with(named, rows, progress=progress))
+    quality = _quality(rows, oracle, is_value)
     routed: list[Prediction | None] = []
     if predictor.has_router:
-        routed = [
-            _of_task(answer, spec.name) for answer in predictor.predict(rows, progress=progress)
-        ]
+        routed = [_of_task(answer, task) for answer in predictor.predict(rows, progress=progress)]
+    own = None if member is None else quality
+    if member is not None and member.digest != named.digest:
+        given = list(predictor.predict_with(member, rows, progress=progress))
+        own = _quality(rows, given, is_value)
     return Evaluated(
-        spec.name,
+        task,
         named.id,
-        "pearson" if named.kind == "regression" else "accuracy",
+        "pearson" if is_value else "accuracy",
         len(rows),
-        _quality(rows, oracle, named.kind == "regression"),
-        _quality(rows, routed, named.kind == "regression") if routed else None,
+        quality,
+        _quality(rows, routed, is_value) if routed else None,
         sum(answer is not None for answer in routed) / len(rows) if routed else None,
         _per_label(rows, oracle) if named.kind == "classification" else {},
+        None if member is None else member.id,
+        own,
+        predictor.older_member(task),
     )
 
 

@@ -225,7 +225,7 @@ def _manifest(
                 "created_at": expert.created_at,
                 "metrics": dict(oracle.metrics),
                 "group": registry.task(expert.task).group,
-                "spec": dict(registry.task(expert.task).spec),
+                "spec": workspace.data_of(expert)[0].to_dict(),
             }
         )
     return {
@@ -268,8 +268,8 @@ def _compare(
     for expert in experts:
         rows = CHOICE_PROBES if expert.kind == "multiple_choice" else PROBES
         probes = encode_rows(rows, tokenizer, expert.kind, expert.labels, length)
-        ours = answers(workspace.model, probes, expert.id, expert.kind, progress)
-        theirs = answers(loaded.model, probes, expert.id, expert.kind, progress)
+        ours = answers(workspace.model, probes, expert.digest, expert.kind, progress)
+        theirs = answers(loaded.model, probes, expert.digest, expert.kind, progress)
         if not torch.equal(ours.logits, theirs.logits):
             raise IntegrityError(
                 f"the written bundle gives other logits for {expert.id} than the bank; "

@@ -149,7 +149,7 @@ def import_bundle(
             wanted.append(_fitted(workspace, one, new_version=new_version))
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
-        with workspace.writing():
+        with workspace.making():
             workspace.registry.set_backbone(backbone)
             done = [_register(workspace, one) for one in wanted]
     return Imported(digest, tuple(done), tuple(skipped), dry_run)
@@ -230,8 +230,9 @@ def _incoming(
     oracle = OracleEvidence.from_bytes(evidence_data, f"{where}: evidence")
     if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
         raise IntegrityError(f"{where}: features and evidence are of different rows")
-    task = TaskSpec.from_dict(entry["spec"], name)
     run = lineage["run"]
+    # The expert's own, as it was trained: a bundle of before names the first version's.
+    task = TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name)
     group = entry["group"]
     return _Incoming(
         TaskRecord(

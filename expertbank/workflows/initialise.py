@@ -58,7 +58,7 @@ def initialise(
     )
     spec = replace(spec, keep=keep or spec.keep)
     record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now())
-    with workspace.writing():
+    with workspace.making():
         return workspace.registry.set_backbone(record)
 
 

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
@@ -21,6 +21,8 @@ from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry
+from expertbank.registry.schema import current_revision
+from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
 
 if TYPE_CHECKING:
@@ -47,8 +49,8 @@ class Workspace:
 
     Args:
         home: the bank's folder.
-        open_registry: opens the registry, making it first where that was asked for; called
-            when the registry is first needed, so bad input leaves no empty bank behind.
+        create: whether ``making`` may make a bank that is not there.
+        read_only: never write to the registry.
         reference: backbone named by the caller, overriding the recorded reference; its
             digest must still be the bank's.
         device: where to run the backbone; default as ``load_backbone``.
@@ -58,18 +60,25 @@ class Workspace:
     def __init__(
         self,
         home: Path,
-        open_registry: Callable[[], Registry],
+        *,
+        create: bool = False,
+        read_only: bool = False,
         reference: str | None = None,
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
     ) -> None:
         self.home = home
         self.lock = BankLock(home / LOCK_FILE, lock_wait)
-        self._open_registry = open_registry
+        self._may_create = create
+        self._read_only = read_only
+        self._registry: Registry | None = None
         self.store = LocalStore(home / OBJECTS)
         self.reference = reference
         self._device = device
         self._trust_cache = True
+        self._loading = RLock()
+        self._backbone: tuple[str, str, Backbone] | None = None
+        self._model: RoutedModel | None = None
 
     @classmethod
     def open(
@@ -82,40 +91,51 @@ class Workspace:
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
     ) -> Workspace:
-        """Open the bank at ``home``; with ``create`` make it first if there is none.
+        """Open the bank at ``home``; with ``create`` there may be none, until something is written.
 
         Raises:
             NotFoundError: there is none.
         """
-        database = home / DATABASE
-        if database.is_file():
-            # A process killed while it made the bank may have left a file without tables.
-            registry = (
-                Registry.create(database)
-                if create
-                else Registry.open(database, read_only=read_only)
-            )
-            return cls(home, lambda: registry, reference, device, lock_wait)
-        if not create:
-            raise NotFoundError(
-                f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
-            )
+        opened = cls(
+            home,
+            create=create,
+            read_only=read_only,
+            reference=reference,
+            device=device,
+            lock_wait=lock_wait,
+        )
+        if opened.exists or not create:
+            _ = opened.registry
+        return opened
 
-        def make() -> Registry:
-            make_folder(home.absolute())
-            return Registry.create(database)
-
-        return cls(home, make, reference, device, lock_wait)
-
-    @cached_property
+    @property
     def registry(self) -> Registry:
-        """The open registry."""
-        return self._open_registry()
+        """The open registry, as it is: looking at a bank never makes one.
+
+        Raises:
+            NotFoundError: there is no bank.
+        """
+        if self._registry is None:
+            if not self.exists:
+                raise NotFoundError(
+                    f"no bank at {self.home}; make one with: expertbank init, "
+                    "or expertbank add --task T"
+                )
+            self._registry = Registry.open(self.home / DATABASE, read_only=self._read_only)
+        return self._registry
 
     @property
     def exists(self) -> bool:
-        """Whether there is a bank in the folder yet."""
-        return (self.home / DATABASE).is_file()
+        """Whether there is a bank in the folder yet.
+
+        A process killed while it made one may have left a file without tables: that is none.
+        """
+        return current_revision(self.home / DATABASE) is not None
+
+    def close(self) -> None:
+        """Let go of the database; what needs it later opens it again."""
+        if self._registry is not None:
+            self._registry.close()
 
     # -- the backbone ----------------------------------------------------------------------
 
@@ -136,9 +156,9 @@ class Workspace:
         """The bank's feature spec."""
         return self.backbone_record.feature_spec
 
-    @cached_property
+    @property
     def backbone(self) -> Backbone:
-        """The loaded backbone, checked against the bank's digest.
+        """The loaded backbone, checked against the bank's digest; kept while it is the bank's.
 
         Raises:
             IntegrityError: it is another model than the bank was made with.
@@ -146,10 +166,16 @@ class Workspace:
         record = self.registry.backbone()
         reference = self.reference or (record.reference if record else DEFAULT_BACKBONE)
         dtype = record.feature_spec.dtype if record else "float32"
-        loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
-        if record is not None:
-            require_backbone(loaded, record.digest, f"the bank at {self.home}")
-        return loaded
+        with self._loading:
+            if self._backbone is not None and self._backbone[:2] == (reference, dtype):
+                held = self._backbone[2]
+                if record is None or held.digest == record.digest:
+                    return held
+            loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
+            if record is not None:
+                require_backbone(loaded, record.digest, f"the bank at {self.home}")
+            self._backbone = reference, dtype, loaded
+            return loaded
 
     def recheck_backbone(self) -> None:
         """Load the backbone anew and hash its weights, whatever the cache says.
@@ -157,10 +183,10 @@ class Workspace:
         Raises:
             IntegrityError: it is another model than the bank was made with.
         """
-        self._trust_cache = False
-        self.__dict__.pop("backbone", None)
-        self.__dict__.pop("model", None)
-        _ = self.backbone
+        with self._loading:
+            self._trust_cache = False
+            self._backbone = self._model = None
+            _ = self.backbone
 
     def load_backbone(self, reference: str, dtype: str, *, trust_cache: bool = True) -> Backbone:
         """Load a backbone, its digest cached by path, size and time of its files."""
@@ -185,14 +211,28 @@ class Workspace:
         Raises:
             IntegrityError: the file changed, or belongs to another backbone or task.
         """
-        from expertbank.models.expert_file import ExpertFile
-
-        file = ExpertFile.from_bytes(self.store.get(record.digest), f"expert {record.id}")
+        file = self._expert_file(record.digest, f"expert {record.id}", self.spec)
         if (file.task, file.labels) != (record.task, record.labels):
             raise IntegrityError(f"expert {record.id}: its file is of task {file.task!r}")
-        if file.backbone_digest != self.spec.backbone_digest:
-            raise IntegrityError(f"expert {record.id} belongs to backbone {file.backbone_digest}")
         return file
+
+    def _expert_file(self, digest: str, where: str, spec: FeatureSpec) -> ExpertFile:
+        from expertbank.models.expert_file import ExpertFile
+
+        file = ExpertFile.from_bytes(self.store.get(digest), where)
+        if file.backbone_digest != spec.backbone_digest:
+            raise IntegrityError(f"{where} belongs to backbone {file.backbone_digest}")
+        return file
+
+    def data_of(self, record: ExpertRecord) -> tuple[TaskSpec, str]:
+        """How to read rows of an expert's task, and the source that it was trained on.
+
+        Columns and labels belong to the version: a later one may have been trained on others. The
+        task's own are the first version's, and speak only where a run of old does not.
+        """
+        data = self.registry.run(record.run_id).data if record.run_id is not None else {}
+        spec = data.get("spec") or self.registry.task(record.task).spec
+        return TaskSpec.from_dict(spec, record.id), str(data.get("source", ""))
 
     def router(self, record: RouterRecord) -> Router:
         """A router's gate and members, rehashed and checked."""
@@ -200,21 +240,27 @@ class Workspace:
 
         return Router.from_bytes(self.store.get(record.digest), f"router@{record.version}")
 
-    @cached_property
+    @property
     def model(self) -> RoutedModel:
-        """The one-pass model over this bank's experts, loaded as batches need them."""
+        """The one-pass model over this bank's experts, by digest, loaded as batches need them."""
         import torch
 
         from expertbank.adapters.pool import ExpertPool
         from expertbank.models.routed import RoutedModel
 
-        backbone, dtype = self.backbone, getattr(torch, self.spec.dtype)
+        with self._loading:
+            backbone, spec = self.backbone, self.spec
+            held = self._model
+            if held is not None and held.backbone is backbone and held.spec == spec:
+                return held
+            device, dtype = backbone.device, getattr(torch, spec.dtype)
 
-        def load(expert_id: str) -> CollapsedExpert:
-            file = self.expert_file(self.registry.expert(expert_id))
-            return file.collapse(expert_id, backbone.device, dtype)
+            def load(digest: str) -> CollapsedExpert:
+                file = self._expert_file(digest, f"expert {digest}", spec)
+                return file.collapse(digest, device, dtype)
 
-        return RoutedModel(backbone, self.spec, ExpertPool(load))
+            self._model = RoutedModel(backbone, spec, ExpertPool(load))
+            return self._model
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -223,8 +269,24 @@ class Workspace:
         Raises:
             LockedError: one of them kept the bank for longer than the wait.
         """
+        _ = self.registry  # no folder and no lock for a bank that is not there
+        with self.lock.shared():
+            yield
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """As ``writing``, for what makes the bank first if there is none and that was asked for.
+
+        Raises:
+            NotFoundError: there is none, and it may not be made.
+            LockedError: as ``writing``.
+        """
+        if not self._may_create:
+            _ = self.registry
         make_folder(self.home.absolute())
         with self.lock.shared():
+            if not self.exists:
+                self._registry = Registry.create(self.home / DATABASE)
             yield
 
     def checkpoint(self, task: str) -> CheckpointFile:

@@ -171,8 +171,11 @@ def predict(
                 numeric=("row", "probability", "routed with"),
             )
             strange.tell(session)
+        older = None if task is None else predictor.older_member(task)
     if skipped:
         session.remark(f"{skipped:,} malformed rows were skipped")
+    if older:
+        session.remark(older)
 
 
 class _Strange:
@@ -231,7 +234,6 @@ def evaluate(
     """
     from expertbank.tasks import Columns
     from expertbank.workflows.evaluate import evaluate as measure
-    from expertbank.workflows.evaluate import with_columns
 
     session: Session = context.obj
     labels = tuple(label_column or ())
@@ -245,15 +247,18 @@ def evaluate(
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:
-            from expertbank.workflows.serve import bundled_task, load_bundle
+            from expertbank.workflows.serve import load_bundle
 
-            spec = with_columns(bundled_task(bundle, task), columns)
-            result = measure(
-                load_bundle(bundle, backbone=backbone, device=session.device), spec, data, progress
-            )
+            opened = load_bundle(bundle, backbone=backbone, device=session.device)
+            result = measure(opened, task, data, columns, progress)
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
             result = bank.evaluate(task, data, columns=columns, progress=progress)
+
+    older = (
+        ("the router's expert", result.routed_expert),
+        (f"{result.metric}, that one named", share(result.routed_expert_oracle)),
+    )
 
     def show(console: Console) -> None:
         print_facts(
@@ -262,6 +267,7 @@ def evaluate(
                 ("expert", result.expert),
                 ("rows", f"{result.n:,}"),
                 (f"{result.metric}, named", share(result.oracle)),
+                *(older if result.remark else ()),
                 (f"{result.metric}, routed", share(result.routed)),
                 ("routed to task", share(result.routed_to_task)),
             ],
@@ -275,6 +281,8 @@ def evaluate(
             )
 
     session.answer(result.to_dict(), show)
+    if result.remark:
+        session.remark(result.remark)
 
 
 def _rows(
@@ -282,16 +290,12 @@ def _rows(
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.errors import InputError
-    from expertbank.records import Row
-    from expertbank.tasks import prediction_rows
+    from expertbank.tasks import prediction_rows, row_of
     from expertbank.tasks.lines import bounded_lines
 
     if file is None:
-        for number, text in enumerate(texts):
-            if not text.strip():
-                raise InputError(f"text {number + 1} is empty")
-        pair = text_pair if text_pair and text_pair.strip() else None  # as in a file's row
-        return [Row(text, pair) for text in texts], len(texts)
+        given = [{"text": text, "text_pair": text_pair} for text in texts]
+        return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
     if file == "-":
         return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
     try:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
@@ -25,13 +25,12 @@ from expertbank.records import (
     HistoryEvent,
     ProgressCallback,
     RouterRecord,
-    Row,
     TaskRecord,
     no_progress,
 )
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
-from expertbank.tasks import Columns, TaskSpec, task_spec
+from expertbank.tasks import Columns, RowLike, TaskSpec, task_spec
 from expertbank.workflows.add import AddRequest, AddResult, add
 from expertbank.workflows.check import Verification, check
 from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
@@ -49,9 +48,6 @@ if TYPE_CHECKING:
     from expertbank.workflows.predict import Prediction, Predictor
     from expertbank.workflows.restore import Restored
 
-RowLike = Row | str | Mapping[str, Any]
-"""A row, a plain text, or a mapping with ``text`` and optionally ``text_pair``."""
-
 
 class Bank:
     """A folder of frozen experts that only grows. Use ``Bank.open``.
@@ -61,7 +57,7 @@ class Bank:
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
-        self._predictor: tuple[object, Predictor] | None = None
+        self._predictor: Predictor | None = None
         self._predictor_lock = Lock()
 
     @classmethod
@@ -85,7 +81,8 @@ class Bank:
                 recorded one, else all-MiniLM-L6-v2.
             device: where the backbone runs, such as ``cpu`` or ``cuda:0``; default the first
                 CUDA device, else Apple's ``mps``, else the CPU.
-            create: make the bank if there is none.
+            create: let there be none; what writes first (``init``, ``add``, ``import_bundle``)
+                makes it.
             read_only: never write; the bank must exist.
             lock_wait: seconds to wait for commands that need the bank alone, or, for those, for
                 commands that write to it.
@@ -96,6 +93,8 @@ class Bank:
         Raises:
             NotFoundError: no bank there and ``create`` is false.
             InputError: ``store`` is not the recorded one.
+            NotFoundError: no bank there and ``create`` is false; with it, whatever reads a bank
+                that nothing was written to.
             SchemaTooNewError: a newer expertbank made it.
         """
         workspace = Workspace.open(
@@ -111,8 +110,7 @@ class Bank:
 
     def close(self) -> None:
         """Let go of the database."""
-        if self._workspace.exists:
-            self._workspace.registry.close()
+        self._workspace.close()
 
     def __enter__(self) -> Bank:
         return self
@@ -416,7 +414,7 @@ class Bank:
 
     def predict(
         self,
-        rows: Iterable[RowLike],
+        rows: RowLike | Iterable[RowLike],
         *,
         task: str | None = None,
         abstain: bool = False,
@@ -425,20 +423,18 @@ class Bank:
         """Route and answer rows; with ``task`` the router is left out.
 
         Args:
-            rows: what to answer.
+            rows: one row (a text, a mapping with ``text``, a ``Row``) or many of them: an
+                iterable, a DataFrame with a column ``text``, an array, a data set.
             task: the task whose expert answers all of them.
             abstain: answer ``unknown`` to rows that are like no task.
             fallback: send such rows to this task's expert instead.
 
         Raises:
             NotFoundError: no router yet, or no such task.
-            InputError: more than one of ``task``, ``abstain`` and ``fallback``.
+            InputError: a row that cannot be read, or more than one of ``task``, ``abstain`` and
+                ``fallback``.
         """
-        return list(
-            self.predictor().predict(
-                map(as_row, rows), task=task, abstain=abstain, fallback=fallback
-            )
-        )
+        return list(self.predictor().predict(rows, task=task, abstain=abstain, fallback=fallback))
 
     def evaluate(
         self,
@@ -450,36 +446,35 @@ class Bank:
     ) -> Evaluated:
         """Quality of one task's answers on new labelled rows, named and routed.
 
+        Rows are read with the columns and labels of the task's newest expert, which answers when
+        the task is named; the router may hold an older one, and then the result tells of both.
+
         Args:
             task: a task of this bank.
             data: file, folder or other source of labelled rows.
-            columns: where these rows' columns are named differently from the task's.
+            columns: where these rows' columns are named differently from the expert's.
             progress: called as batches finish.
 
         Raises:
             NotFoundError: no such task.
             DataError: unusable rows, or a label that the expert does not know.
         """
-        from expertbank.workflows.evaluate import evaluate, with_columns
+        from expertbank.workflows.evaluate import evaluate
 
-        stored = self._workspace.registry.task(task)
-        spec = with_columns(TaskSpec.from_dict(stored.spec, task), columns)
-        return evaluate(self.predictor(), spec, str(data), progress)
+        return evaluate(self.predictor(), task, str(data), columns, progress)
 
     def predictor(self) -> Predictor:
-        """The predictor over the active router, for streams; reloaded when ``active`` moves."""
+        """The predictor over the active router, for streams.
+
+        The same one as long as the bank would answer the same; another when ``active`` names
+        another router, also after a restore, by whatever process.
+        """
         from expertbank.workflows.serve import bank_predictor
 
         # One thread loads the backbone, the others wait for it.
         with self._predictor_lock:
-            stamp = self._stamp()
-            if self._predictor is None or self._predictor[0] != stamp:
-                self._predictor = stamp, bank_predictor(self._workspace)
-            return self._predictor[1]
-
-    def _stamp(self) -> object:
-        registry = self._workspace.registry
-        return registry.generation(), registry.aliases()
+            self._predictor = bank_predictor(self._workspace, self._predictor)
+            return self._predictor
 
     def verify(self, *, progress: ProgressCallback = no_progress) -> Verification:
         """Check the database and rehash every stored file."""
@@ -521,10 +516,7 @@ class Bank:
         from expertbank.workflows.restore import restore
 
         home, wait = self._workspace.home, self._workspace.lock.wait
-        done = restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
-        if not dry_run:
-            self._predictor = None
-        return done
+        return restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""
@@ -550,32 +542,3 @@ class Bank:
     def registry(self) -> Registry:
         """The registry, for queries that have no method here."""
         return self._workspace.registry
-
-
-def as_row(value: RowLike) -> Row:
-    """A canonical row from what callers have at hand.
-
-    Raises:
-        InputError: a mapping without ``text``, or with keys that are not a row's; or no text.
-    """
-    from expertbank.errors import InputError
-
-    row = _row(value)
-    if not row.text.strip():
-        raise InputError("a row's text is empty; there is nothing to answer")
-    return row
-
-
-def _row(value: RowLike) -> Row:
-    from expertbank.errors import InputError
-
-    if isinstance(value, Row):
-        return value
-    if isinstance(value, str):
-        return Row(value)
-    extra = set(value) - {"text", "text_pair", "choices", "label"}
-    if not isinstance(value.get("text"), str) or extra:
-        raise InputError(
-            f"a row needs 'text' and may have 'text_pair', 'choices'; got keys {sorted(value)}"
-        )
-    return Row(value["text"], value.get("text_pair"), tuple(value.get("choices") or ()))

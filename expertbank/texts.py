@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from numbers import Number
 from typing import Any
 
 from expertbank.errors import DataError
@@ -15,15 +16,15 @@ quote that is never closed, and reading on would only fill the memory."""
 
 
 def plain_text(value: Any, origin: str, column: str) -> str | None:
-    """Text of a single value: numbers and truth values as Python writes them, null as ``None``.
+    """Text of a single value: numbers and truth values as Python writes them, absent as ``None``.
 
     Raises:
-        DataError: a list, an object or bytes, or text that no file could hold or that is longer
-            than ``LONGEST``.
+        DataError: a list, an array, an object or bytes, or text that no file could hold or that is
+            longer than ``LONGEST``.
     """
-    if value is None or (isinstance(value, float) and math.isnan(value)):
+    if is_absent(value):
         return None
-    if isinstance(value, (list, tuple, Mapping, bytes)):
+    if isinstance(value, Iterable) and not isinstance(value, str):
         raise DataError(
             f"{origin}: column {column!r} holds {type(value).__name__}, expected one text"
         )
@@ -42,6 +43,37 @@ def plain_text(value: Any, origin: str, column: str) -> str | None:
             "split the text or remove the row"
         )
     return text
+
+
+def is_absent(value: Any) -> bool:
+    """Whether a value stands for none: ``None``, NaN of any type, or pandas' ``NA`` and ``NaT``."""
+    if value is None or type(value).__name__ in {"NAType", "NaTType"}:
+        return True
+    return isinstance(value, Number) and bool(value != value)  # only NaN does
+
+
+def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:
+    """The text under ``column``.
+
+    Raises:
+        DataError: it is absent or blank, or as ``plain_text``.
+    """
+    text = plain_text(values.get(column), origin, column)
+    if text is None or not text.strip():
+        raise DataError(
+            f"{origin}: the text (column {column!r}) is empty; fill it or remove the row"
+        )
+    return text
+
+
+def optional_text(values: Mapping[str, Any], column: str, origin: str) -> str | None:
+    """The text under ``column``; ``None`` where it is absent or blank, which CSV cannot tell apart.
+
+    Raises:
+        DataError: as ``plain_text``.
+    """
+    text = plain_text(values.get(column), origin, column)
+    return text if text and text.strip() else None
 
 
 def _is_unicode(text: str) -> bool:

@@ -33,7 +33,7 @@ class CollapsedExpert:
     """An expert ready to serve.
 
     Attributes:
-        id: ``task@version``.
+        id: what a pool is asked for: the digest of the expert's file, in a bank or a bundle.
         factors: projection path to ``A [in, r]`` and ``alpha·B [r, out]``.
         head_weight: ``[classes, hidden]``.
         head_bias: ``[classes]``.
@@ -41,6 +41,8 @@ class CollapsedExpert:
         pooling: what the head reads of the last hidden states.
         thresholds: ``[classes]`` on the CPU: logits from which on a class holds by itself; ``None``
             where classes are compared with each other.
+        task: the task that its file names.
+        labels: class names in head order, as its file has them.
     """
 
     id: str
@@ -50,6 +52,8 @@ class CollapsedExpert:
     scores_sequences: bool = False
     pooling: HeadPooling = "mean"
     thresholds: Tensor | None = None
+    task: str = ""
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,11 +204,14 @@ def _row_update(a: Tensor, b: Tensor) -> Update:
 class ExpertPool:
     """Loads experts when a batch first needs them and keeps the most recently used.
 
+    What is kept is never looked at again, so an id must name the same bytes for ever: a digest,
+    and not a name such as ``task@version``, which a restored bank may give to other weights.
+
     Besides what it keeps, a pass holds the experts of its batch, and one copy of their factors
     for every sequence of a batch that mixes experts; both go when the pass ends.
 
     Args:
-        load: expert id to a collapsed expert; called without a lock held, so that a slow disk
+        load: id to a collapsed expert; called without a lock held, so that a slow disk
             does not stop other threads. Two threads may both load what neither found.
         max_bytes: how much memory the kept experts may take; ``None`` for no bound. The expert
             used last always stays.
@@ -240,12 +247,14 @@ class ExpertPool:
         return self._resident(expert_id).expert
 
     def stack(self, ids: Sequence[str]) -> Stack:
-        """The experts ``ids`` in one layout.
+        """The experts ``ids`` in one layout, by task; those of one task as they are given.
 
         It is the least layout that holds these experts, whatever the pool has seen before, so
         that the same batch gives the same bits.
         """
         residents = [self._resident(expert_id) for expert_id in ids]
+        # Ids say nothing of an order, and the order shows in the last bits of a sum.
+        residents.sort(key=lambda resident: f"{resident.expert.task}@")
         layouts = {resident.layout for resident in residents}
         if len(layouts) > 1:
             wide = layout_of(resident.expert.factors for resident in residents)

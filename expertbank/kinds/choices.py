@@ -42,7 +42,9 @@ def choices_of(
 
 
 def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Sequence[Any]]:
-    """Texts and keys of a column that holds all choices."""
+    """Texts and keys of a column that holds all choices; an array stands for its list."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
     if isinstance(value, str) and value.lstrip()[:1] in {"[", "{"}:
         try:
             value = json.loads(value)

@@ -132,7 +132,7 @@ class ExpertFile:
         return TTAdapter.from_tensors(self.groups, self.alpha, self.tensors)
 
     def collapse(self, expert_id: str, device: torch.device, dtype: torch.dtype) -> CollapsedExpert:
-        """The expert ready to serve; the head stays in float32."""
+        """The expert ready to serve under ``expert_id``; the head stays in float32."""
         with torch.no_grad():
             factors = self.adapter().collapse()
         return CollapsedExpert(
@@ -143,4 +143,6 @@ class ExpertFile:
             KINDS.get(self.kind).scores_sequences,
             self.pooling,
             self.tensors.get("head.threshold"),
+            self.task,
+            self.labels,
         )

@@ -43,7 +43,7 @@ from expertbank.models.heads import head_inputs
 from expertbank.records import EncodedRow
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
-"""Features ``[rows, dimension]`` and row positions to one expert id per row."""
+"""Features ``[rows, dimension]`` and row positions to one expert per row, by the pool's ids."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,17 +211,18 @@ class RoutedModel:
 
     def _require_fit(self, expert: CollapsedExpert) -> None:
         """Refuse an expert made for other widths or modules, whoever vouches for its bytes."""
+        name = f"{expert.id} of task {expert.task}" if expert.task else expert.id
         for path, (a, b) in expert.factors.items():
             shape = (a.shape[0], b.shape[1])
             if self._shapes.get(path) != shape:
                 raise IntegrityError(
-                    f"expert {expert.id} adapts {path} as {shape[0]} by {shape[1]}; the branch of "
+                    f"expert {name} adapts {path} as {shape[0]} by {shape[1]}; the branch of "
                     "this backbone has no such projection"
                 )
         width = expert.head_weight.shape[1]
         if width != self.backbone.output_size:
             raise IntegrityError(
-                f"expert {expert.id} has a head for {width} hidden units; this backbone has "
+                f"expert {name} has a head for {width} hidden units; this backbone has "
                 f"{self.backbone.output_size}"
             )
 

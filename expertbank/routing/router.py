@@ -134,6 +134,23 @@ class Router:
         score = self.unknown.score(features, allowed).cpu()
         return Choice(index.cpu(), confidence.cpu(), score, score > self.unknown.threshold)
 
+    def probabilities(self, features: Tensor, shapes: Sequence[RowShape]) -> Tensor:
+        """Every column's probability among a row's candidates; 0 for those that are none.
+
+        Args:
+            features: ``[rows, dimension]``.
+            shapes: as in ``route``.
+
+        Returns:
+            ``[rows, columns]`` float64.
+
+        Raises:
+            IntegrityError: features of another width than the gate's.
+        """
+        scores = self.scores(features)
+        scores = scores.masked_fill(~self.candidates(shapes).to(scores.device), float("-inf"))
+        return torch.softmax(scores / self.temperature, dim=1).cpu()
+
     def lead(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Tensor:
         """How far the chosen column's score is above the next candidate's.
 

@@ -14,10 +14,10 @@ from __future__ import annotations
 from expertbank.tasks.catalog import catalog_names, catalog_spec
 from expertbank.tasks.check import TaskCheck, check_task
 from expertbank.tasks.encode import encode_rows
+from expertbank.tasks.inputs import RowLike, as_rows, prediction_rows, row_of
 from expertbank.tasks.lengths import LengthCounter, length_counter
 from expertbank.tasks.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
 from expertbank.tasks.refs import SourceRef, parse_source
-from expertbank.tasks.rows import parse_prediction_rows, prediction_rows
 from expertbank.tasks.spec import Columns, SourceSpec, SplitRule, TaskSpec
 from expertbank.tasks.spec_file import load_spec
 from expertbank.tasks.splits import hold_out_for_selection, take
@@ -25,12 +25,14 @@ from expertbank.tasks.splits import hold_out_for_selection, take
 __all__ = [
     "Columns",
     "LengthCounter",
+    "RowLike",
     "SourceRef",
     "SourceSpec",
     "SplitRule",
     "TaskCheck",
     "TaskData",
     "TaskSpec",
+    "as_rows",
     "catalog_names",
     "catalog_spec",
     "check_task",
@@ -40,10 +42,10 @@ __all__ = [
     "length_counter",
     "load_spec",
     "load_task",
-    "parse_prediction_rows",
     "parse_source",
     "prediction_rows",
     "read_rows",
+    "row_of",
     "rows_digest",
     "take",
     "task_spec",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import WeakKeyDictionary
 
 from expertbank.errors import DataError, InputError
 from expertbank.records import EncodedRow, Row
@@ -13,17 +15,22 @@ if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
 
 _BATCH = 512
+_BATCH_CHARACTERS = 1_000_000
 
 
 class FastTokenizer(Protocol):
     """What encoding needs of a Hugging Face fast tokenizer."""
 
+    model_input_names: list[str]
+    truncation_side: str
+
     @property
     def backend_tokenizer(self) -> Any:
         """The Rust tokenizer, whose truncation and padding are state."""
 
-    def __call__(self, text: Any, text_pair: Any = None, **options: Any) -> Any:
-        """Encode a batch."""
+
+_OWN: WeakKeyDictionary[FastTokenizer, Any] = WeakKeyDictionary()
+_OWN_LOCK = Lock()
 
 
 def encode_rows(
@@ -39,7 +46,7 @@ def encode_rows(
 
     Args:
         rows: rows with or without labels.
-        tokenizer: its truncation and padding state is left as it was found.
+        tokenizer: never changed, and copied on the first call with it, so threads may share it.
         kind: what makes targets of labels; ``None`` leaves labels alone.
         labels: label names in order; a target is a place in it.
         max_length: longest sequence in tokens, special tokens included.
@@ -93,48 +100,84 @@ def _encode(
     texts: Sequence[tuple[str, str | None]], tokenizer: FastTokenizer, max_length: int
 ) -> list[_Sequence]:
     """Ids, type ids and whether it was cut, for each text or pair."""
-    done: dict[int, _Sequence] = {}
-    # A batch is all pairs or all single texts; the tokenizer takes no mixture.
-    singles = [index for index, (_, pair) in enumerate(texts) if pair is None]
-    pairs = [index for index, (_, pair) in enumerate(texts) if pair is not None]
-    with _state_restored(tokenizer):
-        for indices, paired in ((singles, False), (pairs, True)):
-            for start in range(0, len(indices), _BATCH):
-                batch = indices[start : start + _BATCH]
-                output = tokenizer(
-                    [texts[index][0] for index in batch],
-                    [texts[index][1] for index in batch] if paired else None,
-                    truncation="longest_first",
-                    max_length=max_length,
-                    padding=False,
-                    return_attention_mask=False,
-                )
-                types = output.get("token_type_ids")
-                for place, index in enumerate(batch):
-                    ids = tuple(output["input_ids"][place])
-                    done[index] = (
-                        ids,
-                        tuple(types[place]) if types else (0,) * len(ids),
-                        bool(output.encodings[place].overflowing),
-                    )
-    return [done[index] for index in range(len(texts))]
+    own = _own(tokenizer)
+    found: list[_Sequence] = []
+    for batch in _batches(texts):
+        given = [text if pair is None else (text, pair) for text, pair in batch]
+        found += [
+            _cut(encoding, own, max_length, tokenizer.truncation_side == "left")
+            for encoding in own.encode_batch_fast(given)
+        ]
+    if "token_type_ids" in tokenizer.model_input_names:
+        return found
+    return [(ids, (0,) * len(ids), cut) for ids, _, cut in found]
 
 
-@contextmanager
-def _state_restored(tokenizer: FastTokenizer) -> Iterator[None]:
-    """Put back the truncation and padding that encoding sets on the shared Rust tokenizer."""
+def _batches(texts: Sequence[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:
+    """``texts`` in their order, a bounded number of them and of their characters at a time."""
+    batch: list[tuple[str, str | None]] = []
+    characters = 0
+    for text, pair in texts:
+        batch.append((text, pair))
+        characters += len(text) + len(pair or "")
+        if len(batch) == _BATCH or characters >= _BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch
+
+
+def _own(tokenizer: FastTokenizer) -> Any:
+    """A Rust tokenizer like the caller's that cuts and pads nothing, and that nobody changes.
+
+    Made when a tokenizer is first encoded with, and kept as long as it. The caller's own is never
+    encoded with: its truncation and padding are state, and threads that set them collide.
+
+    Raises:
+        InputError: not a fast tokenizer.
+    """
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         raise InputError(f"{type(tokenizer).__name__} is not a fast tokenizer; load one with Rust")
-    truncation, padding = backend.truncation, backend.padding
-    try:
-        yield
-    finally:
-        if truncation is None:
-            backend.no_truncation()
-        else:
-            backend.enable_truncation(**truncation)
-        if padding is None:
-            backend.no_padding()
-        else:
-            backend.enable_padding(**padding)
+    with _OWN_LOCK:
+        found = _OWN.get(tokenizer)
+        if found is None:
+            found = copy.deepcopy(backend)
+            found.no_truncation()
+            found.no_padding()
+            found.encode_special_tokens = getattr(tokenizer, "split_special_tokens", False)
+            _OWN[tokenizer] = found
+        return found
+
+
+def _cut(encoding: Any, own: Any, max_length: int, from_left: bool) -> _Sequence:
+    """An encoding of one text or a pair, cut to ``max_length`` tokens by ``longest_first``.
+
+    The special tokens stay, and of each text its first tokens, or its last ``from_left``. Cut by
+    the tokenizer itself, the remainders of two long texts would all be paired with each other:
+    gigabytes for 20,000 characters.
+    """
+    ids, types = encoding.ids, encoding.type_ids
+    if len(ids) <= max_length:
+        return tuple(ids), tuple(types), False
+    of_text = encoding.sequence_ids  # 0 or 1, and None for a special token
+    texts = [[place for place, text in enumerate(of_text) if text == number] for number in (0, 1)]
+    paired = encoding.n_sequences > 1
+    room = max(0, max_length - own.num_special_tokens_to_add(paired))
+    kept = {place for place, text in enumerate(of_text) if text is None}
+    for places, count in zip(texts, _shares(len(texts[0]), len(texts[1]), room), strict=True):
+        kept.update(places[len(places) - count :] if from_left else places[:count])
+    order = sorted(kept)
+    return tuple(ids[place] for place in order), tuple(types[place] for place in order), True
+
+
+def _shares(first: int, second: int, room: int) -> tuple[int, int]:
+    """Tokens that stay of two texts of these lengths: the longer one is cut first.
+
+    Where both are cut, both get half, and the longer one what is odd; as the Rust tokenizers do.
+    """
+    short, long = sorted((first, second))
+    long = min(long, max(short, room - short))
+    if short + long > room:
+        short, long = room // 2, room - room // 2
+    return (short, long) if first <= second else (long, short)

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Sequence
 
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
 from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
-from expertbank.tasks.lines import decode
-from expertbank.tasks.readers import Record, Table, parse_object
+from expertbank.tasks.readers import Record, Table
 from expertbank.tasks.spec import Columns, SourceSpec, TaskSpec
-from expertbank.texts import plain_text
+from expertbank.texts import filled_text, optional_text, plain_text
 
 # Names in order of preference.
 # fmt: off
@@ -102,13 +99,10 @@ def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -
         raw = kind.raw_label(values, columns.label, rules, origin)
         if raw is None:
             return None
-    text = _filled(values, columns.text or "text", origin)
+    text = filled_text(values, columns.text or "text", origin)
     pair = None
     if columns.text_pair:
-        # CSV cannot tell an empty cell from a missing value, so both mean: no pair.
-        pair = plain_text(values.get(columns.text_pair), origin, columns.text_pair) or None
-        if pair is not None and not pair.strip():
-            pair = None
+        pair = optional_text(values, columns.text_pair, origin)
         if pair is not None and source.strip_title and source.strip_title in pair:
             pair = pair.split(source.strip_title, 1)[1]
     choices, keys = choices_of(values, columns.choices, origin)
@@ -119,68 +113,3 @@ def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -
         if (value := plain_text(values.get(column), origin, column))
     )
     return Row(text, pair, choices, label, group, origin)
-
-
-def _filled(values: Mapping[str, Any], column: str, origin: str) -> str:
-    text = plain_text(values.get(column), origin, column)
-    if text is None or not text.strip():
-        raise DataError(
-            f"{origin}: the text (column {column!r}) is empty; fill it or remove the row"
-        )
-    return text
-
-
-def parse_prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row]:
-    """Rows to predict, one JSON object a line: ``{"text", "text_pair"?, "choices"?}``.
-
-    Other keys are ignored, unless one looks like a slip for these three. Empty lines are skipped.
-
-    Args:
-        lines: lines with or without their ends; bytes are read as UTF-8.
-        file: what to call their origin in messages.
-
-    Raises:
-        DataError: a line is malformed.
-    """
-    for row in prediction_rows(lines, file):
-        if isinstance(row, DataError):
-            raise row
-        yield row
-
-
-def prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row | DataError]:
-    """``parse_prediction_rows``, with what is wrong in the place of a row that is malformed."""
-    for number, raw in enumerate(lines, start=1):
-        try:
-            row = _prediction_row(raw, file, number)
-        except DataError as error:
-            yield error
-            continue
-        if row is not None:
-            yield row
-
-
-def _prediction_row(raw: str | bytes, file: str, number: int) -> Row | None:
-    """The row of one line, ``None`` for an empty one."""
-    known = ("text", "text_pair", "choices")
-    origin = f"{file}:{number}"
-    line = decode(raw, file, line=number) if isinstance(raw, bytes) else raw
-    line = line.removeprefix("\ufeff") if number == 1 else line
-    if not line.strip():
-        return None
-    values = parse_object(line, origin)
-    for key in values:
-        near = [] if key in known else get_close_matches(key.lower(), known, n=1, cutoff=0.85)
-        if near and near[0] not in values:
-            raise DataError(f"{origin}: unknown key {key!r}; did you mean {near[0]!r}?")
-    if "text" not in values:
-        raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(values) or 'none'}")
-    columns = ("choices",) if values.get("choices") is not None else ()
-    choices, _ = choices_of(values, columns, origin)
-    pair = plain_text(values.get("text_pair"), origin, "text_pair")
-    return Row(
-        text=_filled(values, "text", origin),
-        text_pair=pair if pair and pair.strip() else None,
-        choices=choices,
-        origin=origin,
-    )

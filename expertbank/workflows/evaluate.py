@@ -20,7 +20,7 @@ class Evaluated:
 
     Attributes:
         task: the task.
-        expert: the expert that answered when the task was named.
+        expert: the expert that answered when the task was named: the newest.
         metric: what the kind measures: ``accuracy``, or ``pearson`` of values.
         n: rows.
         oracle: quality with the task named.
@@ -28,6 +28,11 @@ class Evaluated:
             (of values: as the mean answer). ``None`` without a router.
         routed_to_task: share of rows that the router sent to the task or its group.
         per_label: per label its rows and how many the named expert had right.
+        routed_expert: the expert of the task that the router chooses, which may be an older one;
+            ``None`` where it knows none.
+        routed_expert_oracle: quality of that one with every row given to it, so that ``routed``
+            less this is what routing costs; ``None`` without one.
+        remark: what to tell the user where ``expert`` and ``routed_expert`` are two.
     """
 
     task: str
@@ -38,6 +43,9 @@ class Evaluated:
     routed: float | None
     routed_to_task: float | None
     per_label: Mapping[str, Mapping[str, int]]
+    routed_expert: str | None
+    routed_expert_oracle: float | None
+    remark: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -50,29 +58,36 @@ class Evaluated:
             "routed": self.routed,
             "routed_to_task": self.routed_to_task,
             "per_label": {label: dict(counts) for label, counts in self.per_label.items()},
+            "routed_expert": self.routed_expert,
+            "routed_expert_oracle": self.routed_expert_oracle,
         }
 
 
 def evaluate(
     predictor: Predictor,
-    spec: TaskSpec,
+    task: str,
     source: str,
+    columns: Columns | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluated:
     """Answer all labelled rows of ``source`` twice: with the task named, and routed.
 
+    Rows are read with the columns and labels that the named expert was trained on. Where the
+    router holds another version of the task, that one answers all rows too, to compare with.
+
     Args:
         predictor: of a bank or a bundle.
-        spec: the task as stored, with flags for other column names laid over it.
+        task: the task.
         source: file, folder or other source reference.
+        columns: where these rows' columns are named differently.
         progress: told as batches finish.
 
     Raises:
         NotFoundError: the predictor does not know the task.
         DataError: unusable rows, or a label that the expert does not know.
     """
-    named = predictor.answerer(spec.name)
-    rows = read_rows(spec, source)
+    named, member = predictor.answerer(task), predictor.member(task)
+    rows = read_rows(with_columns(predictor.data_spec(named), columns), source)
     kind = KINDS.get(named.kind)
     for row in rows:
         for label in kind.counted(row) if kind.names_labels else ():
@@ -82,20 +97,27 @@ def evaluate(
                     + ", ".join(named.labels)
                 )
     labels = [row.label or "" for row in rows]
-    given = [_answer(one) for one in predictor.predict(rows, task=spec.name, progress=progress)]
+    given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
+    quality = kind.outcome_of(labels, given).quality()
     routed: list[Answer | None] = []
     if predictor.has_router:
-        routed = [_answer_of(one, spec.name) for one in predictor.predict(rows, progress=progress)]
-    outcome = kind.outcome_of(labels, given)
+        routed = [_answer_of(one, task) for one in predictor.predict(rows, progress=progress)]
+    own = None if member is None else quality
+    if member is not None and member.digest != named.digest:
+        older = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
+        own = kind.outcome_of(labels, older).quality()
     return Evaluated(
-        spec.name,
+        task,
         named.id,
-        outcome.metric,
+        kind.outcome_of(labels, given).metric,
         len(rows),
-        outcome.quality(),
+        quality,
         kind.outcome_of(labels, routed).quality() if routed else None,
         sum(answer is not None for answer in routed) / len(rows) if routed else None,
         kind.per_label(labels, given),
+        None if member is None else member.id,
+        own,
+        predictor.older_member(task),
     )
 
 

@@ -222,7 +222,7 @@ def _manifest(
                 "created_at": expert.created_at,
                 "metrics": dict(oracle.metrics),
                 "group": registry.task(expert.task).group,
-                "spec": dict(registry.task(expert.task).spec),
+                "spec": workspace.data_of(expert)[0].to_dict(),
             }
         )
     return {
@@ -266,8 +266,8 @@ def _compare(
         kind = KINDS.get(expert.kind)
         rows = [row for row in PROBES if row.shape in kind.shapes]
         probes = encode_rows(rows, tokenizer, kind, expert.labels, length)
-        ours = answers(workspace.model, probes, expert.id, progress)
-        theirs = answers(loaded.model, probes, expert.id, progress)
+        ours = answers(workspace.model, probes, expert.digest, progress)
+        theirs = answers(loaded.model, probes, expert.digest, progress)
         if not torch.equal(ours.logits, theirs.logits):
             raise IntegrityError(
                 f"the written bundle gives other logits for {expert.id} than the bank; "

@@ -38,6 +38,8 @@ from expertbank.records import (
     TaskRecord,
     no_progress,
 )
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.moments_file import MomentsFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.workspace import Workspace, now, package_versions
@@ -149,7 +151,7 @@ def import_bundle(
     if not dry_run and wanted:
         if not workspace.exists or workspace.registry.backbone() is None:
             workspace.require_usable(workspace.store_url)
-        with workspace.writing():
+        with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = [_register(workspace, one) for one in wanted]
     return Imported(digest, tuple(done), tuple(skipped), dry_run)
@@ -230,8 +232,9 @@ def _incoming(
     oracle = Predictions.from_bytes(evidence_data, f"{where}: evidence")
     if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
         raise IntegrityError(f"{where}: features and evidence are of different rows")
-    task = TaskSpec.from_dict(entry["spec"], name)
     run = lineage["run"]
+    # The expert's own, as it was trained: a bundle of before names the first version's.
+    task = TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name)
     group = entry["group"]
     return _Incoming(
         TaskRecord(

@@ -64,7 +64,7 @@ def initialise(
     )
     spec = replace(spec, keep=keep or spec.keep)
     record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now(), store)
-    with workspace.writing():
+    with workspace.making():
         return workspace.registry.set_backbone(record)
 
 

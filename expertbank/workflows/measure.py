@@ -58,12 +58,13 @@ def answers(
     expert_id: str,
     progress: ProgressCallback = no_progress,
 ) -> Answers:
-    """Answer ``rows`` with the expert named; for evidence every row needs a target."""
+    """Answer ``rows`` with one expert, by its id in the pool; evidence needs rows with targets."""
 
     def named(features: Tensor, positions: Sequence[int]) -> list[str]:
         return [expert_id] * len(positions)
 
-    outputs = run(model, rows, named, f"evaluating {expert_id}", progress)
+    stage = f"evaluating {model.pool.expert(expert_id).task or expert_id}"
+    outputs = run(model, rows, named, stage, progress)
     logits = [output.logits.cpu() for output in outputs]
     width = max(part.shape[1] for part in logits)
     features = [output.features.cpu() for output in outputs]

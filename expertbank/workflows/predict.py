@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from torch import Tensor
 
-from expertbank.errors import InputError, NotFoundError
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import PassOutput, RoutedModel
@@ -20,8 +20,9 @@ from expertbank.records import (
     RowShape,
     no_progress,
 )
+from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
-from expertbank.tasks import encode_rows
+from expertbank.tasks import RowLike, TaskSpec, as_rows, encode_rows
 from expertbank.workflows.measure import run
 
 CHUNK = 1024
@@ -40,19 +41,21 @@ class Answerer:
 
     Attributes:
         id: ``task@version``.
+        digest: of its file; what it is loaded and remembered by.
         task: the task's name.
         kind: name of the task's kind.
         labels: names in head order; empty where labels have none.
     """
 
     id: str
+    digest: str
     task: str
     kind: str
     labels: tuple[str, ...]
 
 
 class Experts(Protocol):
-    """Who may answer, asked for one at a time: a bank may hold ten thousand."""
+    """Who may be named to answer, asked for one at a time: a bank may hold ten thousand."""
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -61,8 +64,8 @@ class Experts(Protocol):
     def named(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
 
-    def answerer(self, expert_id: str) -> Answerer:
-        """What the outputs of the expert ``task@version`` mean."""
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        """How to read rows of an expert's task: the columns and labels it was trained on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +76,9 @@ class Prediction:
         index: position of the row in the input, from 0.
         task: task whose expert answered.
         expert: that expert, ``task@version``.
-        confidence: the router's probability of it; 1 when the caller named the task.
+        confidence: the router's probability of the task of the expert that answered, among those
+            that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
+            the task.
         label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
             several labels may hold.
         scores: probability of every label or choice; empty for a value.
@@ -123,17 +128,29 @@ class Prediction:
 class Predictor:
     """Routes and answers rows. Safe for several threads at once.
 
+    Its router is the one it was made with, and so are the experts that the router chooses, by
+    digest, whatever becomes of the bank or the bundle meanwhile; a named task is looked up at
+    every call. What it holds no more and cannot load as it was, it refuses to answer with.
+
     Args:
-        model: the one-pass model.
-        experts: every expert that may answer.
+        model: the one-pass model, whose pool knows experts by digest.
+        experts: every expert that may be named.
         router: the router; ``None`` allows only rows whose task is named.
+        router_digest: of the router's file, if it has one.
     """
 
-    def __init__(self, model: RoutedModel, experts: Experts, router: Router | None) -> None:
+    def __init__(
+        self,
+        model: RoutedModel,
+        experts: Experts,
+        router: Router | None,
+        router_digest: str | None = None,
+    ) -> None:
         self.model = model
+        self.router_digest = router_digest
         self._experts = experts
         self._routed = None if router is None else _Routed.over(router)
-        self._known: dict[str, Answerer] = {}
+        self._labels: dict[str, tuple[str, ...]] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -148,20 +165,56 @@ class Predictor:
     def answerer(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named.
 
+        It is the newest; the router may still hold an older one, see ``member``.
+
         Raises:
             NotFoundError: no such task.
+            IntegrityError: its file is of another task.
         """
-        return self._experts.named(task)
+        found = self._experts.named(task)
+        if self._labels_of(found) != found.labels:
+            raise IntegrityError(f"expert {found.id}: its file has other labels")
+        return found
 
-    def _expert(self, expert_id: str) -> Answerer:
-        found = self._known.get(expert_id)
+    def member(self, task: str) -> Answerer | None:
+        """The expert of ``task`` that the router chooses; ``None`` if it knows none."""
+        members = () if self._routed is None else self._routed.router.members
+        for one in members:
+            if one.task == task:
+                return Answerer(one.id, one.digest, task, one.kind, self._labels_of(one))
+        return None
+
+    def older_member(self, task: str) -> str | None:
+        """A sentence on a router that holds another expert than the task's newest."""
+        newest, routed = self.answerer(task), self.member(task)
+        if routed is None or routed.digest == newest.digest:
+            return None
+        return (
+            f"note: {task} is answered by {newest.id} when it is named, and by {routed.id} when "
+            "the router chooses; run: expertbank retrain-router"
+        )
+
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        """How to read rows of an expert's task: the columns and labels it was trained on.
+
+        Raises:
+            StaleError: the bank holds another expert under this name now.
+        """
+        return self._experts.data_spec(expert)
+
+    def _labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
+        """What the outputs of an expert mean, as its own file says."""
+        found = self._labels.get(expert.digest)
         if found is None:
-            found = self._known[expert_id] = self._experts.answerer(expert_id)
+            held = self.model.pool.expert(expert.digest)
+            if held.task != expert.task:
+                raise IntegrityError(f"expert {expert.id}: its file is of task {held.task!r}")
+            found = self._labels[expert.digest] = held.labels
         return found
 
     def predict(
         self,
-        rows: Iterable[Row | InputError],
+        rows: RowLike | Iterable[RowLike | InputError],
         *,
         task: str | None = None,
         abstain: bool = False,
@@ -177,16 +230,18 @@ class Predictor:
         pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
-            rows: what to answer; labels are ignored. An error stands for a row that could not
-                be read.
+            rows: one row or many, see ``tasks.as_rows``; labels are ignored. What lies in memory
+                is read at once, a stream as it is answered. An error stands for a row that could
+                not be read.
             task: name the task and leave the router out.
             abstain: answer ``unknown`` to rows that are like no task that may answer them.
             fallback: send such rows to this task's expert instead, where it can read them.
             batch_size: rows a forward pass.
             progress: told as batches finish.
             on_bad: takes what is wrong with a row that cannot be read or answered; the row is
-                left out, and its index with it. Without it the first such row ends the work,
-                after the rows before it were answered.
+                left out, and its index with it. Without it a row in memory that cannot be read
+                is refused at once; in a stream it ends the work, after the rows before it were
+                answered, and so does a row that nobody here can answer.
             total: how many rows there are, for ``progress``; 0 when nobody knows.
 
         Raises:
@@ -196,6 +251,44 @@ class Predictor:
                 that exclude each other.
         """
         decision = self._decision(task, abstain=abstain, fallback=fallback)
+        return self._answers(rows, decision, batch_size, progress, on_bad, total)
+
+    def predict_with(
+        self,
+        expert: Answerer,
+        rows: RowLike | Iterable[RowLike],
+        *,
+        progress: ProgressCallback = no_progress,
+    ) -> Iterator[Prediction]:
+        """As ``predict`` with a task named, but by this very expert."""
+        return self._answers(rows, _Named(expert), EVALUATION_BATCH, progress, None, 0)
+
+    def _answers(
+        self,
+        rows: RowLike | Iterable[RowLike | InputError],
+        decision: _Decision,
+        batch_size: int,
+        progress: ProgressCallback,
+        on_bad: Callable[[InputError], None] | None,
+        total: int,
+    ) -> Iterator[Prediction]:
+        given = as_rows(rows)
+        if isinstance(given, list):
+            total = len(given)
+            wrong = next((row for row in given if isinstance(row, InputError)), None)
+            if wrong is not None and on_bad is None:
+                raise wrong
+        return self._stream(iter(given), decision, batch_size, progress, on_bad, total)
+
+    def _stream(
+        self,
+        rows: Iterator[Row | InputError],
+        decision: _Decision,
+        batch_size: int,
+        progress: ProgressCallback,
+        on_bad: Callable[[InputError], None] | None,
+        total: int,
+    ) -> Iterator[Prediction]:
         numbered = enumerate(rows)
         done = 0
         while True:
@@ -213,8 +306,7 @@ class Predictor:
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
-            expert = self.answerer(task)
-            return _Named(expert.id, _read_choices(KINDS.get(expert.kind).shapes))
+            return _Named(self.answerer(task))
         if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
@@ -266,7 +358,7 @@ class Predictor:
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
             found = decision.choose(features, [rows[p].shape for p in positions])
             chosen.update(zip(positions, found, strict=True))
-            return [choice.experts[0] for choice in found]
+            return [choice.experts[0].digest for choice in found]
 
         answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
@@ -275,6 +367,7 @@ class Predictor:
                     self._prediction(
                         rows[position],
                         indices[position],
+                        chosen[position].experts[0],
                         chosen[position],
                         output,
                         place,
@@ -303,7 +396,7 @@ class Predictor:
         encoded: Sequence[EncodedRow],
     ) -> Iterator[tuple[int, Prediction]]:
         def named(features: Tensor, positions: Sequence[int]) -> list[str]:
-            return [chosen[places[position]].experts[slot] for position in positions]
+            return [chosen[places[position]].experts[slot].digest for position in positions]
 
         subset = [encoded[place] for place in places]
         for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
@@ -314,6 +407,7 @@ class Predictor:
                     self._prediction(
                         numbered[place][1],
                         numbered[place][0],
+                        chosen[place].experts[slot],
                         chosen[place],
                         output,
                         index,
@@ -325,9 +419,14 @@ class Predictor:
         return encode_rows(rows, tokenizer, None, (), length)
 
     def _prediction(
-        self, row: Row, index: int, chosen: _Chosen, output: PassOutput, place: int
+        self,
+        row: Row,
+        index: int,
+        expert: Member | Answerer,
+        chosen: _Chosen,
+        output: PassOutput,
+        place: int,
     ) -> Prediction:
-        expert = self._expert(output.experts[place])
         plain = Prediction(
             index,
             expert.task,
@@ -341,7 +440,7 @@ class Predictor:
         if chosen.abstained:
             return plain
         answer = KINDS.get(expert.kind).answer(
-            output.logits[place], row, expert.labels, output.thresholds[place]
+            output.logits[place], row, self._labels_of(expert), output.thresholds[place]
         )
         return replace(
             plain,
@@ -359,13 +458,13 @@ class _Chosen:
 
     Attributes:
         experts: who answers; several for a group.
-        confidence: the router's probability of them; 1 when the caller named them.
+        confidence: the router's probability of them; 1 when the caller named one.
         unknown: whether the row is like no task; ``None``: not assessed.
         unknown_score: the score behind it.
         abstained: whether the answer is to be ``unknown``.
     """
 
-    experts: tuple[str, ...]
+    experts: tuple[Member | Answerer, ...]
     confidence: float
     unknown: bool | None = None
     unknown_score: float | None = None
@@ -410,8 +509,11 @@ def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
 class _Named:
     """The caller named the expert: nothing is left to decide."""
 
-    expert: str
-    reads_choices: frozenset[bool]
+    expert: Answerer
+
+    @property
+    def reads_choices(self) -> frozenset[bool]:
+        return _read_choices(KINDS.get(self.expert.kind).shapes)
 
     def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
         return [_Chosen((self.expert,), 1.0)] * len(features)
@@ -423,14 +525,14 @@ class _Routed:
 
     Attributes:
         router: the router.
-        experts: by column of the gate, who answers.
+        experts: by column of the gate, who answers together.
         reads_choices: whether any of them reads rows with choices, or rows without.
         abstain: answer ``unknown`` to unknown rows.
         fallback: the expert that answers unknown rows of its own kind instead.
     """
 
     router: Router
-    experts: tuple[tuple[str, ...], ...]
+    experts: tuple[tuple[Member, ...], ...]
     reads_choices: frozenset[bool]
     abstain: bool = False
     fallback: Answerer | None = None
@@ -440,7 +542,7 @@ class _Routed:
         """What every row asks of a router, worked out once."""
         return cls(
             router,
-            tuple(tuple(member.id for member in column) for column in router.columns),
+            router.columns,
             _read_choices(shape for member in router.members for shape in member.reads),
         )
 
@@ -461,15 +563,24 @@ class _Routed:
                 choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
             )
         ]
-        return [self._spared(one, shape) for one, shape in zip(found, shapes, strict=True)]
+        if self.fallback is None:
+            return found
+        spared = self._probability_of(self.fallback.task, features.cpu(), shapes)
+        return [
+            replace(one, experts=(self.fallback,), confidence=probability)
+            if one.unknown and shape in KINDS.get(self.fallback.kind).shapes
+            else one
+            for one, shape, probability in zip(found, shapes, spared, strict=True)
+        ]
 
-    def _spared(self, chosen: _Chosen, shape: RowShape) -> _Chosen:
-        """The choice, or the fallback's expert for an unknown row that it can read."""
-        if self.fallback is None or not chosen.unknown:
-            return chosen
-        if shape not in KINDS.get(self.fallback.kind).shapes:
-            return chosen
-        return replace(chosen, experts=(self.fallback.id,))
+    def _probability_of(
+        self, task: str, features: Tensor, shapes: Sequence[RowShape]
+    ) -> list[float]:
+        """The router's probability of a task for each row; 0 where it is no candidate."""
+        if all(member.task != task for member in self.router.members):
+            return [0.0] * len(features)
+        column = self.router.column_of(task)
+        return [float(row[column]) for row in self.router.probabilities(features, shapes)]
 
 
 _Decision = _Named | _Routed

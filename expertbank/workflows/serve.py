@@ -12,11 +12,10 @@ from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, BundledExpert, BundleReader
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import FeatureSpec
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import IntegrityError, NotFoundError, StaleError
 from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
-from expertbank.registry.registry import Registry
 from expertbank.routing.router import Router
 from expertbank.tasks import TaskSpec
 from expertbank.workflows.predict import Answerer, Predictor
@@ -60,9 +59,9 @@ def load_bundle(
         found = backbone or (str(Path(path) / str(inside)) if inside else reference)
         loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
     require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
-    entries = {entry.id: entry for entry in reader.manifest.experts}
+    entries = {entry.digest: entry for entry in reader.manifest.experts}
     if any(
-        member.id not in entries or entries[member.id].digest != member.digest
+        member.digest not in entries or entries[member.digest].id != member.id
         for member in router.members
     ):
         raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
@@ -73,23 +72,22 @@ def load_bundle(
         if sha256_bytes(reader.read(entry.file)) != entry.digest:
             raise IntegrityError(f"{path}: {entry.file} is not the expert {entry.digest}")
 
-    def load(expert_id: str) -> CollapsedExpert:
-        file = _bundled_expert(reader, entries[expert_id], spec)
-        return file.collapse(expert_id, loaded.device, getattr(torch, spec.dtype))
+    def load(digest: str) -> CollapsedExpert:
+        file = _bundled_expert(reader, entries[digest], spec)
+        return file.collapse(digest, loaded.device, getattr(torch, spec.dtype))
 
-    named = {member.task: member.id for member in router.members}
-    experts = _BundledExperts(reader, spec, entries, named)
+    experts = _BundledExperts(
+        reader, {member.task: entries[member.digest] for member in router.members}
+    )
     return Predictor(RoutedModel(loaded, spec, ExpertPool(load)), experts, router)
 
 
 @dataclass(frozen=True, slots=True)
 class _BundledExperts:
-    """The experts of a bundle, each file's own words held against the manifest's."""
+    """The experts of a bundle, as the manifest told of them when it was opened."""
 
     reader: BundleReader
-    spec: FeatureSpec
-    entries: Mapping[str, BundledExpert]
-    by_task: Mapping[str, str]
+    by_task: Mapping[str, BundledExpert]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -98,11 +96,14 @@ class _BundledExperts:
     def named(self, task: str) -> Answerer:
         if task not in self.by_task:
             raise NotFoundError.of("task", task, self.tasks)
-        return self.answerer(self.by_task[task])
+        entry = self.by_task[task]
+        return Answerer(entry.id, entry.digest, entry.task, entry.kind, entry.labels)
 
-    def answerer(self, expert_id: str) -> Answerer:
-        file = _bundled_expert(self.reader, self.entries[expert_id], self.spec)
-        return Answerer(expert_id, file.task, file.kind, file.labels)
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        for entry in self.reader.manifest.content["experts"]:
+            if entry["digest"] == expert.digest:
+                return TaskSpec.from_dict(entry.get("spec"), f"{self.reader.folder}: {expert.id}")
+        raise NotFoundError.of("task in the bundle", expert.task, self.tasks)
 
 
 def _check_folder(reader: BundleReader, folder: str) -> None:
@@ -117,62 +118,69 @@ def _check_folder(reader: BundleReader, folder: str) -> None:
         raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
 
 
-def bundled_task(path: str | Path, task: str) -> TaskSpec:
-    """The spec of one task of a bundle: how to read labelled rows of it.
+def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Predictor:
+    """The bank's own predictor: the active router, and the newest expert of every task.
+
+    Args:
+        workspace: the open bank.
+        earlier: given back where it would answer just the same: by its model and by the router's
+            digest. Names and counts prove nothing: a restored bank gives them out again.
 
     Raises:
-        NotFoundError: no such task in the bundle.
-        IntegrityError: the manifest is malformed.
+        NotFoundError: no expert yet.
+        StaleError: the bank was restored at this very moment.
     """
-    reader = BundleReader(Path(path))
-    for entry in reader.manifest.content["experts"]:
-        if entry["task"] == task:
-            return TaskSpec.from_dict(entry.get("spec"), f"{path}: {task}")
-    known = [expert.task for expert in reader.manifest.experts]
-    raise NotFoundError.of("task in the bundle", task, known)
-
-
-def bank_predictor(workspace: Workspace) -> Predictor:
-    """The bank's own predictor: the active router, and the newest expert of every task."""
     registry = workspace.registry
+    if not registry.has_members():
+        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
     try:
         record = registry.router()
     except NotFoundError:
-        router = None
-    else:
-        router = workspace.router(record)
-    if not registry.has_members():
-        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
-    return Predictor(workspace.model, _BankExperts(registry), router)
+        record = None
+    model, digest = workspace.model, None if record is None else record.digest
+    if earlier is not None and earlier.model is model and earlier.router_digest == digest:
+        return earlier
+    router = None if record is None else workspace.router(record)
+    if router is not None and router.feature_spec_digest != model.spec.digest:
+        raise StaleError("the bank changed while it was opened; run the command again")
+    return Predictor(model, _BankExperts(workspace), router, digest)
 
 
 @dataclass(frozen=True, slots=True)
 class _BankExperts:
-    """The experts of a bank, looked up as they are needed."""
+    """The experts of a bank, looked up as they are needed; none is remembered by its name."""
 
-    registry: Registry
+    workspace: Workspace
 
     @property
     def tasks(self) -> tuple[str, ...]:
-        return self.registry.member_tasks()
+        return self.workspace.registry.member_tasks()
 
     def named(self, task: str) -> Answerer:
-        newest = self.registry.member(task)
-        return Answerer(newest.id, newest.task, newest.kind, newest.labels)
+        newest = self.workspace.registry.member(task)
+        return Answerer(newest.id, newest.digest, newest.task, newest.kind, newest.labels)
 
-    def answerer(self, expert_id: str) -> Answerer:
-        expert = self.registry.expert(expert_id)
-        return Answerer(expert.id, expert.task, expert.kind, expert.labels)
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        record = self.workspace.registry.expert(expert.id)
+        if record.digest != expert.digest:
+            raise StaleError(f"{expert.id} is another expert now; run the command again")
+        return self.workspace.data_of(record)[0]
 
 
 def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:
-    data = reader.read(entry.file)
     where = f"{reader.folder}: {entry.id}"
+    try:
+        data = reader.read(entry.file)
+    except (IntegrityError, OSError) as error:
+        raise IntegrityError(
+            f"{where} cannot be loaded any more ({error}); if the bundle was replaced since it was "
+            "opened, open it again"
+        ) from error
     file = ExpertFile.from_bytes(data, where)
     if sha256_bytes(data) != entry.digest:
         raise IntegrityError(f"{where}: the file is not the expert {entry.digest}")
-    if (file.task, file.labels) != (entry.task, entry.labels):
-        raise IntegrityError(f"{where}: task or labels differ from the manifest's")
+    if (file.task, file.kind, file.labels) != (entry.task, entry.kind, entry.labels):
+        raise IntegrityError(f"{where}: task, kind or labels differ from the manifest's")
     if (file.backbone_digest, file.feature_spec_digest) != (spec.backbone_digest, spec.digest):
         raise IntegrityError(f"{where}: trained on another backbone or feature spec")
     return file

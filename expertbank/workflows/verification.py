@@ -21,7 +21,7 @@ from expertbank.records import (
     ProgressEvent,
     Row,
 )
-from expertbank.tasks import TaskSpec, encode_rows, find_rows
+from expertbank.tasks import encode_rows, find_rows
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def verify_expert(
         expert.labels,
         workspace.spec.max_length,
     )
-    again = answers(workspace.model, encoded, expert.id, progress)
+    again = answers(workspace.model, encoded, expert.digest, progress)
     # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
     complete = len(places) == total
     tolerated = _compare_answers(expert, kind, oracle, again, there, exact=same and complete)
@@ -181,11 +181,9 @@ def rows_again(
 ) -> list[Row | None]:
     """Rows read from their source again by digest; ``None`` where a row is gone."""
     progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
-    assert expert.run_id is not None
-    data = workspace.registry.run(expert.run_id).data
-    spec = TaskSpec.from_dict(data["spec"], expert.task)
+    spec, source = workspace.data_of(expert)
     try:
-        found = find_rows(spec, str(data["source"]), digests)
+        found = find_rows(spec, source, digests)
     except ExpertBankError:
         found = {}  # the source is gone or no longer readable: its rows count as unverifiable
     return [found.get(digest) for digest in digests]

@@ -10,9 +10,9 @@ import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timezone
-from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.local import LocalStore
@@ -25,6 +25,7 @@ from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
 
 if TYPE_CHECKING:
@@ -57,8 +58,7 @@ class Workspace:
     Args:
         home: the bank's folder.
         location: where its registry is or will be.
-        create: make the registry if there is none, but only when it is first needed, so that
-            bad input leaves no empty bank behind.
+        create: whether ``making`` may make a bank that is not there.
         read_only: never write to the registry.
         reference: backbone named by the caller, overriding the recorded reference; its
             digest must still be the bank's.
@@ -84,11 +84,15 @@ class Workspace:
         self.store_url = store_url
         self._stores: dict[str | None, ArtifactStore] = {}
         self._location = location
-        self._create = create
+        self._may_create = create
         self._read_only = read_only
+        self._registry: Registry | None = None
         self.reference = reference
         self._device = device
         self._trust_cache = True
+        self._loading = RLock()
+        self._backbone: tuple[str, str, Backbone] | None = None
+        self._model: RoutedModel | None = None
 
     @classmethod
     def open(
@@ -102,13 +106,13 @@ class Workspace:
         lock_wait: float = WAIT_SECONDS,
         store_url: str | None = None,
     ) -> Workspace:
-        """Open the bank at ``home``; with ``create`` make it first if there is none.
+        """Open the bank at ``home``; with ``create`` there may be none, until something is written.
 
         Raises:
             NotFoundError: there is none.
             InputError: ``store_url`` is not the recorded one.
         """
-        workspace = cls(
+        opened = cls(
             home,
             database_of(home),
             create=create,
@@ -118,26 +122,36 @@ class Workspace:
             lock_wait=lock_wait,
             store_url=store_url,
         )
-        if workspace.exists:
-            workspace.require_store(store_url)  # opened now, to say now what is wrong with it
-        elif not create:
-            raise NotFoundError(
-                f"no bank at {home}; make one with: expertbank init, or expertbank add --task T"
-            )
-        return workspace
+        if opened.exists or not create:
+            _ = opened.registry
+            opened.require_store(store_url)
+        return opened
 
-    @cached_property
+    @property
     def registry(self) -> Registry:
-        """The open registry."""
-        if not self._create:
-            return self._location.open(read_only=self._read_only)
-        make_folder(self.home.absolute())
-        return self._location.create()
+        """The open registry, as it is: looking at a bank never makes one.
+
+        Raises:
+            NotFoundError: there is no bank.
+        """
+        if self._registry is None:
+            if not self.exists:
+                raise NotFoundError(
+                    f"no bank at {self.home}; make one with: expertbank init, "
+                    "or expertbank add --task T"
+                )
+            self._registry = self._location.open(read_only=self._read_only)
+        return self._registry
 
     @property
     def exists(self) -> bool:
         """Whether the bank has a registry yet."""
         return self._location.exists()
+
+    def close(self) -> None:
+        """Let go of the database; what needs it later opens it again."""
+        if self._registry is not None:
+            self._registry.close()
 
     # -- the store ---------------------------------------------------------------------------
 
@@ -203,9 +217,9 @@ class Workspace:
         """The bank's feature spec."""
         return self.backbone_record.feature_spec
 
-    @cached_property
+    @property
     def backbone(self) -> Backbone:
-        """The loaded backbone, checked against the bank's digest.
+        """The loaded backbone, checked against the bank's digest; kept while it is the bank's.
 
         Raises:
             IntegrityError: it is another model than the bank was made with.
@@ -213,10 +227,16 @@ class Workspace:
         record = self.registry.backbone()
         reference = self.reference or (record.reference if record else DEFAULT_BACKBONE)
         dtype = record.feature_spec.dtype if record else "float32"
-        loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
-        if record is not None:
-            require_backbone(loaded, record.digest, f"the bank at {self.home}")
-        return loaded
+        with self._loading:
+            if self._backbone is not None and self._backbone[:2] == (reference, dtype):
+                held = self._backbone[2]
+                if record is None or held.digest == record.digest:
+                    return held
+            loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
+            if record is not None:
+                require_backbone(loaded, record.digest, f"the bank at {self.home}")
+            self._backbone = reference, dtype, loaded
+            return loaded
 
     def recheck_backbone(self) -> None:
         """Load the backbone anew and hash its weights, whatever the cache says.
@@ -224,10 +244,10 @@ class Workspace:
         Raises:
             IntegrityError: it is another model than the bank was made with.
         """
-        self._trust_cache = False
-        self.__dict__.pop("backbone", None)
-        self.__dict__.pop("model", None)
-        _ = self.backbone
+        with self._loading:
+            self._trust_cache = False
+            self._backbone = self._model = None
+            _ = self.backbone
 
     def load_backbone(self, reference: str, dtype: str, *, trust_cache: bool = True) -> Backbone:
         """Load a backbone, its digest cached by path, size and time of its files."""
@@ -252,14 +272,28 @@ class Workspace:
         Raises:
             IntegrityError: the file changed, or belongs to another backbone or task.
         """
-        from expertbank.models.expert_file import ExpertFile
-
-        file = ExpertFile.from_bytes(self.store.get(record.digest), f"expert {record.id}")
+        file = self._expert_file(record.digest, f"expert {record.id}", self.spec)
         if (file.task, file.labels) != (record.task, record.labels):
             raise IntegrityError(f"expert {record.id}: its file is of task {file.task!r}")
-        if file.backbone_digest != self.spec.backbone_digest:
-            raise IntegrityError(f"expert {record.id} belongs to backbone {file.backbone_digest}")
         return file
+
+    def _expert_file(self, digest: str, where: str, spec: FeatureSpec) -> ExpertFile:
+        from expertbank.models.expert_file import ExpertFile
+
+        file = ExpertFile.from_bytes(self.store.get(digest), where)
+        if file.backbone_digest != spec.backbone_digest:
+            raise IntegrityError(f"{where} belongs to backbone {file.backbone_digest}")
+        return file
+
+    def data_of(self, record: ExpertRecord) -> tuple[TaskSpec, str]:
+        """How to read rows of an expert's task, and the source that it was trained on.
+
+        Columns and labels belong to the version: a later one may have been trained on others. The
+        task's own are the first version's, and speak only where a run of old does not.
+        """
+        data = self.registry.run(record.run_id).data if record.run_id is not None else {}
+        spec = data.get("spec") or self.registry.task(record.task).spec
+        return TaskSpec.from_dict(spec, record.id), str(data.get("source", ""))
 
     def router(self, record: RouterRecord) -> Router:
         """A router's gate and members, rehashed and checked."""
@@ -267,21 +301,27 @@ class Workspace:
 
         return Router.from_bytes(self.store.get(record.digest), f"router@{record.version}")
 
-    @cached_property
+    @property
     def model(self) -> RoutedModel:
-        """The one-pass model over this bank's experts, loaded as batches need them."""
+        """The one-pass model over this bank's experts, by digest, loaded as batches need them."""
         import torch
 
         from expertbank.adapters.pool import ExpertPool
         from expertbank.models.routed import RoutedModel
 
-        backbone, dtype = self.backbone, getattr(torch, self.spec.dtype)
+        with self._loading:
+            backbone, spec = self.backbone, self.spec
+            held = self._model
+            if held is not None and held.backbone is backbone and held.spec == spec:
+                return held
+            device, dtype = backbone.device, getattr(torch, spec.dtype)
 
-        def load(expert_id: str) -> CollapsedExpert:
-            file = self.expert_file(self.registry.expert(expert_id))
-            return file.collapse(expert_id, backbone.device, dtype)
+            def load(digest: str) -> CollapsedExpert:
+                file = self._expert_file(digest, f"expert {digest}", spec)
+                return file.collapse(digest, device, dtype)
 
-        return RoutedModel(backbone, self.spec, ExpertPool(load))
+            self._model = RoutedModel(backbone, spec, ExpertPool(load))
+            return self._model
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -290,8 +330,24 @@ class Workspace:
         Raises:
             LockedError: one of them kept the bank for longer than the wait.
         """
+        _ = self.registry  # no folder and no lock for a bank that is not there
+        with self.lock.shared():
+            yield
+
+    @contextmanager
+    def making(self) -> Iterator[None]:
+        """As ``writing``, for what makes the bank first if there is none and that was asked for.
+
+        Raises:
+            NotFoundError: there is none, and it may not be made.
+            LockedError: as ``writing``.
+        """
+        if not self._may_create:
+            _ = self.registry
         make_folder(self.home.absolute())
         with self.lock.shared():
+            if not self.exists:
+                self._registry = self._location.create()
             yield
 
     def checkpoint(self, task: str) -> CheckpointFile:

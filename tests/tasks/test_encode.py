@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
@@ -16,6 +22,8 @@ from expertbank.tasks import encode_rows
 tokenizers = pytest.importorskip("tokenizers")
 transformers = pytest.importorskip("transformers")
 
+ROOT = Path(__file__).parents[2]
+LONG = (8, 12, 16, 24)
 WORDS = ["is", "the", "sky", "blue", "yes", "no", "light", "scatters", "a", "b"]
 
 
@@ -107,3 +115,73 @@ def test_a_label_nobody_knows_is_named_with_its_place(tokenizer: Any) -> None:
 def test_a_slow_tokenizer_is_refused() -> None:
     with pytest.raises(InputError, match="not a fast tokenizer"):
         encode_rows([Row("x")], object(), CLASSIFICATION, [], 8)  # type: ignore[arg-type]
+
+
+def words_of(rng: random.Random, most: int) -> str:
+    return " ".join(rng.choices([*WORDS, "[SEP]", "unknown"], k=rng.randint(1, most)))
+
+
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_long_texts_and_pairs_are_cut_as_the_tokenizer_itself_cuts_them(
+    tokenizer: Any, side: str
+) -> None:
+    tokenizer.truncation_side = side
+    rng = random.Random(side)
+    for _ in range(400):
+        pair = rng.choice([None, words_of(rng, 14)])
+        row, length = Row(words_of(rng, 14), pair), rng.randint(4, 20)
+        (got,) = encode_rows([row], tokenizer, CLASSIFICATION, [], length)
+        own = tokenizer(row.text, row.text_pair, truncation="longest_first", max_length=length)
+        assert got.sequences == (tuple(own["input_ids"]),), (row, length)
+        types = own.get("token_type_ids") or [0] * len(own["input_ids"])
+        assert got.type_ids == (tuple(types),)
+        assert got.truncated == bool(own.encodings[0].overflowing)
+
+
+def test_threads_share_a_tokenizer_that_others_use_too(tokenizer: Any) -> None:
+    rows = [Row("sky blue " * (n + 1), "light a " * n if n % 2 else None) for n in range(12)]
+
+    def work(length: int) -> list[Any]:
+        return [encode_rows(rows, tokenizer, CLASSIFICATION, [], length) for _ in range(100)]
+
+    alone = {length: encode_rows(rows, tokenizer, CLASSIFICATION, [], length) for length in LONG}
+    stop = Event()
+
+    def user() -> int:
+        calls = 0
+        while not stop.is_set():
+            assert len(tokenizer("sky " * 30, truncation=True, max_length=9)["input_ids"]) == 9
+            assert len(tokenizer("sky " * 30)["input_ids"]) == 32
+            calls += 1
+        return calls
+
+    with ThreadPoolExecutor(len(LONG) + 1) as threads:
+        theirs = threads.submit(user)
+        try:
+            for length, found in zip(LONG, threads.map(work, LONG), strict=True):
+                assert all(one == alone[length] for one in found)
+        finally:
+            stop.set()
+        assert theirs.result() > 0
+
+
+def test_two_long_texts_take_memory_for_their_tokens_and_not_for_pairs_of_their_parts() -> None:
+    script = """
+import resource, sys
+sys.path.insert(0, "tests")
+from backbones import tokenizer
+from expertbank.kinds.classification import CLASSIFICATION
+from expertbank.records import Row
+from expertbank.tasks import encode_rows
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+model, text = tokenizer("bert"), "sky blue red " * 8000
+encode_rows([Row("sky", "blue")], model, CLASSIFICATION, [], 32)
+before = peak()
+(row,) = encode_rows([Row(text, text)], model, CLASSIFICATION, [], 32)
+assert row.length == 32 and row.truncated
+assert peak() - before < 200_000, peak() - before  # kibibytes
+"""
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from expertbank.errors import DataError
-from expertbank.tasks import TaskSpec, load_task, parse_prediction_rows, read_rows
+from expertbank.errors import DataError, InputError
+from expertbank.tasks import TaskSpec, load_task, prediction_rows, read_rows
 from expertbank.texts import LONGEST, number_text
 
 MINE = TaskSpec("mine")
@@ -57,12 +57,18 @@ def test_a_quote_that_is_never_closed_ends_at_the_longest_cell(tmp_path: Path) -
         load_task(MINE, str(path))
 
 
+def refused(lines: list[str | bytes]) -> InputError:
+    (found,) = prediction_rows(lines, "f")
+    assert isinstance(found, InputError)
+    return found
+
+
 def test_a_text_longer_than_any_line_is_refused_from_any_source() -> None:
     long = b'{"text": "' + b"x" * LONGEST + b'"}'
     with pytest.raises(DataError, match=r"f:1: a line of more than"):
-        next(parse_prediction_rows([long], "f"))
+        raise refused([long])
     with pytest.raises(DataError, match=r"f:1: column 'text' holds 10,000,001 characters"):
-        next(parse_prediction_rows(['{"text": "' + "x" * (LONGEST + 1) + '"}'], "f"))
+        raise refused(['{"text": "' + "x" * (LONGEST + 1) + '"}'])
 
 
 def test_memory_stays_in_proportion_to_the_rows(tmp_path: Path) -> None:

@@ -71,6 +71,14 @@ def set_backbone(session: Session, record: BackboneRecord) -> BackboneRecord:
     return rows.backbone_record(row)
 
 
+def complete_backbone(session: Session, revision: str | None, identity: str | None) -> None:
+    """Record what of the backbone was not known before; what is recorded stays."""
+    row = queries.backbone_row(session)
+    if row is not None:
+        row.revision = row.revision or revision
+        row.identity = row.identity or identity
+
+
 def commit_expert(
     session: Session,
     task: TaskRecord,

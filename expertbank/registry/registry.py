@@ -107,6 +107,11 @@ class Registry:
         with write(self._engine) as session:
             return commits.set_backbone(session, record)
 
+    def complete_backbone(self, *, revision: str | None, identity: str | None) -> None:
+        """Record the backbone's commit and lasting identity, each if there is none yet."""
+        with write(self._engine) as session:
+            commits.complete_backbone(session, revision, identity)
+
     def tasks(self, include_removed: bool = False) -> tuple[TaskRecord, ...]:
         """Tasks by name."""
         with read(self._engine) as session:

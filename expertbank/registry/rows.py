@@ -48,6 +48,8 @@ def backbone_record(row: BackboneRow) -> BackboneRecord:
         architecture=row.architecture,
         feature_spec=FeatureSpec.from_dict(row.feature_spec),
         created_at=row.created_at,
+        revision=row.revision,
+        identity=row.identity,
     )
 
 
@@ -61,6 +63,8 @@ def backbone_row(record: BackboneRecord) -> BackboneRow:
         feature_spec=record.feature_spec.to_dict(),
         feature_spec_digest=record.feature_spec.digest,
         created_at=record.created_at or now(),
+        revision=record.revision,
+        identity=record.identity,
     )
 
 

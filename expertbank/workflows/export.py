@@ -12,9 +12,8 @@ import torch
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
-from expertbank.models.backbone import Backbone
 from expertbank.models.gates import Router
-from expertbank.models.location import locate
+from expertbank.models.identity import backbone_files
 from expertbank.records import (
     ExpertRecord,
     ExportRecord,
@@ -44,15 +43,6 @@ CHOICE_PROBES = (
     Row("Where would you keep milk?", None, ("in a drawer", "in the fridge", "on the roof")),
 )
 """The same for multiple-choice experts."""
-
-BACKBONE_FILES = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +110,8 @@ def export_bundle(
         router_bytes = shipped.to_bytes()
         writer.add(ROUTER, router_bytes)
         if with_backbone:
-            _add_backbone(writer, backbone)
+            for file in backbone_files(backbone.place.folder):
+                writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
         lineage = (
             {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
             if for_import
@@ -185,18 +176,6 @@ def _expert_name(expert: ExpertRecord) -> str:
     return f"experts/{expert.digest}.safetensors"
 
 
-def _add_backbone(writer: BundleWriter, backbone: Backbone) -> None:
-    folder = locate(backbone.reference)
-    if not isinstance(folder, Path) or not (folder / "model.safetensors").is_file():
-        raise NotFoundError(
-            f"--with-backbone copies one model.safetensors from a folder; {backbone.reference!r} "
-            "is not such a folder. Save it there first and name it with --backbone"
-        )
-    for name in BACKBONE_FILES:
-        if (folder / name).is_file():
-            writer.add(f"{BACKBONE_FOLDER}/{name}", (folder / name).read_bytes())
-
-
 def _manifest(
     workspace: Workspace,
     experts: Sequence[ExpertRecord],
@@ -231,8 +210,7 @@ def _manifest(
     return {
         "made_with": package_versions(),
         "backbone": {
-            "reference": record.reference,
-            "digest": record.digest,
+            **record.named(),
             "architecture": dict(record.architecture),
             "folder": BACKBONE_FOLDER if with_backbone else None,
         },

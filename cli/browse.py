@@ -139,6 +139,8 @@ def show(
                 ],
             }
         document["run"] = asdict(run) if run else None
+        backbone = registry.backbone()
+        document["backbone"] = backbone.named() if backbone else None
     session.answer(document, lambda console: print_tree(console, document))
 
 

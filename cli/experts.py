@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Backbone = Annotated[
     str | None,
-    typer.Option(help="Hub name or folder of the backbone; default all-MiniLM-L6-v2."),
+    typer.Option(help="Hub name (org/name[@revision]) or folder; default all-MiniLM-L6-v2."),
 ]
 RouteLayer = Annotated[
     int | None,
@@ -76,7 +76,7 @@ def init(
     spec = record.feature_spec
     document = {
         "home": str(session.home),
-        "backbone": {"reference": record.reference, "digest": record.digest},
+        "backbone": record.named(),
         "feature_spec": spec.to_dict(),
         "store": record.store,
     }
@@ -87,6 +87,7 @@ def init(
             [
                 ("bank", session.home),
                 ("backbone", record.reference),
+                *([("commit", record.revision)] if record.revision else []),
                 ("digest", record.digest),
                 ("route layer", spec.route_layer),
                 ("feature", f"states {list(spec.states)}, {' and '.join(spec.poolings)} pooling"),

@@ -169,11 +169,11 @@ def check(
         "seed": seed,
     }
     train = TrainConfig(**{key: value for key, value in options.items() if value is not None})
-    reference, length = _of_bank(session)
+    reference, revision, length = _of_bank(session)
     found = check_task(
         wanted,
         source,
-        length_counter(backbone or reference),
+        length_counter(backbone or reference, None if backbone else revision),
         train=train,
         max_length=max_length or length,
         tokens_per_second=tokens_per_second,
@@ -196,8 +196,8 @@ def _spec_of(name: str | None, file: Path | None, *, own: bool = False) -> TaskS
     return spec
 
 
-def _of_bank(session: Session) -> tuple[str, int]:
-    """Backbone and maximum length of the bank, or the defaults where there is none yet."""
+def _of_bank(session: Session) -> tuple[str, str | None, int]:
+    """Backbone, its commit and maximum length of the bank, or the defaults of a new one."""
     from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH
     from expertbank.errors import NotFoundError
 
@@ -207,8 +207,8 @@ def _of_bank(session: Session) -> tuple[str, int]:
     except NotFoundError:
         record = None
     if record is None:
-        return DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH
-    return record.reference, record.feature_spec.max_length
+        return DEFAULT_BACKBONE, None, DEFAULT_MAX_LENGTH
+    return record.reference, record.revision, record.feature_spec.max_length
 
 
 _COUNTS = (

@@ -64,7 +64,12 @@ def _unreferenced(count: int) -> str:
     return f"{count} (harmless leftovers; delete with: expertbank gc)" if count else "none"
 
 
-def doctor(context: typer.Context) -> None:
+def doctor(
+    context: typer.Context,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
+    ] = False,
+) -> None:
     """Check what the bank runs on.
 
     SQLite, disk, permissions, schema, backbone, locks, packages and environment variables.
@@ -77,7 +82,7 @@ def doctor(context: typer.Context) -> None:
     from expertbank.workflows.doctor import diagnose
 
     session: Session = context.obj
-    found = diagnose(session.home, os.environ)
+    found = diagnose(session.home, os.environ, rehash=rehash)
 
     def show(console: Console) -> None:
         print_table(

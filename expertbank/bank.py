@@ -480,15 +480,18 @@ class Bank:
         """Check the database and rehash every stored file."""
         return check(self._workspace, progress)
 
-    def doctor(self, environment: Mapping[str, str] | None = None) -> Diagnosis:
+    def doctor(
+        self, environment: Mapping[str, str] | None = None, *, rehash: bool = False
+    ) -> Diagnosis:
         """Look at what the bank runs on: disk, locks, schema, backbone, packages.
 
         Args:
             environment: variables to show, such as ``os.environ``; secrets are hidden.
+            rehash: hash the backbone's files, whatever is remembered of them.
         """
         from expertbank.workflows.doctor import diagnose
 
-        return diagnose(self._workspace.home, environment or {})
+        return diagnose(self._workspace.home, environment or {}, rehash=rehash)
 
     def backup(self, target: str | Path) -> Path:
         """Write a consistent copy of the database while others may use it.

@@ -81,9 +81,19 @@ class EncodedRow:
 
 @dataclass(frozen=True, slots=True)
 class BackboneRecord:
-    """The bank's frozen backbone, and what else is fixed with it.
+    """The bank's frozen backbone and the feature spec that goes with it.
 
-    ``store`` is the URL of the artifact store, ``None`` for the bank's own ``objects/`` folder.
+    Attributes:
+        digest: the name that experts, specs and runs know it by.
+        reference: where the user said it is: a folder, or a Hub name.
+        architecture: the configuration fields that went into the digest.
+        feature_spec: what all experts of the bank share.
+        created_at: UTC, ISO-8601.
+        store: URL of the artifact store; ``None`` for the bank's own ``objects/`` folder.
+        revision: the Hub's commit; ``None`` of a folder or a package.
+        identity: the digest of the backbone's files, which no release of a library changes. It
+            is ``digest`` too, except in banks of expertbank 0.1, which name the backbone by
+            another; there it is ``None`` until a command that writes has loaded the backbone.
     """
 
     digest: str
@@ -92,6 +102,21 @@ class BackboneRecord:
     feature_spec: FeatureSpec
     created_at: str
     store: str | None = None
+    revision: str | None = None
+    identity: str | None = None
+
+    def revision_of(self, reference: str) -> str | None:
+        """The commit to ask for under ``reference``: the recorded one, if it is the same name."""
+        return self.revision if reference == self.reference else None
+
+    def named(self) -> dict[str, str | None]:
+        """Which backbone it is, as the JSON answers and bundles say it."""
+        return {
+            "reference": self.reference,
+            "revision": self.revision,
+            "digest": self.digest,
+            "identity": self.identity,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,18 +41,17 @@ from expertbank import TrainConfig
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
 from expertbank.models.backbone import Backbone, load_backbone
-from expertbank.models.location import locate
 from expertbank.training.expert import ExpertJob, train_expert
 
 Side = Callable[[], int]
 """Trains once and says on how many real tokens."""
 
 
-def with_trainer(job: ExpertJob, backbone: Backbone, reference: str, bf16: bool) -> int:
+def with_trainer(job: ExpertJob, backbone: Backbone, bf16: bool) -> int:
     """LoRA r=16 with a classification head through the Trainer's own defaults."""
     config = job.config
     model = AutoModelForSequenceClassification.from_pretrained(
-        locate(reference), num_labels=len(job.labels)
+        backbone.folder, num_labels=len(job.labels)
     )
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, target_modules=list(ROLES))
     rows = [
@@ -116,7 +115,7 @@ def sides_of(
             train_expert(lowest, backbone).tokens
         ),
         "PEFT LoRA, same batches": lambda: train_lora(job, backbone, LoraSettings(1e-3)).tokens,
-        "PEFT LoRA, Trainer": lambda: with_trainer(job, backbone, options.backbone, bf16),
+        "PEFT LoRA, Trainer": lambda: with_trainer(job, backbone, bf16),
     }, job
 
 

@@ -1,16 +1,18 @@
-"""The model families that can be a backbone: where their layers and projections are.
+"""The model families that can be a backbone, each with everything in which it differs.
 
 Read off the models of transformers 5.23; each entry is tested against a tiny model of its
-family whose weights were changed densely.
+family whose weights were changed densely. A family from outside is added by
+``FAMILIES.register("model_type", Family(...))`` or by an entry point ``expertbank.families``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from expertbank.adapters.columns import Columns
+from expertbank.plugins import Plugins
 from expertbank.records import HeadPooling
 
 
@@ -26,6 +28,8 @@ class Family:
             model's configuration.
         shared: roles whose projection also serves something else than the tokens in the same
             pass, by the model's configuration. They cannot be adapted.
+        spent_positions: places of the position table that no token can have: RoBERTa's family
+            counts from behind its padding index.
     """
 
     layers: str
@@ -33,6 +37,7 @@ class Family:
     pooling: HeadPooling = "mean"
     fused: Callable[[Any, str], Columns] | None = None
     shared: Callable[[Any], frozenset[str]] | None = None
+    spent_positions: int = 0
 
 
 def _apart(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
@@ -88,37 +93,54 @@ def _deberta_shared(config: Any) -> frozenset[str]:
     return frozenset()
 
 
-_BERT = Family("encoder.layer", _apart("attention.self.", "query", "key", "value"))
-_DISTIL = Family("transformer.layer", _apart("attention.", "q_lin", "k_lin", "v_lin"))
-_DEBERTA = Family(
+_SELF_ATTENTION = _apart("self_attn.", "q_proj", "k_proj", "v_proj")
+
+BERT = Family("encoder.layer", _apart("attention.self.", "query", "key", "value"))
+ROBERTA = replace(BERT, spent_positions=2)
+DISTILBERT = Family("transformer.layer", _apart("attention.", "q_lin", "k_lin", "v_lin"))
+DEBERTA = Family(
     "encoder.layer",
     _apart("attention.self.", "query_proj", "key_proj", "value_proj"),
     shared=_deberta_shared,
 )
-_SELF_ATTENTION = _apart("self_attn.", "q_proj", "k_proj", "v_proj")
-_LLAMA = Family("layers", _SELF_ATTENTION, "last")
+MODERNBERT = Family("layers", _together("attn.Wqkv"), fused=_three_blocks)
+LLAMA = Family("layers", _SELF_ATTENTION, "last")
+OPT = Family("decoder.layers", _SELF_ATTENTION, "last")
+PHI3 = Family("layers", _together("self_attn.qkv_proj"), "last", _three_blocks)
+GPT2 = Family("h", _together("attn.c_attn"), "last", _three_blocks)
+GPT_NEOX = Family("layers", _together("attention.query_key_value"), "last", _head_by_head)
+BLOOM = Family("h", _together("self_attention.query_key_value"), "last", _head_by_head)
+FALCON = Family("h", _together("self_attention.query_key_value"), "last", _falcon)
 
-FAMILIES: dict[str, Family] = {
-    "bert": _BERT,
-    "roberta": _BERT,
-    "xlm-roberta": _BERT,
-    "camembert": _BERT,
-    "electra": _BERT,
-    "distilbert": _DISTIL,
-    "deberta-v2": _DEBERTA,
-    "modernbert": Family("layers", _together("attn.Wqkv"), fused=_three_blocks),
-    "llama": _LLAMA,
-    "mistral": _LLAMA,
-    "qwen2": _LLAMA,
-    "qwen3": _LLAMA,
-    "gemma": _LLAMA,
-    "gemma2": _LLAMA,
-    "gemma3_text": _LLAMA,
-    "opt": Family("decoder.layers", _SELF_ATTENTION, "last"),
-    "phi3": Family("layers", _together("self_attn.qkv_proj"), "last", _three_blocks),
-    "gpt2": Family("h", _together("attn.c_attn"), "last", _three_blocks),
-    "gpt_neox": Family("layers", _together("attention.query_key_value"), "last", _head_by_head),
-    "bloom": Family("h", _together("self_attention.query_key_value"), "last", _head_by_head),
-    "falcon": Family("h", _together("self_attention.query_key_value"), "last", _falcon),
+_OWN = {
+    **dict.fromkeys(("bert", "electra"), "BERT"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), "ROBERTA"),
+    "distilbert": "DISTILBERT",
+    "deberta-v2": "DEBERTA",
+    "modernbert": "MODERNBERT",
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "LLAMA"),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), "LLAMA"),
+    "opt": "OPT",
+    "phi3": "PHI3",
+    "gpt2": "GPT2",
+    "gpt_neox": "GPT_NEOX",
+    "bloom": "BLOOM",
+    "falcon": "FALCON",
 }
-"""Model type (``config.model_type``) to family. What is not here is refused, not guessed."""
+
+FAMILIES: Plugins[Family] = Plugins(
+    "family",
+    "expertbank.families",
+    needed=[field.name for field in fields(Family)],
+    own={model_type: f"{__name__}:{name}" for model_type, name in _OWN.items()},
+)
+"""Families by model type (``config.model_type``). Of others the modules must be named."""
+
+
+def listed(model_type: str) -> Family | None:
+    """The family of a model type, ``None`` where nobody added one.
+
+    Raises:
+        InputError: a plugin brings it and cannot be used.
+    """
+    return FAMILIES.get(model_type) if model_type in FAMILIES.names() else None

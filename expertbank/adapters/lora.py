@@ -82,7 +82,12 @@ def lora_factors(tensors: Mapping[str, Tensor], scale: float) -> dict[str, tuple
 
 
 def peft_config(
-    paths: Sequence[str], rank: int, *, base_model: str, fan_in_fan_out: bool
+    paths: Sequence[str],
+    rank: int,
+    *,
+    base_model: str,
+    revision: str | None = None,
+    fan_in_fan_out: bool,
 ) -> dict[str, Any]:
     """The contents of PEFT's ``adapter_config.json`` for one expert.
 
@@ -94,12 +99,14 @@ def peft_config(
         paths: adapted projections in the bare model.
         rank: their common rank.
         base_model: Hub name or folder of the backbone.
+        revision: the Hub's commit.
         fan_in_fan_out: the projections keep their weight as ``[in, out]``, as GPT-2's do.
     """
     return {
         "peft_type": "LORA",
         "task_type": "FEATURE_EXTRACTION",
         "base_model_name_or_path": base_model,
+        "revision": revision,
         "inference_mode": True,
         "r": rank,
         "lora_alpha": rank,

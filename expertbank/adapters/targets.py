@@ -10,8 +10,9 @@ from torch import nn
 
 from expertbank.adapters import probe
 from expertbank.adapters.columns import Columns
-from expertbank.adapters.families import FAMILIES, Family
+from expertbank.adapters.families import FAMILIES, ROBERTA, Family, listed
 from expertbank.errors import UnsupportedModelError
+from expertbank.records import HeadPooling
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,7 @@ class Target:
 
 
 def family_of(model_type: str, model: nn.Module) -> Family:
-    """Family of a model, from the table or, for any other model, found by trying it.
+    """Family of a model, as it is listed or, for any other model, found by trying it.
 
     A model that is not in the table has no roles: its modules must be named
     (``named_targets``). Its layers are the one list whose length is the configuration's number of
@@ -49,7 +50,7 @@ def family_of(model_type: str, model: nn.Module) -> Family:
     Raises:
         UnsupportedModelError: no such layers, for example shared ones, or an encoder-decoder.
     """
-    family = FAMILIES.get(model_type)
+    family = listed(model_type)
     if family is None:
         return _unlisted(model_type, model)
     if getattr(model.config, "use_bidirectional_attention", None) is True:
@@ -73,15 +74,17 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
             order = [path for path, _ in probe.calls(model, layers)]
             once = order == layers and not probe.misfits(model, layers)
             if once and probe.output_shape(model) == width:
-                return Family(outer[0], {}, "last" if probe.is_causal(model) else "mean")
+                pooling: HeadPooling = "last" if probe.is_causal(model) else "mean"
+                # Nobody has read it: it may spend as many positions as RoBERTa does.
+                return Family(outer[0], {}, pooling, spent_positions=ROBERTA.spent_positions)
     except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
         reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
     else:
         reason = "it has no single list of layers that each run once a pass"
     raise UnsupportedModelError(
         f"backbones of type {model_type!r} are not supported: {reason}. "
-        f"Supported: {', '.join(sorted(FAMILIES))}, and other models with such a list, whose "
-        f"modules --target names. Linear modules of this one: {_linear_names(model)}"
+        f"Supported: {', '.join(sorted(FAMILIES.names()))}, and other models with such a list, "
+        f"whose modules --target names. Linear modules of this one: {_linear_names(model)}"
     )
 
 

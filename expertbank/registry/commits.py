@@ -95,6 +95,13 @@ def set_backbone(session: Session, record: BackboneRecord) -> BackboneRecord:
     return fixed
 
 
+def complete_backbone(session: Session, *, revision: str | None, identity: str | None) -> None:
+    row = session.scalar(select(BackboneRow))
+    if row is not None:
+        row.revision = row.revision or revision
+        row.identity = row.identity or identity
+
+
 def commit_expert(
     session: Session,
     task: TaskRecord,

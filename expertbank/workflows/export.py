@@ -13,8 +13,7 @@ from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, B
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
-from expertbank.models.backbone import Backbone
-from expertbank.models.location import locate
+from expertbank.models.identity import backbone_files
 from expertbank.records import (
     ExpertRecord,
     ExportRecord,
@@ -41,15 +40,6 @@ PROBES = (
 )
 """Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
 done. What they say does not matter; that every shape of row occurs does."""
-
-BACKBONE_FILES = (
-    "config.json",
-    "model.safetensors",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "vocab.txt",
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +107,8 @@ def export_bundle(
         router_bytes = shipped.to_bytes()
         writer.add(ROUTER, router_bytes)
         if with_backbone:
-            _add_backbone(writer, backbone)
+            for file in backbone_files(backbone.place.folder):
+                writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
         lineage = (
             {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
             if for_import
@@ -182,18 +173,6 @@ def _expert_name(expert: ExpertRecord) -> str:
     return f"experts/{expert.digest}.safetensors"
 
 
-def _add_backbone(writer: BundleWriter, backbone: Backbone) -> None:
-    folder = locate(backbone.reference)
-    if not isinstance(folder, Path) or not (folder / "model.safetensors").is_file():
-        raise NotFoundError(
-            f"--with-backbone copies one model.safetensors from a folder; {backbone.reference!r} "
-            "is not such a folder. Save it there first and name it with --backbone"
-        )
-    for name in BACKBONE_FILES:
-        if (folder / name).is_file():
-            writer.add(f"{BACKBONE_FOLDER}/{name}", (folder / name).read_bytes())
-
-
 def _manifest(
     workspace: Workspace,
     experts: Sequence[ExpertRecord],
@@ -228,8 +207,7 @@ def _manifest(
     return {
         "made_with": package_versions(),
         "backbone": {
-            "reference": record.reference,
-            "digest": record.digest,
+            **record.named(),
             "architecture": dict(record.architecture),
             "folder": BACKBONE_FOLDER if with_backbone else None,
         },

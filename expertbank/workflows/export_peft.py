@@ -18,6 +18,7 @@ from expertbank.errors import IntegrityError
 from expertbank.models.backbone import Backbone
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
+from expertbank.references import hub_name
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.tensor_file import read_tensors, write_safetensors
 from expertbank.workflows.export import ExportResult, chosen, record_export
@@ -43,12 +44,13 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     record, shipped, _ = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
-    backbone, reference = workspace.backbone, workspace.backbone_record.reference
+    backbone = workspace.backbone
+    named = workspace.backbone_record.named()
     writer = BundleWriter(target, "peft")
     try:
         content: dict[str, Any] = {
             "made_with": package_versions(),
-            "backbone": {"reference": reference, "digest": backbone.digest},
+            "backbone": {**named, "reference": hub_name(str(named["reference"]))},
             "feature_spec": workspace.spec.to_dict(),
             "experts": [_entry(expert, files[expert.id]) for expert in experts],
         }
@@ -98,6 +100,7 @@ def _add_expert(
         list(factors),
         entry["rank"],
         base_model=content["backbone"]["reference"],
+        revision=content["backbone"]["revision"],
         fan_in_fan_out=_fan_in_fan_out(backbone, factors),
     )
     head = {

@@ -42,6 +42,7 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.moments_file import MomentsFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
+from expertbank.workflows.serve import bundled_backbone
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
 
@@ -133,7 +134,7 @@ def import_bundle(
         workspace.registry.probe_writable()
     digest, content, members = _opened(source)
     try:
-        backbone = _backbone(source, content)
+        backbone = bundled_backbone(content, str(source))
         if workspace.exists:
             _require_same_backbone(workspace, backbone, source)
         spec = backbone.feature_spec
@@ -163,20 +164,6 @@ def _opened(source: Path) -> tuple[str, Any, _Members]:
         return archive.digest, archive.content, archive
     reader = BundleReader(source)
     return reader.manifest.digest, reader.manifest.content, reader
-
-
-def _backbone(source: Path, content: Any) -> BackboneRecord:
-    spec = FeatureSpec.from_dict(content["feature_spec"])
-    backbone = BackboneRecord(
-        str(content["backbone"]["digest"]),
-        str(content["backbone"]["reference"]),
-        dict(content["backbone"]["architecture"]),
-        spec,
-        now(),
-    )
-    if backbone.digest != spec.backbone_digest:
-        raise IntegrityError(f"{source}: its feature spec is of another backbone than it names")
-    return backbone
 
 
 def _read(

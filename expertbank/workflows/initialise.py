@@ -49,7 +49,7 @@ def initialise(
     if record is not None:
         _require_same(record.feature_spec, route_layer, max_length, dtype, keep)
         if reference is not None and reference != record.reference:
-            loaded = workspace.load_backbone(reference, record.feature_spec.dtype)
+            loaded = workspace.load_backbone(reference, record.feature_spec.dtype, record)
             require_backbone(loaded, record.digest, f"the bank at {workspace.home}")
         return record
     reference = reference or DEFAULT_BACKBONE
@@ -63,7 +63,16 @@ def initialise(
         dtype=dtype or "float32",
     )
     spec = replace(spec, keep=keep or spec.keep)
-    record = BackboneRecord(loaded.digest, reference, loaded.architecture, spec, now(), store)
+    record = BackboneRecord(
+        loaded.digest,
+        reference,
+        dict(loaded.identity.config),
+        spec,
+        now(),
+        store=store,
+        revision=loaded.place.revision,
+        identity=loaded.digest,
+    )
     with workspace.making():
         return workspace.registry.set_backbone(record)
 

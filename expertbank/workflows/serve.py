@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -16,10 +17,11 @@ from expertbank.errors import IntegrityError, NotFoundError, StaleError
 from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
+from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
 from expertbank.tasks import TaskSpec
 from expertbank.workflows.predict import Answerer, Predictor
-from expertbank.workflows.workspace import Workspace, require_backbone
+from expertbank.workflows.workspace import Workspace, now, require_backbone
 
 
 def load_bundle(
@@ -44,20 +46,27 @@ def load_bundle(
     reader = BundleReader(Path(path))
     content = reader.manifest.content
     try:
-        spec = FeatureSpec.from_dict(content["feature_spec"])
-        reference = str(content["backbone"]["reference"])
+        record = bundled_backbone(content, str(path))
+        spec = record.feature_spec
         inside = content["backbone"]["folder"]
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
     reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
-    loaded = backbone if isinstance(backbone, Backbone) else None
-    if loaded is None:
+    if isinstance(backbone, Backbone):
+        loaded = backbone.named_as(record)
+    else:
         if inside is not None:
             _check_folder(reader, str(inside))
-        found = backbone or (str(Path(path) / str(inside)) if inside else reference)
-        loaded = load_backbone(str(found), device=device, dtype=spec.dtype)
+        found = backbone or (str(Path(path) / str(inside)) if inside else record.reference)
+        loaded = load_backbone(
+            found,
+            revision=record.revision_of(found),
+            device=device,
+            dtype=spec.dtype,
+            record=record,
+        )
     require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
     entries = {entry.digest: entry for entry in reader.manifest.experts}
     if any(
@@ -104,6 +113,28 @@ class _BundledExperts:
             if entry["digest"] == expert.digest:
                 return TaskSpec.from_dict(entry.get("spec"), f"{self.reader.folder}: {expert.id}")
         raise NotFoundError.of("task in the bundle", expert.task, self.tasks)
+
+
+def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
+    """What a bundle's manifest says of the backbone; bundles of 0.1 say less.
+
+    Raises:
+        KeyError: something is missing from the manifest.
+        TypeError: something in it is not what it should be.
+        IntegrityError: its feature spec is of another backbone than it names.
+    """
+    told = content["backbone"]
+    record = BackboneRecord(
+        str(told["digest"]),
+        str(told["reference"]),
+        dict(told["architecture"]),
+        FeatureSpec.from_dict(content["feature_spec"]),
+        now(),
+        *(None if told.get(name) is None else str(told[name]) for name in ("revision", "identity")),
+    )
+    if record.digest != record.feature_spec.backbone_digest:
+        raise IntegrityError(f"{where}: its feature spec is of another backbone than it names")
+    return record
 
 
 def _check_folder(reader: BundleReader, folder: str) -> None:

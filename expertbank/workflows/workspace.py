@@ -5,10 +5,9 @@ Torch is imported only by what needs it, so listing and showing stay instant.
 
 from __future__ import annotations
 
-import json
 import platform
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -21,12 +20,13 @@ from expertbank.artifacts.store import ArtifactStore
 from expertbank.artifacts.stores import open_store
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.durable import make_folder, write_durably
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError, LockedError, NotFoundError
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
+from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 DATABASE = "registry.db"
 OBJECTS = "objects"
 CHECKPOINTS = "checkpoints"
-DIGEST_CACHE = "backbone-digests.json"
 PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
@@ -89,7 +88,6 @@ class Workspace:
         self._registry: Registry | None = None
         self.reference = reference
         self._device = device
-        self._trust_cache = True
         self._loading = RLock()
         self._backbone: tuple[str, str, Backbone] | None = None
         self._model: RoutedModel | None = None
@@ -232,37 +230,67 @@ class Workspace:
                 held = self._backbone[2]
                 if record is None or held.digest == record.digest:
                     return held
-            loaded = self.load_backbone(reference, dtype, trust_cache=self._trust_cache)
+            loaded = self.load_backbone(reference, dtype, record)
             if record is not None:
                 require_backbone(loaded, record.digest, f"the bank at {self.home}")
+                self._complete(record, loaded)
             self._backbone = reference, dtype, loaded
             return loaded
 
-    def recheck_backbone(self) -> None:
-        """Load the backbone anew and hash its weights, whatever the cache says.
+    def load_backbone(
+        self, reference: str, dtype: str, record: BackboneRecord | None = None
+    ) -> Backbone:
+        """Load a backbone, its identity kept by the state of its files.
 
-        Raises:
-            IntegrityError: it is another model than the bank was made with.
+        Args:
+            reference: a folder, or a Hub name.
+            dtype: type of the weights while they run.
+            record: what the bank recorded; the backbone goes by its digest if it is the one.
         """
-        with self._loading:
-            self._trust_cache = False
-            self._backbone = self._model = None
-            _ = self.backbone
-
-    def load_backbone(self, reference: str, dtype: str, *, trust_cache: bool = True) -> Backbone:
-        """Load a backbone, its digest cached by path, size and time of its files."""
         from expertbank.models.backbone import load_backbone
 
         cache = DigestCache(self.home / DIGEST_CACHE)
         loaded = load_backbone(
             reference,
+            revision=record.revision_of(reference) if record else None,
             device=self._device,
             dtype=dtype,
-            known_digest=cache.find if trust_cache else None,
+            record=record,
+            known=cache.find,
         )
         if self.exists and not self.registry.read_only:
-            cache.remember(loaded)
+            cache.remember(loaded.place.folder, loaded.identity)
         return loaded
+
+    def recheck_backbone(self) -> None:
+        """Hash the backbone's files anew, whatever the cache says; the loaded model stays.
+
+        Raises:
+            IntegrityError: it is another model than the bank was made with.
+        """
+        from expertbank.models.identity import identity_of
+
+        loaded = self.backbone
+        found = identity_of(loaded.place.folder)
+        if found != loaded.identity:
+            raise IntegrityError(
+                f"the files of backbone {loaded.reference!r} in {loaded.place.folder} give digest "
+                f"{found.digest} now; the model that was loaded from them, and the bank at "
+                f"{self.home}, have {loaded.identity.digest}"
+            )
+
+    def _complete(self, record: BackboneRecord, loaded: Backbone) -> None:
+        """Record the lasting identity of a backbone of expertbank 0.1, and the Hub's commit."""
+        if self.registry.read_only:
+            return
+        identity = record.identity or loaded.identity.digest
+        revision = record.revision
+        if loaded.reference == record.reference:
+            revision = revision or loaded.place.revision
+        if (revision, identity) != (record.revision, record.identity):
+            # It can be recorded by the next command as well: no reason for this one to fail.
+            with suppress(LockedError):
+                self.registry.complete_backbone(revision=revision, identity=identity)
 
     # -- experts and routers ---------------------------------------------------------------
 
@@ -418,38 +446,3 @@ class CheckpointFile:
     def remove(self) -> None:
         """Forget the state: its expert is registered."""
         self.path.unlink(missing_ok=True)
-
-
-class DigestCache:
-    """Backbone digests by the path, size and modification time of the files behind them."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._pending: str | None = None
-
-    def find(self, location: Path | str) -> str | None:
-        """The digest computed earlier for exactly these files, if any."""
-        self._pending = self._key(location)
-        return self._read().get(self._pending) if self._pending else None
-
-    def remember(self, loaded: Backbone) -> None:
-        """Keep the digest of the backbone that ``find`` was last asked about."""
-        known = self._read()
-        if self._pending and known.get(self._pending) != loaded.digest:
-            known[self._pending] = loaded.digest
-            text = json.dumps(known, indent=1, sort_keys=True)
-            write_durably(self.path, text.encode(), 0o644)
-
-    def _read(self) -> dict[str, str]:
-        try:
-            content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}  # a cache: absent or damaged means unknown
-        return content if isinstance(content, dict) else {}
-
-    def _key(self, location: Path | str) -> str | None:
-        if not isinstance(location, Path):
-            return None  # a Hub name: which files it means is the Hub's business
-        files = sorted(path for path in location.iterdir() if path.is_file())
-        states = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in files]
-        return json.dumps([str(location.resolve()), package_versions(), states])

@@ -24,7 +24,7 @@ def test_llama_1b_needs_33920_adapter_parameters_where_lora_needs_1703936() -> N
     )
     with torch.device("meta"):
         model = AutoModel.from_config(config)
-    targets = find_targets(model, FAMILIES["llama"], 0, ("query", "value"))
+    targets = find_targets(model, FAMILIES.get("llama"), 0, ("query", "value"))
     assert len(targets) == 32
     assert {(target.in_features, target.out_features) for target in targets} == {
         (2048, 2048),

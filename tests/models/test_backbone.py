@@ -7,7 +7,6 @@ import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -16,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 from expertbank.errors import ExpertBankError, InputError, IntegrityError, SourceUnavailableError
 from expertbank.models.backbone import load_backbone
-from expertbank.models.identity import architecture_of
+from expertbank.models.identity import Identity
 
 WEIGHT = "encoder.layer.3.attention.self.query.weight"
 RAN: list[str] = []
@@ -128,39 +127,11 @@ def test_an_architecture_field_that_changes_outputs_changes_the_digest(
 
 def test_fields_of_other_families_do_not_enter_a_berts_identity(bert) -> None:
     """Else a new family's fields would make another backbone of every BERT in use."""
-    assert set(bert.architecture) == {
+    assert set(bert.identity.config) == {
         *("model_type", "hidden_size", "num_hidden_layers", "num_attention_heads"),
         *("intermediate_size", "hidden_act", "layer_norm_eps", "max_position_embeddings"),
         *("type_vocab_size", "vocab_size", "pad_token_id"),
     }
-
-
-@pytest.mark.parametrize(
-    ("family", "older"),
-    [
-        ("gpt_neox", {"rotary_emb_base": 1e4, "rotary_pct": 0.25}),
-        ("phi3", {"rope_theta": 1e4, "partial_rotary_factor": 1.0}),
-        ("mistral", {"rope_theta": 1e4, "head_dim": None}),
-        ("gemma3_text", {"rope_theta": 1e6, "rope_local_base_freq": 1e4}),
-        (
-            "modernbert",
-            {
-                "global_rope_theta": 160_000.0,
-                "local_rope_theta": 1e4,
-                "global_attn_every_n_layers": 2,
-                "layer_types": None,
-                "sliding_window": None,
-            },
-        ),
-    ],
-)
-def test_releases_that_keep_the_same_settings_elsewhere_give_the_same_architecture(
-    load_tiny, family: str, older: dict[str, object]
-) -> None:
-    """``older`` is how transformers 4.57 says what this release says in other fields."""
-    backbone = load_tiny(family)
-    fields = {name: value for name, value in backbone.architecture.items() if name != "rope"}
-    assert architecture_of(SimpleNamespace(**{**fields, **older})) == backbone.architecture
 
 
 def test_a_changed_tokenizer_is_another_backbone(bert, folder: Path) -> None:
@@ -190,50 +161,11 @@ def test_fields_that_change_nothing_do_not_change_the_digest(bert, folder: Path)
     assert digest(folder) == bert.digest
 
 
-@pytest.mark.parametrize(
-    ("before", "since"),
-    [
-        (
-            {"rope_theta": 5e5, "rope_scaling": None, "is_decoder": False},
-            {
-                "rope_parameters": {"rope_theta": 5e5, "rope_type": "default"},
-                "rope_scaling": {"rope_theta": 5e5, "rope_type": "default"},
-            },
-        ),
-        (
-            {
-                "rope_theta": 500000,
-                "rope_scaling": {"type": "linear", "rope_type": "linear", "factor": 2.0},
-            },
-            {
-                "rope_parameters": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0},
-                "rope_scaling": {"rope_theta": 5e5, "rope_type": "linear", "factor": 2.0},
-            },
-        ),
-        ({"position_embedding_type": "absolute", "pad_token_id": 0}, {"pad_token_id": 0}),
-    ],
-    ids=["rotary", "scaled rotary", "absolute positions"],
-)
-def test_what_transformers_4_and_5_fill_in_differently_is_the_same_architecture(
-    before: dict, since: dict
-) -> None:
-    """The fields as releases 4.57 and 5.23 were seen to give them for one and the same folder."""
-    shared = {"model_type": "llama", "hidden_size": 32}
-    old = architecture_of(SimpleNamespace(**shared, **before))
-    assert old == architecture_of(SimpleNamespace(**shared, **since))
-    assert len(old) > len(shared)
-
-
-def test_a_zero_is_not_taken_for_a_field_left_out() -> None:
-    assert architecture_of(SimpleNamespace(model_type="bert", pad_token_id=0)) == {
-        "model_type": "bert",
-        "pad_token_id": 0,
-    }
-
-
-def test_a_known_digest_is_taken_instead_of_reading_all_weights(folder: Path) -> None:
-    backbone = load_backbone(str(folder), device="cpu", known_digest=lambda location: "f" * 64)
-    assert backbone.digest == "f" * 64
+def test_a_known_identity_is_taken_instead_of_reading_all_weights(folder: Path) -> None:
+    known = Identity("a" * 64, "b" * 64, {"model_type": "bert"})
+    assert (
+        load_backbone(str(folder), device="cpu", known=lambda place: known).digest == known.digest
+    )
 
 
 def test_a_loaded_backbone_is_frozen_and_in_eval_mode(bert) -> None:

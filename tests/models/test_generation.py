@@ -18,10 +18,13 @@ from expertbank.adapters.targets import family_of
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models.backbone import Backbone
 from expertbank.models.generation import generating
+from expertbank.models.identity import Identity
 from expertbank.models.routed import RoutedModel
+from expertbank.references import Place
 
 CAUSAL = {"llama": LlamaForCausalLM, "mistral": MistralForCausalLM, "qwen2": Qwen2ForCausalLM}
 NAMES = ("a@1", "b@1", "c@1")
+IDENTITY = Identity("0" * 64, "0" * 64, {})
 PROMPTS = ((5, 9, 11), (8, 30, 17, 21, 6), (33, 4), (19, 21, 6, 12))
 ROUTES = ("b@1", "a@1", "c@1", "a@1")
 STEPS = 6
@@ -38,7 +41,15 @@ def causal_model(family: str) -> tuple[torch.nn.Module, Backbone]:
                     parameter.normal_(0, parameter.shape[-1] ** -0.5)
     causal.eval().requires_grad_(False)
     model = causal.model
-    backbone = Backbone(model, tokenizer(family), family_of(family, model), family, "0" * 64, {})
+    backbone = Backbone(
+        model,
+        tokenizer(family),
+        family_of(family, model),
+        family,
+        Place(Path()),
+        IDENTITY,
+        "0" * 64,
+    )
     return causal, backbone
 
 

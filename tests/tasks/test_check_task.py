@@ -8,9 +8,7 @@ import pytest
 
 from expertbank.config import TrainConfig
 from expertbank.errors import InputError
-from expertbank.models.location import PACKAGED as PACKAGED_BACKBONES
 from expertbank.tasks import LengthCounter, TaskSpec, check_task, length_counter, load_task
-from expertbank.tasks.lengths import PACKAGED
 
 WORDS = length_counter("nowhere/to-be-found")
 
@@ -19,10 +17,6 @@ def _file(path: Path, rows: int = 100) -> Path:
     lines = "".join(f"row {n} {'long ' * (n % 10)},{n % 4 // 3}\n" for n in range(rows))
     path.write_text(f"text,label\n{lines}")
     return path
-
-
-def test_the_packaged_backbones_are_those_that_models_know() -> None:
-    assert PACKAGED == PACKAGED_BACKBONES
 
 
 def test_it_says_what_training_would_get(tmp_path: Path) -> None:

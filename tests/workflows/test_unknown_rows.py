@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from small_bank import texts
+from small_bank import SHORT, texts, write_task
 
-from expertbank import Bank, load_bundle
+from expertbank import Bank, Row, load_bundle
 from expertbank.errors import InputError, NotFoundError
 from expertbank.routing.router import Router
 
@@ -21,18 +21,12 @@ def test_every_routed_answer_says_how_unknown_its_row_is(made_job: Path) -> None
         assert all(type(a.unknown) is bool and type(a.unknown_score) is float for a in answers)
         assert {a.unknown for a in answers} == {True, False}
         assert sum(a.unknown for a in answers[:30]) <= 10
-        bundled = list(load_bundle(made_job / "bundle").predict(map(row_of, texts(30) + STRANGE)))
+        bundled = list(load_bundle(made_job / "bundle").predict(texts(30) + STRANGE))
         named = bank.predict(texts(3), task="films")
     assert [(a.unknown, a.unknown_score) for a in bundled] == [
         (a.unknown, a.unknown_score) for a in answers
     ]
     assert all(a.unknown is None and a.unknown_score is None for a in named)
-
-
-def row_of(text: str):
-    from expertbank.records import Row
-
-    return Row(text)
 
 
 def test_abstaining_changes_the_answer_of_unknown_rows_only(made_job: Path) -> None:
@@ -63,6 +57,42 @@ def test_a_fallback_answers_unknown_rows_and_no_others(made_job: Path) -> None:
             assert one.label == other.label
         else:
             assert (other.task, other.label, other.unknown) == (spare, own.label, True)
+
+
+def test_a_fallbacks_confidence_is_the_routers_probability_of_its_task(made_job: Path) -> None:
+    rows = [Row(text) for text in (*texts(30), *STRANGE)]
+    with Bank.open(made_job / "bank", read_only=True) as bank:
+        predictor = bank.predictor()
+        router = bank._workspace.router(bank.registry.router())
+        plain = bank.predict(rows)
+        spared = {task: bank.predict(rows, fallback=task) for task in predictor.tasks}
+    unknown = [place for place, answer in enumerate(plain) if answer.unknown]
+    assert len({plain[place].task for place in unknown}) > 1
+    for place, answer in enumerate(plain):
+        by_task = {task: answers[place] for task, answers in spared.items()}
+        if place not in unknown:
+            assert {one.confidence for one in by_task.values()} == {answer.confidence}
+            continue
+        # Over all tasks the probabilities of one row come to 1; the chosen task's is the largest.
+        assert sum(one.confidence for one in by_task.values()) == pytest.approx(1)
+        assert by_task[answer.task].confidence == pytest.approx(answer.confidence)
+        assert max(one.confidence for one in by_task.values()) == pytest.approx(answer.confidence)
+    features = torch.zeros(2, router.dimension)
+    assert torch.allclose(
+        router.probabilities(features, ["single", "pair"]).max(1).values,
+        router.route(features, ["single", "pair"]).confidence,
+    )
+
+
+def test_a_fallback_that_the_router_does_not_know_has_no_confidence(job: Path) -> None:
+    with Bank.open(job / "bank") as bank:
+        data = write_task(job / "late.csv", "laws", seed=4)
+        bank.add("late", data=data, train=SHORT)
+        plain, spared = bank.predict(list(STRANGE)), bank.predict(list(STRANGE), fallback="late")
+    assert any(answer.unknown for answer in plain)
+    for one, other in zip(plain, spared, strict=True):
+        if one.unknown:
+            assert (other.expert, other.confidence) == ("late@1", 0.0)
 
 
 def test_only_one_of_task_abstain_and_fallback_can_be_asked_for(made_job: Path) -> None:

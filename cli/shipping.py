@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
+from expertbank.settings import build
 
-from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
+from .options import ColumnOptions, takes
 from .render import print_facts, print_stream, print_table, share, short, size
 from .session import Session
 
@@ -209,6 +210,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
     )
 
 
+@takes(ColumnOptions)
 def evaluate(
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task whose answers to check.")],
@@ -216,11 +218,8 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
     ] = None,
-    text_column: TextColumn = None,
-    pair_column: PairColumn = None,
-    choices_column: ChoicesColumn = None,
-    label_column: LabelColumn = None,
     backbone: Backbone = None,
+    **given: Any,
 ) -> None:
     """Measure one task on new labelled rows.
 
@@ -233,7 +232,7 @@ def evaluate(
     from expertbank.workflows.evaluate import with_columns
 
     session: Session = context.obj
-    columns = Columns(text_column, pair_column, tuple(choices_column or ()), label_column)
+    columns = Columns(**build(ColumnOptions, given).by_role())
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:

@@ -9,8 +9,11 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from expertbank.config import TrainConfig
+from expertbank.settings import build
+
 from .browse import print_tree
-from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
+from .options import ColumnOptions, takes
 from .render import print_facts, print_table, share
 from .session import Session
 
@@ -106,6 +109,8 @@ def show(
 
 
 @tasks.command()
+@takes(ColumnOptions)
+@takes(TrainConfig, only=("limit", "eval_limit", "epochs", "seed"))
 def check(
     context: typer.Context,
     source: Annotated[
@@ -120,14 +125,6 @@ def check(
         str | None, typer.Option(help="Catalog task whose columns and labels the data has.")
     ] = None,
     spec: SpecFile = None,
-    text_column: TextColumn = None,
-    pair_column: PairColumn = None,
-    choices_column: ChoicesColumn = None,
-    label_column: LabelColumn = None,
-    limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
-    eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds which rows a limit leaves.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Hub name or folder of the backbone, for its tokenizer.")
     ] = None,
@@ -137,6 +134,7 @@ def check(
     tokens_per_second: Annotated[
         float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")
     ] = 3000.0,
+    **given: Any,
 ) -> None:
     """Try out data without training: rows, labels, lengths, and what `add` would do.
 
@@ -144,7 +142,6 @@ def check(
 
     Example: expertbank tasks check tickets.csv --label-column topic
     """
-    from expertbank.config import TrainConfig
     from expertbank.errors import InputError
     from expertbank.tasks import check_task, length_counter
 
@@ -152,25 +149,13 @@ def check(
     if source is None and task is None and spec is None:
         raise InputError("nothing to check: give a folder or file, or a task with --task or --spec")
     wanted = _spec_of(task or (None if spec else "data"), spec, own=source is not None)
-    wanted = wanted.with_columns(
-        text=text_column,
-        text_pair=pair_column,
-        choices=tuple(choices_column or ()),
-        label=label_column,
-    )
-    options: dict[str, Any] = {
-        "limit": limit,
-        "eval_limit": eval_limit,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    train = TrainConfig(**{key: value for key, value in options.items() if value is not None})
+    wanted = wanted.with_columns(**build(ColumnOptions, given).by_role())
     reference, length = _of_bank(session)
     found = check_task(
         wanted,
         source,
         length_counter(backbone or reference),
-        train=train,
+        train=build(TrainConfig, given),
         max_length=max_length or length,
         tokens_per_second=tokens_per_second,
     )

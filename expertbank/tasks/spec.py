@@ -7,13 +7,13 @@ is stored in the registry and in bundles. Nothing here reads data.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expertbank.errors import InputError
+from expertbank.plain import plain, read
 from expertbank.records import TASK_KINDS, TaskKind
-from expertbank.tasks.plain import mapping, plain, required, text_value, text_values
 from expertbank.tasks.refs import parse_source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -61,22 +61,6 @@ class Columns:
             group=self.group or base.group,
         )
 
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> Columns:
-        """Build from plain values; a single column name may stand for a list of one.
-
-        Raises:
-            InputError: an unknown key or a value that is not a column name.
-        """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        return cls(
-            text=text_value(given, "text", where),
-            text_pair=text_value(given, "text_pair", where),
-            choices=text_values(given, "choices", where),
-            label=text_value(given, "label", where),
-            group=text_values(given, "group", where),
-        )
-
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
@@ -87,6 +71,9 @@ class HeldOut:
 
     ref: str
     column: str
+
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,34 +101,8 @@ class SourceSpec:
     train_split: str | None = None
     validation_split: str | None = None
 
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> SourceSpec:
-        """Build from plain values.
-
-        Raises:
-            InputError: an unknown key, a missing one, or a bad source reference.
-        """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        held_out = None
-        if given.get("held_out") is not None:
-            inner = mapping(given["held_out"], f"{where}: held_out", ["ref", "column"])
-            held_out = HeldOut(
-                ref=required(inner, "ref", f"{where}: held_out"),
-                column=required(inner, "column", f"{where}: held_out"),
-            )
-            parse_source(held_out.ref)
-        ref = required(given, "ref", where)
-        parse_source(ref)
-        return cls(
-            name=required(given, "name", where),
-            ref=ref,
-            columns=Columns.from_dict(given.get("columns") or {}, f"{where}: columns"),
-            strip_title=text_value(given, "strip_title", where),
-            encoding_fallback=text_value(given, "encoding_fallback", where),
-            held_out=held_out,
-            train_split=text_value(given, "train_split", where),
-            validation_split=text_value(given, "validation_split", where),
-        )
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,38 +213,4 @@ class TaskSpec:
         Raises:
             InputError: unknown keys (near names are given), missing ones, or bad values.
         """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        names = given.get("label_names") or {}
-        if not isinstance(names, Mapping) or not all(
-            isinstance(text, str) for pair in names.items() for text in pair
-        ):
-            raise InputError(f"{where}: label_names must map text to text (quote numbers)")
-        drop = given.get("drop_labels") or ()
-        if isinstance(drop, str) or not all(item is None or isinstance(item, str) for item in drop):
-            raise InputError(f"{where}: drop_labels must be a list of text or null")
-        sources = given.get("sources") or ()
-        if isinstance(sources, (str, Mapping)):
-            raise InputError(f"{where}: sources must be a list")
-        return cls(
-            name=check_task_name(given.get("name", "")),
-            kind=given.get("kind", "classification"),
-            description=text_value(given, "description", where) or "",
-            licence=text_value(given, "licence", where) or "",
-            columns=Columns.from_dict(given.get("columns") or {}, f"{where}: columns"),
-            labels=text_values(given, "labels", where),
-            label_names=tuple(names.items()),
-            drop_labels=tuple(drop),
-            sources=tuple(
-                SourceSpec.from_dict(source, f"{where}: sources[{index}]")
-                for index, source in enumerate(sources)
-            ),
-            split=_split_rule(given.get("split") or {}, f"{where}: split"),
-        )
-
-
-def _split_rule(value: object, where: str) -> SplitRule:
-    given = mapping(value, where, ["share", "seed"])
-    share, seed = given.get("share", 0.2), given.get("seed", 0)
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or type(seed) is not int:
-        raise InputError(f"{where}: share must be a fraction and seed a whole number")
-    return SplitRule(share=float(share), seed=seed)
+        return read(cls, value, where)

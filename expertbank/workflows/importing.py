@@ -17,23 +17,14 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import FeatureSpec
 from expertbank.errors import (
     ExistsError,
-    ExpertBankError,
     FeatureSpecError,
     InputError,
     IntegrityError,
     NotFoundError,
 )
-from expertbank.evaluation.evidence import OracleEvidence
-from expertbank.evaluation.scores import scores
-from expertbank.models.expert_file import ExpertFile
-from expertbank.models.feature_file import FeatureFile
-from expertbank.models.moments_file import MomentsFile
 from expertbank.records import (
-    ArtifactRecord,
     BackboneRecord,
-    EvaluationRecord,
     ExpertRecord,
-    FeatureSetRecord,
     ProgressCallback,
     ProgressEvent,
     RunRecord,
@@ -42,6 +33,7 @@ from expertbank.records import (
 )
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
+from expertbank.workflows.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
 
@@ -84,21 +76,6 @@ class Imported:
             "skipped": [{"expert": s.expert, "why": s.why} for s in self.skipped],
             "dry_run": self.dry_run,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Incoming:
-    """One expert of a bundle, read in full and found sound."""
-
-    task: TaskRecord
-    expert: ExpertRecord
-    file: bytes
-    features: bytes
-    feature_file: FeatureFile | MomentsFile
-    evidence: bytes
-    oracle: OracleEvidence
-    run: RunRecord
-    environment: dict[str, Any]
 
 
 def import_bundle(
@@ -151,7 +128,7 @@ def import_bundle(
     if not dry_run and wanted:
         with workspace.writing():
             workspace.registry.set_backbone(backbone)
-            done = [_register(workspace, one) for one in wanted]
+            done = [register(workspace, one)[0] for one in wanted]
     return Imported(digest, tuple(done), tuple(skipped), dry_run)
 
 
@@ -185,7 +162,7 @@ def _read(
     spec: FeatureSpec,
     tasks: Sequence[str],
     progress: ProgressCallback,
-) -> list[_Incoming]:
+) -> list[NewExpert]:
     entries = list(content["experts"])
     held = [str(entry["task"]) for entry in entries]
     for task in tasks:
@@ -203,7 +180,7 @@ def _read(
 
 def _incoming(
     where: str, entry: Any, bundle: str, members: _Members, spec: FeatureSpec
-) -> _Incoming:
+) -> NewExpert:
     lineage = entry.get("lineage")
     if lineage is None:
         raise InputError(
@@ -211,72 +188,42 @@ def _incoming(
             "write the bundle again with: expertbank export --for-import"
         )
     name = check_task_name(str(entry["task"]))
-    data = members.read(str(entry["file"]))
-    file = ExpertFile.from_bytes(data, where)
-    labels = tuple(str(label) for label in entry["labels"])
-    if sha256_bytes(data) != entry["digest"] or (file.task, file.kind, file.labels) != (
+    files = {
+        "expert": members.read(str(entry["file"])),
+        "features": members.read(str(lineage["features"])),
+        "oracle": members.read(str(lineage["evidence"])),
+    }
+    if sha256_bytes(files["expert"]) != entry["digest"]:
+        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
+    run, group = lineage["run"], entry["group"]
+    task = TaskRecord(
         name,
         entry["kind"],
-        labels,
-    ):
-        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
-    feature_data = members.read(str(lineage["features"]))
-    kept = MomentsFile if spec.keep == "stats" else FeatureFile
-    features = kept.from_bytes(feature_data, f"{where}: features")
-    digests = {file.feature_spec_digest, features.feature_spec_digest}
-    if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
-        raise IntegrityError(f"{where}: expert and features follow another spec than the bundle")
-    evidence_data = members.read(str(lineage["evidence"]))
-    oracle = OracleEvidence.from_bytes(evidence_data, f"{where}: evidence")
-    if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
-        raise IntegrityError(f"{where}: features and evidence are of different rows")
-    task = TaskSpec.from_dict(entry["spec"], name)
-    run = lineage["run"]
-    group = entry["group"]
-    return _Incoming(
-        TaskRecord(
-            name,
-            file.kind,
-            labels,
-            task.to_dict(),
-            now(),
-            group=None if group is None else check_task_name(str(group)),
-        ),
-        ExpertRecord(
-            name,
-            int(entry["version"]),
-            str(entry["digest"]),
-            int(entry["adapter_params"]),
-            int(entry["head_params"]),
-            len(data),
-            labels,
-            file.kind,
-        ),
-        data,
-        feature_data,
-        features,
-        evidence_data,
-        oracle,
-        RunRecord(
-            "import",
-            {
-                **dict(run["config"]),
-                "imported": {
-                    "bundle": bundle,
-                    "expert": str(entry["id"]),
-                    "run": str(run["kind"]),
-                    "created_at": str(run["created_at"]),
-                    "with": package_versions(),
-                },
-            },
-            int(run["seed"]),
-            dict(run["environment"]),
-            dict(run["data"]),
-            spec.backbone_digest,
-            float(run["seconds"]),
-        ),
-        dict(lineage["environment"]),
+        tuple(str(label) for label in entry["labels"]),
+        TaskSpec.from_dict(entry["spec"], name).to_dict(),
+        now(),
+        group=None if group is None else check_task_name(str(group)),
     )
+    made = RunRecord(
+        "import",
+        {
+            **dict(run["config"]),
+            "imported": {
+                "bundle": bundle,
+                "expert": str(entry["id"]),
+                "run": str(run["kind"]),
+                "created_at": str(run["created_at"]),
+                "with": package_versions(),
+            },
+        },
+        int(run["seed"]),
+        dict(run["environment"]),
+        dict(run["data"]),
+        spec.backbone_digest,
+        float(run["seconds"]),
+    )
+    version, environment = int(entry["version"]), dict(lineage["environment"])
+    return NewExpert.checked(where, spec, task, version, made, environment, files)
 
 
 def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, source: Path) -> None:
@@ -300,7 +247,7 @@ def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, sourc
         )
 
 
-def _same_expert(workspace: Workspace, one: _Incoming) -> str | None:
+def _same_expert(workspace: Workspace, one: NewExpert) -> str | None:
     """The name of the expert with these bytes, if its task has it and is alive."""
     alive = {task.name for task in workspace.registry.tasks()}
     for expert in workspace.registry.experts():
@@ -309,7 +256,7 @@ def _same_expert(workspace: Workspace, one: _Incoming) -> str | None:
     return None
 
 
-def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Incoming:
+def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewExpert:
     """``one`` under the version that it gets here.
 
     Raises:
@@ -343,38 +290,3 @@ def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Inco
 
 def _described(task: TaskRecord) -> str:
     return f"{task.kind} in group {task.group}" if task.group else f"{task.kind} without a group"
-
-
-def _register(workspace: Workspace, one: _Incoming) -> ExpertRecord:
-    """Bytes first, made durable; then the rows. The bank's lock is held."""
-    blobs = {"expert": one.file, "features": one.features, "oracle": one.evidence}
-    digests = {kind: workspace.store.put(blob) for kind, blob in blobs.items()}
-    if digests["expert"] != one.expert.digest:
-        raise ExpertBankError(f"expert {one.expert.id} was stored under another digest")
-    # Counted anew from the evidence: what a manifest claims of itself proves nothing.
-    metrics = scores(one.oracle, one.task.kind)
-    return workspace.registry.commit_expert(
-        one.task,
-        one.run,
-        one.expert,
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(
-            one.expert.id,
-            digests["features"],
-            one.feature_file.feature_spec_digest,
-            one.feature_file.width,
-            one.feature_file.n_train,
-            one.feature_file.n_eval,
-            len(one.features),
-        ),
-        [
-            EvaluationRecord(
-                one.expert.id,
-                metrics["n"],
-                0 if one.oracle.is_value else int(one.oracle.right.sum()),
-                digests["oracle"],
-                metrics,
-                one.environment,
-            )
-        ],
-    )

@@ -32,7 +32,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.registry import Registry
-from expertbank.tasks import Columns, TaskSpec, task_spec
+from expertbank.tasks import Columns, TaskSpec
 from expertbank.workflows.add import AddResult, add, commit
 from expertbank.workflows.check import Verification, check
 from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
@@ -179,15 +179,8 @@ class Bank:
             DataError: unusable data, by file and line.
             TrainingError: the loss stopped being a number.
         """
-        request = _request(
-            task,
-            data,
-            adapter,
-            train,
-            group,
-            new_version,
-            replace(bank or BankConfig(), **settings),
-        )
+        bank = replace(bank or BankConfig(), **settings)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
     def prepare(
@@ -208,15 +201,8 @@ class Bank:
         process, and ``commit`` registers what that gives. Arguments and errors are those of
         ``add``, which does all three.
         """
-        request = _request(
-            task,
-            data,
-            adapter,
-            train,
-            group,
-            new_version,
-            replace(bank or BankConfig(), **settings),
-        )
+        bank = replace(bank or BankConfig(), **settings)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank)
         return prepare(self._workspace, request)
 
     def commit(self, done: FinishedJob) -> AddResult:
@@ -560,28 +546,6 @@ class Bank:
     def registry(self) -> Registry:
         """The registry, for queries that have no method here."""
         return self._workspace.registry
-
-
-def _request(
-    task: str | TaskSpec,
-    data: str | Path | None,
-    adapter: AdapterConfig | None,
-    train: TrainConfig | None,
-    group: str | None,
-    new_version: bool,
-    bank: BankConfig,
-) -> AddRequest:
-    spec = task if isinstance(task, TaskSpec) else task_spec(task)
-    source = None if data is None else str(data)
-    return AddRequest(
-        spec,
-        source,
-        adapter or AdapterConfig(),
-        train or TrainConfig(),
-        group,
-        new_version,
-        bank,
-    )
 
 
 def as_row(value: RowLike) -> Row:

@@ -104,10 +104,7 @@ class FeatureSpec:
             f"unknown pooling {unknown}; known: {', '.join(POOLINGS)}",
         )
         _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
-        _require(
-            self.dtype in DTYPES,
-            f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}",
-        )
+        _require(self.dtype in DTYPES, f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
         _require(self.keep in KEEPS, f"keep must be features or stats, got {self.keep!r}")
 
     def to_dict(self) -> dict[str, Any]:

@@ -10,13 +10,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
-from reprlib import repr as shown  # YAML's aliases make small files into endless values
+from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from expertbank.errors import InputError
 
 T = TypeVar("T")
+_short = Repr()
+_short.maxlevel = 2  # YAML's aliases make endless values of small files
 
 
 @cache
@@ -85,7 +87,7 @@ def typed(kind: Any, value: object, where: str, key: str) -> Any:
     wanted, fits = _SCALARS.get(kind, ("text", lambda value: isinstance(value, str)))
     if not fits(value):
         hint = " (quote it)" if wanted == "text" else ""
-        raise InputError(f"{where}: {key} must be {wanted}, got {shown(value)}{hint}")
+        raise InputError(f"{where}: {key} must be {wanted}, got {_short.repr(value)}{hint}")
     return float(value) if kind is float else value  # type: ignore[arg-type]  # it fits
 
 
@@ -98,7 +100,7 @@ def _tuple(inner: Any, value: object, where: str, key: str) -> tuple[Any, ...]:
     if inner is str and isinstance(value, str):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
-        raise InputError(f"{where}: {key} must be a list, got {shown(value)}")
+        raise InputError(f"{where}: {key} must be a list, got {_short.repr(value)}")
     return tuple(typed(inner, item, where, f"{key}[{place}]") for place, item in enumerate(value))
 
 

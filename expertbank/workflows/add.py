@@ -84,12 +84,9 @@ def add(
         TrainingError: the loss stopped being a number; nothing was written.
     """
     job = prepare(workspace, request)
-    checkpoint = workspace.checkpoint(request.spec.name)
+    checkpoint = workspace.checkpoint(job.entry.task.name)
     done = (on or InThisProcess(workspace.backbone)).run(
-        job,
-        progress=progress,
-        resume=checkpoint.read() if resume else None,
-        keep=checkpoint.write,
+        job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write
     )
     result = commit(workspace, done)
     checkpoint.remove()

@@ -5,13 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from expertbank.config import (
-    DEFAULT_BACKBONE,
-    DEFAULT_MAX_LENGTH,
-    DTYPES,
-    BankConfig,
-    FeatureSpec,
-)
+from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, BankConfig, FeatureSpec
 from expertbank.errors import FeatureSpecError
 from expertbank.records import BackboneRecord
 from expertbank.workflows.workspace import Workspace, now, require_backbone

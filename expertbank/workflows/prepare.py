@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
 from expertbank.errors import ExistsError, InputError
@@ -14,6 +15,7 @@ from expertbank.tasks import (
     hold_out_for_selection,
     load_task,
     take,
+    task_spec,
 )
 from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.initialise import initialise
@@ -31,8 +33,8 @@ class AddRequest:
     """What to add and how.
 
     Attributes:
-        spec: the task.
-        source: the user's source reference, ``None`` for the task's own.
+        task: a catalog name, a new name together with ``data``, or a spec.
+        data: the user's source reference, ``None`` for the task's own.
         adapter: shape of the adapter.
         train: how to train.
         group: name of the group of tasks that answer the same texts, if it is one of them.
@@ -40,13 +42,13 @@ class AddRequest:
         bank: what the bank shall be, or is.
     """
 
-    spec: TaskSpec
-    source: str | None = None
-    adapter: AdapterConfig = field(default_factory=AdapterConfig)
-    train: TrainConfig = field(default_factory=TrainConfig)
+    task: str | TaskSpec
+    data: str | Path | None = None
+    adapter: AdapterConfig | None = None
+    train: TrainConfig | None = None
     group: str | None = None
     new_version: bool = False
-    bank: BankConfig = field(default_factory=BankConfig)
+    bank: BankConfig | None = None
 
 
 def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
@@ -59,27 +61,29 @@ def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
         InputError: bad data or options.
         IntegrityError: another backbone than the bank's.
     """
-    name, config = request.spec.name, request.train
+    task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
+    name, config = task.name, request.train or TrainConfig()
     if request.group is not None:
         check_task_name(request.group)
     if workspace.exists:
         _require_new(workspace, name, new_version=request.new_version)
-        _require_same_task(workspace, request)
-        _require_fitting_group(workspace, request)
+        _require_same_task(workspace, task, request.group)
+        _require_fitting_group(workspace, task, request.group)
         workspace.registry.probe_writable()
     data = load_task(
-        request.spec,
-        request.source,
+        task,
+        None if request.data is None else str(request.data),
         limit=config.limit,
         eval_limit=config.eval_limit,
         seed=config.seed,
     )
-    backbone = initialise(workspace, request.bank)
+    backbone = initialise(workspace, request.bank or BankConfig())
     spec = backbone.feature_spec
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    kind, adapter = data.spec.kind, replace(request.adapter, alpha=request.adapter.multiplier(spec))
+    kind, adapter = data.spec.kind, request.adapter or AdapterConfig()
+    adapter = replace(adapter, alpha=adapter.multiplier(spec))
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, kind)
     kept = take(data.train, FEATURE_ROWS, config.seed)
@@ -119,34 +123,32 @@ def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
         )
 
 
-def _require_same_task(workspace: Workspace, request: AddRequest) -> None:
+def _require_same_task(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
     """A new version keeps kind and group; the registry would refuse it, but only when trained."""
     for task in workspace.registry.tasks(include_removed=True):
-        if task.name != request.spec.name:
+        if task.name != wanted.name:
             continue
-        if task.kind != request.spec.kind:
+        if task.kind != wanted.kind:
             raise InputError(
                 f"task {task.name} is registered as {task.kind}, a new version cannot be "
-                f"{request.spec.kind}; use another task name"
+                f"{wanted.kind}; use another task name"
             )
-        if request.group not in {None, task.group}:
+        if group not in {None, task.group}:
             stands = f"is in group {task.group}" if task.group else "stands alone"
             raise InputError(
-                f"task {task.name} {stands}, a new version cannot put it into group "
-                f"{request.group}; use another task name"
+                f"task {task.name} {stands}, a new version cannot put it into group {group}; "
+                "use another task name"
             )
 
 
-def _require_fitting_group(workspace: Workspace, request: AddRequest) -> None:
+def _require_fitting_group(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
     """A group answers one text: rows with choices and rows without cannot be in one."""
     for task in workspace.registry.tasks():
-        mixed = "multiple_choice" in {task.kind, request.spec.kind} and (
-            task.kind != request.spec.kind
-        )
-        if request.group is not None and task.group == request.group and mixed:
+        mixed = "multiple_choice" in {task.kind, wanted.kind} and task.kind != wanted.kind
+        if group is not None and task.group == group and mixed:
             raise InputError(
-                f"group {request.group} holds {task.name}, a {task.kind} task; "
-                f"a {request.spec.kind} task cannot answer the same rows"
+                f"group {group} holds {task.name}, a {task.kind} task; "
+                f"a {wanted.kind} task cannot answer the same rows"
             )
 
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
+from expertbank.config import BankConfig
 from expertbank.reports.figures import share
+from expertbank.settings import build
 
 from . import requests
-from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
+from .options import takes
 from .render import print_facts, print_table, short, size
 from .session import Session
 
@@ -19,49 +21,9 @@ if TYPE_CHECKING:
     from expertbank.workflows.add import AddResult
     from expertbank.workflows.retrain import RouterResult
 
-Backbone = Annotated[
-    str | None,
-    typer.Option(help="Hub name (org/name[@revision]) or folder; default all-MiniLM-L6-v2."),
-]
-RouteLayer = Annotated[
-    int | None,
-    typer.Option(
-        help="First layer that adapters act on; routing reads its input. Default one third; "
-        "0 runs the backbone twice, as the paper does."
-    ),
-]
-MaxLength = Annotated[
-    int | None, typer.Option(help="Longest sequence in tokens; longer texts are cut. Default 256.")
-]
 
-Dtype = Annotated[
-    str | None,
-    typer.Option(help="Type of the backbone's weights: float32 (default) or bfloat16."),
-]
-
-Keep = Annotated[
-    Literal["features", "stats"] | None,
-    typer.Option(
-        help="What stays of rows for the router: features (default), or stats: no row at all."
-    ),
-]
-
-
-def init(
-    context: typer.Context,
-    backbone: Backbone = None,
-    route_layer: RouteLayer = None,
-    max_length: MaxLength = None,
-    dtype: Dtype = None,
-    keep: Keep = None,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            help="URL of where the files are kept, such as file:///data/objects; default a folder "
-            "in the bank's own. Each bank needs one of its own."
-        ),
-    ] = None,
-) -> None:
+@takes(BankConfig)
+def init(context: typer.Context, **given: Any) -> None:
     """Fix the backbone and feature spec.
 
     The first `add` does the same by itself. Doing it twice with the same values is harmless.
@@ -69,10 +31,9 @@ def init(
     Example: expertbank --home ./bank init --max-length 128
     """
     session: Session = context.obj
-    with session.bank(create=True, backbone=backbone) as bank:
-        record = bank.init(
-            route_layer=route_layer, max_length=max_length, dtype=dtype, keep=keep, store=store
-        )
+    config = build(BankConfig, given)
+    with session.bank(create=True) as bank:
+        record = bank.init(config)
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -100,98 +61,20 @@ def init(
     )
 
 
+@takes(*requests.PER_TASK, BankConfig)
 def add(
     context: typer.Context,
-    task: Annotated[
-        str | None, typer.Option(help="Catalog name, or a new name together with --data.")
-    ] = None,
-    data: Annotated[
-        str | None,
-        typer.Option(
-            help="Folder or file (.csv .tsv .jsonl .parquet), hf:org/name[:config][@revision], "
-            "or pkg:package/path."
-        ),
-    ] = None,
-    spec: Annotated[
-        str | None, typer.Option(help="YAML file that describes the task, as the catalog does.")
-    ] = None,
+    *,
     list_file: Annotated[
         str | None,
         typer.Option(
             "--list", help="YAML list of tasks to add one after the other, with these options."
         ),
     ] = None,
-    kind: Annotated[
-        str | None,
-        typer.Option(help="classification (default), multi_label, multiple_choice, regression."),
-    ] = None,
-    text_column: TextColumn = None,
-    pair_column: PairColumn = None,
-    choices_column: ChoicesColumn = None,
-    label_column: LabelColumn = None,
-    label_separator: LabelSeparator = None,
-    limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
-    eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    patience: Annotated[
-        int | None, typer.Option(help="Epochs without gain after which training ends.")
-    ] = None,
-    balance: Annotated[
-        bool | None, typer.Option("--balance", help="Weigh rare classes up in the loss.")
-    ] = None,
-    tt_rank: Annotated[int | None, typer.Option(help="Inner tensor-train rank.")] = None,
-    alpha: Annotated[
-        float | None,
-        typer.Option(help="Multiplier of the update; default 4, 16 at route layer 0."),
-    ] = None,
-    target: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Module to adapt instead of query and value, in every layer; repeat it for more. "
-            "Needed for models outside the table of families."
-        ),
-    ] = None,
-    pooling: Annotated[
-        str | None,
-        typer.Option(
-            help="What the head reads: mean, first or last token. Default mean for encoders, "
-            "last for decoders."
-        ),
-    ] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate of the cores.")] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Rows an optimiser step sees.")] = None,
-    accumulate: Annotated[
-        int | None, typer.Option(help="Micro-batches a step is cut into, to save memory.")
-    ] = None,
-    checkpoint_layers: Annotated[
-        bool | None,
-        typer.Option(
-            "--checkpoint-layers", help="Recompute layers backwards: less memory, more time."
-        ),
-    ] = None,
-    cache_memory: Annotated[
-        int | None,
-        typer.Option(help="MiB for trunk states that all epochs share; default 1024, 0 for none."),
-    ] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds rows, order and start.")] = None,
-    group: Annotated[
-        str | None,
-        typer.Option(help="Tasks of one group answer the same texts: all its experts answer."),
-    ] = None,
-    new_version: Annotated[
-        bool | None, typer.Option("--new-version", help="Allow a further version of a known task.")
-    ] = None,
-    resume: Annotated[
-        bool | None, typer.Option("--resume", help="Go on with an interrupted run of this command.")
-    ] = None,
     retrain_router: Annotated[
         bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
     ] = False,
-    backbone: Backbone = None,
-    route_layer: RouteLayer = None,
-    max_length: MaxLength = None,
-    dtype: Dtype = None,
-    keep: Keep = None,
+    **given: Any,
 ) -> None:
     """Train one expert and store it, frozen.
 
@@ -203,23 +86,13 @@ def add(
     from expertbank.errors import InputError
 
     session: Session = context.obj
-    options = {
-        name: value
-        for name, value in context.params.items()
-        if value is not None and name in requests.OPTIONS
-    }
-    if list_file is None and task is None and spec is None:
+    if list_file is None and not {"task", "spec"} & set(given):
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
-    entries = requests.read_list(list_file, options) if list_file else [options]
-    wanted = [requests.build(entry) for entry in entries]
-    with session.bank(create=True, backbone=backbone) as bank, session.progress() as progress:
-        shared: dict[str, Any] = {
-            "route_layer": route_layer,
-            "max_length": max_length,
-            "dtype": dtype,
-            "keep": keep,
-            "progress": progress,
-        }
+    config = build(BankConfig, given)
+    entries = requests.read_list(list_file, given) if list_file else [given]
+    wanted = [requests.arguments(entry) for entry in entries]
+    with session.bank(create=True) as bank, session.progress() as progress:
+        shared: dict[str, Any] = {"bank": config, "progress": progress}
         failed: list[dict[str, Any]] = []
         if list_file is None:
             added = [bank.add(**wanted[0], **shared)]

@@ -1,24 +1,90 @@
-"""Options that several commands take, said once."""
+"""From settings to options: a command takes the fields of a settings class, said there once."""
 
 from __future__ import annotations
 
-from typing import Annotated
+import inspect
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import wraps
+from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 
-TextColumn = Annotated[str | None, typer.Option(help="Column of the text.")]
-PairColumn = Annotated[str | None, typer.Option(help="Column of the second text.")]
-ChoicesColumn = Annotated[
-    list[str] | None, typer.Option(help="Column of the choices; repeat it for one column a choice.")
-]
-LabelColumn = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Column of the label; repeat it for one column of 0 and 1 for each label "
-        "(multi_label)."
-    ),
-]
-LabelSeparator = Annotated[
-    str | None,
-    typer.Option(help="What parts several labels in one column, such as ';' (multi_label)."),
-]
+from expertbank.settings import Option, options_of, setting
+
+if TYPE_CHECKING:
+    from expertbank.tasks import Columns
+
+Command = Callable[..., None]
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnOptions:
+    """Which column of the data holds what."""
+
+    text_column: str | None = setting(None, "Column of the text.")
+    pair_column: str | None = setting(None, "Column of the second text.")
+    choices_column: tuple[str, ...] = setting(
+        (), "Column of the choices; repeat it for one column a choice."
+    )
+    label_column: tuple[str, ...] = setting(
+        (),
+        "Column of the label; repeat it for one column of 0 and 1 for each label (multi_label).",
+    )
+    label_separator: str | None = setting(
+        None, "What parts several labels in one column, such as ';' (multi_label)."
+    )
+
+    def columns(self) -> Columns:
+        """The columns by what they hold."""
+        from expertbank.tasks import Columns
+
+        one = len(self.label_column) == 1
+        return Columns(
+            self.text_column,
+            self.pair_column,
+            self.choices_column,
+            self.label_column[0] if one else None,
+            flags=() if one else self.label_column,
+            separator=self.label_separator,
+        )
+
+
+def takes(*classes: type, only: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command an option for each field of settings classes.
+
+    In the help they stand before the command's keyword-only parameters. The command gets as further
+    keywords, by option key, what the user gave and nothing else: defaults stay with the settings.
+
+    Args:
+        classes: settings classes, in the order of their options in the help.
+        only: keys of the options to take; default all.
+    """
+    options = [o for cls in classes for o in options_of(cls) if not only or o.key in only]
+    keys = {option.key for option in options}
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def run(**values: Any) -> None:
+            command(**{k: v for k, v in values.items() if k not in keys or v not in (None, [])})
+
+        own = inspect.signature(command, eval_str=True).parameters.values()
+        first = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
+        last = [one for one in own if one.kind is one.KEYWORD_ONLY]
+        signature = inspect.Signature([*first, *map(_parameter, options), *last])
+        run.__signature__ = signature  # type: ignore[attr-defined]  # what inspect reads
+        return run
+
+    return decorate
+
+
+def _parameter(option: Option) -> inspect.Parameter:
+    default = f" Default {option.shown_default}." if option.shown_default else ""
+    about = typer.Option(option.flag, help=option.about.help + default)
+    kind = list[str] if get_origin(option.kind) is tuple else option.kind
+    return inspect.Parameter(
+        option.key,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[kind | None, about],
+    )

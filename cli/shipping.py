@@ -6,15 +6,16 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
 from expertbank.reports.figures import share
+from expertbank.settings import build
 
-from .options import ChoicesColumn, LabelColumn, PairColumn, TextColumn
+from .options import ColumnOptions, takes
 from .render import print_facts, print_stream, print_table, short, size
 from .session import Session
 
@@ -213,6 +214,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
     )
 
 
+@takes(ColumnOptions)
 def evaluate(
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task whose answers to check.")],
@@ -220,11 +222,8 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
     ] = None,
-    text_column: TextColumn = None,
-    pair_column: PairColumn = None,
-    choices_column: ChoicesColumn = None,
-    label_column: LabelColumn = None,
     backbone: Backbone = None,
+    **given: Any,
 ) -> None:
     """Measure one task on new labelled rows.
 
@@ -232,18 +231,10 @@ def evaluate(
 
     Example: expertbank evaluate --task tickets --data new-tickets.csv
     """
-    from expertbank.tasks import Columns
     from expertbank.workflows.evaluate import evaluate as measure
 
     session: Session = context.obj
-    labels = tuple(label_column or ())
-    columns = Columns(
-        text_column,
-        pair_column,
-        tuple(choices_column or ()),
-        labels[0] if len(labels) == 1 else None,
-        flags=labels if len(labels) > 1 else (),
-    )
+    columns = build(ColumnOptions, given).columns()
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:

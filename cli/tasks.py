@@ -9,10 +9,12 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
+from expertbank.config import TrainConfig
 from expertbank.reports.figures import share
+from expertbank.settings import build
 
 from .browse import print_tree
-from .options import ChoicesColumn, LabelColumn, LabelSeparator, PairColumn, TextColumn
+from .options import ColumnOptions, takes
 from .render import print_facts, print_table
 from .session import Session
 
@@ -108,6 +110,8 @@ def show(
 
 
 @tasks.command()
+@takes(ColumnOptions)
+@takes(TrainConfig, only=("limit", "eval_limit", "epochs", "seed"))
 def check(
     context: typer.Context,
     source: Annotated[
@@ -122,15 +126,6 @@ def check(
         str | None, typer.Option(help="Catalog task whose columns and labels the data has.")
     ] = None,
     spec: SpecFile = None,
-    text_column: TextColumn = None,
-    pair_column: PairColumn = None,
-    choices_column: ChoicesColumn = None,
-    label_column: LabelColumn = None,
-    label_separator: LabelSeparator = None,
-    limit: Annotated[int | None, typer.Option(help="Most training rows to use.")] = None,
-    eval_limit: Annotated[int | None, typer.Option(help="Most validation rows to use.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Passes over the training rows.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seeds which rows a limit leaves.")] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Hub name or folder of the backbone, for its tokenizer.")
     ] = None,
@@ -140,6 +135,7 @@ def check(
     tokens_per_second: Annotated[
         float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")
     ] = 3000.0,
+    **given: Any,
 ) -> None:
     """Try out data without training: rows, labels, lengths, and what `add` would do.
 
@@ -147,7 +143,6 @@ def check(
 
     Example: expertbank tasks check tickets.csv --label-column topic
     """
-    from expertbank.config import TrainConfig
     from expertbank.errors import InputError
     from expertbank.tasks import check_task, length_counter
 
@@ -155,26 +150,13 @@ def check(
     if source is None and task is None and spec is None:
         raise InputError("nothing to check: give a folder or file, or a task with --task or --spec")
     wanted = _spec_of(task or (None if spec else "data"), spec, own=source is not None)
-    wanted = wanted.with_columns(
-        text=text_column,
-        text_pair=pair_column,
-        choices=tuple(choices_column or ()),
-        label=label_column,
-        separator=label_separator,
-    )
-    options: dict[str, Any] = {
-        "limit": limit,
-        "eval_limit": eval_limit,
-        "epochs": epochs,
-        "seed": seed,
-    }
-    train = TrainConfig(**{key: value for key, value in options.items() if value is not None})
+    wanted = wanted.with_columns(build(ColumnOptions, given).columns())
     reference, revision, length = _of_bank(session)
     found = check_task(
         wanted,
         source,
         length_counter(backbone or reference, None if backbone else revision),
-        train=train,
+        train=build(TrainConfig, given),
         max_length=max_length or length,
         tokens_per_second=tokens_per_second,
     )

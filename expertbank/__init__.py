@@ -11,18 +11,22 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
-    from expertbank.config import AdapterConfig, TrainConfig
+    from expertbank.config import AdapterConfig, BankConfig, TrainConfig
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
     from expertbank.routing.config import RouterConfig
     from expertbank.tasks import TaskSpec, task_spec
+    from expertbank.workflows.jobs import AddJob, FinishedJob, run_job
     from expertbank.workflows.predict import Prediction, Predictor
     from expertbank.workflows.serve import load_bundle
 
 __all__ = [
     "AdapterConfig",
+    "AddJob",
     "Bank",
+    "BankConfig",
     "ExpertBankError",
+    "FinishedJob",
     "Prediction",
     "Predictor",
     "RouterConfig",
@@ -31,13 +35,17 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "load_bundle",
+    "run_job",
     "task_spec",
 ]
 
 _HOMES = {
     "AdapterConfig": "config",
+    "AddJob": "workflows.jobs",
     "Bank": "bank",
+    "BankConfig": "config",
     "ExpertBankError": "errors",
+    "FinishedJob": "workflows.jobs",
     "Prediction": "workflows.predict",
     "Predictor": "workflows.predict",
     "RouterConfig": "routing.config",
@@ -45,6 +53,7 @@ _HOMES = {
     "TaskSpec": "tasks",
     "TrainConfig": "config",
     "load_bundle": "workflows.serve",
+    "run_job": "workflows.jobs",
     "task_spec": "tasks",
 }
 

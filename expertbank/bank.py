@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -13,8 +14,8 @@ from expertbank.config import (
     DEFAULT_GATE,
     EXPORT_FORMATS,
     AdapterConfig,
+    BankConfig,
     ExportFormat,
-    Keep,
     TrainConfig,
 )
 from expertbank.errors import InputError
@@ -30,16 +31,21 @@ from expertbank.records import (
 )
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
-from expertbank.tasks import Columns, RowLike, TaskSpec, task_spec
-from expertbank.workflows.add import AddRequest, AddResult, add
+from expertbank.tasks import Columns, RowLike, TaskSpec
+from expertbank.workflows.add import AddResult, add, commit
 from expertbank.workflows.check import Verification, check
 from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.initialise import initialise
+from expertbank.workflows.jobs import AddJob, Executor, FinishedJob
+from expertbank.workflows.prepare import AddRequest, prepare
 from expertbank.workflows.remove import Removal, remove
 from expertbank.workflows.retrain import RouterResult, retrain_router
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from expertbank.config import BankKeywords
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.doctor import Diagnosis
     from expertbank.workflows.evaluate import Evaluated
@@ -126,39 +132,20 @@ class Bank:
     # -- what changes the bank -------------------------------------------------------------
 
     def init(
-        self,
-        *,
-        route_layer: int | None = None,
-        max_length: int | None = None,
-        dtype: str | None = None,
-        keep: Keep | None = None,
-        store: str | None = None,
+        self, config: BankConfig | None = None, **settings: Unpack[BankKeywords]
     ) -> BackboneRecord:
         """Fix the backbone and the feature spec; repeating the same is harmless.
 
         Args:
-            route_layer: first layer that adapters act on; default one third of the depth.
-            max_length: longest sequence in tokens; default 256.
-            dtype: type of the backbone's weights while it runs, ``float32`` (default) or
-                ``bfloat16``; cores, heads and optimiser are float32 either way.
-            keep: what stays of tasks' rows for the router: their ``features`` (the default), or
-                only ``stats``, so that no row stays in any form.
-            store: URL of the store for the bank's files, as for ``Bank.open``.
+            config: what the bank shall be.
+            settings: the same as keywords, such as ``max_length=128``; see ``BankConfig``.
 
         Raises:
             FeatureSpecError: the bank has other values.
             InputError: the bank has another store, or no new one can be used.
             IntegrityError: the bank has another backbone.
         """
-        return initialise(
-            self._workspace,
-            reference=self._workspace.reference,
-            route_layer=route_layer,
-            max_length=max_length,
-            dtype=dtype,
-            keep=keep,
-            store=store,
-        )
+        return initialise(self._workspace, replace(config or BankConfig(), **settings))
 
     def add(
         self,
@@ -170,11 +157,10 @@ class Bank:
         group: str | None = None,
         new_version: bool = False,
         resume: bool = False,
-        route_layer: int | None = None,
-        max_length: int | None = None,
-        dtype: str | None = None,
-        keep: Keep | None = None,
+        bank: BankConfig | None = None,
+        on: Executor | None = None,
         progress: ProgressCallback = no_progress,
+        **settings: Unpack[BankKeywords],
     ) -> AddResult:
         """Train one expert, freeze it, register it.
 
@@ -187,11 +173,10 @@ class Bank:
                 all its experts answer.
             new_version: allow a further version of a task that has an expert.
             resume: go on with an interrupted run of the same call, if there is one.
-            route_layer: for a bank without backbone, its route layer.
-            max_length: for a bank without backbone, its maximum length in tokens.
-            dtype: for a bank without backbone, ``float32`` or ``bfloat16``.
-            keep: for a bank without backbone, what it keeps of tasks' rows for the router.
+            bank: for a bank without backbone, what it shall be.
+            on: where to train and measure; default in this process.
             progress: called as work goes on.
+            settings: the fields of ``bank`` as keywords.
 
         Raises:
             ExistsError: the task has an expert and ``new_version`` is false.
@@ -199,22 +184,42 @@ class Bank:
             DataError: unusable data, by file and line.
             TrainingError: the loss stopped being a number.
         """
-        spec = task if isinstance(task, TaskSpec) else task_spec(task)
-        request = AddRequest(
-            spec,
-            None if data is None else str(data),
-            adapter or AdapterConfig(),
-            train or TrainConfig(),
-            group,
-            new_version,
-            resume,
-            self._workspace.reference,
-            route_layer,
-            max_length,
-            dtype,
-            keep,
-        )
-        return add(self._workspace, request, progress)
+        bank = replace(bank or BankConfig(), **settings)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank)
+        return add(self._workspace, request, progress, resume=resume, on=on)
+
+    def prepare(
+        self,
+        task: str | TaskSpec,
+        *,
+        data: str | Path | None = None,
+        adapter: AdapterConfig | None = None,
+        train: TrainConfig | None = None,
+        group: str | None = None,
+        new_version: bool = False,
+        bank: BankConfig | None = None,
+        **settings: Unpack[BankKeywords],
+    ) -> AddJob:
+        """Read, check and encode what an expert is made of, to train it elsewhere.
+
+        The job is a plain picklable value. ``expertbank.run_job`` trains and measures it in any
+        process, and ``commit`` registers what that gives. Arguments and errors are those of
+        ``add``, which does all three.
+        """
+        bank = replace(bank or BankConfig(), **settings)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank)
+        return prepare(self._workspace, request)
+
+    def commit(self, done: FinishedJob) -> AddResult:
+        """Register an expert that a job of this bank gave, wherever that ran.
+
+        Raises:
+            InputError: the job was prepared for another bank.
+            IntegrityError: a file is damaged, or is not what the job asked for.
+            ExistsError: the version was taken meanwhile.
+            StaleError: the bank was restored to before the job was prepared.
+        """
+        return commit(self._workspace, done)
 
     def retrain_router(
         self,

@@ -1,6 +1,7 @@
 """Frozen, validated settings. One dataclass per thing a user can decide.
 
-Every dataclass checks itself when built, so a value that exists is a value that is legal.
+Every dataclass checks itself when built, so a value that exists is a value that is legal. What a
+field means, its bounds and its name on the command line stand beside it and nowhere else.
 ``canonical_json`` is the one text form of settings: digests are taken over it.
 """
 
@@ -9,10 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any, Literal, get_args
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
+from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft"]
 EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
@@ -21,7 +23,8 @@ Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")
 POOLINGS = ("mean", "first", "last")
 PoolingWish = Literal["auto", "mean", "first", "last"]
-DTYPES = ("float32", "bfloat16")
+Dtype = Literal["float32", "bfloat16"]
+DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
 DEFAULT_SEED = 0
@@ -101,10 +104,7 @@ class FeatureSpec:
             f"unknown pooling {unknown}; known: {', '.join(POOLINGS)}",
         )
         _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
-        _require(
-            self.dtype in DTYPES,
-            f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}",
-        )
+        _require(self.dtype in DTYPES, f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
         _require(self.keep in KEEPS, f"keep must be features or stats, got {self.keep!r}")
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,36 +137,109 @@ class FeatureSpec:
         return PAPER_GATE if self.two_passes else DEFAULT_GATE
 
 
-@dataclass(frozen=True, slots=True)
-class AdapterConfig:
-    """Shape of one expert's TT-LoRA adapter (arXiv 2504.21190, section 3.1).
+class BankKeywords(TypedDict, total=False):
+    """``BankConfig`` as keywords, for type checkers: the same names and types."""
 
-    Attributes:
-        tt_rank: inner TT rank, the same at every bond, clipped to what is attainable.
-        alpha: plain multiplier of the update; not divided by the rank. ``None`` is 4, and with
-            route layer 0 the paper's 16.
-        projections: roles of the adapted projections in every branch layer, among ``query``,
-            ``key`` and ``value``. ``None`` is query and value; value alone in DeBERTa models
-            that put their relative positions through the query projection too.
-        modules: names of modules to adapt instead, each as a whole, in every branch layer: last
-            parts of their paths, such as ``o_proj`` or ``mlp.up_proj``. The only way for models
-            outside the table of families.
-        pooling: what the head reads of the last hidden states: their ``mean`` over real tokens,
-            the ``first`` or the ``last`` real token; ``auto`` is the mean for encoders and the
-            last token for decoders, whose earlier tokens have not seen the later ones.
+    backbone: str | None
+    route_layer: int | None
+    max_length: int | None
+    dtype: Dtype | None
+    keep: Keep | None
+    store: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class BankConfig:
+    """What a user wants a bank to be; ``None`` leaves what the bank has.
+
+    A bank without a backbone takes these values, or the defaults, for good. One that has them
+    only compares: all its experts share its ``FeatureSpec``.
     """
 
-    tt_rank: int = 5
-    alpha: float | None = None
-    projections: tuple[str, ...] | None = None
-    pooling: PoolingWish = "auto"
-    modules: tuple[str, ...] = ()
+    backbone: str | None = setting(
+        None,
+        "Hub name or folder of the backbone; for a bank that has one, where it is now.",
+        unset="all-MiniLM-L6-v2",
+    )
+    route_layer: int | None = setting(
+        None,
+        "First layer that adapters act on; routing reads its input. 0 runs the backbone twice, "
+        "as the paper does.",
+        least=0,
+        unset="one third of the depth",
+    )
+    max_length: int | None = setting(
+        None,
+        "Longest sequence in tokens; longer texts are cut.",
+        least=8,
+        unset=str(DEFAULT_MAX_LENGTH),
+    )
+    dtype: Dtype | None = setting(
+        None,
+        "Type of the backbone's weights while it runs; what is trained is float32 either way.",
+        unset="float32",
+    )
+    keep: Keep | None = setting(
+        None,
+        "What stays of rows for the router: their features, or only stats: no row at all.",
+        unset="features",
+    )
+    store: str | None = setting(
+        None,
+        "URL of where the bank's files are kept, such as file:///data/objects. Each bank needs one "
+        "of its own.",
+        unset="a folder in the bank's own",
+    )
 
     def __post_init__(self) -> None:
-        _require(1 <= self.tt_rank <= 256, f"TT rank must be 1 to 256, got {self.tt_rank}")
-        if self.alpha is not None:
-            _require(0 < self.alpha < 1e6, f"alpha must be positive, got {self.alpha}")
-            object.__setattr__(self, "alpha", float(self.alpha))  # 4 and 4.0 are one setting
+        check(self)
+
+    def of_spec(self) -> dict[str, Any]:
+        """The values wished for that are the feature spec's, by its fields' names."""
+        shared = {item.name for item in fields(self)} & {item.name for item in fields(FeatureSpec)}
+        values = {name: getattr(self, name) for name in sorted(shared)}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterConfig:
+    """Shape of one expert's TT-LoRA adapter (arXiv 2504.21190, section 3.1)."""
+
+    tt_rank: int = setting(
+        5,
+        "Inner tensor-train rank, the same at every bond, clipped to what is attainable.",
+        least=1,
+        most=256,
+    )
+    alpha: float | None = setting(
+        None,
+        "Multiplier of the update, not divided by the rank.",
+        above=0,
+        below=1e6,
+        unset=f"{DEFAULT_ALPHA:g}, {PAPER_ALPHA:g} at route layer 0",
+    )
+    projections: tuple[str, ...] | None = setting(
+        None,
+        "Role of an adapted projection in every branch layer: query, key or value; repeat it for "
+        "more.",
+        option="projection",
+        unset="query and value, or value alone where relative positions go through the query",
+    )
+    pooling: PoolingWish = setting(
+        "auto",
+        "What the head reads of the last hidden states: their mean, the first or the last token. "
+        "auto is the mean for encoders and last for decoders.",
+    )
+    modules: tuple[str, ...] = setting(
+        (),
+        "Module to adapt instead, as a whole, in every branch layer: the last parts of its path, "
+        "such as o_proj or mlp.up_proj; repeat it for more. Needed for models outside the table "
+        "of families.",
+        option="target",
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
         _require(
             self.projections is None or not self.modules,
             "projections are chosen by role or by name, not both",
@@ -174,11 +247,6 @@ class AdapterConfig:
         _require(
             all(self.modules) and len(set(self.modules)) == len(self.modules),
             f"names of modules must not be empty or repeat, got {list(self.modules)}",
-        )
-        poolings = get_args(PoolingWish)
-        _require(
-            self.pooling in poolings,
-            f"pooling must be one of {', '.join(poolings)}, got {self.pooling!r}",
         )
         if self.projections is None:
             return
@@ -201,73 +269,64 @@ class AdapterConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How one expert is trained.
+    """How one expert is trained."""
 
-    Attributes:
-        epochs: passes over the training rows.
-        lr: peak learning rate of the TT cores.
-        head_lr: peak learning rate of the head.
-        patience: epochs without a better held-out score after which training ends early.
-        balance: weigh classes by the inverse of their frequency in the loss.
-        weight_decay: decoupled weight decay of cores and head (AdamW).
-        batch_size: rows an optimiser step sees.
-        accumulate: micro-batches that a step's rows are cut into to save memory; the gradient is
-            that of all its rows together.
-        checkpoint_layers: recompute the branch layers in the backward pass: less memory, about
-            a third more time, the same gradient.
-        cache_bytes: most bytes for trunk states that are computed once and used in every epoch;
-            rows that do not fit run the trunk each time, 0 keeps none.
-        warmup: share of the steps in which the rate rises linearly, before the cosine.
-        seed: seeds initialisation, row selection and order.
-        limit: most training rows used, ``None`` for all.
-        eval_limit: most validation rows used.
-        selection_share: share of the training rows held out to choose the checkpoint.
-        selection_floor: held out at least this many, as long as that is no more than a fifth
-            of the rows: fewer would choose by chance.
-    """
-
-    epochs: int = 3
-    lr: float = 5e-3
-    head_lr: float = 1e-3
-    patience: int = 3
-    balance: bool = False
-    weight_decay: float = 0.01
-    batch_size: int = 16
-    accumulate: int = 1
-    checkpoint_layers: bool = False
-    cache_bytes: int = 2**30
-    warmup: float = 0.06
-    seed: int = DEFAULT_SEED
-    limit: int | None = None
-    eval_limit: int = 2000
-    selection_share: float = 0.1
-    selection_floor: int = 100
+    epochs: int = setting(3, "Passes over the training rows.", least=1, most=1000)
+    lr: float = setting(5e-3, "Peak learning rate of the cores.", above=0, below=10)
+    head_lr: float = setting(1e-3, "Peak learning rate of the head.", above=0, below=10)
+    patience: int = setting(
+        3, "Epochs without a better held-out score after which training ends.", least=1
+    )
+    balance: bool = setting(False, "Weigh classes by the inverse of their frequency in the loss.")
+    weight_decay: float = setting(
+        0.01, "Decoupled weight decay of cores and head (AdamW).", least=0
+    )
+    batch_size: int = setting(16, "Rows an optimiser step sees.", least=1)
+    accumulate: int = setting(
+        1,
+        "Micro-batches a step's rows are cut into to save memory; the gradient is that of all "
+        "its rows together.",
+        least=1,
+    )
+    checkpoint_layers: bool = setting(
+        False,
+        "Recompute layers backwards: less memory, about a third more time, the same gradient.",
+    )
+    cache_bytes: int = setting(
+        2**30,
+        "MiB for trunk states that are computed once and used in every epoch; rows that do not "
+        "fit run the trunk each time, 0 keeps none.",
+        option="cache_memory",
+        unit=2**20,
+        least=0,
+    )
+    warmup: float = setting(
+        0.06,
+        "Share of the steps in which the rate rises linearly, before the cosine.",
+        least=0,
+        below=1,
+    )
+    seed: int = setting(
+        DEFAULT_SEED, "Seeds initialisation, row selection and order.", least=0, most=2**63 - 1
+    )
+    limit: int | None = setting(None, "Most training rows to use.", least=8, unset="all")
+    eval_limit: int = setting(2000, "Most validation rows to use.", least=1)
+    selection_share: float = setting(
+        0.1, "Share of the training rows held out to choose the checkpoint.", above=0, below=0.9
+    )
+    selection_floor: int = setting(
+        100,
+        "Hold out at least this many, as long as that is no more than a fifth of the rows: fewer "
+        "would choose by chance.",
+        least=1,
+    )
 
     def __post_init__(self) -> None:
-        _require(1 <= self.epochs <= 1000, f"epochs must be 1 to 1000, got {self.epochs}")
-        _require(0 < self.lr < 10, f"learning rate must be above 0, got {self.lr}")
-        _require(0 < self.head_lr < 10, f"head learning rate must be above 0, got {self.head_lr}")
-        _require(self.patience >= 1, f"patience must be at least 1 epoch, got {self.patience}")
-        _require(self.weight_decay >= 0, f"weight decay must not be negative: {self.weight_decay}")
-        _require(self.batch_size >= 1, f"batch size must be at least 1, got {self.batch_size}")
+        check(self)
         _require(
-            1 <= self.accumulate <= self.batch_size,
-            f"micro-batches per step must be 1 to the batch size {self.batch_size}, "
-            f"got {self.accumulate}",
+            self.accumulate <= self.batch_size,
+            f"accumulate must be 1 to the batch size {self.batch_size}, got {self.accumulate}",
         )
-        _require(self.cache_bytes >= 0, f"cache memory must not be negative: {self.cache_bytes}")
-        _require(0 <= self.warmup < 1, f"warm-up share must be in [0, 1), got {self.warmup}")
-        _require(0 <= self.seed < 2**63, f"seed must be 0 to 2^63-1, got {self.seed}")
-        _require(
-            self.limit is None or self.limit >= 8,
-            f"limit must be at least 8 rows, got {self.limit}",
-        )
-        _require(self.eval_limit >= 1, f"eval limit must be at least 1, got {self.eval_limit}")
-        _require(
-            0 < self.selection_share < 0.9,
-            f"selection share must be in (0, 0.9), got {self.selection_share}",
-        )
-        _require(self.selection_floor >= 1, f"selection floor below 1: {self.selection_floor}")
 
     def selection_share_of(self, rows: int) -> float:
         """The share to hold out of ``rows`` training rows, floor included."""

@@ -71,12 +71,16 @@ def task_spec(
     except NotFoundError:
         spec = TaskSpec(name)
     choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
+    labels = (label_column,) if isinstance(label_column, str) else tuple(label_column or ())
     return spec.with_columns(
-        text=text_column,
-        text_pair=pair_column,
-        choices=choices,
-        label=label_column,
-        separator=label_separator,
+        Columns(
+            text_column,
+            pair_column,
+            choices,
+            labels[0] if len(labels) == 1 else None,
+            flags=labels if len(labels) > 1 else (),
+            separator=label_separator,
+        )
     )
 
 

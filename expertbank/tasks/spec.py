@@ -7,13 +7,12 @@ is stored in the registry and in bundles. Nothing here reads data.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from expertbank.errors import InputError
 from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
-from expertbank.tasks.plain import mapping, plain, required, text_value, text_values
+from expertbank.plain import plain, read
 from expertbank.tasks.refs import parse_source
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -43,6 +42,7 @@ class Columns:
         choices: one column that holds a list, or one column for each choice.
         label: the right answer.
         flags: one column of 0 and 1 for each label, instead of ``label``.
+        separator: what parts several labels in ``label``; ``None`` where it holds one, or a list.
         group: columns whose values bind rows: rows that share any value stay in one split.
     """
 
@@ -52,6 +52,14 @@ class Columns:
     label: str | None = None
     group: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator == "" or (self.separator and self.flags):
+            raise InputError(
+                "a label separator is what stands between labels in one column; "
+                f"got {self.separator!r}" + (" and several columns" if self.flags else "")
+            )
 
     def over(self, base: Columns) -> Columns:
         """These columns, with ``base`` wherever nothing is given here."""
@@ -62,24 +70,8 @@ class Columns:
             # One label column and several are two ways to say the same thing.
             label=self.label or (None if self.flags else base.label),
             group=self.group or base.group,
-            flags=self.flags or (() if self.label else base.flags),
-        )
-
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> Columns:
-        """Build from plain values; a single column name may stand for a list of one.
-
-        Raises:
-            InputError: an unknown key or a value that is not a column name.
-        """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        return cls(
-            text=text_value(given, "text", where),
-            text_pair=text_value(given, "text_pair", where),
-            choices=text_values(given, "choices", where),
-            label=text_value(given, "label", where),
-            group=text_values(given, "group", where),
-            flags=text_values(given, "flags", where),
+            flags=self.flags or (() if self.label or self.separator else base.flags),
+            separator=self.separator or (None if self.flags else base.separator),
         )
 
 
@@ -92,6 +84,9 @@ class HeldOut:
 
     ref: str
     column: str
+
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,34 +114,8 @@ class SourceSpec:
     train_split: str | None = None
     validation_split: str | None = None
 
-    @classmethod
-    def from_dict(cls, value: object, where: str) -> SourceSpec:
-        """Build from plain values.
-
-        Raises:
-            InputError: an unknown key, a missing one, or a bad source reference.
-        """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        held_out = None
-        if given.get("held_out") is not None:
-            inner = mapping(given["held_out"], f"{where}: held_out", ["ref", "column"])
-            held_out = HeldOut(
-                ref=required(inner, "ref", f"{where}: held_out"),
-                column=required(inner, "column", f"{where}: held_out"),
-            )
-            parse_source(held_out.ref)
-        ref = required(given, "ref", where)
-        parse_source(ref)
-        return cls(
-            name=required(given, "name", where),
-            ref=ref,
-            columns=Columns.from_dict(given.get("columns") or {}, f"{where}: columns"),
-            strip_title=text_value(given, "strip_title", where),
-            encoding_fallback=text_value(given, "encoding_fallback", where),
-            held_out=held_out,
-            train_split=text_value(given, "train_split", where),
-            validation_split=text_value(given, "validation_split", where),
-        )
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +147,6 @@ class TaskSpec:
         labels: shown label names in their fixed order; empty: taken from the training rows.
         label_names: raw label to shown name; empty: shown as they are.
         drop_labels: raw labels whose rows are dropped and counted; ``None`` is the missing one.
-        label_separator: what parts several labels in one cell; ``None`` where a cell holds one, or
-            a list.
         sources: where the rows are, in the order to try.
         split: how validation rows are chosen where a source has none.
 
@@ -196,7 +163,6 @@ class TaskSpec:
     labels: tuple[str, ...] = ()
     label_names: tuple[tuple[str, str], ...] = ()
     drop_labels: tuple[str | None, ...] = ()
-    label_separator: str | None = None
     sources: tuple[SourceSpec, ...] = ()
     split: SplitRule = field(default_factory=SplitRule)
 
@@ -222,58 +188,29 @@ class TaskSpec:
             self.labels,
             dict(self.label_names),
             self.drop_labels,
-            self.label_separator,
+            self.columns.separator,
             self.columns.flags,
         )
 
-    def with_columns(
-        self,
-        *,
-        text: str | None = None,
-        text_pair: str | None = None,
-        choices: Sequence[str] = (),
-        label: str | Sequence[str] | None = None,
-        separator: str | None = None,
-    ) -> TaskSpec:
+    def with_columns(self, named: Columns) -> TaskSpec:
         """This task with some columns named by the user.
 
         What the user names wins over the task's columns and over those of its sources. Columns
         that only one kind of task has make it a task of that kind.
-
-        Args:
-            text: column of the text.
-            text_pair: column of the second text.
-            choices: column of the choices, or one column for each.
-            label: column of the label; several: one column of 0 and 1 for each label.
-            separator: what parts several labels in one cell.
         """
-        labels = (label,) if isinstance(label, str) else tuple(label or ())
-        named = Columns(
-            text=text,
-            text_pair=text_pair,
-            choices=tuple(choices),
-            label=labels[0] if len(labels) == 1 else None,
-            flags=labels if len(labels) > 1 else (),
-        )
-        if named == Columns() and separator is None:
+        if named == Columns():
             return self
-        if separator is not None and (not separator or named.flags):
-            raise InputError(
-                f"task {self.name}: the label separator is what stands between labels in one "
-                f"column; got {separator!r}" + (" and several columns" if named.flags else "")
-            )
         # A group column that is also read goes by its new name too.
-        renamed = {self.columns.text: text, self.columns.text_pair: text_pair}
+        renamed = {self.columns.text: named.text, self.columns.text_pair: named.text_pair}
         group = tuple(renamed.get(column) or column for column in self.columns.group)
         return replace(
             self,
             kind=kind_for(
                 self.kind,
-                choices=bool(choices),
-                rules=LabelRules(separator=separator, flags=named.flags),
+                choices=bool(named.choices),
+                rules=LabelRules(separator=named.separator, flags=named.flags),
             ),
             columns=replace(named, group=group).over(self.columns),
-            label_separator=separator or self.label_separator,
             sources=tuple(
                 replace(source, columns=named.over(source.columns)) for source in self.sources
             ),
@@ -296,39 +233,4 @@ class TaskSpec:
         Raises:
             InputError: unknown keys (near names are given), missing ones, or bad values.
         """
-        given = mapping(value, where, [item.name for item in fields(cls)])
-        names = given.get("label_names") or {}
-        if not isinstance(names, Mapping) or not all(
-            isinstance(text, str) for pair in names.items() for text in pair
-        ):
-            raise InputError(f"{where}: label_names must map text to text (quote numbers)")
-        drop = given.get("drop_labels") or ()
-        if isinstance(drop, str) or not all(item is None or isinstance(item, str) for item in drop):
-            raise InputError(f"{where}: drop_labels must be a list of text or null")
-        sources = given.get("sources") or ()
-        if isinstance(sources, (str, Mapping)):
-            raise InputError(f"{where}: sources must be a list")
-        return cls(
-            name=check_task_name(given.get("name", "")),
-            kind=given.get("kind", DEFAULT_KIND),
-            description=text_value(given, "description", where) or "",
-            licence=text_value(given, "licence", where) or "",
-            columns=Columns.from_dict(given.get("columns") or {}, f"{where}: columns"),
-            labels=text_values(given, "labels", where),
-            label_names=tuple(names.items()),
-            drop_labels=tuple(drop),
-            label_separator=text_value(given, "label_separator", where),
-            sources=tuple(
-                SourceSpec.from_dict(source, f"{where}: sources[{index}]")
-                for index, source in enumerate(sources)
-            ),
-            split=_split_rule(given.get("split") or {}, f"{where}: split"),
-        )
-
-
-def _split_rule(value: object, where: str) -> SplitRule:
-    given = mapping(value, where, ["share", "seed"])
-    share, seed = given.get("share", 0.2), given.get("seed", 0)
-    if isinstance(share, bool) or not isinstance(share, (int, float)) or type(seed) is not int:
-        raise InputError(f"{where}: share must be a fraction and seed a whole number")
-    return SplitRule(share=float(share), seed=seed)
+        return read(cls, value, where)

@@ -123,14 +123,7 @@ def evaluate(
 
 def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
     """The stored task, with the columns of the new rows where they are named differently."""
-    if columns is None:
-        return spec
-    return spec.with_columns(
-        text=columns.text,
-        text_pair=columns.text_pair,
-        choices=columns.choices,
-        label=columns.label or columns.flags,
-    )
+    return spec if columns is None else spec.with_columns(columns)
 
 
 def _answer(one: Prediction) -> Answer:

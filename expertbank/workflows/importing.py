@@ -17,31 +17,24 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import FeatureSpec
 from expertbank.errors import (
     ExistsError,
-    ExpertBankError,
     FeatureSpecError,
     InputError,
     IntegrityError,
     NotFoundError,
 )
-from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
-from expertbank.models.expert_file import ExpertFile
 from expertbank.records import (
-    ArtifactRecord,
     BackboneRecord,
-    EvaluationRecord,
     ExpertRecord,
-    FeatureSetRecord,
     ProgressCallback,
     ProgressEvent,
     RunRecord,
     TaskRecord,
     no_progress,
 )
-from expertbank.routing.feature_file import FeatureFile
-from expertbank.routing.moments_file import MomentsFile
 from expertbank.tasks import TaskSpec
 from expertbank.tasks.spec import check_task_name
+from expertbank.workflows.register import NewExpert, register
 from expertbank.workflows.serve import bundled_backbone
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
@@ -85,21 +78,6 @@ class Imported:
             "skipped": [{"expert": s.expert, "why": s.why} for s in self.skipped],
             "dry_run": self.dry_run,
         }
-
-
-@dataclass(frozen=True, slots=True)
-class _Incoming:
-    """One expert of a bundle, read in full and found sound."""
-
-    task: TaskRecord
-    expert: ExpertRecord
-    file: bytes
-    features: bytes
-    feature_file: FeatureFile | MomentsFile
-    evidence: bytes
-    oracle: Predictions
-    run: RunRecord
-    environment: dict[str, Any]
 
 
 def import_bundle(
@@ -154,7 +132,7 @@ def import_bundle(
             workspace.require_usable(workspace.store_url)
         with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
-            done = [_register(workspace, one) for one in wanted]
+            done = [register(workspace, one)[0] for one in wanted]
     return Imported(digest, tuple(done), tuple(skipped), dry_run)
 
 
@@ -174,7 +152,7 @@ def _read(
     spec: FeatureSpec,
     tasks: Sequence[str],
     progress: ProgressCallback,
-) -> list[_Incoming]:
+) -> list[NewExpert]:
     entries = list(content["experts"])
     held = [str(entry["task"]) for entry in entries]
     for task in tasks:
@@ -192,7 +170,7 @@ def _read(
 
 def _incoming(
     where: str, entry: Any, bundle: str, members: _Members, spec: FeatureSpec
-) -> _Incoming:
+) -> NewExpert:
     lineage = entry.get("lineage")
     if lineage is None:
         raise InputError(
@@ -200,73 +178,43 @@ def _incoming(
             "write the bundle again with: expertbank export --for-import"
         )
     name = check_task_name(str(entry["task"]))
-    data = members.read(str(entry["file"]))
-    file = ExpertFile.from_bytes(data, where)
-    labels = tuple(str(label) for label in entry["labels"])
-    if sha256_bytes(data) != entry["digest"] or (file.task, file.kind, file.labels) != (
+    files = {
+        "expert": members.read(str(entry["file"])),
+        "features": members.read(str(lineage["features"])),
+        "oracle": members.read(str(lineage["evidence"])),
+    }
+    if sha256_bytes(files["expert"]) != entry["digest"]:
+        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
+    run, group = lineage["run"], entry["group"]
+    task = TaskRecord(
         name,
         entry["kind"],
-        labels,
-    ):
-        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
-    feature_data = members.read(str(lineage["features"]))
-    kept = MomentsFile if spec.keep == "stats" else FeatureFile
-    features = kept.from_bytes(feature_data, f"{where}: features")
-    digests = {file.feature_spec_digest, features.feature_spec_digest}
-    if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
-        raise IntegrityError(f"{where}: expert and features follow another spec than the bundle")
-    evidence_data = members.read(str(lineage["evidence"]))
-    oracle = Predictions.from_bytes(evidence_data, f"{where}: evidence")
-    if features.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
-        raise IntegrityError(f"{where}: features and evidence are of different rows")
-    run = lineage["run"]
-    # The expert's own, as it was trained: a bundle of before names the first version's.
-    task = TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name)
-    group = entry["group"]
-    return _Incoming(
-        TaskRecord(
-            name,
-            file.kind,
-            labels,
-            task.to_dict(),
-            now(),
-            group=None if group is None else check_task_name(str(group)),
-        ),
-        ExpertRecord(
-            name,
-            int(entry["version"]),
-            str(entry["digest"]),
-            int(entry["adapter_params"]),
-            int(entry["head_params"]),
-            len(data),
-            labels,
-            file.kind,
-        ),
-        data,
-        feature_data,
-        features,
-        evidence_data,
-        oracle,
-        RunRecord(
-            "import",
-            {
-                **dict(run["config"]),
-                "imported": {
-                    "bundle": bundle,
-                    "expert": str(entry["id"]),
-                    "run": str(run["kind"]),
-                    "created_at": str(run["created_at"]),
-                    "with": package_versions(),
-                },
-            },
-            int(run["seed"]),
-            dict(run["environment"]),
-            dict(run["data"]),
-            spec.backbone_digest,
-            float(run["seconds"]),
-        ),
-        dict(lineage["environment"]),
+        tuple(str(label) for label in entry["labels"]),
+        # The expert's own, as it was trained: a bundle of before names the first version's.
+        TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name).to_dict(),
+        now(),
+        group=None if group is None else check_task_name(str(group)),
     )
+    made = RunRecord(
+        "import",
+        {
+            **dict(run["config"]),
+            "imported": {
+                "bundle": bundle,
+                "expert": str(entry["id"]),
+                "run": str(run["kind"]),
+                "created_at": str(run["created_at"]),
+                "with": package_versions(),
+            },
+        },
+        int(run["seed"]),
+        dict(run["environment"]),
+        dict(run["data"]),
+        spec.backbone_digest,
+        float(run["seconds"]),
+    )
+    version, environment = int(entry["version"]), dict(lineage["environment"])
+    return NewExpert.checked(where, spec, task, version, made, environment, files)
 
 
 def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, source: Path) -> None:
@@ -290,7 +238,7 @@ def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, sourc
         )
 
 
-def _same_expert(workspace: Workspace, one: _Incoming) -> str | None:
+def _same_expert(workspace: Workspace, one: NewExpert) -> str | None:
     """The name of the expert with these bytes, if its task has it and is alive."""
     alive = {task.name for task in workspace.registry.tasks()}
     for expert in workspace.registry.experts():
@@ -299,7 +247,7 @@ def _same_expert(workspace: Workspace, one: _Incoming) -> str | None:
     return None
 
 
-def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Incoming:
+def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewExpert:
     """``one`` under the version that it gets here.
 
     Raises:
@@ -334,39 +282,3 @@ def _fitted(workspace: Workspace, one: _Incoming, *, new_version: bool) -> _Inco
 
 def _described(task: TaskRecord) -> str:
     return f"{task.kind} in group {task.group}" if task.group else f"{task.kind} without a group"
-
-
-def _register(workspace: Workspace, one: _Incoming) -> ExpertRecord:
-    """Bytes first, made durable; then the rows. The bank's lock is held."""
-    blobs = {"expert": one.file, "features": one.features, "oracle": one.evidence}
-    digests = {name: workspace.store.put(blob) for name, blob in blobs.items()}
-    if digests["expert"] != one.expert.digest:
-        raise ExpertBankError(f"expert {one.expert.id} was stored under another digest")
-    # Counted anew from the evidence: what a manifest claims of itself proves nothing.
-    kind = KINDS.get(one.task.kind)
-    metrics = kind.metrics(one.oracle)
-    return workspace.registry.commit_expert(
-        one.task,
-        one.run,
-        one.expert,
-        [ArtifactRecord(digests[name], name, len(blob)) for name, blob in blobs.items()],
-        FeatureSetRecord(
-            one.expert.id,
-            digests["features"],
-            one.feature_file.feature_spec_digest,
-            one.feature_file.width,
-            one.feature_file.n_train,
-            one.feature_file.n_eval,
-            len(one.features),
-        ),
-        [
-            EvaluationRecord(
-                one.expert.id,
-                metrics["n"],
-                kind.outcome(one.oracle).correct(),
-                digests["oracle"],
-                metrics,
-                one.environment,
-            )
-        ],
-    )

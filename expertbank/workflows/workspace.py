@@ -384,16 +384,21 @@ class Workspace:
 
     def environment(self) -> dict[str, Any]:
         """What the numbers of a measurement depend on besides data and weights."""
-        import torch
+        return environment_of(str(self.backbone.device), self.spec.dtype)
 
-        return {
-            "python": platform.python_version(),
-            "machine": platform.machine(),
-            "threads": torch.get_num_threads(),
-            "device": str(self.backbone.device),
-            "dtype": self.spec.dtype,
-            "packages": package_versions(),
-        }
+
+def environment_of(device: str, dtype: str) -> dict[str, Any]:
+    """What numbers that are computed in this process depend on besides data and weights."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "dtype": dtype,
+        "packages": package_versions(),
+    }
 
 
 def store_at(home: Path, url: str | None) -> ArtifactStore:

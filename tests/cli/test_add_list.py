@@ -94,7 +94,10 @@ WRONG: dict[str, tuple[str, str]] = {
     "a number for a group": ("- {task: mood, group: 7}\n", "group must be text"),
     "a list for a kind": ("- {task: mood, kind: [a]}\n", "kind must be text"),
     "a number for a column": ("- {task: mood, text-column: 7}\n", "text_column must be text"),
-    "numbers for choices": ("- {task: mood, choices-column: [7]}\n", "choices_column must be"),
+    "numbers for choices": (
+        "- {task: mood, choices-column: [7]}\n",
+        "choices_column.0. must be text",
+    ),
     "a word for yes or no": ("- {task: mood, new-version: maybe}\n", "new_version must be true"),
     "a number for a source": ("- {task: mood, data: 7}\n", "data must be text"),
     "nothing after a key": ("- {task: mood, data: }\n", "data must be text"),

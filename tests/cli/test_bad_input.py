@@ -138,15 +138,15 @@ def test_a_task_name_never_becomes_a_path(
 
 OPTIONS: dict[str, list[str]] = {
     "epochs": ["--epochs", "0"],
-    "learning rate": ["--lr", "-1"],
-    "TT rank": ["--tt-rank", "0"],
+    "lr": ["--lr", "-1"],
+    "tt_rank": ["--tt-rank", "0"],
     "alpha": ["--alpha", "0"],
     "pooling": ["--pooling", "max"],
     "modules": ["--target", "query", "--target", "query"],
     "limit": ["--limit", "3"],
-    "eval limit": ["--eval-limit", "0"],
+    "eval_limit": ["--eval-limit", "0"],
     "seed": ["--seed", "-1"],
-    "batch size": ["--batch-size", "0"],
+    "batch_size": ["--batch-size", "0"],
 }
 
 

@@ -48,7 +48,7 @@ def test_an_unknown_dtype_is_refused_and_no_bank_is_made(folder: Path, backbone:
     words = ("init", "--backbone", backbone, "--dtype", "float16")
     refused = call("--home", folder / "bank", "--json", *words)
     assert refused.code == 2
-    assert "float32 or bfloat16" in refused.error["message"]
+    assert "'float16' is not one of 'float32', 'bfloat16'" in refused.error["message"]
     assert not (folder / "bank").exists()
 
 

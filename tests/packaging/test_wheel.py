@@ -20,8 +20,8 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("expertbank", "cli", "migrations")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 TOP = {
-    *("pyproject.toml", "expertbank", "migrations", "cli", "tests", "examples", "README.md"),
-    *("Makefile", "constraints.txt", "CHANGELOG.md", "LICENSE"),
+    *("pyproject.toml", "expertbank", "migrations", "cli", "tests", "examples", "docs"),
+    *("Makefile", "constraints.txt", "README.md", "CHANGELOG.md", "LICENSE"),
 }
 
 

@@ -67,14 +67,14 @@ def test_unknown_catalog_names_come_with_near_ones() -> None:
         ({"sources": [{"name": "x", "ref": "pkg:a/../b"}]}, "leads out of its package"),
         ({"sources": {"name": "x"}}, "sources must be a list"),
         ({"kind": "poetry"}, "unknown kind 'poetry'"),
-        ({"labels": [True, False]}, "labels must be text"),
+        ({"labels": [True, False]}, r"labels\[0\] must be text, got True .quote it"),
         ({"labels": ["a", "a"]}, "labels are repeated"),
         ({"labels": ["a"], "label_names": {"0": "b"}}, "not among labels"),
         ({"label_names": {0: "b"}}, "must map text to text"),
-        ({"drop_labels": [0]}, "drop_labels must be"),
+        ({"drop_labels": [0]}, r"drop_labels\[0\] must be text, got 0"),
         ({"split": {"share": 1.5}}, "share must be above 0"),
-        ({"split": {"share": "much"}}, "share must be a fraction"),
-        ({"split": {"seed": 0.5}}, "seed a whole number"),
+        ({"split": {"share": "much"}}, "split: share must be a number, got 'much'"),
+        ({"split": {"seed": 0.5}}, "split: seed must be a whole number, got 0.5"),
     ],
 )
 def test_a_malformed_spec_says_what_is_wrong(change: dict[str, object], message: str) -> None:

@@ -6,7 +6,19 @@ from pathlib import Path
 
 from typing_extensions import assert_type
 
-from expertbank import AdapterConfig, Bank, Prediction, Predictor, Row, TrainConfig, load_bundle
+from expertbank import (
+    AdapterConfig,
+    AddJob,
+    Bank,
+    BankConfig,
+    FinishedJob,
+    Prediction,
+    Predictor,
+    Row,
+    TrainConfig,
+    load_bundle,
+    run_job,
+)
 from expertbank.records import ExpertRecord, ProgressEvent
 from expertbank.reports.forgetting import ForgettingReport
 
@@ -17,6 +29,10 @@ def show(event: ProgressEvent) -> None:
 
 with Bank.open(Path("bank"), backbone="someone/model") as bank:
     assert_type(bank, Bank)
+    bank.init(max_length=96, keep="stats")
+    bank.init(BankConfig(route_layer=0))
+    bank.init(max_lenght=96)  # type: ignore[call-arg]
+    bank.init(dtype="float8")  # type: ignore[arg-type]
     added = bank.add(
         "boolq",
         data="file.csv",
@@ -32,6 +48,12 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
     assert_type(bank.evaluate("boolq", "rows.csv").oracle, float | None)
     bank.add("boolq", group="reading", resume=True)
+    bank.add("boolq", bank=BankConfig(keep="stats"), dtype="bfloat16")
+    bank.add("boolq", route_layer="one")  # type: ignore[arg-type]
+    job = bank.prepare("boolq", data="file.csv", max_length=96)
+    assert_type(job, AddJob)
+    assert_type(run_job(job, device="cpu"), FinishedJob)
+    assert_type(bank.commit(run_job(job)).expert, ExpertRecord)
     bank.predict([1])  # type: ignore[list-item]
 
 bundle = load_bundle("folder")

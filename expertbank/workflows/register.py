@@ -1,0 +1,143 @@
+"""An expert that was made elsewhere: checked against its bank, then registered.
+
+One way in for what a job gives and what a bundle brings: bytes are believed when they are what
+their digests, the task and the bank's feature spec say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import FeatureSpec
+from expertbank.errors import IntegrityError
+from expertbank.kinds import KINDS
+from expertbank.records import (
+    ArtifactRecord,
+    EvaluationRecord,
+    ExpertRecord,
+    FeatureSetRecord,
+    RunRecord,
+    TaskRecord,
+)
+from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.evaluation.predictions import Predictions
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.routing.moments_file import MomentsFile
+
+FILES = ("expert", "features", "oracle")
+
+
+@dataclass(frozen=True, slots=True)
+class NewExpert:
+    """An expert read in full and found sound, that the bank does not have yet.
+
+    Attributes:
+        task: its task.
+        expert: what to register of it.
+        run: what made it.
+        environment: where it was measured, and how its rows were batched.
+        files: its bytes by artifact kind: ``expert``, ``features``, ``oracle``.
+        routing: what ``features`` holds.
+        oracle: what ``oracle`` holds.
+    """
+
+    task: TaskRecord
+    expert: ExpertRecord
+    run: RunRecord
+    environment: Mapping[str, Any]
+    files: Mapping[str, bytes]
+    routing: FeatureFile | MomentsFile
+    oracle: Predictions
+
+    @classmethod
+    def checked(
+        cls,
+        where: str,
+        spec: FeatureSpec,
+        task: TaskRecord,
+        version: int,
+        run: RunRecord,
+        environment: Mapping[str, Any],
+        files: Mapping[str, bytes],
+    ) -> NewExpert:
+        """Read the files and compare them with what they are said to be.
+
+        Raises:
+            IntegrityError: damaged, of another task, or made under another feature spec.
+        """
+        from expertbank.evaluation.predictions import Predictions
+        from expertbank.models.expert_file import ExpertFile
+        from expertbank.routing.feature_file import FeatureFile
+        from expertbank.routing.moments_file import MomentsFile
+
+        if set(files) != set(FILES):
+            raise IntegrityError(f"{where}: its files are {sorted(files)}, not {sorted(FILES)}")
+        file = ExpertFile.from_bytes(files["expert"], where)
+        if (file.task, file.kind, file.labels) != (task.name, task.kind, task.labels):
+            raise IntegrityError(f"{where}: its file is not the expert that it is said to be")
+        kept = MomentsFile if spec.keep == "stats" else FeatureFile
+        routing = kept.from_bytes(files["features"], f"{where}: features")
+        digests = {file.feature_spec_digest, routing.feature_spec_digest}
+        if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
+            raise IntegrityError(
+                f"{where}: expert or features follow another feature spec or backbone"
+            )
+        oracle = Predictions.from_bytes(files["oracle"], f"{where}: evidence")
+        if routing.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
+            raise IntegrityError(f"{where}: features and evidence are of different rows")
+        expert = ExpertRecord(
+            task.name,
+            version,
+            sha256_bytes(files["expert"]),
+            file.adapter().parameter_count,
+            sum(file.tensors[name].numel() for name in ("head.weight", "head.bias")),
+            len(files["expert"]),
+            task.labels,
+            task.kind,
+        )
+        return cls(task, expert, run, environment, files, routing, oracle)
+
+
+def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[str, Any]]:
+    """Store and register an expert: bytes first, made durable, then the rows.
+
+    The bank's lock is held by the caller (``Workspace.writing``).
+
+    Returns:
+        the registered expert, and its metrics. These are counted anew from the evidence: what a
+        file claims of itself proves nothing.
+    """
+    kind = KINDS.get(one.task.kind)
+    metrics = kind.metrics(one.oracle)
+    digests = {name: workspace.store.put(data) for name, data in one.files.items()}
+    registered = workspace.registry.commit_expert(
+        one.task,
+        one.run,
+        one.expert,
+        [ArtifactRecord(digests[name], name, len(data)) for name, data in one.files.items()],
+        FeatureSetRecord(
+            one.expert.id,
+            digests["features"],
+            one.routing.feature_spec_digest,
+            one.routing.width,
+            one.routing.n_train,
+            one.routing.n_eval,
+            len(one.files["features"]),
+        ),
+        [
+            EvaluationRecord(
+                one.expert.id,
+                metrics["n"],
+                kind.outcome(one.oracle).correct(),
+                digests["oracle"],
+                metrics,
+                one.environment,
+            )
+        ],
+    )
+    return registered, metrics

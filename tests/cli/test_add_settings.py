@@ -1,0 +1,119 @@
+"""A field of a settings class is an option, a key of a list and part of the stored run."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from command_line import call, done, write_task
+from expertbank_cli import requests
+from expertbank_cli.options import takes
+from typer.testing import CliRunner
+
+from expertbank import Bank
+from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+from expertbank.settings import build, options_of, setting
+
+
+def test_help_of_add_and_init_shows_every_setting_with_its_default() -> None:
+    add = " ".join(done("add", "--help").out.split())
+    init = " ".join(done("init", "--help").out.split())
+    for cls in (*requests.PER_TASK, BankConfig):
+        for option in options_of(cls):
+            assert f"{option.flag} " in add
+            assert (f"{option.flag} " in init) == (cls is BankConfig)
+    assert "--head-lr <float> Peak learning rate of the head. Default 0.001." in add
+    assert "--keep <features|stats>" in init
+    assert "[default" not in add, "a default is said once"
+
+
+def test_a_new_setting_is_one_line_and_an_option_at_once() -> None:
+    @dataclass(frozen=True)
+    class Later(TrainConfig):
+        momentum: float = setting(0.9, "Share of the last step that is kept.", least=0, below=1)
+
+    got: list[Any] = []
+
+    @takes(Later)
+    def train(context: typer.Context, **given: Any) -> None:
+        """Train."""
+        got.append(build(Later, given))
+
+    app = typer.Typer()
+    app.command()(train)
+    assert "Share of the last step" in CliRunner().invoke(app, ["--help"]).output
+    assert CliRunner().invoke(app, ["--momentum", "0.5", "--epochs", "2"]).exit_code == 0
+    assert got == [Later(momentum=0.5, epochs=2)]
+
+
+def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
+    backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    wish = {
+        "head_lr": 0.002,
+        "weight_decay": 0.1,
+        "warmup": 0.2,
+        "selection_share": 0.25,
+        "selection_floor": 5,
+        "cache_memory": 3,
+        "projection": ["value"],
+    }
+    listed = tmp_path / "tasks.yaml"
+    keys = "".join(f"  {key.replace('_', '-')}: {value}\n" for key, value in wish.items())
+    listed.write_text(f"- task: mood\n  data: {data}\n{keys}")
+    words = ["--projection", "value"]
+    for key, value in wish.items():
+        words += [] if key == "projection" else [f"--{key.replace('_', '-')}", str(value)]
+    add = ["--json", "add", "--epochs", 1, "--backbone", backbone]
+    flags = done("--home", tmp_path / "a", *add, "--task", "mood", "--data", data, *words)
+    (entry,) = done("--home", tmp_path / "b", *add, "--list", listed).document["added"]
+    assert flags.document["expert"] == entry["expert"]
+    plain = done("--home", tmp_path / "c", *add, "--task", "mood", "--data", data).document
+    assert plain["expert"]["digest"] != entry["expert"]["digest"]
+    train = TrainConfig(
+        epochs=1,
+        head_lr=0.002,
+        weight_decay=0.1,
+        warmup=0.2,
+        selection_share=0.25,
+        selection_floor=5,
+        cache_bytes=3 * 2**20,
+    )
+    adapter = AdapterConfig(projections=("value",), alpha=4.0)
+    with Bank.open(tmp_path / "a", read_only=True) as bank:
+        run = bank.registry.run(bank.experts()[0].run_id or 0)
+    assert TrainConfig(**run.config["train"]) == train
+    assert set(run.config["train"]) == set(asdict(train))
+    assert run.config["adapter"] == {**asdict(adapter), "projections": ["value"], "modules": []}
+
+
+def test_a_setting_out_of_bounds_exits_2_before_any_work(tmp_path: Path) -> None:
+    home = tmp_path / "bank"
+    add = ["--home", home, "add", "--task", "mood", "--data", "nowhere.csv"]
+    for words, message in (
+        (["--warmup", "1"], "warmup must be at least 0 and below 1"),
+        (["--cache-memory", "-1"], "--cache-memory"),
+        (["--max-length", "3"], "max_length must be at least 8"),
+        (["--projection", "key", "--target", "dense"], "not both"),
+        (["--accumulate", "17"], "accumulate must be 1 to the batch size 16"),
+        (["--dtype", "float8"], "dtype"),
+    ):
+        answer = call(*add, *words)
+        assert answer.code == 2, words
+        assert message in " ".join(answer.err.split()), answer.err
+    assert not home.exists()
+
+
+def test_init_and_add_take_the_same_settings_of_a_bank(backbone: Path, tmp_path: Path) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 40)
+    wish = ["--backbone", backbone, "--max-length", 24, "--route-layer", 1, "--keep", "stats"]
+    first = done("--home", tmp_path / "a", "--json", "init", *wish).document["feature_spec"]
+    add = ["add", "--task", "mood", "--data", data, "--epochs", 1]
+    done("--home", tmp_path / "b", *add, *wish)
+    assert done("--home", tmp_path / "b", "--json", "init").document["feature_spec"] == first
+    answer = call("--home", tmp_path / "a", *add, "--max-length", 32)
+    assert answer.code == 2
+    assert "initialised with max length 24, not 32" in " ".join(answer.err.split())

@@ -166,10 +166,16 @@ def run_job(
     """
     from expertbank.models.backbone import load_backbone
 
+    record = job.backbone
+    reference = backbone or record.reference
     loaded = load_backbone(
-        backbone or job.backbone.reference, device=device, dtype=job.backbone.feature_spec.dtype
+        reference,
+        revision=record.revision_of(reference),
+        device=device,
+        dtype=record.feature_spec.dtype,
+        record=record,
     )
-    require_backbone(loaded, job.backbone.digest, f"the bank that {job.entry.id} is for")
+    require_backbone(loaded, record.digest, f"the bank that {job.entry.id} is for")
     return measure(job, train(job, loaded, progress), loaded, progress)
 
 

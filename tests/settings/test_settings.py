@@ -11,7 +11,6 @@ from expertbank.config import (
     AdapterConfig,
     BankConfig,
     BankKeywords,
-    FeatureSpec,
     TrainConfig,
 )
 from expertbank.errors import InputError
@@ -91,4 +90,3 @@ def test_the_keywords_of_bank_init_are_the_fields_of_its_settings() -> None:
 def test_wishes_for_a_bank_are_compared_by_the_feature_specs_names() -> None:
     wish = BankConfig(backbone="x", max_length=9, keep="stats")
     assert wish.of_spec() == {"max_length": 9, "keep": "stats"}
-    assert set(BankConfig.__slots__) - {"backbone"} <= set(FeatureSpec.__slots__)

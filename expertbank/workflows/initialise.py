@@ -67,7 +67,9 @@ def initialise(
         identity=loaded.digest,
     )
     with workspace.writing():
-        return workspace.registry.set_backbone(record)
+        record = workspace.registry.set_backbone(record)
+    workspace.use(loaded)
+    return record
 
 
 def stable_reference(reference: str) -> str:

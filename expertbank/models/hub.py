@@ -56,9 +56,10 @@ def _download(name: str, revision: str | None) -> Place:
     files = [file.rfilename for file in info.siblings or () if _belongs(file.rfilename)]
     with _no_bars():
         folder = huggingface_hub.snapshot_download(
-            name, revision=info.sha, allow_patterns=files, etag_timeout=SECONDS
+            name, revision=revision, allow_patterns=files, etag_timeout=SECONDS
         )
-    return Place(Path(folder), info.sha)
+    # By the name asked for, not by ``info.sha``: so it is found under that name offline as well.
+    return Place(Path(folder), Path(folder).name)
 
 
 def _belongs(file: str) -> bool:

@@ -49,7 +49,9 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
         identity=loaded.digest,
     )
     with workspace.making():
-        return workspace.registry.set_backbone(record)
+        record = workspace.registry.set_backbone(record)
+    workspace.use(loaded)
+    return record
 
 
 def stable_reference(reference: str) -> str:

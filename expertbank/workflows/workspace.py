@@ -249,18 +249,30 @@ class Workspace:
         """
         from expertbank.models.backbone import load_backbone
 
-        cache = DigestCache(self.home / DIGEST_CACHE)
         loaded = load_backbone(
             reference,
             revision=record.revision_of(reference) if record else None,
             device=self._device,
             dtype=dtype,
             record=record,
-            known=cache.find,
+            known=self._digests.find,
         )
-        if self.exists and not self.registry.read_only:
-            cache.remember(loaded.place.folder, loaded.identity)
+        self._remember(loaded)
         return loaded
+
+    def use(self, loaded: Backbone) -> None:
+        """Work with a backbone that was loaded to make the bank, instead of loading another."""
+        with self._loading:
+            self._backbone = loaded.reference, self.spec.dtype, loaded
+        self._remember(loaded)
+
+    @property
+    def _digests(self) -> DigestCache:
+        return DigestCache(self.home / DIGEST_CACHE)
+
+    def _remember(self, loaded: Backbone) -> None:
+        if self.exists and not self.registry.read_only:
+            self._digests.remember(loaded.place.folder, loaded.identity)
 
     def recheck_backbone(self) -> None:
         """Hash the backbone's files anew, whatever the cache says; the loaded model stays.

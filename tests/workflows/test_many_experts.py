@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 import pytest
 from small_bank import texts
 
 from expertbank import Bank, Row
 from expertbank.artifacts.local import LocalStore
-from expertbank.registry import rows
+from expertbank.records import ExpertRecord
 
 COUNT = 10_000
 
@@ -51,18 +52,18 @@ def test_opening_and_answering_touch_only_what_is_used(
     crowd(job / "bank" / "registry.db", COUNT)
     read: list[str] = []
     made: list[str] = []
-    get, record = LocalStore.get, rows.expert_record
+    get, init = LocalStore.get, ExpertRecord.__init__
 
     def counted_get(store: LocalStore, digest: str) -> bytes:
         read.append(digest)
         return get(store, digest)
 
-    def counted_record(row: object, task: str) -> object:
+    def counted_init(record: ExpertRecord, task: str, *rest: Any, **named: Any) -> None:
         made.append(task)
-        return record(row, task)  # type: ignore[arg-type]
+        init(record, task, *rest, **named)
 
     monkeypatch.setattr(LocalStore, "get", counted_get)
-    monkeypatch.setattr(rows, "expert_record", counted_record)
+    monkeypatch.setattr(ExpertRecord, "__init__", counted_init)
     with Bank.open(job / "bank", read_only=True) as bank:
         predictor = bank.predictor()
         assert len(predictor.tasks) == COUNT + 3

@@ -27,7 +27,8 @@ import numpy as np
 from machine import describe
 from safetensors.numpy import save
 
-from expertbank.artifacts.store import LocalStore, sha256_bytes
+from expertbank.artifacts.local import LocalStore
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import FeatureSpec, canonical_json
 from expertbank.records import (
     ArtifactRecord,

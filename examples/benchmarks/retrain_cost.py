@@ -27,7 +27,7 @@ import torch
 from machine import describe
 from routing_features import DEFAULT_POOLINGS, DEFAULT_STATES, arguments, real_tasks
 
-from expertbank.artifacts.store import LocalStore
+from expertbank.artifacts.local import LocalStore
 from expertbank.config import FeatureSpec, sha256_text
 from expertbank.records import (
     ArtifactRecord,

@@ -80,7 +80,7 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     low, high = -LARGEST, LARGEST
     for _ in range(24):
         middle = (low + high) / 2
-        odds = (scores * 10.0**middle).masked_fill(~allowed, float("-inf"))
-        slope = (torch.softmax(odds, dim=1) * scores).sum(1) - wanted
+        odds = (scores * 10.0**middle).masked_fill_(~allowed, float("-inf"))
+        slope = torch.softmax(odds, dim=1).mul_(scores).sum(1) - wanted
         low, high = (middle, high) if float(slope.mean()) < 0 else (low, middle)
     return float(10.0**-high)

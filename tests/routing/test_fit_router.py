@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from expertbank.routing.gates.ridge import fit_ridge
 from expertbank.routing.gates.settings import ClosedForm
 from expertbank.routing.moments import BalancedMoments, Moments
 from expertbank.routing.router import Router
+from expertbank.tensor_file import read_safetensors
 
 KINDS = ("lda", "ridge", "noisy-top1", "mlp")
 DIMENSION = 12
@@ -426,3 +428,45 @@ def test_calibration_takes_no_more_scores_with_more_columns(least: int) -> None:
         assert bring * each * columns <= 20_000_000 or bring == 1
         if columns <= 3162:
             assert every == 1, "as long as it fits, every column brings rows"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_holds_what_files_of_format_1_always_held(kind: str) -> None:
+    router = fit_router(tasks_of(30, 40), config_of(kind, hidden=5, epochs=2), "f" * 64)
+    tensors, facts = read_safetensors(router.to_bytes(), "test")
+    depth = 2 if kind == "mlp" else 1
+    names = {f"layers.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
+    unknown = {f"unknown.{name}" for name in ("within", "means", "overall", "centre")}
+    assert set(tensors) == names | unknown
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    own = {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"}
+    assert set(facts) == own | {"layers"}
+    assert (facts["format"], facts["kind"], facts["layers"]) == (1, kind, depth)
+
+
+def test_threads_that_score_at_once_get_what_one_gets_alone() -> None:
+    tasks = tasks_of(60, 60, 60)
+    rows = cluster("task0", 9, 64, spread=3.0)
+    expected = fit_router(tasks, RouterConfig(), "f" * 64).route(rows)
+    fresh = fit_router(tasks, RouterConfig(), "f" * 64)
+    with ThreadPoolExecutor(8) as pool:
+        for found in pool.map(lambda _: fresh.route(rows), range(32)):
+            assert torch.equal(found.index, expected.index)
+            assert torch.equal(found.confidence, expected.confidence)
+            assert torch.equal(found.unknown_score, expected.unknown_score)
+
+
+def test_weights_are_converted_once_and_not_for_every_batch(monkeypatch) -> None:
+    router = fit_router(tasks_of(60, 60, 60), RouterConfig(), "f" * 64)
+    rows = cluster("task0", 9, 8)
+    router.route(rows)
+    converted: list[tuple[int, ...]] = []
+    double = Tensor.double
+
+    def counted(tensor: Tensor) -> Tensor:
+        converted.append(tuple(tensor.shape))
+        return double(tensor)
+
+    monkeypatch.setattr(Tensor, "double", counted)
+    router.route(rows)
+    assert set(converted) == {tuple(rows.shape)}

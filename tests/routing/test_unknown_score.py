@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import weakref
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
 from expertbank.config import sha256_text
+from expertbank.errors import IntegrityError
+from expertbank.records import RowShape
+from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.routing.fit_moments import TaskMoments, fit_router_from_moments
+from expertbank.routing.fit_moments import TaskMoments, _Sums, fit_router_from_moments
 from expertbank.routing.moments import BalancedMoments, Moments
 from expertbank.routing.moments_file import MomentsFile
 from expertbank.routing.projection import sign_projection
@@ -131,3 +138,45 @@ def test_a_router_from_kept_moments_is_the_router_of_the_projected_rows_in_any_o
     tests = torch.cat([rows_of(place, 50, 40, 1.0) for place in range(4)])
     theirs = joint.scores(tests.double() @ projection)
     torch.testing.assert_close(router.scores(tests), theirs, rtol=1e-3, atol=1e-3)
+
+
+def test_one_by_one_columns_add_up_to_the_blocks_that_one_sum_over_them_makes() -> None:
+    shapes: list[tuple[RowShape, ...]] = [("single",), ("choices",), ("pair",), ("single", "pair")]
+    for order in ([0, 1, 2, 0, 2], [2, 0, 1, 3, 0, 2], [3, 3], [1]):
+        sums = _Sums()
+        parts = [Moments.of(rows_of(seed, 20 + seed, 8)) for seed in range(len(order))]
+        reads = [set(shapes[place]) for place in order]
+        for own, part in zip(reads, parts, strict=True):
+            sums.add(own, part)
+        found = sums.blocks()
+        assert [block.columns for block in found] == competing(reads)
+        for block in found:
+            plain = BalancedMoments()
+            for column in block.columns:
+                plain.add(parts[column])
+            assert torch.equal(block.moments.gram, plain.gram), "to the bit"
+            assert torch.equal(torch.stack(block.moments.means), torch.stack(plain.means))
+            assert block.moments.counts == plain.counts
+
+
+def test_one_tasks_moments_are_in_memory_at_a_time() -> None:
+    alive: list[weakref.ref[torch.Tensor]] = []
+    order: list[str] = []
+
+    def read(place: int) -> MomentsFile:
+        assert sum(found() is not None for found in alive) <= 1, "the one before, at most"
+        file = MomentsFile.of(rows_of(place, 40, 40), ("single",) * 40, "f" * 64)
+        alive.append(weakref.ref(file.gram))
+        order.append(sha256_text(f"t{place}"))
+        return file
+
+    tasks = [replace(stats_of(place), read=partial(read, place)) for place in range(6)]
+    fit_router_from_moments(tasks, RouterConfig(), "f" * 64)
+    assert order == sorted(order), "each once, in the order of the digests"
+    assert len(order) == 6
+
+
+def test_moments_of_features_of_another_width_are_refused() -> None:
+    tasks = [stats_of(0, 40), stats_of(1, 41)]
+    with pytest.raises(IntegrityError, match=r"\[40, 41\]"):
+        fit_router_from_moments(tasks, RouterConfig(), "f" * 64)

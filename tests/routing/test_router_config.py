@@ -1,0 +1,71 @@
+"""Every setting of a gate is said once, in its own dataclass, and checked there."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Literal
+
+import pytest
+
+from expertbank import RouterConfig
+from expertbank.errors import InputError
+from expertbank.routing.config import _value
+
+
+def test_a_config_is_a_kind_and_its_own_settings() -> None:
+    assert RouterConfig() == RouterConfig("lda", ridge=1e-2)
+    config = RouterConfig(kind="mlp", hidden=16, seed=3)
+    assert (config.kind, config.settings.hidden, config.seed) == ("mlp", 16, 3)
+    plain = {"ridge": 1e-2, "epochs": None, "lr": None, "seed": 3, "hidden": 16}
+    assert config.to_dict() == {"kind": "mlp", **plain}
+    assert asdict(RouterConfig("noisy-top1").settings) == {"epochs": None, "lr": None, "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings", "message"),
+    [
+        ("best", {}, "unknown gate kind 'best'.*entry point expertbank.gates"),
+        ("ldaa", {}, "did you mean lda"),
+        ("lda", {"ridg": 1}, "no setting of the lda gate named 'ridg'; did you mean ridge"),
+        ("lda", {"hidden": 1}, "named 'hidden'"),
+        ("lda", {"ridge": 0}, "ridge must be positive, got 0"),
+        ("ridge", {"ridge": float("nan")}, "ridge must be positive"),
+        ("mlp", {"ridge": -1}, "ridge must be positive"),
+        ("mlp", {"hidden": 0}, "hidden must be 1 to 8192, got 0"),
+        ("mlp", {"epochs": 0}, "epochs must be at least 1, got 0"),
+        ("noisy-top1", {"lr": 0.0}, "learning rate must be positive, got 0.0"),
+        ("noisy-top1", {"seed": -1}, "seed must be 0 to"),
+    ],
+)
+def test_what_is_not_legal_is_refused(kind: str, settings: dict, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RouterConfig(kind, **settings)
+
+
+def test_text_becomes_what_the_setting_is() -> None:
+    found = RouterConfig.of_text("mlp", ["hidden=16", "lr=2e-3", "epochs=none"], 7)
+    assert found == RouterConfig("mlp", hidden=16, lr=2e-3, seed=7)
+    assert RouterConfig.of_text("lda", ["ridge=1"], 7) == RouterConfig(ridge=1.0)
+
+
+@pytest.mark.parametrize(
+    ("pair", "message"),
+    [
+        ("hidden", "NAME=VALUE, got 'hidden'"),
+        ("hidden=many", "hidden takes a whole number, got 'many'"),
+        ("epochs=1.5", "epochs takes a whole number or none, got '1.5'"),
+        ("hiden=3", "did you mean hidden"),
+        ("hidden=0", "hidden must be 1 to 8192, got 0"),
+    ],
+)
+def test_text_that_is_not_legal_is_refused(pair: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        RouterConfig.of_text("mlp", [pair])
+
+
+def test_values_of_a_plugin_may_be_truths_and_words() -> None:
+    assert _value("deep", bool, "true") is True
+    assert _value("metric", str, "none") == "none"
+    assert _value("form", Literal["ball", "tree"], "tree") == "tree"
+    with pytest.raises(InputError, match="deep takes true or false, got 'yes'"):
+        _value("deep", bool, "yes")

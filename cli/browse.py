@@ -130,7 +130,9 @@ def show(
         else:
             run = registry.run(expert.run_id) if expert.run_id else None
             document = {
-                "expert": asdict(expert) | {"id": expert.id},
+                # The task's own labels and spec are the first version's, and stay so.
+                "expert": asdict(expert)
+                | {"id": expert.id, "spec": run.data.get("spec") if run else None},
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),
                 "evaluations": [

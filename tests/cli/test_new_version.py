@@ -1,0 +1,30 @@
+"""A task whose newest expert the router does not hold yet: which expert answered is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from command_line import done, write_task
+
+
+def test_commands_say_which_expert_answers_a_task_that_is_named(bank: Path, tmp_path: Path) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood")
+    at_first = done("--home", bank, "evaluate", "--task", "mood", "--data", data)
+    assert "retrain-router" not in at_first.err
+    done("--home", bank, "add", "--task", "mood", "--data", data, "--new-version", "--epochs", 1)
+    note = "note: mood is answered by mood@2 when it is named, and by mood@1 when the router"
+    shown = done("--home", bank, "evaluate", "--task", "mood", "--data", data)
+    assert note in shown.err
+    assert "mood@2" in shown.out
+    assert "mood@1" in shown.out
+    told = done("--home", bank, "--json", "evaluate", "--task", "mood", "--data", data)
+    assert (told.document["expert"], told.document["routed_expert"]) == ("mood@2", "mood@1")
+    assert told.document["routed"] <= told.document["routed_expert_oracle"]
+    named = done("--home", bank, "predict", "--task", "mood", "a good film")
+    assert note in named.err
+    assert note not in done("--home", bank, "--quiet", "predict", "--task", "mood", "good").err
+    assert note not in done("--home", bank, "predict", "a good film").err
+    shown = done("--home", bank, "--json", "show", "mood@2")
+    assert shown.document["expert"]["spec"] == shown.document["run"]["data"]["spec"]
+    done("--home", bank, "retrain-router")
+    assert note not in done("--home", bank, "predict", "--task", "mood", "a good film").err

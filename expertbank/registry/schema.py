@@ -10,6 +10,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Connection, inspect, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError, SchemaTooNewError
 
@@ -75,8 +76,18 @@ def migrate(connection: Connection) -> None:
     """Run the migrations up to ``HEAD`` within the transaction that the caller holds."""
     from alembic import command
 
-    with _ALEMBIC:
-        command.upgrade(alembic_config(connection), "head")
+    try:
+        with _ALEMBIC:
+            command.upgrade(alembic_config(connection), "head")
+    except SQLAlchemyError as error:
+        # After a failure Alembic drops its half-made table, which fails too where the database
+        # has rolled back already: what failed first is the reason.
+        first: BaseException | None = error
+        while first is not None and not isinstance(first, ExpertBankError | KeyboardInterrupt):
+            first = first.__context__
+        if first is None:
+            raise
+        raise first from None
 
 
 def alembic_config(connection: Connection | None = None) -> Config:

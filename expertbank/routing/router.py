@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Member, masks
-from expertbank.routing.gates import GATES, Gate
+from expertbank.routing.gates import Gate
+from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.unknown import UnknownModel
 from expertbank.tensor_file import read_safetensors, write_safetensors
 
@@ -238,7 +238,7 @@ class Router:
             members = tuple(_member(*fields) for fields in metadata["members"])
             unknown = UnknownModel.read(tensors, metadata["unknown"], where)
             facts = {name: fact for name, fact in metadata.items() if name not in OWN}
-            gate = _read_gate(kind, tensors, facts, where)
+            gate = read_gate(kind, tensors, facts, where)
             spec, temperature = metadata["feature_spec_digest"], float(metadata["temperature"])
             router = cls(kind, members, str(spec), temperature, gate, unknown)
             router._check(where)
@@ -261,65 +261,6 @@ class Router:
         if self.unknown is not None:
             dimension = self.dimension if known else self.unknown.dimension
             self.unknown.check(dimension, width, where)
-
-
-@dataclass(frozen=True, slots=True)
-class AbsentGate:
-    """A gate of a kind that is not installed here: kept as it is stored, it cannot score.
-
-    Attributes:
-        why: what is missing, and what to install.
-        stored: its tensors.
-        said: its facts.
-    """
-
-    why: str
-    stored: Mapping[str, Tensor]
-    said: Mapping[str, Any]
-
-    @property
-    def dimension(self) -> int:
-        """Unknown; raises ``NotFoundError``."""
-        raise NotFoundError(self.why)
-
-    @property
-    def columns(self) -> int:
-        """Unknown; raises ``NotFoundError``."""
-        raise NotFoundError(self.why)
-
-    @property
-    def parameter_count(self) -> int:
-        """Numbers that are stored."""
-        return sum(tensor.numel() for tensor in self.stored.values())
-
-    def scores(self, features: Tensor) -> Tensor:
-        """Raises ``NotFoundError``."""
-        raise NotFoundError(self.why)
-
-    def only(self, columns: Sequence[int]) -> Gate:
-        """Raises ``NotFoundError``."""
-        raise NotFoundError(self.why)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """As they were stored."""
-        return dict(self.stored)
-
-    def facts(self) -> dict[str, Any]:
-        """As they were stored."""
-        return dict(self.said)
-
-
-def _read_gate(
-    kind: str, tensors: MutableMapping[str, Tensor], facts: Mapping[str, Any], where: str
-) -> Gate:
-    """The gate, its tensors taken out; one that cannot score if its kind cannot be had."""
-    try:
-        found = GATES.get(kind)
-    except (NotFoundError, InputError) as error:
-        own = [name for name in tensors if not name.startswith("unknown.")]
-        stored = {name: tensors.pop(name) for name in own}
-        return AbsentGate(f"{where} cannot choose without its gate: {error}", stored, facts)
-    return found.read(tensors, facts, where)
 
 
 def _member(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from expertbank.routing.moments_file import MomentsFile
     from expertbank.routing.router import Router
 
+K = TypeVar("K", "FeatureFile", "MomentsFile")
 UNMEASURED: dict[str, Any] = {
     "accuracy": None,
     "per_task": {},
@@ -72,7 +73,7 @@ class RouterResult:
     old_texts_read: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """The machine contract's form."""
+        """What ``retrain-router --json`` answers."""
         return {
             "router": {
                 "version": self.router.version,
@@ -97,12 +98,14 @@ class _Job:
         experts: the members to be.
         groups: by task its group.
         stored: by expert what is cached of its rows.
+        kept: what that is, in words.
     """
 
     generation: int
     experts: tuple[ExpertRecord, ...]
     groups: Mapping[str, str | None]
     stored: Mapping[str, FeatureSetRecord]
+    kept: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +133,8 @@ def retrain_router(
     """
     started = time.monotonic()
     job = _prepare(workspace)
-    fit = _on_moments if workspace.spec.keep == "stats" else _on_features
-    router, measured = fit(workspace, job, config, progress)
+    router = _fit(workspace, job, config, progress)
+    measured = _measure(workspace, job, router)
     seconds = time.monotonic() - started
     record = _commit(workspace, job, config, router, measured, seconds, activate=activate)
     active = AliasRecord(ACTIVE, record.version) in workspace.registry.aliases()
@@ -149,90 +152,76 @@ def _prepare(workspace: Workspace) -> _Job:
     groups = {task.name: task.group for task in registry.tasks()}
     found = {record.expert_id: record for record in registry.feature_sets()}
     stored = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
-    return _Job(generation, tuple(experts), groups, stored)
+    kept = "moments" if workspace.spec.keep == "stats" else "cached features"
+    return _Job(generation, tuple(experts), groups, stored, kept)
 
 
-def _on_features(
+def _fit(
     workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
-) -> tuple[Router, _Measured]:
-    """The router, what it chose for every evaluation row, and how well it did."""
-    from expertbank.evaluation.routing import routing_metrics
-    from expertbank.routing.fit import TaskFeatures, fit_router
-    from expertbank.workflows.choices import routed_evidence
-
-    files = {}
-    for number, expert in enumerate(job.experts):
-        progress(ProgressEvent("reading cached features", number, len(job.experts), expert.id))
-        files[expert.id] = _features(workspace, job, expert)
-    _tell_of_fitting(job, config, progress)
-    tasks = [
-        TaskFeatures(*_entry(job, e), files[e.id].train, files[e.id].train_shapes)
-        for e in job.experts
-    ]
-    router = fit_router(tasks, config, workspace.spec.digest)
-    routed = {
-        name: routed_evidence(router, file.evaluation, file.evaluation_shapes)
-        for name, file in files.items()
-    }
-    choices = {name: evidence for name, (evidence, _) in routed.items()}
-    found = [share for _, share in routed.values() if share is not None]
-    unknown = sum(found) / len(found) if found else None
-    home = {expert.task: router.column_of(expert.task) for expert in job.experts}
-    by_task = {expert.task: choices[expert.id] for expert in job.experts}
-    metrics = {**routing_metrics(home, by_task), "unknown": unknown}
-    return router, _Measured(choices, metrics)
-
-
-def _on_moments(
-    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
-) -> tuple[Router, _Measured]:
-    """The router from moments, read one by one. No evaluation row is kept to measure it on."""
-    from expertbank.routing.fit_moments import TaskMoments, fit_router_from_moments
-
-    numbers = count()
-
-    def moments(expert: ExpertRecord) -> MomentsFile:
-        number = next(numbers)
-        progress(ProgressEvent("reading moments", number, len(job.experts), expert.id))
-        file = _moments(workspace, job, expert)
-        if number + 1 == len(job.experts):
-            _tell_of_fitting(job, config, progress)
-        return file
-
-    tasks = [TaskMoments(*_entry(job, e), partial(moments, e)) for e in job.experts]
-    return fit_router_from_moments(tasks, config, workspace.spec.digest), _Measured()
-
-
-def _entry(job: _Job, expert: ExpertRecord) -> tuple[str, str, str, str, str | None]:
-    return expert.id, expert.digest, expert.task, expert.kind, job.groups[expert.task]
-
-
-def _tell_of_fitting(job: _Job, config: RouterConfig, progress: ProgressCallback) -> None:
-    every = len(job.experts)
-    progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
-
-
-def _features(workspace: Workspace, job: _Job, expert: ExpertRecord) -> FeatureFile:
+) -> Router:
+    """The router over the features of all training rows, or over what is kept in their place."""
     from expertbank.routing.feature_file import FeatureFile
-
-    data = workspace.store.get(job.stored[expert.id].digest)
-    file = FeatureFile.from_bytes(data, f"features of {expert.id}")
-    _require_spec(workspace, expert, file.feature_spec_digest)
-    return file
-
-
-def _moments(workspace: Workspace, job: _Job, expert: ExpertRecord) -> MomentsFile:
+    from expertbank.routing.fit import TaskFeatures, fit_router
+    from expertbank.routing.fit_moments import TaskMoments, fit_router_from_moments
     from expertbank.routing.moments_file import MomentsFile
 
+    numbers, every = count(1), len(job.experts)
+
+    def read(form: type[K], expert: ExpertRecord) -> K:
+        number = next(numbers)
+        progress(ProgressEvent(f"reading {job.kept}", number - 1, every, expert.id))
+        file = _kept(workspace, job, expert, form)
+        if number == every:
+            progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
+        return file
+
+    def entry(e: ExpertRecord) -> tuple[str, str, str, str, str | None]:
+        return e.id, e.digest, e.task, e.kind, job.groups[e.task]
+
+    if workspace.spec.keep == "stats":
+        moments = [TaskMoments(*entry(e), partial(read, MomentsFile, e)) for e in job.experts]
+        return fit_router_from_moments(moments, config, workspace.spec.digest)
+    tasks = []
+    for expert in job.experts:
+        file = read(FeatureFile, expert)
+        tasks.append(TaskFeatures(*entry(expert), file.train, file.train_shapes))
+    return fit_router(tasks, config, workspace.spec.digest)
+
+
+def _measure(workspace: Workspace, job: _Job, router: Router) -> _Measured:
+    """What the router chooses for evaluation rows, one expert's at a time, and how well it does.
+
+    A bank that keeps statistics has no such rows: nothing is measured.
+    """
+    from expertbank.evaluation.routing import routing_metrics
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.workflows.choices import routed_evidence
+
+    if workspace.spec.keep == "stats":
+        return _Measured()
+    choices, unknown = {}, []
+    for expert in job.experts:
+        file = _kept(workspace, job, expert, FeatureFile)
+        choices[expert.id], share = routed_evidence(router, file.evaluation, file.evaluation_shapes)
+        unknown += [] if share is None else [share]
+    home = {expert.task: router.column_of(expert.task) for expert in job.experts}
+    metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.experts})
+    return _Measured(
+        choices, {**metrics, "unknown": sum(unknown) / len(unknown) if unknown else None}
+    )
+
+
+def _kept(workspace: Workspace, job: _Job, expert: ExpertRecord, form: type[K]) -> K:
+    """What the bank keeps of an expert's rows.
+
+    Raises:
+        IntegrityError: it changed on disk, or follows another feature spec.
+    """
     data = workspace.store.get(job.stored[expert.id].digest)
-    file = MomentsFile.from_bytes(data, f"moments of {expert.id}")
-    _require_spec(workspace, expert, file.feature_spec_digest)
-    return file
-
-
-def _require_spec(workspace: Workspace, expert: ExpertRecord, digest: str) -> None:
-    if digest != workspace.spec.digest:
+    file = form.from_bytes(data, f"{job.kept} of {expert.id}")
+    if file.feature_spec_digest != workspace.spec.digest:
         raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+    return file
 
 
 def _commit(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import IntegrityError
@@ -12,6 +13,8 @@ from expertbank.safetensors_header import header_bytes
 
 WORKERS = 8
 """Threads: reading and hashing let go of the interpreter, and a distant store is waited for."""
+GROUP = 16
+"""Artifacts that a thread takes at once: handing over one by one costs as much as hashing it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +47,11 @@ def rehash(
     Raises:
         ExpertBankError: the store cannot be reached.
     """
+    groups = [digests[start : start + GROUP] for start in range(0, len(digests), GROUP)]
     pool = ThreadPoolExecutor(WORKERS, "rehash")
     try:
-        found = pool.map(lambda digest: _rehashed(store, digest), digests)
-        for number, one in enumerate(found, 1):
+        found = pool.map(lambda group: [_rehashed(store, digest) for digest in group], groups)
+        for number, one in enumerate(chain.from_iterable(found), 1):
             progress(number)
             yield one
     finally:

@@ -160,7 +160,8 @@ class Workspace:
         Raises:
             NotFoundError: nothing installed opens its URL.
         """
-        record = self.registry.backbone() if self.exists else None
+        opened = self._registry is not None or self.exists
+        record = self.registry.backbone() if opened else None
         url = record.store if record else self.store_url
         if url not in self._stores:
             self._stores[url] = store_at(self.home, url)

@@ -10,6 +10,7 @@ import expertbank_migrations
 import pytest
 from alembic import command
 from alembic.config import Config
+from sqlalchemy import Engine, event
 
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.registry import schema
@@ -223,6 +224,26 @@ def test_a_failing_migration_changes_nothing(old_bank, next_revision) -> None:
         SqliteFile(old_bank).upgrade()
     assert dump(old_bank) == before
     assert SqliteFile(old_bank).revision() == "0001"
+
+
+def test_an_interrupt_while_a_table_is_rebuilt_changes_nothing_and_stays_one(
+    old_bank, next_revision
+) -> None:
+    next_revision()
+    before = dump(old_bank)
+
+    def interrupted(cursor, statement, parameters, context) -> None:
+        if statement.startswith("INSERT INTO _alembic_tmp_experts"):
+            raise KeyboardInterrupt
+
+    event.listen(Engine, "do_execute", interrupted)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            SqliteFile(old_bank).upgrade()
+    finally:
+        event.remove(Engine, "do_execute", interrupted)
+    assert dump(old_bank) == before
+    assert SqliteFile(old_bank).upgrade().after == NEXT
 
 
 def test_a_migration_that_breaks_lineage_changes_nothing(old_bank, next_revision) -> None:

@@ -8,6 +8,7 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
+from expertbank.durable import sync_file, sync_folder
 from expertbank.errors import ExistsError, ExpertBankError
 from expertbank.registry.sqlite.connection import outside_transaction
 
@@ -32,9 +33,9 @@ def copy_to(path: Path, target: Path) -> Path:
         with outside_transaction(path) as connection:
             connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
             connection.execute("VACUUM INTO ?", (str(partial),))
-        sync(partial)
+        sync_file(partial)
         os.replace(partial, target)
-        sync(target.parent)
+        sync_folder(target.parent)
     except BaseException as error:
         for unfinished in (partial, journal_of(partial), target):
             unfinished.unlink(missing_ok=True)
@@ -63,15 +64,3 @@ def backup_path(path: Path, state: str) -> Path:
 def journal_of(path: Path) -> Path:
     """The rollback journal that SQLite keeps beside ``path`` during a transaction."""
     return path.with_name(f"{path.name}-journal")
-
-
-def sync(path: Path) -> None:
-    """Wait until a file, or a folder's names, are on disk."""
-    folder = path.is_dir()
-    if folder and os.name == "nt":
-        return  # Windows opens no folder; NTFS keeps a journal of names
-    descriptor = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

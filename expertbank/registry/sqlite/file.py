@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
+from expertbank.durable import sync_folder
 from expertbank.errors import ExpertBankError, IntegrityError, LockedError
 from expertbank.registry import schema
 from expertbank.registry.sqlite import copying
@@ -116,7 +117,7 @@ class SqliteFile:
         """
         kept = self._put_aside() if self.path.exists() else None
         os.replace(fresh.path, self.path)
-        copying.sync(self.path.parent)
+        sync_folder(self.path.parent)
         return kept
 
     def _put_aside(self) -> Path:
@@ -129,7 +130,7 @@ class SqliteFile:
             target = copying.copy_bytes(self.path, copying.backup_path(self.path, "damaged"))
         # A journal belongs to the database that goes: SQLite would play it into the one that comes.
         copying.journal_of(self.path).unlink(missing_ok=True)
-        copying.sync(self.path.parent)
+        sync_folder(self.path.parent)
         return target
 
     def artifact_digests(self) -> set[str]:

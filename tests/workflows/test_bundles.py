@@ -148,11 +148,9 @@ def test_a_subset_masks_the_router_and_the_manifest_says_so(job: Path) -> None:
     assert {answer.task for answer in answers} <= {"films", "laws"}
     for ours, theirs in zip(answers, whole, strict=True):
         if theirs.task != "games":
-            assert (ours.task, ours.label, ours.scores) == (
-                theirs.task,
-                theirs.label,
-                theirs.scores,
-            )
+            assert (ours.task, ours.label) == (theirs.task, theirs.label)
+            # Rows of other tasks stand in its batches now: the last bits of sums may differ.
+            assert ours.scores == pytest.approx(theirs.scores, abs=1e-6)
             assert ours.confidence >= theirs.confidence
     with pytest.raises(NotFoundError):
         list(part.predict(ROWS, task="games"))

@@ -16,7 +16,6 @@ from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import canonical_json
 from expertbank.records import ArtifactRecord, EvaluationRecord, ExpertRecord, RouterRecord
 from expertbank.testing.bank_rows import BACKBONE, SPEC, expert_parts, run
-from expertbank.testing.bank_rows import BACKBONE, SPEC, expert_parts, run
 
 __all__ = ["BACKBONE", "stored_expert", "stored_router"]
 

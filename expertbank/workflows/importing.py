@@ -109,7 +109,7 @@ def import_bundle(
         InputError: the bundle has no features, or kind or group differ from the task's here.
     """
     if not dry_run and workspace.exists:
-        workspace.registry.probe_writable()
+        workspace.probe_writable()
     digest, content, members = _opened(source)
     try:
         backbone = bundled_backbone(content, str(source))

@@ -70,7 +70,7 @@ def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
         _require_new(workspace, name, new_version=request.new_version)
         _require_same_task(workspace, task, request.group)
         _require_fitting_group(workspace, task, request.group)
-        workspace.registry.probe_writable()
+        workspace.probe_writable()
     data = load_task(
         task,
         None if request.data is None else str(request.data),

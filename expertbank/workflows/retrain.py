@@ -145,7 +145,7 @@ def retrain_router(
 def _prepare(workspace: Workspace) -> _Job:
     """The members, and what is cached of each, asked for at once: a bank may hold thousands."""
     registry = workspace.registry
-    registry.probe_writable()
+    workspace.probe_writable()
     generation, experts = registry.generation(), registry.members()
     if not experts:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")

@@ -197,6 +197,15 @@ class Workspace:
                 "them: give every bank a store of its own, such as a folder or prefix in it"
             )
 
+    def probe_writable(self) -> None:
+        """Fail before long work rather than after it where registry or store cannot be written.
+
+        Raises:
+            ExpertBankError: one of them cannot.
+        """
+        self.registry.probe_writable()
+        self.store.probe()
+
     # -- the backbone ----------------------------------------------------------------------
 
     @property

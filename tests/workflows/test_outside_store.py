@@ -154,6 +154,24 @@ def test_a_database_is_restored_beside_its_outside_store(grown: Grown, tmp_path:
         bank.restore(tmp_path / "saved.db")
 
 
+def test_a_store_that_refuses_is_noticed_before_anything_is_trained(
+    grown: Grown, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: MemoryStore) -> None:
+        raise ExpertBankError("the credentials have expired")
+
+    monkeypatch.setattr(MemoryStore, "probe", refuse)
+    stages: list[str] = []
+    with Bank.open(grown.home) as bank:
+        for work in (
+            lambda: add(bank, "games", tmp_path, progress=lambda e: stages.append(e.stage)),
+            lambda: bank.retrain_router(progress=lambda e: stages.append(e.stage)),
+        ):
+            with pytest.raises(ExpertBankError, match="credentials have expired"):
+                work()
+    assert stages == []
+
+
 # -- recorded once -------------------------------------------------------------------------
 
 

@@ -11,8 +11,8 @@ from .render import print_facts, print_table, size
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.workflows.collect import Collection
-    from expertbank.workflows.remove import Removal
+    from expertbank.workflows.keeping.collect import Collection
+    from expertbank.workflows.keeping.remove import Removal
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]

@@ -18,8 +18,8 @@ from .render import print_facts, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.workflows.add import AddResult
-    from expertbank.workflows.retrain import RouterResult
+    from expertbank.workflows.growing.add import AddResult
+    from expertbank.workflows.growing.retrain import RouterResult
 
 
 @takes(BankConfig)

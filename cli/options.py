@@ -13,7 +13,7 @@ import typer
 from expertbank.settings import Option, options_of, setting
 
 if TYPE_CHECKING:
-    from expertbank.tasks import Columns
+    from expertbank.data import Columns
 
 Command = Callable[..., None]
 
@@ -37,7 +37,7 @@ class ColumnOptions:
 
     def columns(self) -> Columns:
         """The columns by what they hold."""
-        from expertbank.tasks import Columns
+        from expertbank.data import Columns
 
         one = len(self.label_column) == 1
         return Columns(

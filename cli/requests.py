@@ -16,7 +16,7 @@ from .options import ColumnOptions
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
-    from expertbank.workflows.add import AddResult
+    from expertbank.workflows.growing.add import AddResult
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         InputError: a value that is not legal.
     """
-    from expertbank.tasks import load_spec, task_spec
+    from expertbank.data import load_spec, task_spec
 
     wanted = build(TaskOptions, given)
     if wanted.spec is None:

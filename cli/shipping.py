@@ -22,7 +22,7 @@ from .session import Session
 if TYPE_CHECKING:
     from expertbank.errors import InputError
     from expertbank.records import Row
-    from expertbank.workflows.predict import Prediction, Predictor
+    from expertbank.workflows.answering.predict import Prediction, Predictor
 
 Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
@@ -231,14 +231,14 @@ def evaluate(
 
     Example: expertbank evaluate --task tickets --data new-tickets.csv
     """
-    from expertbank.workflows.evaluate import evaluate as measure
+    from expertbank.workflows.answering.evaluate import evaluate as measure
 
     session: Session = context.obj
     columns = build(ColumnOptions, given).columns()
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:
-            from expertbank.workflows.serve import load_bundle
+            from expertbank.workflows.answering.serve import load_bundle
 
             opened = load_bundle(bundle, backbone=backbone, device=session.device)
             result = measure(opened, task, data, columns, progress)
@@ -280,9 +280,9 @@ def _rows(
     stack: ExitStack, texts: list[str], text_pair: str | None, file: str | None
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
+    from expertbank.data import prediction_rows, row_of
+    from expertbank.data.lines import bounded_lines
     from expertbank.errors import InputError
-    from expertbank.tasks import prediction_rows, row_of
-    from expertbank.tasks.lines import bounded_lines
 
     if file is None:
         given = [{"text": text, "text_pair": text_pair} for text in texts]
@@ -310,7 +310,7 @@ def _predictor(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
 ) -> Predictor:
     if bundle is not None:
-        from expertbank.workflows.serve import load_bundle
+        from expertbank.workflows.answering.serve import load_bundle
 
         return load_bundle(bundle, backbone=backbone, device=session.device)
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()

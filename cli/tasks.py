@@ -19,7 +19,7 @@ from .render import print_facts, print_table
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.tasks import TaskCheck, TaskSpec
+    from expertbank.data import TaskCheck, TaskSpec
 
 
 class _TasksGroup(TyperGroup):
@@ -52,7 +52,7 @@ def list_tasks(context: typer.Context) -> None:
     """
     if context.invoked_subcommand is not None:
         return
-    from expertbank.tasks import catalog_names, catalog_spec
+    from expertbank.data import catalog_names, catalog_spec
 
     session: Session = context.obj
     added = _added(session)
@@ -143,8 +143,8 @@ def check(
 
     Example: expertbank tasks check tickets.csv --label-column topic
     """
+    from expertbank.data import check_task, length_counter
     from expertbank.errors import InputError
-    from expertbank.tasks import check_task, length_counter
 
     session: Session = context.obj
     if source is None and task is None and spec is None:
@@ -165,8 +165,8 @@ def check(
 
 def _spec_of(name: str | None, file: Path | None, *, own: bool = False) -> TaskSpec:
     """The task that a name or a file means; with ``own`` rows a name need not be known."""
+    from expertbank.data import catalog_spec, load_spec, task_spec
     from expertbank.errors import InputError
-    from expertbank.tasks import catalog_spec, load_spec, task_spec
 
     if file is None:
         if name is None:

@@ -79,7 +79,7 @@ def doctor(
     """
     import os
 
-    from expertbank.workflows.doctor import diagnose
+    from expertbank.workflows.keeping.doctor import diagnose
 
     session: Session = context.obj
     found = diagnose(session.home, os.environ, rehash=rehash)
@@ -159,7 +159,7 @@ def restore(
 
     Example: expertbank db restore registry-2026-01-01.db
     """
-    from expertbank.workflows.restore import restore as put_back
+    from expertbank.workflows.keeping.restore import restore as put_back
 
     from .session import lock_wait
 

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from expertbank.bank import Bank
     from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+    from expertbank.data import TaskSpec, task_spec
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
     from expertbank.routing.config import RouterConfig
-    from expertbank.tasks import TaskSpec, task_spec
-    from expertbank.workflows.jobs import AddJob, FinishedJob, run_job
-    from expertbank.workflows.predict import Prediction, Predictor
-    from expertbank.workflows.serve import load_bundle
+    from expertbank.workflows.answering.predict import Prediction, Predictor
+    from expertbank.workflows.answering.serve import load_bundle
+    from expertbank.workflows.growing.jobs import AddJob, FinishedJob, run_job
 
 __all__ = [
     "AdapterConfig",
@@ -41,20 +41,20 @@ __all__ = [
 
 _HOMES = {
     "AdapterConfig": "config",
-    "AddJob": "workflows.jobs",
+    "AddJob": "workflows.growing.jobs",
     "Bank": "bank",
     "BankConfig": "config",
     "ExpertBankError": "errors",
-    "FinishedJob": "workflows.jobs",
-    "Prediction": "workflows.predict",
-    "Predictor": "workflows.predict",
+    "FinishedJob": "workflows.growing.jobs",
+    "Prediction": "workflows.answering.predict",
+    "Predictor": "workflows.answering.predict",
     "RouterConfig": "routing.config",
     "Row": "records",
-    "TaskSpec": "tasks",
+    "TaskSpec": "data",
     "TrainConfig": "config",
-    "load_bundle": "workflows.serve",
-    "run_job": "workflows.jobs",
-    "task_spec": "tasks",
+    "load_bundle": "workflows.answering.serve",
+    "run_job": "workflows.growing.jobs",
+    "task_spec": "data",
 }
 
 

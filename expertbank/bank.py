@@ -18,6 +18,7 @@ from expertbank.config import (
     ExportFormat,
     TrainConfig,
 )
+from expertbank.data import Columns, RowLike, TaskSpec
 from expertbank.errors import InputError
 from expertbank.records import (
     AliasRecord,
@@ -31,15 +32,14 @@ from expertbank.records import (
 )
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
-from expertbank.tasks import Columns, RowLike, TaskSpec
-from expertbank.workflows.add import AddResult, add, commit
-from expertbank.workflows.check import Verification, check
-from expertbank.workflows.collect import GRACE_HOURS, Collection, collect
-from expertbank.workflows.initialise import initialise
-from expertbank.workflows.jobs import AddJob, Executor, FinishedJob
-from expertbank.workflows.prepare import AddRequest, prepare
-from expertbank.workflows.remove import Removal, remove
-from expertbank.workflows.retrain import RouterResult, retrain_router
+from expertbank.workflows.growing.add import AddResult, add, commit
+from expertbank.workflows.growing.initialise import initialise
+from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
+from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.retrain import RouterResult, retrain_router
+from expertbank.workflows.keeping.check import Verification, check
+from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
+from expertbank.workflows.keeping.remove import Removal, remove
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ if TYPE_CHECKING:
 
     from expertbank.config import BankKeywords
     from expertbank.reports.forgetting import ForgettingReport
-    from expertbank.workflows.doctor import Diagnosis
-    from expertbank.workflows.evaluate import Evaluated
-    from expertbank.workflows.export import ExportResult
-    from expertbank.workflows.importing import Imported
-    from expertbank.workflows.predict import Prediction, Predictor
-    from expertbank.workflows.restore import Restored
+    from expertbank.workflows.answering.evaluate import Evaluated
+    from expertbank.workflows.answering.predict import Prediction, Predictor
+    from expertbank.workflows.keeping.doctor import Diagnosis
+    from expertbank.workflows.keeping.restore import Restored
+    from expertbank.workflows.shipping.export import ExportResult
+    from expertbank.workflows.shipping.importing import Imported
 
 
 class Bank:
@@ -322,7 +322,7 @@ class Bank:
             IntegrityError: stored evidence is damaged or, with ``verify``, the first row whose
                 answer differs.
         """
-        from expertbank.workflows.report import forgetting_report
+        from expertbank.workflows.proving.report import forgetting_report
 
         return forgetting_report(
             self._workspace,
@@ -364,7 +364,7 @@ class Bank:
         if format not in EXPORT_FORMATS:
             raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
         if format == "peft":
-            from expertbank.workflows.export_peft import export_peft
+            from expertbank.workflows.shipping.export_peft import export_peft
 
             if with_backbone or for_import:
                 raise InputError(
@@ -372,7 +372,7 @@ class Bank:
                     "--for-import out"
                 )
             return export_peft(self._workspace, Path(path), tasks=tasks)
-        from expertbank.workflows.export import export_bundle
+        from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(
             self._workspace,
@@ -406,7 +406,7 @@ class Bank:
             IntegrityError: another backbone, or a file is not what the manifest says.
             ExistsError: a task has another expert here and ``new_version`` is false.
         """
-        from expertbank.workflows.importing import import_bundle
+        from expertbank.workflows.shipping.importing import import_bundle
 
         return import_bundle(
             self._workspace,
@@ -464,7 +464,7 @@ class Bank:
             NotFoundError: no such task.
             DataError: unusable rows, or a label that the expert does not know.
         """
-        from expertbank.workflows.evaluate import evaluate
+        from expertbank.workflows.answering.evaluate import evaluate
 
         return evaluate(self.predictor(), task, str(data), columns, progress)
 
@@ -474,7 +474,7 @@ class Bank:
         The same one as long as the bank would answer the same; another when ``active`` names
         another router, also after a restore, by whatever process.
         """
-        from expertbank.workflows.serve import bank_predictor
+        from expertbank.workflows.answering.serve import bank_predictor
 
         # One thread loads the backbone, the others wait for it.
         with self._predictor_lock:
@@ -494,7 +494,7 @@ class Bank:
             environment: variables to show, such as ``os.environ``; secrets are hidden.
             rehash: hash the backbone's files, whatever is remembered of them.
         """
-        from expertbank.workflows.doctor import diagnose
+        from expertbank.workflows.keeping.doctor import diagnose
 
         return diagnose(self._workspace.home, environment or {}, rehash=rehash)
 
@@ -521,7 +521,7 @@ class Bank:
             SchemaTooNewError: a newer expertbank wrote it.
             IntegrityError: not a sound registry, or it names files that are gone.
         """
-        from expertbank.workflows.restore import restore
+        from expertbank.workflows.keeping.restore import restore
 
         home, wait = self._workspace.home, self._workspace.lock.wait
         return restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)

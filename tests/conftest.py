@@ -10,7 +10,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from expertbank.models.backbone import Backbone
+    from expertbank.backbones.backbone import Backbone
 
 # Machines differ: a slow example is no failure.
 settings.register_profile("expertbank", deadline=None)
@@ -27,7 +27,7 @@ def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
 
     def folder_of(family: str) -> Path:
         if family not in made:
-            from backbones import build
+            from tiny import build
 
             made[family] = build(tmp_path_factory.mktemp(f"backbone-{family}"), family)
         return made[family]
@@ -40,7 +40,7 @@ def load_tiny(backbone_folder: FolderOf) -> BackboneOf:
     """Family name to a freshly loaded tiny backbone, without anyone's hooks."""
 
     def load(family: str) -> Backbone:
-        from expertbank.models.backbone import load_backbone
+        from expertbank.backbones.backbone import load_backbone
 
         return load_backbone(str(backbone_folder(family)), device="cpu")
 

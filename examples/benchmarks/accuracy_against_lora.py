@@ -33,8 +33,8 @@ from lora_baseline import LoraSettings, expert_answers, job_of, right_answers, t
 from machine import describe
 
 from expertbank import TrainConfig
+from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import DEFAULT_BACKBONE
-from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.training.expert import train_expert
 
 TASKS = ("sst2", "mrpc", "qnli", "sick")

@@ -22,11 +22,11 @@ from machine import describe
 
 from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.backbone import Backbone, load_backbone
+from expertbank.data import TaskData, encode_rows, hold_out_for_selection, load_task
 from expertbank.kinds import KINDS
-from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.models.routed import RoutedModel
 from expertbank.records import Row
-from expertbank.tasks import TaskData, encode_rows, hold_out_for_selection, load_task
 from expertbank.training.expert import ExpertJob, train_expert
 from expertbank.workflows.measure import answers
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from machine import describe
 
 from expertbank import Bank, TrainConfig, load_bundle, task_spec
-from expertbank.tasks import load_task
+from expertbank.data import load_task
 
 
 def main() -> None:

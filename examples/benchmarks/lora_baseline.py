@@ -22,21 +22,21 @@ from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.hooks import bound
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
-from expertbank.config import FeatureSpec
-from expertbank.kinds import KINDS
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import (
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import (
     EVALUATION_BATCH,
     Batch,
     collate,
     plan_batches,
     shuffled_batches,
 )
+from expertbank.config import FeatureSpec
+from expertbank.data import encode_rows, hold_out_for_selection, load_task
+from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow, no_progress
-from expertbank.tasks import encode_rows, hold_out_for_selection, load_task
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
 from expertbank.training.loop import Meter, optimise
 from expertbank.training.trunk import use_fast_attention

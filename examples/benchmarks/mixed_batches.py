@@ -27,9 +27,9 @@ from torch import Tensor
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.backbones.backbone import Backbone, load_backbone
+from expertbank.backbones.batches import Batch, collate, plan_batches
 from expertbank.config import DEFAULT_BACKBONE
-from expertbank.models.backbone import Backbone, load_backbone
-from expertbank.models.batches import Batch, collate, plan_batches
 from expertbank.models.routed import RoutedModel, call_backbone
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig

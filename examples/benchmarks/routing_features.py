@@ -19,13 +19,13 @@ import torch
 from torch import Tensor
 
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.backbones.backbone import load_backbone
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, sha256_text
-from expertbank.models.backbone import load_backbone
+from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import RowShape
 from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.fit import TaskFeatures
-from expertbank.tasks import encode_rows, load_task, task_spec
 from expertbank.workflows.measure import trunk_features
 
 STATES = (0, 1, 2, 3)

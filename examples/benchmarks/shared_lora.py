@@ -14,19 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.kinds import KINDS
-from expertbank.kinds.sequences import logits_by_row
-from expertbank.models.backbone import load_backbone
-from expertbank.models.batches import (
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.batches import (
     EVALUATION_BATCH,
     Batch,
     collate,
     plan_batches,
     shuffled_batches,
 )
+from expertbank.data import encode_rows
+from expertbank.kinds import KINDS
+from expertbank.kinds.sequences import logits_by_row
 from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow, Row
-from expertbank.tasks import encode_rows
 
 
 @dataclass(frozen=True, slots=True)

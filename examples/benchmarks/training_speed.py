@@ -38,9 +38,9 @@ from transformers import (
 )
 
 from expertbank import TrainConfig
+from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
-from expertbank.models.backbone import Backbone, load_backbone
 from expertbank.training.expert import ExpertJob, train_expert
 
 Side = Callable[[], int]

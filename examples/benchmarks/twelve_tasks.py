@@ -34,12 +34,12 @@ from machine import describe
 from shared_lora import LoraTask, SharedLora
 
 from expertbank import Bank, TrainConfig, task_spec
+from expertbank.data import hold_out_for_selection, load_task
 from expertbank.evaluation.metrics import average_accuracy, backward_transfer, forgetting
 from expertbank.kinds import KINDS
 from expertbank.registry.registry import Registry
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
-from expertbank.tasks import hold_out_for_selection, load_task
 from expertbank.workflows.workspace import Workspace
 
 Matrix = list[list[float | None]]

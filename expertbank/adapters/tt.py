@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from expertbank.adapters.columns import Columns, check_apart
 from expertbank.adapters.targets import Target
+from expertbank.backbones.slices import Slices, check_apart
 from expertbank.errors import InputError, IntegrityError
 from expertbank.tt import TTShape, collapse, initial_cores
 
@@ -31,7 +31,7 @@ class Slot:
     """
 
     path: str
-    columns: Columns | None = None
+    columns: Slices | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class CoreGroup:
         paths = [str(path) for path in value["paths"]]
         columns = value.get("columns", [None] * len(paths))
         slots = tuple(
-            Slot(path, None if one is None else Columns(*one))
+            Slot(path, None if one is None else Slices(*one))
             for path, one in zip(paths, columns, strict=True)
         )
         return cls(shape, slots)

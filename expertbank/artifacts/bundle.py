@@ -22,8 +22,8 @@ from typing import Any
 
 from expertbank.artifacts.store import CHUNK, sha256_bytes
 from expertbank.config import ExportFormat
-from expertbank.durable import make_folder, os_errors_translated, sync_folder, write_durably
 from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundError
+from expertbank.files.durable import make_folder, os_errors_translated, sync_folder, write_durably
 
 FORMAT = 1
 MANIFEST = "manifest.json"

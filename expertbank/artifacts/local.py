@@ -19,8 +19,8 @@ from expertbank.artifacts.store import (
     require_digest,
     sha256_bytes,
 )
-from expertbank.durable import make_folder, os_errors_translated, sync_folder, write_durably
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
+from expertbank.files.durable import make_folder, os_errors_translated, sync_folder, write_durably
 
 _SUFFIX = ".safetensors"
 _FOLDER = re.compile(r"[0-9a-f]{2}")

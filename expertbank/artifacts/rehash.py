@@ -9,7 +9,7 @@ from itertools import chain
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import IntegrityError
-from expertbank.safetensors_header import header_bytes
+from expertbank.files.header import header_bytes
 
 WORKERS = 8
 """Threads: reading and hashing let go of the interpreter, and a distant store is waited for."""

@@ -1,1 +1,1 @@
-"""The frozen backbone and what reads it: features, gates, expert files, the one-pass model."""
+"""The one-pass model: experts and heads on a backbone, and what an expert is as a file."""

@@ -13,9 +13,9 @@ from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
 from expertbank.config import POOLINGS
 from expertbank.errors import InputError, IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
 from expertbank.records import HeadPooling
-from expertbank.tensor_file import read_safetensors, write_safetensors
 
 FORMAT = 1
 _PER_OUTPUT = ("head.bias", "head.threshold")

@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 
 from expertbank.adapters import hooks
+from expertbank.backbones import features
+from expertbank.backbones.batches import collate
 from expertbank.errors import InputError, UnsupportedModelError
-from expertbank.models import features
-from expertbank.models.batches import collate
 from expertbank.models.routed import Decide, RoutedModel
 from expertbank.records import EncodedRow
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from expertbank.models.features import pool, scale_to_unit_rms
+from expertbank.backbones.features import pool, scale_to_unit_rms
 from expertbank.records import HeadPooling
 
 

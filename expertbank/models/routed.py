@@ -33,12 +33,12 @@ from torch import Tensor, nn
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
 from expertbank.adapters.targets import adaptable_modules
+from expertbank.backbones import features
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import Batch, collate, plan_batches
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.kinds.sequences import logits_by_row
-from expertbank.models import features
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import Batch, collate, plan_batches
 from expertbank.models.heads import head_inputs
 from expertbank.records import EncodedRow
 

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
-from expertbank.tensor_file import read_safetensors, write_safetensors
 
 
 @dataclass(frozen=True, slots=True)

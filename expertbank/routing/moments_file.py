@@ -14,10 +14,10 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.moments import Moments
 from expertbank.routing.projection import PROJECTIONS, projection_of
-from expertbank.tensor_file import read_safetensors, write_safetensors
 
 NAME = "stats"
 WIDTH = PROJECTIONS[NAME]

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Member, masks
 from expertbank.routing.gates import Gate
 from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.unknown import UnknownModel
-from expertbank.tensor_file import read_safetensors, write_safetensors
 
 FORMAT = 1
 OWN = frozenset({"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"})

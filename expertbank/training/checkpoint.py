@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, IntegrityError
-from expertbank.tensor_file import read_safetensors, write_safetensors
+from expertbank.files.tensors import read_safetensors, write_safetensors
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,10 +16,10 @@ from functools import partial
 import torch
 from torch import Tensor
 
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import EVALUATION_BATCH, plan_batches, shuffled_batches
 from expertbank.config import TrainConfig
 from expertbank.errors import TrainingError
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import EVALUATION_BATCH, plan_batches, shuffled_batches
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore

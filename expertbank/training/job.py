@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 
 import torch
 
+from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
-from expertbank.models.backbone import Backbone
 from expertbank.records import EncodedRow
 
 

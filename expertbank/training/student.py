@@ -18,9 +18,9 @@ from torch import Tensor, nn
 from expertbank.adapters.hooks import bind
 from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import Batch, collate
 from expertbank.kinds import KINDS
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import Batch, collate
 from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow
 from expertbank.training.job import ExpertJob

@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import EVALUATION_BATCH, Batch, collate, plan_batches
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import EVALUATION_BATCH, Batch, collate, plan_batches
 from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow
 

@@ -1,1 +1,1 @@
-"""One use case a file, joining the rooms: the bodies behind ``Bank``'s short methods."""
+"""The use cases behind ``Bank``'s short methods, parted by what they serve."""

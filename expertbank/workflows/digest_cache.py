@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from expertbank.durable import write_durably
-from expertbank.models.identity import Identity, fingerprint
+from expertbank.backbones.identity import Identity, fingerprint
+from expertbank.files.durable import write_durably
 
 DIGEST_CACHE = "backbone-digests.json"
 

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
+from expertbank.backbones.batches import EVALUATION_BATCH
+from expertbank.data.clusters import cluster_numbers
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds.kind import Kind
-from expertbank.models.batches import EVALUATION_BATCH
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
 from expertbank.records import EncodedRow, ProgressCallback, Target, no_progress
-from expertbank.tasks.clusters import cluster_numbers
 from expertbank.training.loop import Meter
 
 BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}

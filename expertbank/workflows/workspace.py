@@ -19,18 +19,18 @@ from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.artifacts.stores import open_store
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
-from expertbank.durable import make_folder, write_durably
+from expertbank.data import TaskSpec
+from expertbank.data.spec import check_task_name
 from expertbank.errors import InputError, IntegrityError, LockedError, NotFoundError
+from expertbank.files.durable import make_folder, write_durably
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.registry.sqlite.file import SqliteFile
-from expertbank.tasks import TaskSpec
-from expertbank.tasks.spec import check_task_name
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
-    from expertbank.models.backbone import Backbone
+    from expertbank.backbones.backbone import Backbone
     from expertbank.models.expert_file import ExpertFile
     from expertbank.models.routed import RoutedModel
     from expertbank.routing.router import Router
@@ -257,7 +257,7 @@ class Workspace:
             dtype: type of the weights while they run.
             record: what the bank recorded; the backbone goes by its digest if it is the one.
         """
-        from expertbank.models.backbone import load_backbone
+        from expertbank.backbones.backbone import load_backbone
 
         loaded = load_backbone(
             reference,
@@ -290,7 +290,7 @@ class Workspace:
         Raises:
             IntegrityError: it is another model than the bank was made with.
         """
-        from expertbank.models.identity import identity_of
+        from expertbank.backbones.identity import identity_of
 
         loaded = self.backbone
         found = identity_of(loaded.place.folder)

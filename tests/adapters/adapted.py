@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from expertbank.adapters.pool import CollapsedExpert
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
-from expertbank.models.backbone import Backbone
+from expertbank.backbones.backbone import Backbone
 
 
 def random_adapter(

@@ -9,13 +9,13 @@ from unittest.mock import patch
 import pytest
 import torch
 from adapted import all_states, change_weights, random_adapter
-from backbones import SUPPORTED
+from tiny import SUPPORTED
 from torch import Tensor
 from torch.nn import functional
 
 from expertbank.adapters import hooks
 from expertbank.adapters.targets import find_targets
-from expertbank.models.backbone import Backbone
+from expertbank.backbones.backbone import Backbone
 
 IDS = torch.tensor([[2, 5, 9, 11, 3, 6, 7, 12, 19, 20], [2, 8, 30, 17, 3, 22, 23, 9, 10, 11]])
 FUSED = (

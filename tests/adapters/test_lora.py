@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import backbones
 import pytest
+import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,9 +15,9 @@ from expertbank.adapters.hooks import bound
 from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import collate
 from expertbank.errors import IntegrityError
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import collate
 from expertbank.models.routed import call_backbone
 
 FAMILIES = ("bert", "llama", "gpt2", "gpt_neox", "bloom", "phi3", "modernbert")
@@ -94,7 +94,7 @@ def test_peft_gives_the_hidden_states_that_the_expert_gives(
     backbone = load_tiny(family)
     adapter = random_adapter(backbone, route_layer=1)
     factors = {path: (a.detach(), b.detach()) for path, (a, b) in adapter.collapse().items()}
-    rows = backbones.random_rows(6, seed=1)
+    rows = tiny.random_rows(6, seed=1)
     batch = collate(rows, range(6), 0, torch.device("cpu"))
     real = batch.attention_mask.bool()
     with torch.no_grad():

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from transformers import AutoConfig, AutoModel
 
-from expertbank.adapters.families import FAMILIES
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.backbones.families import FAMILIES
 
 
 def test_llama_1b_needs_33920_adapter_parameters_where_lora_needs_1703936() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from backbones import DEPTH, HIDDEN, REFUSED, SUPPORTED
+from tiny import DEPTH, HIDDEN, REFUSED, SUPPORTED
 
-from expertbank.adapters.families import FAMILIES
-from expertbank.adapters.targets import family_of, find_targets, named_targets
+from expertbank.adapters.targets import find_targets, named_targets
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.families import FAMILIES
+from expertbank.backbones.recognise import family_of
 from expertbank.errors import UnsupportedModelError
-from expertbank.models.backbone import load_backbone
 
 BERT = ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value")
 LLAMA = ("layers.{}.self_attn.q_proj", "layers.{}.self_attn.v_proj")

@@ -24,8 +24,8 @@ import transformers.models.bert.modeling_bert
 from expertbank_cli.main import run
 
 import expertbank.training.expert
-import expertbank.workflows.export
-import expertbank.workflows.report
+import expertbank.workflows.proving.report
+import expertbank.workflows.shipping.export
 
 KILLS = 20
 MAKING, COMMITTING = 5, 7

@@ -14,8 +14,8 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import backbones
 import pytest
+import tiny
 from command_line import COMMAND, Answer, call, content, done, task_rows, write_csv, write_task
 from expertbank_cli import session
 
@@ -184,7 +184,7 @@ def test_another_feature_spec_than_the_banks_exits_2_and_says_so(
 
 
 def _other_backbone(tmp_path: Path) -> Path:
-    return backbones.build(tmp_path / "other", "bert", seed=1)
+    return tiny.build(tmp_path / "other", "bert", seed=1)
 
 
 def _digest_of(backbone: Path, tmp_path: Path) -> str:

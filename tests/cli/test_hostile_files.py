@@ -17,7 +17,7 @@ from command_line import Answer, call, content, done, write_task
 from safetensors.torch import load, save
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.safetensors_header import METADATA_KEY
+from expertbank.files.header import METADATA_KEY
 
 
 class Canary:

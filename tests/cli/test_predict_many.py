@@ -13,8 +13,8 @@ import pytest
 from command_line import COMMAND, TASKS, call, content, done, task_rows
 
 from expertbank import Bank, Row
-from expertbank.tasks import prediction_rows
-from expertbank.workflows.predict import CHUNK
+from expertbank.data import prediction_rows
+from expertbank.workflows.answering.predict import CHUNK
 
 COUNT = 3000
 
@@ -160,7 +160,7 @@ def test_skipped_rows_are_named_by_line_and_leave_a_gap_in_the_indices(
 def test_an_endless_line_is_one_bad_row_of_which_no_more_than_the_limit_is_read(
     bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("expertbank.tasks.lines.LONGEST", 100)
+    monkeypatch.setattr("expertbank.data.lines.LONGEST", 100)
     lines = [json.dumps({"text": "good film"}), json.dumps({"text": "x" * 1000}), ""]
     answer = call(
         *("--home", bank, "--json", "predict", "--file", "-", "--skip-bad"),

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
-import backbones
 import numpy as np
 import pytest
+import tiny
 import torch
 
 from expertbank import AdapterConfig, TrainConfig
-from expertbank.models.backbone import Backbone
+from expertbank.backbones.backbone import Backbone
 from expertbank.training.expert import ExpertJob, train_expert
 
 ROOT = Path(__file__).parents[2]
@@ -88,11 +88,11 @@ def _job(backbone: Backbone, epochs: int = 2) -> ExpertJob:
         "t",
         "classification",
         ("a", "b"),
-        backbones.keyword_rows(48, 0, "good", "bad"),
-        backbones.keyword_rows(16, 1, "good", "bad"),
+        tiny.keyword_rows(48, 0, "good", "bad"),
+        tiny.keyword_rows(16, 1, "good", "bad"),
         AdapterConfig(),
         TrainConfig(epochs=epochs),
-        backbones.spec_of(backbone, route_layer=1),
+        tiny.spec_of(backbone, route_layer=1),
     )
 
 
@@ -115,7 +115,7 @@ def test_lora_trains_on_the_batches_that_the_product_trains_on(
     assert baseline._plans(job, bert) == seen
     lora = baseline.train_lora(job, bert, baseline.LoraSettings(1e-3))
     assert lora.tokens == product.tokens
-    assert lora.adapter_params == 4 * 2 * 2 * 16 * backbones.HIDDEN
+    assert lora.adapter_params == 4 * 2 * 2 * 16 * tiny.HIDDEN
 
 
 def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_alone(

@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import load_file
 
 from expertbank.config import sha256_text
+from expertbank.data import load_task, task_spec
 from expertbank.routing.feature_file import FeatureFile
-from expertbank.tasks import load_task, task_spec
 
 ROOT = Path(__file__).parents[2]
 DATA = ROOT.parent / "shared" / "data"

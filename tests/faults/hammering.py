@@ -11,9 +11,9 @@ from typing import Any
 from stored_files import stored_expert, stored_router
 
 from expertbank.errors import ExistsError, ExpertBankError, StaleError
-from expertbank.workflows.check import check
-from expertbank.workflows.collect import collect
-from expertbank.workflows.remove import remove
+from expertbank.workflows.keeping.check import check
+from expertbank.workflows.keeping.collect import collect
+from expertbank.workflows.keeping.remove import remove
 from expertbank.workflows.workspace import Workspace
 
 Told = tuple[str, str]

@@ -79,8 +79,8 @@ class Bench:
     def prepare(self) -> None:
         """Build the tiny backbone and, with the real commands, the states to begin from."""
         import torch
-        from backbones import build
         from command_line import write_task
+        from tiny import build
         from tqdm import tqdm
 
         torch.set_num_threads(1)
@@ -305,7 +305,7 @@ def look_at(place: Path) -> dict[str, list[str]]:
 
     from expertbank.artifacts.bundle import BundleReader
     from expertbank.errors import ExpertBankError, NotFoundError
-    from expertbank.workflows.check import check
+    from expertbank.workflows.keeping.check import check
     from expertbank.workflows.workspace import Workspace
 
     experts: list[str] = []

@@ -16,9 +16,9 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
 from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite.file import SqliteFile
-from expertbank.workflows.check import check
-from expertbank.workflows.collect import collect
-from expertbank.workflows.remove import remove
+from expertbank.workflows.keeping.check import check
+from expertbank.workflows.keeping.collect import collect
+from expertbank.workflows.keeping.remove import remove
 from expertbank.workflows.workspace import DATABASE, OBJECTS, Workspace
 
 TASKS = st.sampled_from(["boolq", "sst2", "rte", "mnli"])

@@ -184,7 +184,7 @@ def test_only_labels_near_their_threshold_may_differ_between_machines() -> None:
 
 
 def test_rows_are_split_so_that_every_label_keeps_a_training_row() -> None:
-    from expertbank.tasks.splits import split
+    from expertbank.data.splits import split
 
     rows = [Row(f"text {n}", label='["often"]' if n else '["once","often"]') for n in range(40)]
     for seed in range(20):
@@ -193,7 +193,7 @@ def test_rows_are_split_so_that_every_label_keeps_a_training_row() -> None:
 
 
 def test_naming_flags_or_a_separator_makes_a_task_multi_label() -> None:
-    from expertbank.tasks import task_spec
+    from expertbank.data import task_spec
 
     assert task_spec("t", label_column=["late", "rude"]).kind == MULTI_LABEL.name
     assert task_spec("t", label_separator=";").kind == MULTI_LABEL.name

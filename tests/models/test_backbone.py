@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from backbones import DEPTH
 from safetensors.torch import load_file, save_file
+from tiny import DEPTH
 
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.identity import Identity
 from expertbank.errors import ExpertBankError, InputError, IntegrityError, SourceUnavailableError
-from expertbank.models.backbone import load_backbone
-from expertbank.models.identity import Identity
 
 WEIGHT = "encoder.layer.3.attention.self.query.weight"
 RAN: list[str] = []

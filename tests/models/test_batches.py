@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import torch
-from backbones import random_rows
 from hypothesis import given
 from hypothesis import strategies as st
+from tiny import random_rows
 
-from expertbank.models.batches import plan_batches, shuffled_batches
+from expertbank.backbones.batches import plan_batches, shuffled_batches
 
 
 @given(st.integers(1, 120), st.integers(1, 40), st.integers(0, 99))

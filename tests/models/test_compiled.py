@@ -6,15 +6,15 @@ from collections.abc import Iterator
 
 import pytest
 import torch
-from backbones import random_rows, spec_of
 from test_routed import NAMES, always, by_row, expert_of
+from tiny import random_rows, spec_of
 from torch import nn
 from transformers import LlamaForCausalLM
 
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import Batch, collate
 from expertbank.errors import InputError, UnsupportedModelError
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import Batch, collate
 from expertbank.models.generation import generating
 from expertbank.models.routed import RoutedModel, call_backbone
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from backbones import HIDDEN, random_rows, spec_of
+from tiny import HIDDEN, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.batches import collate
+from expertbank.backbones.features import feature, mean_by_row, pool, scale_to_unit_rms
 from expertbank.errors import InputError
-from expertbank.models.batches import collate
-from expertbank.models.features import feature, mean_by_row, pool, scale_to_unit_rms
 from expertbank.models.routed import RoutedModel, call_backbone
 from expertbank.records import EncodedRow
 

@@ -16,6 +16,8 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.files.header import METADATA_KEY
+from expertbank.files.tensors import read_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import RowShape
 from expertbank.routing.columns import Member
@@ -23,8 +25,6 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import UnknownModel
-from expertbank.safetensors_header import METADATA_KEY
-from expertbank.tensor_file import read_safetensors
 
 
 @pytest.fixture

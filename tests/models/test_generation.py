@@ -7,18 +7,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from backbones import CONFIGS, spec_of, tokenizer
 from test_routed import expert_of
+from tiny import CONFIGS, spec_of, tokenizer
 from torch import Tensor
 from transformers import AutoConfig, LlamaForCausalLM, MistralForCausalLM, Qwen2ForCausalLM
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
-from expertbank.adapters.targets import family_of
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.identity import Identity
+from expertbank.backbones.recognise import family_of
 from expertbank.errors import InputError, UnsupportedModelError
-from expertbank.models.backbone import Backbone
 from expertbank.models.generation import generating
-from expertbank.models.identity import Identity
 from expertbank.models.routed import RoutedModel
 from expertbank.references import Place
 

@@ -13,17 +13,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import backbones
 import pytest
+import tiny
 from hub_cache import ONE, TWO, as_sentence_transformer
 
-from expertbank.models.identity import identity_of
+from expertbank.backbones.identity import identity_of
 
 LOAD = """
 import json, sys
 from expertbank.errors import ExpertBankError
-from expertbank.models.hub import fetch
-from expertbank.models.identity import identity_of
+from expertbank.backbones.hub import fetch
+from expertbank.backbones.identity import identity_of
 try:
     place = fetch(sys.argv[1], sys.argv[2] or None)
 except ExpertBankError as error:
@@ -135,7 +135,7 @@ def test_a_name_means_a_commit_whose_needed_files_are_downloaded_once(
 
 
 def test_a_commit_is_had_after_the_branch_moved_on(hub: Hub, one: Path, tmp_path: Path) -> None:
-    two = backbones.build(tmp_path / "two", "bert", seed=1)
+    two = tiny.build(tmp_path / "two", "bert", seed=1)
     hub.commits, hub.names = {ONE: one, TWO: two}, {"main": TWO, "v1": ONE}
     asked, tagged = load(hub, tmp_path, "org/tiny", ONE), load(hub, tmp_path, "org/tiny@v1")
     assert asked == tagged

@@ -14,20 +14,20 @@ from pathlib import Path
 
 import pytest
 import torch
-from backbones import CONFIGS, REFUSED
 from hub_cache import ONE, put
 from huggingface_hub import constants
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
+from tiny import CONFIGS, REFUSED
 from transformers import AutoModel, AutoModelForCausalLM, AutoModelForMaskedLM, AutoTokenizer
 
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.identity import Identity, backbone_files, fingerprint, identity_of
+from expertbank.backbones.identity import significant as significant_fields
+from expertbank.backbones.tokenizer_files import canonical_form, canonical_tokenizer
+from expertbank.backbones.weight_files import canonical_names
 from expertbank.errors import IntegrityError
-from expertbank.models.backbone import load_backbone
-from expertbank.models.identity import Identity, backbone_files, fingerprint, identity_of
-from expertbank.models.identity import significant as significant_fields
-from expertbank.models.tokenizer_files import canonical_form, canonical_tokenizer
-from expertbank.models.weight_files import canonical_names
 
 WHOLE = tuple(name for name in CONFIGS if name not in REFUSED)
 SMALL = {
@@ -349,7 +349,7 @@ def test_the_fingerprint_tells_a_change_that_keeps_name_size_and_time(copied, na
 def test_an_identity_is_worked_out_without_torch_or_transformers(backbone_folder) -> None:
     code = (
         "import sys; from pathlib import Path;"
-        "from expertbank.models.identity import identity_of;"
+        "from expertbank.backbones.identity import identity_of;"
         "print(identity_of(Path(sys.argv[1])).digest);"
         "assert not {'torch', 'transformers', 'tokenizers'} & set(sys.modules)"
     )

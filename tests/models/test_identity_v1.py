@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from expertbank.models.backbone import load_backbone
-from expertbank.models.identity_v1 import architecture_of, digest_v1
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.identity_v1 import architecture_of, digest_v1
 
 
 @pytest.mark.parametrize(

@@ -9,16 +9,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbones import HIDDEN, choice_rows, random_rows, spec_of
+from tiny import HIDDEN, choice_rows, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import collate
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import collate
 from expertbank.models.heads import head_input
 from expertbank.models.routed import Decide, RoutedModel, call_backbone
 from expertbank.records import EncodedRow

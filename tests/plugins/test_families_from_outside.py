@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from expertbank.adapters.families import BERT, FAMILIES
+from expertbank.backbones.families import BERT, FAMILIES
 from expertbank.errors import InputError
 
 TALK = """
 from transformers import AutoConfig, AutoModel, MPNetConfig, MPNetModel
 
-from expertbank.adapters.families import Family
+from expertbank.backbones.families import Family
 
 
 class TalkConfig(MPNetConfig):
@@ -36,7 +36,7 @@ FAMILY = Family("encoder.layer", NAMES, spent_positions=2)
 MAKE = """
 import sys
 import torch
-from backbones import CONFIGS, tokenizer
+from tiny import CONFIGS, tokenizer
 from talk_family import TalkConfig, TalkModel
 
 torch.manual_seed(0)

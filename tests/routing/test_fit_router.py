@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from expertbank.config import sha256_text
+from expertbank.files.tensors import read_safetensors
 from expertbank.records import RowShape
 from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_column
 from expertbank.routing.columns import competing
@@ -29,7 +30,6 @@ from expertbank.routing.gates.ridge import fit_ridge
 from expertbank.routing.gates.settings import ClosedForm
 from expertbank.routing.moments import BalancedMoments, Moments
 from expertbank.routing.router import Router
-from expertbank.tensor_file import read_safetensors
 
 KINDS = ("lda", "ridge", "noisy-top1", "mlp")
 DIMENSION = 12

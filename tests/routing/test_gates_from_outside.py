@@ -23,10 +23,10 @@ from torch import Tensor
 from expertbank import Bank, RouterConfig, Row, TrainConfig, load_bundle
 from expertbank.config import sha256_text
 from expertbank.errors import InputError, IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
-from expertbank.tensor_file import read_safetensors, write_safetensors
 
 HERE = Path(__file__).parent
 TOPICS = {"films": ("film", "plot"), "laws": ("vote", "tax"), "games": ("goal", "team")}

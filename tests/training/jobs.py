@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from backbones import choice_rows, flag_rows, keyword_rows, spec_of, value_rows
+from tiny import choice_rows, flag_rows, keyword_rows, spec_of, value_rows
 
+from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig
-from expertbank.models.backbone import Backbone
 from expertbank.records import EncodedRow
 from expertbank.training.expert import ExpertJob
 

@@ -9,15 +9,15 @@ from typing import Any
 
 import pytest
 import torch
-from backbones import SUPPORTED, random_rows, spec_of
+from tiny import SUPPORTED, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import collate
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import InputError
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import collate
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.models.routed import RoutedModel, call_backbone

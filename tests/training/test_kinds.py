@@ -8,17 +8,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from backbones import choice_rows, flag_rows, row_of, value_rows
 from jobs import job_for, rows_of_kind
+from tiny import choice_rows, flag_rows, row_of, value_rows
 from torch import Tensor
 
 from expertbank.adapters.pool import ExpertPool
+from expertbank.backbones.batches import collate
 from expertbank.evaluation.outcome import pearson
 from expertbank.kinds import KINDS
 from expertbank.kinds.classification import CLASSIFICATION, Classes
 from expertbank.kinds.multiple_choice import Choices
 from expertbank.kinds.regression import REGRESSION, Value
-from expertbank.models.batches import collate
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow, Target
 from expertbank.training.expert import ExpertJob, TrainedExpert, train_expert

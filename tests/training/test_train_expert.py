@@ -7,16 +7,16 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbones import keyword_rows, row_of
 from jobs import job_for
+from tiny import keyword_rows, row_of
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.backbones.batches import collate
 from expertbank.config import AdapterConfig
 from expertbank.errors import TrainingError
-from expertbank.models.batches import collate
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.models.routed import RoutedModel, call_backbone

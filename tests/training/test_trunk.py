@@ -7,13 +7,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from backbones import choice_rows, random_rows
 from jobs import job_for
+from tiny import choice_rows, random_rows
 from torch import Tensor, nn
 
 from expertbank.adapters.pool import ExpertPool
-from expertbank.models.backbone import Backbone
-from expertbank.models.batches import Batch, collate
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import Batch, collate
 from expertbank.models.routed import RoutedModel, call_backbone
 from expertbank.training.expert import train_expert
 from expertbank.training.student import Student, split
@@ -236,7 +236,7 @@ def test_a_view_shares_every_weight_and_no_module(bert) -> None:
 
 @pytest.mark.parametrize("family", ["bert", "llama"])
 def test_a_bfloat16_backbone_trains_float32_cores_that_learn(backbone_folder, family: str) -> None:
-    from expertbank.models.backbone import load_backbone
+    from expertbank.backbones.backbone import load_backbone
 
     backbone = load_backbone(str(backbone_folder(family)), device="cpu", dtype="bfloat16")
     job = job_for(backbone, rows=160, epochs=3, lr=2e-2)

@@ -18,6 +18,7 @@ from small_bank import SHORT, add, content, write_task
 
 from expertbank import AddJob, Bank, BankConfig, FinishedJob, TrainConfig, run_job
 from expertbank.artifacts.store import sha256_bytes
+from expertbank.data import encode_rows
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -27,7 +28,6 @@ from expertbank.errors import (
     StaleError,
 )
 from expertbank.records import ProgressEvent
-from expertbank.tasks import encode_rows
 
 _ELSEWHERE = """
 import pickle, sys
@@ -162,7 +162,7 @@ def test_the_job_of_another_bank_is_refused(
 def test_a_job_run_on_another_backbone_is_refused_before_training(
     bank: Bank, data: Path, tmp_path: Path
 ) -> None:
-    from backbones import build
+    from tiny import build
 
     job = bank.prepare("films", data=data, train=SHORT)
     other = build(tmp_path / "other", "bert", seed=1)

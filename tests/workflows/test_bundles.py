@@ -6,8 +6,8 @@ import json
 import shutil
 from pathlib import Path
 
-import backbones
 import pytest
+import tiny
 from small_bank import TASKS, add, content, tamper, texts
 
 from expertbank import Bank, Row, load_bundle
@@ -108,7 +108,7 @@ def test_a_manifest_of_nonsense_is_refused(job: Path) -> None:
 
 
 def test_a_bundle_with_another_backbone_is_refused(job: Path, tmp_path: Path) -> None:
-    other = backbones.build(tmp_path / "other", "bert", seed=1)
+    other = tiny.build(tmp_path / "other", "bert", seed=1)
     with pytest.raises(IntegrityError, match="digest"):
         load_bundle(job / "bundle", backbone=str(other))
 

@@ -9,17 +9,17 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
-import backbones
 import pytest
+import tiny
 from hub_cache import ONE, TWO, as_sentence_transformer, put
 from huggingface_hub import constants
 from small_bank import add, texts
 
 from expertbank import AdapterConfig, Bank, load_bundle
-from expertbank.adapters.families import FAMILIES, Family
+from expertbank.backbones.backbone import load_backbone
+from expertbank.backbones.families import FAMILIES, Family
+from expertbank.backbones.identity_v1 import architecture_of, digest_v1
 from expertbank.errors import IntegrityError, SourceUnavailableError
-from expertbank.models.backbone import load_backbone
-from expertbank.models.identity_v1 import architecture_of, digest_v1
 from expertbank.records import BackboneRecord, ProgressEvent, Row
 from expertbank.registry.registry import Registry
 from expertbank.workflows import digest_cache
@@ -49,7 +49,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def other(tmp_path: Path) -> Path:
     """A BERT with other weights."""
-    return backbones.build(tmp_path / "other", "bert", seed=1)
+    return tiny.build(tmp_path / "other", "bert", seed=1)
 
 
 def rows(count: int) -> list[Row]:
@@ -331,7 +331,7 @@ def test_a_bundle_of_before_answers_and_refuses_as_it_did(mpnet: Path, tmp_path:
     assert list(load_bundle(bundle).predict(rows(4))) == before
     loaded = load_backbone(str(mpnet), device="cpu")
     assert list(load_bundle(bundle, backbone=loaded).predict(rows(4))) == before
-    stranger = backbones.build(tmp_path / "stranger", "mpnet", seed=1)
+    stranger = tiny.build(tmp_path / "stranger", "mpnet", seed=1)
     with pytest.raises(IntegrityError, match=f"has digest .*expected {old.digest}"):
         load_bundle(bundle, backbone=str(stranger))
 

@@ -11,9 +11,9 @@ import pytest
 from small_bank import SHORT
 
 from expertbank import Bank, load_bundle
+from expertbank.data import Columns
 from expertbank.errors import InputError
-from expertbank.tasks import Columns
-from expertbank.workflows.evaluate import evaluate
+from expertbank.workflows.answering.evaluate import evaluate
 
 WORDS = ("sky", "film", "plot", "vote", "law", "tax", "river", "money", "loan")
 OLD, NEW = {"a": "red", "b": "green"}, {"a": "red", "b": "green", "c": "blue"}

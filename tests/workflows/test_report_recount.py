@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import backbones
 import numpy as np
 import pytest
+import tiny
 from safetensors.numpy import load
 from small_bank import SHORT, TASKS, add, content, tamper, write_task
 
@@ -166,7 +166,7 @@ def _swap_weights(backbone: Path, tmp_path: Path) -> None:
     """Other weights in the same file, of the same size and time: what the cache goes by."""
     path = backbone / "model.safetensors"
     state = path.stat()
-    other = backbones.build(tmp_path / "other", "bert", seed=1) / "model.safetensors"
+    other = tiny.build(tmp_path / "other", "bert", seed=1) / "model.safetensors"
     assert other.stat().st_size == state.st_size
     path.write_bytes(other.read_bytes())
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))

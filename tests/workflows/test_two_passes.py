@@ -9,8 +9,8 @@ import pytest
 from small_bank import SHORT, TASKS, add, texts
 
 from expertbank import AdapterConfig, Bank, Row, load_bundle
+from expertbank.backbones.backbone import load_backbone
 from expertbank.errors import FeatureSpecError
-from expertbank.models.backbone import load_backbone
 
 FolderOf = Callable[[str], Path]
 

@@ -249,7 +249,7 @@ def test_a_read_only_bank_refuses_to_be_written(job: Path) -> None:
 def test_the_backbone_of_a_bank_is_checked_when_it_is_opened_with_another(
     job: Path, tmp_path: Path
 ) -> None:
-    from backbones import build
+    from tiny import build
 
     other = build(tmp_path / "other", "bert", seed=1)
     with (

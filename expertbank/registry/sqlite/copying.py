@@ -8,8 +8,8 @@ import uuid
 from datetime import datetime, timezone
 from pathlib import Path
 
-from expertbank.durable import sync_file, sync_folder
 from expertbank.errors import ExistsError, ExpertBankError
+from expertbank.files.durable import sync_file, sync_folder
 from expertbank.registry.sqlite.connection import outside_transaction
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from expertbank.durable import sync_folder
 from expertbank.errors import ExpertBankError, IntegrityError, LockedError
+from expertbank.files.durable import sync_folder
 from expertbank.registry import schema
 from expertbank.registry.sqlite import copying
 from expertbank.registry.sqlite.connection import engine_at, reader_at

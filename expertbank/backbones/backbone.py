@@ -1,0 +1,298 @@
+"""The frozen backbone: found, loaded, checked."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from expertbank.backbones.families import Family, listed
+from expertbank.backbones.hub import OFFLINE_WAYS, fetch, first_line
+from expertbank.backbones.identity import Identity, fingerprint, identity_of, read_config
+from expertbank.backbones.identity_v1 import digest_v1
+from expertbank.backbones.recognise import family_of, layers_of
+from expertbank.backbones.weight_files import is_pooler
+from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
+from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
+from expertbank.records import BackboneRecord
+from expertbank.references import Place
+
+MAX_FEATURE_DIMENSION = 4096
+"""Widest default routing feature: the ridge gate's Gram matrix is its square."""
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A frozen pretrained model, ready to run.
+
+    Attributes:
+        model: bare model in eval mode, no parameter requires a gradient.
+        tokenizer: its fast tokenizer.
+        family: where its layers and projections are.
+        reference: what the user named: a Hub name or a folder.
+        place: where its files are, and of which of the Hub's commits.
+        identity: what makes it the backbone it is.
+        digest: the name it goes by: its identity's digest, or the one that a bank or bundle
+            which it belongs to recorded.
+    """
+
+    model: nn.Module
+    tokenizer: Any
+    family: Family
+    reference: str
+    place: Place
+    identity: Identity
+    digest: str
+
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Transformer layers, lowest first."""
+        return layers_of(self.model, self.family)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width of the hidden states between layers."""
+        config: Any = self.model.config
+        return int(config.hidden_size)
+
+    @property
+    def output_size(self) -> int:
+        """Width of the last hidden states, which some OPT models project down."""
+        config: Any = self.model.config
+        return int(getattr(config, "word_embed_proj_dim", None) or config.hidden_size)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def longest_sequence(self) -> int | None:
+        """Most tokens its position table can hold, ``None`` without such a table."""
+        config: Any = self.model.config
+        positions = getattr(config, "max_position_embeddings", None)
+        return None if positions is None else int(positions) - self.family.spent_positions
+
+    def named_as(self, record: BackboneRecord) -> Backbone:
+        """This backbone under the digest of ``record``, if it is the one recorded there.
+
+        A digest of expertbank 0.1 is worked out from the weights as they are now: those of a
+        backbone that does not run in the type it is stored in have another.
+        """
+        known = _is_recorded(record, self.identity, self.model, self.tokenizer)
+        return replace(self, digest=record.digest if known else self.identity.digest)
+
+    def view(self) -> Backbone:
+        """The same weights under modules of their own.
+
+        What is hung on the view's modules, callers of this backbone cannot see. Costs no memory
+        worth naming: parameters and buffers are shared.
+        """
+        tensors = (*self.model.parameters(), *self.model.buffers())
+        return replace(self, model=copy.deepcopy(self.model, {id(t): t for t in tensors}))
+
+    def default_feature_spec(
+        self,
+        *,
+        route_layer: int | None = None,
+        max_length: int,
+        dtype: str = "float32",
+    ) -> FeatureSpec:
+        """The feature spec of a bank that the user gave no wishes for.
+
+        Routes at one third of the depth. Reads as many trunk states, from the route layer
+        down, as keep the feature within ``MAX_FEATURE_DIMENSION``, each pooled twice: mean
+        and first token for encoders, mean and last token for decoders.
+
+        Route layer 0 is the paper's way, two passes: the last hidden state of the last real
+        token. In an encoder that token is always the same separator, while every token has seen
+        the whole text, so there it is the mean over the tokens.
+
+        Raises:
+            InputError: a route layer that leaves no branch, or a length that the backbone's
+                position table cannot hold.
+        """
+        depth = len(self.layers)
+        layer = max(1, round(depth / 3)) if route_layer is None else route_layer
+        if not 0 <= layer < depth:
+            raise InputError(
+                f"route layer must lie between 1 and {depth - 1} for this backbone of "
+                f"{depth} layers, or be 0 for the paper's two passes; got {layer}"
+            )
+        longest = self.longest_sequence
+        if longest is not None and max_length > longest:
+            raise InputError(
+                f"maximum length {max_length} exceeds what the backbone can read ({longest} tokens)"
+            )
+        if layer == 0:
+            last = ("mean" if self.family.pooling == "mean" else "last",)
+            return FeatureSpec(self.digest, 0, (depth,), last, max_length, dtype)
+        poolings = ("mean", "last")  # the first token has seen little of a text this far down
+        count = max(1, MAX_FEATURE_DIMENSION // (len(poolings) * self.hidden_size))
+        states = tuple(range(max(0, layer + 1 - count), layer + 1))
+        return FeatureSpec(self.digest, layer, states, poolings, max_length, dtype)
+
+
+def load_backbone(
+    reference: str = DEFAULT_BACKBONE,
+    *,
+    revision: str | None = None,
+    device: str | torch.device | None = None,
+    dtype: str = "float32",
+    record: BackboneRecord | None = None,
+    known: Callable[[Path], Identity | None] | None = None,
+) -> Backbone:
+    """Load, freeze and identify a backbone. Weights come from safetensors files only.
+
+    Args:
+        reference: a folder, or a Hub name, with or without ``@revision``; a Hub name that an
+            installed package carries is read from the package.
+        revision: the commit of a Hub name that is wanted.
+        device: where to run, such as ``cpu`` or ``cuda:1``; default the first CUDA device, else
+            Apple's ``mps``, else the CPU.
+        dtype: type of the weights while running.
+        record: what a bank or bundle recorded of its backbone. Its digest is taken over if this
+            is the backbone; whether it is, the caller sees by that.
+        known: optional cache: folder to the identity worked out earlier from the same files.
+
+    Raises:
+        InputError: no such device here.
+        SourceUnavailableError: the Hub could not be reached or has no such model or commit.
+        IntegrityError: the files lack weights that the model needs, or changed meanwhile.
+        UnsupportedModelError: a model without layers that adapters could act on.
+    """
+    target = _device(device)
+    place = fetch(reference, revision)
+    before = fingerprint(place.folder)
+    if (place.folder / "config.json").is_file():
+        config = read_config(place.folder)
+        if "transformers_weights" in config or (place.folder / "adapter_config.json").is_file():
+            raise InputError(
+                f"backbone {reference!r} takes weights from elsewhere than model.safetensors; "
+                "save the whole model to a folder of its own"
+            )
+        # A family from outside may bring the model's class, which must be there to be loaded.
+        listed(str(config.get("model_type")))
+    model, tokenizer = _read(place.folder, reference)
+    model.eval().requires_grad_(False)
+    family = family_of(str(model.config.model_type), model)
+    identity = known(place.folder) if known else None
+    if identity is None:
+        identity = identity_of(place.folder)
+    if fingerprint(place.folder) != before:
+        raise IntegrityError(f"the files of backbone {reference!r} changed while they were read")
+    digest = identity.digest
+    if record is not None and _is_recorded(record, identity, model, tokenizer):
+        digest = record.digest
+    model.to(device=target, dtype=getattr(torch, dtype))
+    return Backbone(model, tokenizer, family, reference, place, identity, digest)
+
+
+def _is_recorded(
+    record: BackboneRecord, identity: Identity, model: nn.Module, tokenizer: Any
+) -> bool:
+    if identity.answers_to(record.identity or record.digest, record.architecture):
+        return True
+    # Only a bank of expertbank 0.1 names its backbone by something else than its identity.
+    return record.identity != record.digest and digest_v1(model, tokenizer) == record.digest
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    """The device asked for, or the best one here.
+
+    Raises:
+        InputError: not a device, or not one of this machine.
+    """
+    there = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": 1,
+    }
+    if wanted is None or wanted == "auto":
+        return torch.device(next(kind for kind, count in there.items() if count))
+    try:
+        device = torch.device(wanted)
+    except RuntimeError as error:
+        raise InputError(
+            f"no device is called {wanted!r}; use auto, cuda, cuda:1, mps or cpu"
+        ) from error
+    count = there.get(device.type)
+    if count is not None and (device.index or 0) >= count:
+        raise InputError(
+            f"device {wanted} is not on this machine; it has "
+            + ", ".join(f"{number} {kind}" for kind, number in there.items() if number)
+        )
+    return device
+
+
+def _read(folder: Path, reference: str) -> tuple[Any, Any]:
+    from transformers import AutoModel, AutoTokenizer
+
+    try:
+        # An absent pooler is filled with random numbers: not from the caller's generator.
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            # Left unset, code that a repository brings would be asked about on stdin and run.
+            tokenizer = AutoTokenizer.from_pretrained(
+                folder, use_fast=True, trust_remote_code=False, local_files_only=True
+            )
+            model, loading = AutoModel.from_pretrained(
+                folder,
+                use_safetensors=True,
+                dtype="auto",
+                output_loading_info=True,
+                trust_remote_code=False,
+                local_files_only=True,
+            )
+    except (OSError, ValueError) as error:
+        raise SourceUnavailableError(
+            f"backbone {reference!r} could not be loaded: {first_line(error).rstrip('.')}. "
+            + OFFLINE_WAYS
+        ) from error
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
+        raise IntegrityError(
+            f"the files of backbone {reference!r} are damaged or do not fit each other "
+            f"({type(error).__name__}: {first_line(error)}); download them again"
+        ) from error
+    absent = [name for name in loading["missing_keys"] if not is_pooler(name)]
+    if absent:
+        raise IntegrityError(
+            f"backbone {reference!r} lacks {len(absent)} weights its configuration needs, "
+            f"the first is {sorted(absent)[0]}; it would run on random numbers"
+        )
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"backbone {reference!r} has no fast tokenizer (tokenizer.json)")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Without its files transformers makes up a tokenizer that knows no word.
+        raise IntegrityError(
+            f"backbone {reference!r} has no vocabulary: its tokenizer.json is missing or empty"
+        )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is None:
+        raise InputError(
+            f"the tokenizer of backbone {reference!r} has neither a padding nor an end token"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return model, tokenizer
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep loading bars and reports off the user's terminal; put the settings back after."""
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

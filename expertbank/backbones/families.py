@@ -1,0 +1,146 @@
+"""The model families that can be a backbone, each with everything in which it differs.
+
+Read off the models of transformers 5.23; each entry is tested against a tiny model of its
+family whose weights were changed densely. A family from outside is added by
+``FAMILIES.register("model_type", Family(...))`` or by an entry point ``expertbank.families``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from expertbank.backbones.slices import Slices
+from expertbank.plugins import Plugins
+from expertbank.records import HeadPooling
+
+
+@dataclass(frozen=True, slots=True)
+class Family:
+    """Where a family keeps its layers and, inside a layer, its projections.
+
+    Attributes:
+        layers: dotted path of the ``ModuleList`` of layers in the bare model.
+        projections: role to dotted path inside one layer.
+        pooling: how an expert's head reads the last hidden states unless told otherwise.
+        fused: for one module that computes all roles: which of its columns are a role's, by the
+            model's configuration.
+        shared: roles whose projection also serves something else than the tokens in the same
+            pass, by the model's configuration. They cannot be adapted.
+        spent_positions: places of the position table that no token can have: RoBERTa's family
+            counts from behind its padding index.
+    """
+
+    layers: str
+    projections: dict[str, str]
+    pooling: HeadPooling = "mean"
+    fused: Callable[[Any, str], Slices] | None = None
+    shared: Callable[[Any], frozenset[str]] | None = None
+    spent_positions: int = 0
+
+
+def _apart(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
+    return {"query": prefix + query, "key": prefix + key, "value": prefix + value}
+
+
+def _together(path: str) -> dict[str, str]:
+    return dict.fromkeys(("query", "key", "value"), path)
+
+
+def _columns(role: str, groups: int, query: int, key_value: int) -> Slices:
+    """Slices of ``groups`` stretches, each ``query`` columns, then key and value."""
+    stride = query + 2 * key_value
+    offset = {"query": 0, "key": query, "value": query + key_value}[role]
+    size = query if role == "query" else key_value
+    return Slices(groups * stride, groups, stride, offset, size)
+
+
+def _head_size(config: Any) -> int:
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(size)
+
+
+def _three_blocks(config: Any, role: str) -> Slices:
+    """All queries, then all keys, then all values; fewer of the latter in grouped attention."""
+    size, heads = _head_size(config), config.num_attention_heads
+    shared = getattr(config, "num_key_value_heads", None) or heads
+    return _columns(role, 1, heads * size, shared * size)
+
+
+def _head_by_head(config: Any, role: str) -> Slices:
+    """Query, key and value of the first head, then of the second, and so on."""
+    size = config.hidden_size // config.num_attention_heads
+    return _columns(role, config.num_attention_heads, size, size)
+
+
+def _falcon(config: Any, role: str) -> Slices:
+    """Groups of queries, each with its key and value; three generations by how many groups."""
+    heads = config.num_attention_heads
+    if config.new_decoder_architecture:
+        groups = config.num_kv_heads or heads
+    else:
+        groups = 1 if config.multi_query else heads
+    size = config.hidden_size // heads
+    return _columns(role, groups, heads // groups * size, size)
+
+
+def _deberta_shared(config: Any) -> frozenset[str]:
+    """With ``share_att_key`` the relative positions pass through query and key as well."""
+    relative = getattr(config, "relative_attention", False)
+    if relative and getattr(config, "share_att_key", False):
+        return frozenset({"query", "key"})
+    return frozenset()
+
+
+_SELF_ATTENTION = _apart("self_attn.", "q_proj", "k_proj", "v_proj")
+
+BERT = Family("encoder.layer", _apart("attention.self.", "query", "key", "value"))
+ROBERTA = replace(BERT, spent_positions=2)
+DISTILBERT = Family("transformer.layer", _apart("attention.", "q_lin", "k_lin", "v_lin"))
+DEBERTA = Family(
+    "encoder.layer",
+    _apart("attention.self.", "query_proj", "key_proj", "value_proj"),
+    shared=_deberta_shared,
+)
+MODERNBERT = Family("layers", _together("attn.Wqkv"), fused=_three_blocks)
+LLAMA = Family("layers", _SELF_ATTENTION, "last")
+OPT = Family("decoder.layers", _SELF_ATTENTION, "last")
+PHI3 = Family("layers", _together("self_attn.qkv_proj"), "last", _three_blocks)
+GPT2 = Family("h", _together("attn.c_attn"), "last", _three_blocks)
+GPT_NEOX = Family("layers", _together("attention.query_key_value"), "last", _head_by_head)
+BLOOM = Family("h", _together("self_attention.query_key_value"), "last", _head_by_head)
+FALCON = Family("h", _together("self_attention.query_key_value"), "last", _falcon)
+
+_OWN = {
+    **dict.fromkeys(("bert", "electra"), "BERT"),
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), "ROBERTA"),
+    "distilbert": "DISTILBERT",
+    "deberta-v2": "DEBERTA",
+    "modernbert": "MODERNBERT",
+    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "LLAMA"),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), "LLAMA"),
+    "opt": "OPT",
+    "phi3": "PHI3",
+    "gpt2": "GPT2",
+    "gpt_neox": "GPT_NEOX",
+    "bloom": "BLOOM",
+    "falcon": "FALCON",
+}
+
+FAMILIES: Plugins[Family] = Plugins(
+    "family",
+    "expertbank.families",
+    needed=[field.name for field in fields(Family)],
+    own={model_type: f"{__name__}:{name}" for model_type, name in _OWN.items()},
+)
+"""Families by model type (``config.model_type``). Of others the modules must be named."""
+
+
+def listed(model_type: str) -> Family | None:
+    """The family of a model type, ``None`` where nobody added one.
+
+    Raises:
+        InputError: a plugin brings it and cannot be used.
+    """
+    return FAMILIES.get(model_type) if model_type in FAMILIES.names() else None

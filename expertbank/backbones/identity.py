@@ -1,0 +1,196 @@
+"""Which backbone it is: a digest of its files that outlasts releases of the libraries.
+
+Three parts go in: the tensors (``weight_files``), the tokenizer (``tokenizer_files``) and the
+configuration as ``config.json`` states it. Nothing is asked of transformers for the digest, and
+one rule holds for every type of model, so neither a new release nor a new family changes it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from expertbank.backbones import tokenizer_files, weight_files
+from expertbank.config import canonical_json, sha256_text
+from expertbank.errors import IntegrityError
+
+CONFIG = "config.json"
+
+IDLE_FIELDS = frozenset(
+    {
+        "_attn_implementation_autoset",
+        "_name_or_path",
+        "architectures",
+        "bos_token_id",
+        "dtype",
+        "eos_token_id",
+        "finetuning_task",
+        "gradient_checkpointing",
+        "id2label",
+        "label2id",
+        "output_attentions",
+        "output_hidden_states",
+        "problem_type",
+        "return_dict",
+        "tie_word_embeddings",
+        "torch_dtype",
+        "torchscript",
+        "transformers_version",
+        "use_cache",
+    }
+)
+"""Fields that change nothing of what a bare model computes. Frozen: digests were taken over what
+is left, so a name added here would make another backbone of every model that has it."""
+
+IDLE_PARTS = ("dropout", "pdrop", "layerdrop", "initializer")
+"""The same, of all names that hold one of these: they matter in training alone."""
+
+USUAL = {
+    "add_cross_attention": False,
+    "is_decoder": False,
+    "position_embedding_type": "absolute",
+}
+"""What these mean in every model when they are left out, as some releases do. Frozen too."""
+
+_SHORT_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What makes a backbone the one it is.
+
+    Attributes:
+        tensors: SHA-256 over the weights.
+        tokenizer: SHA-256 over the tokenizer's canonical form.
+        config: the fields of ``config.json`` that can matter.
+    """
+
+    tensors: str
+    tokenizer: str
+    config: Mapping[str, Any]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over all three, hexadecimal."""
+        return sha256_text(canonical_json([self.tensors, self.tokenizer, dict(self.config)]))
+
+    def answers_to(self, digest: str, config: Mapping[str, Any]) -> bool:
+        """Whether this is the backbone that was recorded as ``digest``.
+
+        It is, too, if weights and tokenizer are the same and the installed transformers makes
+        the same of both configurations: files that were saved again state other defaults.
+
+        Args:
+            digest: the digest recorded.
+            config: the configuration recorded with it.
+        """
+        if self.digest == digest:
+            return True
+        other = Identity(self.tensors, self.tokenizer, config)
+        return other.digest == digest and _read_alike(self.config, config)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The three parts by name, as the digest cache keeps them."""
+        return {"tensors": self.tensors, "tokenizer": self.tokenizer, "config": dict(self.config)}
+
+
+def identity_of(folder: Path) -> Identity:
+    """Read and hash a backbone's files.
+
+    Raises:
+        IntegrityError: files that are not what their names say.
+    """
+    tensors, floats = weight_files.tensors_digest(folder)
+    config = significant(read_config(folder), floats)
+    return Identity(tensors, tokenizer_files.tokenizer_digest(folder), config)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """``config.json`` as it stands.
+
+    Raises:
+        IntegrityError: not a JSON object.
+    """
+    try:
+        content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise IntegrityError(
+            f"{folder / CONFIG}: not a backbone's configuration ({error})"
+        ) from error
+    if not isinstance(content, dict):
+        raise IntegrityError(
+            f"{folder / CONFIG}: not a backbone's configuration, which is a JSON object"
+        )
+    return content
+
+
+def significant(config: Mapping[str, Any], floats: frozenset[str] = frozenset()) -> dict[str, Any]:
+    """The fields of a configuration that can change what the model computes.
+
+    Args:
+        config: the content of ``config.json``.
+        floats: types of the stored floating-point tensors, as safetensors names them. A
+            ``dtype`` that is not theirs counts, since weights are rounded to it when loaded.
+    """
+    kept = {
+        name: value
+        for name, value in config.items()
+        if value is not None
+        and name not in IDLE_FIELDS
+        and not any(part in name for part in IDLE_PARTS)
+        and USUAL.get(name) != value
+    }
+    dtype = config.get("dtype") or config.get("torch_dtype")
+    if dtype is not None and floats - {_SHORT_TYPES.get(str(dtype).rpartition(".")[2])}:
+        kept["dtype"] = str(dtype)
+    return kept
+
+
+def _read_alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether the installed transformers makes the same configuration of both."""
+    if one.get("dtype") != other.get("dtype"):
+        return False
+    try:
+        return _effective(one) == _effective(other)
+    except Exception:  # noqa: BLE001 - whatever a configuration is refused with, it is another
+        return False
+
+
+def _effective(fields: Mapping[str, Any]) -> dict[str, Any]:
+    from transformers import AutoConfig
+
+    config = AutoConfig.for_model(**fields)
+    return significant(json.loads(config.to_json_string(use_diff=False)))
+
+
+def backbone_files(folder: Path) -> tuple[Path, ...]:
+    """Every file of ``folder`` that belongs to the backbone, the weights among them."""
+    weights = weight_files.weight_files(folder)
+    index = () if (folder / weight_files.WHOLE) in weights else (weight_files.INDEX,)
+    others = (CONFIG, *index, *tokenizer_files.NAMES)
+    return (*weights, *(folder / name for name in others if (folder / name).is_file()))
+
+
+def fingerprint(folder: Path) -> list[list[Any]]:
+    """What changes when a file of the backbone does, without reading any: JSON-ready.
+
+    Path, inode, size, and the times of the last change of content and of anything, in ns.
+    """
+    states = []
+    for file in backbone_files(folder):
+        real = file.resolve()
+        state = real.stat()
+        states.append(
+            [
+                file.name,
+                str(real),
+                state.st_ino,
+                state.st_size,
+                state.st_mtime_ns,
+                state.st_ctime_ns,
+            ]
+        )
+    return states

@@ -1,0 +1,96 @@
+"""Which family a model belongs to, as it is listed or found by trying it; and its layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from torch import nn
+
+from expertbank.backbones import probe
+from expertbank.backbones.families import FAMILIES, ROBERTA, Family, listed
+from expertbank.errors import UnsupportedModelError
+from expertbank.records import HeadPooling
+
+
+def family_of(model_type: str, model: nn.Module) -> Family:
+    """Family of a model, as it is listed or, for any other model, found by trying it.
+
+    A model that is not in the table has no roles: its modules must be named
+    (``named_targets``). Its layers are the one list whose length is the configuration's number of
+    layers, each called once a pass and in order.
+
+    Args:
+        model_type: the configuration's ``model_type``.
+        model: the bare model, in eval mode.
+
+    Raises:
+        UnsupportedModelError: no such layers, for example shared ones, or an encoder-decoder.
+    """
+    family = listed(model_type)
+    if family is None:
+        return _unlisted(model_type, model)
+    if getattr(model.config, "use_bidirectional_attention", None) is True:
+        return replace(family, pooling="mean")  # a decoder's weights, trained on as an encoder
+    return family
+
+
+def _unlisted(model_type: str, model: nn.Module) -> Family:
+    config: Any = model.config
+    depth = getattr(config, "num_hidden_layers", None)
+    lists = [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == depth
+    ]
+    outer = [name for name in lists if not any(name.startswith(f"{one}.") for one in lists)]
+    try:
+        if len(outer) == 1 and not getattr(config, "is_encoder_decoder", False):
+            layers = [f"{outer[0]}.{index}" for index in range(config.num_hidden_layers)]
+            width = (config.hidden_size,)
+            order = [path for path, _ in probe.calls(model, layers)]
+            once = order == layers and not probe.misfits(model, layers)
+            if once and probe.output_shape(model) == width:
+                pooling: HeadPooling = "last" if probe.is_causal(model) else "mean"
+                # Nobody has read it: it may spend as many positions as RoBERTa does.
+                return Family(outer[0], {}, pooling, spent_positions=ROBERTA.spent_positions)
+    except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
+        reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
+    else:
+        reason = "it has no single list of layers that each run once a pass"
+    raise UnsupportedModelError(
+        f"backbones of type {model_type!r} are not supported: {reason}. "
+        f"Supported: {', '.join(sorted(FAMILIES.names()))}, and other models with such a list, "
+        f"whose modules --target names. Linear modules of this one: {linear_names(model)}"
+    )
+
+
+def linear_names(module: nn.Module) -> str:
+    """Last parts of the names of a module's linear modules, as a message shows them."""
+    names = {
+        name.rsplit(".", 1)[-1]
+        for name, part in module.named_modules()
+        if linear_shape(part) is not None
+    }
+    return ", ".join(sorted(names)) or "none found"
+
+
+def layers_of(model: nn.Module, family: Family) -> Sequence[nn.Module]:
+    """The model's layers, lowest first."""
+    layers = model.get_submodule(family.layers)
+    assert isinstance(layers, nn.ModuleList)
+    return list(layers)
+
+
+def linear_shape(module: nn.Module) -> tuple[int, int] | None:
+    """``(in, out)`` of a linear module, ``None`` of any other.
+
+    GPT-2's ``Conv1D`` is a linear module too; it only keeps its weight as ``[in, out]``.
+    """
+    if isinstance(module, nn.Linear):
+        return module.in_features, module.out_features
+    weight = getattr(module, "weight", None)
+    if type(module).__name__ == "Conv1D" and weight is not None and weight.dim() == 2:
+        return int(weight.shape[0]), int(weight.shape[1])
+    return None

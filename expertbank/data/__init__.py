@@ -1,0 +1,52 @@
+"""Tasks: where rows come from and what becomes of them until they are token ids.
+
+A ``TaskSpec`` names a task's columns, labels, sources and split; the catalog holds those known by
+name, and ``load_spec`` reads one from a file. ``load_task`` reads the first source that can be had
+(the one the user named, an installed data package, the Hub), refuses anything malformed by file and
+line, drops duplicates and leaks, splits by hash, and returns canonical rows. ``check_task`` is the
+dry run. ``encode_rows`` turns rows into token ids.
+
+Nothing here imports torch or SQL, and ``datasets`` only for Parquet and the Hub.
+"""
+
+from __future__ import annotations
+
+from expertbank.data.catalog import catalog_names, catalog_spec
+from expertbank.data.check import TaskCheck, check_task
+from expertbank.data.encode import encode_rows
+from expertbank.data.inputs import RowLike, as_rows, prediction_rows, row_of
+from expertbank.data.lengths import LengthCounter, length_counter
+from expertbank.data.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
+from expertbank.data.refs import SourceRef, parse_source
+from expertbank.data.spec import Columns, SourceSpec, SplitRule, TaskSpec
+from expertbank.data.spec_file import load_spec
+from expertbank.data.splits import hold_out_for_selection, take
+
+__all__ = [
+    "Columns",
+    "LengthCounter",
+    "RowLike",
+    "SourceRef",
+    "SourceSpec",
+    "SplitRule",
+    "TaskCheck",
+    "TaskData",
+    "TaskSpec",
+    "as_rows",
+    "catalog_names",
+    "catalog_spec",
+    "check_task",
+    "encode_rows",
+    "find_rows",
+    "hold_out_for_selection",
+    "length_counter",
+    "load_spec",
+    "load_task",
+    "parse_source",
+    "prediction_rows",
+    "read_rows",
+    "row_of",
+    "rows_digest",
+    "take",
+    "task_spec",
+]

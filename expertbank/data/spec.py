@@ -1,0 +1,236 @@
+"""What a task is: its columns, labels, sources and split, as one frozen value.
+
+A ``TaskSpec`` comes from the catalog's YAML or from command-line flags, and its ``to_dict`` form
+is stored in the registry and in bundles. Nothing here reads data.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from expertbank.data.refs import parse_source
+from expertbank.errors import InputError
+from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
+from expertbank.plain import plain, read
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+
+
+def check_task_name(name: str) -> str:
+    """Return ``name`` if it is a legal task name.
+
+    Raises:
+        InputError: anything but 1 to 64 of ``a-z 0-9 _ -``, starting with a letter or digit.
+    """
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise InputError(
+            f"bad task name {name!r}: use 1 to 64 lower-case letters, digits, '_' or '-', "
+            "starting with a letter or digit"
+        )
+    return name
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds what; ``None`` or empty means not given.
+
+    Attributes:
+        text: what the model reads first.
+        text_pair: what it reads second, if the task has pairs.
+        choices: one column that holds a list, or one column for each choice.
+        label: the right answer.
+        flags: one column of 0 and 1 for each label, instead of ``label``.
+        separator: what parts several labels in ``label``; ``None`` where it holds one, or a list.
+        group: columns whose values bind rows: rows that share any value stay in one split.
+    """
+
+    text: str | None = None
+    text_pair: str | None = None
+    choices: tuple[str, ...] = ()
+    label: str | None = None
+    group: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    separator: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator == "" or (self.separator and self.flags):
+            raise InputError(
+                "a label separator is what stands between labels in one column; "
+                f"got {self.separator!r}" + (" and several columns" if self.flags else "")
+            )
+
+    def over(self, base: Columns) -> Columns:
+        """These columns, with ``base`` wherever nothing is given here."""
+        return Columns(
+            text=self.text or base.text,
+            text_pair=self.text_pair or base.text_pair,
+            choices=self.choices or base.choices,
+            # One label column and several are two ways to say the same thing.
+            label=self.label or (None if self.flags else base.label),
+            group=self.group or base.group,
+            flags=self.flags or (() if self.label or self.separator else base.flags),
+            separator=self.separator or (None if self.flags else base.separator),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """Names the validation rows of a one-file source by a second file.
+
+    A row belongs to validation when its value in ``column`` stands in ``column`` of ``ref``.
+    """
+
+    ref: str
+    column: str
+
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class SourceSpec:
+    """One place that holds the task's rows, with what is peculiar to that place.
+
+    Attributes:
+        name: what people call it, for messages.
+        ref: source reference as ``parse_source`` reads it.
+        columns: columns named differently from the task's own.
+        strip_title: separator that ends a title standing in front of the text pair; the pair
+            starts after its first occurrence.
+        encoding_fallback: encoding for files of this source that are not UTF-8.
+        held_out: how validation rows are told from the others in a one-file source.
+        train_split: name of the training split where it is not ``train*``.
+        validation_split: name of the validation split where guessing by name is not enough.
+    """
+
+    name: str
+    ref: str
+    columns: Columns = field(default_factory=Columns)
+    strip_title: str | None = None
+    encoding_fallback: str | None = None
+    held_out: HeldOut | None = None
+    train_split: str | None = None
+    validation_split: str | None = None
+
+    def __post_init__(self) -> None:
+        parse_source(self.ref)
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRule:
+    """How validation rows are chosen where a source does not name them.
+
+    The seed belongs to the task, not to a training run, so all versions of an expert are
+    measured on the same rows.
+    """
+
+    share: float = 0.2
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise InputError(f"split share must be above 0 and below 1, got {self.share}")
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSpec:
+    """Everything that turns files into the rows of one task.
+
+    Attributes:
+        name: the task's name; also checked wherever it might become part of a path.
+        kind: name of the task's kind.
+        description: one line for people.
+        licence: terms of the data.
+        columns: the task's columns; unset ones are guessed from names when rows are read.
+        labels: shown label names in their fixed order; empty: taken from the training rows.
+        label_names: raw label to shown name; empty: shown as they are.
+        drop_labels: raw labels whose rows are dropped and counted; ``None`` is the missing one.
+        sources: where the rows are, in the order to try.
+        split: how validation rows are chosen where a source has none.
+
+    Raises:
+        InputError: a bad name, an unknown kind, repeated labels, or label names that lead
+            outside ``labels``.
+    """
+
+    name: str
+    kind: str = DEFAULT_KIND
+    description: str = ""
+    licence: str = ""
+    columns: Columns = field(default_factory=Columns)
+    labels: tuple[str, ...] = ()
+    label_names: tuple[tuple[str, str], ...] = ()
+    drop_labels: tuple[str | None, ...] = ()
+    sources: tuple[SourceSpec, ...] = ()
+    split: SplitRule = field(default_factory=SplitRule)
+
+    def __post_init__(self) -> None:
+        check_task_name(self.name)
+        if self.kind not in KINDS.names():
+            raise InputError(
+                f"task {self.name}: unknown kind {self.kind!r}; known: {', '.join(KINDS.names())}"
+            )
+        if len(set(self.labels)) != len(self.labels):
+            raise InputError(f"task {self.name}: labels are repeated: {list(self.labels)}")
+        outside = {shown for _, shown in self.label_names} - set(self.labels)
+        if self.labels and outside:
+            raise InputError(
+                f"task {self.name}: label_names lead to {sorted(outside)}, "
+                f"which are not among labels {list(self.labels)}"
+            )
+
+    @property
+    def label_rules(self) -> LabelRules:
+        """How raw labels become those that rows carry."""
+        return LabelRules(
+            self.labels,
+            dict(self.label_names),
+            self.drop_labels,
+            self.columns.separator,
+            self.columns.flags,
+        )
+
+    def with_columns(self, named: Columns) -> TaskSpec:
+        """This task with some columns named by the user.
+
+        What the user names wins over the task's columns and over those of its sources. Columns
+        that only one kind of task has make it a task of that kind.
+        """
+        if named == Columns():
+            return self
+        # A group column that is also read goes by its new name too.
+        renamed = {self.columns.text: named.text, self.columns.text_pair: named.text_pair}
+        group = tuple(renamed.get(column) or column for column in self.columns.group)
+        return replace(
+            self,
+            kind=kind_for(
+                self.kind,
+                choices=bool(named.choices),
+                rules=LabelRules(separator=named.separator, flags=named.flags),
+            ),
+            columns=replace(named, group=group).over(self.columns),
+            sources=tuple(
+                replace(source, columns=named.over(source.columns)) for source in self.sources
+            ),
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form; ``from_dict`` gives an equal spec back."""
+        value = asdict(self)
+        value["label_names"] = dict(self.label_names)
+        return {key: plain(item) for key, item in value.items()}
+
+    @classmethod
+    def from_dict(cls, value: object, where: str = "task spec") -> TaskSpec:
+        """Build from plain values, as read from YAML or JSON.
+
+        Args:
+            value: a mapping with the keys of this class.
+            where: what to call it in messages.
+
+        Raises:
+            InputError: unknown keys (near names are given), missing ones, or bad values.
+        """
+        return read(cls, value, where)

@@ -1,0 +1,68 @@
+"""A task of the user's own in a YAML file, with the same fields as an entry of the catalog."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import yaml
+
+from expertbank.data.refs import parse_source
+from expertbank.data.spec import SourceSpec, TaskSpec
+from expertbank.errors import InputError
+
+_LARGEST = 1_000_000
+
+
+def load_spec(path: str | Path) -> TaskSpec:
+    """The task that a YAML file describes.
+
+    Files and folders among its sources are meant from the file's own folder, so the task can be
+    used from anywhere.
+
+    Args:
+        path: the file.
+
+    Raises:
+        InputError: the file is missing or not YAML, or a key is unknown or malformed; the
+            message names the file and the key, for YAML errors the line.
+    """
+    path = Path(path)
+    where = str(path)
+    try:
+        if path.stat().st_size > _LARGEST:
+            raise InputError(f"{where}: too large for a task file; is it the data? use --data")
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise InputError(f"cannot read the task file {where}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{where}: not valid UTF-8; save the task file as UTF-8") from error
+    try:
+        value = yaml.safe_load(text)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise InputError(f"{where}:{line}: not valid YAML: {error.problem}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise InputError(f"{where}:1: not valid YAML: {error}") from error
+    if value is None:
+        raise InputError(f"{where}: the task file is empty; it needs at least name: …")
+    try:
+        spec = TaskSpec.from_dict(value, where)
+    except InputError as error:
+        message = str(error)
+        raise InputError(message if message.startswith(where) else f"{where}: {message}") from error
+    folder = path.resolve().parent
+    return replace(spec, sources=tuple(_located(source, folder) for source in spec.sources))
+
+
+def _located(source: SourceSpec, folder: Path) -> SourceSpec:
+    held_out = source.held_out
+    if held_out is not None:
+        held_out = replace(held_out, ref=_from(folder, held_out.ref))
+    return replace(source, ref=_from(folder, source.ref), held_out=held_out)
+
+
+def _from(folder: Path, ref: str) -> str:
+    """A path reference made absolute; others as they are."""
+    parsed = parse_source(ref)
+    return str(folder / parsed.location) if parsed.scheme == "path" else ref

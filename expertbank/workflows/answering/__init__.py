@@ -1,0 +1,1 @@
+"""What answers: predictors of bank and bundle, and their quality on new rows."""

@@ -1,0 +1,136 @@
+"""``evaluate``: how good one task's answers are on new labelled rows, named and routed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from expertbank.data import Columns, TaskSpec, read_rows
+from expertbank.errors import DataError
+from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Answer
+from expertbank.records import ProgressCallback, no_progress
+from expertbank.workflows.answering.predict import Prediction, Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """What new rows showed.
+
+    Attributes:
+        task: the task.
+        expert: the expert that answered when the task was named: the newest.
+        metric: what the kind measures: ``accuracy``, or ``pearson`` of values.
+        n: rows.
+        oracle: quality with the task named.
+        routed: quality with the router choosing; a row that went elsewhere counts as wrong
+            (of values: as the mean answer). ``None`` without a router.
+        routed_to_task: share of rows that the router sent to the task or its group.
+        per_label: per label its rows and how many the named expert had right.
+        routed_expert: the expert of the task that the router chooses, which may be an older one;
+            ``None`` where it knows none.
+        routed_expert_oracle: quality of that one with every row given to it, so that ``routed``
+            less this is what routing costs; ``None`` without one.
+        remark: what to tell the user where ``expert`` and ``routed_expert`` are two.
+    """
+
+    task: str
+    expert: str
+    metric: str
+    n: int
+    oracle: float | None
+    routed: float | None
+    routed_to_task: float | None
+    per_label: Mapping[str, Mapping[str, int]]
+    routed_expert: str | None
+    routed_expert_oracle: float | None
+    remark: str | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {
+            "task": self.task,
+            "expert": self.expert,
+            "metric": self.metric,
+            "n": self.n,
+            "oracle": self.oracle,
+            "routed": self.routed,
+            "routed_to_task": self.routed_to_task,
+            "per_label": {label: dict(counts) for label, counts in self.per_label.items()},
+            "routed_expert": self.routed_expert,
+            "routed_expert_oracle": self.routed_expert_oracle,
+        }
+
+
+def evaluate(
+    predictor: Predictor,
+    task: str,
+    source: str,
+    columns: Columns | None = None,
+    progress: ProgressCallback = no_progress,
+) -> Evaluated:
+    """Answer all labelled rows of ``source`` twice: with the task named, and routed.
+
+    Rows are read with the columns and labels that the named expert was trained on. Where the
+    router holds another version of the task, that one answers all rows too, to compare with.
+
+    Args:
+        predictor: of a bank or a bundle.
+        task: the task.
+        source: file, folder or other source reference.
+        columns: where these rows' columns are named differently.
+        progress: told as batches finish.
+
+    Raises:
+        NotFoundError: the predictor does not know the task.
+        DataError: unusable rows, or a label that the expert does not know.
+    """
+    named, member = predictor.answerer(task), predictor.member(task)
+    rows = read_rows(with_columns(predictor.data_spec(named), columns), source)
+    kind = KINDS.get(named.kind)
+    for row in rows:
+        for label in kind.counted(row) if kind.names_labels else ():
+            if label not in named.labels:
+                raise DataError(
+                    f"{row.origin}: label {label!r} is not one of {named.id}: "
+                    + ", ".join(named.labels)
+                )
+    labels = [row.label or "" for row in rows]
+    given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
+    quality = kind.outcome_of(labels, given).quality()
+    routed: list[Answer | None] = []
+    if predictor.has_router:
+        routed = [_answer_of(one, task) for one in predictor.predict(rows, progress=progress)]
+    own = None if member is None else quality
+    if member is not None and member.digest != named.digest:
+        older = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
+        own = kind.outcome_of(labels, older).quality()
+    return Evaluated(
+        task,
+        named.id,
+        kind.outcome_of(labels, given).metric,
+        len(rows),
+        quality,
+        kind.outcome_of(labels, routed).quality() if routed else None,
+        sum(answer is not None for answer in routed) / len(rows) if routed else None,
+        kind.per_label(labels, given),
+        None if member is None else member.id,
+        own,
+        predictor.older_member(task),
+    )
+
+
+def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
+    """The stored task, with the columns of the new rows where they are named differently."""
+    return spec if columns is None else spec.with_columns(columns)
+
+
+def _answer(one: Prediction) -> Answer:
+    return Answer(one.label, one.scores, one.text, one.choice, one.labels)
+
+
+def _answer_of(one: Prediction, task: str) -> Answer | None:
+    """The answer that ``task``'s expert gave, alone or in its group; ``None`` if it gave none."""
+    found = (answer for answer in (one, *one.answers) if answer.task == task)
+    return next(map(_answer, found), None)

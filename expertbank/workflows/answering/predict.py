@@ -1,0 +1,586 @@
+"""``predict``: one path for bank and bundle, so that both give the same answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from expertbank.backbones.batches import EVALUATION_BATCH
+from expertbank.data import RowLike, TaskSpec, as_rows, encode_rows
+from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.kinds import KINDS
+from expertbank.models.routed import PassOutput, RoutedModel
+from expertbank.records import (
+    EncodedRow,
+    ProgressCallback,
+    ProgressEvent,
+    Row,
+    RowShape,
+    no_progress,
+)
+from expertbank.routing.columns import Member
+from expertbank.routing.router import Router
+from expertbank.workflows.measure import run
+
+CHUNK = 1024
+"""Rows encoded and answered at a time: memory does not grow with the input."""
+
+UNKNOWN = "unknown"
+"""The label of a row that is like no task, for callers who asked for it."""
+
+CHUNK_CHARACTERS = 4_000_000
+"""Text encoded and answered at a time, but for one row that is longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answerer:
+    """An expert that may answer: what its outputs mean.
+
+    Attributes:
+        id: ``task@version``.
+        digest: of its file; what it is loaded and remembered by.
+        task: the task's name.
+        kind: name of the task's kind.
+        labels: names in head order; empty where labels have none.
+    """
+
+    id: str
+    digest: str
+    task: str
+    kind: str
+    labels: tuple[str, ...]
+
+
+class Experts(Protocol):
+    """Who may be named to answer, asked for one at a time: a bank may hold ten thousand."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that can be named, by name."""
+
+    def named(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
+
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        """How to read rows of an expert's task: the columns and labels it was trained on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One expert's answer to one row.
+
+    Attributes:
+        index: position of the row in the input, from 0.
+        task: task whose expert answered.
+        expert: that expert, ``task@version``.
+        confidence: the router's probability of the task of the expert that answered, among those
+            that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
+            the task.
+        label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
+            several labels may hold.
+        scores: probability of every label or choice; empty for a value.
+        choice: position of the chosen choice, for rows that bring choices.
+        labels: the labels that hold, where several may.
+        text: the answer as a person reads it.
+        unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
+            the task was named or the router holds no statistics.
+        unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
+        answers: for a group, the answers of all its experts, this one among them.
+    """
+
+    index: int
+    task: str
+    expert: str
+    confidence: float
+    label: str | float | None
+    scores: Mapping[str, float]
+    choice: int | None = None
+    labels: tuple[str, ...] | None = None
+    text: str = UNKNOWN
+    unknown: bool | None = None
+    unknown_score: float | None = None
+    answers: tuple[Prediction, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        document: dict[str, Any] = {
+            "index": self.index,
+            "task": self.task,
+            "expert": self.expert,
+            "confidence": self.confidence,
+            "unknown": self.unknown,
+            "unknown_score": self.unknown_score,
+            "label": self.label,
+            "scores": dict(self.scores),
+        }
+        if self.choice is not None:
+            document["choice"] = self.choice
+        if self.labels is not None:
+            document["labels"] = list(self.labels)
+        if self.answers:
+            document["answers"] = [answer.to_dict() for answer in self.answers]
+        return document
+
+
+class Predictor:
+    """Routes and answers rows. Safe for several threads at once.
+
+    Its router is the one it was made with, and so are the experts that the router chooses, by
+    digest, whatever becomes of the bank or the bundle meanwhile; a named task is looked up at
+    every call. What it holds no more and cannot load as it was, it refuses to answer with.
+
+    Args:
+        model: the one-pass model, whose pool knows experts by digest.
+        experts: every expert that may be named.
+        router: the router; ``None`` allows only rows whose task is named.
+        router_digest: of the router's file, if it has one.
+    """
+
+    def __init__(
+        self,
+        model: RoutedModel,
+        experts: Experts,
+        router: Router | None,
+        router_digest: str | None = None,
+    ) -> None:
+        self.model = model
+        self.router_digest = router_digest
+        self._experts = experts
+        self._routed = None if router is None else _Routed.over(router)
+        self._labels: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Tasks that can be named."""
+        return self._experts.tasks
+
+    @property
+    def has_router(self) -> bool:
+        """Whether rows can be answered without naming a task."""
+        return self._routed is not None
+
+    def answerer(self, task: str) -> Answerer:
+        """The expert that answers when ``task`` is named.
+
+        It is the newest; the router may still hold an older one, see ``member``.
+
+        Raises:
+            NotFoundError: no such task.
+            IntegrityError: its file is of another task.
+        """
+        found = self._experts.named(task)
+        if self._labels_of(found) != found.labels:
+            raise IntegrityError(f"expert {found.id}: its file has other labels")
+        return found
+
+    def member(self, task: str) -> Answerer | None:
+        """The expert of ``task`` that the router chooses; ``None`` if it knows none."""
+        members = () if self._routed is None else self._routed.router.members
+        for one in members:
+            if one.task == task:
+                return Answerer(one.id, one.digest, task, one.kind, self._labels_of(one))
+        return None
+
+    def older_member(self, task: str) -> str | None:
+        """A sentence on a router that holds another expert than the task's newest."""
+        newest, routed = self.answerer(task), self.member(task)
+        if routed is None or routed.digest == newest.digest:
+            return None
+        return (
+            f"note: {task} is answered by {newest.id} when it is named, and by {routed.id} when "
+            "the router chooses; run: expertbank retrain-router"
+        )
+
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        """How to read rows of an expert's task: the columns and labels it was trained on.
+
+        Raises:
+            StaleError: the bank holds another expert under this name now.
+        """
+        return self._experts.data_spec(expert)
+
+    def _labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
+        """What the outputs of an expert mean, as its own file says."""
+        found = self._labels.get(expert.digest)
+        if found is None:
+            held = self.model.pool.expert(expert.digest)
+            if held.task != expert.task:
+                raise IntegrityError(f"expert {expert.id}: its file is of task {held.task!r}")
+            found = self._labels[expert.digest] = held.labels
+        return found
+
+    def predict(
+        self,
+        rows: RowLike | Iterable[RowLike | InputError],
+        *,
+        task: str | None = None,
+        abstain: bool = False,
+        fallback: str | None = None,
+        batch_size: int = EVALUATION_BATCH,
+        progress: ProgressCallback = no_progress,
+        on_bad: Callable[[InputError], None] | None = None,
+        total: int = 0,
+    ) -> Iterator[Prediction]:
+        """Answer rows in their order, a bounded number at a time.
+
+        A row with choices goes to multiple-choice experts only, any other row to the rest; a
+        pair of texts to experts trained on pairs, one text to those trained on one.
+
+        Args:
+            rows: one row or many, see ``tasks.as_rows``; labels are ignored. What lies in memory
+                is read at once, a stream as it is answered. An error stands for a row that could
+                not be read.
+            task: name the task and leave the router out.
+            abstain: answer ``unknown`` to rows that are like no task that may answer them.
+            fallback: send such rows to this task's expert instead, where it can read them.
+            batch_size: rows a forward pass.
+            progress: told as batches finish.
+            on_bad: takes what is wrong with a row that cannot be read or answered; the row is
+                left out, and its index with it. Without it a row in memory that cannot be read
+                is refused at once; in a stream it ends the work, after the rows before it were
+                answered, and so does a row that nobody here can answer.
+            total: how many rows there are, for ``progress``; 0 when nobody knows.
+
+        Raises:
+            NotFoundError: no such task, or no router and no task named.
+            InputError: a row that could not be read, or that no expert here can answer:
+                choices without a multiple-choice expert, or the other way round; or options
+                that exclude each other.
+        """
+        decision = self._decision(task, abstain=abstain, fallback=fallback)
+        return self._answers(rows, decision, batch_size, progress, on_bad, total)
+
+    def predict_with(
+        self,
+        expert: Answerer,
+        rows: RowLike | Iterable[RowLike],
+        *,
+        progress: ProgressCallback = no_progress,
+    ) -> Iterator[Prediction]:
+        """As ``predict`` with a task named, but by this very expert."""
+        return self._answers(rows, _Named(expert), EVALUATION_BATCH, progress, None, 0)
+
+    def _answers(
+        self,
+        rows: RowLike | Iterable[RowLike | InputError],
+        decision: _Decision,
+        batch_size: int,
+        progress: ProgressCallback,
+        on_bad: Callable[[InputError], None] | None,
+        total: int,
+    ) -> Iterator[Prediction]:
+        given = as_rows(rows)
+        if isinstance(given, list):
+            total = len(given)
+            wrong = next((row for row in given if isinstance(row, InputError)), None)
+            if wrong is not None and on_bad is None:
+                raise wrong
+        return self._stream(iter(given), decision, batch_size, progress, on_bad, total)
+
+    def _stream(
+        self,
+        rows: Iterator[Row | InputError],
+        decision: _Decision,
+        batch_size: int,
+        progress: ProgressCallback,
+        on_bad: Callable[[InputError], None] | None,
+        total: int,
+    ) -> Iterator[Prediction]:
+        numbered = enumerate(rows)
+        done = 0
+        while True:
+            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            if chunk:
+                meter = _Shifted(progress, done, max(total, done + len(chunk)))
+                yield from self._answer(chunk, decision, batch_size, meter)
+                done += len(chunk)
+            if error is not None:
+                raise error
+            if ended:
+                return
+
+    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> _Decision:
+        if (task is not None) + abstain + (fallback is not None) > 1:
+            raise InputError("name a task, or abstain, or give a fallback: only one of them")
+        if task is not None:
+            return _Named(self.answerer(task))
+        if self._routed is None:
+            raise NotFoundError(
+                "there is no router yet; run: expertbank retrain-router, "
+                "or name the task with --task"
+            )
+        if (abstain or fallback) and self._routed.router.unknown is None:
+            raise NotFoundError(
+                "this router cannot tell unknown rows: it holds no statistics of known ones, for "
+                "no task has 10 rows or more. Add rows, then run: expertbank retrain-router"
+            )
+        spare = None if fallback is None else self.answerer(fallback)
+        return replace(self._routed, abstain=abstain, fallback=spare)
+
+    def _chunk(
+        self,
+        numbered: Iterator[tuple[int, Row | InputError]],
+        decision: _Decision,
+        on_bad: Callable[[InputError], None] | None,
+    ) -> tuple[list[_Numbered], InputError | None, bool]:
+        """The next rows, the error that ends them, and whether the input ended."""
+        chunk: list[_Numbered] = []
+        characters = 0
+        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+            following = next(numbered, None)
+            if following is None:
+                return chunk, None, True
+            index, row = following
+            wrong = row if isinstance(row, InputError) else _unanswerable(row, decision)
+            if isinstance(row, Row) and wrong is None:
+                chunk.append((index, row))
+                characters += len(row.text) + len(row.text_pair or "") + sum(map(len, row.choices))
+            elif wrong is not None and on_bad is None:
+                return chunk, wrong, True
+            elif wrong is not None and on_bad is not None:
+                on_bad(wrong)
+        return chunk, None, False
+
+    def _answer(
+        self,
+        numbered: Sequence[_Numbered],
+        decision: _Decision,
+        batch_size: int,
+        progress: ProgressCallback,
+    ) -> Iterator[Prediction]:
+        indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
+        encoded = self._encode(rows)
+        chosen: dict[int, _Chosen] = {}
+
+        def first(features: Tensor, positions: Sequence[int]) -> list[str]:
+            found = decision.choose(features, [rows[p].shape for p in positions])
+            chosen.update(zip(positions, found, strict=True))
+            return [choice.experts[0].digest for choice in found]
+
+        answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
+        for output in run(self.model, encoded, first, "predicting", progress, batch_size):
+            for place, position in enumerate(output.rows):
+                answers[position].append(
+                    self._prediction(
+                        rows[position],
+                        indices[position],
+                        chosen[position].experts[0],
+                        chosen[position],
+                        output,
+                        place,
+                    )
+                )
+        # The other experts of a group answer in further passes, over the group's rows only.
+        for slot in range(1, max(len(choice.experts) for choice in chosen.values())):
+            places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
+            for position, answer in self._again(
+                numbered, places, chosen, slot, batch_size, encoded
+            ):
+                answers[position].append(answer)
+        for position in range(len(rows)):
+            first_answer, *others = answers[position]
+            if others:
+                first_answer = replace(first_answer, answers=(first_answer, *others))
+            yield first_answer
+
+    def _again(
+        self,
+        numbered: Sequence[_Numbered],
+        places: Sequence[int],
+        chosen: Mapping[int, _Chosen],
+        slot: int,
+        batch_size: int,
+        encoded: Sequence[EncodedRow],
+    ) -> Iterator[tuple[int, Prediction]]:
+        def named(features: Tensor, positions: Sequence[int]) -> list[str]:
+            return [chosen[places[position]].experts[slot].digest for position in positions]
+
+        subset = [encoded[place] for place in places]
+        for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
+            for index, position in enumerate(output.rows):
+                place = places[position]
+                yield (
+                    place,
+                    self._prediction(
+                        numbered[place][1],
+                        numbered[place][0],
+                        chosen[place].experts[slot],
+                        chosen[place],
+                        output,
+                        index,
+                    ),
+                )
+
+    def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
+        tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
+        return encode_rows(rows, tokenizer, None, (), length)
+
+    def _prediction(
+        self,
+        row: Row,
+        index: int,
+        expert: Member | Answerer,
+        chosen: _Chosen,
+        output: PassOutput,
+        place: int,
+    ) -> Prediction:
+        plain = Prediction(
+            index,
+            expert.task,
+            expert.id,
+            chosen.confidence,
+            UNKNOWN,
+            {},
+            unknown=chosen.unknown,
+            unknown_score=chosen.unknown_score,
+        )
+        if chosen.abstained:
+            return plain
+        answer = KINDS.get(expert.kind).answer(
+            output.logits[place], row, self._labels_of(expert), output.thresholds[place]
+        )
+        return replace(
+            plain,
+            label=answer.label,
+            scores=answer.scores,
+            choice=answer.choice,
+            labels=answer.labels,
+            text=answer.text,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What was decided for one row.
+
+    Attributes:
+        experts: who answers; several for a group.
+        confidence: the router's probability of them; 1 when the caller named one.
+        unknown: whether the row is like no task; ``None``: not assessed.
+        unknown_score: the score behind it.
+        abstained: whether the answer is to be ``unknown``.
+    """
+
+    experts: tuple[Member | Answerer, ...]
+    confidence: float
+    unknown: bool | None = None
+    unknown_score: float | None = None
+    abstained: bool = False
+
+
+_Numbered = tuple[int, Row]
+"""A row and its position in the input."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Shifted:
+    """Progress of one chunk as progress of the whole."""
+
+    progress: ProgressCallback
+    done: int
+    total: int
+
+    def __call__(self, event: ProgressEvent) -> None:
+        done = self.done + event.done
+        self.progress(replace(event, done=done, total=self.total, seconds_left=None))
+
+
+def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
+    """Whether rows with choices are among those of these shapes, and whether others are."""
+    return frozenset(shape == "choices" for shape in shapes)
+
+
+def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
+    """What is wrong with a row that no expert can read."""
+    if bool(row.choices) in decision.reads_choices:
+        return None
+    where = row.origin or "row"
+    return InputError(
+        f"{where}: it brings choices, and no multiple-choice expert may answer"
+        if row.choices
+        else f"{where}: it brings no choices, and only multiple-choice experts may answer"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Named:
+    """The caller named the expert: nothing is left to decide."""
+
+    expert: Answerer
+
+    @property
+    def reads_choices(self) -> frozenset[bool]:
+        return _read_choices(KINDS.get(self.expert.kind).shapes)
+
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
+        return [_Chosen((self.expert,), 1.0)] * len(features)
+
+
+@dataclass(frozen=True, slots=True)
+class _Routed:
+    """The router decides: one expert, or the experts of a group; what of unknown rows, the caller.
+
+    Attributes:
+        router: the router.
+        experts: by column of the gate, who answers together.
+        reads_choices: whether any of them reads rows with choices, or rows without.
+        abstain: answer ``unknown`` to unknown rows.
+        fallback: the expert that answers unknown rows of its own kind instead.
+    """
+
+    router: Router
+    experts: tuple[tuple[Member, ...], ...]
+    reads_choices: frozenset[bool]
+    abstain: bool = False
+    fallback: Answerer | None = None
+
+    @classmethod
+    def over(cls, router: Router) -> _Routed:
+        """What every row asks of a router, worked out once."""
+        return cls(
+            router,
+            router.columns,
+            _read_choices(shape for member in router.members for shape in member.reads),
+        )
+
+    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
+        choice = self.router.route(features.cpu(), shapes)
+        nothing: list[None] = [None] * len(features)
+        scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
+        unknown = nothing if choice.unknown is None else choice.unknown.tolist()
+        found = [
+            _Chosen(
+                self.experts[index],
+                confidence,
+                is_unknown,
+                score,
+                self.abstain and bool(is_unknown),
+            )
+            for index, confidence, is_unknown, score in zip(
+                choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
+            )
+        ]
+        if self.fallback is None:
+            return found
+        spared = self._probability_of(self.fallback.task, features.cpu(), shapes)
+        return [
+            replace(one, experts=(self.fallback,), confidence=probability)
+            if one.unknown and shape in KINDS.get(self.fallback.kind).shapes
+            else one
+            for one, shape, probability in zip(found, shapes, spared, strict=True)
+        ]
+
+    def _probability_of(
+        self, task: str, features: Tensor, shapes: Sequence[RowShape]
+    ) -> list[float]:
+        """The router's probability of a task for each row; 0 where it is no candidate."""
+        if all(member.task != task for member in self.router.members):
+            return [0.0] * len(features)
+        column = self.router.column_of(task)
+        return [float(row[column]) for row in self.router.probabilities(features, shapes)]
+
+
+_Decision = _Named | _Routed

@@ -1,0 +1,1 @@
+"""What makes a bank grow: init, add, retrain-router."""

@@ -1,0 +1,157 @@
+"""``add``: prepare, train, measure, commit; and the last of these, the only one that writes.
+
+Nothing is written before training has ended well. Then files first, made durable, and last one
+transaction that makes the expert exist.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import sha256_text
+from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
+from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
+from expertbank.workflows.growing.jobs import Executor, FinishedJob, InThisProcess, bank_identity
+from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.register import NewExpert, register
+from expertbank.workflows.workspace import Workspace, now
+
+
+@dataclass(frozen=True, slots=True)
+class AddResult:
+    """What was added.
+
+    Attributes:
+        expert: the registered expert.
+        metrics: quality on validation rows, as the task's kind measures it.
+        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
+            ``selection_score``, and how many rows' trunk states were computed only once
+            (``cached_trunk_rows``) in how many bytes.
+        data: where the rows came from and how many were dropped for which reason.
+        warnings: what the user should look at in the data.
+    """
+
+    expert: ExpertRecord
+    metrics: dict[str, Any]
+    train: Mapping[str, Any]
+    data: dict[str, Any]
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """The document of ``add --json``."""
+        return {
+            "task": self.expert.task,
+            "expert": {
+                "id": self.expert.id,
+                "version": self.expert.version,
+                "digest": self.expert.digest,
+                "adapter_params": self.expert.adapter_params,
+                "head_params": self.expert.head_params,
+                "bytes": self.expert.bytes,
+                "labels": list(self.expert.labels),
+            },
+            "metrics": self.metrics,
+            "train": dict(self.train),
+            "data": self.data,
+            "warnings": list(self.warnings),
+        }
+
+
+def add(
+    workspace: Workspace,
+    request: AddRequest,
+    progress: ProgressCallback = no_progress,
+    *,
+    resume: bool = False,
+    on: Executor | None = None,
+) -> AddResult:
+    """Train and register one expert.
+
+    Args:
+        workspace: the open bank.
+        request: what to add.
+        progress: called as work goes on.
+        resume: go on with an interrupted run of the same request, if there is one.
+        on: where to train and measure; default here.
+
+    Raises:
+        ExistsError: the task has an expert and no new version was asked for.
+        InputError: bad data or options; nothing was written.
+        IntegrityError: another backbone than the bank's.
+        TrainingError: the loss stopped being a number; nothing was written.
+    """
+    job = prepare(workspace, request)
+    checkpoint = workspace.checkpoint(job.entry.task.name)
+    done = (on or InThisProcess(workspace.backbone)).run(
+        job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write
+    )
+    result = commit(workspace, done)
+    checkpoint.remove()
+    return result
+
+
+def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
+    """Register an expert that a job of this bank gave, wherever that ran.
+
+    Its files come from outside: they are checked before a byte is stored.
+
+    Raises:
+        InputError: the job was prepared for another bank.
+        IntegrityError: a file is damaged, or is not what the job asked for.
+        ExistsError: the version was taken meanwhile.
+        StaleError: the bank was restored to before the job was prepared.
+    """
+    entry, backbone = done.entry, workspace.backbone_record
+    if entry.bank != bank_identity(backbone):
+        raise InputError(
+            f"the job of {entry.id} was prepared for another bank than the one at "
+            f"{workspace.home}; prepare it here and run it again"
+        )
+    if {kind: sha256_bytes(data) for kind, data in done.files.items()} != dict(done.digests):
+        raise IntegrityError(f"{entry.id}: its files are not those that were made; run it again")
+    new = NewExpert.checked(
+        entry.id,
+        backbone.feature_spec,
+        replace(entry.task, created_at=now()),
+        entry.version,
+        RunRecord(
+            "add",
+            {
+                "adapter": asdict(entry.adapter),
+                "train": asdict(entry.train),
+                "result": dict(done.facts),
+            },
+            entry.train.seed,
+            dict(done.environment),
+            entry.data,
+            backbone.digest,
+            done.seconds,
+        ),
+        {**done.environment, "batch_plan": dict(done.batch_plan)},
+        done.files,
+    )
+    validation = sha256_text("\n".join(sorted(new.oracle.row_digests)))
+    if validation != entry.data["digests"]["validation"]:
+        raise IntegrityError(f"{entry.id}: it was measured on other rows than those prepared")
+    with workspace.writing():
+        _require_next(workspace, entry.task.name, entry.version)
+        registered, metrics = register(workspace, new)
+    shown = {name: value for name, value in entry.data.items() if name != "spec"}
+    return AddResult(registered, metrics, done.facts, shown, entry.warnings)
+
+
+def _require_next(workspace: Workspace, name: str, version: int) -> None:
+    free = workspace.registry.next_version(name)
+    if free > version:
+        raise ExistsError(
+            f"expert {name}@{version} was registered meanwhile, and experts never change; add "
+            "another version with --new-version"
+        )
+    if free < version:
+        raise StaleError(
+            f"the job was prepared for {name}@{version}, but the bank's next is {name}@{free}; "
+            "prepare it again"
+        )

@@ -1,0 +1,180 @@
+"""The first step of ``add``: read, check, split and encode, until only training is left to do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
+from expertbank.data import (
+    TaskData,
+    TaskSpec,
+    encode_rows,
+    hold_out_for_selection,
+    load_task,
+    take,
+    task_spec,
+)
+from expertbank.data.spec import check_task_name
+from expertbank.errors import ExistsError, InputError
+from expertbank.kinds import KINDS
+from expertbank.records import TaskRecord
+from expertbank.workflows.growing.initialise import initialise
+from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
+from expertbank.workflows.workspace import Workspace, now
+
+FEATURE_ROWS = 2000
+"""Most training rows of a task whose features are kept for the router."""
+STATISTICS_ROWS = 20
+"""Fewest training rows of a task of which statistics alone are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddRequest:
+    """What to add and how.
+
+    Attributes:
+        task: a catalog name, a new name together with ``data``, or a spec.
+        data: the user's source reference, ``None`` for the task's own.
+        adapter: shape of the adapter.
+        train: how to train.
+        group: name of the group of tasks that answer the same texts, if it is one of them.
+        new_version: whether a task that has an expert gets another.
+        bank: what the bank shall be, or is.
+    """
+
+    task: str | TaskSpec
+    data: str | Path | None = None
+    adapter: AdapterConfig | None = None
+    train: TrainConfig | None = None
+    group: str | None = None
+    new_version: bool = False
+    bank: BankConfig | None = None
+
+
+def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
+    """Read and check everything that an expert is made of.
+
+    Writes nothing, but that a bank without a backbone gets one, as ``init`` would.
+
+    Raises:
+        ExistsError: the task has an expert and no new version was asked for.
+        InputError: bad data or options.
+        IntegrityError: another backbone than the bank's.
+    """
+    task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
+    name, config = task.name, request.train or TrainConfig()
+    if request.group is not None:
+        check_task_name(request.group)
+    if workspace.exists:
+        _require_new(workspace, name, new_version=request.new_version)
+        _require_same_task(workspace, task, request.group)
+        _require_fitting_group(workspace, task, request.group)
+        workspace.probe_writable()
+    data = load_task(
+        task,
+        None if request.data is None else str(request.data),
+        limit=config.limit,
+        eval_limit=config.eval_limit,
+        seed=config.seed,
+    )
+    backbone = initialise(workspace, request.bank or BankConfig())
+    spec = backbone.feature_spec
+    _require_enough_rows(spec, data)
+    # Asked again: reading the data took time, and another process may have been faster.
+    version = _require_new(workspace, name, new_version=request.new_version)
+    kind, adapter = KINDS.get(data.spec.kind), request.adapter or AdapterConfig()
+    adapter = replace(adapter, alpha=adapter.multiplier(spec))
+    share = config.selection_share_of(len(data.train))
+    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
+    kept = take(data.train, FEATURE_ROWS, config.seed)
+    rows = (*data.train, *data.validation)
+    tokenizer = workspace.backbone.tokenizer
+    encoded = dict(
+        zip(rows, encode_rows(rows, tokenizer, kind, data.labels, spec.max_length), strict=True)
+    )
+    return AddJob(
+        entry=Entry(
+            bank=bank_identity(backbone),
+            task=TaskRecord(
+                name, kind.name, data.labels, data.spec.to_dict(), now(), group=request.group
+            ),
+            version=version,
+            adapter=adapter,
+            train=config,
+            data=_source_facts(data),
+            warnings=data.warnings,
+        ),
+        backbone=replace(backbone, reference=workspace.reference or backbone.reference),
+        train=tuple(encoded[row] for row in fit),
+        selection=tuple(encoded[row] for row in selection),
+        kept=tuple((encoded[row], row.shape) for row in kept),
+        validation=tuple(
+            EvaluatedRow(encoded[row], row.shape, row.digest, row.group) for row in data.validation
+        ),
+    )
+
+
+def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
+    """Where statistics only are kept, those of a few rows would give the rows away."""
+    if spec.keep == "stats" and len(data.train) < STATISTICS_ROWS:
+        raise InputError(
+            f"this bank keeps statistics only, and those of {len(data.train)} training rows "
+            f"would give the rows away; bring at least {STATISTICS_ROWS}"
+        )
+
+
+def _require_same_task(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
+    """A new version keeps kind and group; the registry would refuse it, but only when trained."""
+    for task in workspace.registry.tasks(include_removed=True):
+        if task.name != wanted.name:
+            continue
+        if task.kind != wanted.kind:
+            raise InputError(
+                f"task {task.name} is registered as {task.kind}, a new version cannot be "
+                f"{wanted.kind}; use another task name"
+            )
+        if group not in {None, task.group}:
+            stands = f"is in group {task.group}" if task.group else "stands alone"
+            raise InputError(
+                f"task {task.name} {stands}, a new version cannot put it into group {group}; "
+                "use another task name"
+            )
+
+
+def _require_fitting_group(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
+    """A group answers one text: kinds that read no rows in common cannot be in one."""
+    for task in workspace.registry.tasks():
+        if group is None or task.group != group:
+            continue
+        if not KINDS.get(task.kind).shapes & KINDS.get(wanted.kind).shapes:
+            raise InputError(
+                f"group {group} holds {task.name}, a {task.kind} task; "
+                f"a {wanted.kind} task cannot answer the same rows"
+            )
+
+
+def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
+    """The version to make."""
+    version = workspace.registry.next_version(name)
+    if version > 1 and not new_version:
+        if workspace.registry.task(name).removed_at is not None:
+            raise ExistsError(
+                f"task {name!r} was removed, and its expert {name}@{version - 1} is kept; "
+                "train another version with --new-version, which makes the task alive again"
+            )
+        raise ExistsError(
+            f"task {name!r} has expert {name}@{version - 1}; experts never change. "
+            "Train another version with --new-version"
+        )
+    return version
+
+
+def _source_facts(data: TaskData) -> dict[str, object]:
+    return {
+        "source": data.source,
+        "revision": data.revision,
+        "counts": dict(data.counts),
+        "digests": dict(data.digests),
+        "spec": data.spec.to_dict(),
+    }

@@ -1,0 +1,1 @@
+"""What keeps a bank sound: verify, gc, remove, restore, doctor."""

@@ -1,0 +1,225 @@
+"""``gc``: delete what nothing refers to, and on request what only removed tasks do.
+
+The bank's lock is held alone, so no writer stands between its stored bytes and their row. What
+the registry must forget is committed first; files go after that, so a process killed between
+leaves files without rows, which the next ``gc`` deletes, and never rows without files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from expertbank.artifacts.store import ArtifactStore
+from expertbank.errors import ExpertBankError, InputError
+from expertbank.records import Problem, Purge, RunRecord
+from expertbank.registry.registry import PURGE
+from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.keeping import leftovers
+from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
+from expertbank.workflows.workspace import Workspace, now, package_versions
+
+GRACE_HOURS = 24.0
+"""Files younger than this are never taken for leftovers, whatever the registry says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What ``gc`` deleted, or would delete.
+
+    Attributes:
+        deleted: the files and folders.
+        purged: removed tasks whose files are among them.
+        routers: routers that cannot be used again because of that.
+        kept: what was left alone although it looks unneeded: what, where, what to do.
+        dry_run: whether nothing was deleted because only a look was asked for.
+    """
+
+    deleted: tuple[Leftover, ...]
+    purged: tuple[str, ...]
+    routers: tuple[int, ...]
+    kept: tuple[Problem, ...]
+    dry_run: bool
+
+    @property
+    def bytes(self) -> int:
+        """Size of what is deleted."""
+        return sum(leftover.bytes for leftover in self.deleted)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {
+            "deleted": [
+                {"path": leftover.where, "bytes": leftover.bytes, "why": leftover.why}
+                for leftover in self.deleted
+            ],
+            "bytes": self.bytes,
+            "purged": list(self.purged),
+            "routers": list(self.routers),
+            "kept": [{"what": k.what, "where": k.where, "todo": k.todo} for k in self.kept],
+            "dry_run": self.dry_run,
+        }
+
+
+def collect(
+    workspace: Workspace,
+    *,
+    dry_run: bool = False,
+    purge_removed: bool = False,
+    grace_hours: float = GRACE_HOURS,
+) -> Collection:
+    """Delete what nothing needs.
+
+    Args:
+        workspace: the open bank.
+        dry_run: only tell; no lock is taken, nothing is written.
+        purge_removed: also delete files and features that only removed tasks need; routers that
+            need them can never be used again.
+        grace_hours: leave unreferenced and temporary files alone that are younger.
+
+    Raises:
+        InputError: a negative grace.
+        LockedError: other commands kept writing for too long.
+    """
+    if not 0 <= grace_hours < float("inf"):
+        raise InputError(f"--grace must be 0 or more hours, got {grace_hours}")
+    if dry_run:
+        return _survey(workspace, purge_removed, grace_hours, dry_run=True)
+    workspace.registry.probe_writable()
+    with workspace.lock.exclusive():
+        found = _survey(workspace, purge_removed, grace_hours, dry_run=False)
+        if found.purged:
+            _commit(workspace, workspace.registry.purgeable(), found)
+        for leftover in found.deleted:
+            leftover.delete()
+    return found
+
+
+def _survey(
+    workspace: Workspace, purge_removed: bool, grace_hours: float, *, dry_run: bool
+) -> Collection:
+    grace = grace_hours * HOUR
+    purge = workspace.registry.purgeable()
+    kept = list(_kept(purge))
+    deleted: list[Leftover] = []
+    if purge_removed:
+        deleted += _artifacts(workspace.store, purge.digests, "of a removed task")
+    elif purge.tasks:
+        kept.append(
+            Problem(
+                f"files of removed tasks ({', '.join(purge.tasks)})",
+                workspace.store.location,
+                "run: expertbank gc --purge-removed",
+            )
+        )
+    deleted += _unreferenced(workspace, grace, kept)
+    deleted += _half_written(workspace.store, grace)
+    deleted += leftovers.temporary_files(workspace.home, grace)
+    gone, unfinished = _checkpoints(workspace, grace)
+    deleted += gone
+    kept += [
+        Problem(
+            f"unfinished training of {path.stem}",
+            str(path),
+            f"go on with: expertbank add --task {path.stem} --resume; or delete the file",
+        )
+        for path in unfinished
+    ]
+    return Collection(
+        tuple(deleted),
+        purge.tasks if purge_removed else (),
+        purge.routers if purge_removed else (),
+        tuple(kept),
+        dry_run,
+    )
+
+
+def _kept(purge: Purge) -> Iterator[Problem]:
+    for task, aliases in purge.in_use:
+        yield Problem(
+            f"files of the removed task {task}, still used by {' and '.join(aliases)}",
+            task,
+            "run: expertbank retrain-router; move other aliases with: expertbank alias NAME ROUTER",
+        )
+
+
+def _unreferenced(workspace: Workspace, grace: float, kept: list[Problem]) -> Iterator[Leftover]:
+    rows = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
+    named_by_backups = _named_by_backups(workspace)
+    store, spared = workspace.store, 0
+    for digest in store.digests():
+        row = rows.get(digest)
+        if row is not None:
+            # Deleted in the database, and the process died before it came to the file.
+            purged = () if row.purged_at is None else (digest,)
+            yield from _artifacts(store, purged, "of a removed task")
+            continue
+        unneeded = tuple(_artifacts(store, (digest,), "unreferenced", grace))
+        if digest in named_by_backups:
+            spared += len(unneeded)
+        else:
+            yield from unneeded
+    if spared:
+        kept.append(
+            Problem(
+                f"{spared} files that only backups of the database name",
+                str(workspace.home),
+                "delete the *.backup files there that you will never restore, then run gc again",
+            )
+        )
+
+
+def _named_by_backups(workspace: Workspace) -> set[str]:
+    named: set[str] = set()
+    for path in leftovers.backups(workspace.home):
+        try:
+            named |= SqliteFile(path).artifact_digests()
+        except ExpertBankError:
+            continue  # a damaged backup restores nothing
+    return named
+
+
+def _artifacts(
+    store: ArtifactStore, digests: Iterable[str], why: str, grace: float = 0.0
+) -> Iterator[Leftover]:
+    """Those of ``digests`` that are there and were not put within the last ``grace`` seconds."""
+    for digest in digests:
+        stored = store.state(digest)
+        if stored is not None and age(stored.modified) >= grace:
+            delete = partial(store.delete, digest)
+            yield Leftover(store.where(digest), stored.bytes, why, delete)
+
+
+def _half_written(store: ArtifactStore, grace: float) -> Iterator[Leftover]:
+    for one in store.unfinished():
+        if age(one.modified) >= grace:
+            delete = partial(store.discard, one)
+            yield Leftover(one.where, one.bytes, "half-written artifact", delete)
+
+
+def _checkpoints(workspace: Workspace, grace: float) -> tuple[list[Leftover], list[Path]]:
+    newest = {
+        expert.task: datetime.fromisoformat(expert.created_at).timestamp()
+        for expert in workspace.registry.experts()
+    }
+    removed = {task.name for task in workspace.registry.tasks(include_removed=True)}
+    removed -= {task.name for task in workspace.registry.tasks()}
+    return leftovers.checkpoints(workspace.home, grace, newest, frozenset(removed))
+
+
+def _commit(workspace: Workspace, purge: Purge, found: Collection) -> None:
+    run = RunRecord(
+        PURGE,
+        {"tasks": list(purge.tasks)},
+        0,
+        {"packages": package_versions()},
+        {"experts": list(purge.experts), "artifacts": list(purge.digests)},
+        workspace.backbone_record.digest,
+        0.0,
+        created_at=now(),
+    )
+    workspace.registry.commit_purge(purge, run)

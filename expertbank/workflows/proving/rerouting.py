@@ -1,0 +1,50 @@
+"""Choices of routers where the bank keeps no evaluation features: the source is read again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from expertbank.data import encode_rows
+from expertbank.evaluation.history import RouterView
+from expertbank.evaluation.outcome import Answered
+from expertbank.kinds import KINDS
+from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
+from expertbank.workflows.proving.verification import rows_again
+from expertbank.workflows.workspace import Workspace
+
+
+def views_from_source(
+    workspace: Workspace,
+    expert: ExpertRecord,
+    oracle: Answered,
+    routers: Sequence[RouterRecord],
+    progress: ProgressCallback,
+) -> tuple[RouterView, ...]:
+    """What every router that contains the expert chooses for its evaluation rows.
+
+    Runs the trunk over the rows once. Empty if a row is gone from the source: figures over
+    other rows than those of the first day would not be comparable.
+    """
+    own = [router for router in routers if expert.id in router.members]
+    rows = rows_again(workspace, expert, oracle.row_digests, progress) if own else []
+    found = [row for row in rows if row is not None]
+    if not found or len(found) < len(rows):
+        return ()
+    from expertbank.workflows.choices import routed_evidence
+    from expertbank.workflows.measure import trunk_features
+
+    encoded = encode_rows(
+        found,
+        workspace.backbone.tokenizer,
+        KINDS.get(expert.kind),
+        expert.labels,
+        workspace.spec.max_length,
+    )
+    features = trunk_features(workspace.model, encoded, progress)
+    views = []
+    for record in sorted(own, key=lambda router: router.version):
+        router = workspace.router(record)
+        evidence, _ = routed_evidence(router, features, [row.shape for row in found])
+        columns = tuple(tuple(member.task for member in column) for column in router.columns)
+        views.append(RouterView(record.version, columns, evidence))
+    return tuple(views)

@@ -1,0 +1,271 @@
+"""Running stored evaluations again: the same rows, the same batches, the real model."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from expertbank.data import encode_rows, find_rows
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
+from expertbank.evaluation.history import RouterView
+from expertbank.evaluation.predictions import Floats, Predictions
+from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Kind
+from expertbank.records import (
+    EvaluationRecord,
+    ExpertRecord,
+    ProgressCallback,
+    ProgressEvent,
+    Row,
+)
+from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from expertbank.workflows.measure import Answers
+
+MARGIN_TOLERANCE = 1e-3
+"""In another environment a label may differ where the two highest logits are this close."""
+
+SAMPLE_SEED = 0
+"""Two samples of the same bank are the same rows."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What running one expert's rows again found.
+
+    Attributes:
+        rows: rows run again.
+        of: rows there are; fewer are run where a sample was asked for.
+        unverifiable: rows of the sample whose source is gone.
+        quality: accuracy (regression: Pearson) now; ``None`` unless all rows were run.
+        max_logit_difference: largest difference from the stored logits.
+        same_environment: whether threads, device and packages are those of the first run.
+        within_tolerance: digests of rows whose label differs, but within the tolerance.
+    """
+
+    rows: int
+    of: int
+    unverifiable: int
+    quality: float | None
+    max_logit_difference: float
+    same_environment: bool
+    within_tolerance: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {
+            "rows": self.rows,
+            "of": self.of,
+            "unverifiable": self.unverifiable,
+            "max_logit_difference": self.max_logit_difference,
+            "same_environment": self.same_environment,
+            "within_tolerance": list(self.within_tolerance),
+        }
+
+
+def verify_expert(
+    workspace: Workspace,
+    expert: ExpertRecord,
+    stored: EvaluationRecord,
+    oracle: Predictions,
+    view: RouterView | None,
+    progress: ProgressCallback,
+    *,
+    sample: int | None = None,
+) -> Verified:
+    """Run an expert's evaluation rows through the real model again.
+
+    Args:
+        workspace: the open bank.
+        expert: the expert.
+        stored: its evaluation with the expert named.
+        oracle: the answers stored then.
+        view: what the router reported on chose for the rows, if it knows the expert.
+        progress: told as batches finish.
+        sample: run only so many rows; which, a fixed seed and the task's name decide.
+
+    Raises:
+        IntegrityError: the first row whose answer or choice differs; rows that are gone are
+            counted, not refused.
+    """
+    from expertbank.workflows.measure import answers
+
+    wanted = _wanted(expert.task, len(oracle.row_digests), sample)
+    rows = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
+    there = {place: row for place, row in zip(wanted, rows, strict=True) if row is not None}
+    same = _same_environment(workspace, stored)
+    total, gone = len(oracle.row_digests), len(wanted) - len(there)
+    if not there:
+        return Verified(0, total, gone, None, 0.0, same, ())
+    places, kind = list(there), KINDS.get(expert.kind)
+    encoded = encode_rows(
+        list(there.values()),
+        workspace.backbone.tokenizer,
+        kind,
+        expert.labels,
+        workspace.spec.max_length,
+    )
+    again = answers(workspace.model, encoded, expert.digest, progress)
+    # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
+    complete = len(places) == total
+    tolerated = _compare_answers(expert, kind, oracle, again, there, exact=same and complete)
+    if view is not None:
+        _compare_choices(workspace, view, again, there, exact=same and complete)
+    logits = again.logits.numpy()
+    return Verified(
+        len(places),
+        total,
+        gone,
+        kind.outcome(replace(oracle, logits=logits)).quality() if complete else None,
+        _largest_difference(logits, oracle.logits[places]),
+        same,
+        tuple(tolerated),
+    )
+
+
+def check_choices(
+    workspace: Workspace, expert: ExpertRecord, view: RouterView, row_digests: Sequence[str]
+) -> None:
+    """Route all cached evaluation features again and compare with the stored choices.
+
+    No backbone takes part, so this covers every row even where only a sample is run again.
+
+    Raises:
+        IntegrityError: the first row whose choice differs, or features that changed.
+    """
+    from expertbank.routing.feature_file import FeatureFile
+
+    if workspace.spec.keep == "stats":
+        return
+    try:
+        cached = workspace.registry.feature_set(expert.id)
+    except NotFoundError:
+        return
+    file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
+    router = workspace.router(workspace.registry.router(view.version))
+    stored = view.evidence.choice
+    choice = router.route(file.evaluation, file.evaluation_shapes).index.numpy()
+    # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
+    lead = router.lead(file.evaluation, file.evaluation_shapes)
+    for row in np.flatnonzero(choice != stored).tolist():
+        if lead[row] < MARGIN_TOLERANCE:
+            continue
+        raise IntegrityError(
+            f"row digest {row_digests[row][:12]}… of {expert.id}: "
+            f"router@{view.version} chose {' + '.join(view.columns[int(stored[row])])} "
+            f"when it was fitted and chooses {' + '.join(view.columns[int(choice[row])])} "
+            "now, on the same features"
+        )
+
+
+def _wanted(task: str, count: int, sample: int | None) -> list[int]:
+    """Which rows are run again; the same for the same task, in row order."""
+    if sample is None or sample >= count:
+        return list(range(count))
+    draw = np.random.default_rng([SAMPLE_SEED, zlib.crc32(task.encode())])
+    return sorted(draw.choice(count, size=sample, replace=False).tolist())
+
+
+def rows_again(
+    workspace: Workspace,
+    expert: ExpertRecord,
+    digests: Sequence[str],
+    progress: ProgressCallback,
+) -> list[Row | None]:
+    """Rows read from their source again by digest; ``None`` where a row is gone."""
+    progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
+    spec, source = workspace.data_of(expert)
+    try:
+        found = find_rows(spec, source, digests)
+    except ExpertBankError:
+        found = {}  # the source is gone or no longer readable: its rows count as unverifiable
+    return [found.get(digest) for digest in digests]
+
+
+def _same_environment(workspace: Workspace, stored: EvaluationRecord) -> bool:
+    before = {key: value for key, value in stored.environment.items() if key != "batch_plan"}
+    return before == workspace.environment()
+
+
+def _compare_answers(
+    expert: ExpertRecord,
+    kind: Kind,
+    oracle: Predictions,
+    again: Answers,
+    rows: Mapping[int, Row],
+    *,
+    exact: bool,
+) -> list[str]:
+    """Digests of tolerated differences.
+
+    Raises:
+        IntegrityError: the first row whose answer differs beyond what is tolerated.
+    """
+    import torch
+
+    places = list(rows)
+    width = max(oracle.logits.shape[1], again.logits.shape[1])
+    before, now = (_widened(logits, width) for logits in (oracle.logits[places], again.logits))
+    same, near = kind.same(before, now, oracle.thresholds)
+    tolerated = []
+    for index in np.flatnonzero(~same).tolist():
+        place = places[index]
+        # Other batches, threads or versions move the last bits of a sum; see the report's help.
+        if not exact and near[index]:
+            tolerated.append(oracle.row_digests[place])
+            continue
+        said = [
+            kind.answer(torch.from_numpy(side[index]), rows[place], expert.labels, again.thresholds)
+            for side in (before, now)
+        ]
+        raise IntegrityError(
+            f"{_where(rows[place], oracle.row_digests[place])}: {expert.id} answered "
+            f"{said[0].text!r} when it was added and answers {said[1].text!r} now"
+        )
+    return tolerated
+
+
+def _widened(logits: Floats | Tensor, width: int) -> Floats:
+    """``logits`` with ``-inf`` columns up to ``width``: a sample may lack the most choices."""
+    values = np.asarray(logits, dtype=np.float32)
+    return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=-np.inf)
+
+
+def _largest_difference(now: Floats, before: Floats) -> float:
+    """Over the classes and choices that exist; columns beyond them are ``-inf`` on both sides."""
+    width = min(now.shape[1], before.shape[1])
+    real = np.isfinite(before[:, :width])
+    return float(np.abs(now[:, :width][real] - before[:, :width][real]).max())
+
+
+def _compare_choices(
+    workspace: Workspace,
+    view: RouterView,
+    again: Answers,
+    rows: Mapping[int, Row],
+    *,
+    exact: bool,
+) -> None:
+    router = workspace.router(workspace.registry.router(view.version))
+    shapes = [row.shape for row in rows.values()]
+    choice = router.route(again.features, shapes)
+    lead = router.lead(again.features, shapes)
+    for index, (place, row) in enumerate(rows.items()):
+        before, now = int(view.evidence.choice[place]), int(choice.index[index])
+        if before != now and (exact or lead[index] >= MARGIN_TOLERANCE):
+            raise IntegrityError(
+                f"{_where(row, row.digest)}: router@{view.version} chose "
+                f"{' + '.join(view.columns[before])} when it was fitted and chooses "
+                f"{' + '.join(view.columns[now])} now"
+            )
+
+
+def _where(row: Row, digest: str) -> str:
+    return f"{row.origin or 'row'} (row digest {digest[:12]}…)"

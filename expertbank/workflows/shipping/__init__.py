@@ -1,0 +1,1 @@
+"""What leaves a bank and comes into another: exports and imports."""

@@ -1,0 +1,253 @@
+"""``export``: one verified folder that predicts without the bank."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.backbones.identity import backbone_files
+from expertbank.data import encode_rows
+from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.kinds import KINDS
+from expertbank.records import (
+    ExpertRecord,
+    ExportRecord,
+    ProgressCallback,
+    RouterRecord,
+    Row,
+    no_progress,
+)
+from expertbank.reports.bundle_readme import bundle_readme
+from expertbank.routing.router import Router
+from expertbank.workflows.answering.serve import load_bundle
+from expertbank.workflows.measure import answers
+from expertbank.workflows.shipping.for_import import add_lineage
+from expertbank.workflows.workspace import Workspace, package_versions
+
+PROBES = (
+    Row("The referee stopped the match after ninety minutes of rain."),
+    Row("is the sky blue", "Rayleigh scattering sends short wavelengths in all directions."),
+    Row("Shares of the bank rose by four per cent on Monday, its best day this year.", None),
+    Row("do you share my data", "We never sell personal information to third parties."),
+    Row("Tracy had an accident on the way to work.", None, ("She was late.", "She sang.")),
+    Row("Where would you keep milk?", None, ("in a drawer", "in the fridge", "on the roof")),
+)
+"""Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
+done. What they say does not matter; that every shape of row occurs does."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExportResult:
+    """What was written.
+
+    ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
+    """
+
+    path: Path
+    digest: str
+    experts: tuple[str, ...]
+    router_version: int
+    bytes: int
+    format: str = "bundle"
+    verified: bool = True
+    recorded: bool = True
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "path": str(self.path),
+            "format": self.format,
+            "digest": self.digest,
+            "experts": list(self.experts),
+            "router": self.router_version,
+            "bytes": self.bytes,
+            "verified": self.verified,
+            "recorded": self.recorded,
+        }
+
+
+def export_bundle(
+    workspace: Workspace,
+    target: Path,
+    *,
+    tasks: Sequence[str] = (),
+    with_backbone: bool = False,
+    for_import: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> ExportResult:
+    """Write the active router and its experts to ``target``, load them back, compare, publish.
+
+    Args:
+        workspace: the open bank.
+        target: folder to make; an older bundle there is replaced, anything else is not touched.
+        tasks: only these tasks; the router is masked to them.
+        with_backbone: put the backbone's files into the bundle too.
+        for_import: put features, evidence and runs in, so that another bank can take the experts
+            over; features are made from the rows they were trained on.
+        progress: told as work goes on.
+
+    Raises:
+        NotFoundError: no router yet, or an unknown task.
+        ExistsError: ``target`` is something else than a bundle.
+        IntegrityError: what was written does not give the bank's logits; nothing is published.
+    """
+    record, shipped, masked = chosen(workspace, tasks)
+    experts = [workspace.registry.expert(member.id) for member in shipped.members]
+    backbone = workspace.backbone
+    writer = BundleWriter(target)
+    try:
+        for expert in experts:
+            writer.add(_expert_name(expert), workspace.store.get(expert.digest))
+        router_bytes = shipped.to_bytes()
+        writer.add(ROUTER, router_bytes)
+        if with_backbone:
+            for file in backbone_files(backbone.place.folder):
+                writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
+        lineage = (
+            {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
+            if for_import
+            else {}
+        )
+        content = _manifest(
+            workspace,
+            experts,
+            shipped,
+            sha256_bytes(router_bytes),
+            version=record.version,
+            masked=masked,
+            with_backbone=with_backbone,
+        )
+        for entry in content["experts"]:
+            entry |= lineage.get(entry["id"], {})
+        writer.add("README.md", bundle_readme(content).encode())
+        digest = writer.finish(content)
+        _compare(workspace, writer.folder, experts, with_backbone, progress)
+        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
+        writer.publish()
+    finally:
+        writer.discard()
+    ids = tuple(expert.id for expert in experts)
+    made = ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
+    recorded = record_export(workspace, made)
+    return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
+
+
+def record_export(workspace: Workspace, made: ExportRecord) -> bool:
+    """Put an export into the history; false for a bank that cannot be written to."""
+    if workspace.registry.read_only:
+        return False
+    with workspace.writing():
+        workspace.registry.commit_export(made)
+    return True
+
+
+def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Router, bool]:
+    """What an export ships: the active router, cut to ``tasks`` if any are named.
+
+    Returns:
+        The router's record, the router as shipped, and whether members were left out.
+
+    Raises:
+        NotFoundError: no router yet, or a task that it does not serve.
+    """
+    try:
+        record = workspace.registry.router()
+    except NotFoundError as error:
+        raise NotFoundError("there is no router to ship; run: expertbank retrain-router") from error
+    router = workspace.router(record)
+    known = [member.task for member in router.members]
+    for task in tasks:
+        if task not in known:
+            raise NotFoundError.of("task", task, known)
+    shipped = router.subset(tasks) if tasks else router
+    return record, shipped, len(shipped.members) < len(known)
+
+
+def _expert_name(expert: ExpertRecord) -> str:
+    return f"experts/{expert.digest}.safetensors"
+
+
+def _manifest(
+    workspace: Workspace,
+    experts: Sequence[ExpertRecord],
+    router: Router,
+    router_digest: str,
+    *,
+    version: int,
+    masked: bool,
+    with_backbone: bool,
+) -> dict[str, Any]:
+    record, registry = workspace.backbone_record, workspace.registry
+    entries = []
+    for expert in experts:
+        (oracle,) = registry.evaluations(expert.id, router_version="oracle")
+        entries.append(
+            {
+                "id": expert.id,
+                "task": expert.task,
+                "version": expert.version,
+                "digest": expert.digest,
+                "kind": expert.kind,
+                "labels": list(expert.labels),
+                "file": _expert_name(expert),
+                "adapter_params": expert.adapter_params,
+                "head_params": expert.head_params,
+                "created_at": expert.created_at,
+                "metrics": dict(oracle.metrics),
+                "group": registry.task(expert.task).group,
+                "spec": workspace.data_of(expert)[0].to_dict(),
+            }
+        )
+    return {
+        "made_with": package_versions(),
+        "backbone": {
+            **record.named(),
+            "architecture": dict(record.architecture),
+            "folder": BACKBONE_FOLDER if with_backbone else None,
+        },
+        "feature_spec": record.feature_spec.to_dict(),
+        "router": {
+            "file": ROUTER,
+            "digest": router_digest,
+            "version": version,
+            "kind": router.kind,
+            "members": [member.id for member in router.members],
+            "masked": masked,
+        },
+        "experts": entries,
+    }
+
+
+def _compare(
+    workspace: Workspace,
+    folder: Path,
+    experts: Sequence[ExpertRecord],
+    with_backbone: bool,
+    progress: ProgressCallback,
+) -> None:
+    """Load what was written and hold its logits against the bank's.
+
+    Raises:
+        IntegrityError: a logit differs.
+    """
+    BundleReader(folder).check_all()
+    # A shipped backbone is loaded from the bundle's own files, else the bank's serves again.
+    loaded = load_bundle(folder, backbone=None if with_backbone else workspace.backbone)
+    tokenizer, length = workspace.backbone.tokenizer, workspace.spec.max_length
+    for expert in experts:
+        kind = KINDS.get(expert.kind)
+        rows = [row for row in PROBES if row.shape in kind.shapes]
+        probes = encode_rows(rows, tokenizer, kind, expert.labels, length)
+        ours = answers(workspace.model, probes, expert.digest, progress)
+        theirs = answers(loaded.model, probes, expert.digest, progress)
+        if not torch.equal(ours.logits, theirs.logits):
+            raise IntegrityError(
+                f"the written bundle gives other logits for {expert.id} than the bank; "
+                "nothing was published"
+            )

@@ -1,0 +1,170 @@
+"""``export --format peft``: every expert as a LoRA adapter that PEFT loads, its head beside it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor
+
+from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
+from expertbank.adapters.tt import Factors
+from expertbank.artifacts.bundle import BundleWriter, ListedFolder
+from expertbank.backbones.backbone import Backbone
+from expertbank.errors import IntegrityError
+from expertbank.files.tensors import read_tensors, write_safetensors
+from expertbank.models.expert_file import ExpertFile
+from expertbank.records import ExpertRecord, ExportRecord
+from expertbank.references import hub_name
+from expertbank.reports.peft_readme import adapter_readme, peft_readme
+from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
+from expertbank.workflows.workspace import Workspace, package_versions
+
+CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
+
+
+def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()) -> ExportResult:
+    """Write the experts that the active router serves as PEFT folders, read back and compared.
+
+    Args:
+        workspace: the open bank.
+        target: folder to make, with one folder per task inside; an older export for PEFT there
+            is replaced, anything else is not touched.
+        tasks: only these tasks.
+
+    Raises:
+        NotFoundError: no router yet, or a task that it does not serve.
+        ExistsError: ``target`` is something else than an export for PEFT.
+        IntegrityError: what was written is not the expert; nothing is published.
+    """
+    record, shipped, _ = chosen(workspace, tasks)
+    experts = [workspace.registry.expert(member.id) for member in shipped.members]
+    files = {expert.id: workspace.expert_file(expert) for expert in experts}
+    backbone = workspace.backbone
+    named = workspace.backbone_record.named()
+    writer = BundleWriter(target, "peft")
+    try:
+        content: dict[str, Any] = {
+            "made_with": package_versions(),
+            "backbone": {**named, "reference": hub_name(str(named["reference"]))},
+            "feature_spec": workspace.spec.to_dict(),
+            "experts": [_entry(expert, files[expert.id]) for expert in experts],
+        }
+        for expert, entry in zip(experts, content["experts"], strict=True):
+            _add_expert(writer, files[expert.id], entry, content, backbone)
+        writer.add("README.md", peft_readme(content).encode())
+        digest = writer.finish(content)
+        _compare(writer.folder, content["experts"], files)
+        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
+        writer.publish()
+    finally:
+        writer.discard()
+    ids = tuple(expert.id for expert in experts)
+    made = ExportRecord(digest, "peft", str(writer.target), record.version, ids)
+    recorded = record_export(workspace, made)
+    return ExportResult(writer.target, digest, ids, record.version, size, "peft", recorded=recorded)
+
+
+def _factors(file: ExpertFile) -> Factors:
+    with torch.no_grad():
+        return file.adapter().collapse()
+
+
+def _entry(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
+    return {
+        "id": expert.id,
+        "task": expert.task,
+        "version": expert.version,
+        "digest": expert.digest,
+        "kind": expert.kind,
+        "labels": list(expert.labels),
+        "folder": expert.task,
+        "rank": lora_rank(_factors(file)),
+        "pooling": file.pooling,
+    }
+
+
+def _add_expert(
+    writer: BundleWriter,
+    file: ExpertFile,
+    entry: dict[str, Any],
+    content: dict[str, Any],
+    backbone: Backbone,
+) -> None:
+    factors, folder = _factors(file), entry["folder"]
+    config = peft_config(
+        list(factors),
+        entry["rank"],
+        base_model=content["backbone"]["reference"],
+        revision=content["backbone"]["revision"],
+        fan_in_fan_out=_fan_in_fan_out(backbone, factors),
+    )
+    head = {
+        name.removeprefix("head."): tensor
+        for name, tensor in file.tensors.items()
+        if name.startswith("head.")
+    }
+    told = {name: entry[name] for name in ("id", "kind", "labels", "pooling")}
+    told |= {
+        "backbone_digest": backbone.digest,
+        "max_length": content["feature_spec"]["max_length"],
+    }
+    writer.add(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
+    # PEFT and transformers look for this entry; one key, as several come in random order.
+    writer.add(f"{folder}/{ADAPTER}", save(_ready(lora_tensors(factors)), {"format": "pt"}))
+    writer.add(f"{folder}/{HEAD}", write_safetensors(_ready(head), told))
+    writer.add(f"{folder}/README.md", adapter_readme(entry, content).encode())
+
+
+def _ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
+
+
+def _fan_in_fan_out(backbone: Backbone, factors: Factors) -> bool:
+    """Whether the adapted projections keep their weights as ``[in, out]``, as GPT-2's do."""
+    kinds = {type(backbone.model.get_submodule(path)).__name__ for path in factors}
+    return kinds == {"Conv1D"}
+
+
+def _compare(folder: Path, entries: Sequence[dict[str, Any]], files: dict[str, ExpertFile]) -> None:
+    """Read every folder as PEFT would and hold it against the expert.
+
+    Raises:
+        IntegrityError: a factor or a head differs.
+    """
+    listed = ListedFolder(folder, "peft")
+    listed.check_all()
+    for entry in entries:
+        file, name = files[entry["id"]], entry["folder"]
+        config = json.loads(listed.read(f"{name}/{CONFIG}"))
+        adapter = read_tensors(listed.read(f"{name}/{ADAPTER}"), f"{name}/{ADAPTER}")
+        found = lora_factors(adapter, config["lora_alpha"] / config["r"])
+        ours = _factors(file)
+        head = read_tensors(listed.read(f"{name}/{HEAD}"), f"{name}/{HEAD}")
+        same = (
+            found.keys() == ours.keys() == set(config["target_modules"])
+            and all(_same_pair(found[path], ours[path], config["r"]) for path in ours)
+            and torch.equal(head["weight"], file.tensors["head.weight"])
+            and torch.equal(head["bias"], file.tensors["head.bias"])
+        )
+        if not same:
+            raise IntegrityError(
+                f"the LoRA folder written for {entry['id']} does not hold the expert; "
+                "nothing was published"
+            )
+
+
+def _same_pair(found: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor], rank: int) -> bool:
+    """Whether a pair is the expert's own, bit for bit, and zero in the ranks it does not need."""
+    (a, b), (own_a, own_b), own = found, ours, ours[0].shape[1]
+    return (
+        a.shape[1] == rank
+        and torch.equal(a[:, :own], own_a)
+        and torch.equal(b[:own], own_b)
+        and not a[:, own:].any()
+        and not b[own:].any()
+    )

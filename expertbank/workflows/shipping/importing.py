@@ -1,0 +1,284 @@
+"""``import``: take experts over from another bank's bundle, with their past.
+
+Everything is read and checked before anything is written. Features and evidence come along, so
+an imported expert can be routed to and reported on like one that was trained here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from expertbank.artifacts.archive import BundleArchive
+from expertbank.artifacts.bundle import BundleReader
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.config import FeatureSpec
+from expertbank.data import TaskSpec
+from expertbank.data.spec import check_task_name
+from expertbank.errors import (
+    ExistsError,
+    FeatureSpecError,
+    InputError,
+    IntegrityError,
+    NotFoundError,
+)
+from expertbank.kinds import KINDS
+from expertbank.records import (
+    BackboneRecord,
+    ExpertRecord,
+    ProgressCallback,
+    ProgressEvent,
+    RunRecord,
+    TaskRecord,
+    no_progress,
+)
+from expertbank.workflows.answering.serve import bundled_backbone
+from expertbank.workflows.growing.register import NewExpert, register
+from expertbank.workflows.workspace import Workspace, now, package_versions
+
+
+class _Members(Protocol):
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An expert of the bundle that was not imported, and why."""
+
+    expert: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was taken over, or would be.
+
+    Attributes:
+        bundle: digest of the bundle's manifest.
+        imported: experts of this bank; in a dry run those that there would be.
+        skipped: experts of the bundle that are here already.
+        dry_run: whether nothing was written because only a look was asked for.
+    """
+
+    bundle: str
+    imported: tuple[ExpertRecord, ...]
+    skipped: tuple[Skipped, ...]
+    dry_run: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The machine contract's form."""
+        return {
+            "bundle": self.bundle,
+            "imported": [
+                {"task": e.task, "id": e.id, "version": e.version, "digest": e.digest}
+                for e in self.imported
+            ],
+            "skipped": [{"expert": s.expert, "why": s.why} for s in self.skipped],
+            "dry_run": self.dry_run,
+        }
+
+
+def import_bundle(
+    workspace: Workspace,
+    source: Path,
+    *,
+    tasks: Sequence[str] = (),
+    new_version: bool = False,
+    dry_run: bool = False,
+    progress: ProgressCallback = no_progress,
+) -> Imported:
+    """Take experts over from a bundle that ``export --for-import`` wrote.
+
+    A bank without a backbone takes over the bundle's backbone and feature spec.
+
+    Args:
+        workspace: the open bank.
+        source: the bundle's folder, or a ``.zip`` file of it.
+        tasks: only these tasks; default all.
+        new_version: let an expert that differs become a further version of its task.
+        dry_run: only check and tell.
+        progress: told as experts are read.
+
+    Raises:
+        NotFoundError: no bundle there, or it does not hold a named task.
+        IntegrityError: another backbone, or a file is not what the manifest says.
+        FeatureSpecError: another feature spec than the bank's.
+        ExistsError: a task has another expert here and ``new_version`` is false.
+        InputError: the bundle has no features, or kind or group differ from the task's here.
+    """
+    if not dry_run and workspace.exists:
+        workspace.probe_writable()
+    digest, content, members = _opened(source)
+    try:
+        backbone = bundled_backbone(content, str(source))
+        if workspace.exists:
+            _require_same_backbone(workspace, backbone, source)
+        spec = backbone.feature_spec
+        incoming = _read(source, digest, content, members, spec, tasks, progress)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
+    wanted, skipped = [], []
+    for one in incoming:
+        known = _same_expert(workspace, one) if workspace.exists else None
+        if known is not None:
+            skipped.append(Skipped(one.expert.id, f"is {known} here"))
+        else:
+            wanted.append(_fitted(workspace, one, new_version=new_version))
+    done = [one.expert for one in wanted]
+    if not dry_run and wanted:
+        if not workspace.exists or workspace.registry.backbone() is None:
+            workspace.require_usable(workspace.store_url)
+        with workspace.making():
+            workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
+            done = [register(workspace, one)[0] for one in wanted]
+    return Imported(digest, tuple(done), tuple(skipped), dry_run)
+
+
+def _opened(source: Path) -> tuple[str, Any, _Members]:
+    if source.is_file():
+        archive = BundleArchive(source)
+        return archive.digest, archive.content, archive
+    reader = BundleReader(source)
+    return reader.manifest.digest, reader.manifest.content, reader
+
+
+def _read(
+    source: Path,
+    digest: str,
+    content: Any,
+    members: _Members,
+    spec: FeatureSpec,
+    tasks: Sequence[str],
+    progress: ProgressCallback,
+) -> list[NewExpert]:
+    entries = list(content["experts"])
+    held = [str(entry["task"]) for entry in entries]
+    for task in tasks:
+        if task not in held:
+            raise NotFoundError.of("task", task, held)
+    chosen = [entry for entry in entries if not tasks or entry["task"] in tasks]
+    if len(set(held)) != len(held):
+        raise IntegrityError(f"{source}: it holds two experts of one task")
+    found = []
+    for number, entry in enumerate(chosen):
+        progress(ProgressEvent("reading experts", number, len(chosen), str(entry["id"])))
+        found.append(_incoming(f"{source}: {entry['id']}", entry, digest, members, spec))
+    return sorted(found, key=lambda one: one.expert.task)
+
+
+def _incoming(
+    where: str, entry: Any, bundle: str, members: _Members, spec: FeatureSpec
+) -> NewExpert:
+    lineage = entry.get("lineage")
+    if lineage is None:
+        raise InputError(
+            f"{where} comes without features and evidence, so it could not be routed to; "
+            "write the bundle again with: expertbank export --for-import"
+        )
+    name = check_task_name(str(entry["task"]))
+    files = {
+        "expert": members.read(str(entry["file"])),
+        "features": members.read(str(lineage["features"])),
+        "oracle": members.read(str(lineage["evidence"])),
+    }
+    if sha256_bytes(files["expert"]) != entry["digest"]:
+        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
+    run, group = lineage["run"], entry["group"]
+    task = TaskRecord(
+        name,
+        entry["kind"],
+        tuple(str(label) for label in entry["labels"]),
+        # The expert's own, as it was trained: a bundle of before names the first version's.
+        TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name).to_dict(),
+        now(),
+        group=None if group is None else check_task_name(str(group)),
+    )
+    made = RunRecord(
+        "import",
+        {
+            **dict(run["config"]),
+            "imported": {
+                "bundle": bundle,
+                "expert": str(entry["id"]),
+                "run": str(run["kind"]),
+                "created_at": str(run["created_at"]),
+                "with": package_versions(),
+            },
+        },
+        int(run["seed"]),
+        dict(run["environment"]),
+        dict(run["data"]),
+        spec.backbone_digest,
+        float(run["seconds"]),
+    )
+    version, environment = int(entry["version"]), dict(lineage["environment"])
+    return NewExpert.checked(where, spec, task, version, made, environment, files)
+
+
+def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, source: Path) -> None:
+    record = workspace.registry.backbone()
+    if record is None:
+        return
+    if record.digest != backbone.digest:
+        raise IntegrityError(
+            f"{source} was made with backbone {backbone.reference} (digest {backbone.digest}), "
+            f"this bank with {record.reference} ({record.digest}); experts only work on the "
+            "weights they were trained on: import into another bank with --home"
+        )
+    if record.feature_spec.digest != backbone.feature_spec.digest:
+        ours, theirs = record.feature_spec.to_dict(), backbone.feature_spec.to_dict()
+        differing = [
+            f"{key} {theirs[key]}, here {ours[key]}" for key in ours if ours[key] != theirs[key]
+        ]
+        raise FeatureSpecError(
+            f"{source} follows another feature spec ({'; '.join(differing)}); all experts of a "
+            "bank share it: import into another bank with --home"
+        )
+
+
+def _same_expert(workspace: Workspace, one: NewExpert) -> str | None:
+    """The name of the expert with these bytes, if its task has it and is alive."""
+    alive = {task.name for task in workspace.registry.tasks()}
+    for expert in workspace.registry.experts():
+        if expert.digest == one.expert.digest and expert.task in alive:
+            return expert.id
+    return None
+
+
+def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewExpert:
+    """``one`` under the version that it gets here.
+
+    Raises:
+        ExistsError: the task has another expert and no new version was asked for.
+        InputError: kind or group differ from the task's here.
+    """
+    if not workspace.exists:
+        return replace(one, expert=replace(one.expert, version=1))
+    registry, name = workspace.registry, one.task.name
+    for task in registry.tasks(include_removed=True):
+        if task.name == name and (task.kind, task.group) != (one.task.kind, one.task.group):
+            raise InputError(
+                f"task {name} is {_described(task)} here and {_described(one.task)} in the "
+                "bundle; neither can change"
+            )
+        if task.group is None or task.group != one.task.group:
+            continue
+        if not KINDS.get(task.kind).shapes & KINDS.get(one.task.kind).shapes:
+            raise InputError(
+                f"group {task.group} holds {task.name}, a {task.kind} task; a {one.task.kind} "
+                "task cannot answer the same rows"
+            )
+    version = registry.next_version(name)
+    if version > 1 and not new_version:
+        raise ExistsError(
+            f"task {name!r} has expert {name}@{version - 1}, with other weights than the bundle's "
+            f"or removed; import it as {name}@{version} with --new-version, or leave it out by "
+            "naming others with --task"
+        )
+    return replace(one, expert=replace(one.expert, version=version))
+
+
+def _described(task: TaskRecord) -> str:
+    return f"{task.kind} in group {task.group}" if task.group else f"{task.kind} without a group"

@@ -6,8 +6,8 @@ First the fit over real cached features of 2 to 12 tasks, for every gate. Then t
 `expertbank retrain-router`, as a process of its own over banks that keep statistics: a folder
 with a real database and one file of 512-dimensional moments a task (1.05 MB), each of rows drawn
 about a centre of the task's own. Seconds are what the command says; processor time and memory are
-the whole process's, imports and torch and all. `--banks 10000` writes 10.5 GB. Old texts read: the command says
-so itself. Last, what a task's routing memory takes in bytes.
+the whole process's, imports and torch and all. `--banks 10000` writes 10.5 GB. Old texts read: the
+command says so itself. Last, what a task's routing memory takes in bytes.
 """
 
 from __future__ import annotations

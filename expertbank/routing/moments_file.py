@@ -50,8 +50,7 @@ class MomentsFile:
         """Moments of ``features [rows, dimension]``; the rows themselves are not kept."""
         narrow = features.double() @ projection_of(features.shape[1], NAME)
         counts = tuple(list(shapes).count(shape) for shape in ROW_SHAPES)
-        own = Moments.of(narrow)
-        return cls(counts, own.total, own.gram, features.shape[1], feature_spec_digest)
+        return cls(counts, narrow.sum(0), narrow.T @ narrow, features.shape[1], feature_spec_digest)
 
     @property
     def count(self) -> int:

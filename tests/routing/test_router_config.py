@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import redirect_stderr
 from dataclasses import asdict
+from io import StringIO
+from pathlib import Path
 from typing import Literal
 
 import pytest
+from expertbank_cli.main import run
 
 from expertbank import RouterConfig
 from expertbank.errors import InputError
@@ -69,3 +73,15 @@ def test_values_of_a_plugin_may_be_truths_and_words() -> None:
     assert _value("form", Literal["ball", "tree"], "tree") == "tree"
     with pytest.raises(InputError, match="deep takes true or false, got 'yes'"):
         _value("deep", bool, "yes")
+
+
+def test_the_command_refuses_a_setting_that_is_not_legal_before_it_makes_a_bank(
+    tmp_path: Path,
+) -> None:
+    for pair, message in (("hiden=3", "did you mean hidden"), ("hidden=0", "1 to 8192")):
+        words = ["--home", str(tmp_path / "none"), "retrain-router", "--kind", "mlp", "--set", pair]
+        with redirect_stderr(StringIO()) as told, pytest.raises(SystemExit) as ended:
+            run(words)
+        assert ended.value.code == 2
+        assert message in told.getvalue()
+    assert not (tmp_path / "none").exists()

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
 from expertbank.data.lengths import LengthCounter
@@ -14,8 +14,10 @@ from expertbank.data.load import TaskData, load_task
 from expertbank.data.spec import TaskSpec
 from expertbank.data.splits import hold_out_for_selection
 from expertbank.kinds import KINDS
-from expertbank.kinds.kind import Kind
 from expertbank.records import Row
+
+if TYPE_CHECKING:
+    from expertbank.kinds.kind import Kind
 
 SAMPLE = 20_000
 """Most rows whose length is counted; of more, the first in hash order stand for all."""

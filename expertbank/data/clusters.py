@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import numpy as np
-import numpy.typing as npt
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
-Ints = npt.NDArray[np.int32]
+    Ints = npt.NDArray[np.int32]
 
 
 def linked(values: Sequence[Iterable[Hashable]]) -> Ints:
@@ -16,6 +18,7 @@ def linked(values: Sequence[Iterable[Hashable]]) -> Ints:
     Rows are in one cluster where any value links them, directly or through other rows; a row
     without values stands alone.
     """
+    import numpy as np
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -39,4 +42,4 @@ def linked(values: Sequence[Iterable[Hashable]]) -> Ints:
 def cluster_numbers(groups: Sequence[tuple[str, ...]]) -> Ints | None:
     """``[rows]`` numbers of the clusters that rows' groups make; ``None`` where none is linked."""
     numbers = linked(groups)
-    return numbers if len(np.unique(numbers)) < len(numbers) else None
+    return numbers if len(set(numbers.tolist())) < len(numbers) else None

@@ -68,7 +68,7 @@ print(answer("your text"))
         if rules.flags:
             return [flag for flag in rules.flags if _holds(values.get(flag), flag, origin)]
         value = None if column is None else values.get(column)
-        if value is None or value == "":
+        if value is None or (isinstance(value, str) and not value.strip()):
             return None if None in rules.drop else []
         parts = _parts(value, rules.separator, column or "label", origin)
         found = [plain_text(part, origin, column or "label") for part in parts]

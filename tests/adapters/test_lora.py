@@ -118,4 +118,5 @@ def test_peft_gives_the_hidden_states_that_the_expert_gives(
     with torch.no_grad():
         theirs = call_backbone(fresh, batch)[real]  # PEFT put its layers into this very model
     assert (ours - bare).abs().max() > 0.05, "the update must matter"
-    assert (theirs - ours).abs().max() < 1e-5
+    # The same sums in another order; how far they part depends on the processor.
+    assert (theirs - ours).abs().max() < 1e-4

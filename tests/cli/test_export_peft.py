@@ -143,7 +143,7 @@ def test_a_folder_for_peft_is_not_taken_for_a_bundle(made_exports: Path) -> None
 def test_factors_that_do_not_come_back_as_the_experts_are_never_published(
     made_exports: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expertbank.workflows import export_peft
+    from expertbank.workflows.shipping import export_peft
 
     real = export_peft.lora_tensors
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expertbank.config import TrainConfig
-from expertbank.data import LengthCounter, TaskSpec, check_task, length_counter, load_task
+from expertbank.data import Columns, LengthCounter, TaskSpec, check_task, length_counter, load_task
 from expertbank.errors import InputError
 
 WORDS = length_counter("nowhere/to-be-found")
@@ -55,7 +55,7 @@ def test_targets_are_summed_up_and_each_choice_counts(tmp_path: Path) -> None:
     assert values.values["least"] < values.values["mean"] < values.values["most"]
     assert (values.labels, values.majority) == ({}, None)
     path.write_text("q,a,b,key\n" + "".join(f"t{n},one,two three,{n % 2}\n" for n in range(50)))
-    spec = TaskSpec("mine").with_columns(text="q", choices=("a", "b"), label="key")
+    spec = TaskSpec("mine").with_columns(Columns("q", choices=("a", "b"), label="key"))
     found = check_task(spec, str(path), WORDS)
     assert (found.lengths.least, found.lengths.most) == (3, 3)
     assert found.plan.tokens == 5 * found.plan.train

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from expertbank.data import TaskSpec, load_task, read_rows
+from expertbank.data import Columns, TaskSpec, load_task, read_rows
 from expertbank.errors import DataError
 from expertbank.records import Row
 
 
 def _spec(labels: tuple[str, ...] = (), columns: tuple[str, ...] = ("choices",)) -> TaskSpec:
-    return TaskSpec("mine", labels=labels).with_columns(text="q", choices=columns, label="key")
+    return TaskSpec("mine", labels=labels).with_columns(Columns("q", choices=columns, label="key"))
 
 
 def _csv(path: Path, rows: list[dict[str, Any]]) -> Path:

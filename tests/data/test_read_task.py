@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from expertbank.data import (
+    Columns,
     TaskData,
     TaskSpec,
     find_rows,
@@ -397,7 +398,7 @@ def test_all_shapes_of_choices_give_one_row(
     tmp_path: Path, values: Values, columns: list[str], labels: tuple[str, ...]
 ) -> None:
     path = _write(tmp_path / "a.jsonl", [values])
-    spec = TaskSpec("mine", labels=labels).with_columns(text="q", choices=columns, label="key")
+    spec = TaskSpec("mine", labels=labels).with_columns(Columns("q", choices=columns, label="key"))
     assert read_rows(spec, str(path)) == [Row("c", choices=("x", "y"), label="1")]
     _is_refused(
         _write(path, [{**values, "key": "Q"}]), r"a\.jsonl:1: label 'Q' names none of", spec

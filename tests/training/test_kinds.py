@@ -163,7 +163,7 @@ def test_values_scaled_and_shifted_give_answers_scaled_and_shifted(bert) -> None
 
 
 def test_every_label_that_a_word_stands_for_is_learnt(bert) -> None:
-    job = job_for(bert, rows=480, kind="multi_label", epochs=4, lr=1e-2)
+    job = job_for(bert, rows=960, kind="multi_label", epochs=8, lr=1e-2)
     trained = train_expert(job, bert)
     edge = trained.file.tensors["head.threshold"]
     assert edge.shape == (3,)

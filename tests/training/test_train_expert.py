@@ -142,10 +142,10 @@ def test_serving_gives_the_logits_that_training_measured(bert) -> None:
 def test_the_kept_checkpoint_is_the_best_of_all_epochs(
     bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured: list[tuple[float, float]] = []
+    measured: list[tuple[float, float, object]] = []
     measure = expert._measure
 
-    def listening(*arguments) -> tuple[float, float]:
+    def listening(*arguments) -> tuple[float, float, object]:
         measured.append(measure(*arguments))
         return measured[-1]
 
@@ -154,7 +154,7 @@ def test_the_kept_checkpoint_is_the_best_of_all_epochs(
     # With the labels swapped, what is learnt makes these rows worse and worse.
     job = replace(job, selection=keyword_rows(48, 2, "red", "blue"))
     kept = train_expert(job, bert)
-    scores = [(right, -loss) for right, loss in measured]
+    scores = [(right, -loss) for right, loss, _ in measured]
     assert len(scores) == 5
     assert kept.best_epoch == scores.index(max(scores)) + 1
     assert kept.best_epoch < 5, "the last is not the best here, or this test shows nothing"

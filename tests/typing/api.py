@@ -59,5 +59,5 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
 bundle = load_bundle("folder")
 assert_type(bundle, Predictor)
 for answer in bundle.predict([Row("text")]):
-    assert_type(answer.label, str | float)
+    assert_type(answer.label, str | float | None)
     assert_type(answer.confidence, float)

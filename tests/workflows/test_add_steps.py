@@ -132,7 +132,7 @@ def test_a_job_says_nothing_of_a_text(bank: Bank, data: Path) -> None:
 def test_each_row_is_tokenised_once(
     bank: Bank, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expertbank.workflows import prepare
+    from expertbank.workflows.growing import prepare
 
     seen: list[Any] = []
 
@@ -300,7 +300,7 @@ def test_progress_of_all_steps_reaches_the_caller(bank: Bank, tmp_path: Path) ->
 
     add(bank, "films", tmp_path, progress=told)
     seen = list(dict.fromkeys(stages))
-    assert seen[-3:] == ["training films", "evaluating films@1", "caching routing features"]
+    assert seen[-3:] == ["training films", "evaluating films", "caching routing features"]
 
 
 def test_an_executor_that_fails_leaves_the_bank_as_it_was(

@@ -30,8 +30,8 @@ def views_from_source(
     found = [row for row in rows if row is not None]
     if not found or len(found) < len(rows):
         return ()
-    from expertbank.workflows.measure import trunk_features
     from expertbank.workflows.choices import routed_evidence
+    from expertbank.workflows.measure import trunk_features
 
     encoded = encode_rows(
         found,

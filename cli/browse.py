@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +15,7 @@ from .render import moment, print_stream, print_table, printable, short, size
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.records import ExpertRecord, RouterRecord
+    from expertbank.records import EvaluationRecord, ExpertRecord, RouterRecord
     from expertbank.registry.registry import Registry
 
 
@@ -77,7 +77,7 @@ def list_experts(context: typer.Context) -> None:
             ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
             (
                 (
-                    f"router@{router.version}",
+                    f"router@{router.version}{' (forgotten)' if router.forgotten_at else ''}",
                     router.kind,
                     short(router.digest),
                     len(router.members),
@@ -126,7 +126,12 @@ def show(
             except NotFoundError:
                 raise missing from None
             run = registry.run(router.run_id) if router.run_id else None
-            document: dict[str, Any] = {"router": asdict(router)}
+            features = {one.expert_id: one.digest for one in registry.feature_sets()}
+            document: dict[str, Any] = {
+                "router": asdict(router),
+                "features": {name: features.get(name) for name in router.members},
+                "evaluations": _measured(registry.evaluations(router_version=router.version)),
+            }
         else:
             run = registry.run(expert.run_id) if expert.run_id else None
             document = {
@@ -135,15 +140,16 @@ def show(
                 | {"id": expert.id, "spec": run.data.get("spec") if run else None},
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),
-                "evaluations": [
-                    asdict(evaluation) | {"accuracy": evaluation.accuracy}
-                    for evaluation in registry.evaluations(expert.id)
-                ],
+                "evaluations": _measured(registry.evaluations(expert.id)),
             }
         document["run"] = asdict(run) if run else None
         backbone = registry.backbone()
         document["backbone"] = backbone.named() if backbone else None
     session.answer(document, lambda console: print_tree(console, document))
+
+
+def _measured(evaluations: Iterable[EvaluationRecord]) -> list[dict[str, Any]]:
+    return [asdict(one) | {"accuracy": one.accuracy} for one in evaluations]
 
 
 def _features(registry: Registry, expert: str) -> dict[str, Any] | None:

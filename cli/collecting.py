@@ -11,6 +11,7 @@ from .render import print_facts, print_table, size
 from .session import Session
 
 if TYPE_CHECKING:
+    from expertbank.bank import Bank
     from expertbank.workflows.keeping.collect import Collection
     from expertbank.workflows.keeping.remove import Removal
 
@@ -85,6 +86,14 @@ def gc(
             help="Also delete the files of removed tasks; routers that need them end.",
         ),
     ] = False,
+    keep_routers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Also forget routers that are not among the N newest; aliases keep theirs.",
+        ),
+    ] = None,
     grace: Annotated[
         float, typer.Option(min=0, help="Leave leftovers alone that are younger, in hours.")
     ] = 24.0,
@@ -92,18 +101,29 @@ def gc(
     """Delete what nothing refers to.
 
     Files that interrupted commands left behind. No command can write meanwhile: others wait, or
-    this one gives up with exit code 11. Backups of the database are never deleted.
+    this one gives up with exit code 11. Backups of the database are never deleted. A router that
+    is forgotten stays in list, show and history; what every task was first measured by stays too,
+    so reports still compare with it.
 
-    Example: expertbank gc --dry-run
+    Example: expertbank gc --keep-routers 5 --dry-run
     """
     session: Session = context.obj
+
+    def collect(bank: Bank, dry_run: bool) -> Collection:
+        return bank.gc(
+            dry_run=dry_run,
+            purge_removed=purge_removed,
+            keep_routers=keep_routers,
+            grace_hours=grace,
+        )
+
     if not dry_run and not yes:
         with session.bank(read_only=True) as bank:
-            before = bank.gc(dry_run=True, purge_removed=purge_removed, grace_hours=grace)
+            before = collect(bank, True)
         if before.deleted:
             session.confirm(f"Delete {len(before.deleted)} files, {size(before.bytes)}?")
     with session.bank(read_only=dry_run) as bank:
-        done = bank.gc(dry_run=dry_run, purge_removed=purge_removed, grace_hours=grace)
+        done = collect(bank, dry_run)
     session.answer(done.to_dict(), lambda console: _print_collection(console, done))
     for kept in done.kept:
         session.remark(f"kept: {kept.what}; {kept.todo}")
@@ -125,7 +145,7 @@ def _print_collection(console: Console, done: Collection) -> None:
     ]
     if done.purged:
         facts.append(("purged", ", ".join(done.purged)))
-    if done.routers:
-        ended = ", ".join(f"router@{version}" for version in done.routers)
-        facts.append(("no longer usable", ended))
+    for name, versions in (("no longer usable", done.routers), ("forgotten", done.forgotten)):
+        if versions:
+            facts.append((name, ", ".join(f"router@{version}" for version in versions)))
     print_facts(console, facts)

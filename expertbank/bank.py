@@ -275,6 +275,7 @@ class Bank:
         *,
         dry_run: bool = False,
         purge_removed: bool = False,
+        keep_routers: int | None = None,
         grace_hours: float = GRACE_HOURS,
     ) -> Collection:
         """Delete what nothing refers to.
@@ -282,6 +283,8 @@ class Bank:
         Args:
             dry_run: only tell what would be deleted.
             purge_removed: also delete what only removed tasks need, for good.
+            keep_routers: also delete, for good, what only routers need that are neither among
+                so many newest ones nor named by an alias.
             grace_hours: leave younger leftovers alone.
 
         Raises:
@@ -291,6 +294,7 @@ class Bank:
             self._workspace,
             dry_run=dry_run,
             purge_removed=purge_removed,
+            keep_routers=keep_routers,
             grace_hours=grace_hours,
         )
 

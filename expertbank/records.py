@@ -203,8 +203,9 @@ class FeatureSetRecord:
 class EvaluationRecord:
     """One measurement of one expert's stored evaluation rows.
 
-    ``router_version`` is ``None`` for the oracle measurement taken at ``add``. The artifact
-    holds the per-row evidence: logits and labels for the oracle, choices for a router.
+    ``router_version`` is ``None`` for the oracle measurement taken at ``add``, else the router
+    under which it was first found: it holds under later ones too, until another is stored. The
+    artifact holds the per-row evidence: logits and labels for the oracle, choices for a router.
     """
 
     expert_id: str
@@ -225,7 +226,10 @@ class EvaluationRecord:
 
 @dataclass(frozen=True, slots=True)
 class RouterRecord:
-    """A fitted gate and its membership list; immutable, versioned."""
+    """A fitted gate and its membership list; immutable, versioned.
+
+    ``forgotten_at`` is set when ``gc --keep-routers`` deleted its gate: only the record remains.
+    """
 
     version: int
     kind: str
@@ -236,6 +240,7 @@ class RouterRecord:
     metrics: JSON
     run_id: int | None = None
     created_at: str = ""
+    forgotten_at: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -290,13 +295,30 @@ class Purge:
 
 
 @dataclass(frozen=True, slots=True)
+class Forgetting:
+    """What letting go of old routers means.
+
+    Attributes:
+        keep: how many of the newest routers stay.
+        routers: versions whose gates go, and which can then not be used again.
+        digests: their gates, and choices that no router that stays rests on.
+        in_use: older versions that stay, with the aliases that name them.
+    """
+
+    keep: int
+    routers: tuple[int, ...] = ()
+    digests: tuple[str, ...] = ()
+    in_use: tuple[tuple[int, tuple[str, ...]], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class HistoryEvent:
     """One thing that happened to the bank.
 
     Attributes:
         at: when.
         kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported``,
-            ``task-removed`` or ``task-purged``.
+            ``task-removed``, ``task-purged`` or ``router-forgotten``.
         subject: what it happened to: ``boolq@1``, ``router@2``, an alias, a path, a task.
         text: one sentence for people.
     """

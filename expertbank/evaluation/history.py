@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.evidence import Ints
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.verdicts import Pairs
 
@@ -26,12 +26,12 @@ class RouterView:
         version: the router's version.
         columns: what the router chooses among, by position: the names of the tasks that answer
             together, one name unless they are a group.
-        evidence: its choices, row by row.
+        choice: ``[rows]`` int32 position of the chosen column.
     """
 
     version: int
     columns: tuple[tuple[str, ...], ...]
-    evidence: RoutedEvidence
+    choice: Ints
 
     def check(self, expert_id: str) -> None:
         """Refuse choices of members that the router does not have.
@@ -39,8 +39,7 @@ class RouterView:
         Raises:
             IntegrityError: there is one; the message says whose rows they are.
         """
-        choice = self.evidence.choice
-        if not bool(((choice >= 0) & (choice < len(self.columns))).all()):
+        if not bool(((self.choice >= 0) & (self.choice < len(self.columns))).all()):
             raise IntegrityError(
                 f"{expert_id}: the evidence of router {self.version} names a member "
                 f"that its list of {len(self.columns)} does not have"
@@ -48,8 +47,8 @@ class RouterView:
 
     def chose(self, task: str) -> npt.NDArray[np.bool_]:
         """``[rows]`` whether the row went to ``task`` or its group."""
-        own = np.array([task in column for column in self.columns])
-        return np.asarray(own[self.evidence.choice])
+        chosen, rows = self._chosen()
+        return np.array([task in column for column in chosen], dtype=bool)[rows]
 
     def quality(self, task: str, answered: Answered) -> float | None:
         """Quality with the router choosing."""
@@ -60,15 +59,19 @@ class RouterView:
 
         The same task in another place, or in a group that has grown, is not elsewhere.
         """
-        apart = np.array(
-            [[not set(ours) & set(theirs) for theirs in other.columns] for ours in self.columns]
-        )
-        return np.asarray(apart[self.evidence.choice, other.evidence.choice])
+        (ours, rows), (theirs, other_rows) = self._chosen(), other._chosen()
+        apart = [[set(one).isdisjoint(two) for two in theirs] for one in ours]
+        return np.array(apart, dtype=bool).reshape(len(ours), len(theirs))[rows, other_rows]
 
     def counts(self) -> tuple[int, ...]:
         """Rows sent to each column."""
-        found = np.bincount(self.evidence.choice, minlength=len(self.columns))
+        found = np.bincount(self.choice, minlength=len(self.columns))
         return tuple(int(count) for count in found)
+
+    def _chosen(self) -> tuple[list[tuple[str, ...]], npt.NDArray[np.intp]]:
+        """The columns that got a row, few of perhaps thousands, and ``[rows]`` which of them."""
+        places, rows = np.unique(self.choice, return_inverse=True)
+        return [self.columns[place] for place in places.tolist()], rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,13 +101,16 @@ class TaskHistory:
             added.
         weights_identical: whether its file still hashes to its digest, rehashed in this run.
         oracle: its stored answers.
-        views: every router that contains the expert, in version order, up to the one reported.
+        views: every router that contains the expert, in version order, up to the one reported;
+            those that were forgotten are left out.
         measured: the same now, where the rows were run again.
         earlier: the task under the router that was named to start from, if it knew the task;
             read only where one was named.
         majority: what always giving the most frequent answer would reach; ``None`` where no
             answer is right or wrong, and where the bank did not store it.
         p_beats_majority: one-sided, that the expert was right no more often than that.
+        begin: what the expert's first router chose, where that router was forgotten: its choices
+            stay.
     """
 
     task: str
@@ -118,6 +124,7 @@ class TaskHistory:
     earlier: Earlier | None = None
     majority: float | None = None
     p_beats_majority: float | None = None
+    begin: RouterView | None = None
 
     def view(self, version: int | None) -> RouterView | None:
         """The view of one router, if it contains the expert."""
@@ -125,7 +132,8 @@ class TaskHistory:
 
     def first(self) -> Earlier | None:
         """The expert under the first router that contained it."""
-        return Earlier(self.expert_id, self.oracle, self.views[0]) if self.views else None
+        view = self.begin or next(iter(self.views), None)
+        return None if view is None else Earlier(self.expert_id, self.oracle, view)
 
     def pairs(self, earlier: Earlier, now: RouterView) -> Pairs | None:
         """The same rows under both routers.

@@ -6,20 +6,33 @@ Works expert by expert: memory grows with the experts, not with their square.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from expertbank.evaluation.calibration import expected_calibration_error
-from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.evidence import Ints
 
 CONFUSION_WARNING = 0.10
 """Mutual confusion of two tasks from which on the user is told."""
 
 
-def routing_metrics(
-    home: Mapping[str, int], choices: Mapping[str, RoutedEvidence]
-) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """What a router chose for one task's rows, and how sure it was.
+
+    Attributes:
+        choice: ``[rows]`` int32 position of the chosen column.
+        confidence: ``[rows]`` float32 probability of that column.
+    """
+
+    choice: Ints
+    confidence: npt.NDArray[np.float32]
+
+
+def routing_metrics(home: Mapping[str, int], choices: Mapping[str, Routed]) -> dict[str, Any]:
     """``accuracy``, ``per_task``, ``confusions`` and ``calibration_error``.
 
     Args:
@@ -27,19 +40,19 @@ def routing_metrics(
         choices: by task what the router chose for the task's rows, at least one each.
     """
     shares: dict[str, dict[int, float]] = {}  # by task, the columns that got rows, and what share
-    for task, evidence in choices.items():
-        columns, counts = np.unique(evidence.choice, return_counts=True)
-        own = (counts / len(evidence.choice)).tolist()
+    for task, routed in choices.items():
+        columns, counts = np.unique(routed.choice, return_counts=True)
+        own = (counts / len(routed.choice)).tolist()
         shares[task] = dict(zip(columns.tolist(), own, strict=True))
     per_task = {task: found.get(home[task], 0.0) for task, found in shares.items()}
-    sizes = [len(evidence.choice) for evidence in choices.values()]
+    sizes = [len(routed.choice) for routed in choices.values()]
     return {
         "accuracy": sum(per_task.values()) / len(per_task),
         "per_task": per_task,
         "confusions": _confusions(home, shares),
         "calibration_error": expected_calibration_error(
-            np.concatenate([evidence.confidence for evidence in choices.values()]),
-            np.concatenate([evidence.choice == home[task] for task, evidence in choices.items()]),
+            np.concatenate([routed.confidence for routed in choices.values()]),
+            np.concatenate([routed.choice == home[task] for task, routed in choices.items()]),
             np.concatenate([np.full(size, 1 / size) for size in sizes]),
         ),
     }

@@ -37,7 +37,7 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry import names, purging, queries, rows
+from expertbank.registry import forgetting, names, purging, queries, rows
 from expertbank.registry.queries import EXPERT_ID, OF_TASK
 from expertbank.registry.tables import (
     AliasEventRow,
@@ -158,6 +158,9 @@ def commit_router(
         _add_artifacts(session, artifacts)
         version = (session.scalar(select(func.max(RouterRow.version))) or 0) + 1
         _add_router(session, router, run, evaluations, version, experts)
+    elif forgetting.is_forgotten(session, version):
+        _add_artifacts(session, artifacts)
+        _add_routed(session, evaluations, version, experts)
     committed = queries.router(session, version)
     if committed.members != router.members:
         raise IntegrityError(
@@ -191,7 +194,21 @@ def _add_router(
             for at, (number, digest) in enumerate(experts[name] for name in router.members)
         ),
     )
-    _add_evaluations(session, evaluations, version, {name: n for name, (n, _) in experts.items()})
+    _add_routed(session, evaluations, version, experts)
+
+
+def _add_routed(
+    session: Session,
+    evaluations: Sequence[EvaluationRecord],
+    version: int,
+    experts: Mapping[str, tuple[int, str]],
+) -> None:
+    """Add the measurements that differ from what held before."""
+    if not evaluations:
+        return
+    held = queries.measured(session, version)
+    changed = [one for one in evaluations if held.get(one.expert_id) != one.artifact_digest]
+    _add_evaluations(session, changed, version, {name: n for name, (n, _) in experts.items()})
 
 
 def _add_evaluations(
@@ -225,6 +242,8 @@ def _move_alias(session: Session, name: str, version: int, reason: str) -> None:
     previous = session.scalar(query)
     if previous == version:
         return
+    if forgetting.is_forgotten(session, version):
+        raise names.forgotten(version)
     gone = purging.purged_members(session, version)
     if gone:
         raise NotFoundError(

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from expertbank.records import Problem
-from expertbank.registry import purging, queries
+from expertbank.registry import forgetting, purging, queries
 from expertbank.registry.tables import ArtifactRow, ExpertRow, RouterMemberRow, RouterRow
 
 RESTORE = "restore the registry from a backup"
@@ -64,6 +64,10 @@ def _aliases(session: Session) -> Iterator[Problem]:
     # Later events overwrite earlier ones: what remains is where each alias should point.
     expected = {event.name: event.router_version for event in queries.alias_events(session)}
     found = {alias.name: alias.router_version for alias in queries.aliases(session)}
+    for name, version in found.items():
+        if forgetting.is_forgotten(session, version):
+            what = f"names router@{version}, whose gate was deleted"
+            yield Problem(what, f"alias {name}", f"run: expertbank alias {name} ROUTER")
     for name in sorted(expected.keys() | found.keys()):
         if expected.get(name) != found.get(name):
             what = f"points at router {found.get(name)}, its last event at {expected.get(name)}"

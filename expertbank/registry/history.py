@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from expertbank.records import AliasEvent, HistoryEvent
 from expertbank.registry import queries
-from expertbank.registry.registry import PURGE, REMOVE
+from expertbank.registry.registry import FORGET, PURGE, REMOVE
 from expertbank.registry.tables import RunRow
 
 NAMED = 12
@@ -16,7 +16,7 @@ NAMED = 12
 def history(session: Session) -> tuple[HistoryEvent, ...]:
     """Every event, oldest first; at equal times in the order in which things depend."""
     found = [*_experts(session), *_routers(session), *_aliases(session)]
-    found += [*_exports(session), *_removals(session), *_purges(session)]
+    found += [*_exports(session), *_removals(session), *_purges(session), *_forgotten(session)]
     return tuple(sorted(found, key=lambda event: event.at))
 
 
@@ -94,4 +94,18 @@ def _purges(session: Session) -> list[HistoryEvent]:
         )
         for run in queries.RUNS.all(session, RunRow.kind == PURGE)
         for task in run.config["tasks"]
+    ]
+
+
+def _forgotten(session: Session) -> list[HistoryEvent]:
+    return [
+        HistoryEvent(
+            run.created_at,
+            "router-forgotten",
+            f"router@{version}",
+            f"router@{version} forgotten: the newest {run.config['keep']} and those that aliases "
+            "name were kept",
+        )
+        for run in queries.RUNS.all(session, RunRow.kind == FORGET)
+        for version in run.config["routers"]
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from expertbank.errors import InputError
+from expertbank.errors import InputError, NotFoundError
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ACTIVE = "active"
@@ -50,3 +50,11 @@ def only_one(reference: str, found: Sequence[str]) -> None:
         raise InputError(
             f"digest {reference!r} is ambiguous: {', '.join(found)}; give more digits or a name"
         )
+
+
+def forgotten(version: int) -> NotFoundError:
+    """What to say where a router is asked for whose gate ``gc --keep-routers`` deleted."""
+    return NotFoundError(
+        f"router@{version} was forgotten by gc --keep-routers: its gate is no longer stored; name "
+        "another one (expertbank list shows them), or train one: expertbank retrain-router"
+    )

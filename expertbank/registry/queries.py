@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from sqlalchemy import (
     ColumnElement,
+    Select,
     SQLColumnExpression,
     Text,
     cast,
@@ -88,9 +89,14 @@ EVALUATIONS = View(
 )
 ROUTERS = View(  # without members: ``_routers`` adds them, from rows of their own
     RouterRecord,
-    columns(RouterRecord, RouterRow, members=literal_column("'[]'", Texts())).order_by(
-        RouterRow.version
-    ),
+    columns(
+        RouterRecord,
+        RouterRow,
+        members=literal_column("'[]'", Texts()),
+        forgotten_at=ArtifactRow.purged_at,
+    )
+    .join(ArtifactRow, ArtifactRow.digest == RouterRow.digest)
+    .order_by(RouterRow.version),
 )
 ALIASES = View(AliasRecord, columns(AliasRecord, AliasRow).order_by(AliasRow.name))
 EXPORTS = View(ExportRecord, columns(ExportRecord, ExportRow).order_by(ExportRow.id))
@@ -199,9 +205,49 @@ def evaluations(
         conditions.append(EvaluationRow.router_version.is_(None))
     elif router_version == "routed":
         conditions.append(EvaluationRow.router_version.is_not(None))
+    elif router_version == "last":
+        there = ArtifactRow.digest == EvaluationRow.artifact_digest
+        conditions += [
+            EvaluationRow.id.in_(_newest()),
+            exists().where(there, ArtifactRow.purged_at.is_(None)),
+        ]
     elif isinstance(router_version, int):
-        conditions.append(EvaluationRow.router_version == router_version)
+        conditions += [
+            EvaluationRow.id.in_(_newest(router_version)),
+            exists().where(
+                RouterMemberRow.expert_id == EvaluationRow.expert_id,
+                RouterMemberRow.router_id == RouterRow.id,
+                RouterRow.version == router_version,
+            ),
+        ]
     return EVALUATIONS.all(session, *conditions)
+
+
+def measured(session: Session, version: int) -> dict[str, str]:
+    """By expert the file of what was newest under routers up to ``version``, there or not."""
+    query = (
+        select(EXPERT_ID, EvaluationRow.artifact_digest)
+        .select_from(EvaluationRow)
+        .join(ExpertRow, ExpertRow.id == EvaluationRow.expert_id)
+        .join(TaskRow, OF_TASK)
+        .where(EvaluationRow.id.in_(_newest(version)))
+    )
+    return {row[0]: row[1] for row in session.execute(query)}
+
+
+def _newest(version: int | None = None) -> Select[tuple[int]]:
+    """Numbers of every expert's newest routed measurement, or of its newest up to a router."""
+    age = func.row_number().over(
+        partition_by=EvaluationRow.expert_id,
+        order_by=(EvaluationRow.router_version.desc(), EvaluationRow.id.desc()),
+    )
+    ranked = select(EvaluationRow.id, age.label("age")).where(
+        EvaluationRow.router_version.is_not(None)
+        if version is None
+        else EvaluationRow.router_version <= version
+    )
+    found = ranked.subquery()
+    return select(found.c.id).where(found.c.age == 1)
 
 
 def routers(session: Session) -> tuple[RouterRecord, ...]:

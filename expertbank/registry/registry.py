@@ -20,6 +20,7 @@ from expertbank.records import (
     ExpertRecord,
     ExportRecord,
     FeatureSetRecord,
+    Forgetting,
     HistoryEvent,
     Problem,
     Purge,
@@ -29,10 +30,10 @@ from expertbank.records import (
 )
 from expertbank.registry.names import ACTIVE
 
-EvaluationsOf = Literal["all", "oracle", "routed"] | int
-"""Which measurements: with the expert named, a router's by its version, any router's, or all."""
+EvaluationsOf = Literal["all", "oracle", "routed", "last"] | int
+"""Which measurements: see ``Registry.evaluations``."""
 
-REMOVE, PURGE = "remove", "purge"
+REMOVE, PURGE, FORGET = "remove", "purge", "forget-routers"
 """Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
 
 
@@ -179,8 +180,10 @@ class Registry(Protocol):
 
         Args:
             expert_id: of this expert only; any name that ``expert`` takes.
-            router_version: ``"oracle"`` for those with the expert named, a version for those
-                under one router, ``"routed"`` for those under any router, ``"all"`` for all.
+            router_version: ``"oracle"`` for those with the expert named, ``"routed"`` for those
+                under any router, ``"all"`` for all. A version for what that router's members
+                were measured under it: each one's newest that is not of a later router.
+                ``"last"`` for every expert's newest under any router, if its file is there.
 
         Raises:
             NotFoundError: no such expert.
@@ -202,11 +205,15 @@ class Registry(Protocol):
     ) -> RouterRecord:
         """Register a router under the next version, or return the equal one that exists.
 
+        A measurement is stored where it changed: one whose file is that of the expert's newest
+        holds already, and adds no row. A router that was forgotten and comes again is kept again,
+        with what is measured now.
+
         Args:
             router: its ``version`` is ignored; its digest must cover gate and members.
             run: what trained it.
             artifacts: files it needs.
-            evaluations: routed measurements; their ``router_version`` is ignored.
+            evaluations: routed measurements of all members; their ``router_version`` is ignored.
             expected_generation: ``generation()`` when its features were read.
             activate: move the alias ``active`` to it.
             reason: why, for the alias's history.
@@ -239,7 +246,8 @@ class Registry(Protocol):
 
         Raises:
             InputError: ``name`` is not usable as an alias.
-            NotFoundError: no such router, or the files of one of its experts were deleted.
+            NotFoundError: no such router, it was forgotten, or the files of one of its experts
+                were deleted.
         """
 
     def alias_events(self, name: str | None = None) -> tuple[AliasEvent, ...]:
@@ -266,6 +274,22 @@ class Registry(Protocol):
         Raises:
             StaleError: something changed since ``purgeable``; nothing was written.
         """
+
+    def forgettable(self, keep: int) -> Forgetting:
+        """What only routers need that are neither of the ``keep`` newest nor named by an alias.
+
+        Never an expert's first routed choices, with which reports compare.
+        """
+
+    def commit_forgetting(self, forgetting: Forgetting, run: RunRecord) -> None:
+        """Let go of the files of old routers; their bytes may be deleted only after this.
+
+        Their rows stay. ``run`` is kept as the record of it.
+
+        Raises:
+            StaleError: something changed since ``forgettable``; nothing was written.
+        """
+        ...
 
     def commit_export(self, record: ExportRecord) -> ExportRecord:
         """Register a bundle that was written and verified.

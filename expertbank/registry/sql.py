@@ -10,7 +10,7 @@ from typing import Concatenate, ParamSpec, TypeVar
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
-from expertbank.registry import commits, history, purging, queries
+from expertbank.registry import commits, forgetting, history, purging, queries
 from expertbank.registry.session import read, write
 
 P = ParamSpec("P")
@@ -89,6 +89,7 @@ class SqlRegistry:
     run = _asks(queries.run)
     artifacts = _asks(queries.artifacts)
     purgeable = _asks(purging.purgeable)
+    forgettable = _asks(forgetting.forgettable)
     history = _asks(history.history)
 
     set_backbone = _keeps(commits.set_backbone)
@@ -98,4 +99,5 @@ class SqlRegistry:
     commit_router = _keeps(commits.commit_router)
     set_alias = _keeps(commits.set_alias)
     commit_purge = _keeps(purging.commit_purge)
+    commit_forgetting = _keeps(forgetting.commit_forgetting)
     commit_export = _keeps(commits.commit_export)

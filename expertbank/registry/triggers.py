@@ -11,8 +11,9 @@ What may still change, and why:
 * ``tasks``: everything but name, kind and group; ``removed_at`` and ``removals`` move on removal.
 * ``aliases``: they exist to be moved; ``alias_events`` keeps every move.
 * ``artifacts.purged_at``: ``gc --purge-removed`` deletes the bytes of a removed task's
-  artifacts. A row that an expert or an evaluation refers to stays, marked; a row that nothing
-  refers to may be deleted, as may ``feature_sets``. Nothing else can be deleted.
+  artifacts, ``gc --keep-routers`` those of old routers. A row that an expert, a router or an
+  evaluation refers to stays, marked; a row that nothing refers to may be deleted, as may
+  ``feature_sets``. Nothing else can be deleted.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.history import Earlier, TaskHistory
+from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.lineage import Lineage
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN, Change, Judged, judge, measure
 from expertbank.reports.forgetting import Confusion, ForgettingReport, TaskReport
@@ -41,12 +41,11 @@ def build_report(
     for history in histories:
         _check(history)
     routers = tuple(sorted({view.version for h in histories for view in h.views}))
+    known = [{view.version: view for view in history.views} for history in histories]
     matrix = tuple(
         tuple(
-            view.quality(history.task, history.oracle)
-            if (view := history.view(version)) and history.oracle.outcome.averaged
-            else None
-            for history in histories
+            _averaged(history, views.get(version))
+            for history, views in zip(histories, known, strict=True)
         )
         for version in routers
     )
@@ -71,7 +70,15 @@ def build_report(
         _confusion(histories, router),
         lineage,
         verification,
+        tuple(_averaged(history, history.begin) for history in histories),
     )
+
+
+def _averaged(history: TaskHistory, view: RouterView | None) -> float | None:
+    """What a router's row of the matrix says of a task."""
+    if view is None or not history.oracle.outcome.averaged:
+        return None
+    return view.quality(history.task, history.oracle)
 
 
 def _line(
@@ -126,13 +133,14 @@ def _confusion(histories: Sequence[TaskHistory], router: int | None) -> Confusio
 
 
 def _check(history: TaskHistory) -> None:
-    lengths = {history.oracle.outcome.n, *(len(v.evidence.choice) for v in history.views)}
+    views = [*history.views, *([history.begin] if history.begin else [])]
+    lengths = {history.oracle.outcome.n, *(len(view.choice) for view in views)}
     if lengths != {history.n}:
         raise IntegrityError(
             f"{history.expert_id}: stored evidence covers {sorted(lengths)} rows, "
             f"the registry says {history.n}"
         )
-    for view in history.views:
+    for view in views:
         view.check(history.expert_id)
     recounted = history.oracle.outcome.quality()
     if recounted != history.quality_at_add:

@@ -128,6 +128,8 @@ class ForgettingReport:
         confusion: where rows were sent, ``None`` before the first router.
         lineage: what the figures rest on, where the caller gave it.
         verification: per task what ``--verify`` found, ``None`` without it.
+        begin: as a row of the matrix, each task's accuracy under its first router where that
+            was forgotten, else ``None``.
     """
 
     router: int | None
@@ -139,6 +141,7 @@ class ForgettingReport:
     confusion: Confusion | None = None
     lineage: Lineage | None = None
     verification: Mapping[str, Any] | None = None
+    begin: tuple[float | None, ...] = ()
 
     @property
     def weights_unchanged(self) -> bool:
@@ -180,12 +183,17 @@ class ForgettingReport:
     @property
     def backward_transfer(self) -> float | None:
         """Mean change since each task's first router."""
-        return metrics.backward_transfer(self.matrix)
+        return metrics.backward_transfer(self._in_time)
 
     @property
     def forgetting(self) -> float | None:
         """Mean of each task's best earlier accuracy minus its accuracy now."""
-        return metrics.forgetting(self.matrix)
+        return metrics.forgetting(self._in_time)
+
+    @property
+    def _in_time(self) -> metrics.Matrix:
+        """The matrix, and before it what is known of tasks whose first router was forgotten."""
+        return (self.begin, *self.matrix) if self.begin else self.matrix
 
     def named(self, verdict: Verdict) -> tuple[str, ...]:
         """The tasks with this verdict."""

@@ -131,4 +131,5 @@ def known(registry: Registry) -> tuple[object, ...]:
         registry.history(),
         registry.generation(),
         registry.purgeable(),
+        registry.forgettable(1),
     )

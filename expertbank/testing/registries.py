@@ -22,12 +22,15 @@ from expertbank.errors import ExpertBankError, NotFoundError
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known
 from expertbank.testing.registry_experts import ExpertPromises
+from expertbank.testing.registry_growth import GrowthPromises
 from expertbank.testing.registry_removal import RemovalPromises
 from expertbank.testing.registry_routers import RouterPromises
 from expertbank.testing.registry_writers import WriterPromises
 
 
-class RegistryConformance(ExpertPromises, RouterPromises, RemovalPromises, WriterPromises):
+class RegistryConformance(
+    ExpertPromises, RouterPromises, GrowthPromises, RemovalPromises, WriterPromises
+):
     """The tests; ``nowhere`` is yours to give."""
 
     @pytest.fixture

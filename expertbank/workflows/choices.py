@@ -1,4 +1,4 @@
-"""What a router chooses for evaluation rows, as it is stored."""
+"""What a router chooses for evaluation rows, to be counted."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.routing import Routed
 from expertbank.records import RowShape
 from expertbank.routing.router import Router
 
 
-def routed_evidence(
+def routed(
     router: Router, features: Tensor, shapes: Sequence[RowShape]
-) -> tuple[RoutedEvidence, float | None]:
+) -> tuple[Routed, float | None]:
     """Route rows as ``predict`` does.
 
     Args:
@@ -22,13 +22,13 @@ def routed_evidence(
         shapes: per row what it brings.
 
     Returns:
-        The evidence, and the share of rows called unknown; ``None`` where that is not judged.
+        The choices, and the share of rows called unknown; ``None`` where that is not judged.
 
     Raises:
         IntegrityError: features of another width than the gate's.
     """
     choice = router.route(features, shapes)
-    evidence = RoutedEvidence(
+    found = Routed(
         choice.index.numpy().astype("int32"), choice.confidence.numpy().astype("float32")
     )
-    return evidence, None if choice.unknown is None else float(choice.unknown.double().mean())
+    return found, None if choice.unknown is None else float(choice.unknown.double().mean())

@@ -24,6 +24,7 @@ from expertbank.data.spec import check_task_name
 from expertbank.errors import InputError, IntegrityError, LockedError, NotFoundError
 from expertbank.files.durable import make_folder, write_durably
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
+from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
@@ -346,9 +347,16 @@ class Workspace:
         return TaskSpec.from_dict(spec, record.id), str(data.get("source", ""))
 
     def router(self, record: RouterRecord) -> Router:
-        """A router's gate and members, rehashed and checked."""
+        """A router's gate and members, rehashed and checked.
+
+        Raises:
+            NotFoundError: it was forgotten.
+            IntegrityError: the file changed.
+        """
         from expertbank.routing.router import Router
 
+        if record.forgotten_at is not None:
+            raise forgotten(record.version)
         return Router.from_bytes(self.store.get(record.digest), f"router@{record.version}")
 
     @property

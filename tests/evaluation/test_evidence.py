@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 
 import numpy as np
@@ -26,10 +27,23 @@ def oracle(rows: int = 5) -> Predictions:
     )
 
 
-def routed() -> RoutedEvidence:
-    return RoutedEvidence(
-        np.array([0, 2, 1, 2], dtype=np.int32), np.array([0.5, 1, 0.25, 0.9], dtype=np.float32)
-    )
+NAMES = ("sst2", "group:tickets", "boolq", "rte")
+
+
+def routed(names: tuple[str, ...] = NAMES) -> RoutedEvidence:
+    """Rows that went to sst2, boolq, tickets and boolq."""
+    places = [names.index(name) for name in ("sst2", "boolq", "group:tickets", "boolq")]
+    return RoutedEvidence.of(names, np.array(places, dtype=np.int32))
+
+
+def before(choice: list[int], **more: np.ndarray) -> bytes:
+    """The same as releases of before stored it: positions in the router's list, and confidences."""
+    tensors = {
+        "choice": np.array(choice, dtype=np.int32),
+        "confidence": np.array([0.5, 1, 0.25, 0.9], dtype=np.float32),
+    }
+    about = json.dumps({"format": 1, "evidence": "routed"})
+    return save({**tensors, **more}, metadata={"expertbank": about})
 
 
 @pytest.mark.parametrize("rows", [0, 1, 5])
@@ -44,15 +58,46 @@ def test_oracle_evidence_survives_being_stored(rows: int) -> None:
 
 
 def test_routed_evidence_survives_being_stored() -> None:
-    again = RoutedEvidence.from_bytes(routed().to_bytes(), "test")
+    again = RoutedEvidence.from_bytes(routed().to_bytes(), "test", ())
     assert again.to_bytes() == routed().to_bytes()
-    np.testing.assert_array_equal(again.choice, routed().choice)
-    np.testing.assert_array_equal(again.confidence, routed().confidence)
+    assert again.chosen == ("boolq", "group:tickets", "sst2")
+    assert again.index.tolist() == [2, 0, 1, 0]
+    places = {name: place for place, name in enumerate(NAMES)}
+    np.testing.assert_array_equal(again.positions(places), [0, 2, 1, 2])
 
 
-def test_evidence_that_also_tells_of_a_gate_without_the_mask_is_read_and_that_is_ignored() -> None:
-    old = changed(routed().to_bytes(), lambda a: a.update(free_choice=a["choice"][::-1].copy()))
-    assert RoutedEvidence.from_bytes(old, "test").to_bytes() == routed().to_bytes()
+def test_equal_choices_are_equal_bytes_whatever_else_could_have_been_chosen_and_in_what_order() -> (
+    None
+):
+    assert routed(("boolq", "cola", "sst2", "group:tickets")).to_bytes() == routed().to_bytes()
+    other = RoutedEvidence.of(NAMES, np.array([0, 2, 1, 1], dtype=np.int32))
+    assert other.to_bytes() != routed().to_bytes()
+
+
+def test_a_row_takes_as_few_bytes_as_the_number_of_chosen_columns_allows() -> None:
+    names = tuple(f"task{place}" for place in range(1000))
+    few = RoutedEvidence.of(names, np.array([999, 0], dtype=np.int32))
+    assert few.index.dtype == np.uint8
+    many = RoutedEvidence.of(names, np.arange(300, dtype=np.int32))
+    assert many.index.dtype == np.uint16
+    none = RoutedEvidence.of(names, np.array([], dtype=np.int32))
+    assert RoutedEvidence.from_bytes(none.to_bytes(), "test", ()).to_bytes() == none.to_bytes()
+
+
+def test_choices_of_a_column_that_the_list_lacks_are_not_placed() -> None:
+    with pytest.raises(KeyError, match="group:tickets"):
+        routed().positions({"sst2": 0, "boolq": 1})
+
+
+def test_evidence_of_before_is_read_by_the_routers_list_and_what_else_it_tells_is_ignored() -> None:
+    for old in (before([0, 2, 1, 2]), before([0, 2, 1, 2], free_choice=np.zeros(4, np.int32))):
+        assert RoutedEvidence.from_bytes(old, "test", NAMES).to_bytes() == routed().to_bytes()
+
+
+@pytest.mark.parametrize("place", [-1, 4])
+def test_evidence_of_before_that_chose_no_member_is_refused(place: int) -> None:
+    with pytest.raises(IntegrityError, match=r"somewhere: .*list of 4"):
+        RoutedEvidence.from_bytes(before([0, place, 1, 2]), "somewhere", NAMES)
 
 
 def test_a_view_of_a_larger_array_is_stored_as_its_own_values() -> None:
@@ -97,10 +142,15 @@ def test_oracle_evidence_that_does_not_fit_together_is_refused(damage: str) -> N
 
 
 ROUTED_DAMAGES: dict[str, Callable[[Arrays], object]] = {
-    "no choices": lambda a: a.pop("choice"),
-    "no confidences": lambda a: a.pop("confidence"),
-    "a confidence too few": lambda a: a.update(confidence=a["confidence"][1:].copy()),
+    "no choices": lambda a: a.update(other=a.pop("choice")),
     "choices in two dimensions": lambda a: a.update(choice=a["choice"].reshape(2, 2)),
+    "choices that are no whole numbers": lambda a: a.update(choice=a["choice"].astype(np.float32)),
+}
+ABOUTS = {
+    "another format": {"format": 3, "chosen": ["boolq"]},
+    "no names": {"format": 2},
+    "names that are none": {"format": 2, "chosen": [1, 2, 3]},
+    "a name too few": {"format": 2, "chosen": ["boolq", "sst2"]},
 }
 
 
@@ -108,18 +158,26 @@ ROUTED_DAMAGES: dict[str, Callable[[Arrays], object]] = {
 def test_routed_evidence_that_does_not_fit_together_is_refused(damage: str) -> None:
     data = changed(routed().to_bytes(), ROUTED_DAMAGES[damage])
     with pytest.raises(IntegrityError, match="somewhere"):
-        RoutedEvidence.from_bytes(data, "somewhere")
+        RoutedEvidence.from_bytes(data, "somewhere", NAMES)
+
+
+@pytest.mark.parametrize("about", ABOUTS)
+def test_routed_evidence_that_says_something_odd_of_itself_is_refused(about: str) -> None:
+    data = save({"choice": routed().index}, metadata={"expertbank": json.dumps(ABOUTS[about])})
+    with pytest.raises(IntegrityError, match="somewhere"):
+        RoutedEvidence.from_bytes(data, "somewhere", NAMES)
 
 
 @pytest.mark.parametrize("data", [b"", b"text", b"\x80\x04pickle", b"\x00" * 100])
 def test_what_is_no_safetensors_file_is_refused(data: bytes) -> None:
-    for kind in (Predictions, RoutedEvidence):
-        with pytest.raises(IntegrityError, match="somewhere"):
-            kind.from_bytes(data, "somewhere")
+    with pytest.raises(IntegrityError, match="somewhere"):
+        Predictions.from_bytes(data, "somewhere")
+    with pytest.raises(IntegrityError, match="somewhere"):
+        RoutedEvidence.from_bytes(data, "somewhere", NAMES)
 
 
 def test_one_kind_is_not_taken_for_the_other() -> None:
     with pytest.raises(IntegrityError):
         Predictions.from_bytes(routed().to_bytes(), "test")
     with pytest.raises(IntegrityError):
-        RoutedEvidence.from_bytes(oracle().to_bytes(), "test")
+        RoutedEvidence.from_bytes(oracle().to_bytes(), "test", NAMES)

@@ -7,12 +7,11 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.routing import routing_metrics
+from expertbank.evaluation.routing import Routed, routing_metrics
 
 
-def evidence(choice: np.ndarray) -> RoutedEvidence:
-    return RoutedEvidence(choice.astype(np.int32), np.full(len(choice), 0.5, dtype=np.float32))
+def evidence(choice: np.ndarray) -> Routed:
+    return Routed(choice.astype(np.int32), np.full(len(choice), 0.5, dtype=np.float32))
 
 
 def test_they_are_what_a_table_of_all_shares_gives() -> None:

@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 
 from expertbank.config import sha256_text
-from expertbank.evaluation.evidence import RoutedEvidence
 from expertbank.evaluation.history import RouterView, TaskHistory
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, Outcome
@@ -60,8 +59,7 @@ def _history(names: tuple[str, ...], place: int, rng: np.random.Generator) -> Ta
         moved = rng.random(rows) < moving
         choice = np.where(moved, rng.integers(0, version, rows), choice).astype(np.int32)
         columns = tuple((task,) for task in names[:version])
-        confidence = np.ones(rows, dtype=np.float32)
-        views.append(RouterView(version, columns, RoutedEvidence(choice, confidence)))
+        views.append(RouterView(version, columns, choice))
     values = place == len(names) - 1
     return TaskHistory(
         name,

@@ -9,7 +9,6 @@ import pytest
 
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.evidence import RoutedEvidence
 from expertbank.evaluation.history import RouterView, TaskHistory, router_columns
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, pearson
 from expertbank.reports.build import build_report
@@ -23,11 +22,8 @@ def oracle(name: str, right: list[bool]) -> Answered:
 
 
 def view(version: int, tasks: tuple[str, ...], choice: list[int]) -> RouterView:
-    confidence = np.ones(len(choice), dtype=np.float32)
     columns = tuple((task,) for task in tasks)
-    return RouterView(
-        version, columns, RoutedEvidence(np.array(choice, dtype=np.int32), confidence)
-    )
+    return RouterView(version, columns, np.array(choice, dtype=np.int32))
 
 
 # Rows of "sky": the expert has rows 0, 1 and 3 right.
@@ -178,6 +174,23 @@ def test_an_earlier_router_can_be_reported_on() -> None:
     assert [line.routed for line in report.tasks] == [0.5, 0.6]
     assert report.tasks[0].flip_rate == 0.25
     assert report.to_dict()["backward_transfer"] == pytest.approx(-0.25)
+
+
+def test_tasks_whose_first_router_was_forgotten_are_compared_with_it_all_the_same() -> None:
+    kept = [
+        replace(SKY, views=SKY.views[2:], begin=SKY.views[0]),
+        replace(FILM, views=FILM.views[1:], begin=FILM.views[0]),
+    ]
+    whole, short = build_report([SKY, FILM], router=3), build_report(kept, router=3)
+    assert short.routers == (3,)
+    assert short.matrix == whole.matrix[-1:]
+    assert short.tasks == whole.tasks
+    for figure in ("average_accuracy", "backward_transfer", "routing_regret"):
+        assert short.to_dict()[figure] == whole.to_dict()[figure]
+    # Of what was forgotten only the first is known, and for neither task was that its worst.
+    assert short.forgetting == pytest.approx((0.0 + 0.2) / 2)
+    new = [replace(FILM, views=FILM.views[1:])]
+    assert build_report(new, router=3).backward_transfer is None
 
 
 def test_nothing_gives_an_empty_report() -> None:

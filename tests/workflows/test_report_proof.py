@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import csv
 import json
-import sqlite3
 from pathlib import Path
 
 import numpy as np
 import pytest
+from full_storage import as_before, put, without_triggers
 from safetensors.numpy import load, save
 from small_bank import SHORT, TASKS, add, tamper
 
 from expertbank import Bank
-from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import InputError, IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import RoutedEvidence
+from expertbank.evaluation.evidence import RoutedEvidence, summary
 from expertbank.evaluation.predictions import Predictions
 
 
@@ -25,28 +24,8 @@ def _object(home: Path, digest: str) -> Path:
 
 def _edit(home: Path, statement: str, *values: object) -> None:
     """Change a row as somebody would who knows SQLite: triggers away, edit, triggers back."""
-    with sqlite3.connect(home / "registry.db") as database:
-        database.execute("PRAGMA foreign_keys = OFF")
-        kept = database.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
-        triggers = kept.fetchall()
-        for name, _ in triggers:
-            database.execute(f'DROP TRIGGER "{name}"')
+    with without_triggers(home) as database:
         assert database.execute(statement, values).rowcount == 1
-        for _, sql in triggers:
-            database.execute(sql)
-
-
-def _put(home: Path, data: bytes) -> str:
-    digest = sha256_bytes(data)
-    path = _object(home, digest)
-    path.parent.mkdir(exist_ok=True)
-    path.write_bytes(data)
-    with sqlite3.connect(home / "registry.db") as database:
-        database.execute(
-            "INSERT OR IGNORE INTO artifacts (digest, kind, bytes, created_at) VALUES (?, ?, ?, ?)",
-            (digest, "oracle", len(data), ""),
-        )
-    return digest
 
 
 def _evaluation(home: Path, task: str, version: int | None):
@@ -115,17 +94,15 @@ def _forge_answer(home: Path, task: str, place: int) -> str:
     logits = oracle.logits.copy()
     logits[place] = logits[place][::-1] + np.array([0.0, 1e-3], dtype=np.float32)
     forged = Predictions(logits, oracle.targets, oracle.row_digests, oracle.clusters)
-    metrics = {
-        **found.metrics,
-        "accuracy": float((forged.logits.argmax(1) == forged.targets).mean()),
-    }
-    digest = _put(home, forged.to_bytes())
+    right = logits.argmax(1) == oracle.targets
+    metrics = {**found.metrics, "accuracy": float(right.mean())}
+    digest = put(home, forged.to_bytes(), "oracle")
     text = json.dumps(metrics, sort_keys=True)
     _edit(
         home,
         "UPDATE evaluations SET artifact_digest = ?, correct = ?, metrics = ? WHERE id = ?",
         digest,
-        int((forged.logits.argmax(1) == forged.targets).sum()),
+        int(right.sum()),
         text,
         found.id,
     )
@@ -146,21 +123,21 @@ def test_forged_answers_are_caught_by_verify_which_names_the_first_row(job: Path
     assert "games.csv" in str(caught.value)
 
 
-def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Path) -> None:
-    home = job / "bank"
+def _forge_choice(home: Path) -> str:
+    """A row of films that went elsewhere is said to have come home: a better figure, with a digest
+    and a count that fit it. Gives the row's digest."""
     found = _evaluation(home, "films", 3)
-    tensors = load(_object(home, found.artifact_digest).read_bytes())
+    data = _object(home, found.artifact_digest).read_bytes()
+    stored = RoutedEvidence.from_bytes(data, "test", ())
     oracle_at = _evaluation(home, "films", None).artifact_digest
     oracle = Predictions.from_bytes(_object(home, oracle_at).read_bytes(), "test")
-    with Bank.open(home) as bank:
-        place = bank.registry.router(3).members.index("films@1")
-    choice = tensors["choice"].copy()
-    # A row that went elsewhere is said to have come home: a better figure, forged throughout.
-    rows = np.flatnonzero((choice != place) & np.asarray(oracle.logits.argmax(1) == oracle.targets))
+    own = stored.chosen.index("films")
+    right = np.asarray(oracle.logits.argmax(1) == oracle.targets)
+    rows = np.flatnonzero((stored.index != own) & right)
     assert len(rows), "the bank of this test misroutes some rows"
-    choice[rows[-1]] = place
-    forged = RoutedEvidence(choice, tensors["confidence"])
-    digest = _put(home, forged.to_bytes())
+    index = stored.index.copy()
+    index[rows[-1]] = own
+    digest = put(home, RoutedEvidence(stored.chosen, index).to_bytes())
     _edit(
         home,
         "UPDATE evaluations SET artifact_digest = ?, correct = ?, metrics = ? WHERE id = ?",
@@ -169,10 +146,41 @@ def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Pat
         json.dumps({**found.metrics, "quality": (found.correct + 1) / found.n}, sort_keys=True),
         found.id,
     )
-    with Bank.open(home) as bank:
+    return oracle.row_digests[rows[-1]]
+
+
+def test_forged_choices_are_not_those_that_the_router_was_registered_with(job: Path) -> None:
+    _forge_choice(job / "bank")
+    with Bank.open(job / "bank") as bank, pytest.raises(IntegrityError, match="registered with"):
         bank.forgetting_report()
-        with pytest.raises(IntegrityError, match=oracle.row_digests[rows[-1]][:12]):
+
+
+def test_forged_choices_are_caught_even_where_only_one_row_is_run_again(job: Path) -> None:
+    home = job / "bank"
+    row = _forge_choice(home)
+    with Bank.open(home) as bank:
+        # The forger was careful: what the routers' runs say of their evidence is forged too.
+        for router in bank.routers():
+            rows = bank.registry.evaluations(router_version=router.version)
+            said = summary({one.expert_id: one.artifact_digest for one in rows})
+            run = bank.registry.run(router.run_id)  # type: ignore[arg-type]
+            data = json.dumps({**run.data, "evidence": said})
+            _edit(home, "UPDATE runs SET data = ? WHERE id = ?", data, run.id)
+        bank.forgetting_report()
+        with pytest.raises(IntegrityError, match=row[:12]):
             bank.forgetting_report(verify=True, sample=1)
+
+
+@pytest.mark.parametrize("which", ["MIN", "MAX"])
+def test_a_measurement_that_was_taken_out_is_missed(which: str, job: Path) -> None:
+    home = job / "bank"
+    _edit(
+        home,
+        f"DELETE FROM evaluations WHERE id = (SELECT {which}(id) FROM evaluations "
+        "WHERE router_version IS NOT NULL)",
+    )
+    with Bank.open(home) as bank, pytest.raises(IntegrityError, match="db --help"):
+        bank.forgetting_report()
 
 
 def test_evidence_of_a_release_that_also_kept_choices_without_the_mask_gives_the_same_report(
@@ -181,6 +189,7 @@ def test_evidence_of_a_release_that_also_kept_choices_without_the_mask_gives_the
     home = job / "bank"
     with Bank.open(home) as bank:
         expected = bank.forgetting_report().to_dict()
+    as_before(home)
     found = _evaluation(home, "films", 3)
     tensors = load(_object(home, found.artifact_digest).read_bytes())
     metadata = {"expertbank": json.dumps({"format": 1, "evidence": "routed"})}
@@ -188,7 +197,7 @@ def test_evidence_of_a_release_that_also_kept_choices_without_the_mask_gives_the
     _edit(
         home,
         "UPDATE evaluations SET artifact_digest = ?, metrics = ? WHERE id = ?",
-        _put(home, old),
+        put(home, old),
         json.dumps({**found.metrics, "quality_unmasked": 0.125}, sort_keys=True),
         found.id,
     )

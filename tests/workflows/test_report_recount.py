@@ -13,6 +13,7 @@ from small_bank import SHORT, TASKS, add, content, tamper, write_task
 
 from expertbank import Bank
 from expertbank.errors import IntegrityError
+from expertbank.files.header import read_header
 
 
 def _object(home: Path, digest: str) -> Path:
@@ -34,14 +35,11 @@ def test_the_figures_equal_an_independent_recount(reported: int, job: Path) -> N
             stored = load(_object(home, oracle.artifact_digest).read_bytes())
             right = stored["logits"].argmax(1) == stored["targets"]
             chose: dict[int, list[str]] = {}
-            for evaluation in bank.registry.evaluations(task, router_version="routed"):
-                version = evaluation.router_version
-                assert version is not None
-                if version <= reported:
-                    positions = load(_object(home, evaluation.artifact_digest).read_bytes())[
-                        "choice"
-                    ]
-                    chose[version] = [routers[version].members[place] for place in positions]
+            for version in range(1, reported + 1):
+                for held in bank.registry.evaluations(task, router_version=version):
+                    data = _object(home, held.artifact_digest).read_bytes()
+                    chosen = read_header(data, "test").metadata["chosen"]
+                    chose[version] = [f"{chosen[place]}@1" for place in load(data)["choice"]]
             hits = {
                 v: [r and c == task for r, c in zip(right, cs, strict=True)]
                 for v, cs in chose.items()

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.evaluation.evidence import RoutedEvidence, column_name, summary
+from expertbank.evaluation.history import RouterView
 from expertbank.records import (
     AliasRecord,
     ArtifactRecord,
@@ -32,7 +34,7 @@ from expertbank.routing.config import RouterConfig
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
-    from expertbank.evaluation.evidence import RoutedEvidence
+    from expertbank.evaluation.routing import Routed
     from expertbank.routing.feature_file import FeatureFile
     from expertbank.routing.moments_file import MomentsFile
     from expertbank.routing.router import Router
@@ -112,7 +114,7 @@ class _Job:
 class _Measured:
     """A router's choices for evaluation rows by expert, and what they come to."""
 
-    choices: Mapping[str, RoutedEvidence] = field(default_factory=dict)
+    choices: Mapping[str, Routed] = field(default_factory=dict)
     metrics: Mapping[str, Any] = field(default_factory=UNMEASURED.copy)
 
 
@@ -195,14 +197,14 @@ def _measure(workspace: Workspace, job: _Job, router: Router) -> _Measured:
     """
     from expertbank.evaluation.routing import routing_metrics
     from expertbank.routing.feature_file import FeatureFile
-    from expertbank.workflows.choices import routed_evidence
+    from expertbank.workflows.choices import routed
 
     if workspace.spec.keep == "stats":
         return _Measured()
     choices, unknown = {}, []
     for expert in job.experts:
         file = _kept(workspace, job, expert, FeatureFile)
-        choices[expert.id], share = routed_evidence(router, file.evaluation, file.evaluation_shapes)
+        choices[expert.id], share = routed(router, file.evaluation, file.evaluation_shapes)
         unknown += [] if share is None else [share]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
     metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.experts})
@@ -234,26 +236,29 @@ def _commit(
     *,
     activate: bool,
 ) -> RouterRecord:
-    """Store the router and its choices, then register them.
+    """Store the router and those of its choices that are new, then register them.
 
     Raises:
         StaleError: an expert came or went meanwhile; nothing was registered.
     """
     registry, spec = workspace.registry, workspace.spec
-    environment = {"packages": package_versions()}
-    blobs = {name: choice.to_bytes() for name, choice in measured.choices.items()}
-    digests = {name: sha256_bytes(blob) for name, blob in blobs.items()}
     data = router.to_bytes()
-    digest = sha256_bytes(data)
-    columns = tuple(tuple(member.task for member in column) for column in router.columns)
+    features = {expert.id: job.stored[expert.id].digest for expert in job.experts}
+    evidence = _evidence(job, router, measured)
+    about = {"features": summary(features)}
+    if evidence:
+        about["evidence"] = summary({name: sha256_bytes(file) for name, file in evidence.items()})
     with workspace.writing():
-        for blob in (data, *blobs.values()):
-            workspace.store.put(blob)
+        evaluations, new = _evaluations(workspace, job, router, measured, evidence)
+        files = [("router", data), *(("routed", evidence[name]) for name in new)]
+        artifacts = [
+            ArtifactRecord(workspace.store.put(file), kind, len(file)) for kind, file in files
+        ]
         return registry.commit_router(
             RouterRecord(
                 0,
                 router.kind,
-                digest,
+                artifacts[0].digest,
                 router.parameter_count,
                 tuple(member.id for member in router.members),
                 spec.digest,
@@ -263,23 +268,13 @@ def _commit(
                 "retrain-router",
                 config.to_dict(),
                 config.seed,
-                environment,
-                {"features": {e.id: job.stored[e.id].digest for e in job.experts}},
+                {"packages": package_versions()},
+                about,
                 spec.backbone_digest,
                 seconds,
             ),
-            [
-                ArtifactRecord(digest, "router", len(data)),
-                *(
-                    ArtifactRecord(digests[name], "routed", len(blob))
-                    for name, blob in blobs.items()
-                ),
-            ],
-            [
-                _evaluation(workspace, e, columns, measured.choices[e.id], digests[e.id])
-                for e in job.experts
-                if e.id in digests
-            ],
+            artifacts,
+            evaluations,
             expected_generation=job.generation,
             activate=activate,
             members={expert.id: expert.digest for expert in job.experts},
@@ -287,14 +282,44 @@ def _commit(
         )
 
 
-def _evaluation(
+def _evidence(job: _Job, router: Router, measured: _Measured) -> dict[str, bytes]:
+    """By expert what was chosen for its rows, as it is stored."""
+    firsts = [column[0].task for column in router.columns]
+    names = [column_name(task, job.groups[task]) for task in firsts]
+    return {
+        name: RoutedEvidence.of(names, routed.choice).to_bytes()
+        for name, routed in measured.choices.items()
+    }
+
+
+def _evaluations(
     workspace: Workspace,
-    expert: ExpertRecord,
-    columns: tuple[tuple[str, ...], ...],
-    choice: RoutedEvidence,
-    digest: str,
+    job: _Job,
+    router: Router,
+    measured: _Measured,
+    evidence: Mapping[str, bytes],
+) -> tuple[list[EvaluationRecord], list[str]]:
+    """Every expert's measurement, and the experts whose choices are not those stored last.
+
+    Equal choices are right as often: only where they changed the answers are read and counted.
+    """
+    last = {one.expert_id: one for one in workspace.registry.evaluations(router_version="last")}
+    columns = tuple(tuple(member.task for member in column) for column in router.columns)
+    found, new = [], []
+    for expert in job.experts if evidence else ():
+        digest, before = sha256_bytes(evidence[expert.id]), last.get(expert.id)
+        if before is not None and before.artifact_digest == digest:
+            found.append(replace(before, created_at=""))
+            continue
+        view = RouterView(0, columns, measured.choices[expert.id].choice)
+        found.append(_evaluation(workspace, expert, view, digest))
+        new.append(expert.id)
+    return found, new
+
+
+def _evaluation(
+    workspace: Workspace, expert: ExpertRecord, view: RouterView, digest: str
 ) -> EvaluationRecord:
-    from expertbank.evaluation.history import RouterView
     from expertbank.evaluation.predictions import Predictions
     from expertbank.kinds import KINDS
 
@@ -303,7 +328,7 @@ def _evaluation(
         workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
     )
     outcome = KINDS.get(expert.kind).outcome(predictions)
-    chosen = RouterView(0, columns, choice).chose(expert.task)
+    chosen = view.chose(expert.task)
     return EvaluationRecord(
         expert.id,
         stored.n,

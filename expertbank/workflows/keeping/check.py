@@ -33,7 +33,7 @@ class Verification:
         bytes: their size together.
         unreferenced: files in the store that no row names: left by an interrupted command,
             harmless, deleted by ``gc``.
-        purged: registered files whose bytes ``gc --purge-removed`` deleted.
+        purged: registered files whose bytes ``gc`` deleted, of removed tasks and old routers.
     """
 
     problems: tuple[Problem, ...]

@@ -1,4 +1,4 @@
-"""``gc``: delete what nothing refers to, and on request what only removed tasks do.
+"""``gc``: delete what nothing refers to, and on request what only removed tasks or old routers do.
 
 The bank's lock is held alone, so no writer stands between its stored bytes and their row. What
 the registry must forget is committed first; files go after that, so a process killed between
@@ -7,7 +7,7 @@ leaves files without rows, which the next ``gc`` deletes, and never rows without
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,8 +16,8 @@ from typing import Any
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExpertBankError, InputError
-from expertbank.records import Problem, Purge, RunRecord
-from expertbank.registry.registry import PURGE
+from expertbank.records import Forgetting, Problem, Purge, RunRecord
+from expertbank.registry.registry import FORGET, PURGE
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.keeping import leftovers
 from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
@@ -35,6 +35,7 @@ class Collection:
         deleted: the files and folders.
         purged: removed tasks whose files are among them.
         routers: routers that cannot be used again because of that.
+        forgotten: old routers whose gates are among them.
         kept: what was left alone although it looks unneeded: what, where, what to do.
         dry_run: whether nothing was deleted because only a look was asked for.
     """
@@ -42,6 +43,7 @@ class Collection:
     deleted: tuple[Leftover, ...]
     purged: tuple[str, ...]
     routers: tuple[int, ...]
+    forgotten: tuple[int, ...]
     kept: tuple[Problem, ...]
     dry_run: bool
 
@@ -60,6 +62,7 @@ class Collection:
             "bytes": self.bytes,
             "purged": list(self.purged),
             "routers": list(self.routers),
+            "forgotten": list(self.forgotten),
             "kept": [{"what": k.what, "where": k.where, "todo": k.todo} for k in self.kept],
             "dry_run": self.dry_run,
         }
@@ -70,6 +73,7 @@ def collect(
     *,
     dry_run: bool = False,
     purge_removed: bool = False,
+    keep_routers: int | None = None,
     grace_hours: float = GRACE_HOURS,
 ) -> Collection:
     """Delete what nothing needs.
@@ -79,35 +83,51 @@ def collect(
         dry_run: only tell; no lock is taken, nothing is written.
         purge_removed: also delete files and features that only removed tasks need; routers that
             need them can never be used again.
+        keep_routers: also delete the gates of routers that are neither among so many newest ones
+            nor named by an alias, and the choices that only they rest on.
         grace_hours: leave unreferenced and temporary files alone that are younger.
 
     Raises:
-        InputError: a negative grace.
+        InputError: a negative grace, or no router to keep.
         LockedError: other commands kept writing for too long.
     """
     if not 0 <= grace_hours < float("inf"):
         raise InputError(f"--grace must be 0 or more hours, got {grace_hours}")
+    if keep_routers is not None and keep_routers < 1:
+        raise InputError(f"--keep-routers must be 1 or more, got {keep_routers}")
     if dry_run:
-        return _survey(workspace, purge_removed, grace_hours, dry_run=True)
+        return _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=True)
     workspace.registry.probe_writable()
     with workspace.lock.exclusive():
-        found = _survey(workspace, purge_removed, grace_hours, dry_run=False)
+        found = _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=False)
+        if keep_routers is not None and found.forgotten:
+            _forget(workspace, workspace.registry.forgettable(keep_routers))
         if found.purged:
-            _commit(workspace, workspace.registry.purgeable(), found)
+            _purge(workspace, workspace.registry.purgeable())
         for leftover in found.deleted:
             leftover.delete()
     return found
 
 
 def _survey(
-    workspace: Workspace, purge_removed: bool, grace_hours: float, *, dry_run: bool
+    workspace: Workspace,
+    purge_removed: bool,
+    keep_routers: int | None,
+    grace_hours: float,
+    *,
+    dry_run: bool,
 ) -> Collection:
     grace = grace_hours * HOUR
-    purge = workspace.registry.purgeable()
+    purge, forgetting = workspace.registry.purgeable(), Forgetting(0)
     kept = list(_kept(purge))
     deleted: list[Leftover] = []
+    if keep_routers is not None:
+        forgetting = workspace.registry.forgettable(keep_routers)
+        deleted += _artifacts(workspace.store, forgetting.digests, "of a forgotten router")
+        kept += _named(forgetting)
     if purge_removed:
-        deleted += _artifacts(workspace.store, purge.digests, "of a removed task")
+        rest = sorted(set(purge.digests) - set(forgetting.digests))
+        deleted += _artifacts(workspace.store, rest, "of a removed task")
     elif purge.tasks:
         kept.append(
             Problem(
@@ -133,6 +153,7 @@ def _survey(
         tuple(deleted),
         purge.tasks if purge_removed else (),
         purge.routers if purge_removed else (),
+        forgetting.routers,
         tuple(kept),
         dry_run,
     )
@@ -147,6 +168,15 @@ def _kept(purge: Purge) -> Iterator[Problem]:
         )
 
 
+def _named(forgetting: Forgetting) -> Iterator[Problem]:
+    for version, aliases in forgetting.in_use:
+        yield Problem(
+            f"router@{version}, which {' and '.join(aliases)} names",
+            f"router@{version}",
+            "to let it go, move the alias with: expertbank alias NAME ROUTER",
+        )
+
+
 def _unreferenced(workspace: Workspace, grace: float, kept: list[Problem]) -> Iterator[Leftover]:
     rows = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
     named_by_backups = _named_by_backups(workspace)
@@ -156,7 +186,7 @@ def _unreferenced(workspace: Workspace, grace: float, kept: list[Problem]) -> It
         if row is not None:
             # Deleted in the database, and the process died before it came to the file.
             purged = () if row.purged_at is None else (digest,)
-            yield from _artifacts(store, purged, "of a removed task")
+            yield from _artifacts(store, purged, "of a removed task or a forgotten router")
             continue
         unneeded = tuple(_artifacts(store, (digest,), "unreferenced", grace))
         if digest in named_by_backups:
@@ -211,15 +241,21 @@ def _checkpoints(workspace: Workspace, grace: float) -> tuple[list[Leftover], li
     return leftovers.checkpoints(workspace.home, grace, newest, frozenset(removed))
 
 
-def _commit(workspace: Workspace, purge: Purge, found: Collection) -> None:
-    run = RunRecord(
-        PURGE,
-        {"tasks": list(purge.tasks)},
-        0,
-        {"packages": package_versions()},
-        {"experts": list(purge.experts), "artifacts": list(purge.digests)},
-        workspace.backbone_record.digest,
-        0.0,
-        created_at=now(),
-    )
+def _purge(workspace: Workspace, purge: Purge) -> None:
+    data = {"experts": list(purge.experts), "artifacts": list(purge.digests)}
+    run = _run(workspace, PURGE, {"tasks": list(purge.tasks)}, data)
     workspace.registry.commit_purge(purge, run)
+
+
+def _forget(workspace: Workspace, forgetting: Forgetting) -> None:
+    config = {"keep": forgetting.keep, "routers": list(forgetting.routers)}
+    run = _run(workspace, FORGET, config, {"artifacts": list(forgetting.digests)})
+    workspace.registry.commit_forgetting(forgetting, run)
+
+
+def _run(
+    workspace: Workspace, kind: str, config: Mapping[str, Any], data: Mapping[str, Any]
+) -> RunRecord:
+    """The record that is kept of a deletion."""
+    digest, packages = workspace.backbone_record.digest, {"packages": package_versions()}
+    return RunRecord(kind, config, 0, packages, data, digest, 0.0, created_at=now())

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from expertbank.errors import InputError, IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import RoutedEvidence
-from expertbank.evaluation.history import Earlier, RouterView, TaskHistory, router_columns
+from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN
@@ -18,12 +18,17 @@ from expertbank.records import (
     RouterRecord,
     no_progress,
 )
+from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
+from expertbank.workflows.proving.evidence import StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
 from expertbank.workflows.proving.rerouting import views_from_source
 from expertbank.workflows.proving.verification import Verified, check_choices, verify_expert
 from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.routing.router import Router
 
 
 def forgetting_report(
@@ -49,7 +54,7 @@ def forgetting_report(
         progress: told as verification goes on.
 
     Raises:
-        NotFoundError: the bank has no expert yet, or no such router.
+        NotFoundError: the bank has no expert yet, or no such router, or it was forgotten.
         InputError: a margin or sample that cannot be.
         IntegrityError: stored evidence is damaged, the backbone is another one, or, with
             ``verify``, a row's answer differs; the message names the first such row.
@@ -61,14 +66,18 @@ def forgetting_report(
     experts = _experts(workspace, router)
     if not experts:
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
+    shown = {r.version: r for r in (before, router) if r is not None}
+    for one in shown.values():
+        if one.forgotten_at is not None:
+            raise forgotten(one.version)
     if verify:
         workspace.recheck_backbone()
-    routers = [r for r in registry.routers() if router is not None and r.version <= router.version]
     digests = {expert.id: expert.digest for expert in registry.experts()}
-    for shown in {r.version: r for r in (before, router) if r is not None}.values():
-        check_router(workspace, shown, digests)
-    groups = {t.name: t.group for t in registry.tasks(include_removed=True)}
-    reader = _Reader(workspace, groups, progress)
+    for one in shown.values():
+        check_router(workspace, one, digests)
+    every = registry.routers() if shown else ()
+    routers = [r for r in every if router is not None and r.version <= router.version]
+    reader = _Reader(workspace, every, [*routers, *shown.values()], progress)
     verified: dict[str, Verified] = {}
     histories, answers = [], {}
     for expert in experts:
@@ -78,12 +87,14 @@ def forgetting_report(
         views = reader.views(expert, oracle, routers)
         now = next((v for v in views if router is not None and v.version == router.version), None)
         if verify and identical:
+            chosen = None if now is None else (now, reader.loaded(now.version))
             verified[expert.task] = verify_expert(
-                workspace, expert, stored, predictions, now, progress, sample=sample
+                workspace, expert, stored, predictions, chosen, progress, sample=sample
             )
             for view in views:
-                if view.version in {r.version for r in (before, router) if r is not None}:
-                    check_choices(workspace, expert, view, oracle.row_digests)
+                if view.version in shown:
+                    gate = reader.loaded(view.version)
+                    check_choices(workspace, expert, view, gate, oracle.row_digests)
         found = verified.get(expert.task)
         histories.append(
             TaskHistory(
@@ -98,6 +109,7 @@ def forgetting_report(
                 reader.earlier(expert.task, before) if before else None,
                 stored.metrics.get("majority"),
                 stored.metrics.get("p_beats_majority"),
+                reader.begin(expert, oracle, routers),
             )
         )
     return build_report(
@@ -105,7 +117,7 @@ def forgetting_report(
         router=router.version if router else None,
         start=before.version if before else None,
         margin=margin,
-        lineage=lineage(workspace, experts, [*routers, *([before] if before else [])], answers),
+        lineage=lineage(workspace, experts, [*_kept(routers), *shown.values()], answers),
         verification={task: v.to_dict() for task, v in verified.items()} if verify else None,
     )
 
@@ -143,18 +155,41 @@ def _rehash(workspace: Workspace, expert: ExpertRecord) -> bool:
     return True
 
 
+def _kept(routers: Sequence[RouterRecord]) -> list[RouterRecord]:
+    return [router for router in routers if router.forgotten_at is None]
+
+
 class _Reader:
-    """Reads evidence, rehashed by the store, and compares it with what the registry says."""
+    """Reads evidence, rehashed by the store, and compares it with what the registry says.
+
+    Args:
+        workspace: the open bank.
+        every: all routers that it has.
+        used: those that the report is about.
+        progress: told as rows are read from their source.
+    """
 
     def __init__(
         self,
         workspace: Workspace,
-        groups: Mapping[str, str | None],
+        every: Sequence[RouterRecord],
+        used: Sequence[RouterRecord],
         progress: ProgressCallback,
     ) -> None:
         self._workspace = workspace
-        self._groups = groups
         self._progress = progress
+        self._routers = {router.version: router for router in every}
+        self._loaded: dict[int, Router] = {}
+        self._choices: StoredChoices | None = None
+        if used and workspace.spec.keep != "stats":
+            self._choices = StoredChoices(workspace, every)
+            self._choices.check({router.version: router for router in used}.values())
+
+    def loaded(self, version: int) -> Router:
+        """A router's gate, read once."""
+        if version not in self._loaded:
+            self._loaded[version] = self._workspace.router(self._routers[version])
+        return self._loaded[version]
 
     def answered(self, expert: ExpertRecord) -> tuple[EvaluationRecord, Predictions, Answered]:
         """The expert's stored predictions, and what they came to."""
@@ -169,52 +204,30 @@ class _Reader:
             self._workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
         )
         outcome = KINDS.get(expert.kind).outcome(predictions)
-        _same_count(expert.id, "the expert named", stored.correct, outcome.correct())
+        same_count(expert.id, "the expert named", stored.correct, outcome.correct())
         answered = Answered(outcome, predictions.row_digests, predictions.clusters)
         return stored, predictions, answered
 
     def views(
         self, expert: ExpertRecord, oracle: Answered, routers: Sequence[RouterRecord]
     ) -> tuple[RouterView, ...]:
-        """What each of the routers chose for the expert's rows, by version.
+        """What each of the routers that are kept chose for the expert's rows, by version.
 
         Where the bank keeps statistics only, the rows are read from their source and routed now.
         """
-        if self._workspace.spec.keep == "stats":
-            return views_from_source(self._workspace, expert, oracle, routers, self._progress)
-        by_version = {router.version: router for router in routers}
-        views = []
-        for record in self._workspace.registry.evaluations(expert.id, router_version="routed"):
-            router = by_version.get(record.router_version or 0)
-            if router is None:
-                continue
-            evidence = RoutedEvidence.from_bytes(
-                self._workspace.store.get(record.artifact_digest),
-                f"choices of router@{router.version}",
-            )
-            tasks = [member.partition("@")[0] for member in router.members]
-            view = RouterView(router.version, router_columns(tasks, self._groups), evidence)
-            if len(evidence.choice) == oracle.outcome.n:
-                view.check(expert.id)
-                correct = oracle.outcome.correct(view.chose(expert.task))
-                under = f"router@{router.version}"
-                _same_count(expert.id, under, record.correct, correct)
-                quality = view.quality(expert.task, oracle)
-                if record.metrics.get("quality", quality) != quality:
-                    raise IntegrityError(
-                        f"{expert.id}: with {under} the registry says quality "
-                        f"{record.metrics['quality']}, the stored evidence gives {quality}; "
-                        "restore the database from a backup: expertbank db --help"
-                    )
-            views.append(view)
-        missing = [r.version for r in routers if expert.id in r.members]
-        if missing != sorted(view.version for view in views):
-            raise IntegrityError(
-                f"{expert.id}: routers {missing} contain it, but evaluations are stored under "
-                f"{sorted(view.version for view in views)}; restore the database from a backup: "
-                "expertbank db --help"
-            )
-        return tuple(sorted(views, key=lambda view: view.version))
+        own = [router for router in _kept(routers) if expert.id in router.members]
+        if self._choices is None:
+            return views_from_source(self._workspace, expert, oracle, own, self._progress)
+        return tuple(self._choices.view(expert, oracle, router) for router in own)
+
+    def begin(
+        self, expert: ExpertRecord, oracle: Answered, routers: Sequence[RouterRecord]
+    ) -> RouterView | None:
+        """What the first router that contained the expert chose, where it was forgotten."""
+        first = next((router for router in routers if expert.id in router.members), None)
+        if first is None or first.forgotten_at is None or self._choices is None:
+            return None
+        return self._choices.view(expert, oracle, first)
 
     def earlier(self, task: str, router: RouterRecord) -> Earlier | None:
         """The task under ``router``, if it knew the task."""
@@ -225,12 +238,3 @@ class _Reader:
                 views = self.views(expert, oracle, [router])
                 return Earlier(expert.id, oracle, views[0]) if views else None
         return None
-
-
-def _same_count(expert_id: str, under: str, recorded: int, recounted: int) -> None:
-    if recorded != recounted:
-        raise IntegrityError(
-            f"{expert_id}: with {under} the registry says {recorded} rows were right, the stored "
-            f"evidence gives {recounted}; restore the database from a backup: "
-            "expertbank db --help"
-        )

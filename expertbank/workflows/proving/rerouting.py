@@ -20,17 +20,16 @@ def views_from_source(
     routers: Sequence[RouterRecord],
     progress: ProgressCallback,
 ) -> tuple[RouterView, ...]:
-    """What every router that contains the expert chooses for its evaluation rows.
+    """What routers that contain the expert choose for its evaluation rows.
 
     Runs the trunk over the rows once. Empty if a row is gone from the source: figures over
     other rows than those of the first day would not be comparable.
     """
-    own = [router for router in routers if expert.id in router.members]
-    rows = rows_again(workspace, expert, oracle.row_digests, progress) if own else []
+    rows = rows_again(workspace, expert, oracle.row_digests, progress) if routers else []
     found = [row for row in rows if row is not None]
     if not found or len(found) < len(rows):
         return ()
-    from expertbank.workflows.choices import routed_evidence
+    from expertbank.workflows.choices import routed
     from expertbank.workflows.measure import trunk_features
 
     encoded = encode_rows(
@@ -42,9 +41,9 @@ def views_from_source(
     )
     features = trunk_features(workspace.model, encoded, progress)
     views = []
-    for record in sorted(own, key=lambda router: router.version):
+    for record in routers:
         router = workspace.router(record)
-        evidence, _ = routed_evidence(router, features, [row.shape for row in found])
+        chosen, _ = routed(router, features, [row.shape for row in found])
         columns = tuple(tuple(member.task for member in column) for column in router.columns)
-        views.append(RouterView(record.version, columns, evidence))
+        views.append(RouterView(record.version, columns, chosen.choice))
     return tuple(views)

@@ -27,6 +27,7 @@ from expertbank.workflows.workspace import Workspace
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from expertbank.routing.router import Router
     from expertbank.workflows.measure import Answers
 
 MARGIN_TOLERANCE = 1e-3
@@ -75,7 +76,7 @@ def verify_expert(
     expert: ExpertRecord,
     stored: EvaluationRecord,
     oracle: Predictions,
-    view: RouterView | None,
+    chosen: tuple[RouterView, Router] | None,
     progress: ProgressCallback,
     *,
     sample: int | None = None,
@@ -87,7 +88,8 @@ def verify_expert(
         expert: the expert.
         stored: its evaluation with the expert named.
         oracle: the answers stored then.
-        view: what the router reported on chose for the rows, if it knows the expert.
+        chosen: what the router reported on chose for the rows, and that router, if it knows
+            the expert.
         progress: told as batches finish.
         sample: run only so many rows; which, a fixed seed and the task's name decide.
 
@@ -116,8 +118,8 @@ def verify_expert(
     # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
     complete = len(places) == total
     tolerated = _compare_answers(expert, kind, oracle, again, there, exact=same and complete)
-    if view is not None:
-        _compare_choices(workspace, view, again, there, exact=same and complete)
+    if chosen is not None:
+        _compare_choices(*chosen, again, there, exact=same and complete)
     logits = again.logits.numpy()
     return Verified(
         len(places),
@@ -131,11 +133,22 @@ def verify_expert(
 
 
 def check_choices(
-    workspace: Workspace, expert: ExpertRecord, view: RouterView, row_digests: Sequence[str]
+    workspace: Workspace,
+    expert: ExpertRecord,
+    view: RouterView,
+    router: Router,
+    row_digests: Sequence[str],
 ) -> None:
     """Route all cached evaluation features again and compare with the stored choices.
 
     No backbone takes part, so this covers every row even where only a sample is run again.
+
+    Args:
+        workspace: the open bank.
+        expert: the expert.
+        view: what is stored of the router's choices for the expert's rows.
+        router: the router.
+        row_digests: names of the rows.
 
     Raises:
         IntegrityError: the first row whose choice differs, or features that changed.
@@ -149,8 +162,7 @@ def check_choices(
     except NotFoundError:
         return
     file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
-    router = workspace.router(workspace.registry.router(view.version))
-    stored = view.evidence.choice
+    stored = view.choice
     choice = router.route(file.evaluation, file.evaluation_shapes).index.numpy()
     # Ranks of equal scores may fall otherwise on another machine; anything more is a change.
     lead = router.lead(file.evaluation, file.evaluation_shapes)
@@ -246,19 +258,18 @@ def _largest_difference(now: Floats, before: Floats) -> float:
 
 
 def _compare_choices(
-    workspace: Workspace,
     view: RouterView,
+    router: Router,
     again: Answers,
     rows: Mapping[int, Row],
     *,
     exact: bool,
 ) -> None:
-    router = workspace.router(workspace.registry.router(view.version))
     shapes = [row.shape for row in rows.values()]
     choice = router.route(again.features, shapes)
     lead = router.lead(again.features, shapes)
     for index, (place, row) in enumerate(rows.items()):
-        before, now = int(view.evidence.choice[place]), int(choice.index[index])
+        before, now = int(view.choice[place]), int(choice.index[index])
         if before != now and (exact or lead[index] >= MARGIN_TOLERANCE):
             raise IntegrityError(
                 f"{_where(row, row.digest)}: router@{view.version} chose "

@@ -61,7 +61,7 @@ class Plugins(Generic[T]):
     ) -> None:
         self.what = what
         self.group = group
-        self._own = dict(own)
+        self.own = dict(own)
         self._complaint = complaint
         self._loaded: dict[str, T] = {}
         self._lock = RLock()
@@ -69,7 +69,7 @@ class Plugins(Generic[T]):
     def names(self) -> tuple[str, ...]:
         """All names: expertbank's own first, then plugins' by name; nothing is imported."""
         registered = set(self._loaded) | set(self._entry_points)
-        return (*self._own, *sorted(registered - set(self._own)))
+        return (*self.own, *sorted(registered - set(self.own)))
 
     def register(self, name: str, plugin: T) -> T:
         """Add ``plugin`` under ``name``, in this process; returns it.
@@ -111,7 +111,7 @@ class Plugins(Generic[T]):
         found = []
         for name, points in self._entry_points.items():
             why = ""
-            if name in self._own:
+            if name in self.own:
                 why = f"{name!r} is the name of one of expertbank's own"
             else:
                 try:
@@ -129,8 +129,8 @@ class Plugins(Generic[T]):
         return found
 
     def _load(self, name: str) -> T:
-        if name in self._own:
-            return imported(self._own[name])  # type: ignore[no-any-return]  # named above as T
+        if name in self.own:
+            return imported(self.own[name])  # type: ignore[no-any-return]  # named above as T
         points = self._entry_points.get(name)
         if points is None:
             raise NotFoundError.of(

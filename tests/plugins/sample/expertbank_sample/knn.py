@@ -76,7 +76,7 @@ def read(tensors: MutableMapping[str, Tensor], facts: Mapping[str, Any], where: 
     sound = rows.dim() == 2 and rows.dtype == torch.float16 and len(rows) > 0
     sound = sound and owners.dtype == torch.int64 and owners.shape == (len(rows),)
     sound = sound and type(facts["neighbours"]) is int and facts["neighbours"] >= 1
-    if not sound or owners.unique().tolist() != list(range(int(owners.max()) + 1)):
+    if not sound or set(owners.tolist()) != set(range(int(owners.max()) + 1)):
         raise IntegrityError(f"{where}: rows and owners are no neighbours")
     return KnnGate(facts["neighbours"], rows, owners, int(owners.max()) + 1)
 

@@ -81,4 +81,4 @@ class Above(Objective):
 
 def ranks(logits: Floats) -> npt.NDArray[np.int32]:
     """``[rows]`` places of the labels answered."""
-    return (logits > 0).sum(1, dtype=np.int32)
+    return np.asarray((logits > 0).sum(1), dtype=np.int32)

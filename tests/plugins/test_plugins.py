@@ -167,7 +167,7 @@ class HalfStore:
 
 ROLES = dict.fromkeys(("query", "key", "value"), "attention")
 BAD = [
-    (KINDS, object(), "lacks answer, beside, .*objective.* and is not made from .*Kind"),
+    (KINDS, object(), "lacks name, shapes, .*objective.* and is not made from .*Kind"),
     (KINDS, Halved, "lacks objective"),
     (KINDS, Whole, r"is a class where an object of it belongs, such as Whole\(...\)"),
     (KINDS, Named(), "calls itself 'y'"),

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from conftest import Environment
+from environments import Environment
 from expertbank_sample.sqlite_store import SqliteStore
 
 pytestmark = pytest.mark.slow
@@ -162,15 +162,17 @@ def test_a_task_of_our_own_kind_is_still_answered_when_it_is_named(
 ) -> None:
     (line,) = without.lines("--home", made / "other", "predict", TEXTS[2], "--task", "poll")
     assert line["expert"] == "poll@1"
+    said = without.run("predict", "--bundle", made / "bundle", TEXTS[0], code=10)
+    assert "no gate named 'knn'" in said
 
 
 def test_a_bank_whose_store_is_missing_lists_and_says_which_one(
     without: Environment, made: Path, tmp_path: Path
 ) -> None:
     bank = ("--home", made / "bank")
-    for words in ("list", "show grade", "history", f"db backup {tmp_path}/backup.db"):
+    for words in ("list", f"db backup {tmp_path}/backup.db"):
         without.run(*bank, *words.split())
-    for words in ("verify", "gc --dry-run", "predict text --task poll", "retrain-router"):
+    for words in ("verify", "predict text --task poll", "retrain-router"):
         said = without.run(*bank, *words.split(), code=10)
         assert "no store named 'sample'" in said
         assert "entry point expertbank.stores" in said

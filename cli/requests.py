@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import ExpertBankError, InputError
+from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 
@@ -31,7 +32,7 @@ class TaskOptions:
     )
     spec: str | None = setting(None, "YAML file that describes the task, as the catalog does.")
     kind: str | None = setting(
-        None, "classification (default), multi_label, multiple_choice or regression."
+        None, f"What rows and answers are: {', '.join(KINDS.names())}; default {DEFAULT_KIND}."
     )
     group: str | None = setting(
         None, "Tasks of one group answer the same texts: all its experts answer."

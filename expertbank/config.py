@@ -22,6 +22,8 @@ EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
 Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")
 POOLINGS = ("mean", "first", "last")
+ROLES = ("query", "key", "value")
+"""What attention's projections compute; each can be adapted."""
 PoolingWish = Literal["auto", "mean", "first", "last"]
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
@@ -251,7 +253,7 @@ class AdapterConfig:
         )
         if self.projections is None:
             return
-        known = {"query", "key", "value"}
+        known = set(ROLES)
         _require(
             bool(self.projections) and set(self.projections) <= known,
             f"projections must be among {sorted(known)}, got {list(self.projections)}",

@@ -3,11 +3,13 @@
 What belongs to expertbank is named by module and attribute and imported on first use, so that
 listing names costs nothing. A plugin is added by ``register``, or by an entry point of an
 installed package, which is looked for once and loaded when its name is asked for.
+``docs/plugins.md`` shows one of each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -18,12 +20,21 @@ from typing import Any, Generic, TypeVar
 from expertbank.errors import InputError, NotFoundError
 
 T = TypeVar("T")
+GROUPS = {
+    "expertbank.kinds": "expertbank.kinds:KINDS",
+    "expertbank.gates": "expertbank.routing.gates:GATES",
+    "expertbank.families": "expertbank.backbones.families:FAMILIES",
+    "expertbank.stores": "expertbank.artifacts.stores:STORES",
+}
+"""What can be added: group of entry points to ``module:attribute`` of its ``Plugins``."""
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A plugin that cannot be used: its name, who brings it, and why."""
+    """A plugin that cannot be used: what it is, its name, who brings it, and why."""
 
+    what: str
     name: str
     package: str
     why: str
@@ -35,9 +46,9 @@ class Plugins(Generic[T]):
     Args:
         what: what one of them is, for messages: ``gate``.
         group: the entry points' group: ``expertbank.gates``.
-        needed: attributes that each must have.
-        base: ``module:Class`` whose public attributes each must have too.
         own: those of expertbank: name to ``module:attribute``.
+        complaint: from a plugin's name and the plugin to why it cannot be used, as what follows
+            its name in a sentence (``lacks fit``); ``None`` where it can.
     """
 
     def __init__(
@@ -45,22 +56,20 @@ class Plugins(Generic[T]):
         what: str,
         group: str,
         *,
-        needed: Collection[str] = (),
-        base: str | None = None,
         own: Mapping[str, str],
+        complaint: Callable[[str, object], str | None],
     ) -> None:
         self.what = what
-        self._group = group
-        self._needed = tuple(needed)
-        self._base = base
-        self._own = dict(own)
+        self.group = group
+        self.own = dict(own)
+        self._complaint = complaint
         self._loaded: dict[str, T] = {}
         self._lock = RLock()
 
     def names(self) -> tuple[str, ...]:
         """All names: expertbank's own first, then plugins' by name; nothing is imported."""
         registered = set(self._loaded) | set(self._entry_points)
-        return (*self._own, *sorted(registered - set(self._own)))
+        return (*self.own, *sorted(registered - set(self.own)))
 
     def register(self, name: str, plugin: T) -> T:
         """Add ``plugin`` under ``name``, in this process; returns it.
@@ -73,7 +82,7 @@ class Plugins(Generic[T]):
                 raise InputError(
                     f"a {self.what} named {name!r} is there already; give yours another name"
                 )
-            self._require(name, plugin)
+            self._require(f"the {self.what} {name!r}", name, plugin)
             self._loaded[name] = plugin
         return plugin
 
@@ -89,56 +98,95 @@ class Plugins(Generic[T]):
                 self._loaded[name] = self._load(name)
             return self._loaded[name]
 
+    def usable(self) -> Iterator[tuple[str, T]]:
+        """Each with its name, imported now; plugins that cannot be used are passed over."""
+        for name in self.names():
+            try:
+                yield name, self.get(name)
+            except InputError:  # whoever asks for it by its name is told
+                continue
+
     def refused(self) -> tuple[Refused, ...]:
         """Installed plugins that cannot be used; this loads them all."""
         found = []
-        for name, point in self._entry_points.items():
-            if name in self._own:
-                found.append(Refused(name, _package(point), "the name is expertbank's own"))
-                continue
-            try:
-                self.get(name)
-            except InputError as error:
-                found.append(Refused(name, _package(point), str(error)))
+        for name, points in self._entry_points.items():
+            why = ""
+            if name in self.own:
+                why = f"{name!r} is the name of one of expertbank's own"
+            else:
+                try:
+                    self.get(name)
+                except InputError as error:
+                    why = str(error)
+            found += [Refused(self.what, name, _package(point), why) for point in points if why]
         return tuple(found)
 
     @cached_property
-    def _entry_points(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self._group)}
+    def _entry_points(self) -> dict[str, list[EntryPoint]]:
+        found: dict[str, list[EntryPoint]] = {}
+        for point in entry_points(group=self.group):
+            found.setdefault(point.name, []).append(point)
+        return found
 
     def _load(self, name: str) -> T:
-        if name in self._own:
-            return _imported(self._own[name])  # type: ignore[no-any-return]  # named above as T
-        point = self._entry_points.get(name)
-        if point is None:
+        if name in self.own:
+            return imported(self.own[name])  # type: ignore[no-any-return]  # named above as T
+        points = self._entry_points.get(name)
+        if points is None:
             raise NotFoundError.of(
                 self.what,
                 name,
                 self.names(),
-                f"if a plugin brings it, install that package (entry point {self._group})",
+                f"if a plugin brings it, install that package (entry point {self.group})",
             )
+        packages = " and ".join(sorted(map(_package, points)))
+        if len(points) > 1:
+            raise InputError(
+                f"the {self.what} {name!r} is brought by {packages}; uninstall all but one"
+            )
+        subject = f"the {self.what} {name!r} of package {packages}"
         try:
-            plugin: T = point.load()
-        except Exception as error:
-            raise InputError(
-                f"the {self.what} {name!r} of package {_package(point)} cannot be loaded: {error!r}"
-            ) from error
-        self._require(name, plugin)
-        return plugin
+            plugin = points[0].load()
+        except (Exception, SystemExit) as error:  # whatever a foreign module does when imported
+            raise InputError(f"{subject} cannot be loaded: {error!r}") from error
+        self._require(subject, name, plugin)
+        return plugin  # type: ignore[no-any-return]  # looked at just now
 
-    def _require(self, name: str, plugin: T) -> None:
-        needed = [*self._needed]
-        if self._base:
-            needed += [name for name in vars(_imported(self._base)) if not name.startswith("_")]
-        missing = [attribute for attribute in needed if not hasattr(plugin, attribute)]
-        if missing:
-            raise InputError(
-                f"the {self.what} {name!r} lacks {', '.join(missing)}; it was not added"
-            )
+    def _require(self, subject: str, name: str, plugin: object) -> None:
+        why = self._complaint(name, plugin)
+        if not _NAME.fullmatch(name):
+            why = "has no plain name: letters, digits, and . _ + - after the first"
+        if why:
+            raise InputError(f"{subject} {why}; it was not added")
 
 
-def _imported(location: str) -> Any:
-    module, _, attribute = location.partition(":")
+def refused() -> tuple[Refused, ...]:
+    """Every installed plugin, of whatever sort, that cannot be used; this loads them all."""
+    return tuple(
+        one
+        for group, place in GROUPS.items()
+        if entry_points(group=group)  # else there is nothing to import the room for
+        for one in imported(place).refused()
+    )
+
+
+def unlike(plugin: object, base: type) -> str | None:
+    """Why ``plugin`` is no instance of ``base``, as ``Plugins`` wants it; ``None`` if it is one."""
+    if isinstance(plugin, base):
+        return None
+    if isinstance(plugin, type) and issubclass(plugin, base):
+        missing = sorted(getattr(plugin, "__abstractmethods__", ()))
+        what = f"is a class where an object of it belongs, such as {plugin.__name__}(...)"
+        return f"lacks {', '.join(missing)}" if missing else what
+    public = dict.fromkeys((*base.__annotations__, *dir(base)))
+    missing = [name for name in public if name[0] != "_" and not hasattr(plugin, name)]
+    what = f"is not made from {base.__module__}.{base.__name__}"
+    return f"lacks {', '.join(missing)} and {what}" if missing else what
+
+
+def imported(place: str) -> Any:
+    """What ``module:attribute`` names."""
+    module, _, attribute = place.partition(":")
     return getattr(import_module(module), attribute)
 
 

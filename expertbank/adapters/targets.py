@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from expertbank.backbones import probe
-from expertbank.backbones.families import Family
+from expertbank.backbones.families import FAMILIES, Family
 from expertbank.backbones.recognise import layers_of, linear_names, linear_shape
 from expertbank.backbones.slices import Slices
 from expertbank.errors import UnsupportedModelError
@@ -61,8 +61,9 @@ def find_targets(
         config: Any = model.config
         raise UnsupportedModelError(
             f"backbones of type {config.model_type!r} are not in the table of families, so what "
-            "to adapt must be named, for example --target q_proj --target v_proj. Linear modules "
-            f"of its layers: {linear_names(model.get_submodule(family.layers))}"
+            "to adapt must be named, for example --target q_proj --target v_proj; or install a "
+            f"package that brings the family (entry point {FAMILIES.group}). Linear modules of "
+            f"its layers: {linear_names(model.get_submodule(family.layers))}"
         )
     roles = default_roles(model, family) if roles is None else roles
     barred = sorted(set(roles) & family.shared(model.config)) if family.shared else []

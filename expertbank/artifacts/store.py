@@ -109,12 +109,15 @@ class ArtifactStore(Protocol):
         ...
 
     def unfinished(self) -> Iterator[Unfinished]:
-        """What interrupted calls of ``put`` left behind, and what running ones are at."""
-        ...
+        """What interrupted calls of ``put`` left behind, and what running ones are at.
+
+        Nothing, of a store whose ``put`` is one transaction.
+        """
+        return iter(())
 
     def discard(self, unfinished: Unfinished) -> None:
         """Delete what ``unfinished`` listed; harmless when it is gone."""
-        ...
+        return
 
     def probe(self) -> None:
         """Refuse early if ``put`` could not work now; leaves nothing behind.

@@ -14,17 +14,27 @@ from expertbank.plugins import Plugins
 StoreFactory = Callable[[str], ArtifactStore]
 """Opens the store at a URL; makes nothing there before the first ``put``."""
 
+METHODS = (
+    *("where", "put", "chunks", "get", "digests", "state", "delete"),
+    *("unfinished", "discard", "probe"),
+)
+"""What a store must have, beside its ``location``."""
+
+
+def _complaint(name: str, plugin: object) -> str | None:
+    if not callable(plugin):
+        return "is no function from a URL to a store, nor a class of stores"
+    missing = [m for m in METHODS if not hasattr(plugin, m)] if isinstance(plugin, type) else []
+    return f"lacks {', '.join(missing)}" if missing else None
+
+
 STORES: Plugins[StoreFactory] = Plugins(
     "store",
     "expertbank.stores",
-    needed=("__call__",),
     own={"file": "expertbank.artifacts.local:open_folder"},
+    complaint=_complaint,
 )
-METHODS = (
-    *("location", "where", "put", "chunks", "get", "digests", "state", "delete"),
-    *("unfinished", "discard", "probe"),
-)
-"""What a store must have."""
+"""What opens stores, by the scheme of their URLs."""
 
 _SECRET = re.compile(r"key|secret|token|passw|pwd|sig$|signature|credential|auth", re.IGNORECASE)
 _LOGIN = re.compile(r"//[^/?#\s]*@")
@@ -39,7 +49,7 @@ def open_store(url: str) -> ArtifactStore:
     """
     factory = STORES.get(check_url(url))
     store: Any = factory(url)
-    missing = [name for name in METHODS if not hasattr(store, name)]
+    missing = [name for name in ("location", *METHODS) if not hasattr(store, name)]
     if missing:
         raise InputError(f"what opens {url} is no store: it lacks {', '.join(missing)}")
     return store  # type: ignore[no-any-return]  # its methods were looked for just now

@@ -8,11 +8,12 @@ family whose weights were changed densely. A family from outside is added by
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from expertbank.backbones.slices import Slices
-from expertbank.plugins import Plugins
+from expertbank.config import POOLINGS, ROLES
+from expertbank.plugins import Plugins, unlike
 from expertbank.records import HeadPooling
 
 
@@ -45,7 +46,7 @@ def _apart(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
 
 
 def _together(path: str) -> dict[str, str]:
-    return dict.fromkeys(("query", "key", "value"), path)
+    return dict.fromkeys(ROLES, path)
 
 
 def _columns(role: str, groups: int, query: int, key_value: int) -> Slices:
@@ -128,11 +129,23 @@ _OWN = {
     "falcon": "FALCON",
 }
 
+
+def _complaint(name: str, plugin: object) -> str | None:
+    if not isinstance(plugin, Family):
+        return unlike(plugin, Family)
+    missing = [role for role in ROLES if role not in plugin.projections]
+    if missing:
+        return f"lacks the projections {', '.join(missing)}"
+    if plugin.pooling not in POOLINGS:
+        return f"has the pooling {plugin.pooling!r}; there are {', '.join(POOLINGS)}"
+    return None
+
+
 FAMILIES: Plugins[Family] = Plugins(
     "family",
     "expertbank.families",
-    needed=[field.name for field in fields(Family)],
     own={model_type: f"{__name__}:{name}" for model_type, name in _OWN.items()},
+    complaint=_complaint,
 )
 """Families by model type (``config.model_type``). Of others the modules must be named."""
 

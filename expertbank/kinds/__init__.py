@@ -1,37 +1,80 @@
 """Kinds of task: one file each, and a name under which anyone may add one more.
 
-Importing the room is light: a kind is imported when it is first asked for.
+Derive yours from ``Kind`` and add it with ``KINDS.register("name", YourKind())`` or with an entry
+point of the group ``expertbank.kinds``. Importing the room is light: ``Kind`` and what goes with
+it are imported when first asked for, and so is each kind.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 from expertbank.kinds.rules import LabelRules
-from expertbank.plugins import Plugins
+from expertbank.plugins import Plugins, unlike
 
 if TYPE_CHECKING:
-    from expertbank.kinds.kind import Kind
+    from expertbank.evaluation.outcome import Correlated, Counted, Outcome
+    from expertbank.evaluation.predictions import Predictions
+    from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective
+    from expertbank.kinds.probe import probe_flags, probe_head, probe_value
 
-__all__ = ["DEFAULT_KIND", "KINDS", "LabelRules", "kind_for"]
+__all__ = [
+    "DEFAULT_KIND",
+    "KINDS",
+    "TOLERANCE",
+    "Answer",
+    "Correlated",
+    "Counted",
+    "Kind",
+    "LabelRules",
+    "Objective",
+    "Outcome",
+    "Predictions",
+    "kind_for",
+    "probe_flags",
+    "probe_head",
+    "probe_value",
+]
 
 DEFAULT_KIND = "classification"
 """The kind of a task that names none."""
 
+_HOMES = {
+    **dict.fromkeys(("TOLERANCE", "Answer", "Kind", "Objective"), "kinds.kind"),
+    **dict.fromkeys(("Correlated", "Counted", "Outcome"), "evaluation.outcome"),
+    **dict.fromkeys(("probe_flags", "probe_head", "probe_value"), "kinds.probe"),
+    "Predictions": "evaluation.predictions",
+}
+
+
+def _complaint(name: str, plugin: object) -> str | None:
+    from expertbank.kinds.kind import Kind
+
+    return plugin.complaint(name) if isinstance(plugin, Kind) else unlike(plugin, Kind)
+
+
 KINDS: Plugins[Kind] = Plugins(
     "task kind",
     "expertbank.kinds",
-    base="expertbank.kinds.kind:Kind",
     own={
         "classification": "expertbank.kinds.classification:CLASSIFICATION",
         "multi_label": "expertbank.kinds.multi_label:MULTI_LABEL",
         "multiple_choice": "expertbank.kinds.multiple_choice:MULTIPLE_CHOICE",
         "regression": "expertbank.kinds.regression:REGRESSION",
     },
+    complaint=_complaint,
 )
+"""All kinds of task by name."""
 
 
 def kind_for(name: str, *, choices: bool, rules: LabelRules) -> str:
     """The kind that the columns someone named can only mean; ``name`` where any may."""
-    known = [name, *KINDS.names()]
-    return next((k for k in known if KINDS.get(k).claims(choices=choices, rules=rules)), name)
+    claiming = [k for k, kind in KINDS.usable() if kind.claims(choices=choices, rules=rules)]
+    return name if name in claiming else next(iter(claiming), name)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(f"expertbank.{_HOMES[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -7,18 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from expertbank.errors import DataError
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import against_majority, confusion_matrix, macro_f1, matthews
-from expertbank.kinds.kind import Answer, Kind, per_label_counts
+from expertbank.kinds.kind import Kind, Objective
 from expertbank.kinds.labels import (
     alike_remarks,
-    place_of,
-    require_known,
-    shown_label,
-    sorted_labels,
 )
-from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import is_number
 
@@ -32,7 +26,6 @@ class Classification(Kind):
     """A text, or two, and one of the task's labels."""
 
     name = "classification"
-    names_labels = True
     snippet = """
 def answer(text, text_pair=None):
     probabilities = outputs(text, text_pair).softmax(-1).tolist()
@@ -41,43 +34,6 @@ def answer(text, text_pair=None):
 
 print(answer("your text"))
 """
-
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
-        """The label's shown name."""
-        return shown_label(raw, rules, origin)
-
-    def labels(
-        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
-    ) -> tuple[str, ...]:
-        """The task's own, else those of the training rows in natural order."""
-        self.require_rows(train, where)
-        if rules.labels:
-            return rules.labels
-        seen = {row.label for row in train if row.label is not None}
-        labels = rules.known or tuple(sorted_labels(seen))
-        for row in validation:
-            require_known(row, self.counted(row), labels)
-        return labels
-
-    def require_rows(self, rows: Sequence[Row], where: str) -> None:
-        """At least two labels."""
-        seen = {row.label for row in rows}
-        if len(seen) < 2:
-            raise DataError(
-                f"{where}:1: all training rows have the label {seen.pop()!r}; "
-                "a classifier needs at least two labels"
-            )
-
-    def classes(self, row: Row) -> Iterable[str | None]:
-        """The row's label."""
-        return (row.label,)
 
     def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
         """Labels that differ only in case, and labels that are all numbers."""
@@ -89,14 +45,6 @@ print(answer("your text"))
                 "kind: regression in a task file"
             )
         return tuple(remarks)
-
-    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
-        """The class's place."""
-        return None if row.label is None else place_of(row.label, places, row)
-
-    def outputs(self, labels: Sequence[str]) -> int:
-        """One a class."""
-        return len(labels)
 
     def objective(
         self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
@@ -127,41 +75,16 @@ print(answer("your text"))
             return ""
         return f"macro-F1 {metrics['macro_f1']:.3f}, Matthews {metrics['matthews']:.3f}"
 
-    def answer(
-        self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
-    ) -> Answer:
-        """The class of the highest probability."""
-        own = logits[: len(labels)]
-        best = labels[int(own.argmax())]
-        return Answer(best, dict(zip(labels, own.softmax(0).tolist(), strict=True)), best)
-
-    def is_right(self, label: str, answer: Answer) -> bool:
-        """The same label."""
-        return answer.label == label
-
-    def per_label(
-        self, labels: Sequence[str], answers: Sequence[Answer]
-    ) -> dict[str, dict[str, int]]:
-        """Rows of each label, and how many were answered with it."""
-        return per_label_counts(
-            (label, self.is_right(label, answer))
-            for label, answer in zip(labels, answers, strict=True)
-        )
-
 
 CLASSIFICATION = Classification()
 
 
 @dataclass(frozen=True, slots=True)
-class Classes:
+class Classes(Objective):
     """Cross-entropy over classes, weighted if asked."""
 
     count: int
     weights: tuple[float, ...] | None = None
-
-    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
-        """A row is one sequence."""
-        return outputs
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean weighted cross-entropy."""
@@ -185,11 +108,3 @@ class Classes:
         from expertbank.kinds.probe import probe_head
 
         return probe_head(features, targets.long(), self.count)
-
-    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The head as it is."""
-        return weight, bias
-
-    def thresholds(self, logits: Tensor, targets: Tensor) -> None:
-        """Classes are compared with each other."""
-        return

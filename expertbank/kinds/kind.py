@@ -13,15 +13,17 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from expertbank.errors import DataError
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Ints, Predictions
+from expertbank.evaluation.scores import against_majority
+from expertbank.kinds.labels import place_of, require_known, shown_label, sorted_labels
 from expertbank.kinds.rules import LabelRules
-from expertbank.records import Row, RowShape, Target
+from expertbank.records import ROW_SHAPES, Row, RowShape, Target
 from expertbank.texts import plain_text
 
 if TYPE_CHECKING:
@@ -51,47 +53,70 @@ class Answer:
     labels: tuple[str, ...] | None = None
 
 
-class Objective(Protocol):
-    """A kind's part in training one expert; all tensors are float32."""
+class Objective(ABC):
+    """A kind's part in training one expert, in float32. Only ``loss`` must be given."""
 
-    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
-        """Rows' logits ``[rows, width]`` from the head's outputs ``[sequences, outputs]``."""
-        ...
+    __slots__ = ()
 
+    @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss over rows."""
-        ...
+        """Mean loss over rows.
+
+        Args:
+            logits: ``[rows, width]``.
+            targets: ``[rows]`` or ``[rows, labels]``, as ``Kind.target`` made them.
+        """
 
     def score(self, logits: Tensor, targets: Tensor) -> float:
-        """Mean quality of the rows' answers; higher is better. Selects the checkpoint."""
-        ...
+        """Mean quality of the rows' answers, which selects the checkpoint; higher is better."""
+        return -float(self.loss(logits, targets))
 
-    def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """First head ``(weight [outputs, hidden], bias [outputs])`` from frozen features."""
-        ...
+    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
+        """Rows' logits ``[rows, width]`` from the head's outputs ``[sequences, outputs]``.
+
+        ``row_of [sequences]`` is the row of each; unless a row brings choices it is one sequence.
+        """
+        return outputs
+
+    def start(
+        self, features: Tensor, row_of: Tensor, targets: Tensor
+    ) -> tuple[Tensor, Tensor] | None:
+        """First head ``(weight [outputs, hidden], bias [outputs])`` from frozen features.
+
+        ``features`` are ``[sequences, hidden]``. ``None`` starts from zeros, which costs the first
+        steps; ``probe_head``, ``probe_flags`` and ``probe_value`` fit one in closed form.
+        """
+        return None
 
     def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The head as it is stored."""
-        ...
+        return weight, bias
 
     def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor | None:
         """Logits ``[outputs]`` from which on an output counts, from held-out training rows.
 
-        ``None`` where outputs are compared with each other.
+        Asked for if the kind ``has_thresholds``.
         """
-        ...
+        return None
 
 
 class Kind(ABC):
-    """One kind of task.
+    """One kind of task. Only ``name`` and ``objective`` must be given.
+
+    What is not given is that of a row with one of the task's labels, each of which has an output
+    of the head, and the highest of them is the answer. A kind that forms its answers otherwise
+    gives ``outcome``, ``same`` and ``answer``, which must agree on what was answered
+    (``expertbank.testing.kinds`` holds them against each other).
 
     Attributes:
-        name: what tasks, files and the database call it.
+        name: what tasks, files and the database call it: the name it is added under.
         shapes: what its rows bring; a row of another shape is not sent to its experts. How a row is
             encoded depends on its shape alone, since the trunk runs before an expert is chosen.
         misshapen: what to say of a row of another shape.
         scores_sequences: whether the head gives each of a row's sequences one score, instead of
             one sequence all of its outputs.
+        has_thresholds: whether an expert's file holds ``head.threshold [outputs]`` beside weight
+            and bias.
         names_labels: whether its labels have names that belong to the task.
         label_word: what one of them is called in a table.
         snippet: Python that forms an answer from ``outputs(text, text_pair)`` and ``about``, for
@@ -102,9 +127,19 @@ class Kind(ABC):
     shapes: ClassVar[frozenset[RowShape]] = frozenset({"single", "pair"})
     misshapen: ClassVar[str] = "the row brings choices, which only multiple-choice tasks read"
     scores_sequences: ClassVar[bool] = False
-    names_labels: ClassVar[bool] = False
+    has_thresholds: ClassVar[bool] = False
+    names_labels: ClassVar[bool] = True
     label_word: ClassVar[str] = "label"
     snippet: ClassVar[str] = ""
+
+    def complaint(self, name: str) -> str | None:
+        """Why this cannot be added under ``name``; ``None`` if it can."""
+        own = getattr(self, "name", None)
+        if own != name:
+            return f"calls itself {own!r}: its `name` must be what it is added under"
+        if not self.shapes or not self.shapes <= set(ROW_SHAPES):
+            return f"reads rows of shapes {set(self.shapes)}: there are {', '.join(ROW_SHAPES)}"
+        return None
 
     # -- rows and labels ---------------------------------------------------------------------
 
@@ -135,7 +170,6 @@ class Kind(ABC):
             )
         return raw
 
-    @abstractmethod
     def label(
         self,
         raw: Any,
@@ -156,16 +190,28 @@ class Kind(ABC):
         Raises:
             DataError: it is none of the task's labels.
         """
+        return shown_label(raw, rules, origin)
 
-    @abstractmethod
     def labels(
         self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
     ) -> tuple[str, ...]:
         """Label names in their fixed order; empty where there are none.
 
+        The task's own, else those of the training rows in natural order.
+
         Raises:
             DataError: too few to train on, or a validation label that training never shows.
         """
+        if not self.names_labels:
+            return ()
+        self.require_rows(train, where)
+        if rules.labels:
+            return rules.labels
+        seen = {label for row in train for label in self.counted(row)}
+        labels = rules.known or tuple(sorted_labels(seen))
+        for row in validation:
+            require_known(row, self.counted(row), labels)
+        return labels
 
     def require_rows(self, rows: Sequence[Row], where: str) -> None:
         """Refuse rows that no expert of this kind can be trained on, before they are split.
@@ -173,7 +219,11 @@ class Kind(ABC):
         Raises:
             DataError: what is wrong with them.
         """
-        return
+        if self.names_labels and len({row.label for row in rows}) < 2:
+            raise DataError(
+                f"{where}:1: all training rows have the label {rows[0].label!r}; "
+                "there is nothing to tell apart"
+            )
 
     def require_alike(self, rows: Sequence[Row]) -> None:
         """Refuse rows of one source, of all its splits, that do not fit each other.
@@ -185,7 +235,7 @@ class Kind(ABC):
 
     def classes(self, row: Row) -> Iterable[str | None]:
         """The classes of a row of which each must keep a training row when rows are split."""
-        return (None,)
+        return self.counted(row) if self.names_labels else (None,)
 
     def counted(self, row: Row) -> Collection[str]:
         """The labels of a row, for counts."""
@@ -205,7 +255,6 @@ class Kind(ABC):
 
     # -- targets and training -----------------------------------------------------------------
 
-    @abstractmethod
     def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
         """What training and evaluation compare with; ``None`` for a row without a label.
 
@@ -216,18 +265,15 @@ class Kind(ABC):
         Raises:
             DataError: a label that is not among them.
         """
+        return None if row.label is None else place_of(row.label, places, row)
 
     def target_array(self, targets: Sequence[Target]) -> Ints | Floats:
         """Targets of rows as they are stored."""
         return np.asarray(np.array(targets, dtype=np.float32), dtype=np.int32)
 
-    @abstractmethod
     def outputs(self, labels: Sequence[str]) -> int:
         """Outputs of the head for one sequence."""
-
-    def has_thresholds(self) -> bool:
-        """Whether an expert's file holds ``head.threshold [outputs]`` beside weight and bias."""
-        return False
+        return len(labels)
 
     @abstractmethod
     def objective(
@@ -247,9 +293,13 @@ class Kind(ABC):
         """What stored predictions came to."""
         return Counted(np.asarray(predictions.logits.argmax(1) == predictions.targets))
 
-    @abstractmethod
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
-        """The figures of one evaluation; with ``n``, ``accuracy`` and ``majority`` among them."""
+        """The figures of one evaluation, by name, for plain JSON.
+
+        ``n``, ``accuracy`` and ``majority`` are among them, and unless ``majority`` is ``None``
+        ``p_beats_majority`` too.
+        """
+        return against_majority(self.outcome(predictions), predictions.targets)
 
     def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
         """The one figure that lists show: its name and value."""
@@ -280,7 +330,6 @@ class Kind(ABC):
         near = top[:, 0] - top[:, -1] < TOLERANCE
         return before.argmax(1) == now.argmax(1), near & (before.shape[1] > 1)
 
-    @abstractmethod
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
     ) -> Answer:
@@ -292,10 +341,13 @@ class Kind(ABC):
             labels: the expert's.
             thresholds: the expert's, where its kind has them.
         """
+        own = logits[: self.outputs(labels)]
+        best = labels[int(own.argmax())]
+        return Answer(best, dict(zip(labels, own.softmax(0).tolist(), strict=True)), best)
 
-    @abstractmethod
     def is_right(self, label: str, answer: Answer) -> bool:
         """Whether the answer is what the row's label says."""
+        return answer.label == label
 
     def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
         """What answers to labelled rows came to; ``None`` stands for a row that went elsewhere."""
@@ -313,7 +365,12 @@ class Kind(ABC):
         self, labels: Sequence[str], answers: Sequence[Answer]
     ) -> dict[str, dict[str, int]]:
         """Label to its rows ``n`` and how many of them were ``right``; empty without names."""
-        return {}
+        if not self.names_labels:
+            return {}
+        return per_label_counts(
+            (label, self.is_right(label, answer))
+            for label, answer in zip(labels, answers, strict=True)
+        )
 
 
 def per_label_counts(

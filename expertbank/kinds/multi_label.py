@@ -20,13 +20,11 @@ from expertbank.errors import DataError
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.evaluation.scores import against_majority
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, per_label_counts
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective, per_label_counts
 from expertbank.kinds.labels import (
     alike_remarks,
     place_of,
-    require_known,
     shown_label,
-    sorted_labels,
 )
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
@@ -45,7 +43,7 @@ class MultiLabel(Kind):
     """A text, or two, and the labels that hold for it."""
 
     name = "multi_label"
-    names_labels = True
+    has_thresholds = True
     snippet = """
 def answer(text, text_pair=None):
     logits = outputs(text, text_pair)
@@ -85,32 +83,6 @@ print(answer("your text"))
         """The shown names, sorted, each once."""
         return canonical_json(sorted({shown_label(one, rules, origin) for one in raw}))
 
-    def labels(
-        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
-    ) -> tuple[str, ...]:
-        """The task's own, else the columns of flags, else those of the training rows."""
-        self.require_rows(train, where)
-        if rules.labels:
-            return rules.labels
-        seen = {label for row in train for label in self.counted(row)}
-        flags = tuple(rules.names.get(flag, flag) for flag in rules.flags)
-        labels = flags or rules.known or tuple(sorted_labels(seen))
-        for row in validation:
-            require_known(row, self.counted(row), labels)
-        return labels
-
-    def require_rows(self, rows: Sequence[Row], where: str) -> None:
-        """At least two different sets of labels."""
-        if len({row.label for row in rows}) < 2:
-            raise DataError(
-                f"{where}:1: all training rows have the same labels {rows[0].label}; "
-                "there is nothing to tell apart"
-            )
-
-    def classes(self, row: Row) -> Iterable[str | None]:
-        """Each of the row's labels."""
-        return self.counted(row)
-
     def counted(self, row: Row) -> tuple[str, ...]:
         """Each of the row's labels."""
         return () if row.label is None else tuple(json.loads(row.label))
@@ -135,14 +107,6 @@ print(answer("your text"))
             return None
         held = {place_of(label, places, row) for label in self.counted(row)}
         return tuple(float(place in held) for place in range(len(places)))
-
-    def outputs(self, labels: Sequence[str]) -> int:
-        """One a label."""
-        return len(labels)
-
-    def has_thresholds(self) -> bool:
-        """A logit for each label from which on it holds."""
-        return True
 
     def objective(
         self, labels: Sequence[str], targets: Sequence[Target], *, balance: bool = False
@@ -224,7 +188,7 @@ MULTI_LABEL = MultiLabel()
 
 
 @dataclass(frozen=True, slots=True)
-class Flags:
+class Flags(Objective):
     """Binary cross-entropy of every label, averaged over rows and labels.
 
     Attributes:
@@ -232,10 +196,6 @@ class Flags:
     """
 
     weights: tuple[float, ...] | None = None
-
-    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
-        """A row is one sequence."""
-        return outputs
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Binary cross-entropy, summed over labels: a row weighs as much as with one label."""
@@ -262,10 +222,6 @@ class Flags:
         from expertbank.kinds.probe import probe_flags
 
         return probe_flags(features, targets)
-
-    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The head as it is."""
-        return weight, bias
 
     def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor:
         """``[labels]`` logits that give the best F1 on held-out training rows."""

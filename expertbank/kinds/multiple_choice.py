@@ -6,16 +6,13 @@ A row's label is the zero-based position of the right choice, as text, whatever 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from expertbank.errors import DataError
-from expertbank.evaluation.predictions import Predictions
-from expertbank.evaluation.scores import against_majority
 from expertbank.kinds.choices import position_of
-from expertbank.kinds.kind import Answer, Kind
-from expertbank.kinds.labels import place_of
+from expertbank.kinds.kind import Answer, Kind, Objective
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 
@@ -30,6 +27,7 @@ class MultipleChoice(Kind):
     shapes = frozenset({"choices"})
     misshapen = "a multiple-choice row needs choices"
     scores_sequences = True
+    names_labels = False
     label_word = "choice"
     snippet = """
 def answer(context, choices):
@@ -82,10 +80,6 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
             'counts from 1, list labels: ["1", "2", …] in a task file',
         )
 
-    def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
-        """The right choice's position."""
-        return None if row.label is None else place_of(row.label, places, row)
-
     def outputs(self, labels: Sequence[str]) -> int:
         """The score of a choice."""
         return 1
@@ -95,10 +89,6 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
     ) -> Choices:
         """Cross-entropy over each row's choices; positions are not balanced."""
         return Choices()
-
-    def metrics(self, predictions: Predictions) -> dict[str, Any]:
-        """Accuracy, against always choosing the most frequent position."""
-        return against_majority(self.outcome(predictions), predictions.targets)
 
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
@@ -121,7 +111,7 @@ MULTIPLE_CHOICE = MultipleChoice()
 
 
 @dataclass(frozen=True, slots=True)
-class Choices:
+class Choices(Objective):
     """Cross-entropy over a row's choices."""
 
     def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
@@ -153,11 +143,3 @@ class Choices:
         right[first + targets.long()] = 1
         weight, _ = probe_head(own, right, 2)
         return weight[1:] - weight[:1], weight.new_zeros(1)
-
-    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The head as it is."""
-        return weight, bias
-
-    def thresholds(self, logits: Tensor, targets: Tensor) -> None:
-        """Choices are compared with each other."""
-        return

@@ -11,7 +11,7 @@ import numpy as np
 
 from expertbank.evaluation.outcome import Bools, Correlated, Outcome, pearson
 from expertbank.evaluation.predictions import Floats, Predictions
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind
+from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import number_text
@@ -24,6 +24,7 @@ class Regression(Kind):
     """A text, or two, and a number."""
 
     name = "regression"
+    names_labels = False
     label_word = "value"
     snippet = """
 def answer(text, text_pair=None):
@@ -43,12 +44,6 @@ print(answer("your text", "your second text"))
     ) -> str:
         """The number in its shortest form."""
         return number_text(raw, origin)
-
-    def labels(
-        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
-    ) -> tuple[str, ...]:
-        """Numbers have no names."""
-        return ()
 
     def counted(self, row: Row) -> Collection[str]:
         """Numbers are not counted."""
@@ -141,25 +136,17 @@ REGRESSION = Regression()
 
 
 @dataclass(frozen=True, slots=True)
-class Value:
+class Value(Objective):
     """Squared error in units of the training values' standard deviation."""
 
     mean: float
     spread: float
-
-    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
-        """A row is one sequence."""
-        return outputs
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Mean squared error of standardised values."""
         from torch.nn.functional import mse_loss
 
         return mse_loss(logits[:, 0], self._standard(targets))
-
-    def score(self, logits: Tensor, targets: Tensor) -> float:
-        """Minus the loss."""
-        return -float(self.loss(logits, targets))
 
     def start(self, features: Tensor, row_of: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Ridge regression on the frozen features."""
@@ -170,10 +157,6 @@ class Value:
     def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
         """The head in the values' own units."""
         return weight * self.spread, bias * self.spread + self.mean
-
-    def thresholds(self, logits: Tensor, targets: Tensor) -> None:
-        """A number is no class."""
-        return
 
     def _standard(self, targets: Tensor) -> Tensor:
         return (targets - self.mean) / self.spread

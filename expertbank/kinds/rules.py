@@ -27,4 +27,5 @@ class LabelRules:
     @property
     def known(self) -> tuple[str, ...]:
         """The labels there are; empty where any may come."""
-        return self.labels or tuple(dict.fromkeys(self.names.values()))
+        flags = tuple(self.names.get(flag, flag) for flag in self.flags)
+        return self.labels or flags or tuple(dict.fromkeys(self.names.values()))

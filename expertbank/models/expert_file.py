@@ -105,7 +105,7 @@ class ExpertFile:
             for position in range(len(group.shape.factors))
         } | {"head.weight", "head.bias"}
         kind = KINDS.get(self.kind)
-        if kind.has_thresholds():
+        if kind.has_thresholds:
             expected.add("head.threshold")
         if set(self.tensors) != expected:
             odd = sorted(set(self.tensors) ^ expected)

@@ -1,1 +1,1 @@
-"""Conformance suites that anyone can run against a store or registry of their own."""
+"""Conformance suites that anyone can run against a kind, gate, store or registry of their own."""

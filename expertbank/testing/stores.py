@@ -1,12 +1,12 @@
 """Every promise of ``ArtifactStore``, to be run against a store of one's own with pytest.
 
 class TestMyStore(StoreConformance):
-@pytest.fixture
-def store(self, tmp_path):
-return MyStore(...)
+    @pytest.fixture
+    def store(self, tmp_path):
+        return MyStore(...)
 
-def damage(self, store, digest, data):
-...
+    def damage(self, store, digest, data):
+        ...
 """
 
 from __future__ import annotations

@@ -235,9 +235,10 @@ def _start_head(
             f"the backbone's states for rows of {job.task} are not finite numbers; "
             "nothing was stored. Use another backbone or another dtype"
         )
-    weight, bias = student.objective.start(seen, torch.cat(row_of), torch.cat(targets))
-    student.head_weight.copy_(weight)
-    student.head_bias.copy_(bias)
+    head = student.objective.start(seen, torch.cat(row_of), torch.cat(targets))
+    if head is not None:
+        student.head_weight.copy_(head[0])
+        student.head_bias.copy_(head[1])
 
 
 @torch.no_grad()
@@ -253,7 +254,7 @@ def _measure(
         logits = student.logits(batch, cache)
         score += student.objective.score(logits, batch.targets) * len(positions)
         loss += float(student.objective.loss(logits, batch.targets)) * len(positions)
-        if student.kind.has_thresholds():
+        if student.kind.has_thresholds:
             seen.append((logits, batch.targets))
     found: dict[str, Tensor] = {}
     if seen:

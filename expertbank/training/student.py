@@ -20,8 +20,10 @@ from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
-from expertbank.kinds import KINDS
+from expertbank.errors import InputError
+from expertbank.kinds import KINDS, Objective
 from expertbank.models.heads import head_input
+from expertbank.plugins import unlike
 from expertbank.records import EncodedRow
 from expertbank.training.job import ExpertJob
 from expertbank.training.trunk import TrainingView, TrunkCache
@@ -51,6 +53,8 @@ class Student(nn.Module):
         self.kind = KINDS.get(job.kind)
         answers = [row.target for row in job.train if row.target is not None]
         self.objective = self.kind.objective(job.labels, answers, balance=job.config.balance)
+        if why := unlike(self.objective, Objective):
+            raise InputError(f"what a {job.kind} expert is trained for {why}")
         outputs = self.kind.outputs(job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))

@@ -83,4 +83,6 @@ def test_a_store_that_lacks_something_is_refused_with_what_is_missing() -> None:
 
 
 def test_every_method_of_the_protocol_is_asked_for() -> None:
-    assert set(METHODS) == {name for name in vars(ArtifactStore) if not name.startswith("_")}
+    assert {"location", *METHODS} == {
+        name for name in vars(ArtifactStore) if not name.startswith("_")
+    }

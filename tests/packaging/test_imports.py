@@ -112,10 +112,11 @@ def test_the_direction_between_rooms_holds() -> None:
     assert "0 broken" in ended.stdout
 
 
-def test_the_public_interface_is_typed() -> None:
-    """The file is checked as a user's own code would be, and never run."""
+@pytest.mark.parametrize("path", ["typing/api.py", "plugins/sample/expertbank_sample"])
+def test_the_public_interface_is_typed(path: str) -> None:
+    """The files are checked as a user's own code would be, and never run."""
     ended = subprocess.run(
-        [sys.executable, "-m", "mypy", "--strict", str(ROOT / "tests" / "typing" / "api.py")],
+        [sys.executable, "-m", "mypy", "--strict", str(ROOT / "tests" / path)],
         cwd=ROOT,
         capture_output=True,
         text=True,

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 from expertbank_cli.main import run
-from knn_gate import KNN, KnnGate
+from expertbank_sample.knn import KNN, KnnGate
 from torch import Tensor
 
 from expertbank import Bank, RouterConfig, Row, TrainConfig, load_bundle
@@ -28,7 +29,7 @@ from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
 
-HERE = Path(__file__).parent
+SAMPLE = Path(__file__).parents[1] / "plugins" / "sample" / "expertbank_sample"
 TOPICS = {"films": ("film", "plot"), "laws": ("vote", "tax"), "games": ("goal", "team")}
 
 
@@ -210,9 +211,10 @@ def installed(tmp_path: Path) -> Path:
     folder = tmp_path / "knn_gate-1.0.dist-info"
     folder.mkdir()
     (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: knn-gate\nVersion: 1.0\n")
-    points = "[expertbank.gates]\nknn = knn_gate:KNN\nhalf = knn_gate:KnnSettings\n"
+    module = "expertbank_sample.knn"
+    points = f"[expertbank.gates]\nknn = {module}:KNN\nhalf = {module}:KnnSettings\n"
     (folder / "entry_points.txt").write_text(points)
-    (tmp_path / "knn_gate.py").write_text((HERE / "knn_gate.py").read_text())
+    shutil.copytree(SAMPLE, tmp_path / SAMPLE.name)
     return tmp_path
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 import tiny
+from expertbank_sample.mpnet import MPNET
 from hub_cache import ONE, TWO, as_sentence_transformer, put
 from huggingface_hub import constants
 from small_bank import add, texts
 
 from expertbank import AdapterConfig, Bank, load_bundle
 from expertbank.backbones.backbone import load_backbone
-from expertbank.backbones.families import FAMILIES, Family
+from expertbank.backbones.families import FAMILIES
 from expertbank.backbones.identity_v1 import architecture_of, digest_v1
 from expertbank.errors import IntegrityError, SourceUnavailableError
 from expertbank.records import BackboneRecord, ProgressEvent, Row
@@ -26,11 +27,6 @@ from expertbank.workflows import digest_cache
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 
 NAMED = AdapterConfig(modules=("attention.attn.q",))
-MPNET = Family(
-    "encoder.layer",
-    {role: f"attention.attn.{role[0]}" for role in ("query", "key", "value")},
-    spent_positions=2,
-)
 
 
 @pytest.fixture

@@ -3,23 +3,34 @@
 A kind of gate is one ``GateKind`` in a file of its own: its settings, how it is fitted, how a
 fitted one is read back. Add yours with ``GATES.register("name", kind)``, or with an entry point
 of the group ``expertbank.gates``; nothing else in expertbank asks which kind a gate is. This
-module imports no torch.
+module imports no torch before ``Examples``, ``Rows`` or ``Block`` is asked for.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, fields, is_dataclass
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 from expertbank.errors import InputError
-from expertbank.plugins import Plugins
+from expertbank.plugins import Plugins, unlike
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from expertbank.routing.examples import Block, Examples
+    from expertbank.routing.examples import Block, Examples, Rows
+
+__all__ = [
+    "GATES",
+    "Block",
+    "Examples",
+    "FoldingGate",
+    "Gate",
+    "GateKind",
+    "Rows",
+    "fitted_from_moments",
+]
 
 S = TypeVar("S")
 
@@ -97,22 +108,23 @@ class GateKind(Generic[S]):
 GATES: Plugins[GateKind[Any]] = Plugins(
     "gate",
     "expertbank.gates",
-    needed=("settings", "fit", "read", "fit_moments"),
     own={
         "lda": "expertbank.routing.gates.lda:LDA",
         "ridge": "expertbank.routing.gates.ridge:RIDGE",
         "noisy-top1": "expertbank.routing.gates.noisy_top1:NOISY_TOP1",
         "mlp": "expertbank.routing.gates.mlp:MLP",
     },
+    complaint=lambda name, plugin: unlike(plugin, GateKind),
 )
 """All kinds of gate by name."""
 
 
 def fitted_from_moments() -> tuple[str, ...]:
     """Names of the kinds that need nothing but moments."""
-    found = []
-    for name in GATES.names():
-        with suppress(InputError):  # a plugin that cannot be used is told of when it is asked for
-            if GATES.get(name).fit_moments is not None:
-                found.append(name)
-    return tuple(found)
+    return tuple(name for name, kind in GATES.usable() if kind.fit_moments is not None)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("Block", "Examples", "Rows"):
+        return getattr(import_module("expertbank.routing.examples"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

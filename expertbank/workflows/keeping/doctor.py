@@ -16,10 +16,14 @@ from typing import Any, Literal
 
 from expertbank.artifacts.lock import LOCK_FILE, BankLock
 from expertbank.errors import ExpertBankError
+from expertbank.kinds import KINDS
+from expertbank.plugins import Plugins, refused
 from expertbank.records import BackboneRecord
 from expertbank.references import cached, locate
 from expertbank.registry import schema
+from expertbank.registry.names import ACTIVE
 from expertbank.registry.sqlite.copying import journal_of
+from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 from expertbank.workflows.workspace import DATABASE, database_of, store_at
 
@@ -120,6 +124,7 @@ def diagnose(home: Path, environment: Mapping[str, str], *, rehash: bool = False
         _space,
         _writable,
         _lock,
+        _plugins,
         partial(_database, rehash=rehash),
     )
     findings = [finding for look in looks for finding in look(home)]
@@ -211,6 +216,29 @@ def _lock(home: Path) -> Iterator[Finding]:
     yield Finding("lock", "ok", said[state])
 
 
+def _plugins(home: Path) -> Iterator[Finding]:
+    for one in refused():
+        yield Finding(
+            f"{one.what} {one.name}",
+            "warning",
+            one.why,
+            f"update or uninstall the package {one.package}",
+        )
+
+
+def _needed(plugins: Plugins[Any], users: Mapping[str, str]) -> Iterator[Finding]:
+    """What the bank's tasks or router need and cannot use here; ``users`` is by name."""
+    broken = {one.name for one in plugins.refused()} if set(users) - set(plugins.own) else set()
+    for name, user in users.items():
+        subject, installed = f"{plugins.what} {name}", name in plugins.names()
+        if not installed:
+            found = f"{user} needs it, and no package here brings it"
+            todo = f"install the package that does (entry point {plugins.group})"
+            yield Finding(subject, "problem", found, todo)
+        elif name in broken and name not in plugins.own:
+            yield Finding(subject, "problem", f"{user} needs it, and it was refused", "see above")
+
+
 def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
     database = database_of(home)
     if not database.path.is_file():
@@ -240,6 +268,9 @@ def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
     try:
         with database.open(read_only=True) as registry:
             record = registry.backbone()
+            kinds = {task.kind: f"task {task.name}" for task in registry.tasks()}
+            active = [one for one in registry.aliases() if one.name == ACTIVE]
+            gates = {registry.router(one.router_version).kind: "the router" for one in active}
         counts = database.counts(("experts", "routers"))
     except ExpertBankError as error:
         yield Finding("database", "problem", str(error), _todo(error))
@@ -250,6 +281,8 @@ def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
         f"{counts['experts']} experts, {counts['routers']} routers (expertbank verify rehashes "
         "the files)",
     )
+    yield from _needed(KINDS, kinds)
+    yield from _needed(GATES, gates)
     yield _store(home, record)
     if record is not None:
         yield _backbone(home, record, rehash=rehash)

@@ -1,8 +1,4 @@
-"""A gate as a user would write one, with nothing but what expertbank offers to outsiders.
-
-It has no layers and no closed form: it keeps rows, and scores a column by how near its nearest
-ones are.
-"""
+"""A gate: it keeps some rows of every column, and scores a column by how near its nearest are."""
 
 from __future__ import annotations
 
@@ -14,12 +10,13 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import InputError, IntegrityError
-from expertbank.routing.examples import Examples
-from expertbank.routing.gates import GateKind
+from expertbank.routing.gates import Examples, GateKind
 
 
 @dataclass(frozen=True)
 class KnnSettings:
+    """What ``--set`` takes: ``neighbours`` to average over, and ``rows`` to keep of a column."""
+
     neighbours: int = 3
     rows: int = 100
 
@@ -30,6 +27,8 @@ class KnnSettings:
 
 @dataclass(frozen=True)
 class KnnGate:
+    """A fitted gate."""
+
     neighbours: int
     rows: Tensor  # [kept, dimension] float16
     owners: Tensor  # [kept] int64, the column of each
@@ -77,7 +76,7 @@ def read(tensors: MutableMapping[str, Tensor], facts: Mapping[str, Any], where: 
     sound = rows.dim() == 2 and rows.dtype == torch.float16 and len(rows) > 0
     sound = sound and owners.dtype == torch.int64 and owners.shape == (len(rows),)
     sound = sound and type(facts["neighbours"]) is int and facts["neighbours"] >= 1
-    if not sound or owners.unique().tolist() != list(range(int(owners.max()) + 1)):
+    if not sound or set(owners.tolist()) != set(range(int(owners.max()) + 1)):
         raise IntegrityError(f"{where}: rows and owners are no neighbours")
     return KnnGate(facts["neighbours"], rows, owners, int(owners.max()) + 1)
 

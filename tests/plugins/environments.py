@@ -1,0 +1,41 @@
+"""The real command in a virtual environment of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Environment:
+    """A virtual environment with everything that the tests' own has."""
+
+    python: Path
+    packages: Path
+
+    def run(self, *words: object, code: int = 0) -> str:
+        """What the real command prints, in a process of its own; all of it where it must fail."""
+        kept = {name: value for name, value in os.environ.items() if name != "EXPERTBANK_HOME"}
+        ended = subprocess.run(
+            [self.python, "-m", "expertbank_cli.main", *map(str, words)],
+            capture_output=True,
+            text=True,
+            env={**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},
+            timeout=300,
+            check=False,
+        )
+        assert ended.returncode == code, f"{words} exited {ended.returncode}: {ended.stderr}"
+        assert "Traceback" not in ended.stderr
+        return ended.stdout + (ended.stderr if code else "")
+
+    def json(self, *words: object) -> Any:
+        """The answer as JSON."""
+        return json.loads(self.run("--json", *words))
+
+    def lines(self, *words: object) -> list[Any]:
+        """The answers of several rows as JSON."""
+        return [json.loads(line) for line in self.run("--json", *words).splitlines()]

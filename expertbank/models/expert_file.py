@@ -135,9 +135,14 @@ class ExpertFile:
         """The expert ready to serve under ``expert_id``; the head stays in float32."""
         with torch.no_grad():
             factors = self.adapter().collapse()
+        # Where a side is one core, its factor is that core itself, which would learn.
+        served = {
+            path: (a.detach().to(device, dtype), b.detach().to(device, dtype))
+            for path, (a, b) in factors.items()
+        }
         return CollapsedExpert(
             expert_id,
-            {path: (a.to(device, dtype), b.to(device, dtype)) for path, (a, b) in factors.items()},
+            served,
             self.tensors["head.weight"].to(device),
             self.tensors["head.bias"].to(device),
             KINDS.get(self.kind).scores_sequences,

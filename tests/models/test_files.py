@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
-from expertbank.adapters.targets import find_targets
+from expertbank.adapters.pool import Resident
+from expertbank.adapters.targets import Target, find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import canonical_json
 from expertbank.errors import IntegrityError, NotFoundError
@@ -115,6 +116,20 @@ def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
         assert getattr(again, field) == getattr(expert, field)
     assert again.backbone_digest == expert.backbone_digest
     assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
+
+
+@pytest.mark.parametrize("size", [7, 16, 127, 32])
+def test_an_expert_of_any_width_is_served_without_gradients(expert: ExpertFile, size: int) -> None:
+    """A width of one factor makes one core, which is served as it is."""
+    groups = group_targets([Target("proj", 0, "proj", size, size)], 2)
+    cores = TTAdapter.fresh(groups, 1.0, torch.Generator().manual_seed(0)).to_tensors()
+    head = {"head.weight": torch.ones(3, size), "head.bias": torch.ones(3)}
+    narrow = replace(expert, groups=groups, tensors=cores | head)
+    served = Resident.of(narrow.collapse("narrow@1", torch.device("cpu"), torch.float32))
+    assert not served.data.requires_grad
+    dense = narrow.adapter().collapse()["proj"]
+    for ours, theirs in zip(served.expert.factors["proj"], dense, strict=True):
+        torch.testing.assert_close(ours, theirs.detach())
 
 
 def test_equal_contents_give_equal_bytes_in_any_order(expert: ExpertFile) -> None:

@@ -45,11 +45,6 @@ class Row:
         return "single" if self.text_pair is None else "pair"
 
     @property
-    def input_digest(self) -> str:
-        """SHA-256 of what the model reads, without the label."""
-        return sha256_text(canonical_json([self.text, self.text_pair, list(self.choices)]))
-
-    @property
     def digest(self) -> str:
         """SHA-256 of input and label; equal for equal rows from any file format."""
         return sha256_text(

@@ -45,7 +45,7 @@ from expertbank.routing.fit import fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.moments import Moments
 from expertbank.routing.moments_file import WIDTH, MomentsFile
-from expertbank.workflows.workspace import DATABASE, OBJECTS, now
+from expertbank.workflows.workspace import OBJECTS, database_of, now
 
 BACKBONE = sha256_text("backbone")
 SPEC = FeatureSpec(BACKBONE, 2, DEFAULT_STATES, DEFAULT_POOLINGS, keep="stats")
@@ -109,7 +109,7 @@ def banks(sizes: Sequence[int], kind: str, home: Path) -> None:
     print("|---|---|---|---|---|---|")
     found, here, texts = [], 0, 0
     store = LocalStore(home / OBJECTS)
-    with Registry.create(home / DATABASE) as registry:
+    with database_of(home).create() as registry:
         registry.set_backbone(BackboneRecord(BACKBONE, "nowhere", {}, SPEC, now()))
         for size in sorted(sizes):
             for number in range(here, size):

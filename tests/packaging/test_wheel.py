@@ -21,7 +21,7 @@ ROOMS = ("expertbank", "cli", "migrations")
 FILES = ("pyproject.toml", "README.md", "LICENSE")
 TOP = {
     *("pyproject.toml", "expertbank", "migrations", "cli", "tests", "examples", "docs"),
-    *("Makefile", "constraints.txt", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("Makefile", "constraints.txt", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
 }
 
 

@@ -114,7 +114,12 @@ def test_restore_refuses_a_backup_one_of_whose_files_is_gone(bank: Path, tmp_pat
 def test_an_older_backup_is_upgraded_on_its_way_in(bank: Path, tmp_path: Path) -> None:
     old = tmp_path / "old.db"
     shutil.copyfile(ASSETS / "registry_0001.db", old)
-    broken(old, "UPDATE artifacts SET purged_at = '2026'")  # it counts on no files
+    # It counts on no files, so no alias may name a router either, or ever have named one.
+    broken(old, "UPDATE artifacts SET purged_at = '2026'", "DELETE FROM aliases")
+    with sqlite3.connect(old) as raw:
+        kept = "SELECT sql FROM sqlite_master WHERE name = 'frozen_alias_events_delete'"
+        (trigger,) = raw.execute(kept).fetchone()
+    broken(old, "DROP TRIGGER frozen_alias_events_delete", "DELETE FROM alias_events", trigger)
     restored = call("--home", bank, "--json", "db", "restore", old, "--yes")
     # Its living tasks miss their files: not sound, and said so; nothing was changed.
     assert restored.code == 13

@@ -22,9 +22,9 @@ from expertbank.backbones.families import FAMILIES
 from expertbank.backbones.identity_v1 import architecture_of, digest_v1
 from expertbank.errors import IntegrityError, SourceUnavailableError
 from expertbank.records import BackboneRecord, ProgressEvent, Row
-from expertbank.registry.registry import Registry
 from expertbank.workflows import digest_cache
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
+from expertbank.workflows.workspace import database_of
 
 NAMED = AdapterConfig(modules=("attention.attn.q",))
 
@@ -141,7 +141,7 @@ def test_a_bank_of_a_folder_moves_to_the_hubs_copy_and_back(
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Folders whose files were read in full, in order."""
-    from expertbank.models import backbone, identity
+    from expertbank.backbones import backbone, identity
 
     done: list[Path] = []
     plain = identity.identity_of
@@ -251,7 +251,7 @@ def bank_of_before(home: Path, folder: Path) -> BackboneRecord:
         backbone_digest=digest_v1(loaded.model, loaded.tokenizer),
     )
     home.mkdir()
-    with Registry.create(home / "registry.db") as registry:
+    with database_of(home).create() as registry:
         return registry.set_backbone(
             BackboneRecord(
                 spec.backbone_digest,

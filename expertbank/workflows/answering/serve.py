@@ -130,11 +130,17 @@ def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
         dict(told["architecture"]),
         FeatureSpec.from_dict(content["feature_spec"]),
         now(),
-        *(None if told.get(name) is None else str(told[name]) for name in ("revision", "identity")),
+        **{
+            name: str(told[name]) for name in ("revision", "identity") if told.get(name) is not None
+        },
     )
     if record.digest != record.feature_spec.backbone_digest:
         raise IntegrityError(f"{where}: its feature spec is of another backbone than it names")
     return record
+
+
+def _text(told: object) -> str | None:
+    return None if told is None else str(told)
 
 
 def _check_folder(reader: BundleReader, folder: str) -> None:

@@ -87,7 +87,7 @@ class Bench:
         tqdm.monitor_interval = 0  # else it starts a thread, and forks would not be whole
         build(self.backbone)
         states = self.folder / "states"
-        for name in ("none", "bank", "grown", "exported", "removed", "received", "old"):
+        for name in ("none", "bank", "grown", "exported", "removed", "routed", "received", "old"):
             (states / name).mkdir(parents=True)
         for task in ("mood", "poll", "sport"):
             write_task(self.folder / f"{task}.csv", task, 40)
@@ -109,6 +109,14 @@ class Bench:
         removing = home("remove", "--task", "sport", "--yes", "--retrain-router")
         self._need(call(removing(states / "removed"), self.streams))
         litter(states / "removed" / "bank")
+        shutil.copytree(states / "exported", states / "routed", dirs_exist_ok=True)
+        for kind in ("ridge", "mlp"):
+            self._need(
+                call(home("retrain-router", "--kind", kind)(states / "routed"), self.streams)
+            )
+        self._need(
+            call(home("retrain-router", "--set", "ridge=1")(states / "routed"), self.streams)
+        )
         shutil.copytree(states / "bank", states / "received", dirs_exist_ok=True)
         sent, saved = str(states / "received" / "sent"), str(states / "received" / "saved.db")
         self._need(call(home("export", sent, "--for-import")(states / "exported"), self.streams))
@@ -140,6 +148,7 @@ class Bench:
             Command("export, replacing", "exported", exporting),
             Command("remove", "exported", home("remove", "--task", "sport", "--yes")),
             Command("gc", "removed", home("gc", "--yes", "--purge-removed", "--grace", "0")),
+            Command("gc, old routers", "routed", home("gc", "--yes", "--keep-routers", "1")),
             Command("import", "received", receiving, (0, 3)),
             Command("db restore", "received", restoring),
             Command("db backup", "bank", backing_up, (0, 3)),

@@ -49,12 +49,14 @@ def stored_expert(store: ArtifactStore, task: str, version: int, text: str = "")
 def stored_router(
     store: ArtifactStore, members: Sequence[ExpertRecord], text: str = ""
 ) -> dict[str, Any]:
-    """Arguments of ``commit_router`` but for generation, activation and reason."""
+    """Arguments of ``commit_router`` but for generation, activation and reason.
+
+    Routers of as many members, odd or even, choose alike.
+    """
     named = [[expert.id, expert.digest] for expert in members]
     gate = file_of({"members": named, "text": text}, weight=1)
-    evidence = {
-        e.id: file_of({"members": named, "of": e.id, "text": text}, choice=2) for e in members
-    }
+    about = {"among": len(members) % 2, "text": text}
+    evidence = {e.id: file_of({**about, "of": e.id}, choice=2) for e in members}
     digest = store.put(gate)
     digests = {name: store.put(data) for name, data in evidence.items()}
     ids = tuple(expert.id for expert in members)

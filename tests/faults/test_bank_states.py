@@ -13,7 +13,7 @@ from stored_files import BACKBONE, stored_expert, stored_router
 
 from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.errors import ExistsError, ExpertBankError, NotFoundError, StaleError
+from expertbank.errors import ExistsError, NotFoundError, StaleError
 from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.keeping.check import check
@@ -37,6 +37,7 @@ class BankMachine(RuleBasedStateMachine):
         self.removed: set[str] = set()
         self.purged: set[str] = set()
         self.routers: dict[int, tuple[str, ...]] = {}
+        self.forgotten: set[int] = set()
         self.aliases: dict[str, int] = {}
         self.orphans: set[str] = set()
         self.stale: int | None = None
@@ -111,6 +112,7 @@ class BankMachine(RuleBasedStateMachine):
         expected = known.get(members, len(self.routers) + 1)
         assert found.version == expected
         self.routers[expected] = members
+        self.forgotten.discard(expected)
         self.orphans -= files
         if activate:
             self.aliases["active"] = expected
@@ -118,16 +120,14 @@ class BankMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["active", "stable"]), version=st.integers(1, 4))
     def alias(self, name: str, version: int) -> None:
+        usable = version in self.routers and not set(self.routers[version]) & self.purged
+        usable = (usable and version not in self.forgotten) or self.aliases.get(name) == version
         try:
             self.registry.set_alias(name, version, "test")
         except NotFoundError:
-            assert version not in self.routers
+            assert not usable, "a usable router was refused"
             return
-        except ExpertBankError:
-            assert set(self.routers[version]) & self.purged, "a usable router was refused"
-            return
-        assert version in self.routers
-        assert not set(self.routers[version]) & self.purged
+        assert usable
         self.aliases[name] = version
 
     @rule(task=TASKS)
@@ -142,9 +142,13 @@ class BankMachine(RuleBasedStateMachine):
         self.changes += not done.already
 
     @precondition(lambda self: self.versions)
-    @rule(purge=st.booleans())
-    def gc(self, purge: bool) -> None:
-        done = collect(self.workspace, purge_removed=purge, grace_hours=0)
+    @rule(purge=st.booleans(), keep=st.none() | st.integers(1, 3))
+    def gc(self, purge: bool, keep: int | None) -> None:
+        done = collect(self.workspace, purge_removed=purge, keep_routers=keep, grace_hours=0)
+        if keep is not None:
+            kept = {*sorted(self.routers)[-keep:], *self.aliases.values(), *self.forgotten}
+            assert set(done.forgotten) == self.routers.keys() - kept
+            self.forgotten |= set(done.forgotten)
         if purge:
             needed = {m.split("@")[0] for v in self.aliases.values() for m in self.routers[v]}
             going = self.removed - (needed if self.members() else set())
@@ -166,7 +170,14 @@ class BankMachine(RuleBasedStateMachine):
         }
         assert tuple(e.id for e in registry.members()) == self.members()
         assert registry.generation() == self.changes
-        assert {r.version: r.members for r in registry.routers()} == self.routers
+        routers = registry.routers()
+        assert {r.version: r.members for r in routers} == self.routers
+        assert {r.version for r in routers if r.forgotten_at is not None} == self.forgotten
+        for version in self.routers.keys() - self.forgotten:
+            rows = registry.evaluations(router_version=version)
+            assert {row.expert_id for row in rows} == set(self.routers[version])
+            for row in rows:
+                assert row.expert_id in self.purged or self.store.get(row.artifact_digest)
         assert {a.name: a.router_version for a in registry.aliases()} == self.aliases
         verified = check(self.workspace)
         assert verified.problems == ()

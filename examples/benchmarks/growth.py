@@ -6,6 +6,8 @@ Every task is of random words, told by two of its own, on a tiny random BERT (2 
 goes through `Bank.add` and `Bank.retrain_router`: real training, real files. The bank is made
 twice, the second time with `gc --keep-routers` after every tenth of the tasks. Evidence of an
 unchanged choice is not stored again: were it, N tasks would leave N (N + 1) / 2 files of choices.
+A gate has a column a member, so that all gates together grow with the square of the tasks, as do
+members and accuracies in the database; those that `--keep-routers` keeps grow with the tasks.
 The last line of a table is the straight line through its rows: how much one more task takes, and
 the share of the variance that the line explains (R²).
 """
@@ -70,17 +72,19 @@ def write_task(path: Path, number: int, tasks: int) -> None:
             out.writerow((" ".join(words), ("no", "yes")[row % 2]))
 
 
-def held(home: Path) -> tuple[int, int, int, int, int]:
-    """Files, their bytes, those of choices and their bytes, bytes of the database."""
+def held(home: Path) -> tuple[int, int, int, int, int, int]:
+    """Files, their bytes, those of choices and their bytes, bytes of gates and of the database."""
     sizes = {path.stem: path.stat().st_size for path in (home / OBJECTS).rglob("*.safetensors")}
     with Bank.open(home, read_only=True) as bank:
         rows = bank.registry.evaluations(router_version="routed")
+        gates = {router.digest for router in bank.routers()} & set(sizes)
     choices = {row.artifact_digest for row in rows} & set(sizes)
     return (
         len(sizes),
         sum(sizes.values()),
         len(choices),
         sum(sizes[digest] for digest in choices),
+        sum(sizes[digest] for digest in gates),
         database_of(home).path.stat().st_size,
     )
 
@@ -90,8 +94,11 @@ def grow(home: Path, backbone: Path, tasks: int, keep: int | None) -> None:
     step, found, taken = max(1, tasks // 10), [], []
     kept = "every router" if keep is None else f"the {keep} newest routers"
     print(f"evidence of {kept} kept")
-    print("| tasks | files | MB | of choices, files | MB | database, MB | add, s | retrain, s |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(
+        "| tasks | files | MB | of choices, files | MB | of gates, MB | database, MB | add, s "
+        "| retrain, s |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     data = home.parent / "task.csv"
     for number in range(tasks):
         write_task(data, number, tasks)
@@ -116,12 +123,12 @@ def grow(home: Path, backbone: Path, tasks: int, keep: int | None) -> None:
         if keep is not None:
             with Bank.open(home) as bank:
                 bank.gc(keep_routers=keep, grace_hours=0)
-        files, size, choices, of_choices, database = held(home)
+        files, size, choices, of_choices, gates, database = held(home)
         add, retrain = np.median(np.array(taken[-step:]), axis=0)
-        found.append((number + 1, files, size, choices, of_choices, database))
+        found.append((number + 1, files, size, choices, of_choices, gates, database))
         print(
             f"| {number + 1} | {files:,} | {size / 1e6:.2f} | {choices:,} | {of_choices / 1e6:.2f} "
-            f"| {database / 1e6:.2f} | {add:.2f} | {retrain:.2f} |",
+            f"| {gates / 1e6:.2f} | {database / 1e6:.2f} | {add:.2f} | {retrain:.2f} |",
             flush=True,
         )
     print(f"a task more: {line(found)}\n", flush=True)
@@ -130,7 +137,14 @@ def grow(home: Path, backbone: Path, tasks: int, keep: int | None) -> None:
 def line(found: Sequence[tuple[int, ...]]) -> str:
     """The slope of each column against the number of tasks, and how straight it is."""
     x, *columns = np.array(found, dtype=float).T
-    names = ("files", "bytes", "files of choices", "bytes of choices", "bytes of database")
+    names = (
+        "files",
+        "bytes",
+        "files of choices",
+        "bytes of choices",
+        "bytes of gates",
+        "bytes of database",
+    )
     told = []
     for name, y in zip(names, columns, strict=True):
         slope = np.polyfit(x, y, 1)[0]

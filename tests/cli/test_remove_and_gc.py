@@ -266,3 +266,39 @@ def test_gc_without_grace_beside_add_never_takes_a_live_file(bank: Path, made_ba
     done("--home", bank, "gc", "--yes", "--grace", 0)
     assert done("--home", bank, "verify").code == 0
     assert done("--home", bank, "predict", "--task", "late", "a good film").code == 0
+
+
+def test_old_routers_are_forgotten_on_request_and_every_command_says_so(bank: Path) -> None:
+    done("--home", bank, "retrain-router", "--kind", "ridge")
+    before, rows = stored(bank), content(bank)["registry.db"]
+    refused = call("--home", bank, "gc", "--keep-routers", 1)
+    assert refused.code == 2
+    assert "--yes" in refused.err
+    told = done("--home", bank, "--json", "gc", "--keep-routers", 1, "--dry-run").document
+    assert told["forgotten"] == [1, 2]
+    assert (stored(bank), content(bank)["registry.db"]) == (before, rows)
+    gone = done("--home", bank, "--json", "gc", "--keep-routers", 1, "--yes").document
+    assert gone["forgotten"] == [1, 2]
+    assert before - stored(bank) == {Path(one["path"]).stem for one in gone["deleted"]}
+    assert {one["why"] for one in gone["deleted"]} == {"of a forgotten router"}
+
+    listed = done("--home", bank, "--json", "list").document["routers"]
+    assert [router["forgotten_at"] is None for router in listed] == [False, False, True]
+    assert "router@1 (forgotten)" in done("--home", bank, "list").out
+    shown = done("--home", bank, "--json", "show", "router@1").document
+    assert shown["router"]["forgotten_at"] is not None
+    assert {one["expert_id"] for one in shown["evaluations"]} == set(shown["router"]["members"])
+    assert set(shown["features"]) == set(shown["router"]["members"])
+    events = done("--home", bank, "--json", "history").document["events"]
+    forgotten = [event["subject"] for event in events if event["kind"] == "router-forgotten"]
+    assert forgotten == ["router@1", "router@2"]
+
+    for words in (["alias", "active", "1"], ["forgetting-report", "--from", "router@1"]):
+        told = call("--home", bank, "--json", *words)
+        assert told.code == 10
+        assert "was forgotten by gc --keep-routers" in told.error["message"]
+    report = done("--home", bank, "--json", "forgetting-report", "--verify").document
+    assert report["routers"] == [3]
+    assert all(task["flip_rate"] is not None for task in report["tasks"])
+    assert done("--home", bank, "verify").code == 0
+    assert call("--home", bank, "gc", "--keep-routers", 0, "--yes").code == 2

@@ -8,19 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from expertbank.artifacts.store import sha256_bytes
+from expertbank.artifacts.store import ArtifactStore, sha256_bytes
+from expertbank.config import FeatureSpec
 from expertbank.errors import IntegrityError, NotFoundError
-from expertbank.evaluation.evidence import RoutedEvidence, column_name, summary
-from expertbank.evaluation.history import RouterView
+from expertbank.evaluation.evidence import summary
 from expertbank.records import (
     AliasRecord,
     ArtifactRecord,
-    EvaluationRecord,
     ExpertRecord,
     FeatureSetRecord,
     ProgressCallback,
@@ -31,6 +30,7 @@ from expertbank.records import (
 )
 from expertbank.registry.names import ACTIVE
 from expertbank.routing.config import RouterConfig
+from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ class _Job:
         groups: by task its group.
         stored: by expert what is cached of its rows.
         kept: what that is, in words.
+        spec: the bank's feature spec.
+        store: the bank's files; like the spec asked for once, not for every file.
     """
 
     generation: int
@@ -108,6 +110,8 @@ class _Job:
     groups: Mapping[str, str | None]
     stored: Mapping[str, FeatureSetRecord]
     kept: str
+    spec: FeatureSpec
+    store: ArtifactStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +139,8 @@ def retrain_router(
     """
     started = time.monotonic()
     job = _prepare(workspace)
-    router = _fit(workspace, job, config, progress)
-    measured = _measure(workspace, job, router)
+    router = _fit(job, config, progress)
+    measured = _measure(job, router)
     seconds = time.monotonic() - started
     record = _commit(workspace, job, config, router, measured, seconds, activate=activate)
     active = AliasRecord(ACTIVE, record.version) in workspace.registry.aliases()
@@ -154,13 +158,12 @@ def _prepare(workspace: Workspace) -> _Job:
     groups = {task.name: task.group for task in registry.tasks()}
     found = {record.expert_id: record for record in registry.feature_sets()}
     stored = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
-    kept = "moments" if workspace.spec.keep == "stats" else "cached features"
-    return _Job(generation, tuple(experts), groups, stored, kept)
+    spec = workspace.spec
+    kept = "moments" if spec.keep == "stats" else "cached features"
+    return _Job(generation, tuple(experts), groups, stored, kept, spec, workspace.store)
 
 
-def _fit(
-    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
-) -> Router:
+def _fit(job: _Job, config: RouterConfig, progress: ProgressCallback) -> Router:
     """The router over the features of all training rows, or over what is kept in their place."""
     from expertbank.routing.feature_file import FeatureFile
     from expertbank.routing.fit import TaskFeatures, fit_router
@@ -172,7 +175,7 @@ def _fit(
     def read(form: type[K], expert: ExpertRecord) -> K:
         number = next(numbers)
         progress(ProgressEvent(f"reading {job.kept}", number - 1, every, expert.id))
-        file = _kept(workspace, job, expert, form)
+        file = _kept(job, expert, form)
         if number == every:
             progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
         return file
@@ -180,17 +183,17 @@ def _fit(
     def entry(e: ExpertRecord) -> tuple[str, str, str, str, str | None]:
         return e.id, e.digest, e.task, e.kind, job.groups[e.task]
 
-    if workspace.spec.keep == "stats":
+    if job.spec.keep == "stats":
         moments = [TaskMoments(*entry(e), partial(read, MomentsFile, e)) for e in job.experts]
-        return fit_router_from_moments(moments, config, workspace.spec.digest)
+        return fit_router_from_moments(moments, config, job.spec.digest)
     tasks = []
     for expert in job.experts:
         file = read(FeatureFile, expert)
         tasks.append(TaskFeatures(*entry(expert), file.train, file.train_shapes))
-    return fit_router(tasks, config, workspace.spec.digest)
+    return fit_router(tasks, config, job.spec.digest)
 
 
-def _measure(workspace: Workspace, job: _Job, router: Router) -> _Measured:
+def _measure(job: _Job, router: Router) -> _Measured:
     """What the router chooses for evaluation rows, one expert's at a time, and how well it does.
 
     A bank that keeps statistics has no such rows: nothing is measured.
@@ -199,11 +202,11 @@ def _measure(workspace: Workspace, job: _Job, router: Router) -> _Measured:
     from expertbank.routing.feature_file import FeatureFile
     from expertbank.workflows.choices import routed
 
-    if workspace.spec.keep == "stats":
+    if job.spec.keep == "stats":
         return _Measured()
     choices, unknown = {}, []
     for expert in job.experts:
-        file = _kept(workspace, job, expert, FeatureFile)
+        file = _kept(job, expert, FeatureFile)
         choices[expert.id], share = routed(router, file.evaluation, file.evaluation_shapes)
         unknown += [] if share is None else [share]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
@@ -213,15 +216,15 @@ def _measure(workspace: Workspace, job: _Job, router: Router) -> _Measured:
     )
 
 
-def _kept(workspace: Workspace, job: _Job, expert: ExpertRecord, form: type[K]) -> K:
+def _kept(job: _Job, expert: ExpertRecord, form: type[K]) -> K:
     """What the bank keeps of an expert's rows.
 
     Raises:
         IntegrityError: it changed on disk, or follows another feature spec.
     """
-    data = workspace.store.get(job.stored[expert.id].digest)
+    data = job.store.get(job.stored[expert.id].digest)
     file = form.from_bytes(data, f"{job.kept} of {expert.id}")
-    if file.feature_spec_digest != workspace.spec.digest:
+    if file.feature_spec_digest != job.spec.digest:
         raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
     return file
 
@@ -241,19 +244,20 @@ def _commit(
     Raises:
         StaleError: an expert came or went meanwhile; nothing was registered.
     """
-    registry, spec = workspace.registry, workspace.spec
+    registry, spec = workspace.registry, job.spec
     data = router.to_bytes()
     features = {expert.id: job.stored[expert.id].digest for expert in job.experts}
-    evidence = _evidence(job, router, measured)
+    evidence = evidence_of(router, job.groups, measured.choices)
     about = {"features": summary(features)}
     if evidence:
         about["evidence"] = summary({name: sha256_bytes(file) for name, file in evidence.items()})
     with workspace.writing():
-        evaluations, new = _evaluations(workspace, job, router, measured, evidence)
+        members = job.experts if evidence else ()
+        evaluations, new = evaluations_of(
+            registry, job.store, members, router, measured.choices, evidence
+        )
         files = [("router", data), *(("routed", evidence[name]) for name in new)]
-        artifacts = [
-            ArtifactRecord(workspace.store.put(file), kind, len(file)) for kind, file in files
-        ]
+        artifacts = [ArtifactRecord(job.store.put(file), kind, len(file)) for kind, file in files]
         return registry.commit_router(
             RouterRecord(
                 0,
@@ -280,63 +284,3 @@ def _commit(
             members={expert.id: expert.digest for expert in job.experts},
             reason=f"retrain-router over {len(job.experts)} tasks",
         )
-
-
-def _evidence(job: _Job, router: Router, measured: _Measured) -> dict[str, bytes]:
-    """By expert what was chosen for its rows, as it is stored."""
-    firsts = [column[0].task for column in router.columns]
-    names = [column_name(task, job.groups[task]) for task in firsts]
-    return {
-        name: RoutedEvidence.of(names, routed.choice).to_bytes()
-        for name, routed in measured.choices.items()
-    }
-
-
-def _evaluations(
-    workspace: Workspace,
-    job: _Job,
-    router: Router,
-    measured: _Measured,
-    evidence: Mapping[str, bytes],
-) -> tuple[list[EvaluationRecord], list[str]]:
-    """Every expert's measurement, and the experts whose choices are not those stored last.
-
-    Equal choices are right as often: only where they changed the answers are read and counted.
-    """
-    last = {one.expert_id: one for one in workspace.registry.evaluations(router_version="last")}
-    columns = tuple(tuple(member.task for member in column) for column in router.columns)
-    found, new = [], []
-    for expert in job.experts if evidence else ():
-        digest, before = sha256_bytes(evidence[expert.id]), last.get(expert.id)
-        if before is not None and before.artifact_digest == digest:
-            found.append(replace(before, created_at=""))
-            continue
-        view = RouterView(0, columns, measured.choices[expert.id].choice)
-        found.append(_evaluation(workspace, expert, view, digest))
-        new.append(expert.id)
-    return found, new
-
-
-def _evaluation(
-    workspace: Workspace, expert: ExpertRecord, view: RouterView, digest: str
-) -> EvaluationRecord:
-    from expertbank.evaluation.predictions import Predictions
-    from expertbank.kinds import KINDS
-
-    (stored,) = workspace.registry.evaluations(expert.id, router_version="oracle")
-    predictions = Predictions.from_bytes(
-        workspace.store.get(stored.artifact_digest), f"answers of {expert.id}"
-    )
-    outcome = KINDS.get(expert.kind).outcome(predictions)
-    chosen = view.chose(expert.task)
-    return EvaluationRecord(
-        expert.id,
-        stored.n,
-        outcome.correct(chosen),
-        digest,
-        {
-            "routing_accuracy": float(chosen.mean()),
-            "quality": outcome.quality(chosen),
-        },
-        {"packages": package_versions()},
-    )

@@ -36,7 +36,7 @@ class StoredChoices:
 
     def __init__(self, workspace: Workspace, routers: Sequence[RouterRecord]) -> None:
         registry = workspace.registry
-        self._workspace = workspace
+        self._registry, self._store = registry, workspace.store
         self._routers = {router.version: router for router in routers}
         self._groups = {task.name: task.group for task in registry.tasks(include_removed=True)}
         self._stored: dict[str, list[EvaluationRecord]] = {}
@@ -52,7 +52,7 @@ class StoredChoices:
             IntegrityError: the first router for which it is so.
         """
         for router in routers:
-            run = self._workspace.registry.run(router.run_id or 0)
+            run = self._registry.run(router.run_id or 0)
             rows = {name: self._under(name, router.version) for name in router.members}
             said = run.data.get("evidence")
             if said is None:
@@ -108,7 +108,7 @@ class StoredChoices:
         if row.id not in self._read:
             router = self._routers.get(_version(row))
             names = () if router is None else self._columns_of(router).names
-            data = self._workspace.store.get(row.artifact_digest)
+            data = self._store.get(row.artifact_digest)
             where = f"{row.expert_id}: choices of router@{row.router_version}"
             self._read[row.id] = RoutedEvidence.from_bytes(data, where, names)
         return self._read[row.id]

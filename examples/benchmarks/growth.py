@@ -1,15 +1,19 @@
-"""What a bank holds as tasks are added one after the other, with the router refitted each time.
+"""What a bank stores as tasks are added and the router is retrained after each.
 
-Run it with: python examples/benchmarks/growth.py [--tasks 500] [--keep-routers 5]
+Run it with: python examples/benchmarks/growth.py [--steps 500] [--every 50] [--keep 5]
 
-Every task is of random words, told by two of its own, on a tiny random BERT (2 layers of 16), and
-goes through `Bank.add` and `Bank.retrain_router`: real training, real files. The bank is made
-twice, the second time with `gc --keep-routers` after every tenth of the tasks. Evidence of an
-unchanged choice is not stored again: were it, N tasks would leave N (N + 1) / 2 files of choices.
-A gate has a column a member, so that all gates together grow with the square of the tasks, as do
-members and accuracies in the database; those that `--keep-routers` keeps grow with the tasks.
-The last line of a table is the straight line through its rows: how much one more task takes, and
-the share of the variance that the line explains (R²).
+A tiny random BERT and tasks of 20 rows, through the product's own interface in one process: `add`,
+then `retrain_router`, over and over, once as it is and once with `gc --keep-routers` every 25
+steps. At some steps it tells files and bytes of every kind of artifact, rows of routed choices,
+bytes of the database and the seconds of that step's retraining; at the end it fits lines through
+them. Every row has its task's own words among others; every fifth task has nearly those of the
+task before it, so that choices do change.
+
+What to make of it: choices are stored where they changed. Where every new task moves a row of
+every other one, all of them are stored at every step, and only `--keep-routers` keeps that in
+bounds. A gate has a column for every member, so all gates together grow with the square of the
+steps, as do the lists of members and accuracies in the database; the gates that `--keep-routers`
+keeps grow with the steps.
 """
 
 from __future__ import annotations
@@ -17,153 +21,163 @@ from __future__ import annotations
 import argparse
 import csv
 import random
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from machine import describe
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from expertbank import AdapterConfig, Bank, TrainConfig
-from expertbank.workflows.workspace import OBJECTS, database_of
+from expertbank import Bank, TrainConfig
+from expertbank.workflows.workspace import DATABASE
 
-SPECIALS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]")
-ROWS = 40
-TRAIN = TrainConfig(epochs=1, limit=ROWS, eval_limit=20)
+sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
+from tiny import WORDS, build
 
-
-def tiny_backbone(folder: Path, tasks: int) -> Path:
-    """A random BERT with two words of its own for each task and twenty for all."""
-    words = [*SPECIALS, *(f"w{number}" for number in range(2 * tasks + 20))]
-    tokenizer = Tokenizer(models.WordLevel({word: n for n, word in enumerate(words)}, "[UNK]"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    wrapped = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]"
-    )
-    wrapped.save_pretrained(folder)
-    torch.manual_seed(0)
-    BertModel(
-        BertConfig(
-            vocab_size=len(words),
-            hidden_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            intermediate_size=32,
-            max_position_embeddings=32,
-        )
-    ).save_pretrained(folder)
-    return folder
+KINDS = {"expert": "experts", "oracle": "answers", "features": "features", "router": "gates"}
+CHOICES = "routed"
+ROWS, OWN, OTHER, TWIN, SWEEP = 20, 4, 5, 5, 25
+"""Rows of a task, its own words and others in each, how rarely a task is like the one before it,
+and steps from one sweep to the next."""
 
 
-def write_task(path: Path, number: int, tasks: int) -> None:
-    """A file of rows: six words that any task has, and one that gives task and label away."""
-    rng = random.Random(number)
+@dataclass(frozen=True)
+class State:
+    """What is there after so many steps; files and bytes by kind of artifact."""
+
+    steps: int
+    files: dict[str, int]
+    bytes: dict[str, int]
+    rows: int
+    database: int
+    seconds: float
+    accuracy: float
+
+
+def words_of(number: int, seed: int) -> list[str]:
+    """What every row of a task begins with; a twin has all but one word of the task before it."""
+    twin = number % TWIN == TWIN - 1
+    rng = random.Random(f"{seed} {number - twin}")
+    return [*rng.choices(WORDS, k=OWN - 1), WORDS[(rng.randrange(len(WORDS)) + twin) % len(WORDS)]]
+
+
+def write(path: Path, number: int, seed: int) -> Path:
+    """A task's rows: its own words, one that tells the label, and others."""
+    rng = random.Random(f"rows {seed} {number}")
+    own, rows = words_of(number, seed), dict[str, str]()
+    while len(rows) < ROWS:
+        label = ("no", "yes")[len(rows) % 2]
+        rows.setdefault(" ".join((*own, label, *rng.choices(WORDS, k=OTHER))), label)
     with path.open("w", encoding="utf-8", newline="") as file:
-        out = csv.writer(file)
-        out.writerow(("text", "label"))
-        for row in range(ROWS):
-            own = f"w{2 * number + row % 2}"
-            words = [own, own, *(f"w{2 * tasks + rng.randrange(20)}" for _ in range(6))]
-            rng.shuffle(words)
-            out.writerow((" ".join(words), ("no", "yes")[row % 2]))
+        csv.writer(file).writerows([("text", "label"), *rows.items()])
+    return path
 
 
-def held(home: Path) -> tuple[int, int, int, int, int, int]:
-    """Files, their bytes, those of choices and their bytes, bytes of gates and of the database."""
-    sizes = {path.stem: path.stat().st_size for path in (home / OBJECTS).rglob("*.safetensors")}
-    with Bank.open(home, read_only=True) as bank:
-        rows = bank.registry.evaluations(router_version="routed")
-        gates = {router.digest for router in bank.routers()} & set(sizes)
-    choices = {row.artifact_digest for row in rows} & set(sizes)
-    return (
-        len(sizes),
-        sum(sizes.values()),
-        len(choices),
-        sum(sizes[digest] for digest in choices),
-        sum(sizes[digest] for digest in gates),
-        database_of(home).path.stat().st_size,
-    )
+def state(bank: Bank, home: Path, steps: int, seconds: float, accuracy: float) -> State:
+    """Count what the bank holds."""
+    files, sizes = dict.fromkeys([*KINDS, CHOICES], 0), dict.fromkeys([*KINDS, CHOICES], 0)
+    for artifact in bank.registry.artifacts():
+        if artifact.purged_at is None:
+            files[artifact.kind] += 1
+            sizes[artifact.kind] += artifact.bytes
+    rows = len(bank.registry.evaluations(router_version="routed"))
+    database = (home / DATABASE).stat().st_size
+    return State(steps, files, sizes, rows, database, seconds, accuracy)
 
 
-def grow(home: Path, backbone: Path, tasks: int, keep: int | None) -> None:
-    """N times add and retrain, with a row at every tenth of the way."""
-    step, found, taken = max(1, tasks // 10), [], []
-    kept = "every router" if keep is None else f"the {keep} newest routers"
-    print(f"evidence of {kept} kept")
+def grow(folder: Path, backbone: Path, steps: int, every: int, keep: int | None, seed: int) -> None:
+    """Add and retrain so many times, and print what is there on the way and at the end."""
+    home, found = folder / "bank", []
     print(
-        "| tasks | files | MB | of choices, files | MB | of gates, MB | database, MB | add, s "
-        "| retrain, s |"
+        "| steps | experts, answers, features: files, MB | gates: files, MB | choices: files, KB "
+        "| rows of choices | database, MB | retrain, s | routed home |\n" + "|---" * 8 + "|"
     )
-    print("|---|---|---|---|---|---|---|---|---|")
-    data = home.parent / "task.csv"
-    for number in range(tasks):
-        write_task(data, number, tasks)
-        started = time.perf_counter()
-        # Opened anew each time: as commands would, and nothing is remembered between them.
-        with Bank.open(home) as bank:
-            bank.add(
-                f"task{number:04}",
-                data=data,
-                adapter=AdapterConfig(tt_rank=2),
-                train=TRAIN,
-                backbone=str(backbone),
-                max_length=16,
-                route_layer=1,
-            )
-        between = time.perf_counter()
-        with Bank.open(home) as bank:
-            bank.retrain_router()
-        taken.append((between - started, time.perf_counter() - between))
-        if (number + 1) % step:
-            continue
-        if keep is not None:
-            with Bank.open(home) as bank:
-                bank.gc(keep_routers=keep, grace_hours=0)
-        files, size, choices, of_choices, gates, database = held(home)
-        add, retrain = np.median(np.array(taken[-step:]), axis=0)
-        found.append((number + 1, files, size, choices, of_choices, gates, database))
-        print(
-            f"| {number + 1} | {files:,} | {size / 1e6:.2f} | {choices:,} | {of_choices / 1e6:.2f} "
-            f"| {gates / 1e6:.2f} | {database / 1e6:.2f} | {add:.2f} | {retrain:.2f} |",
-            flush=True,
-        )
-    print(f"a task more: {line(found)}\n", flush=True)
+    started = time.monotonic()
+    with Bank.open(home, backbone=str(backbone)) as bank:
+        for number in range(steps):
+            data = write(folder / "rows.csv", number, seed)
+            bank.add(f"task{number:04}", data=data, train=TrainConfig(epochs=1, seed=seed))
+            result = bank.retrain_router()
+            step = number + 1
+            if keep is not None and step % SWEEP == 0:
+                bank.gc(keep_routers=keep)
+            if step % every == 0 or step == steps:
+                found.append(state(bank, home, step, result.seconds, result.metrics["accuracy"]))
+                print(line(found[-1]), flush=True)
+        sound = bank.verify()
+    print(
+        f"\n{time.monotonic() - started:.0f} s in all; afterwards `verify` finds "
+        f"{len(sound.problems)} problems and {len(sound.unreferenced)} files without a row\n"
+    )
+    fits(found)
 
 
-def line(found: Sequence[tuple[int, ...]]) -> str:
-    """The slope of each column against the number of tasks, and how straight it is."""
-    x, *columns = np.array(found, dtype=float).T
-    names = (
-        "files",
-        "bytes",
-        "files of choices",
-        "bytes of choices",
-        "bytes of gates",
-        "bytes of database",
+def line(at: State) -> str:
+    """A row of the table."""
+    own = [kind for kind in KINDS if kind != "router"]
+    return (
+        f"| {at.steps} | {sum(at.files[kind] for kind in own):,}, "
+        f"{sum(at.bytes[kind] for kind in own) / 1e6:.2f} "
+        f"| {at.files['router']}, {at.bytes['router'] / 1e6:.2f} "
+        f"| {at.files[CHOICES]:,}, {at.bytes[CHOICES] / 1e3:.1f} | {at.rows:,} "
+        f"| {at.database / 1e6:.2f} | {at.seconds:.2f} | {at.accuracy:.3f} |"
     )
-    told = []
-    for name, y in zip(names, columns, strict=True):
-        slope = np.polyfit(x, y, 1)[0]
-        told.append(f"{slope:,.1f} {name} (R² {np.corrcoef(x, y)[0, 1] ** 2:.4f})")
-    return ", ".join(told)
+
+
+def fits(found: Sequence[State]) -> None:
+    """A line through each quantity: how much a step adds, and how straight it is."""
+    measured = {
+        "files of choices": [at.files[CHOICES] for at in found],
+        "bytes of choices": [at.bytes[CHOICES] for at in found],
+        "rows of choices": [at.rows for at in found],
+        "all files": [sum(at.files.values()) for at in found],
+        "all bytes of files": [sum(at.bytes.values()) for at in found],
+        "bytes of gates": [at.bytes["router"] for at in found],
+        "bytes of the database": [at.database for at in found],
+    }
+    steps = np.array([at.steps for at in found], dtype=float)
+    print("| quantity | a step | R² of a line | share of its bend |\n|---|---|---|---|")
+    for name, values in measured.items():
+        slope, straight, bend = fit(steps, np.array(values, dtype=float))
+        print(f"| {name} | {slope:,.1f} | {straight:.4f} | {bend:.3f} |")
+    print()
+
+
+def fit(steps: np.ndarray, values: np.ndarray) -> tuple[float, float, float]:
+    """Slope of the line through the points, its R², and how far they bend from it.
+
+    The bend is that of the parabola through them at the last step, as a share of the last value:
+    about 0 for a line, 1 for the square of the steps.
+    """
+    if len(steps) < 3:
+        return float("nan"), float("nan"), float("nan")
+    slope, start = np.polyfit(steps, values, 1)
+    spread = ((values - values.mean()) ** 2).sum()
+    left = ((values - (slope * steps + start)) ** 2).sum()
+    bend = np.polyfit(steps, values, 2)[0] * steps[-1] ** 2 / values[-1]
+    return slope, 1 - left / spread if spread else 1.0, bend
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--tasks", type=int, default=500)
-    parser.add_argument("--keep-routers", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=500)
+    parser.add_argument("--every", type=int, default=50, help="steps from one count to the next")
+    parser.add_argument("--keep", type=int, default=5, help="routers that a sweep keeps")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
-    describe(0)
-    with tempfile.TemporaryDirectory() as scratch:
-        backbone = tiny_backbone(Path(scratch) / "backbone", options.tasks)
-        for name, keep in (("all", None), ("newest", options.keep_routers)):
-            home = Path(scratch) / name / "bank"
-            home.parent.mkdir()
-            grow(home, backbone, options.tasks, keep)
+    torch.set_num_threads(1)
+    describe(options.seed)
+    for keep in (None, options.keep):
+        what = "as it is" if keep is None else f"with gc --keep-routers {keep} every {SWEEP} steps"
+        print(f"\n## {options.steps} times add and retrain, {what}\n")
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = Path(scratch)
+            backbone = build(folder / "backbone", seed=options.seed)
+            grow(folder, backbone, options.steps, options.every, keep, options.seed)
 
 
 if __name__ == "__main__":

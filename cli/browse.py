@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -161,20 +161,26 @@ def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
         return None  # deleted by gc --purge-removed
 
 
-def print_tree(console: Console, document: dict[str, Any], indent: str = "") -> None:
+def print_tree(console: Console, document: dict[str, Any]) -> None:
     """Print a document of names and values, nested ones indented."""
+    # A router over thousands of tasks has tens of thousands of lines: straight to the stream.
+    for line in _branches(document, ""):
+        console.file.write(f"{line}\n")
+
+
+def _branches(document: dict[str, Any], indent: str) -> Iterator[str]:
     for key, value in document.items():
         name = printable(str(key))  # labels of users' data are keys too
         if isinstance(value, dict) and value:
-            console.print(f"{indent}{name}:", markup=False)
-            print_tree(console, value, indent + "  ")
+            yield f"{indent}{name}:"
+            yield from _branches(value, indent + "  ")
         elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
             for item in value:
-                console.print(f"{indent}{name}:", markup=False)
-                print_tree(console, item, indent + "  ")
+                yield f"{indent}{name}:"
+                yield from _branches(item, indent + "  ")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            console.print(f"{indent}{name}: {printable(text)}", markup=False)
+            yield f"{indent}{name}: {printable(text)}"
 
 
 def history(context: typer.Context) -> None:

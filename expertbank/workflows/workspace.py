@@ -23,6 +23,7 @@ from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
 from expertbank.errors import InputError, IntegrityError, LockedError, NotFoundError
 from expertbank.files.durable import make_folder, write_durably
+from expertbank.kinds import KINDS
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry, RegistryLocation
@@ -341,7 +342,11 @@ class Workspace:
 
         Columns and labels belong to the version: a later one may have been trained on others. The
         task's own are the first version's, and speak only where a run of old does not.
+
+        Raises:
+            NotFoundError: the expert's kind is not installed.
         """
+        KINDS.get(record.kind)
         data = self.registry.run(record.run_id).data if record.run_id is not None else {}
         spec = data.get("spec") or self.registry.task(record.task).spec
         return TaskSpec.from_dict(spec, record.id), str(data.get("source", ""))

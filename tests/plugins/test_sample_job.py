@@ -7,6 +7,7 @@ from __future__ import annotations
 import csv
 import json
 import random
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -129,7 +130,6 @@ def test_a_backup_needs_none_of_them(without: Environment, made: Path, tmp_path:
     [
         ("predict text --task grade", "no task kind named 'ordinal'"),
         ("predict text", "no gate named 'knn'"),
-        ("retrain-router", "no task kind named 'ordinal'"),
         ("forgetting-report", "no task kind named 'ordinal'"),
         ("export {tmp}/bundle --task grade", "no gate named 'knn'"),
     ],
@@ -140,6 +140,16 @@ def test_what_needs_one_of_them_says_its_name_and_what_to_install(
     said = without.run("--home", made / "other", *words.format(tmp=tmp_path).split(), code=10)
     assert missing in said
     assert "install that package (entry point expertbank." in said
+
+
+def test_a_router_of_our_own_needs_no_kind_and_what_does_still_says_which(
+    without: Environment, made: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made / "other", tmp_path / "other")
+    bank = ("--home", tmp_path / "other")
+    without.run(*bank, "retrain-router")
+    said = without.run(*bank, "export", tmp_path / "bundle", "--task", "grade", code=10)
+    assert "no task kind named 'ordinal'" in said
 
 
 def test_without_the_family_its_modules_must_be_named(without: Environment, made: Path) -> None:

@@ -16,6 +16,7 @@ from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.errors import IntegrityError, NotFoundError, StaleError
+from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.records import BackboneRecord
@@ -109,6 +110,7 @@ class _BundledExperts:
         return Answerer(entry.id, entry.digest, entry.task, entry.kind, entry.labels)
 
     def data_spec(self, expert: Answerer) -> TaskSpec:
+        KINDS.get(expert.kind)  # says its name, where it is not installed
         for entry in self.reader.manifest.content["experts"]:
             if entry["digest"] == expert.digest:
                 return TaskSpec.from_dict(entry.get("spec"), f"{self.reader.folder}: {expert.id}")

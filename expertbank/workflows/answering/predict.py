@@ -18,11 +18,18 @@ from expertbank.records import (
     ProgressCallback,
     ProgressEvent,
     Row,
-    RowShape,
     no_progress,
 )
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
+from expertbank.workflows.answering.decision import (
+    Answerer,
+    Chosen,
+    Decision,
+    Named,
+    Routed,
+    unanswerable,
+)
 from expertbank.workflows.measure import run
 
 CHUNK = 1024
@@ -33,25 +40,6 @@ UNKNOWN = "unknown"
 
 CHUNK_CHARACTERS = 4_000_000
 """Text encoded and answered at a time, but for one row that is longer."""
-
-
-@dataclass(frozen=True, slots=True)
-class Answerer:
-    """An expert that may answer: what its outputs mean.
-
-    Attributes:
-        id: ``task@version``.
-        digest: of its file; what it is loaded and remembered by.
-        task: the task's name.
-        kind: name of the task's kind.
-        labels: names in head order; empty where labels have none.
-    """
-
-    id: str
-    digest: str
-    task: str
-    kind: str
-    labels: tuple[str, ...]
 
 
 class Experts(Protocol):
@@ -149,7 +137,7 @@ class Predictor:
         self.model = model
         self.router_digest = router_digest
         self._experts = experts
-        self._routed = None if router is None else _Routed.over(router)
+        self._routed = None if router is None else Routed.over(router)
         self._labels: dict[str, tuple[str, ...]] = {}
 
     @property
@@ -261,12 +249,12 @@ class Predictor:
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Prediction]:
         """As ``predict`` with a task named, but by this very expert."""
-        return self._answers(rows, _Named(expert), EVALUATION_BATCH, progress, None, 0)
+        return self._answers(rows, Named(expert), EVALUATION_BATCH, progress, None, 0)
 
     def _answers(
         self,
         rows: RowLike | Iterable[RowLike | InputError],
-        decision: _Decision,
+        decision: Decision,
         batch_size: int,
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
@@ -283,7 +271,7 @@ class Predictor:
     def _stream(
         self,
         rows: Iterator[Row | InputError],
-        decision: _Decision,
+        decision: Decision,
         batch_size: int,
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
@@ -302,11 +290,11 @@ class Predictor:
             if ended:
                 return
 
-    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> _Decision:
+    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> Decision:
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
-            return _Named(self.answerer(task))
+            return Named(self.answerer(task))
         if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
@@ -323,7 +311,7 @@ class Predictor:
     def _chunk(
         self,
         numbered: Iterator[tuple[int, Row | InputError]],
-        decision: _Decision,
+        decision: Decision,
         on_bad: Callable[[InputError], None] | None,
     ) -> tuple[list[_Numbered], InputError | None, bool]:
         """The next rows, the error that ends them, and whether the input ended."""
@@ -334,7 +322,7 @@ class Predictor:
             if following is None:
                 return chunk, None, True
             index, row = following
-            wrong = row if isinstance(row, InputError) else _unanswerable(row, decision)
+            wrong = row if isinstance(row, InputError) else unanswerable(row, decision)
             if isinstance(row, Row) and wrong is None:
                 chunk.append((index, row))
                 characters += len(row.text) + len(row.text_pair or "") + sum(map(len, row.choices))
@@ -347,13 +335,13 @@ class Predictor:
     def _answer(
         self,
         numbered: Sequence[_Numbered],
-        decision: _Decision,
+        decision: Decision,
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
         indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
         encoded = self._encode(rows)
-        chosen: dict[int, _Chosen] = {}
+        chosen: dict[int, Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
             found = decision.choose(features, [rows[p].shape for p in positions])
@@ -390,7 +378,7 @@ class Predictor:
         self,
         numbered: Sequence[_Numbered],
         places: Sequence[int],
-        chosen: Mapping[int, _Chosen],
+        chosen: Mapping[int, Chosen],
         slot: int,
         batch_size: int,
         encoded: Sequence[EncodedRow],
@@ -423,7 +411,7 @@ class Predictor:
         row: Row,
         index: int,
         expert: Member | Answerer,
-        chosen: _Chosen,
+        chosen: Chosen,
         output: PassOutput,
         place: int,
     ) -> Prediction:
@@ -452,25 +440,6 @@ class Predictor:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """What was decided for one row.
-
-    Attributes:
-        experts: who answers; several for a group.
-        confidence: the router's probability of them; 1 when the caller named one.
-        unknown: whether the row is like no task; ``None``: not assessed.
-        unknown_score: the score behind it.
-        abstained: whether the answer is to be ``unknown``.
-    """
-
-    experts: tuple[Member | Answerer, ...]
-    confidence: float
-    unknown: bool | None = None
-    unknown_score: float | None = None
-    abstained: bool = False
-
-
 _Numbered = tuple[int, Row]
 """A row and its position in the input."""
 
@@ -486,101 +455,3 @@ class _Shifted:
     def __call__(self, event: ProgressEvent) -> None:
         done = self.done + event.done
         self.progress(replace(event, done=done, total=self.total, seconds_left=None))
-
-
-def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
-    """Whether rows with choices are among those of these shapes, and whether others are."""
-    return frozenset(shape == "choices" for shape in shapes)
-
-
-def _unanswerable(row: Row, decision: _Decision) -> InputError | None:
-    """What is wrong with a row that no expert can read."""
-    if bool(row.choices) in decision.reads_choices:
-        return None
-    where = row.origin or "row"
-    return InputError(
-        f"{where}: it brings choices, and no multiple-choice expert may answer"
-        if row.choices
-        else f"{where}: it brings no choices, and only multiple-choice experts may answer"
-    )
-
-
-@dataclass(frozen=True, slots=True)
-class _Named:
-    """The caller named the expert: nothing is left to decide."""
-
-    expert: Answerer
-
-    @property
-    def reads_choices(self) -> frozenset[bool]:
-        return _read_choices(KINDS.get(self.expert.kind).shapes)
-
-    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
-        return [_Chosen((self.expert,), 1.0)] * len(features)
-
-
-@dataclass(frozen=True, slots=True)
-class _Routed:
-    """The router decides: one expert, or the experts of a group; what of unknown rows, the caller.
-
-    Attributes:
-        router: the router.
-        experts: by column of the gate, who answers together.
-        reads_choices: whether any of them reads rows with choices, or rows without.
-        abstain: answer ``unknown`` to unknown rows.
-        fallback: the expert that answers unknown rows of its own kind instead.
-    """
-
-    router: Router
-    experts: tuple[tuple[Member, ...], ...]
-    reads_choices: frozenset[bool]
-    abstain: bool = False
-    fallback: Answerer | None = None
-
-    @classmethod
-    def over(cls, router: Router) -> _Routed:
-        """What every row asks of a router, worked out once."""
-        return cls(
-            router,
-            router.columns,
-            _read_choices(shape for member in router.members for shape in member.reads),
-        )
-
-    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[_Chosen]:
-        choice = self.router.route(features.cpu(), shapes)
-        nothing: list[None] = [None] * len(features)
-        scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
-        unknown = nothing if choice.unknown is None else choice.unknown.tolist()
-        found = [
-            _Chosen(
-                self.experts[index],
-                confidence,
-                is_unknown,
-                score,
-                self.abstain and bool(is_unknown),
-            )
-            for index, confidence, is_unknown, score in zip(
-                choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
-            )
-        ]
-        if self.fallback is None:
-            return found
-        spared = self._probability_of(self.fallback.task, features.cpu(), shapes)
-        return [
-            replace(one, experts=(self.fallback,), confidence=probability)
-            if one.unknown and shape in KINDS.get(self.fallback.kind).shapes
-            else one
-            for one, shape, probability in zip(found, shapes, spared, strict=True)
-        ]
-
-    def _probability_of(
-        self, task: str, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[float]:
-        """The router's probability of a task for each row; 0 where it is no candidate."""
-        if all(member.task != task for member in self.router.members):
-            return [0.0] * len(features)
-        column = self.router.column_of(task)
-        return [float(row[column]) for row in self.router.probabilities(features, shapes)]
-
-
-_Decision = _Named | _Routed

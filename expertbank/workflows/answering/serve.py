@@ -21,7 +21,8 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
-from expertbank.workflows.answering.predict import Answerer, Predictor
+from expertbank.workflows.answering.decision import Answerer
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.workspace import Workspace, now, require_backbone
 
 

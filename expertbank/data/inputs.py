@@ -151,4 +151,4 @@ def _of_dataset(data: Any) -> Iterable[Mapping[str, Any]]:
     if names is None:  # a stream whose columns only its rows tell
         return data  # type: ignore[no-any-return]  # the library's types are not known here
     _require_text(names, "the data set")
-    return data.select_columns([name for name in _KEYS if name in names])  # type: ignore[no-any-return]
+    return data.select_columns([name for name in _KEYS if name in names])  # type: ignore[no-any-return]  # as above

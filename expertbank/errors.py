@@ -31,7 +31,15 @@ class InputError(ExpertBankError):
 
 
 class DataError(InputError):
-    """A row or file of task data is unusable; the message starts with ``file:line``."""
+    """A row or file of task data is unusable; the message starts with ``file:line``.
+
+    Attributes:
+        fault: what is wrong in two or three words; rows of one fault are told of together.
+    """
+
+    def __init__(self, message: str, fault: str = "unusable") -> None:
+        super().__init__(message)
+        self.fault = fault
 
 
 class FeatureSpecError(InputError):

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import struct
+import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from numbers import Number
 from typing import Any
 
@@ -15,32 +17,48 @@ LONGEST = 10_000_000
 quote that is never closed, and reading on would only fill the memory."""
 
 
+@dataclass(frozen=True, slots=True)
+class Repeated:
+    """The value of a key that stands twice in one object: nobody knows which one is meant."""
+
+    times: int = 2
+
+
 def plain_text(value: Any, origin: str, column: str) -> str | None:
     """Text of a single value: numbers and truth values as Python writes them, absent as ``None``.
 
     Raises:
-        DataError: a list, an array, an object or bytes, or text that no file could hold or that is
-            longer than ``LONGEST``.
+        DataError: a list, an array, an object or bytes, a key that stands twice, or text that no
+            file could hold or that is longer than ``LONGEST``.
     """
     if is_absent(value):
         return None
+    if isinstance(value, Repeated):
+        raise DataError(
+            f"{origin}: key {column!r} stands twice in one object; keep one of them", "repeated key"
+        )
     if isinstance(value, Iterable) and not isinstance(value, str):
         raise DataError(
-            f"{origin}: column {column!r} holds {type(value).__name__}, expected one text"
+            f"{origin}: column {column!r} holds {type(value).__name__}, expected one text",
+            "not one text",
         )
     try:
         text = str(value)
     except ValueError as error:
         # Python refuses to write a whole number of more than some thousand digits.
-        raise DataError(f"{origin}: column {column!r} holds an endless number") from error
+        raise DataError(
+            f"{origin}: column {column!r} holds an endless number", "not one text"
+        ) from error
     if "\0" in text or not _is_unicode(text):
         raise DataError(
-            f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it"
+            f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it",
+            "no character",
         )
     if len(text) > LONGEST:
         raise DataError(
             f"{origin}: column {column!r} holds {len(text):,} characters, more than {LONGEST:,}; "
-            "split the text or remove the row"
+            "split the text or remove the row",
+            "too long",
         )
     return text
 
@@ -52,6 +70,13 @@ def is_absent(value: Any) -> bool:
     return isinstance(value, Number) and bool(value != value)  # only NaN does
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing to see: white space, and characters of no width such as U+200B."""
+    return not text.strip() or all(
+        char.isspace() or unicodedata.category(char) == "Cf" for char in text
+    )
+
+
 def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:
     """The text under ``column``.
 
@@ -59,9 +84,10 @@ def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:
         DataError: it is absent or blank, or as ``plain_text``.
     """
     text = plain_text(values.get(column), origin, column)
-    if text is None or not text.strip():
+    if text is None or is_blank(text):
         raise DataError(
-            f"{origin}: the text (column {column!r}) is empty; fill it or remove the row"
+            f"{origin}: the text (column {column!r}) is empty; fill it or remove the row",
+            "empty text",
         )
     return text
 
@@ -73,7 +99,7 @@ def optional_text(values: Mapping[str, Any], column: str, origin: str) -> str | 
         DataError: as ``plain_text``.
     """
     text = plain_text(values.get(column), origin, column)
-    return text if text and text.strip() else None
+    return None if text is None or is_blank(text) else text
 
 
 def _is_unicode(text: str) -> bool:
@@ -99,7 +125,11 @@ def number_text(raw: str, origin: str) -> str:
     except (ValueError, OverflowError):
         single = math.nan
     if not math.isfinite(single):
-        raise DataError(f"{origin}: label {raw!r} is not a number; regression needs numbers")
+        point = "; write the decimal comma as a point" if "," in raw else ""
+        raise DataError(
+            f"{origin}: label {raw!r} is not a number; regression needs numbers{point}",
+            "not a number",
+        )
     for digits in range(1, 10):
         text = f"{single:.{digits}g}"
         if _single(float(text)) == single:
@@ -120,3 +150,15 @@ def is_number(text: str) -> bool:
     except DataError:
         return False
     return True
+
+
+def likeness(text: str) -> str:
+    """A form that is equal for texts that a person takes for the same.
+
+    Without case, white space, characters of no width and the differences that Unicode calls
+    compatible; numbers by their value.
+    """
+    seen = unicodedata.normalize("NFKC", text).casefold()
+    seen = "".join(char for char in seen if unicodedata.category(char) != "Cf")
+    seen = " ".join(seen.split())
+    return number_text(seen, "") if is_number(seen) else seen

@@ -4,9 +4,9 @@ A ``TaskSpec`` names a task's columns, labels, sources and split; the catalog ho
 name, and ``load_spec`` reads one from a file. ``load_task`` reads the first source that can be had
 (the one the user named, an installed data package, the Hub), refuses anything malformed by file and
 line, drops duplicates and leaks, splits by hash, and returns canonical rows. ``check_task`` is the
-dry run. ``encode_rows`` turns rows into token ids.
+dry run. ``rows_to_answer`` reads rows without labels. ``encode_rows`` turns rows into token ids.
 
-Nothing here imports torch or SQL, and ``datasets`` only for Parquet and the Hub.
+Nothing here imports torch or SQL, and ``datasets`` only for the Hub.
 """
 
 from __future__ import annotations
@@ -14,17 +14,24 @@ from __future__ import annotations
 from expertbank.data.catalog import catalog_names, catalog_spec
 from expertbank.data.check import TaskCheck, check_task
 from expertbank.data.encode import encode_rows
-from expertbank.data.inputs import RowLike, as_rows, prediction_rows, row_of
+from expertbank.data.faults import BadRowsError, Faults
+from expertbank.data.formats import FileFacts, ReadAs
+from expertbank.data.inputs import RowLike, as_rows, row_of
 from expertbank.data.lengths import LengthCounter, length_counter
 from expertbank.data.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
 from expertbank.data.refs import SourceRef, parse_source
 from expertbank.data.spec import Columns, SourceSpec, SplitRule, TaskSpec
 from expertbank.data.spec_file import load_spec
 from expertbank.data.splits import hold_out_for_selection, take
+from expertbank.data.unlabelled import most_rows, rows_to_answer
 
 __all__ = [
+    "BadRowsError",
     "Columns",
+    "Faults",
+    "FileFacts",
     "LengthCounter",
+    "ReadAs",
     "RowLike",
     "SourceRef",
     "SourceSpec",
@@ -42,11 +49,12 @@ __all__ = [
     "length_counter",
     "load_spec",
     "load_task",
+    "most_rows",
     "parse_source",
-    "prediction_rows",
     "read_rows",
     "row_of",
     "rows_digest",
+    "rows_to_answer",
     "take",
     "task_spec",
 ]

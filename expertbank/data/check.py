@@ -9,12 +9,15 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
+from expertbank.data.faults import BadRowsError, Faults
 from expertbank.data.lengths import LengthCounter
 from expertbank.data.load import TaskData, load_task
+from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import TaskSpec
 from expertbank.data.splits import hold_out_for_selection
+from expertbank.errors import DataError
 from expertbank.kinds import KINDS
-from expertbank.records import Row
+from expertbank.records import ProgressCallback, Row, no_progress
 
 if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
@@ -81,6 +84,7 @@ class TaskCheck:
         lengths: how long the rows are.
         plan: what would be trained.
         warnings: what is odd, as sentences.
+        bad: rows that cannot be used; ``add`` refuses the data until they are mended.
     """
 
     data: TaskData
@@ -90,6 +94,7 @@ class TaskCheck:
     lengths: Lengths
     plan: Plan
     warnings: tuple[str, ...]
+    bad: Faults
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -111,6 +116,8 @@ class TaskCheck:
             "lengths": asdict(self.lengths),
             "plan": asdict(self.plan),
             "warnings": list(self.warnings),
+            "files": [asdict(file) for file in data.files],
+            "bad_rows": self.bad.to_list(),
         }
 
 
@@ -122,8 +129,9 @@ def check_task(
     train: TrainConfig | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
     tokens_per_second: float = 3000.0,
+    progress: ProgressCallback = no_progress,
 ) -> TaskCheck:
-    """Read a task as ``add`` would and say what is there.
+    """Read a task as ``add`` would and say what is there, bad rows included.
 
     Args:
         spec: the task.
@@ -132,31 +140,42 @@ def check_task(
         train: limits, seed and epochs; ``None`` for the defaults.
         max_length: longest sequence in tokens.
         tokens_per_second: assumed speed of training.
+        progress: told as files are read.
 
     Raises:
-        DataError: a file or row is unusable; the message starts with ``file:line``.
+        DataError: a file is unusable, or its good rows are; the message starts with
+            ``file:line``. A ``BadRowsError`` if that may be due to bad rows.
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
-    config = train or TrainConfig()
-    data = load_task(
-        spec, source, limit=config.limit, eval_limit=config.eval_limit, seed=config.seed
-    )
-    share = config.selection_share_of(len(data.train))
-    kind = KINDS.get(data.spec.kind)
-    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
-    lengths, tokens = _lengths(fit, counter, data, max_length)
-    warnings = list(data.warnings)
+    config, bad = train or TrainConfig(), Faults()
+    try:
+        data = load_task(
+            spec,
+            source,
+            limit=config.limit,
+            eval_limit=config.eval_limit,
+            seed=config.seed,
+            faults=bad,
+            progress=progress,
+        )
+        share = config.selection_share_of(len(data.train))
+        kind = KINDS.get(data.spec.kind)
+        fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
+    except DataError as error:
+        if bad and not isinstance(error, BadRowsError):
+            bad.note(error)
+            raise BadRowsError(bad) from error
+        raise
+    lengths, tokens, same = _lengths(fit, counter, data, max_length)
+    warnings = [*data.warnings, *same]
     if counter.unit == "words":
         warnings.append(
             "the backbone's tokenizer is not on this machine, so lengths are in words; there are "
             "more tokens than words"
         )
     if lengths.truncated:
-        warnings.append(
-            f"{lengths.truncated:,} of {lengths.counted:,} rows are longer than "
-            f"{max_length} tokens and would be cut; see --max-length"
-        )
+        warnings.append(cut_remark(lengths.truncated, lengths.counted, max_length))
     return TaskCheck(
         data=data,
         labels=_labels(data, kind),
@@ -173,29 +192,39 @@ def check_task(
             seconds=round(tokens * config.epochs / tokens_per_second, 1),
         ),
         warnings=tuple(warnings),
+        bad=bad,
     )
 
 
 def _lengths(
     fit: Sequence[Row], counter: LengthCounter, data: TaskData, limit: int
-) -> tuple[Lengths, int]:
-    """Lengths over training and validation rows, and the tokens of one pass over ``fit``."""
+) -> tuple[Lengths, int, list[str]]:
+    """Lengths over training and validation rows, the tokens of one pass over ``fit``, remarks."""
     sampled = [*data.train[:SAMPLE], *data.validation[:SAMPLE]]
-    sizes = [list(size) for size in counter.of_rows(sampled)]
+    sizes: list[list[int]] = []
+    same = SameTokens()
+    for row, parts in zip(sampled, counter.of_rows(sampled), strict=True):
+        sizes.append([len(part) for part in parts])
+        if counter.unit == "tokens":
+            same.see(row, [part[:limit] for part in parts])
     in_training = sizes[: min(len(data.train), SAMPLE)]
     per_row = fmean(sum(min(part, limit) for part in size) for size in in_training)
     longest = sorted(max(size) for size in sizes)
     last = len(longest) - 1
-    return Lengths(
-        unit=counter.unit,
-        limit=limit,
-        counted=len(longest),
-        least=longest[0],
-        median=longest[last // 2],
-        p95=longest[round(last * 0.95)],
-        most=longest[-1],
-        truncated=sum(size > limit for size in longest),
-    ), round(per_row * len(fit))
+    return (
+        Lengths(
+            unit=counter.unit,
+            limit=limit,
+            counted=len(longest),
+            least=longest[0],
+            median=longest[last // 2],
+            p95=longest[round(last * 0.95)],
+            most=longest[-1],
+            truncated=sum(size > limit for size in longest),
+        ),
+        round(per_row * len(fit)),
+        same.remarks(),
+    )
 
 
 def _labels(data: TaskData, kind: Kind) -> dict[str, tuple[int, int]]:

@@ -7,15 +7,27 @@ not for one that is taken at every ``add``. It serves only where a folder holds 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from expertbank.data.lines import read_text
-from expertbank.data.readers import SUFFIXES, Record, Table, read_table
+from expertbank.data.formats import (
+    SUFFIXES,
+    FileFacts,
+    Found,
+    ReadAs,
+    Record,
+    Table,
+    open_table,
+    suffix_of,
+)
+from expertbank.data.formats.lines import text_of
+from expertbank.data.formats.stream import failure
 from expertbank.data.spec import SourceSpec
 from expertbank.errors import DataError, InputError
+from expertbank.records import ProgressCallback, ProgressEvent
 
 Split = Literal["train", "validation", "test"]
 _PREFIXES: tuple[tuple[str, Split], ...] = (
@@ -25,14 +37,29 @@ _PREFIXES: tuple[tuple[str, Split], ...] = (
     ("eval", "validation"),
     ("test", "test"),
 )
+_SHOWN = 5
+_NEVER_DATA = frozenset({"__pycache__", "__MACOSX", "lost+found"})
+
+
+Open = Callable[[], Table]
+"""Opens one table: of many files only the one that is being read is open."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tables:
-    """What a source holds. Without ``validation`` the rows of ``train`` are still to be split."""
+    """What a source holds. Without ``validation`` the rows of ``train`` are still to be split.
 
-    train: tuple[Table, ...]
-    validation: tuple[Table, ...] = ()
+    Attributes:
+        train: tables to train on.
+        validation: tables to validate on.
+        held_out: column and values that tell which rows of ``train`` are for validation.
+        remarks: what of a folder was left out, as sentences.
+    """
+
+    train: tuple[Open, ...]
+    validation: tuple[Open, ...] = ()
+    held_out: tuple[str, frozenset[str]] | None = None
+    remarks: tuple[str, ...] = ()
 
 
 def split_of(name: str, source: SourceSpec) -> Split | None:
@@ -74,97 +101,148 @@ def choose(names: Sequence[str], source: SourceSpec, where: str) -> tuple[list[s
     )
 
 
-def read_path(path: Path, name: str, source: SourceSpec) -> Tables:
-    """Read a file, a folder of split files, or a folder whose sub-folders are the labels.
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """How the files of one source are read.
 
-    Args:
-        path: where it is.
-        name: what to call it in messages.
+    Attributes:
         source: peculiarities of the source.
-
-    Raises:
-        DataError: a file is malformed.
-        InputError: the folder holds nothing that can be read, or its splits are unclear.
+        read_as: what is known of its text.
+        progress: told how far a file was read.
     """
-    if path.is_file():
-        if path.suffix.lower() not in SUFFIXES:
-            raise InputError(f"{name}: unknown file type; use one of {', '.join(SUFFIXES)}")
-        return Tables((read_table(path, name, source.encoding_fallback),))
-    files, folders = _listing(path)
-    if files:
-        train, validation = choose(list(files), source, name)
-        return Tables(
-            *(
-                tuple(
-                    read_table(files[file], f"{name}/{file}", source.encoding_fallback)
-                    for file in _one_format(part, name)
-                )
-                for part in (train, validation)
+
+    source: SourceSpec
+    read_as: ReadAs
+    progress: ProgressCallback
+
+    def path(self, path: Path | None, name: str) -> Tables:
+        """A file or pipe, a folder of split files, or a folder whose sub-folders are the labels.
+
+        Args:
+            path: where it is; ``None`` for standard input.
+            name: what to call it in messages.
+
+        Raises:
+            DataError: a file is malformed.
+            InputError: the folder holds nothing that can be read, or its splits are unclear.
+        """
+        if path is None or not path.is_dir():
+            return Tables((self._file(path, name),))
+        entries = _listing(path)
+        if entries.files:
+            train, validation = choose(list(entries.files), self.source, name)
+            return Tables(
+                self._files(entries.files, train, name),
+                self._files(entries.files, validation, name),
+                remarks=_left_out(name, {*entries.files} - {*train, *validation}),
             )
-        )
-    if any(split_of(folder, source) == "train" for folder in folders):
-        train, validation = choose(list(folders), source, name)
-        return Tables(
-            *(
-                tuple(
-                    table
-                    for folder in part
-                    for table in _split_folder(folders[folder], f"{name}/{folder}", source)
-                )
-                for part in (train, validation)
+        if any(split_of(folder, self.source) == "train" for folder in entries.folders):
+            train, validation = choose(list(entries.folders), self.source, name)
+            return Tables(
+                self._splits(entries.folders, train, name),
+                self._splits(entries.folders, validation, name),
+                remarks=_left_out(name, {*entries.folders} - {*train, *validation}),
             )
+        return Tables((self._class_folder(entries.folders, name),))
+
+    def _file(self, path: Path | None, name: str) -> Open:
+        return partial(open_table, path, name, self.read_as, self.progress)
+
+    def _files(self, files: dict[str, Path], names: Sequence[str], where: str) -> tuple[Open, ...]:
+        """Tables of one split, of one format: of two they are most likely copies."""
+        if len({suffix_of(name) for name in names}) > 1:
+            raise InputError(
+                f"{where}: {' and '.join(names)} are one split in two formats; keep one"
+            )
+        return tuple(self._file(files[name], f"{where}/{name}") for name in names)
+
+    def _splits(self, folders: dict[str, Path], names: list[str], where: str) -> tuple[Open, ...]:
+        """Tables of splits that are folders: of shards, or of sub-folders for the labels."""
+        tables: list[Open] = []
+        for name in names:
+            entries, inner = _listing(folders[name]), f"{where}/{name}"
+            if entries.files:
+                tables += self._files(entries.files, list(entries.files), inner)
+            else:
+                tables.append(self._class_folder(entries.folders, inner))
+        return tuple(tables)
+
+    def _class_folder(self, folders: dict[str, Path], name: str) -> Open:
+        """Text files whose folder is their label: columns ``text``, ``label`` and ``file``."""
+        texts: list[tuple[str, Path]] = []
+        others: list[str] = []
+        for label, folder in folders.items():
+            for path in _visible(folder):
+                if path.suffix.lower() == ".txt" and not path.is_dir():
+                    texts.append((label, path))
+                else:
+                    others.append(f"{label}/{path.name}")
+        if not texts:
+            raise InputError(
+                f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder "
+                "of .txt files for each label"
+            )
+
+        def rows(wanted: Collection[str]) -> Iterator[Found]:
+            for number, (label, path) in enumerate(texts):
+                self.progress(ProgressEvent(f"reading {name}", number, len(texts), "files"))
+                yield self._text(path, label, name)
+
+        return lambda: Table(
+            FileFacts(name, "folder"),
+            ("text", "label", "file"),
+            rows,
+            remarks=list(_left_out(name, others)),
         )
-    return Tables((_class_folder(folders, name, source),))
+
+    def _text(self, path: Path, label: str, name: str) -> Found:
+        inner = f"{label}/{path.name}"
+        where = f"{name}/{inner}"
+        try:
+            data = path.read_bytes()
+            text = text_of(data, where, self.read_as.encoding, self.read_as.fallback)
+        except OSError as error:
+            raise failure(error, where) from error
+        except DataError as error:
+            return error
+        # White space around an article is the file's, not the text's.
+        text = text.replace("\r\n", "\n").strip()
+        if not text:
+            return DataError(f"{where}:1: the file holds no text", "empty text")
+        return Record({"text": text, "label": label, "file": inner}, f"{where}:1")
 
 
-def _listing(path: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """Data files and sub-folders by name, without hidden ones and Python's own."""
-    entries = [
-        entry
-        for entry in sorted(path.iterdir())
-        if not entry.name.startswith(".") and entry.name != "__pycache__"
-    ]
-    return (
-        {item.name: item for item in entries if item.is_file() and item.suffix.lower() in SUFFIXES},
+@dataclass(frozen=True, slots=True)
+class _Entries:
+    files: dict[str, Path]
+    folders: dict[str, Path]
+
+
+def _listing(path: Path) -> _Entries:
+    """Data files and sub-folders by name."""
+    entries = _visible(path)
+    return _Entries(
+        {
+            item.name: item
+            for item in entries
+            if suffix_of(item.name) in SUFFIXES and not item.is_dir()
+        },
         {item.name: item for item in entries if item.is_dir()},
     )
 
 
-def _one_format(files: list[str], name: str) -> list[str]:
-    """Refuse two formats of one split: they are most likely copies of the same rows."""
-    if len({Path(file).suffix.lower() for file in files}) > 1:
-        raise InputError(f"{name}: {' and '.join(files)} are one split in two formats; keep one")
-    return files
+def _visible(path: Path) -> list[Path]:
+    """Entries of a folder without hidden ones and those that systems and programs leave behind."""
+    return [
+        entry
+        for entry in sorted(path.iterdir())
+        if not entry.name.startswith(".") and entry.name not in _NEVER_DATA
+    ]
 
 
-def _split_folder(path: Path, name: str, source: SourceSpec) -> list[Table]:
-    """One split that is a folder: data files (shards), or sub-folders for the labels."""
-    files, folders = _listing(path)
-    if files:
-        return [
-            read_table(files[file], f"{name}/{file}", source.encoding_fallback)
-            for file in _one_format(list(files), name)
-        ]
-    return [_class_folder(folders, name, source)]
-
-
-def _class_folder(folders: dict[str, Path], name: str, source: SourceSpec) -> Table:
-    """Text files whose folder is their label, as a table of ``text``, ``label`` and ``file``."""
-    records: list[Record] = []
-    for label, folder in folders.items():
-        paths = [path for path in folder.iterdir() if path.suffix.lower() == ".txt"]
-        for path in sorted(paths):
-            inner = f"{label}/{path.name}"
-            origin = f"{name}/{inner}:1"
-            # White space around an article is the file's, not the text's.
-            text = read_text(path, f"{name}/{inner}", source.encoding_fallback)
-            text = text.replace("\r\n", "\n").strip()
-            if not text:
-                raise DataError(f"{origin}: the file holds no text")
-            records.append(Record({"text": text, "label": label, "file": inner}, origin))
-    if not records:
-        raise InputError(
-            f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder of "
-            ".txt files for each label"
-        )
-    return Table(name, ("text", "label", "file"), records)
+def _left_out(where: str, names: Collection[str]) -> tuple[str, ...]:
+    """That files or folders take no part."""
+    if not names:
+        return ()
+    shown = ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    return (f"{where}: left out, as neither training nor validation rows: {shown}",)

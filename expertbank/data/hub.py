@@ -1,11 +1,15 @@
-"""Data sets on the Hugging Face Hub, through ``datasets`` (imported only here and for Parquet)."""
+"""Data sets on the Hugging Face Hub, through ``datasets`` (imported only here)."""
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 from expertbank.data.files import Tables, choose
-from expertbank.data.readers import Table, quiet_datasets, records_of
+from expertbank.data.formats import FileFacts, Found, Record, Table
+from expertbank.data.formats.parquet import class_names
 from expertbank.data.refs import SourceRef
 from expertbank.data.spec import SourceSpec
 from expertbank.errors import DataError, SourceUnavailableError
@@ -37,7 +41,8 @@ def read_hub(ref: SourceRef, source: SourceSpec) -> tuple[Tables, str | None]:
     names = [str(name) for name in data]
     train, validation = choose(names, source, ref.text)
     tables = Tables(
-        *(tuple(_table(data, ref, name) for name in part) for part in (train, validation))
+        tuple(partial(_table, data, ref, name) for name in train),
+        tuple(partial(_table, data, ref, name) for name in validation),
     )
     return tables, commit
 
@@ -61,10 +66,38 @@ def _commit(ref: SourceRef) -> str | None:
 
 def _table(data: Any, ref: SourceRef, split: str) -> Table:
     name = f"{ref.text}/{split}"
-    records = records_of(data[split].to_list(), name)
-    if not records:
+    part = data[split]
+    if not len(part):
         raise DataError(f"{name}:1: the split holds no rows")
-    return Table(name, tuple(data[split].column_names), records)
+
+    def rows(wanted: Collection[str]) -> Iterator[Found]:
+        some = part.select_columns([name for name in part.column_names if name in wanted])
+        for number, values in enumerate(some, start=1):
+            yield Record(values, f"{name}:{number}")
+
+    return Table(
+        FileFacts(name, "hub"),
+        tuple(part.column_names),
+        rows,
+        class_names(part.features.to_dict()),
+    )
+
+
+@contextmanager
+def quiet_datasets() -> Iterator[None]:
+    """No progress bars or log lines from ``datasets`` meanwhile: errors here say it all."""
+    import datasets
+
+    shown = not datasets.are_progress_bars_disabled()
+    verbosity = datasets.logging.get_verbosity()
+    datasets.disable_progress_bars()
+    datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+    try:
+        yield
+    finally:
+        datasets.logging.set_verbosity(verbosity)
+        if shown:
+            datasets.enable_progress_bars()
 
 
 def _unavailable(ref: SourceRef, error: Exception) -> SourceUnavailableError:

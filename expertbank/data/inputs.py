@@ -12,8 +12,6 @@ from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
-from expertbank.data.lines import decode
-from expertbank.data.readers import parse_object
 from expertbank.errors import DataError, InputError
 from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
@@ -22,7 +20,7 @@ from expertbank.texts import filled_text, is_absent, optional_text
 RowLike = Row | str | Mapping[str, Any]
 """One row: canonical, a text, or a mapping with ``text`` and maybe ``text_pair``, ``choices``."""
 
-_KEYS = ("text", "text_pair", "choices")
+KEYS = ("text", "text_pair", "choices")
 _EXPECTED = "expected a text, a mapping with 'text', or a Row"
 
 
@@ -63,24 +61,6 @@ def as_rows(given: object) -> list[Row | InputError] | Iterator[Row | InputError
     return list(_numbered(given))
 
 
-def prediction_rows(lines: Iterable[str | bytes], file: str) -> Iterator[Row | InputError]:
-    """Rows of JSON objects, one a line; in the place of a malformed one, what is wrong with it.
-
-    Args:
-        lines: lines with or without their ends; bytes are read as UTF-8. Empty ones are skipped.
-        file: what to call their origin in messages.
-    """
-    for number, raw in enumerate(lines, start=1):
-        origin = f"{file}:{number}"
-        try:
-            line = decode(raw, file, line=number) if isinstance(raw, bytes) else raw
-            line = line.removeprefix("\ufeff") if number == 1 else line
-            if line.strip():
-                yield row_of(parse_object(line, origin), origin)
-        except DataError as error:
-            yield error
-
-
 def row_of(values: Mapping[str, Any], origin: str) -> Row:
     """The row of ``text``, ``text_pair`` and ``choices``; other keys are ignored.
 
@@ -100,8 +80,8 @@ def row_of(values: Mapping[str, Any], origin: str) -> Row:
 
 def _require_text(names: Sequence[str], origin: str) -> None:
     for name in names:
-        near = get_close_matches(name.lower(), _KEYS, n=1, cutoff=0.85)
-        if near and name not in _KEYS and near[0] not in names:
+        near = get_close_matches(name.lower(), KEYS, n=1, cutoff=0.85)
+        if near and name not in KEYS and near[0] not in names:
             raise DataError(f"{origin}: unknown key {name!r}; did you mean {near[0]!r}?")
     if "text" not in names:
         raise DataError(f"{origin}: no key 'text'; keys found: {', '.join(names) or 'none'}")
@@ -138,7 +118,7 @@ def _of_frame(frame: Any) -> Iterator[Mapping[str, Any]]:
     """Records of a pandas DataFrame."""
     names = [str(name) for name in frame.columns]
     _require_text(names, "the table")
-    used = [name for name in _KEYS if name in names]
+    used = [name for name in KEYS if name in names]
     if any(names.count(name) > 1 for name in used):
         raise InputError(f"the table has a column twice: {', '.join(names)}")
     columns = [frame[name] for name in used]
@@ -151,4 +131,4 @@ def _of_dataset(data: Any) -> Iterable[Mapping[str, Any]]:
     if names is None:  # a stream whose columns only its rows tell
         return data  # type: ignore[no-any-return]  # the library's types are not known here
     _require_text(names, "the data set")
-    return data.select_columns([name for name in _KEYS if name in names])  # type: ignore[no-any-return]  # as above
+    return data.select_columns([name for name in KEYS if name in names])  # type: ignore[no-any-return]  # as above

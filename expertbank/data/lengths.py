@@ -23,24 +23,24 @@ Text = tuple[str, str | None]
 
 @dataclass(frozen=True, slots=True)
 class LengthCounter:
-    """Counts the length of texts and pairs.
+    """Takes texts and pairs apart as a backbone does, to count them.
 
     Attributes:
         unit: ``tokens``, special tokens included, or ``words`` where there is no tokenizer.
-        count: lengths of a batch.
+        parts: for each text or pair of a batch what it becomes: token ids, or numbers of words.
     """
 
     unit: str
-    count: Callable[[Sequence[Text]], list[int]]
+    parts: Callable[[Sequence[Text]], list[Sequence[int]]]
 
-    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[int, ...]]:
-        """Lengths of each row's sequences."""
+    def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[Sequence[int], ...]]:
+        """What each row's sequences become."""
         source = iter(rows)
         while batch := list(islice(source, _BATCH)):
             inputs = [inputs_of(row) for row in batch]
-            lengths = iter(self.count([_cut(text) for part in inputs for text in part]))
+            parts = iter(self.parts([_cut(text) for part in inputs for text in part]))
             for part in inputs:
-                yield tuple(islice(lengths, len(part)))
+                yield tuple(islice(parts, len(part)))
 
 
 def length_counter(reference: str, revision: str | None = None) -> LengthCounter:
@@ -66,11 +66,11 @@ def length_counter(reference: str, revision: str | None = None) -> LengthCounter
     tokenizer.no_truncation()
     tokenizer.no_padding()
 
-    def tokens(texts: Sequence[Text]) -> list[int]:
+    def tokens(texts: Sequence[Text]) -> list[Sequence[int]]:
         encoded = tokenizer.encode_batch(
             [text if pair is None else (text, pair) for text, pair in texts]
         )
-        return [len(item.ids) for item in encoded]
+        return [item.ids for item in encoded]
 
     return LengthCounter("tokens", tokens)
 
@@ -87,8 +87,8 @@ def tokenizer_file(reference: str, revision: str | None = None) -> Path | None:
     return folder / _FILE if (folder / _FILE).is_file() else None
 
 
-def _words(texts: Sequence[Text]) -> list[int]:
-    return [len(text.split()) + len((pair or "").split()) for text, pair in texts]
+def _words(texts: Sequence[Text]) -> list[Sequence[int]]:
+    return [range(len(text.split()) + len((pair or "").split())) for text, pair in texts]
 
 
 def _cut(text: Text) -> Text:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from expertbank.config import sha256_text
 from expertbank.data.catalog import catalog_spec
-from expertbank.data.readers import Table
-from expertbank.data.remarks import id_remarks
-from expertbank.data.rows import resolve_columns, rows_of
-from expertbank.data.sources import OpenSource, open_source
+from expertbank.data.faults import Faults
+from expertbank.data.files import Open
+from expertbank.data.formats import FileFacts, ReadAs, Table
+from expertbank.data.remarks import (
+    ID_COLUMNS,
+    RepeatedIds,
+    class_remarks,
+    contradiction_remarks,
+    left_out_remarks,
+)
+from expertbank.data.rows import RowMaker, resolve_columns, wanted_of
+from expertbank.data.sources import OpenSource, held_out_key, open_source
 from expertbank.data.spec import Columns, TaskSpec
-from expertbank.data.splits import split, take, without_duplicates, without_leaks
+from expertbank.data.splits import split, take, take_of_each, without_duplicates, without_leaks
 from expertbank.errors import DataError, NotFoundError
 from expertbank.kinds import KINDS
-from expertbank.records import Row
+from expertbank.records import ProgressCallback, ProgressEvent, Row, no_progress
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +44,7 @@ class TaskData:
             ``train``, ``validation``.
         digests: for ``train`` and ``validation``, SHA-256 over the sorted digests of the rows.
         warnings: what is odd about the data and yet no reason to refuse it, as sentences.
+        files: how each file was read.
     """
 
     spec: TaskSpec
@@ -47,6 +56,7 @@ class TaskData:
     counts: Mapping[str, int]
     digests: Mapping[str, str]
     warnings: tuple[str, ...] = ()
+    files: tuple[FileFacts, ...] = ()
 
 
 def task_spec(
@@ -57,14 +67,26 @@ def task_spec(
     choices_column: str | Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     label_separator: str | None = None,
+    separator: str | None = None,
+    encoding: str | None = None,
 ) -> TaskSpec:
     """The spec of a task by name: the catalog's, or a plain one for the user's own data.
 
     Columns that are named here win over the catalog's. A task of the user's own gets the columns
     that are named, and guesses for the others when its rows are read.
 
+    Args:
+        name: the task.
+        text_column: column of the text.
+        pair_column: column of the second text.
+        choices_column: one column that holds a list, or one column for each choice.
+        label_column: column of the label, or one column of 0 and 1 for each label.
+        label_separator: what parts several labels in one column.
+        separator: what parts the cells of a text file, where the file itself does not tell.
+        encoding: of text files that are not UTF-8.
+
     Raises:
-        InputError: ``name`` is not a legal task name.
+        InputError: ``name`` is not a legal task name, or such columns cannot be.
     """
     try:
         spec = catalog_spec(name)
@@ -72,7 +94,7 @@ def task_spec(
         spec = TaskSpec(name)
     choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
     labels = (label_column,) if isinstance(label_column, str) else tuple(label_column or ())
-    return spec.with_columns(
+    return replace(spec, read_as=ReadAs(separator, encoding)).with_columns(
         Columns(
             text_column,
             pair_column,
@@ -91,6 +113,8 @@ def load_task(
     limit: int | None = None,
     eval_limit: int | None = None,
     seed: int = 0,
+    faults: Faults | None = None,
+    progress: ProgressCallback = no_progress,
 ) -> TaskData:
     """Read a task's rows, all or none.
 
@@ -101,23 +125,32 @@ def load_task(
     Args:
         spec: the task.
         source: source reference named by the user; ``None`` for the task's own sources.
-        limit: most training rows to use, ``None`` for all.
+        limit: most training rows to use, ``None`` for all; every class keeps one if it can.
         eval_limit: most validation rows to use; which ones depends on the task's split seed,
             so versions of an expert stay comparable.
         seed: training seed; decides which training rows a limit leaves, and their order.
+        faults: takes bad rows down, and the others are used; without it bad rows are refused.
+        progress: told as files are read.
 
     Raises:
-        DataError: a file or row is unusable; the message starts with ``file:line``.
+        DataError: rows or a file are unusable; the message starts with ``file:line`` and has a
+            line for each kind of fault.
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
-    read = _read(spec, open_source(spec, source))
+    strict = faults is None
+    faults = Faults() if faults is None else faults
+    read = _read(spec, open_source(spec, source, progress), faults, progress)
+    if strict:
+        faults.refuse()
     where = read.where
+    progress(ProgressEvent("looking for duplicates", 0, len(read.train) + len(read.validation)))
     counts = {"read": len(read.train) + len(read.validation)}
     labelled = [[row for row in part if row is not None] for part in (read.train, read.validation)]
     counts["dropped_unlabelled"] = counts["read"] - sum(map(len, labelled))
     kind = KINDS.get(spec.kind)
-    warnings = read.warnings + kind.remarks(chain(*labelled))
+    warnings = [*read.warnings, *kind.remarks(chain(*labelled))]
+    warnings += contradiction_remarks(chain(*labelled), kind)
     unique = [without_duplicates(part) for part in labelled]
     counts["duplicates"] = sum(map(len, labelled)) - sum(map(len, unique))
     if not unique[0]:
@@ -135,11 +168,14 @@ def load_task(
         raise DataError(f"{where}:1: every training row also stands in validation")
     labels = kind.labels(kept, held, replace(spec, columns=read.columns).label_rules, where)
     final = {
-        "train": take(kept, limit, seed),
+        "train": take_of_each(kept, limit, seed, kind.classes),
         "validation": take(held, eval_limit, spec.split.seed),
     }
     counts["over_limit"] = len(kept) + len(held) - sum(map(len, final.values()))
     counts |= {part: len(rows) for part, rows in final.items()}
+    warnings += left_out_remarks(counts)
+    if kind.names_labels:
+        warnings += class_remarks(labels, kind, final["train"], final["validation"])
     known = replace(spec, columns=read.columns)
     return TaskData(
         spec=replace(known, labels=labels) if kind.names_labels else known,
@@ -150,26 +186,42 @@ def load_task(
         revision=read.revision,
         counts=counts,
         digests={part: rows_digest(rows) for part, rows in final.items()},
-        warnings=warnings,
+        warnings=tuple(warnings),
+        files=tuple(read.files),
     )
 
 
-def read_rows(spec: TaskSpec, source: str | None = None) -> list[Row]:
+def read_rows(
+    spec: TaskSpec,
+    source: str | None = None,
+    *,
+    faults: Faults | None = None,
+    progress: ProgressCallback = no_progress,
+) -> list[Row]:
     """All labelled rows of a source as they are, of every split, in their own order.
 
     For measuring on rows that take no part in training: nothing is split, and duplicates stay.
 
+    Args:
+        spec: the task.
+        source: source reference; ``None`` for the task's own sources.
+        faults: takes bad rows down, which are then left out; without it they are refused.
+        progress: told as files are read.
+
     Raises:
-        DataError: a file or row is unusable, or its label is not among the task's.
+        DataError: rows or a file are unusable, or a label is not among the task's.
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
-    read = _read(spec, open_source(spec, source))
+    noted = Faults() if faults is None else faults
+    read = _read(spec, open_source(spec, source, progress), noted, progress)
+    if faults is None:
+        noted.refuse()
     return [row for row in (*read.train, *read.validation) if row is not None]
 
 
 def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> dict[str, Row]:
-    """Read a source again and pick rows by digest; rows that are gone are simply absent.
+    """Read a source again and pick rows by digest; rows that are gone or bad are simply absent.
 
     Args:
         spec: the task as it was stored.
@@ -179,11 +231,11 @@ def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> d
     Raises:
         DataError: a file is malformed.
         InputError: the source no longer exists.
-        SourceUnavailableError: it could not be reached.
+        SourceUnavailableError: it could not be reached, or can be read only once.
     """
     wanted = set(digests)
     found: dict[str, Row] = {}
-    for row in read_rows(spec, source):
+    for row in read_rows(spec, source, faults=Faults()):
         digest = row.digest
         if digest in wanted:
             found.setdefault(digest, row)
@@ -195,7 +247,7 @@ def rows_digest(rows: Sequence[Row]) -> str:
     return sha256_text("\n".join(sorted(row.digest for row in rows)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Read:
     """All rows of a source, ``None`` where a label is to be dropped; the raw records are gone."""
 
@@ -206,32 +258,83 @@ class _Read:
     where: str
     source: str
     revision: str | None
-    warnings: tuple[str, ...]
+    warnings: list[str] = field(default_factory=list)
+    files: list[FileFacts] = field(default_factory=list)
 
 
-def _read(spec: TaskSpec, opened: OpenSource) -> _Read:
+@dataclass(slots=True)
+class _Reading:
+    """One pass over the tables of a source; the first one decides on columns."""
+
+    spec: TaskSpec
+    opened: OpenSource
+    faults: Faults
+    asked: Columns
+    columns: Columns | None = None
+    files: list[FileFacts] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def rows(self, part: Sequence[Open]) -> Iterator[tuple[Row | None, bool]]:
+        """Rows of one split, and whether they are held out for validation."""
+        ids = RepeatedIds()
+        for open_table in part:
+            table = open_table()
+            self._resolve(table)
+            assert self.columns is not None, "the first table resolved them"
+            self.files.append(table.facts)
+            maker = RowMaker(self.spec, self.opened.spec, self.columns, table.class_names)
+            wanted = wanted_of(self.columns)
+            watched = {name for name in table.columns if name.lower() in ID_COLUMNS}
+            key, held_keys = self.opened.tables.held_out or ("", frozenset())
+            for found in table.rows(wanted | watched | {key}):
+                try:
+                    if isinstance(found, DataError):
+                        raise found
+                    row = maker.row(found)
+                    held = bool(key) and held_out_key(found, key) in held_keys
+                except DataError as error:
+                    self.faults.note(error)
+                    continue
+                ids.see(found, watched)
+                yield row, held
+            self.remarks += table.remarks
+        self.remarks += ids.remarks()
+
+    def _resolve(self, table: Table) -> None:
+        if not table.columns:
+            # Of JSON without one good row there are no columns to speak of, only faults.
+            for found in table.rows(()):
+                if isinstance(found, DataError):
+                    self.faults.note(found)
+            self.faults.refuse()
+        if self.columns is None:
+            self.columns = resolve_columns(self.asked, table)
+        else:
+            resolve_columns(self.columns, table, fixed=True)
+
+
+def _read(spec: TaskSpec, opened: OpenSource, faults: Faults, progress: ProgressCallback) -> _Read:
     tables = opened.tables
-    asked = opened.spec.columns.over(spec.columns)
-    columns = resolve_columns(asked, (tables.train + tables.validation)[0])
-
-    def rows(part: tuple[Table, ...]) -> list[Row | None]:
-        found: list[Row | None] = []
-        for table in part:
-            resolve_columns(columns, table, fixed=True)
-            found += rows_of(table, spec, opened.spec, columns)
-        return found
-
-    warnings = id_remarks(tables.train) + id_remarks(tables.validation)
-    train, validation = rows(tables.train), rows(tables.validation)
-    KINDS.get(spec.kind).require_alike([row for row in chain(train, validation) if row])
+    reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns))
+    train: list[Row | None] = []
+    validation: list[Row | None] = []
+    for row, held in reading.rows(tables.train):
+        (validation if held else train).append(row)
+    validation += [row for row, _ in reading.rows(tables.validation)]
+    columns = reading.columns or spec.columns
+    kind = KINDS.get(spec.kind)
+    alike = kind.unlike([row for row in chain(train, validation) if row])
+    for error in alike:
+        faults.note(error)
     return _Read(
         # What only this source calls by another name stays with the source, not with the task.
         columns=spec.columns.over(columns),
         train=train,
         validation=validation,
-        has_validation=bool(tables.validation),
+        has_validation=bool(tables.validation) or tables.held_out is not None,
         where=opened.spec.ref,
         source=opened.ref,
         revision=opened.revision,
-        warnings=warnings,
+        warnings=[*tables.remarks, *reading.remarks],
+        files=reading.files,
     )

@@ -1,11 +1,13 @@
 """Source references: the short texts that say where rows are.
 
-``folder`` or ``file.csv`` · ``hf:org/name[:config][@revision]`` · ``pkg:package/path``
+``folder`` or ``file.csv`` · ``-`` for standard input · ``hf:org/name[:config][@revision]`` ·
+``pkg:package/path``. A path is a path and never a pattern.
 """
 
 from __future__ import annotations
 
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Literal
@@ -19,7 +21,12 @@ _HUB = re.compile(
 _PACKAGE = re.compile(r"(?P<package>[A-Za-z_]\w*)/(?P<path>.+)")
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")
 
-FORMS = "a folder or file, hf:org/name[:config][@revision], or pkg:package/path"
+FORMS = (
+    "a folder or file, - for standard input, hf:org/name[:config][@revision], or pkg:package/path"
+)
+STDIN = "-"
+_ONCE = "once:"
+"""What stands before the name of a pipe that was read: it cannot be read again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +34,8 @@ class SourceRef:
     """A parsed source reference.
 
     Attributes:
-        scheme: ``path``, ``hub`` or ``package``.
+        scheme: ``path``, ``stdin``, ``hub`` or ``package``; ``once`` for what was read from a pipe
+            and is gone.
         text: the reference as it was written; used in messages.
         location: the path, the Hub id, or the package's name.
         inner: the path inside the package.
@@ -35,7 +43,7 @@ class SourceRef:
         revision: commit, tag or branch of a Hub data set.
     """
 
-    scheme: Literal["path", "hub", "package"]
+    scheme: Literal["path", "stdin", "hub", "package", "once"]
     text: str
     location: str
     inner: str = ""
@@ -45,7 +53,17 @@ class SourceRef:
     @property
     def stable(self) -> str:
         """The reference in a form that still holds in another working folder."""
-        return str(Path(self.location).resolve()) if self.scheme == "path" else self.text
+        if self.scheme == "stdin":
+            return f"{_ONCE}standard input"
+        if self.scheme != "path":
+            return self.text
+        path = Path(self.location)
+        return f"{_ONCE}{self.location}" if is_pipe(path) else str(path.resolve())
+
+    @property
+    def name(self) -> str:
+        """What to call it in messages."""
+        return "standard input" if self.scheme == "stdin" else self.text.rstrip("/") or self.text
 
 
 def parse_source(text: str) -> SourceRef:
@@ -72,7 +90,26 @@ def parse_source(text: str) -> SourceRef:
         if inner.is_absolute() or ".." in inner.parts or "\\" in match["path"]:
             raise InputError(f"package source {text!r} leads out of its package; remove '..'")
         return SourceRef("package", text, match["package"], inner=str(inner))
-    if _SCHEME.match(text) and not Path(text).exists():
+    if text == STDIN:
+        return SourceRef("stdin", text, text)
+    if text.startswith(_ONCE):
+        return SourceRef("once", text, text.removeprefix(_ONCE))
+    if _SCHEME.match(text) and not _exists(text):
         # Two characters before the colon at least, so that C:\data stays a path.
         raise InputError(f"unknown kind of data source {text!r}; give {FORMS}")
     return SourceRef("path", text, text)
+
+
+def is_pipe(path: Path) -> bool:
+    """Whether it is there and can be read only once."""
+    try:
+        return stat.S_ISFIFO(path.stat().st_mode)
+    except OSError:
+        return False
+
+
+def _exists(path: str) -> bool:
+    try:
+        return Path(path).exists()
+    except OSError:
+        return False

@@ -2,39 +2,146 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
-from expertbank.data.readers import Table
+from expertbank.data.formats import Record
+from expertbank.data.splits import normalised_input
+from expertbank.kinds.labels import listed
+from expertbank.records import Row
 
-_ID_COLUMNS = frozenset({"id", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"})
+if TYPE_CHECKING:
+    from expertbank.kinds.kind import Kind
+
+ID_COLUMNS = frozenset({"id", "uid", "guid", "uuid", "row_id", "example_id", "pair_id", "pairid"})
+"""Names of columns whose values name rows."""
 _SHOWN = 5
 
 
-def id_remarks(tables: Sequence[Table]) -> tuple[str, ...]:
-    """Remarks on values that stand twice in an identifier column of one split.
+class RepeatedIds:
+    """Watches the identifier columns of one split for values that stand twice.
 
     Ids are not read by training, so this is no reason to refuse the data; but it often means that
     files were joined twice.
     """
-    remarks: list[str] = []
-    columns = (
-        [column for column in tables[0].columns if column.lower() in _ID_COLUMNS] if tables else []
-    )
-    for column in columns:
-        first: dict[str, str] = {}
-        repeated: list[str] = []
-        number = 0
-        for table in tables:
-            for record in table.records:
-                value = record.values.get(column)
-                if value is None or value == "":
-                    continue
-                before = first.setdefault(str(value), record.origin)
-                if before != record.origin:
-                    number += 1
-                    if len(repeated) < _SHOWN:
-                        repeated.append(f"{value!r} ({record.origin}, first {before})")
-        if number:
-            more = f" and {number - len(repeated)} more" if number > len(repeated) else ""
-            remarks.append(f"column {column!r} repeats ids: {', '.join(repeated)}{more}")
-    return tuple(remarks)
+
+    def __init__(self) -> None:
+        self._first: dict[tuple[str, str], str] = {}
+        self._repeated: dict[str, list[str]] = {}
+        self._counts: Counter[str] = Counter()
+
+    def see(self, record: Record, columns: Collection[str]) -> None:
+        """Take one record in."""
+        for column in columns:
+            value = record.values.get(column)
+            if value is None or value == "":
+                continue
+            before = self._first.setdefault((column, str(value)), record.origin)
+            if before != record.origin:
+                self._counts[column] += 1
+                shown = self._repeated.setdefault(column, [])
+                if len(shown) < _SHOWN:
+                    shown.append(f"{value!r} ({record.origin}, first {before})")
+
+    def remarks(self) -> list[str]:
+        """A sentence for each column."""
+        return [
+            f"column {column!r} repeats ids: {', '.join(shown)}"
+            + (f" and {more} more" if (more := self._counts[column] - len(shown)) else "")
+            for column, shown in self._repeated.items()
+        ]
+
+
+def left_out_remarks(counts: Mapping[str, int]) -> list[str]:
+    """Rows that were read and take no part, though nobody asked for it."""
+    words = {
+        "duplicates": "that repeat another one",
+        "leaked": "of training that also stand in validation",
+    }
+    return [
+        f"{counts[key]:,} {'row' if counts[key] == 1 else 'rows'} {what} left out"
+        for key, what in words.items()
+        if counts[key]
+    ]
+
+
+def contradiction_remarks(rows: Iterable[Row], kind: Kind) -> list[str]:
+    """Texts that stand with two answers: nothing can be learned from them."""
+    if kind.answers_are_values:
+        return []
+    first: dict[bytes, Row] = {}
+    differing: Counter[bytes] = Counter()
+    example: tuple[Row, Row] | None = None
+    rows_of: Counter[bytes] = Counter()
+    for row in rows:
+        key = normalised_input(row)
+        before = first.setdefault(key, row)
+        rows_of[key] += 1
+        if before.label != row.label:
+            differing[key] += 1
+            example = example or (before, row)
+    if example is None:
+        return []
+    one, other = example
+    number = sum(rows_of[key] for key in differing)
+    return [
+        f"{number:,} rows contradict each other: {len(differing):,} texts stand with more than one "
+        f"label, such as {one.origin} ({one.label!r}) and {other.origin} ({other.label!r}); keep "
+        "one of each"
+    ]
+
+
+def class_remarks(
+    labels: Sequence[str], kind: Kind, train: Sequence[Row], validation: Sequence[Row]
+) -> list[str]:
+    """Classes that no row shows."""
+    remarks = []
+    for rows, what, then in (
+        (train, "training", "the expert cannot learn them; raise --limit or add rows"),
+        (validation, "validation", "how well they are answered is not measured"),
+    ):
+        shown = {label for row in rows for label in kind.counted(row)}
+        absent = [label for label in labels if label not in shown]
+        if absent:
+            remarks.append(f"labels without a {what} row: {listed(absent)}; {then}")
+    return remarks
+
+
+def cut_remark(cut: int, rows: int, limit: int, unit: str = "tokens") -> str:
+    """That texts are longer than what is read of them."""
+    return f"{cut:,} of {rows:,} rows are longer than {limit} {unit} and are cut; see --max-length"
+
+
+class SameTokens:
+    """Watches for different texts that are the same to the model."""
+
+    def __init__(self) -> None:
+        self._first: dict[bytes, tuple[Row, bytes]] = {}
+        self._several: set[bytes] = set()
+        self._rows = 0
+        self._same = 0
+        self._example: tuple[Row, Row] | None = None
+
+    def see(self, row: Row, sequences: Sequence[Sequence[int]]) -> None:
+        """Take one row in, with the token ids that the model reads of it."""
+        self._rows += 1
+        key = hashlib.sha256(repr([list(one) for one in sequences]).encode()).digest()
+        text = normalised_input(row)
+        before, its_text = self._first.setdefault(key, (row, text))
+        if its_text != text:
+            self._same += 1 if key in self._several else 2
+            self._several.add(key)
+            self._example = self._example or (before, row)
+
+    def remarks(self) -> list[str]:
+        """A sentence, if there were any."""
+        if self._example is None:
+            return []
+        one, other = self._example
+        return [
+            f"{self._same:,} of {self._rows:,} rows become the same tokens as another text, such "
+            f"as {one.origin} and {other.origin}: the backbone's tokenizer does not know their "
+            "characters, or they differ only behind the maximum length"
+        ]

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
 
-from expertbank.data.readers import Record, Table
+from expertbank.data.formats import Record, Table
 from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
@@ -27,6 +30,7 @@ _LABEL = (
     "label", "answer", "target", "class", "labels", "category", "intent",
 )
 # fmt: on
+_LISTED = 30
 
 
 def resolve_columns(
@@ -47,13 +51,14 @@ def resolve_columns(
         DataError: a column is missing or none has a known name; lists the columns found.
     """
     found = table.columns
+    columns = columns.renamed(lambda name: name if name in found else name.strip())
     text, pair, label = columns.text, columns.text_pair, columns.label
     if text is None and not fixed:
-        text = _first(_TEXT, found, {pair, label})
+        text = _first(_TEXT, table, "text", {pair, label})
         if pair is None and not columns.choices:
-            pair = _first(_PAIR, found, {text, label})
+            pair = _first(_PAIR, table, "pair", {text, label})
     if label is None and not columns.flags and not fixed and labelled:
-        label = _first(_LABEL, found, {text, pair, *columns.choices})
+        label = _first(_LABEL, table, "label", {text, pair, *columns.choices})
     wanted: list[tuple[str, str | None]] = [("text", text)]
     if labelled:
         wanted += [("label", name) for name in columns.flags or (label,)]
@@ -62,54 +67,107 @@ def resolve_columns(
     wanted += [("group", name) for name in columns.group]
     for role, name in wanted:
         if name is None or name not in found:
-            what = f"no column {name!r}" if name else "no column with a known name"
-            hint = "" if role == "group" else f"; name it with --{role}-column"
-            raise DataError(
-                f"{table.name}:1: {what} for the {role}; "
-                f"columns found: {', '.join(found) or 'none'}{hint}"
-            )
-    return Columns(text, pair, columns.choices, label, columns.group, columns.flags)
+            raise DataError(_missing(role, name, table))
+    return Columns(
+        text, pair, columns.choices, label, columns.group, columns.flags, columns.separator
+    )
 
 
-def _first(names: Sequence[str], found: Sequence[str], taken: set[str | None]) -> str | None:
-    """The column whose lower-case name comes first in ``names`` and is not taken."""
-    free = {column.lower(): column for column in found if column not in taken}
-    return next((free[name] for name in names if name in free), None)
+def _missing(role: str, name: str | None, table: Table) -> str:
+    """That a column is not there, with what may help to find it."""
+    found = [repr(one) if one != one.strip() else one for one in table.columns]
+    what = f"no column {name!r}" if name else "no column with a known name"
+    hint = "" if role == "group" else f"; name it with --{role}-column"
+    near = get_close_matches((name or "").casefold(), [one.casefold() for one in table.columns], 1)
+    close = next((one for one in table.columns if near and one.casefold() == near[0]), None)
+    if close is not None:
+        hint = f"; did you mean {close!r}?{hint}"
+    shown = ", ".join(found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
+    read = table.facts.in_words()
+    return (
+        f"{table.name}:1: {what} for the {role}; columns found: {shown or 'none'}"
+        + (f" ({read}; --separator and --encoding decide)" if read else "")
+        + hint
+    )
 
 
-def rows_of(table: Table, spec: TaskSpec, source: SourceSpec, columns: Columns) -> list[Row | None]:
-    """Rows of a table, which is empty afterwards; ``None`` stands for a row to be dropped.
+def _first(names: Sequence[str], table: Table, role: str, taken: set[str | None]) -> str | None:
+    """The column that comes first in ``names`` and is not taken; case matters least.
 
     Raises:
-        DataError: the first row that is unusable, by file and line.
+        DataError: two columns have the name, in other case, and none as it is known.
     """
-    records = table.records
-    records.reverse()
-    rows: list[Row | None] = []
-    while records:
-        rows.append(_row(records.pop(), spec, source, columns))
-    return rows
+    free = [column for column in table.columns if column not in taken]
+    for name in names:
+        alike = [column for column in free if column.casefold() == name]
+        if name in alike or len(alike) == 1:
+            return name if name in alike else alike[0]
+        if alike:
+            raise DataError(
+                f"{table.name}:1: columns {' and '.join(map(repr, alike))} could both be the "
+                f"{role}; name one with --{role}-column"
+            )
+    return None
 
 
-def _row(record: Record, spec: TaskSpec, source: SourceSpec, columns: Columns) -> Row | None:
-    values, origin = record.values, record.origin
-    kind, rules, labelled = KINDS.get(spec.kind), spec.label_rules, columns.label or columns.flags
-    raw = None
-    if labelled:
-        raw = kind.raw_label(values, columns.label, rules, origin)
-        if raw is None:
-            return None
-    text = filled_text(values, columns.text or "text", origin)
-    pair = None
-    if columns.text_pair:
-        pair = optional_text(values, columns.text_pair, origin)
-        if pair is not None and source.strip_title and source.strip_title in pair:
-            pair = pair.split(source.strip_title, 1)[1]
-    choices, keys = choices_of(values, columns.choices, origin)
-    label = kind.label(raw, rules, choices, keys, origin) if labelled else None
-    group = tuple(
-        f"{column}={value}"
-        for column in columns.group
-        if (value := plain_text(values.get(column), origin, column))
-    )
-    return Row(text, pair, choices, label, group, origin)
+def wanted_of(columns: Columns) -> set[str]:
+    """Names of all columns that rows are made of."""
+    named = (columns.text, columns.text_pair, columns.label)
+    found = {*columns.choices, *columns.group, *columns.flags}
+    return found | {name for name in named if name is not None}
+
+
+@dataclass(frozen=True, slots=True)
+class RowMaker:
+    """Makes canonical rows of raw records of one task.
+
+    Attributes:
+        spec: the task.
+        source: peculiarities of the source.
+        columns: which column holds what.
+        class_names: what numbers stand for, by column.
+    """
+
+    spec: TaskSpec
+    source: SourceSpec
+    columns: Columns
+    class_names: Mapping[str, tuple[str, ...]]
+
+    def row(self, record: Record) -> Row | None:
+        """The row of a record; ``None`` for one to be left out.
+
+        Raises:
+            DataError: it is unusable; the message starts with file and line.
+        """
+        values, origin, columns = record.values, record.origin, self.columns
+        kind, rules = KINDS.get(self.spec.kind), self.spec.label_rules
+        raw, label_column, labelled = None, columns.label, columns.label or columns.flags
+        if labelled:
+            if label_column and label_column in self.class_names and kind.names_labels:
+                values = {**values, label_column: self._named(values.get(label_column))}
+            raw = kind.raw_label(values, label_column, rules, origin)
+            if raw is None:
+                return None
+        text = filled_text(values, columns.text or "text", origin)
+        pair = None
+        if columns.text_pair:
+            pair = optional_text(values, columns.text_pair, origin)
+            if pair is not None and self.source.strip_title and self.source.strip_title in pair:
+                pair = pair.split(self.source.strip_title, 1)[1]
+        choices, keys = choices_of(values, columns.choices, origin)
+        label = kind.label(raw, rules, choices, keys, origin) if labelled else None
+        group = tuple(
+            f"{column}={value}"
+            for column in columns.group
+            if (value := plain_text(values.get(column), origin, column))
+        )
+        return Row(text, pair, choices, label, group, origin)
+
+    def _named(self, value: Any) -> Any:
+        """A class number by its name, unless the task knows the number as it stands."""
+        if isinstance(value, (list, tuple)):
+            return [self._named(one) for one in value]
+        names, rules = self.class_names[self.columns.label or ""], self.spec.label_rules
+        if type(value) is not int or not 0 <= value < len(names) or str(value) in rules.names:
+            return value
+        return names[value] if not rules.known or names[value] in rules.known else value

@@ -6,13 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from expertbank.data.catalog import catalog_names
-from expertbank.data.files import Tables, read_path
+from expertbank.data.files import Reader, Tables
+from expertbank.data.formats import Record
 from expertbank.data.hub import read_hub
 from expertbank.data.packages import package_path, package_version
-from expertbank.data.readers import Record, Table
 from expertbank.data.refs import SourceRef, parse_source
 from expertbank.data.spec import HeldOut, SourceSpec, TaskSpec
 from expertbank.errors import DataError, InputError, NotFoundError, SourceUnavailableError
+from expertbank.records import ProgressCallback, no_progress
 from expertbank.texts import plain_text
 
 OFFLINE_WAYS = (
@@ -22,11 +23,11 @@ OFFLINE_WAYS = (
 
 @dataclass(frozen=True, slots=True)
 class OpenSource:
-    """A source that was read.
+    """A source that was found.
 
     Attributes:
         spec: which source of the task it is, with its peculiarities.
-        tables: its raw records.
+        tables: its raw records, to be opened one after the other.
         ref: reference that reads the same rows again, from any working folder.
         revision: commit of a Hub data set or version of a package, where known.
     """
@@ -37,12 +38,15 @@ class OpenSource:
     revision: str | None
 
 
-def open_source(spec: TaskSpec, source: str | None = None) -> OpenSource:
-    """Read the source the user named, else the first of the task's own that can be had.
+def open_source(
+    spec: TaskSpec, source: str | None = None, progress: ProgressCallback = no_progress
+) -> OpenSource:
+    """Find the source the user named, else the first of the task's own that can be had.
 
     Args:
         spec: the task.
         source: a source reference; ``None`` for the task's own sources in order.
+        progress: told how much of a file was read.
 
     Raises:
         SourceUnavailableError: nothing could be reached; the message lists what was tried.
@@ -50,9 +54,14 @@ def open_source(spec: TaskSpec, source: str | None = None) -> OpenSource:
             source of its own and none was named.
         DataError: a file is malformed.
     """
+
+    def reader(source: SourceSpec) -> Reader:
+        fallback = source.encoding_fallback or spec.read_as.fallback
+        return Reader(source, replace(spec.read_as, fallback=fallback), progress)
+
     if source is not None:
         try:
-            return _open(_source_spec(spec, source))
+            return _open(reader(_source_spec(spec, source)))
         except SourceUnavailableError as error:
             raise SourceUnavailableError(f"{error}; {OFFLINE_WAYS}") from error
     if not spec.sources:
@@ -62,7 +71,7 @@ def open_source(spec: TaskSpec, source: str | None = None) -> OpenSource:
     tried: list[str] = []
     for candidate in spec.sources:
         try:
-            return _open(candidate)
+            return _open(reader(candidate))
         except SourceUnavailableError as error:
             tried.append(f"{candidate.name}: {error}")
     raise SourceUnavailableError(
@@ -85,7 +94,8 @@ def _source_spec(spec: TaskSpec, source: str) -> SourceSpec:
     return SourceSpec(name="data", ref=source)
 
 
-def _open(source: SourceSpec) -> OpenSource:
+def _open(reader: Reader) -> OpenSource:
+    source = reader.source
     ref = parse_source(source.ref)
     stable = ref.stable
     revision: str | None = None
@@ -95,49 +105,69 @@ def _open(source: SourceSpec) -> OpenSource:
             config = f":{ref.config}" if ref.config else ""
             stable = f"hf:{ref.location}{config}@{revision}"
     else:
-        tables = _read_located(ref, source)
+        tables = _read_located(ref, reader)
         if ref.scheme == "package":
             revision = package_version(ref.location)
     if source.held_out is not None:
-        tables = _hold_out(tables, source.held_out)
+        tables = replace(tables, held_out=_held_out(source.held_out, reader))
     return OpenSource(source, tables, stable, revision)
 
 
-def _read_located(ref: SourceRef, source: SourceSpec) -> Tables:
+def _read_located(ref: SourceRef, reader: Reader) -> Tables:
     try:
-        return read_path(_locate(ref), ref.text.rstrip("/") or ref.text, source)
+        return reader.path(located(ref), ref.name)
     except OSError as error:
         raise SourceUnavailableError(
             f"cannot read {error.filename or ref.text}: {error.strerror or error}"
         ) from error
 
 
-def _locate(ref: SourceRef) -> Path:
+def located(ref: SourceRef) -> Path | None:
+    """Where a file, folder or pipe is; ``None`` for standard input.
+
+    Raises:
+        InputError: it is not there.
+        SourceUnavailableError: it is gone: a pipe that was read before, or a package.
+    """
+    if ref.scheme == "once":
+        raise SourceUnavailableError(
+            f"the rows came through {ref.location}, which cannot be read again; keep data that "
+            "shall be verified later in a file"
+        )
+    if ref.scheme == "stdin":
+        return None
     if ref.scheme == "package":
         return package_path(ref)
     path = Path(ref.location)
-    if not path.exists():
-        raise InputError(f"there is no file or folder {ref.text}")
+    try:
+        path.stat()
+    except FileNotFoundError:
+        raise InputError(f"there is no file or folder {ref.text}") from None
+    except OSError as error:
+        raise InputError(f"cannot read {ref.text}: {error.strerror or error}") from error
     return path
 
 
-def _hold_out(tables: Tables, rule: HeldOut) -> Tables:
-    """Move the records that stand in a second file over to validation."""
-    ref = parse_source(rule.ref)
-    second = _read_located(ref, SourceSpec(name="held out", ref=rule.ref))
-    keys = {_key(record, rule.column) for table in second.train for record in table.records}
-    train: list[Table] = []
-    validation: list[Table] = []
-    for table in tables.train:
-        held = [record for record in table.records if _key(record, rule.column) in keys]
-        rest = [record for record in table.records if _key(record, rule.column) not in keys]
-        train.append(replace(table, records=rest))
-        validation.append(replace(table, records=held))
-    return Tables(tuple(train), tuple(validation))
+def _held_out(rule: HeldOut, reader: Reader) -> tuple[str, frozenset[str]]:
+    """The column and the values by which rows are told that stand in a second file."""
+    plain = replace(reader, source=SourceSpec(name="held out", ref=rule.ref))
+    second = _read_located(parse_source(rule.ref), plain)
+    keys = set()
+    for open_table in second.train:
+        for record in open_table().rows({rule.column}):
+            if isinstance(record, DataError):
+                raise record
+            keys.add(held_out_key(record, rule.column))
+    return rule.column, frozenset(keys)
 
 
-def _key(record: Record, column: str) -> str:
+def held_out_key(record: Record, column: str) -> str:
+    """The value by which a record is told to be for validation.
+
+    Raises:
+        DataError: it has none.
+    """
     value = plain_text(record.values.get(column), record.origin, column)
     if value is None:
-        raise DataError(f"{record.origin}: column {column!r} is empty")
+        raise DataError(f"{record.origin}: column {column!r} is empty", "no key")
     return value

@@ -7,9 +7,11 @@ is stored in the registry and in bundles. Nothing here reads data.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
+from expertbank.data.formats import ReadAs
 from expertbank.data.refs import parse_source
 from expertbank.errors import InputError
 from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
@@ -60,6 +62,22 @@ class Columns:
                 "a label separator is what stands between labels in one column; "
                 f"got {self.separator!r}" + (" and several columns" if self.flags else "")
             )
+
+    def renamed(self, rename: Callable[[str], str]) -> Columns:
+        """These columns under other names."""
+
+        def one(name: str | None) -> str | None:
+            return None if name is None else rename(name)
+
+        return Columns(
+            one(self.text),
+            one(self.text_pair),
+            tuple(map(rename, self.choices)),
+            one(self.label),
+            tuple(map(rename, self.group)),
+            tuple(map(rename, self.flags)),
+            self.separator,
+        )
 
     def over(self, base: Columns) -> Columns:
         """These columns, with ``base`` wherever nothing is given here."""
@@ -149,6 +167,7 @@ class TaskSpec:
         drop_labels: raw labels whose rows are dropped and counted; ``None`` is the missing one.
         sources: where the rows are, in the order to try.
         split: how validation rows are chosen where a source has none.
+        read_as: separator and encoding of text files, where their own do not tell.
 
     Raises:
         InputError: a bad name, an unknown kind, repeated labels, or label names that lead
@@ -165,6 +184,7 @@ class TaskSpec:
     drop_labels: tuple[str | None, ...] = ()
     sources: tuple[SourceSpec, ...] = ()
     split: SplitRule = field(default_factory=SplitRule)
+    read_as: ReadAs = field(default_factory=ReadAs)
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
@@ -219,6 +239,9 @@ class TaskSpec:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; ``from_dict`` gives an equal spec back."""
         value = asdict(self)
+        value["read_as"] = {key: one for key, one in value["read_as"].items() if one is not None}
+        if not value["read_as"]:  # as before it was known
+            del value["read_as"]
         value["label_names"] = dict(self.label_names)
         return {key: plain(item) for key, item in value.items()}
 

@@ -35,6 +35,32 @@ def take(rows: Sequence[Row], limit: int | None, seed: int | str) -> list[Row]:
     return canonical_order(rows, seed)[:limit]
 
 
+def take_of_each(
+    rows: Sequence[Row], limit: int | None, seed: int | str, classes: Classes
+) -> list[Row]:
+    """As ``take``, but that a class keeps a row if another can spare one.
+
+    An expert that is frozen with a class that no row ever showed would stay so.
+    """
+    ordered = canonical_order(rows, seed)
+    if limit is None or limit >= len(ordered):
+        return ordered
+    taken, rest = ordered[:limit], ordered[limit:]
+    left = _counts(taken, classes)
+    for row in rest:
+        absent = [name for name in classes(row) if not left[name]]
+        if not absent:
+            continue
+        for place in range(len(taken) - 1, -1, -1):
+            spare = Counter(classes(taken[place]))
+            if spare and all(left[name] > count for name, count in spare.items()):
+                left -= spare
+                left += Counter(classes(row))
+                taken[place] = row
+                break
+    return canonical_order(taken, seed)
+
+
 def normalised_input(row: Row) -> bytes:
     """Digest of what the model reads, without case and runs of white space.
 
@@ -85,6 +111,7 @@ def split(
     where: str = "data",
     *,
     classes: Classes,
+    advice: str = "add rows, or give a validation file",
 ) -> tuple[list[Row], list[Row]]:
     """Hold out about ``share`` of the rows, whole components at a time.
 
@@ -99,6 +126,7 @@ def split(
         seed: what the hash order belongs to.
         where: what to call the rows in messages.
         classes: the classes of a row, as the task's kind has them.
+        advice: what helps where nothing can be held out.
 
     Returns:
         The rows that stay and the rows held out, both in hash order.
@@ -140,7 +168,7 @@ def split(
         raise DataError(
             f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
             "group of linked rows is held out, some label keeps no training row; check the "
-            "label column, add rows, or give a validation file"
+            f"label column, {advice}"
         )
     return canonical_order(rest, seed), canonical_order(held, seed)
 
@@ -161,5 +189,13 @@ def hold_out_for_selection(
         DataError: the rows cannot be parted.
     """
     # Another word in the hash, so that the held-out rows are not simply the first in order.
-    fit, selection = split(train, share, f"selection:{seed}", "training rows", classes=classes)
+    fit, selection = split(
+        train,
+        share,
+        f"selection:{seed}",
+        "training rows",
+        classes=classes,
+        advice="or add training rows: some must be held out to choose the checkpoint by, and a "
+        "label with one row cannot spare it",
+    )
     return canonical_order(fit, seed), selection

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertbank.errors import DataError
-from expertbank.texts import plain_text
+from expertbank.texts import is_blank, plain_text
 
 
 def choices_of(
@@ -33,11 +33,13 @@ def choices_of(
     else:
         texts, keys = _one_column(values.get(columns[0]), columns[0], origin)
     plain = [plain_text(text, origin, columns[0]) for text in texts]
-    choices = tuple(text for text in plain if text is not None and text.strip())
+    choices = tuple(text for text in plain if text is not None and not is_blank(text))
     if len(choices) < 2 or len(choices) != len(plain):
-        raise DataError(f"{origin}: needs at least two choices, none of them empty")
+        raise DataError(f"{origin}: needs at least two choices, none of them empty", "choices")
     if keys and len(keys) != len(choices):
-        raise DataError(f"{origin}: {len(keys)} choice labels for {len(choices)} choices")
+        raise DataError(
+            f"{origin}: {len(keys)} choice labels for {len(choices)} choices", "choices"
+        )
     return choices, tuple(str(key) for key in keys)
 
 
@@ -50,7 +52,8 @@ def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Se
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{origin}: column {column!r} holds no valid JSON list of choices: {error}"
+                f"{origin}: column {column!r} holds no valid JSON list of choices: {error}",
+                "choices",
             ) from error
     if isinstance(value, Mapping):
         texts, keys = value.get("text") or (), value.get("label") or ()
@@ -63,7 +66,8 @@ def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Se
         return value, ()
     raise DataError(
         f"{origin}: column {column!r} must hold a list of choices, such as "
-        '["one", "two"], or name one column for each choice'
+        '["one", "two"], or name one column for each choice',
+        "choices",
     )
 
 
@@ -97,5 +101,5 @@ def position_of(
             else "; positions count from 0; for other names of the choices list them as labels "
             'in a task file, such as labels: ["1", "2"]'
         )
-        raise DataError(f"{origin}: label {raw!r} names none of {shown}{hint}")
+        raise DataError(f"{origin}: label {raw!r} names none of {shown}{hint}", "unknown label")
     return str(known.index(raw))

@@ -10,9 +10,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import against_majority, confusion_matrix, macro_f1, matthews
 from expertbank.kinds.kind import Kind, Objective
-from expertbank.kinds.labels import (
-    alike_remarks,
-)
+from expertbank.kinds.labels import alike_remarks, several_remarks
 from expertbank.records import Row, Target
 from expertbank.texts import is_number
 
@@ -36,9 +34,9 @@ print(answer("your text"))
 """
 
     def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
-        """Labels that differ only in case, and labels that are all numbers."""
+        """Labels that look the same, that look like several, and that are all numbers."""
         counts = Counter(row.label for row in rows if row.label is not None)
-        remarks = alike_remarks(counts)
+        remarks = alike_remarks(counts) + several_remarks(counts)
         if len(counts) > _MANY_NUMBERS and all(map(is_number, counts)):
             remarks.append(
                 f"{len(counts)} labels, all of them numbers: for a task of values write "

@@ -24,7 +24,7 @@ from expertbank.evaluation.scores import against_majority
 from expertbank.kinds.labels import place_of, require_known, shown_label, sorted_labels
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import ROW_SHAPES, Row, RowShape, Target
-from expertbank.texts import plain_text
+from expertbank.texts import is_blank, plain_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -118,6 +118,7 @@ class Kind(ABC):
         has_thresholds: whether an expert's file holds ``head.threshold [outputs]`` beside weight
             and bias.
         names_labels: whether its labels have names that belong to the task.
+        answers_are_values: whether labels are numbers, of which two of one text may differ.
         label_word: what one of them is called in a table.
         snippet: Python that forms an answer from ``outputs(text, text_pair)`` and ``about``, for
             exports to other programs.
@@ -129,6 +130,7 @@ class Kind(ABC):
     scores_sequences: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = False
     names_labels: ClassVar[bool] = True
+    answers_are_values: ClassVar[bool] = False
     label_word: ClassVar[str] = "label"
     snippet: ClassVar[str] = ""
 
@@ -159,14 +161,18 @@ class Kind(ABC):
         if isinstance(value, (list, tuple)):
             raise DataError(
                 f"{origin}: column {column!r} holds a list of labels, expected one; for several "
-                "labels a row use --kind multi_label"
+                "labels a row use --kind multi_label",
+                "several labels",
             )
-        raw = plain_text(value, origin, column or "label") or None
+        raw = plain_text(value, origin, column or "label")
+        if raw is not None and is_blank(raw):
+            raw = None
         if raw in rules.drop:
             return None
         if raw is None:
             raise DataError(
-                f"{origin}: no label: column {column!r} is empty; label or remove the row"
+                f"{origin}: no label: column {column!r} is empty; label or remove the row",
+                "no label",
             )
         return raw
 
@@ -225,13 +231,9 @@ class Kind(ABC):
                 "there is nothing to tell apart"
             )
 
-    def require_alike(self, rows: Sequence[Row]) -> None:
-        """Refuse rows of one source, of all its splits, that do not fit each other.
-
-        Raises:
-            DataError: the first that does not.
-        """
-        return
+    def unlike(self, rows: Sequence[Row]) -> Iterable[DataError]:
+        """What is wrong with rows of one source, of all its splits, that do not fit the others."""
+        return ()
 
     def classes(self, row: Row) -> Iterable[str | None]:
         """The classes of a row of which each must keep a training row when rows are split."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from difflib import get_close_matches
@@ -10,8 +11,10 @@ from difflib import get_close_matches
 from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
+from expertbank.texts import likeness
 
 _SHOWN = 5
+_LISTED = 20
 
 
 def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
@@ -25,9 +28,16 @@ def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
         near = get_close_matches(shown, rules.known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise DataError(
-            f"{origin}: unknown label {raw!r}; labels are {', '.join(map(repr, rules.known))}{hint}"
+            f"{origin}: unknown label {raw!r}; labels are {listed(rules.known)}{hint}",
+            "unknown label",
         )
     return shown
+
+
+def listed(labels: Sequence[str]) -> str:
+    """Labels for a message: the first twenty, and how many more there are."""
+    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
+    return ", ".join(map(repr, labels[:_LISTED])) + more
 
 
 def place_of(label: str, places: Mapping[str, int], row: Row) -> int:
@@ -37,7 +47,10 @@ def place_of(label: str, places: Mapping[str, int], row: Row) -> int:
         DataError: it has none.
     """
     if label not in places:
-        raise DataError(f"{row.origin or 'row'}: label {label!r} is not among {', '.join(places)}")
+        raise DataError(
+            f"{row.origin or 'row'}: label {label!r} is not among {listed(list(places))}",
+            "unknown label",
+        )
     return places[label]
 
 
@@ -51,7 +64,8 @@ def require_known(row: Row, labels: Collection[str], known: Collection[str]) -> 
         if label not in known:
             raise DataError(
                 f"{row.origin}: validation label {label!r} does not occur in training; "
-                f"training labels are {', '.join(map(repr, known))}"
+                f"training labels are {listed(list(known))}",
+                "unknown label",
             )
 
 
@@ -70,17 +84,42 @@ def sorted_labels(labels: Collection[str]) -> list[str]:
 
 
 def alike_remarks(counts: Counter[str]) -> list[str]:
-    """Remarks on labels that differ only in case or white space."""
+    """Remarks on labels that look or mean the same, such as ``Spam`` and ``spam``, 0 and 0.0."""
     groups: dict[str, list[str]] = {}
     for label in sorted(counts):
-        groups.setdefault(" ".join(label.casefold().split()), []).append(label)
+        groups.setdefault(likeness(label), []).append(label)
     alike: Sequence[list[str]] = [group for group in groups.values() if len(group) > 1]
     remarks = [
-        "labels differ only in case or white space and count as different classes: "
-        + ", ".join(f"{label!r} ({counts[label]} rows)" for label in group)
+        "labels look or mean the same and count as different classes: "
+        + ", ".join(f"{_shown(label)} ({counts[label]} rows)" for label in group)
         + "; make them one, or join them with label_names in a task file"
         for group in alike[:_SHOWN]
     ]
     if len(alike) > _SHOWN:
-        remarks.append(f"{len(alike) - _SHOWN} more sets of labels differ only so")
+        remarks.append(f"{len(alike) - _SHOWN} more sets of labels look or mean the same")
     return remarks
+
+
+def _shown(label: str) -> str:
+    """A label with what cannot be seen of it written out."""
+    return ascii(label) if any(unicodedata.category(one) == "Cf" for one in label) else repr(label)
+
+
+def several_remarks(counts: Counter[str]) -> list[str]:
+    """Remarks on classes that look like several labels in one cell."""
+    lists = [label for label in counts if label.lstrip().startswith("[") and "]" in label]
+    if lists:
+        return [
+            f"{len(lists)} of {len(counts)} classes look like lists of labels, such as "
+            f"{lists[0]!r}: for several labels a row use --kind multi_label"
+        ]
+    for sign in (",", ";", "|"):
+        joined = [label for label in counts if sign in label]
+        parts = Counter(part.strip() for label in joined for part in set(label.split(sign)))
+        again = [part for part, times in parts.items() if times > 1]
+        if any(part in counts for part in parts) or (joined and len(again) * 2 >= len(parts)):
+            return [
+                f"{len(joined)} of {len(counts)} classes look like several labels in one, such as "
+                f"{joined[0]!r}: if they are, use --kind multi_label --label-separator {sign!r}"
+            ]
+    return []

@@ -21,14 +21,10 @@ from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.evaluation.scores import against_majority
 from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective, per_label_counts
-from expertbank.kinds.labels import (
-    alike_remarks,
-    place_of,
-    shown_label,
-)
+from expertbank.kinds.labels import alike_remarks, place_of, shown_label
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
-from expertbank.texts import plain_text
+from expertbank.texts import is_blank, plain_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,11 +62,11 @@ print(answer("your text"))
         if rules.flags:
             return [flag for flag in rules.flags if _holds(values.get(flag), flag, origin)]
         value = None if column is None else values.get(column)
-        if value is None or (isinstance(value, str) and not value.strip()):
+        if value is None or (isinstance(value, str) and is_blank(value)):
             return None if None in rules.drop else []
         parts = _parts(value, rules.separator, column or "label", origin)
         found = [plain_text(part, origin, column or "label") for part in parts]
-        return [part.strip() for part in found if part is not None and part.strip()]
+        return [part.strip() for part in found if part is not None and not is_blank(part)]
 
     def label(
         self,
@@ -272,7 +268,8 @@ def _holds(value: Any, column: str, origin: str) -> bool:
     found = FLAGS.get((text or "").strip().lower())
     if found is None:
         raise DataError(
-            f"{origin}: column {column!r} holds {text!r}; a label's own column holds 0 or 1"
+            f"{origin}: column {column!r} holds {text!r}; a label's own column holds 0 or 1",
+            "not 0 or 1",
         )
     return found
 
@@ -290,8 +287,9 @@ def _parts(value: Any, separator: str | None, column: str, origin: str) -> Seque
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{origin}: column {column!r} holds no valid JSON list of labels: {error}"
+            f"{origin}: column {column!r} holds no valid JSON list of labels: {error}",
+            "labels",
         ) from error
     if not isinstance(found, list):
-        raise DataError(f"{origin}: column {column!r} holds no list of labels")
+        raise DataError(f"{origin}: column {column!r} holds no list of labels", "labels")
     return found

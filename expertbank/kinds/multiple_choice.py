@@ -59,15 +59,16 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
         """Positions."""
         return tuple(str(index) for index in range(max(len(row.choices) for row in train)))
 
-    def require_alike(self, rows: Sequence[Row]) -> None:
-        """The same number of choices in every row."""
+    def unlike(self, rows: Sequence[Row]) -> Iterable[DataError]:
+        """Rows with another number of choices than the first."""
         for row in rows:
             first = rows[0]
             if len(row.choices) != len(first.choices):
-                raise DataError(
+                yield DataError(
                     f"{row.origin}: {len(row.choices)} choices where {first.origin} has "
                     f"{len(first.choices)}; every row of a task needs the same number: fill up or "
-                    "remove those that differ"
+                    "remove those that differ",
+                    "number of choices",
                 )
 
     def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:

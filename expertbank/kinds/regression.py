@@ -25,6 +25,7 @@ class Regression(Kind):
 
     name = "regression"
     names_labels = False
+    answers_are_values = True
     label_word = "value"
     snippet = """
 def answer(text, text_pair=None):

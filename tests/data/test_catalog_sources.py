@@ -71,7 +71,9 @@ def test_every_shared_data_set_is_read_with_the_catalogs_spec(name: str) -> None
         "validation": validation,
     }  # fmt: skip
     assert data.counts["over_limit"] == 0
-    assert data.warnings == ()
+    # Real data hold duplicates and texts with two labels, and nothing else that is odd.
+    odd = r"[\d,]+ rows? (contradict each other|that repeat another|of training that also)"
+    assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
     if data.spec.kind == "regression":
         assert data.labels == ()
         values = [float(row.label or "nan") for row in data.train]
@@ -141,7 +143,9 @@ def test_the_hub_itself_has_the_task(name: str) -> None:
         assert (len(data.train), len(data.validation)) == (64, min(64, data.counts["validation"]))
         if data.spec.kind == "classification":
             assert data.labels == catalog_spec(name).labels
-        assert data.warnings == ()
+        # Real data hold duplicates and texts with two labels, and nothing else that is odd.
+    odd = r"[\d,]+ rows? (contradict each other|that repeat another|of training that also)"
+    assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
 
 
 def _shared(name: str) -> Path:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from expertbank.data import TaskSpec, load_task, prediction_rows, read_rows
-from expertbank.errors import DataError, InputError
+from expertbank.data import TaskSpec, as_rows, load_task, read_rows, rows_to_answer
+from expertbank.errors import DataError
 from expertbank.texts import LONGEST, number_text
 
 MINE = TaskSpec("mine")
@@ -57,18 +58,13 @@ def test_a_quote_that_is_never_closed_ends_at_the_longest_cell(tmp_path: Path) -
         load_task(MINE, str(path))
 
 
-def refused(lines: list[str | bytes]) -> InputError:
-    (found,) = prediction_rows(lines, "f")
-    assert isinstance(found, InputError)
-    return found
-
-
-def test_a_text_longer_than_any_line_is_refused_from_any_source() -> None:
-    long = b'{"text": "' + b"x" * LONGEST + b'"}'
-    with pytest.raises(DataError, match=r"f:1: a line of more than"):
-        raise refused([long])
-    with pytest.raises(DataError, match=r"f:1: column 'text' holds 10,000,001 characters"):
-        raise refused(['{"text": "' + "x" * (LONGEST + 1) + '"}'])
+def test_a_text_longer_than_any_line_is_refused_from_any_source(tmp_path: Path) -> None:
+    path = tmp_path / "f.jsonl"
+    path.write_bytes(b'{"text": "' + b"x" * LONGEST + b'"}')
+    (found,) = rows_to_answer(str(path))
+    assert re.search(r"f\.jsonl:1: a line of more than", str(found))
+    (given,) = as_rows(["x" * (LONGEST + 1)])
+    assert "row 0: column 'text' holds 10,000,001 characters" in str(given)
 
 
 def test_memory_stays_in_proportion_to_the_rows(tmp_path: Path) -> None:
@@ -113,8 +109,9 @@ def test_repeated_ids_are_remarked_on_within_a_split(tmp_path: Path) -> None:
 
 def test_many_numbers_as_labels_are_remarked_on(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.csv", [(f"t{n}", n % 30 / 10) for n in range(90)])
-    (remark,) = load_task(MINE, str(path)).warnings
+    remark, unmeasured = load_task(MINE, str(path)).warnings
     assert "kind: regression" in remark
+    assert unmeasured.startswith("labels without a validation row: ")
     assert load_task(TaskSpec("mine", kind="regression"), str(path)).warnings == ()
 
 

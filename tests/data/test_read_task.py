@@ -298,7 +298,7 @@ def test_the_catalogs_columns_hold_for_the_users_own_copy(tmp_path: Path) -> Non
         ("a.jsonl", b"\n\n", r":1: the file holds no rows"),
         ("a.csv", b"text,label\na,0\ncaf\xe9,1\n", r":3: not valid UTF-8"),
         ("a.csv", b"\xef\xbb\xbftext,label\na,0\n\xff,1\n", r":3: not valid UTF-8"),
-        ("a.csv", "text,label\na,0\n".encode("utf-16"), r":1: NUL byte"),
+        ("a.csv", "text,label\na,0\n".encode("utf-16-le"), r":1: NUL byte"),
         ("a.jsonl", b'{"text": "a", "label": "0"}\n{"text": "\0"}\n', r":2: NUL byte"),
         ("a.csv", b"text,label\na,0\nb\n", r":3: 1 cells where the header has 2"),
         ("a.csv", b"text,label\na,0\n\nb,c,1\n", r":4: 3 cells where the header has 2"),

@@ -83,7 +83,7 @@ def add(
         IntegrityError: another backbone than the bank's.
         TrainingError: the loss stopped being a number; nothing was written.
     """
-    job = prepare(workspace, request)
+    job = prepare(workspace, request, progress)
     checkpoint = workspace.checkpoint(job.entry.task.name)
     done = (on or InThisProcess(workspace.backbone)).run(
         job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
@@ -15,10 +16,11 @@ from expertbank.data import (
     take,
     task_spec,
 )
+from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError
 from expertbank.kinds import KINDS
-from expertbank.records import TaskRecord
+from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.workspace import Workspace, now
@@ -52,10 +54,13 @@ class AddRequest:
     bank: BankConfig | None = None
 
 
-def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
+def prepare(
+    workspace: Workspace, request: AddRequest, progress: ProgressCallback = no_progress
+) -> AddJob:
     """Read and check everything that an expert is made of.
 
-    Writes nothing, but that a bank without a backbone gets one, as ``init`` would.
+    Rows are read and checked before the backbone is loaded. Writes nothing, but that a bank without
+    a backbone gets one, as ``init`` would.
 
     Raises:
         ExistsError: the task has an expert and no new version was asked for.
@@ -77,22 +82,25 @@ def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
         limit=config.limit,
         eval_limit=config.eval_limit,
         seed=config.seed,
+        progress=progress,
     )
+    kind = KINDS.get(data.spec.kind)
+    share = config.selection_share_of(len(data.train))
+    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
     backbone = initialise(workspace, request.bank or BankConfig())
     spec = backbone.feature_spec
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    kind, adapter = KINDS.get(data.spec.kind), request.adapter or AdapterConfig()
+    adapter = request.adapter or AdapterConfig()
     adapter = replace(adapter, alpha=adapter.multiplier(spec))
-    share = config.selection_share_of(len(data.train))
-    fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
     kept = take(data.train, FEATURE_ROWS, config.seed)
     rows = (*data.train, *data.validation)
     tokenizer = workspace.backbone.tokenizer
     encoded = dict(
         zip(rows, encode_rows(rows, tokenizer, kind, data.labels, spec.max_length), strict=True)
     )
+    data = replace(data, warnings=(*data.warnings, *_remarks(encoded, spec.max_length)))
     return AddJob(
         entry=Entry(
             bank=bank_identity(backbone),
@@ -113,6 +121,15 @@ def prepare(workspace: Workspace, request: AddRequest) -> AddJob:
             EvaluatedRow(encoded[row], row.shape, row.digest, row.group) for row in data.validation
         ),
     )
+
+
+def _remarks(encoded: Mapping[Row, EncodedRow], limit: int) -> list[str]:
+    """What becomes of rows when they are tokens."""
+    same = SameTokens()
+    for row, tokens in encoded.items():
+        same.see(row, tokens.sequences)
+    cut = sum(tokens.truncated for tokens in encoded.values())
+    return same.remarks() + ([cut_remark(cut, len(encoded), limit)] if cut else [])
 
 
 def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
@@ -177,4 +194,6 @@ def _source_facts(data: TaskData) -> dict[str, object]:
         "counts": dict(data.counts),
         "digests": dict(data.digests),
         "spec": data.spec.to_dict(),
+        "files": [asdict(file) for file in data.files],
+        "remarks": list(data.warnings),
     }

@@ -1,0 +1,75 @@
+"""Bad rows of one reading: all of them counted, the first of each kind of fault kept."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+from expertbank.errors import DataError
+
+SHOWN = 100
+"""Most bad rows of one fault that are kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong with the rows of one reading.
+
+    Attributes:
+        counts: bad rows by fault, in the order in which faults came up.
+        first: the messages of the first hundred of each.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    first: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, error: DataError) -> None:
+        """Take one bad row down."""
+        self.counts[error.fault] += 1
+        kept = self.first.setdefault(error.fault, [])
+        if len(kept) < SHOWN:
+            kept.append(str(error))
+
+    def __bool__(self) -> bool:
+        return bool(self.counts)
+
+    @property
+    def rows(self) -> int:
+        """Bad rows in all."""
+        return self.counts.total()
+
+    def refuse(self) -> None:
+        """Refuse the data if any row is bad.
+
+        Raises:
+            BadRowsError: a line for each kind of fault.
+        """
+        if self:
+            raise BadRowsError(self)
+
+    def to_list(self) -> list[dict[str, Any]]:
+        """Plain JSON form."""
+        return [
+            {"fault": fault, "rows": count, "first": self.first[fault]}
+            for fault, count in self.counts.items()
+        ]
+
+
+class BadRowsError(DataError):
+    """Rows that cannot be used; the message has a line for each kind of fault.
+
+    Attributes:
+        faults: all of them.
+    """
+
+    def __init__(self, faults: Faults) -> None:
+        lines = []
+        for fault, messages in faults.first.items():
+            more = faults.counts[fault] - 1
+            rows = "row" if more == 1 else "rows"
+            lines.append(messages[0] + (f" (and {more:,} more such {rows})" if more else ""))
+        if faults.rows > len(lines):
+            lines.append("expertbank tasks check lists all of them")
+        super().__init__("\n".join(lines), next(iter(faults.first)))
+        self.faults = faults

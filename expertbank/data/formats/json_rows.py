@@ -1,0 +1,130 @@
+"""JSON: one object a line, or one array of objects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from itertools import chain
+from typing import Any
+
+from expertbank.data.formats.lines import Line
+from expertbank.data.formats.table import Found, Record
+from expertbank.errors import DataError
+from expertbank.texts import Repeated
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object; a key that stands twice has no value that could be meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                found[key] = Repeated()
+            seen.add(key)
+    return found
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=_pairs)
+_BROKEN = (ValueError, RecursionError)
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+def parse_object(line: str, origin: str) -> dict[str, Any]:
+    """The JSON object on one line; the value of a key that stands twice is ``Repeated``.
+
+    Raises:
+        DataError: not JSON, or JSON of another kind.
+    """
+    try:
+        value = _DECODER.decode(line)
+    except _BROKEN as error:
+        whole = line.strip() in {"{", "["}
+        hint = "; write one object a line, or one array of objects" if whole else ""
+        raise DataError(f"{origin}: not valid JSON: {error}{hint}", "JSON") from error
+    return _object(value, origin)
+
+
+def _object(value: Any, origin: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise DataError(
+            f'{origin}: expected a JSON object such as {{"text": …}}, got {type(value).__name__}',
+            "JSON",
+        )
+    return value
+
+
+def read_json(lines: Iterator[Line], name: str, *, array: bool) -> Iterator[Found]:
+    """Records of JSON lines, or of the objects of an array.
+
+    Args:
+        lines: of the file.
+        name: what to call it in messages.
+        array: whether a file that starts with ``[`` is one array.
+    """
+    for number, line in lines:
+        if array and isinstance(line, str) and line.lstrip().startswith("["):
+            yield from _array(chain([(number, line)], lines), name)
+            return
+        if isinstance(line, str) and not line.strip():
+            continue
+        array = False
+        yield _record(line, f"{name}:{number}")
+
+
+def _record(line: str | DataError, origin: str) -> Found:
+    if isinstance(line, DataError):
+        return line
+    try:
+        return Record(parse_object(line, origin), origin)
+    except DataError as error:
+        return error
+
+
+def _array(lines: Iterator[Line], name: str) -> Iterator[Found]:
+    """Objects of one array, each with the line that it starts on."""
+    parts: list[str] = []
+    line = 0
+    for number, part in lines:
+        if isinstance(part, DataError):
+            yield part
+            return
+        line = line or number
+        parts.append(part)
+    text = "".join(parts)
+    parts.clear()
+    place, counted, sign = text.index("["), 0, "["
+    while sign in {"[", ","}:
+        place = _next(text, place + 1)
+        line, counted = line + text.count("\n", counted, place), place
+        origin = f"{name}:{line}"
+        if sign == "[" and text.startswith("]", place):
+            sign = "]"
+            continue
+        try:
+            value, place = _DECODER.raw_decode(text, place)
+        except _BROKEN as error:
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            yield DataError(f"{origin}: not valid JSON: {reason}", "JSON")
+            return
+        try:
+            yield Record(_object(value, origin), origin)
+        except DataError as error:
+            yield error
+        place = _next(text, place)
+        sign = text[place : place + 1]
+    if sign != "]" or text[place + 1 :].strip():
+        line += text.count("\n", counted, place)
+        yield DataError(
+            f"{name}:{line}: not valid JSON: a comma or the end of the array is missing"
+            if sign != "]"
+            else f"{name}:{line}: not valid JSON: something stands after the array",
+            "JSON",
+        )
+
+
+def _next(text: str, place: int) -> int:
+    """The next place that is no white space."""
+    found = _SPACE.match(text, place)
+    return found.end() if found else place

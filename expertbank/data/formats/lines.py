@@ -1,0 +1,136 @@
+"""Bytes as lines of text: one line in memory at a time, each checked before it is read further."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from typing import IO
+
+from expertbank.data.formats.stream import BROKEN, failure
+from expertbank.errors import DataError
+from expertbank.texts import LONGEST
+
+UTF8 = "utf-8"
+_BOM = b"\xef\xbb\xbf"
+_WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+
+Line = tuple[int, "str | DataError"]
+"""A line's number from 1 and its text with its end, or what is wrong with it."""
+
+
+def encoding_of(head: bytes, wished: str | None) -> str:
+    """The encoding of text that starts with ``head``: as wished, by its mark, else UTF-8."""
+    return wished or _WIDE.get(head[:2], UTF8)
+
+
+def lines_of(stream: IO[bytes], name: str, encoding: str = UTF8) -> Iterator[Line]:
+    """Lines of a stream, as they stand between line feeds.
+
+    What is wrong with a line stands in its place, and the next line is the next line: bytes that
+    the encoding does not allow, NUL bytes, more than ``LONGEST`` bytes.
+
+    Raises:
+        DataError: the stream is damaged.
+        SourceUnavailableError: it cannot be read on.
+    """
+    number = 0
+    try:
+        if encoding.replace("_", "-").startswith(("utf-16", "utf-32")):
+            yield from _wide(stream, name, encoding)
+            return
+        while data := stream.readline(LONGEST + 1):
+            number += 1
+            yield number, _line(data, name, number, encoding)
+            while len(data) > LONGEST and not data.endswith(b"\n"):
+                data = stream.readline(LONGEST + 1)
+    except BROKEN as error:
+        raise failure(error, name, number + 1) from error
+
+
+def _line(data: bytes, name: str, number: int, encoding: str) -> str | DataError:
+    if len(data) > LONGEST:
+        return _too_long(name, number)
+    try:
+        return decode(data, name, encoding, line=number)
+    except DataError as error:
+        return error
+
+
+def _too_long(name: str, number: int) -> DataError:
+    return DataError(
+        f"{name}:{number}: a line of more than {LONGEST:,} bytes; split or remove the row",
+        "too long",
+    )
+
+
+def _wide(stream: IO[bytes], name: str, encoding: str) -> Iterator[Line]:
+    """Lines of an encoding in which a line feed is more than one byte."""
+    number = 0
+    text = io.TextIOWrapper(stream, encoding, newline="\n")
+    try:
+        while line := text.readline(LONGEST + 1):
+            number += 1
+            if len(line) > LONGEST:
+                yield number, _too_long(name, number)
+                while line and not line.endswith("\n"):
+                    line = text.readline(LONGEST + 1)
+            elif "\0" in line:
+                yield number, DataError(f"{name}:{number}: NUL character; remove it", "NUL")
+            else:
+                yield number, line.removeprefix("\ufeff") if number == 1 else line
+    except UnicodeError as error:
+        yield number + 1, _undecodable(name, number + 1, encoding, error)
+    finally:
+        text.detach()
+
+
+def text_of(data: bytes, name: str, wished: str | None = None, fallback: str | None = None) -> str:
+    """Text of a whole file.
+
+    Args:
+        data: its bytes.
+        name: what to call it in messages.
+        wished: its encoding; ``None``: by its mark, else UTF-8.
+        fallback: encoding to try if it is not UTF-8.
+
+    Raises:
+        DataError: NUL bytes, or bytes that the encoding does not allow.
+    """
+    encoding = encoding_of(data, wished)
+    try:
+        text = decode(data, name, encoding)
+    except DataError:
+        if fallback is None or wished is not None:
+            raise
+        text = decode(data, name, fallback)
+    return text.removeprefix("\ufeff")
+
+
+def decode(data: bytes, name: str, encoding: str = UTF8, line: int = 1) -> str:
+    """Text of bytes that begin at ``line`` of ``name``; the first may start with a mark.
+
+    Raises:
+        DataError: NUL bytes, or bytes that the encoding does not allow.
+    """
+    nul = -1 if encoding.startswith(("utf-16", "utf-32")) else data.find(b"\0")
+    if nul >= 0:
+        at = line + data.count(b"\n", 0, nul)
+        raise DataError(f"{name}:{at}: NUL byte; save the file as plain UTF-8 text", "NUL")
+    if line == 1 and encoding == UTF8 and data.startswith(_BOM):
+        data = data[len(_BOM) :]
+    try:
+        return data.decode(encoding)
+    except UnicodeDecodeError as error:
+        at = line + data.count(b"\n", 0, error.start)
+        raise _undecodable(name, at, encoding, error) from error
+
+
+def _undecodable(name: str, line: int, encoding: str, error: UnicodeError) -> DataError:
+    if encoding != UTF8:
+        message = f"{name}:{line}: not valid {encoding} ({error}); name another --encoding"
+    else:
+        message = (
+            f"{name}:{line}: not valid UTF-8; save the file as UTF-8, or name its encoding, such "
+            "as --encoding cp1252 for what Excel saves on Windows"
+        )
+    return DataError(message, "encoding")

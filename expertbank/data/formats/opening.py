@@ -1,0 +1,202 @@
+"""Which format a file has, and its table: told by its first bytes and its name, once."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+from collections.abc import Collection, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from expertbank.data.formats.delimited import SAMPLE, Delimited
+from expertbank.data.formats.json_rows import read_json
+from expertbank.data.formats.lines import UTF8, Line, encoding_of, lines_of, text_of
+from expertbank.data.formats.parquet import MAGIC, Parquet
+from expertbank.data.formats.stream import opened
+from expertbank.data.formats.table import FileFacts, Found, Record, Table
+from expertbank.data.refs import is_pipe
+from expertbank.errors import DataError, InputError
+from expertbank.records import ProgressCallback, no_progress
+
+_CELLS = {".csv": ",", ".tsv": "\t"}
+_JSON = (".jsonl", ".ndjson", ".json")
+_PLAIN = (*_CELLS, *_JSON, ".parquet")
+SUFFIXES = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
+"""Names that files of data end with."""
+_FOREIGN = {
+    b"PK\x03\x04": "an Excel workbook or another zip archive; save the sheet as CSV UTF-8",
+    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV UTF-8",
+    b"ARROW1": "an Arrow file; save it as Parquet",
+    b"SQLite": "a SQLite database; save the table as CSV or JSON lines",
+    b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
+    b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
+    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
+}
+_BLANK = b"\xef\xbb\xbf \t\r\n"
+_SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
+
+
+@dataclass(frozen=True, slots=True)
+class ReadAs:
+    """How text files are to be read; ``None`` tells by the file.
+
+    Attributes:
+        separator: what stands between cells: one character, or ``tab``.
+        encoding: of the text, by Python's name.
+        fallback: encoding to try where a file is not UTF-8.
+
+    Raises:
+        InputError: no such encoding, or more than one character.
+    """
+
+    separator: str | None = None
+    encoding: str | None = None
+    fallback: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.separator is not None:
+            separator = _SEPARATORS.get(self.separator, self.separator)
+            if len(separator) != 1 or separator in '"\r\n\0' or separator.isalnum():
+                raise InputError(
+                    f"a separator is one character between cells, such as ';' or tab; "
+                    f"got {self.separator!r}"
+                )
+            object.__setattr__(self, "separator", separator)
+        if self.encoding is not None:
+            object.__setattr__(self, "encoding", _encoding(self.encoding))
+
+
+def _encoding(name: str) -> str:
+    try:
+        found = codecs.lookup(name)
+        b"".decode(name)
+    except (LookupError, ValueError) as error:
+        raise InputError(
+            f"no text encoding is called {name!r}; try utf-8, cp1252, latin-1 or utf-16"
+        ) from error
+    return found.name
+
+
+def suffix_of(name: str) -> str:
+    """What a file's name ends with, in lower case: ``.csv``, or ``.csv.gz``."""
+    suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
+    return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+def open_table(
+    path: Path | None,
+    name: str,
+    read_as: ReadAs | None = None,
+    progress: ProgressCallback = no_progress,
+    *,
+    whole: bool = True,
+) -> Table:
+    """Open one file or pipe and read as far as its columns.
+
+    What its first bytes tell wins over its name: files are renamed, and pipes have no name.
+
+    Args:
+        path: the file; ``None`` for standard input.
+        name: what to call it in messages and origins.
+        read_as: what is known of its text.
+        progress: told how much of the file was read.
+        whole: read JSON through for the keys of all its rows. Otherwise the first row's are the
+            columns, and rows can be used as they come.
+
+    Raises:
+        InputError: the name tells of no known format.
+        DataError: the file is of another format, or holds no rows.
+        SourceUnavailableError: it cannot be read.
+    """
+    stack = ExitStack()
+    try:
+        stream, packed = stack.enter_context(opened(path, name, progress))
+        table = _table(stream, path, name, read_as or ReadAs(), whole=whole)
+    except BaseException:
+        stack.close()
+        raise
+
+    def read(wanted: Collection[str]) -> Iterator[Found]:
+        with stack:
+            yield from _some(table.read(wanted), name)
+
+    return replace(table, read=read, facts=replace(table.facts, compressed=packed))
+
+
+def _some(rows: Iterator[Found], name: str) -> Iterator[Found]:
+    """The rows, of which there must be one."""
+    row = None
+    for row in rows:
+        yield row
+    if row is None:
+        raise no_rows(name)
+
+
+def no_rows(name: str) -> DataError:
+    """What to say of a file without a row."""
+    return DataError(f"{name}:1: the file holds no rows", "no rows")
+
+
+def _table(
+    stream: io.BufferedReader[Any], path: Path | None, name: str, read_as: ReadAs, *, whole: bool
+) -> Table:
+    named = "" if path is None else suffix_of(path.name).removesuffix(".gz")
+    once = path is None or is_pipe(path)
+    if named not in _PLAIN and not once:
+        raise InputError(f"{name}: unknown file type; use one of {', '.join(_PLAIN)}, or .gz of it")
+    head = stream.peek(64)[:64]
+    if named == ".parquet" or head.startswith(MAGIC):
+        return _of_parquet(stream, name)
+    foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
+    if foreign or not head:
+        raise DataError(f"{name}:1: this is {foreign}") if foreign else no_rows(name)
+    encoding, lines = _lines(stream, head, name, read_as)
+    if named in _JSON or (named not in _CELLS and head.strip(_BLANK)[:1] in {b"{", b"["}):
+        return _of_json(lines, name, encoding, whole=whole)
+    usual = _CELLS.get(named, ",")
+    cells = Delimited(lines, name, read_as.separator, usual, sample=1 if once else SAMPLE)
+    if not cells.columns:
+        raise no_rows(name)
+    facts = FileFacts(name, "csv", cells.separator, encoding)
+    return Table(facts, cells.columns, cells.rows, remarks=cells.remarks)
+
+
+def _lines(
+    stream: IO[bytes], head: bytes, name: str, read_as: ReadAs
+) -> tuple[str, Iterator[Line]]:
+    encoding = encoding_of(head, read_as.encoding)
+    if encoding == UTF8 and read_as.fallback is not None and read_as.encoding is None:
+        # Which of two encodings a file has only its last line can tell.
+        text = text_of(stream.read(), name, fallback=read_as.fallback)
+        return encoding, enumerate(io.StringIO(text, newline="\n"), start=1)
+    return encoding, lines_of(stream, name, encoding)
+
+
+def _of_parquet(stream: io.BufferedReader[Any], name: str) -> Table:
+    # Its columns are listed at its end.
+    plain = stream.seekable() and not isinstance(stream.raw, gzip.GzipFile)
+    whole: IO[bytes] = stream if plain else io.BytesIO(stream.read())
+    file = Parquet(whole, name)
+    if not file.count:
+        raise no_rows(name)
+    return Table(FileFacts(name, "parquet"), file.columns, file.rows, file.class_names)
+
+
+def _of_json(lines: Iterator[Line], name: str, encoding: str, *, whole: bool) -> Table:
+    rows = read_json(lines, name, array=True)
+    first = list(rows) if whole else [row for row in [next(rows, None)] if row is not None]
+    columns = dict.fromkeys(key for row in first if isinstance(row, Record) for key in row.values)
+    first.reverse()
+
+    def read(wanted: Collection[str]) -> Iterator[Found]:
+        # Rows are taken out as they are made: a large file does not stand in memory twice.
+        while first:
+            yield first.pop()
+        yield from rows
+
+    return Table(
+        FileFacts(name, "json", encoding=encoding), tuple(columns), read, any_key=not whole
+    )

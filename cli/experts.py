@@ -14,7 +14,7 @@ from expertbank.settings import build
 
 from . import requests
 from .options import takes
-from .render import print_facts, print_table, short, size
+from .render import columns_read, print_facts, print_table, read_as, short, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
                 f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
+            ("columns read", columns_read(result.data["spec"]["columns"])),
+            *(("read as", words) for words in read_as(result.data["files"])),
             *_quality(expert.kind, result.metrics),
         ],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
@@ -13,14 +13,14 @@ import typer
 from expertbank.settings import Option, options_of, setting
 
 if TYPE_CHECKING:
-    from expertbank.data import Columns
+    from expertbank.data import Columns, ReadAs, TaskSpec
 
 Command = Callable[..., None]
 
 
 @dataclass(frozen=True, slots=True)
-class ColumnOptions:
-    """Which column of the data holds what."""
+class DataOptions:
+    """How rows are read: which column holds what, and what a file does not tell of itself."""
 
     text_column: str | None = setting(None, "Column of the text.")
     pair_column: str | None = setting(None, "Column of the second text.")
@@ -33,6 +33,14 @@ class ColumnOptions:
     )
     label_separator: str | None = setting(
         None, "What parts several labels in one column, such as ';' (multi_label)."
+    )
+    separator: str | None = setting(
+        None,
+        "What parts the cells of a text file: one character, or tab.",
+        unset="recognised: , ; tab |",
+    )
+    encoding: str | None = setting(
+        None, "Encoding of text files, such as cp1252.", unset="utf-8, or what the file's mark says"
     )
 
     def columns(self) -> Columns:
@@ -48,6 +56,26 @@ class ColumnOptions:
             flags=() if one else self.label_column,
             separator=self.label_separator,
         )
+
+    def read_as(self) -> ReadAs:
+        """Separator and encoding.
+
+        Raises:
+            InputError: no such encoding, or a separator of several characters.
+        """
+        from expertbank.data import ReadAs
+
+        return ReadAs(self.separator, self.encoding)
+
+    def of(self, spec: TaskSpec) -> TaskSpec:
+        """A task whose rows are read so."""
+        read_as = self.read_as()
+        known = replace(
+            spec.read_as,
+            separator=read_as.separator or spec.read_as.separator,
+            encoding=read_as.encoding or spec.read_as.encoding,
+        )
+        return replace(spec.with_columns(self.columns()), read_as=known)
 
 
 def takes(*classes: type, only: Collection[str] = ()) -> Callable[[Command], Command]:

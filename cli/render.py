@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -109,3 +109,29 @@ def printable(text: str) -> str:
         char if char.isprintable() or char == " " else char.encode("unicode_escape").decode()
         for char in text
     )
+
+
+def print_lines(console: Console, lines: Iterable[str]) -> None:
+    """Print lines that may quote users' data."""
+    for line in lines:
+        console.print(printable(line), markup=False)
+
+
+def columns_read(columns: Mapping[str, Any]) -> str:
+    """Which column holds what, in words."""
+    named = [
+        ("text", columns["text"]),
+        ("pair", columns["text_pair"]),
+        ("choices", " ".join(columns["choices"])),
+        ("label", columns["label"] or " ".join(columns["flags"])),
+        ("group", " ".join(columns["group"])),
+    ]
+    return ", ".join(f"{role}: {column}" for role, column in named if column)
+
+
+def read_as(files: Iterable[Mapping[str, Any]]) -> list[str]:
+    """What was recognised in files and a reader would not take for granted, each once."""
+    from expertbank.data import FileFacts
+
+    found = (FileFacts(**file).in_words() for file in files)
+    return list(dict.fromkeys(filter(None, found)))

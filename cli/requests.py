@@ -13,7 +13,7 @@ from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 
-from .options import ColumnOptions
+from .options import DataOptions
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
@@ -27,8 +27,8 @@ class TaskOptions:
     task: str | None = setting(None, "Catalog name, or a new name together with --data.")
     data: str | None = setting(
         None,
-        "Folder or file (.csv .tsv .jsonl .parquet), hf:org/name[:config][@revision], or "
-        "pkg:package/path.",
+        "Folder or file (.csv .tsv .jsonl .json .parquet, or .gz of it), - for standard input, "
+        "hf:org/name[:config][@revision], or pkg:package/path.",
     )
     spec: str | None = setting(None, "YAML file that describes the task, as the catalog does.")
     kind: str | None = setting(
@@ -41,7 +41,7 @@ class TaskOptions:
     resume: bool = setting(False, "Go on with an interrupted run of this command.")
 
 
-PER_TASK = (TaskOptions, ColumnOptions, TrainConfig, AdapterConfig)
+PER_TASK = (TaskOptions, DataOptions, TrainConfig, AdapterConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
 
 
@@ -60,7 +60,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     else:
         spec = load_spec(wanted.spec)
         spec = replace(spec, name=wanted.task or spec.name)
-    spec = spec.with_columns(build(ColumnOptions, given).columns())
+    spec = build(DataOptions, given).of(spec)
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
     return {

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -15,7 +15,7 @@ from expertbank.config import ExportFormat
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from .options import ColumnOptions, takes
+from .options import DataOptions, takes
 from .render import print_facts, print_stream, print_table, short, size
 from .session import Session
 
@@ -97,6 +97,7 @@ def export(
         session.remark("warning: the bank is read-only: the export is not recorded in its history")
 
 
+@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
 def predict(
     context: typer.Context,
     text: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
@@ -105,7 +106,10 @@ def predict(
     ] = None,
     file: Annotated[
         str | None,
-        typer.Option(help='JSON lines {"text", "text_pair"?} to answer; - is standard input.'),
+        typer.Option(
+            help="Rows to answer, in any format that `add` reads; - is standard input. JSON lines "
+            'hold {"text", "text_pair"?, "choices"?}.'
+        ),
     ] = None,
     bundle: Annotated[
         Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
@@ -124,12 +128,14 @@ def predict(
         typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
     ] = False,
     backbone: Backbone = None,
+    **given: Any,
 ) -> None:
     """Route each text to an expert and answer it.
 
     With --json, one JSON line a row, in the order of the input. Files of any size are answered
-    as they are read. A malformed row ends the work, after the rows before it were answered; with
-    --skip-bad it is named on stderr and leaves a gap in the indices.
+    as they are read. A malformed row ends the work: among the first thousand of a file before
+    anything is answered, later (and in a pipe) after the rows before it were. With --skip-bad it
+    is named on stderr and leaves a gap in the indices.
 
     Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
     """
@@ -139,7 +145,7 @@ def predict(
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
-        rows, total = _rows(stack, text or [], text_pair, file)
+        rows, total = _rows(text or [], text_pair, file, build(DataOptions, given), skip_bad)
         predictor = _predictor(session, stack, bundle, backbone)
         progress = stack.enter_context(session.progress())
         skipped = 0
@@ -214,7 +220,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
     )
 
 
-@takes(ColumnOptions)
+@takes(DataOptions)
 def evaluate(
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task whose answers to check.")],
@@ -234,17 +240,31 @@ def evaluate(
     from expertbank.workflows.answering.evaluate import evaluate as measure
 
     session: Session = context.obj
-    columns = build(ColumnOptions, given).columns()
+    options = build(DataOptions, given)
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:
             from expertbank.workflows.answering.serve import load_bundle
 
             opened = load_bundle(bundle, backbone=backbone, device=session.device)
-            result = measure(opened, task, data, columns, progress)
+            result = measure(
+                opened.experts,
+                lambda: opened,
+                task,
+                data,
+                options.columns(),
+                options.read_as(),
+                progress,
+            )
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-            result = bank.evaluate(task, data, columns=columns, progress=progress)
+            result = bank.evaluate(
+                task,
+                data,
+                columns=options.columns(),
+                read_as=options.read_as(),
+                progress=progress,
+            )
 
     older = (
         ("the router's expert", result.routed_expert),
@@ -277,33 +297,16 @@ def evaluate(
 
 
 def _rows(
-    stack: ExitStack, texts: list[str], text_pair: str | None, file: str | None
+    texts: list[str], text_pair: str | None, file: str | None, options: DataOptions, skip_bad: bool
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
-    from expertbank.data import prediction_rows, row_of
-    from expertbank.data.lines import bounded_lines
-    from expertbank.errors import InputError
+    from expertbank.data import most_rows, row_of, rows_to_answer
 
     if file is None:
         given = [{"text": text, "text_pair": text_pair} for text in texts]
         return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
-    if file == "-":
-        return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
-    try:
-        stream = stack.enter_context(Path(file).open("rb"))  # noqa: SIM115 (the stack closes it)
-        total = _count_lines(stream) if Path(file).is_file() else 0
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror}") from error
-    return prediction_rows(bounded_lines(stream), file), total
-
-
-def _count_lines(stream: BinaryIO) -> int:
-    """Lines of a file that can be read twice; it stands at its start again afterwards."""
-    count = 0
-    while part := stream.read(1 << 20):
-        count += part.count(b"\n")
-    stream.seek(0)
-    return count
+    rows = rows_to_answer(file, options.columns(), options.read_as(), refuse=not skip_bad)
+    return rows, most_rows(file)
 
 
 def _predictor(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,17 +12,19 @@ import typer
 from rich.console import Console
 from typer.core import TyperGroup
 
-from expertbank.config import TrainConfig
+from expertbank.config import BankConfig
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
+from . import requests
 from .browse import print_tree
-from .options import ColumnOptions, takes
-from .render import print_facts, print_table
+from .options import takes
+from .render import columns_read, print_facts, print_lines, print_table, read_as
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.data import TaskCheck, TaskSpec
+    from expertbank.data import Faults, TaskCheck, TaskSpec
+    from expertbank.records import ProgressCallback
 
 
 class _TasksGroup(TyperGroup):
@@ -105,33 +110,40 @@ def show(
     Example: expertbank tasks show boolq
     """
     session: Session = context.obj
-    document = _spec_of(name, spec).to_dict()
+    document = _known(name, spec).to_dict()
     session.answer(document, lambda console: print_tree(console, document))
 
 
+def _known(name: str | None, file: Path | None) -> TaskSpec:
+    """The task that a name of the catalog or a file means."""
+    from expertbank.data import catalog_spec, load_spec
+    from expertbank.errors import InputError
+
+    if file is None:
+        if name is None:
+            raise InputError("name a task, or give a task file with --spec")
+        return catalog_spec(name)
+    spec = load_spec(file)
+    if name is not None and name != spec.name:
+        raise InputError(f"{file} describes the task {spec.name!r}, not {name!r}; drop one")
+    return spec
+
+
 @tasks.command()
-@takes(ColumnOptions)
-@takes(TrainConfig, only=("limit", "eval_limit", "epochs", "seed"))
+@takes(*requests.PER_TASK, BankConfig)
 def check(
     context: typer.Context,
     source: Annotated[
         str | None,
-        typer.Argument(
-            metavar="[SRC]",
-            help="Folder or file (.csv .tsv .jsonl .parquet), hf:… or pkg:…; default the task's "
-            "own sources.",
-        ),
+        typer.Argument(metavar="[SRC]", help="What --data names; default the task's own sources."),
     ] = None,
-    task: Annotated[
-        str | None, typer.Option(help="Catalog task whose columns and labels the data has.")
+    *,
+    list_file: Annotated[
+        str | None, typer.Option("--list", help="YAML list of tasks, as `add` takes it.")
     ] = None,
-    spec: SpecFile = None,
-    backbone: Annotated[
-        str | None, typer.Option(help="Hub name or folder of the backbone, for its tokenizer.")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=8, help="Longest sequence in tokens; default the bank's.")
-    ] = None,
+    retrain_router: Annotated[
+        bool, typer.Option("--retrain-router", help="As `add` has it; nothing is to be checked.")
+    ] = False,
     tokens_per_second: Annotated[
         float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")
     ] = 3000.0,
@@ -139,58 +151,100 @@ def check(
 ) -> None:
     """Try out data without training: rows, labels, lengths, and what `add` would do.
 
-    Nothing is written.
+    Takes the options of `add`. Lists every bad row (the first hundred of each kind) and exits
+    with 2 if there is one. Nothing is written.
 
     Example: expertbank tasks check tickets.csv --label-column topic
     """
-    from expertbank.data import check_task, length_counter
     from expertbank.errors import InputError
 
     session: Session = context.obj
-    if source is None and task is None and spec is None:
+    if source is not None and "data" in given:
+        raise InputError("give the data once: as SRC or with --data")
+    if source is not None:
+        given["data"] = source
+    if list_file is not None:
+        entries = requests.read_list(list_file, given)
+    elif given.keys() & {"data", "task", "spec"}:
+        # A name that add would ask for is not needed to look at rows.
+        entries = [given if given.keys() & {"task", "spec"} else {"task": "data", **given}]
+    else:
         raise InputError("nothing to check: give a folder or file, or a task with --task or --spec")
-    wanted = _spec_of(task or (None if spec else "data"), spec, own=source is not None)
-    wanted = wanted.with_columns(build(ColumnOptions, given).columns())
-    reference, revision, length = _of_bank(session)
-    found = check_task(
-        wanted,
-        source,
-        length_counter(backbone or reference, None if backbone else revision),
-        train=build(TrainConfig, given),
-        max_length=max_length or length,
-        tokens_per_second=tokens_per_second,
-    )
-    session.answer(found.to_dict(), lambda console: _print_check(console, found))
+    bank = build(BankConfig, given)
+    with session.progress() as progress:
+        checked = [
+            _checked(session, requests.arguments(entry), bank, tokens_per_second, progress)
+            for entry in entries
+        ]
+    documents = [document for document, _, _ in checked]
+
+    def show(console: Console) -> None:
+        for _, print_one, _ in checked:
+            print_one(console)
+
+    session.answer(documents[0] if list_file is None else {"checked": documents}, show)
+    if any(bad for _, _, bad in checked):
+        raise typer.Exit(InputError.exit_code)
 
 
-def _spec_of(name: str | None, file: Path | None, *, own: bool = False) -> TaskSpec:
-    """The task that a name or a file means; with ``own`` rows a name need not be known."""
-    from expertbank.data import catalog_spec, load_spec, task_spec
-    from expertbank.errors import InputError
+def _checked(
+    session: Session,
+    wanted: dict[str, Any],
+    bank: BankConfig,
+    tokens_per_second: float,
+    progress: ProgressCallback,
+) -> tuple[dict[str, Any], Callable[[Console], None], bool]:
+    """The document of one task's check, what prints it, and whether a row is bad."""
+    from expertbank.data import BadRowsError, check_task, length_counter
 
-    if file is None:
-        if name is None:
-            raise InputError("name a task, or give a task file with --spec")
-        return task_spec(name) if own else catalog_spec(name)
-    spec = load_spec(file)
-    if name is not None and name != spec.name:
-        raise InputError(f"{file} describes the task {spec.name!r}, not {name!r}; drop one")
-    return spec
+    reference, revision, length, remarks = _of_bank(session, wanted, bank)
+    try:
+        found = check_task(
+            wanted["task"],
+            wanted["data"],
+            length_counter(reference, revision),
+            train=wanted["train"],
+            max_length=length,
+            tokens_per_second=tokens_per_second,
+            progress=progress,
+        )
+    except BadRowsError as error:
+        document = {"task": wanted["task"].name, "bad_rows": error.faults.to_list()}
+        return document, partial(_print_bad, faults=error.faults), True
+    found = replace(found, warnings=(*remarks, *found.warnings))
+    return found.to_dict(), partial(_print_check, found=found), bool(found.bad)
 
 
-def _of_bank(session: Session) -> tuple[str, str | None, int]:
-    """Backbone, its commit and maximum length of the bank, or the defaults of a new one."""
+def _of_bank(
+    session: Session, wanted: dict[str, Any], asked: BankConfig
+) -> tuple[str, str | None, int, list[str]]:
+    """Backbone, its commit and maximum length, and what of the bank stands in the way of `add`.
+
+    Of the bank, or of a new one with the options.
+    """
     from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH
     from expertbank.errors import NotFoundError
 
+    name, record, remarks = wanted["task"].name, None, []
     try:
         with session.registry() as registry:
             record = registry.backbone()
+            version = registry.next_version(name)
+            if version > 1 and not wanted["new_version"]:
+                remarks.append(f"the bank has {name}@{version - 1}: add needs --new-version")
     except NotFoundError:
-        record = None
+        pass
     if record is None:
-        return DEFAULT_BACKBONE, None, DEFAULT_MAX_LENGTH
-    return record.reference, record.revision, record.feature_spec.max_length
+        length = asked.max_length or DEFAULT_MAX_LENGTH
+        return asked.backbone or DEFAULT_BACKBONE, None, length, remarks
+    length = record.feature_spec.max_length
+    if asked.max_length not in {None, length}:
+        remarks.append(
+            f"the bank's maximum length is {length} and cannot change; lengths are counted for "
+            f"{asked.max_length}"
+        )
+    reference = asked.backbone or record.reference
+    return reference, record.revision_of(reference), asked.max_length or length, remarks
 
 
 _COUNTS = (
@@ -210,7 +264,8 @@ def _print_check(console: Console, found: TaskCheck) -> None:
     facts: list[tuple[str, Any]] = [
         ("task", f"{data.spec.name} ({data.spec.kind})"),
         ("source", data.source + (f" @ {data.revision}" if data.revision else "")),
-        ("columns", ", ".join(_columns(columns))),
+        ("columns", columns_read(asdict(columns))),
+        *(("read as", words) for words in read_as([asdict(file) for file in data.files])),
         ("rows read", f"{data.counts['read']:,}"),
         ("left out", left_out or "none"),
         (
@@ -252,17 +307,22 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         )
     if found.warnings:
         print_facts(console, [("warning", text) for text in found.warnings])
+    if found.bad:
+        _print_bad(console, faults=found.bad)
 
 
-def _columns(columns: Any) -> list[str]:
-    named = [
-        ("text", columns.text),
-        ("pair", columns.text_pair),
-        ("choices", " ".join(columns.choices)),
-        ("label", columns.label or " ".join(columns.flags)),
-        ("group", " ".join(columns.group)),
-    ]
-    return [f"{role}: {column}" for role, column in named if column]
+def _print_bad(console: Console, *, faults: Faults) -> None:
+    """Bad rows by kind of fault."""
+    print_facts(
+        console, [("bad rows", f"{faults.rows:,}; add refuses the data until they are mended")]
+    )
+    for fault, messages in faults.first.items():
+        count = faults.counts[fault]
+        shown = "" if count == len(messages) else f", of which the first {len(messages)}"
+        rows = "row" if count == 1 else "rows"
+        print_lines(
+            console, [f"{fault}: {count:,} {rows}{shown}", *(f"  {one}" for one in messages)]
+        )
 
 
 def _time(seconds: float) -> str:

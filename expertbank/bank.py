@@ -451,6 +451,7 @@ class Bank:
         data: str | Path,
         *,
         columns: Columns | None = None,
+        read_as: ReadAs | None = None,
         progress: ProgressCallback = no_progress,
     ) -> Evaluated:
         """Quality of one task's answers on new labelled rows, named and routed.
@@ -462,6 +463,7 @@ class Bank:
             task: a task of this bank.
             data: file, folder or other source of labelled rows.
             columns: where these rows' columns are named differently from the expert's.
+            read_as: separator and encoding of the file, where it does not tell.
             progress: called as batches finish.
 
         Raises:
@@ -469,8 +471,10 @@ class Bank:
             DataError: unusable rows, or a label that the expert does not know.
         """
         from expertbank.workflows.answering.evaluate import evaluate
+        from expertbank.workflows.answering.serve import BankExperts
 
-        return evaluate(self.predictor(), task, str(data), columns, progress)
+        experts = BankExperts(self._workspace)
+        return evaluate(experts, self.predictor, task, str(data), columns, read_as, progress)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams.

@@ -96,7 +96,9 @@ def test_after_retraining_both_are_one_expert(versions: Path, tmp_path: Path) ->
     (entry,) = json.loads((tmp_path / "bundle" / "manifest.json").read_text())["experts"]
     assert entry["spec"]["labels"] == entry["labels"] == ["a", "b", "c"]
     assert entry["spec"]["columns"]["text"] == "question"
-    shipped = evaluate(load_bundle(tmp_path / "bundle"), "colour", str(versions / "later.csv"))
+    opened = load_bundle(tmp_path / "bundle")
+    later = str(versions / "later.csv")
+    shipped = evaluate(opened.experts, lambda: opened, "colour", later)
     assert shipped == found
     with Bank.open(tmp_path / "other") as other:
         other.import_bundle(tmp_path / "bundle")
@@ -106,7 +108,7 @@ def test_after_retraining_both_are_one_expert(versions: Path, tmp_path: Path) ->
 
 def test_a_bundle_of_the_first_version_reads_rows_as_the_first_version(versions: Path) -> None:
     bundle = load_bundle(versions / "first")
-    found = evaluate(bundle, "colour", str(versions / "old.csv"))
+    found = evaluate(bundle.experts, lambda: bundle, "colour", str(versions / "old.csv"))
     assert (found.expert, found.routed_expert, found.remark) == ("colour@1", "colour@1", None)
     assert set(found.per_label) == {"a", "b"}
 

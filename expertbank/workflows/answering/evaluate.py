@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from expertbank.data import Columns, TaskSpec, read_rows
-from expertbank.errors import DataError
+from expertbank.data import Columns, ReadAs, TaskSpec, read_rows
+from expertbank.errors import DataError, StaleError
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
-from expertbank.workflows.answering.predict import Prediction, Predictor
+from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,10 +64,12 @@ class Evaluated:
 
 
 def evaluate(
-    predictor: Predictor,
+    experts: Experts,
+    opened: Callable[[], Predictor],
     task: str,
     source: str,
     columns: Columns | None = None,
+    read_as: ReadAs | None = None,
     progress: ProgressCallback = no_progress,
 ) -> Evaluated:
     """Answer all labelled rows of ``source`` twice: with the task named, and routed.
@@ -76,18 +78,23 @@ def evaluate(
     router holds another version of the task, that one answers all rows too, to compare with.
 
     Args:
-        predictor: of a bank or a bundle.
+        experts: of a bank or a bundle.
+        opened: their predictor, asked for when the rows are known to be usable: it loads the
+            backbone.
         task: the task.
         source: file, folder or other source reference.
         columns: where these rows' columns are named differently.
-        progress: told as batches finish.
+        read_as: separator and encoding, where the file does not tell.
+        progress: told as files are read and batches finish.
 
     Raises:
-        NotFoundError: the predictor does not know the task.
+        NotFoundError: there is no such task.
         DataError: unusable rows, or a label that the expert does not know.
     """
-    named, member = predictor.answerer(task), predictor.member(task)
-    rows = read_rows(with_columns(predictor.data_spec(named), columns), source)
+    named = experts.named(task)
+    # Separator and encoding are a file's own: those of the file trained on say nothing here.
+    spec = replace(with_columns(experts.data_spec(named), columns), read_as=read_as or ReadAs())
+    rows = read_rows(spec, source, progress=progress)
     kind = KINDS.get(named.kind)
     for row in rows:
         for label in kind.counted(row) if kind.names_labels else ():
@@ -96,6 +103,10 @@ def evaluate(
                     f"{row.origin}: label {label!r} is not one of {named.id}: "
                     + ", ".join(named.labels)
                 )
+    predictor = opened()
+    if predictor.answerer(task).digest != named.digest:
+        raise StaleError(f"task {task} got another expert meanwhile; run the command again")
+    member = predictor.member(task)
     labels = [row.label or "" for row in rows]
     given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
     quality = kind.outcome_of(labels, given).quality()

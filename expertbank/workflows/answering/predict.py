@@ -136,14 +136,14 @@ class Predictor:
     ) -> None:
         self.model = model
         self.router_digest = router_digest
-        self._experts = experts
+        self.experts = experts
         self._routed = None if router is None else Routed.over(router)
         self._labels: dict[str, tuple[str, ...]] = {}
 
     @property
     def tasks(self) -> tuple[str, ...]:
         """Tasks that can be named."""
-        return self._experts.tasks
+        return self.experts.tasks
 
     @property
     def has_router(self) -> bool:
@@ -159,7 +159,7 @@ class Predictor:
             NotFoundError: no such task.
             IntegrityError: its file is of another task.
         """
-        found = self._experts.named(task)
+        found = self.experts.named(task)
         if self._labels_of(found) != found.labels:
             raise IntegrityError(f"expert {found.id}: its file has other labels")
         return found
@@ -188,7 +188,7 @@ class Predictor:
         Raises:
             StaleError: the bank holds another expert under this name now.
         """
-        return self._experts.data_spec(expert)
+        return self.experts.data_spec(expert)
 
     def _labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
         """What the outputs of an expert mean, as its own file says."""

@@ -183,11 +183,11 @@ def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Pr
     router = None if record is None else workspace.router(record)
     if router is not None and router.feature_spec_digest != model.spec.digest:
         raise StaleError("the bank changed while it was opened; run the command again")
-    return Predictor(model, _BankExperts(workspace), router, digest)
+    return Predictor(model, BankExperts(workspace), router, digest)
 
 
 @dataclass(frozen=True, slots=True)
-class _BankExperts:
+class BankExperts:
     """The experts of a bank, looked up as they are needed; none is remembered by its name."""
 
     workspace: Workspace

@@ -130,7 +130,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
                 f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
-            ("columns read", columns_read(result.data["spec"]["columns"])),
+            ("columns read", columns_read(result.data["columns"])),
             *(("read as", words) for words in read_as(result.data["files"])),
             *_quality(expert.kind, result.metrics),
         ],

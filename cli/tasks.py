@@ -183,8 +183,11 @@ def check(
             print_one(console)
 
     session.answer(documents[0] if list_file is None else {"checked": documents}, show)
-    if any(bad for _, _, bad in checked):
-        raise typer.Exit(InputError.exit_code)
+    faults = [bad for _, _, bad in checked if bad]
+    if faults and session.as_json:
+        faults[0].refuse()
+    if faults:
+        raise InputError(f"{sum(bad.rows for bad in faults):,} bad rows to mend, listed above")
 
 
 def _checked(
@@ -193,8 +196,8 @@ def _checked(
     bank: BankConfig,
     tokens_per_second: float,
     progress: ProgressCallback,
-) -> tuple[dict[str, Any], Callable[[Console], None], bool]:
-    """The document of one task's check, what prints it, and whether a row is bad."""
+) -> tuple[dict[str, Any], Callable[[Console], None], Faults]:
+    """The document of one task's check, what prints it, and its bad rows."""
     from expertbank.data import BadRowsError, check_task, length_counter
 
     reference, revision, length, remarks = _of_bank(session, wanted, bank)
@@ -210,9 +213,9 @@ def _checked(
         )
     except BadRowsError as error:
         document = {"task": wanted["task"].name, "bad_rows": error.faults.to_list()}
-        return document, partial(_print_bad, faults=error.faults), True
+        return document, partial(_print_bad, faults=error.faults), error.faults
     found = replace(found, warnings=(*remarks, *found.warnings))
-    return found.to_dict(), partial(_print_check, found=found), bool(found.bad)
+    return found.to_dict(), partial(_print_check, found=found), found.bad
 
 
 def _of_bank(

@@ -18,7 +18,7 @@ from expertbank.config import (
     ExportFormat,
     TrainConfig,
 )
-from expertbank.data import Columns, RowLike, TaskSpec
+from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
 from expertbank.errors import InputError
 from expertbank.records import (
     AliasRecord,
@@ -471,9 +471,9 @@ class Bank:
             DataError: unusable rows, or a label that the expert does not know.
         """
         from expertbank.workflows.answering.evaluate import evaluate
-        from expertbank.workflows.answering.serve import BankExperts
+        from expertbank.workflows.answering.serve import bank_experts
 
-        experts = BankExperts(self._workspace)
+        experts = bank_experts(self._workspace)
         return evaluate(experts, self.predictor, task, str(data), columns, read_as, progress)
 
     def predictor(self) -> Predictor:

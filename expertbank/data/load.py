@@ -301,16 +301,18 @@ class _Reading:
         self.remarks += ids.remarks()
 
     def _resolve(self, table: Table) -> None:
-        if not table.columns:
-            # Of JSON without one good row there are no columns to speak of, only faults.
+        try:
+            if self.columns is None:
+                self.columns = resolve_columns(self.asked, table)
+            else:
+                resolve_columns(self.columns, table, fixed=True)
+        except DataError:
+            # Bad rows of JSON may be why a column is missing.
             for found in table.rows(()):
                 if isinstance(found, DataError):
                     self.faults.note(found)
             self.faults.refuse()
-        if self.columns is None:
-            self.columns = resolve_columns(self.asked, table)
-        else:
-            resolve_columns(self.columns, table, fixed=True)
+            raise
 
 
 def _read(spec: TaskSpec, opened: OpenSource, faults: Faults, progress: ProgressCallback) -> _Read:

@@ -13,7 +13,7 @@ import pytest
 from command_line import COMMAND, TASKS, call, content, done, task_rows
 
 from expertbank import Bank, Row
-from expertbank.data import prediction_rows
+from expertbank.data import rows_to_answer
 from expertbank.workflows.answering.predict import CHUNK
 
 COUNT = 3000
@@ -132,14 +132,36 @@ def _mixed_file(path: Path, bad_at: int) -> Path:
     return path
 
 
-def test_the_first_malformed_row_ends_the_work_after_the_rows_before_it(
+def test_an_early_malformed_row_is_told_before_anything_is_loaded(
     bank: Path, tmp_path: Path
 ) -> None:
     file = _mixed_file(tmp_path / "rows.jsonl", 3)
+    words = ("--home", bank, "--json", "predict", "--file", file)
+    answer = call(*words, "--backbone", tmp_path / "nowhere")
+    assert answer.code == 2
+    assert answer.lines == []
+    assert f"{file}:4" in answer.error["message"]
+
+
+def test_a_late_malformed_row_ends_the_work_after_the_rows_before_it(
+    bank: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"text": "good film"}\n' * 1200 + "nonsense\n")
     answer = call("--home", bank, "--json", "predict", "--file", file)
     assert answer.code == 2
+    assert [line["index"] for line in answer.lines] == list(range(1200))
+    assert f"{file}:1201" in answer.error["message"]
+
+
+def test_of_a_pipe_every_row_before_the_malformed_one_is_answered(
+    bank: Path, tmp_path: Path
+) -> None:
+    file = _mixed_file(tmp_path / "rows.jsonl", 3)
+    words = ("--home", bank, "--json", "predict", "--file", "-")
+    answer = call(*words, stdin=file.read_bytes())
     assert [line["index"] for line in answer.lines] == [0, 1, 2]
-    assert f"{file}:4" in answer.error["message"]
+    assert "standard input:4" in answer.error["message"]
 
 
 def test_skipped_rows_are_named_by_line_and_leave_a_gap_in_the_indices(
@@ -160,7 +182,7 @@ def test_skipped_rows_are_named_by_line_and_leave_a_gap_in_the_indices(
 def test_an_endless_line_is_one_bad_row_of_which_no_more_than_the_limit_is_read(
     bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("expertbank.data.lines.LONGEST", 100)
+    monkeypatch.setattr("expertbank.data.formats.lines.LONGEST", 100)
     lines = [json.dumps({"text": "good film"}), json.dumps({"text": "x" * 1000}), ""]
     answer = call(
         *("--home", bank, "--json", "predict", "--file", "-", "--skip-bad"),
@@ -179,14 +201,15 @@ def test_a_table_of_many_rows_is_printed_as_it_goes(bank: Path) -> None:
     assert [int(line.split()[0]) for line in many.splitlines()[1:]] == list(range(300))
 
 
-def test_memory_does_not_grow_with_the_file(bank: Path) -> None:
+def test_memory_does_not_grow_with_the_file(bank: Path, tmp_path: Path) -> None:
     """Four times the rows, counted by what Python allocates while they are answered."""
 
     def peak(count: int) -> int:
-        lines = (b'{"text": "good film"}\n' for _ in range(count))
+        file = tmp_path / f"{count}.jsonl"
+        file.write_text('{"text": "good film"}\n' * count)
         tracemalloc.start()
         try:
-            rows = prediction_rows(lines, "rows")
+            rows = rows_to_answer(str(file))
             answered = sum(1 for _ in predictor.predict(rows, batch_size=256))
             assert answered == count
             return tracemalloc.get_traced_memory()[1]

@@ -96,9 +96,9 @@ class Delimited:
             if isinstance(cells, DataError):
                 yield cells
             elif not any(map(str.strip, cells)):
-                self._leave_out("blank rows", line)
+                self._leave_out("hold nothing", line)
             elif self._is_header(cells):
-                self._leave_out("rows that repeat the header", line)
+                self._leave_out("repeat the header", line)
             else:
                 complaint = self._complaint(cells, named)
                 origin = f"{self._name}:{line}"
@@ -110,7 +110,10 @@ class Delimited:
             shown = ", ".join(map(str, numbers[:_LISTED])) + (
                 ", …" if len(numbers) > _LISTED else ""
             )
-            self.remarks.append(f"{self._name}: {len(numbers):,} {what} left out (line {shown})")
+            rows = "row" if len(numbers) == 1 else "rows"
+            self.remarks.append(
+                f"{self._name}: {len(numbers):,} {rows} left out that {what} (line {shown})"
+            )
 
     def _complaint(self, cells: Sequence[str], named: int) -> str | None:
         """What is wrong with the number of cells; blank ones at the end are no cells."""
@@ -141,9 +144,10 @@ class Delimited:
                 except StopIteration:
                     cells = None
                 except csv.Error as error:
+                    end = "; nothing after it was read" if "end of data" in str(error) else ""
                     cells = DataError(
                         f"{self._name}:{start}: malformed row ({error}); a cell with a quote "
-                        "character must be quoted and its quotes doubled",
+                        f"character must be quoted and its quotes doubled{end}",
                         "quotes",
                     )
             while self._wrong:

@@ -15,7 +15,7 @@ from expertbank.data.formats.delimited import SAMPLE, Delimited
 from expertbank.data.formats.json_rows import read_json
 from expertbank.data.formats.lines import UTF8, Line, encoding_of, lines_of, text_of
 from expertbank.data.formats.parquet import MAGIC, Parquet
-from expertbank.data.formats.stream import opened
+from expertbank.data.formats.stream import BROKEN, failure, opened
 from expertbank.data.formats.table import FileFacts, Found, Record, Table
 from expertbank.data.refs import is_pipe
 from expertbank.errors import DataError, InputError
@@ -115,6 +115,9 @@ def open_table(
     try:
         stream, packed = stack.enter_context(opened(path, name, progress))
         table = _table(stream, path, name, read_as or ReadAs(), whole=whole)
+    except BROKEN as error:
+        stack.close()
+        raise failure(error, name) from error
     except BaseException:
         stack.close()
         raise

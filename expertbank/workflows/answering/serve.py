@@ -22,7 +22,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.decision import Answerer
-from expertbank.workflows.answering.predict import Predictor
+from expertbank.workflows.answering.predict import Experts, Predictor
 from expertbank.workflows.workspace import Workspace, now, require_backbone
 
 
@@ -183,11 +183,16 @@ def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Pr
     router = None if record is None else workspace.router(record)
     if router is not None and router.feature_spec_digest != model.spec.digest:
         raise StaleError("the bank changed while it was opened; run the command again")
-    return Predictor(model, BankExperts(workspace), router, digest)
+    return Predictor(model, _BankExperts(workspace), router, digest)
+
+
+def bank_experts(workspace: Workspace) -> Experts:
+    """The experts of a bank, without loading its backbone."""
+    return _BankExperts(workspace)
 
 
 @dataclass(frozen=True, slots=True)
-class BankExperts:
+class _BankExperts:
     """The experts of a bank, looked up as they are needed; none is remembered by its name."""
 
     workspace: Workspace

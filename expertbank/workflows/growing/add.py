@@ -140,6 +140,7 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         _require_next(workspace, entry.task.name, entry.version)
         registered, metrics = register(workspace, new)
     shown = {name: value for name, value in entry.data.items() if name != "spec"}
+    shown["columns"] = entry.data["spec"]["columns"]
     return AddResult(registered, metrics, done.facts, shown, entry.warnings)
 
 

@@ -1,0 +1,476 @@
+"""Files as spreadsheets and people write them are read right, or refused in their words."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import sqlite3
+import threading
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expertbank.data import (
+    BadRowsError,
+    Faults,
+    LengthCounter,
+    ReadAs,
+    TaskSpec,
+    check_task,
+    find_rows,
+    load_task,
+    read_rows,
+    rows_to_answer,
+    task_spec,
+)
+from expertbank.errors import DataError, InputError, SourceUnavailableError
+from expertbank.records import Row
+
+MINE = TaskSpec("mine")
+ROWS = [(f"text number {n}", "ab"[n % 2]) for n in range(20)]
+
+
+def cells(rows: list[tuple[str, ...]], separator: str = ",", header: str = "text,label") -> str:
+    lines = [header.replace(",", separator), *(separator.join(row) for row in rows)]
+    return "\n".join(lines) + "\n"
+
+
+def read(path: Path, spec: TaskSpec = MINE) -> list[tuple[str, str | None]]:
+    return [(row.text, row.label) for row in read_rows(spec, str(path))]
+
+
+def test_every_format_packed_or_not_and_piped_gives_the_same_rows(tmp_path: Path) -> None:
+    objects = [{"text": text, "label": label} for text, label in ROWS]
+    plain = {
+        "a.csv": cells(ROWS),
+        "a.tsv": cells(ROWS, "\t"),
+        "semi.csv": cells(ROWS, ";"),
+        "pipe.csv": cells(ROWS, "|"),
+        "tab.csv": cells(ROWS, "\t"),
+        "declared.csv": "sep=;\r\n" + cells(ROWS, ";"),
+        "a.jsonl": "".join(json.dumps(one) + "\n" for one in objects),
+        "a.ndjson": "\n\n".join(map(json.dumps, objects)),
+        "a.json": json.dumps(objects),
+        "pretty.json": json.dumps(objects, indent=2),
+        "lines.json": "".join(json.dumps(one) + "\n" for one in objects),
+    }
+    for name, content in plain.items():
+        for data, suffix in ((content.encode(), ""), (gzip.compress(content.encode()), ".gz")):
+            path = tmp_path / (name + suffix)
+            path.write_bytes(data)
+            assert read(path) == ROWS, path.name
+            assert _through_a_pipe(tmp_path / "fifo", data) == ROWS, path.name
+    misnamed = tmp_path / "packed-but-not-named-so.csv"
+    misnamed.write_bytes(gzip.compress(plain["a.csv"].encode()))
+    assert read(misnamed) == ROWS
+
+
+def _through_a_pipe(path: Path, data: bytes) -> list[tuple[str, str | None]]:
+    if not path.exists():
+        os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(data,))
+    writer.start()
+    try:
+        return read(path)
+    finally:
+        writer.join()
+
+
+def test_what_came_through_a_pipe_is_known_to_be_gone(tmp_path: Path) -> None:
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    writer = threading.Thread(target=path.write_bytes, args=(cells(ROWS).encode(),))
+    writer.start()
+    data = load_task(MINE, str(path))
+    writer.join()
+    with pytest.raises(SourceUnavailableError, match="which cannot be read again"):
+        find_rows(data.spec, data.source, ["x"])
+
+
+@pytest.mark.parametrize("name", ["data[1]", "a*", "b?", "{c}", "d%20", "e'f", "-g", "h i", "~j"])
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+def test_a_path_is_a_path_and_no_pattern(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, suffix: str
+) -> None:
+    pandas = pytest.importorskip("pandas")
+    write: dict[str, Callable[[Any, Path], Any]] = {
+        ".csv": lambda frame, path: frame.to_csv(path, index=False),
+        ".jsonl": lambda frame, path: frame.to_json(path, orient="records", lines=True),
+        ".parquet": lambda frame, path: frame.to_parquet(path, index=False),
+    }
+    right = pandas.DataFrame(ROWS, columns=["text", "label"])
+    wrong = pandas.DataFrame([("wrong", "x"), ("rows", "y")], columns=["text", "label"])
+    for other in ("data1", "abc", "bb", "c", "d ", "ef", "g", "hi"):
+        write[suffix](wrong, tmp_path / (other + suffix))
+    write[suffix](right, tmp_path / (name + suffix))
+    assert read(tmp_path / (name + suffix)) == ROWS
+    monkeypatch.chdir(tmp_path)
+    found = read_rows(MINE, f"./{name}{suffix}")
+    assert [row.text for row in found] == [text for text, _ in ROWS]
+
+
+def test_the_exact_name_of_a_column_wins_over_one_in_other_case(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(text, label, "no") for text, label in ROWS], header="text,label,Text"))
+    assert read(path) == ROWS
+    path.write_text(cells([(text, label, "no") for text, label in ROWS], header="TEXT,label,Text"))
+    with pytest.raises(DataError, match=r"'TEXT' and 'Text' could both be the text.*--text-column"):
+        load_task(MINE, str(path))
+    path.write_text(cells(ROWS, header="Text,label"))
+    with pytest.raises(DataError, match=r"no column 'text'.*did you mean 'Text'"):
+        load_task(task_spec("mine", text_column="text"), str(path))
+
+
+def test_blanks_around_a_headers_names_are_none_of_them(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells(ROWS, header=" text , label "))
+    assert [label for _, label in read(path)] == [label for _, label in ROWS]
+    assert read(path, task_spec("mine", label_column=" label ")) == ROWS
+
+
+def test_class_numbers_that_have_names_are_read_by_name(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"text": [text for text, _ in ROWS], "label": [n % 2 for n in range(20)]}
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    data = load_task(MINE, str(path))
+    assert data.labels == ("neg", "pos")
+    wanted = [row.digest for row in data.validation]
+    assert set(find_rows(data.spec, data.source, wanted)) == set(wanted)
+    # A task that knows the numbers as they stand goes on with them.
+    before = TaskSpec("mine", labels=("0", "1"))
+    assert load_task(before, str(path)).labels == ("0", "1")
+    named = TaskSpec("mine", labels=("no", "yes"), label_names=(("0", "no"), ("1", "yes")))
+    assert {row.label for row in read_rows(named, str(path))} == {"no", "yes"}
+
+
+def test_lists_of_named_classes_are_read_by_name(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    classes = datasets.ClassLabel(names=["late", "rude", "lost"])
+    features = datasets.Features({"text": datasets.Value("string"), "label": [classes]})
+    rows = {"text": [f"t{n}" for n in range(6)], "label": [[n % 3, (n + 1) % 3] for n in range(6)]}
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    found = read_rows(TaskSpec("mine", kind="multi_label"), str(path))
+    assert found[0].label == '["late","rude"]'
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("0", "0.0"), ("spam", "spam\u200b"), ("é", "e\u0301"), ("ab", "a\u00adb"), ("1", "\uff11"),
+     ("a b", "a\u00a0b"), ("Yes", "yes"), ("1e3", "1000")],
+)  # fmt: skip
+def test_labels_that_look_or_mean_the_same_are_remarked_on(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(
+            json.dumps({"text": f"t{n}", "label": [one, other, "else"][n % 3]}) + "\n"
+            for n in range(60)
+        )
+    )
+    assert any("look or mean the same" in remark for remark in load_task(MINE, str(path)).warnings)
+
+
+def test_the_numbers_zero_of_json_are_remarked_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [f'{{"text": "t{n}", "label": {["0", "0.0", "1"][n % 3]}}}' for n in range(60)]
+    path.write_text("\n".join(lines))
+    assert any("'0' (20 rows), '0.0' (20" in one for one in load_task(MINE, str(path)).warnings)
+
+
+@pytest.mark.parametrize("blank", ["  ", "\t", "\u00a0", "\u200b", "\u200b \ufeff"])
+@pytest.mark.parametrize("column", ["text", "label"])
+def test_what_cannot_be_seen_is_no_label_and_no_text(
+    tmp_path: Path, blank: str, column: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    rows[3][column] = blank
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(DataError, match=r"a\.jsonl:4: (no label|the text .* is empty)"):
+        load_task(MINE, str(path))
+
+
+def test_joined_files_do_not_make_a_class_of_their_header(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells(ROWS[:10]) + "\ufeff" + cells(ROWS[10:]), encoding="utf-8")
+    data = load_task(MINE, str(path))
+    assert data.labels == ("a", "b")
+    assert any("1 row left out that repeat the header (line 12)" in one for one in data.warnings)
+    path.write_text(cells(ROWS) + cells([(b, a) for a, b in ROWS], header="label,text"))
+    with pytest.raises(DataError, match=r"a\.csv:22: the header again, in another order"):
+        load_task(MINE, str(path))
+
+
+def test_what_a_spreadsheet_adds_stops_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    lines = ["text,label,,", *(f"{text},{label},,note" for text, label in ROWS)]
+    lines[4:4] = [",,,", " , ,,"]
+    path.write_text("\r\n".join([*lines, *[",,,"] * 3, ""]))
+    assert read(path) == ROWS
+    warnings = load_task(MINE, str(path)).warnings
+    assert any("5 rows left out that hold nothing (line 5, 6, 24, 25, 26)" in w for w in warnings)
+    # A row may end in blanks that the header does not have, and in nothing else.
+    path.write_text(cells([*ROWS, ("x", "a", ""), ("y", "b", " ", "")]))
+    assert len(read(path)) == 22
+    path.write_text(cells([*ROWS, ("x", "y", "a")]))
+    with pytest.raises(DataError, match=r"a\.csv:22: 3 cells where the header has 2"):
+        load_task(MINE, str(path))
+
+
+@pytest.mark.parametrize(
+    ("encoding", "wish"),
+    [("cp1252", "cp1252"), ("latin-1", "ISO-8859-1"), ("utf-16", None), ("utf-16", "utf-16"),
+     ("utf-8-sig", None), ("shift_jis", "shift_jis"), ("utf-32", "utf-32")],
+)  # fmt: skip
+def test_an_encoding_is_recognised_by_its_mark_or_named(
+    tmp_path: Path, encoding: str, wish: str | None
+) -> None:
+    word = "日本" if encoding == "shift_jis" else "naïve"
+    rows = [(f"{word} {n}", "ab"[n % 2]) for n in range(20)]
+    path = tmp_path / "a.csv"
+    path.write_bytes(cells(rows, ";").encode(encoding))
+    assert read(path, TaskSpec("mine", read_as=ReadAs(encoding=wish))) == rows
+
+
+def test_bytes_of_another_encoding_are_refused_with_the_way_out(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(cells([*ROWS, ("café", "a"), ("crème", "b")]).encode("cp1252"))
+    with pytest.raises(DataError, match=r"a\.csv:22: not valid UTF-8.*--encoding cp1252.* 1 more"):
+        load_task(MINE, str(path))
+    with pytest.raises(DataError, match=r"a\.csv:22: not valid ascii.*another --encoding"):
+        load_task(TaskSpec("mine", read_as=ReadAs(encoding="ascii")), str(path))
+
+
+@pytest.mark.parametrize("separator", ["ab", "", '"', "\n", "x", "7"])
+def test_a_separator_is_one_character_between_cells(separator: str) -> None:
+    with pytest.raises(InputError, match="a separator is one character"):
+        ReadAs(separator=separator)
+
+
+def test_the_named_separator_decides(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([("a; b; c", "x;y"), ("d;e", "z;")], "^"))
+    with pytest.raises(DataError, match="no column with a known name"):
+        load_task(MINE, str(path))
+    spec = TaskSpec("mine", read_as=ReadAs(separator="^"))
+    assert read(path, spec) == [("a; b; c", "x;y"), ("d;e", "z;")]
+    assert TaskSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_commas_in_texts_do_not_hide_another_separator(tmp_path: Path, separator: str) -> None:
+    rows = [(f"one, two, {n}, and so on", "ab"[n % 2]) for n in range(20)]
+    path = tmp_path / "a.csv"
+    path.write_text(cells(rows, separator))
+    data = load_task(MINE, str(path))
+    assert read(path) == rows
+    assert data.files[0].separator == separator
+    assert "separated by" in data.files[0].in_words()
+
+
+def test_hidden_files_and_those_of_systems_are_no_texts(tmp_path: Path) -> None:
+    for label in ("spam", "ham", ".hidden", "__MACOSX"):
+        (tmp_path / label).mkdir()
+        for n in range(5):
+            (tmp_path / label / f"{n}.txt").write_text(f"{label} {n}")
+    (tmp_path / "spam" / "._0.txt").write_bytes(b"\0\0Mac OS X")
+    (tmp_path / "spam" / ".DS_Store").write_bytes(b"\0")
+    (tmp_path / "ham" / "notes.md").write_text("left out with a word")
+    data = load_task(MINE, str(tmp_path))
+    assert data.labels == ("ham", "spam")
+    assert data.counts["read"] == 10
+    assert any("ham/notes.md" in remark for remark in data.warnings)
+
+
+def test_files_of_a_folder_that_take_no_part_are_named(tmp_path: Path) -> None:
+    for name in ("train.csv", "validation.csv", "extra.csv"):
+        (tmp_path / name).write_text(cells([(f"{name} {text}", label) for text, label in ROWS]))
+    remarks = load_task(MINE, str(tmp_path)).warnings
+    assert any(remark.endswith("validation rows: extra.csv") for remark in remarks)
+
+
+@pytest.mark.parametrize("sign", [",", ";", "|"])
+def test_several_labels_in_one_cell_point_to_multi_label(tmp_path: Path, sign: str) -> None:
+    labels = ["billing", "urgent", f"billing{sign}urgent"]
+    path = tmp_path / "a.jsonl"
+    path.write_text(
+        "".join(json.dumps({"text": f"t{n}", "label": labels[n % 3]}) + "\n" for n in range(60))
+    )
+    (remark,) = load_task(MINE, str(path)).warnings
+    assert f"--kind multi_label --label-separator {sign!r}" in remark
+    lists = [json.dumps({"text": f"t{n}", "label": ["a", "b"]}) for n in range(9)]
+    path.write_text("\n".join(lists))
+    with pytest.raises(DataError, match="--kind multi_label"):
+        load_task(MINE, str(path))
+
+
+@pytest.mark.parametrize("key", ["text", "label"])
+def test_a_key_that_stands_twice_is_refused_where_it_is_read(tmp_path: Path, key: str) -> None:
+    path = tmp_path / "a.jsonl"
+    lines = [json.dumps({"text": text, "label": label, "note": 1}) for text, label in ROWS]
+    lines[4] = lines[4].replace('"note": 1', '"note": 1, "note": 2')
+    path.write_text("\n".join(lines))
+    assert read(path) == ROWS
+    lines[6] = lines[6].replace('"note": 1', f'"{key}": "b"')
+    path.write_text("\n".join(lines))
+    with pytest.raises(DataError, match=rf"a\.jsonl:7: key '{key}' stands twice"):
+        load_task(MINE, str(path))
+    twice = tmp_path / "b.jsonl"
+    twice.write_text('{"text": "a", "text": "b"}\n')
+    (bad,) = rows_to_answer(str(twice))
+    assert "stands twice" in str(bad)
+
+
+def test_columns_that_nobody_reads_stop_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(a, b, "x", "y", "") for a, b in ROWS], header="text,label,n,n,"))
+    assert read(path) == ROWS
+    with pytest.raises(DataError, match=r"columns are repeated: \['n'\]"):
+        load_task(task_spec("mine", text_column="n"), str(path))
+    pyarrow = pytest.importorskip("pyarrow")
+    table = pyarrow.table(
+        {
+            "text": [a for a, _ in ROWS],
+            "label": [b for _, b in ROWS],
+            "odd": pyarrow.array([None] * 20, pyarrow.month_day_nano_interval()),
+            "text.x": ["no"] * 20,
+        }
+    )
+    pytest.importorskip("pyarrow.parquet").write_table(table.drop(["odd"]), tmp_path / "a.parquet")
+    assert read(tmp_path / "a.parquet") == ROWS
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [
+        (b"PK\x03\x04....", "an Excel workbook"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
+        (b"BZh91AY", "packed with bzip2"),
+        (b"ARROW1\0\0", "an Arrow file"),
+        (gzip.compress(cells(ROWS).encode())[:40], "damaged gzip"),
+        (gzip.compress(b"x" * 5000)[:-4] + b"1234", "damaged gzip"),
+    ],
+)
+def test_a_file_of_another_kind_is_called_by_its_name(
+    tmp_path: Path, content: bytes, what: str
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=what):
+        load_task(MINE, str(path))
+
+
+def test_a_database_is_called_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    with sqlite3.connect(path) as database:
+        database.execute("create table t (text)")
+    with pytest.raises(DataError, match="a SQLite database"):
+        load_task(MINE, str(path))
+
+
+def test_all_bad_rows_are_told_of_by_kind_with_counts(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    rows: list[tuple[str, ...]] = [*ROWS, ("no label", ""), ("", "a"), ("a", "b", "c")]
+    path.write_text(cells(rows + [("again", "")] * 300))
+    with pytest.raises(BadRowsError) as caught:
+        load_task(MINE, str(path))
+    told = str(caught.value).splitlines()
+    assert told[0].startswith(f"{path}:22: no label")
+    assert told[0].endswith("(and 300 more such rows)")
+    assert told[1].startswith(f"{path}:23: the text")
+    assert told[2].startswith(f"{path}:24: 3 cells")
+    faults = caught.value.faults
+    assert faults.counts == Counter({"no label": 301, "empty text": 1, "cells": 1})
+    assert [len(messages) for messages in faults.first.values()] == [100, 1, 1]
+    found = check_task(MINE, str(path), _tokens(lambda text: [len(text)]))
+    assert found.bad == faults
+    assert found.data.counts["read"] == 20
+    assert found.to_dict()["bad_rows"][0]["rows"] == 301
+
+
+def _tokens(of: Callable[[str], list[int]]) -> LengthCounter:
+    return LengthCounter("tokens", lambda texts: [of(text) for text, _ in texts])
+
+
+def test_texts_that_become_the_same_tokens_are_remarked_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(chr(0x1F600 + n), "ab"[n % 2]) for n in range(20)]))
+    found = check_task(MINE, str(path), _tokens(lambda _: [1, 0, 2]))
+    assert any("20 of 20 rows become the same tokens" in one for one in found.warnings)
+    other = check_task(MINE, str(path), _tokens(lambda text: [1, ord(text), 2]))
+    assert not any("same tokens" in one for one in other.warnings)
+
+
+def test_contradicting_texts_and_rows_left_out_are_remarked_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    contradicting = [(f"same {n}", label) for n in range(5) for label in "ab"]
+    path.write_text(cells([*ROWS, *contradicting, ROWS[0], ROWS[1]]))
+    remarks = load_task(MINE, str(path)).warnings
+    assert any("10 rows contradict each other: 5 texts" in remark for remark in remarks)
+    assert any("2 rows that repeat another one left out" in remark for remark in remarks)
+    values = cells([(text, str(n)) for n, (text, _) in enumerate(ROWS + ROWS)])
+    path.write_text(values)
+    assert load_task(TaskSpec("mine", kind="regression"), str(path)).warnings == ()
+
+
+def test_a_limit_leaves_every_class_a_training_row(tmp_path: Path) -> None:
+    rows = [(f"t{n}", "ab"[n % 2]) for n in range(640)] + [(f"rare {n}", "c") for n in range(3)]
+    path = tmp_path / "a.csv"
+    path.write_text(cells(rows))
+    for seed in range(10):
+        data = load_task(MINE, str(path), limit=20, seed=seed)
+        assert {row.label for row in data.train} == {"a", "b", "c"}
+        assert len(data.train) == 20
+    spec = TaskSpec("mine", labels=("a", "b", "c", "never"))
+    remarks = load_task(spec, str(path), limit=20).warnings
+    assert any(one.startswith("labels without a training row: 'never'") for one in remarks)
+
+
+def test_a_decimal_comma_is_called_so(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(f"t{n}", f"{n},5") for n in range(9)], ";"))
+    with pytest.raises(DataError, match="write the decimal comma as a point"):
+        load_task(TaskSpec("mine", kind="regression"), str(path))
+
+
+def test_an_array_tells_the_line_of_a_bad_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[\n {"text": "a",\n  "label": "x"},\n {"text": "b"},\n 7\n]\n')
+    with pytest.raises(BadRowsError) as caught:
+        load_task(MINE, str(path))
+    told = str(caught.value)
+    assert f"{path}:4: no label" in told
+    assert f"{path}:5: expected a JSON object" in told
+    for broken in ('[{"text": "a"}', '[{"text": "a"},]', '[{"text": "a"}] x', "[", '[{"a": 1} 2]'):
+        path.write_text(broken)
+        with pytest.raises(DataError, match=r"a\.json:1: .*not valid JSON"):
+            load_task(MINE, str(path))
+
+
+def test_what_was_trained_on_can_be_answered(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("question;passage;answer\nwhy;because;yes\nhow;so;no\n")
+    assert list(rows_to_answer(str(path))) == [Row("why", "because"), Row("how", "so")]
+    spec = task_spec("mine", text_column="passage")
+    assert list(rows_to_answer(str(path), spec.columns)) == [Row("because"), Row("so")]
+    path.write_text("")
+    assert list(rows_to_answer(str(path))) == []
+    noted = Faults()
+    assert read_rows(MINE, str(_bad(tmp_path)), faults=noted) == [Row("x", label="a")]
+    assert noted.rows == 1
+
+
+def _bad(folder: Path) -> Path:
+    path = folder / "bad.csv"
+    path.write_text("text,label\nx,a\ny,\n")
+    return path

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
 
 _BATCH = 512
-_BATCH_CHARACTERS = 1_000_000
+_BATCH_CHARACTERS = 100_000
+"""Text encoded at a time: while a token is made, a tokenizer keeps some hundred bytes of it."""
 
 
 class FastTokenizer(Protocol):
@@ -102,7 +103,7 @@ def _encode(
     """Ids, type ids and whether it was cut, for each text or pair."""
     own = _own(tokenizer)
     found: list[_Sequence] = []
-    for batch in _batches(texts):
+    for batch in batches(texts):
         given = [text if pair is None else (text, pair) for text, pair in batch]
         found += [
             _cut(encoding, own, max_length, tokenizer.truncation_side == "left")
@@ -113,7 +114,7 @@ def _encode(
     return [(ids, (0,) * len(ids), cut) for ids, _, cut in found]
 
 
-def _batches(texts: Sequence[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:
+def batches(texts: Sequence[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:
     """``texts`` in their order, a bounded number of them and of their characters at a time."""
     batch: list[tuple[str, str | None]] = []
     characters = 0

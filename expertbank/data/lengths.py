@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
-from expertbank.data.encode import inputs_of
+from expertbank.data.encode import batches, inputs_of
 from expertbank.errors import InputError
 from expertbank.records import Row
 from expertbank.references import cached, local_folder
@@ -15,7 +15,6 @@ from expertbank.references import cached, local_folder
 LONGEST_COUNTED = 200_000
 """Characters of a text that are counted; what comes after them is cut off at any length."""
 
-_BATCH = 256
 _FILE = "tokenizer.json"
 
 Text = tuple[str, str | None]
@@ -35,12 +34,11 @@ class LengthCounter:
 
     def of_rows(self, rows: Iterable[Row]) -> Iterator[tuple[Sequence[int], ...]]:
         """What each row's sequences become."""
-        source = iter(rows)
-        while batch := list(islice(source, _BATCH)):
-            inputs = [inputs_of(row) for row in batch]
-            parts = iter(self.parts([_cut(text) for part in inputs for text in part]))
-            for part in inputs:
-                yield tuple(islice(parts, len(part)))
+        inputs = [inputs_of(row) for row in rows]
+        texts = [_cut(text) for part in inputs for text in part]
+        parts = chain.from_iterable(map(self.parts, batches(texts)))
+        for part in inputs:
+            yield tuple(islice(parts, len(part)))
 
 
 def length_counter(reference: str, revision: str | None = None) -> LengthCounter:

@@ -1,8 +1,8 @@
 """Malformed files: is each refused in words, at once, in little memory, with nothing written?
 
 Ten good files of ten formats are spoiled by seed: bytes cut, swapped, inserted, repeated; quotes,
-separators, line ends, keys and encodings exchanged. Each goes through ``tasks check`` in a process of
-its own; what that refuses goes through ``add`` too, which must refuse it and write nothing.
+separators, line ends, keys and encodings exchanged. Each goes through ``tasks check`` in a process
+of its own; what that refuses goes through ``add`` too, which must refuse it and write nothing.
 
     python examples/benchmarks/malformed_files.py [--files 400] [--rows 20000] [--seed 0]
 """

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
+from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
@@ -208,7 +209,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
         answer.index,
         answer.task,
         answer.text,
-        share(answer.scores.get(str(answer.label))),
+        share(answer.scores.get(answer.label) if isinstance(answer.label, str) else None),
         share(answer.confidence),
         {None: "-", True: "yes", False: "no"}[answer.unknown],
     )
@@ -267,7 +268,7 @@ def evaluate(
             print_table(
                 console,
                 ("label", "rows", "right"),
-                ((label, c["n"], c["right"]) for label, c in result.per_label.items()),
+                ((label_text(name), c["n"], c["right"]) for name, c in result.per_label.items()),
                 numeric=("rows", "right"),
             )
 

@@ -2,16 +2,46 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
+from expertbank.texts import printable
 
 _SHOWN = 5
+_WORDS = frozenset({"", "-", "unknown", "none", "null", "nan", "removed", "auto", "all", "any"})
+"""What output says in the place of a label, or could be taken to say."""
+
+
+def label_text(label: str) -> str:
+    """A label as people read it: as it is, or quoted as in JSON.
+
+    It is quoted where it could be taken for something else: for a word that output has of its own,
+    such as ``unknown``; for what stands in brackets, which no plain label does; for other text
+    than it is, where it begins or ends with white space or holds characters that do not show.
+    """
+    plain = (
+        label.isprintable()
+        and label == label.strip()
+        and label.casefold() not in _WORDS
+        and label[0] not in '("'
+    )
+    return label if plain else printable(json.dumps(label, ensure_ascii=False))
+
+
+def joined(labels: Iterable[str]) -> str:
+    """Labels in a row as people read them; one that holds a comma is quoted too."""
+    return ", ".join(
+        json.dumps(label, ensure_ascii=False)
+        if "," in label == label_text(label)
+        else label_text(label)
+        for label in labels
+    )
 
 
 def shown_label(raw: str, rules: LabelRules, origin: str) -> str:

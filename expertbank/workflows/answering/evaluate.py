@@ -88,6 +88,8 @@ def evaluate(
     """
     named, member = predictor.answerer(task), predictor.member(task)
     rows = read_rows(with_columns(predictor.data_spec(named), columns), source)
+    if not rows:
+        raise DataError(f"{source}: no labelled row to measure {task} on")
     kind = KINDS.get(named.kind)
     for row in rows:
         for label in kind.counted(row) if kind.names_labels else ():
@@ -96,7 +98,7 @@ def evaluate(
                     f"{row.origin}: label {label!r} is not one of {named.id}: "
                     + ", ".join(named.labels)
                 )
-    labels = [row.label or "" for row in rows]
+    labels = [kind.truth(row) for row in rows]
     given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
     quality = kind.outcome_of(labels, given).quality()
     routed: list[Answer | None] = []
@@ -127,7 +129,7 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
 
 
 def _answer(one: Prediction) -> Answer:
-    return Answer(one.label, one.scores, one.text, one.choice, one.labels)
+    return Answer(one.label, one.scores, one.text, one.choice, one.labels, one.thresholds)
 
 
 def _answer_of(one: Prediction, task: str) -> Answer | None:

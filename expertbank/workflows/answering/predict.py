@@ -36,7 +36,10 @@ CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
 
 UNKNOWN = "unknown"
-"""The label of a row that is like no task, for callers who asked for it."""
+"""The label of a row that is like no task, for callers who asked for it. A class may be called so
+too: ``Prediction.abstained`` tells the two apart."""
+ABSTAINED = f"({UNKNOWN})"
+"""The same as a person reads it; a label that looks like this is quoted."""
 
 CHUNK_CHARACTERS = 4_000_000
 """Text encoded and answered at a time, but for one row that is longer."""
@@ -68,11 +71,15 @@ class Prediction:
             that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
             the task.
         label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
-            several labels may hold.
+            several labels may hold; ``unknown`` where no answer was given. Of ``scores`` it has
+            the highest, of equally high ones the first.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for rows that bring choices.
         labels: the labels that hold, where several may.
+        thresholds: where several may, the least score from which on each label holds.
         text: the answer as a person reads it.
+        abstained: whether no answer was given, for the row is unknown and the caller asked to
+            abstain then.
         unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
@@ -87,7 +94,9 @@ class Prediction:
     scores: Mapping[str, float]
     choice: int | None = None
     labels: tuple[str, ...] | None = None
-    text: str = UNKNOWN
+    thresholds: Mapping[str, float] | None = None
+    text: str = ABSTAINED
+    abstained: bool = False
     unknown: bool | None = None
     unknown_score: float | None = None
     answers: tuple[Prediction, ...] = ()
@@ -101,6 +110,7 @@ class Prediction:
             "confidence": self.confidence,
             "unknown": self.unknown,
             "unknown_score": self.unknown_score,
+            "abstained": self.abstained,
             "label": self.label,
             "scores": dict(self.scores),
         }
@@ -108,6 +118,8 @@ class Prediction:
             document["choice"] = self.choice
         if self.labels is not None:
             document["labels"] = list(self.labels)
+        if self.thresholds is not None:
+            document["thresholds"] = dict(self.thresholds)
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
@@ -422,6 +434,7 @@ class Predictor:
             chosen.confidence,
             UNKNOWN,
             {},
+            abstained=chosen.abstained,
             unknown=chosen.unknown,
             unknown_score=chosen.unknown_score,
         )
@@ -436,6 +449,7 @@ class Predictor:
             scores=answer.scores,
             choice=answer.choice,
             labels=answer.labels,
+            thresholds=answer.thresholds,
             text=answer.text,
         )
 

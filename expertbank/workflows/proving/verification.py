@@ -16,6 +16,7 @@ from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Kind
 from expertbank.records import (
+    EncodedRow,
     EvaluationRecord,
     ExpertRecord,
     ProgressCallback,
@@ -114,6 +115,9 @@ def verify_expert(
         expert.labels,
         workspace.spec.max_length,
     )
+    encoded = [
+        _as_stored(row, oracle.logits[place]) for place, row in zip(there, encoded, strict=True)
+    ]
     again = answers(workspace.model, encoded, expert.digest, progress)
     # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
     complete = len(places) == total
@@ -199,6 +203,17 @@ def rows_again(
     except ExpertBankError:
         found = {}  # the source is gone or no longer readable: its rows count as unverifiable
     return [found.get(digest) for digest in digests]
+
+
+def _as_stored(row: EncodedRow, logits: Floats) -> EncodedRow:
+    """A row whose equal choices are merged only if they are in the stored ``logits [width]``.
+
+    What was measured before they were one keeps a logit for each, and is compared as it is.
+    """
+    apart = any(
+        place != same and np.isfinite(logits[place]) for place, same in enumerate(row.first)
+    )
+    return replace(row, first=()) if apart else row
 
 
 def _same_environment(workspace: Workspace, stored: EvaluationRecord) -> bool:

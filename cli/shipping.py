@@ -239,9 +239,7 @@ def evaluate(
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         if bundle is not None:
-            from expertbank.workflows.answering.serve import load_bundle
-
-            opened = load_bundle(bundle, backbone=backbone, device=session.device)
+            opened = _predictor(session, stack, bundle, backbone)
             result = measure(opened, task, data, columns, progress)
         else:
             bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
@@ -313,7 +311,10 @@ def _predictor(
     if bundle is not None:
         from expertbank.workflows.answering.serve import load_bundle
 
-        return load_bundle(bundle, backbone=backbone, device=session.device)
+        opened = load_bundle(bundle, backbone=backbone, device=session.device)
+        for remark in opened.remarks:
+            session.remark(f"note: {remark}")
+        return opened
     return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()
 
 

@@ -137,6 +137,7 @@ class Predictor:
         experts: every expert that may be named.
         router: the router; ``None`` allows only rows whose task is named.
         router_digest: of the router's file, if it has one.
+        remarks: what is odd about where these are from and yet no reason to refuse it.
     """
 
     def __init__(
@@ -145,8 +146,10 @@ class Predictor:
         experts: Experts,
         router: Router | None,
         router_digest: str | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.model = model
+        self.remarks = remarks
         self.router_digest = router_digest
         self._experts = experts
         self._routed = None if router is None else Routed.over(router)

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
-from expertbank.artifacts.bundle import BACKBONE_FOLDER, BundledExpert, BundleReader
+from expertbank.artifacts.bundle import BundledExpert, BundleReader
+from expertbank.artifacts.listed import BACKBONE_FOLDER
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
@@ -34,6 +35,9 @@ def load_bundle(
 ) -> Predictor:
     """Open a bundle for prediction; no bank is needed.
 
+    What is not loaded may have changed since the export, and files may lie beside it: the
+    predictor's ``remarks`` say so.
+
     Args:
         path: the bundle's folder.
         backbone: a loaded backbone, or where to find it; default the folder inside the bundle
@@ -44,6 +48,7 @@ def load_bundle(
         NotFoundError: no bundle there.
         IntegrityError: a file or the backbone is not what the manifest says.
         SourceUnavailableError: the backbone cannot be had.
+        ExpertBankError: a file cannot be read.
     """
     reader = BundleReader(Path(path))
     content = reader.manifest.content
@@ -54,13 +59,15 @@ def load_bundle(
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
-    reader.check_all()
+    remarks = reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
     if isinstance(backbone, Backbone):
         loaded = backbone.named_as(record)
     else:
         if inside is not None:
-            _check_folder(reader, str(inside))
+            if inside != BACKBONE_FOLDER:
+                raise IntegrityError(f"{path}: {inside!r} is not where a bundle keeps a backbone")
+            reader.require_backbone()
         found = backbone or (str(Path(path) / str(inside)) if inside else record.reference)
         loaded = load_backbone(
             found,
@@ -90,7 +97,7 @@ def load_bundle(
     experts = _BundledExperts(
         reader, {member.task: entries[member.digest] for member in router.members}
     )
-    return Predictor(RoutedModel(loaded, spec, ExpertPool(load)), experts, router)
+    return Predictor(RoutedModel(loaded, spec, ExpertPool(load)), experts, router, remarks=remarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +151,6 @@ def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
 
 def _text(told: object) -> str | None:
     return None if told is None else str(told)
-
-
-def _check_folder(reader: BundleReader, folder: str) -> None:
-    """The shipped backbone's folder holds exactly the listed files, all of them as listed."""
-    if folder != BACKBONE_FOLDER:
-        raise IntegrityError(f"{reader.folder}: {folder!r} is not where a bundle keeps a backbone")
-    listed = {name for name in reader.members if name.startswith(f"{BACKBONE_FOLDER}/")}
-    root = reader.folder / BACKBONE_FOLDER
-    found = {path.relative_to(reader.folder).as_posix() for path in root.rglob("*")}
-    if found != listed:
-        odd = sorted(found ^ listed)
-        raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
 
 
 def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Predictor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -18,30 +17,30 @@ _WORDS = frozenset({"", "-", "unknown", "none", "null", "nan", "removed", "auto"
 """What output says in the place of a label, or could be taken to say."""
 
 
-def label_text(label: str) -> str:
-    """A label as people read it: as it is, or quoted as in JSON.
+def label_text(label: str, *, among: bool = False) -> str:
+    """A label as people read it: as it is, or quoted, and what does not show spelled out.
 
     It is quoted where it could be taken for something else: for a word that output has of its own,
     such as ``unknown``; for what stands in brackets, which no plain label does; for other text
-    than it is, where it begins or ends with white space or holds characters that do not show.
+    than it is, where it begins or ends with white space or holds characters that do not show; and
+    ``among`` others for two, where it holds a comma.
     """
     plain = (
         label.isprintable()
         and label == label.strip()
         and label.casefold() not in _WORDS
         and label[0] not in '("'
+        and not (among and "," in label)
     )
-    return label if plain else printable(json.dumps(label, ensure_ascii=False))
+    if plain:
+        return label
+    quoted = label.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(quoted)}"'
 
 
 def joined(labels: Iterable[str]) -> str:
-    """Labels in a row as people read them; one that holds a comma is quoted too."""
-    return ", ".join(
-        json.dumps(label, ensure_ascii=False)
-        if "," in label == label_text(label)
-        else label_text(label)
-        for label in labels
-    )
+    """Labels in a row as people read them."""
+    return ", ".join(label_text(label, among=True) for label in labels)
 
 
 def shown_label(raw: str, rules: LabelRules, origin: str) -> str:

@@ -167,7 +167,7 @@ def test_why_rows_were_not_run_again_stands_in_markdown_and_page() -> None:
         ('"unknown"', '"\\"unknown\\""'),
         ("a\nb", '"a\\nb"'),
         ("\u202ex", '"\\u202ex"'),
-        ("\x1b[2J", '"\\u001b[2J"'),
+        ("\x1b[2J", '"\\x1b[2J"'),
     ],
 )
 def test_a_label_that_could_be_taken_for_something_else_is_quoted(label: str, text: str) -> None:

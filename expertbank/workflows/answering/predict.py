@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
+from expertbank.backbones.forks import computing, require_threads
 from expertbank.data import RowLike, TaskSpec, as_rows, encode_rows
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
@@ -252,6 +253,7 @@ class Predictor:
             InputError: a row that could not be read, or that no expert here can answer:
                 choices without a multiple-choice expert, or the other way round; or options
                 that exclude each other.
+            ExpertBankError: this process is a fork of one that has predicted or trained.
         """
         decision = self._decision(task, abstain=abstain, fallback=fallback)
         return self._answers(rows, decision, batch_size, progress, on_bad, total)
@@ -275,6 +277,7 @@ class Predictor:
         on_bad: Callable[[InputError], None] | None,
         total: int,
     ) -> Iterator[Prediction]:
+        require_threads()
         given = as_rows(rows)
         if isinstance(given, list):
             total = len(given)
@@ -417,6 +420,7 @@ class Predictor:
                     ),
                 )
 
+    @computing()
     def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
         tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
         return encode_rows(rows, tokenizer, None, (), length)

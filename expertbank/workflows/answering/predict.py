@@ -77,14 +77,14 @@ class Prediction:
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for rows that bring choices.
         labels: the labels that hold, where several may.
-        thresholds: where several may, the least score from which on each label holds.
         text: the answer as a person reads it.
-        abstained: whether no answer was given, for the row is unknown and the caller asked to
-            abstain then.
         unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
         answers: for a group, the answers of all its experts, this one among them.
+        thresholds: where several may, the least score from which on each label holds.
+        abstained: whether no answer was given, for the row is unknown and the caller asked to
+            abstain then.
     """
 
     index: int
@@ -95,12 +95,12 @@ class Prediction:
     scores: Mapping[str, float]
     choice: int | None = None
     labels: tuple[str, ...] | None = None
-    thresholds: Mapping[str, float] | None = None
     text: str = ABSTAINED
-    abstained: bool = False
     unknown: bool | None = None
     unknown_score: float | None = None
     answers: tuple[Prediction, ...] = ()
+    thresholds: Mapping[str, float] | None = None
+    abstained: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""

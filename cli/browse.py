@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
 from .render import moment, print_stream, print_table, printable, short, size
@@ -180,6 +181,8 @@ def _branches(document: dict[str, Any], indent: str) -> Iterator[str]:
                 yield from _branches(item, indent + "  ")
         else:
             text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
+            if key == "labels" and isinstance(value, list | tuple):
+                text = joined(value)
             yield f"{indent}{name}: {printable(text)}"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,10 @@ from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
+
+
+LEVELS = ("lost", "inconclusive", "unverifiable")
+"""What ``--fail-on`` takes: a loss; a loss or none proved; a row that could not be run again."""
 
 
 def print_report(console: Console, report: ForgettingReport) -> None:
@@ -41,14 +46,7 @@ def print_report(console: Console, report: ForgettingReport) -> None:
             why = words.reason(task, report.margin)
             console.print(printable(f"{task.verdict_routed} {task.task}: {why}"), markup=False)
     for name, found in (report.verification or {}).items():
-        console.print(
-            printable(
-                f"verified {name}: {found['rows']} of {found['of']} rows run again, "
-                f"{found['unverifiable']} unverifiable, "
-                f"largest logit difference {found['max_logit_difference']:.2g}"
-            ),
-            markup=False,
-        )
+        console.print(printable(words.verified(name, found)), markup=False)
 
 
 def markdown_of(report: ForgettingReport) -> str:
@@ -88,12 +86,16 @@ def write_reports(
         session.remark(f"wrote {path}")
 
 
-def require(report: ForgettingReport, fail_on: str | None) -> None:
+def require(report: ForgettingReport, levels: Collection[str]) -> None:
     """Fail where the report must not pass.
+
+    Args:
+        report: what was found.
+        levels: which of ``LEVELS`` fail it.
 
     Raises:
         IntegrityError: stored experts changed; whatever was asked for.
-        GateFailedError: the verdict is as bad as ``fail_on`` or worse.
+        GateFailedError: it is what one of the levels names; the message says all that are.
     """
     from expertbank.errors import GateFailedError, IntegrityError
 
@@ -103,21 +105,32 @@ def require(report: ForgettingReport, fail_on: str | None) -> None:
             f"the stored files of {', '.join(changed)} no longer match their digests; "
             "restore them from a backup (expertbank verify names the files)"
         )
-    if fail_on is None:
-        return
-    failed = [*report.named("lost")]
-    if fail_on == "inconclusive":
-        failed += report.named("inconclusive")
-        if report.verdict is None:
-            raise GateFailedError(
-                "--fail-on inconclusive: no task was compared, so nothing is proved; run "
-                "retrain-router, or name other routers with --from and --to"
-            )
+    failed = [
+        f"--fail-on {level}: {found}"
+        for level in LEVELS
+        if level in levels and (found := _failing(report, level))
+    ]
     if failed:
-        raise GateFailedError(
-            f"--fail-on {fail_on}: {', '.join(failed)}; look at the report, add evaluation rows, "
-            "widen --margin, or go back with: expertbank alias active router@N"
+        raise GateFailedError("\n".join(failed))
+
+
+def _failing(report: ForgettingReport, level: str) -> str | None:
+    """Why a report must not pass at one level, and what to do; ``None`` if it passes."""
+    if level == "unverifiable":
+        told = [f"{task}: {why}" for task, why in report.unverifiable.items()]
+        return "; ".join(told) or None
+    if level == "inconclusive" and report.verdict is None:
+        return (
+            "no task was compared, so nothing is proved; run retrain-router, or name other routers "
+            "with --from and --to"
         )
+    failed = [*report.named("lost"), *(report.named("inconclusive") if level != "lost" else ())]
+    if not failed:
+        return None
+    return (
+        f"{', '.join(failed)}; look at the report, add evaluation rows, widen --margin, or go back "
+        "with: expertbank alias active router@N"
+    )
 
 
 def _now() -> str:

@@ -59,5 +59,7 @@ def import_bundle(
         )
 
     session.answer(done.to_dict(), show)
+    for remark in done.remarks:
+        session.remark(f"note: {remark}")
     if done.imported and not dry_run:
         session.remark("next: expertbank retrain-router")

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from expertbank.texts import printable as printable
+
 
 def short(digest: str) -> str:
     """The first digits of a digest: enough to name it."""
@@ -96,19 +98,6 @@ def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         console.print(f"{name:<{width}}  {printable(str(value))}", markup=False)
-
-
-def printable(text: str) -> str:
-    """Text with control and direction-changing characters made visible.
-
-    Labels and file names come from users' data and must not be able to drive a terminal.
-    """
-    if text.isprintable():
-        return text
-    return "".join(
-        char if char.isprintable() or char == " " else char.encode("unicode_escape").decode()
-        for char in text
-    )
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

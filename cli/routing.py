@@ -14,7 +14,7 @@ from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
-from .forgetting import markdown_of, print_report, require, write_reports
+from .forgetting import LEVELS, markdown_of, print_report, require, write_reports
 from .render import moment, print_facts, print_table, short
 from .session import Session
 
@@ -105,8 +105,11 @@ def forgetting_report(
         Path | None, typer.Option(help="Write Markdown; - for stdout, in place of the table.")
     ] = None,
     fail_on: Annotated[
-        str | None,
-        typer.Option(help="Exit 5 if the verdict is this bad: lost, or inconclusive (or lost)."),
+        list[str] | None,
+        typer.Option(
+            help="Exit 5 if the verdict is lost; inconclusive (or lost); or if, with --verify, a "
+            "row is unverifiable. May be given several times."
+        ),
     ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Where the backbone is now, if it has moved.")
@@ -122,8 +125,16 @@ def forgetting_report(
     """
     session: Session = context.obj
     to_stdout = markdown is not None and str(markdown) == "-"
-    if fail_on not in {None, "lost", "inconclusive"}:
-        raise typer.BadParameter(f"--fail-on takes lost or inconclusive, not {fail_on!r}")
+    for level in fail_on or ():
+        if level not in LEVELS:
+            known = ", ".join(LEVELS)
+            raise typer.BadParameter(
+                f"--fail-on takes one of {known}, not {level!r}; for several repeat it"
+            )
+    if "unverifiable" in (fail_on or ()) and not verify:
+        raise typer.BadParameter(
+            "--fail-on unverifiable is about rows that are run again; add --verify"
+        )
     if to_stdout and session.as_json:
         raise typer.BadParameter("--json and --markdown - both want stdout; name a file")
     with (
@@ -143,7 +154,10 @@ def forgetting_report(
         session.plain(markdown_of(report))
     else:
         session.answer(report.to_dict(), lambda console: print_report(console, report))
-    require(report, fail_on)
+    if report.unverifiable and not report.rows_run:
+        told = "; ".join(f"{task}: {why}" for task, why in report.unverifiable.items())
+        session.remark(f"warning: --verify ran no row again: {told}")
+    require(report, fail_on or ())
 
 
 def alias(

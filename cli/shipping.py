@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
+from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
@@ -22,7 +23,7 @@ from .session import Session
 if TYPE_CHECKING:
     from expertbank.errors import InputError
     from expertbank.records import Row
-    from expertbank.workflows.answering.predict import Prediction, Predictor
+    from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
 
 Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
@@ -146,7 +147,11 @@ def predict(
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
         rows, total = _rows(text or [], text_pair, file, build(DataOptions, given), skip_bad)
-        predictor = _predictor(session, stack, bundle, backbone)
+        experts, load = _answering(session, stack, bundle, backbone)
+        # A name that nobody has is told before the backbone is loaded.
+        for name in filter(None, (task, fallback)):
+            experts.named(name)
+        predictor = load()
         progress = stack.enter_context(session.progress())
         skipped = 0
 
@@ -214,7 +219,7 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
         answer.index,
         answer.task,
         answer.text,
-        share(answer.scores.get(str(answer.label))),
+        share(answer.scores.get(answer.label) if isinstance(answer.label, str) else None),
         share(answer.confidence),
         {None: "-", True: "yes", False: "no"}[answer.unknown],
     )
@@ -243,28 +248,14 @@ def evaluate(
     options = build(DataOptions, given)
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
-        if bundle is not None:
-            from expertbank.workflows.answering.serve import load_bundle
-
-            opened = load_bundle(bundle, backbone=backbone, device=session.device)
-            result = measure(
-                opened.experts,
-                lambda: opened,
-                task,
-                data,
-                options.columns(),
-                options.read_as(),
-                progress,
-            )
-        else:
-            bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-            result = bank.evaluate(
-                task,
-                data,
-                columns=options.columns(),
-                read_as=options.read_as(),
-                progress=progress,
-            )
+        result = measure(
+            *_answering(session, stack, bundle, backbone),
+            task,
+            data,
+            options.columns(),
+            options.read_as(),
+            progress,
+        )
 
     older = (
         ("the router's expert", result.routed_expert),
@@ -287,7 +278,7 @@ def evaluate(
             print_table(
                 console,
                 ("label", "rows", "right"),
-                ((label, c["n"], c["right"]) for label, c in result.per_label.items()),
+                ((label_text(name), c["n"], c["right"]) for name, c in result.per_label.items()),
                 numeric=("rows", "right"),
             )
 
@@ -309,14 +300,19 @@ def _rows(
     return rows, most_rows(file)
 
 
-def _predictor(
+def _answering(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
-) -> Predictor:
-    if bundle is not None:
-        from expertbank.workflows.answering.serve import load_bundle
+) -> tuple[Experts, Callable[[], Predictor]]:
+    """Who may be named to answer, and what loads the backbone."""
+    if bundle is None:
+        bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
+        return bank.experts, bank.predictor
+    from expertbank.workflows.answering.serve import open_bundle
 
-        return load_bundle(bundle, backbone=backbone, device=session.device)
-    return stack.enter_context(session.bank(read_only=True, backbone=backbone)).predictor()
+    opened = open_bundle(bundle)
+    for remark in opened.remarks:
+        session.remark(f"note: {remark}")
+    return opened.experts, lambda: opened.predictor(backbone, session.device)
 
 
 def _write_lines(answers: Iterator[Prediction]) -> None:

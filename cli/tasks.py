@@ -300,12 +300,13 @@ def _print_check(console: Console, found: TaskCheck) -> None:
     print_facts(console, facts)
     if found.labels:
         from expertbank.kinds import KINDS
+        from expertbank.kinds.labels import label_text
 
         name = KINDS.get(data.spec.kind).label_word
         print_table(
             console,
             (name, "train", "validation"),
-            ((label, *counts) for label, counts in found.labels.items()),
+            ((label_text(label), *counts) for label, counts in found.labels.items()),
             numeric=("train", "validation"),
         )
     if found.warnings:

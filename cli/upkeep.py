@@ -56,6 +56,8 @@ def verify(context: typer.Context) -> None:
         )
 
     session.answer(found.to_dict(), show)
+    if not found.artifacts:
+        session.remark("note: the bank holds no file yet, so no file was verified")
     if not found.ok:
         raise IntegrityError(f"{len(found.problems)} problems found in {session.home}")
 

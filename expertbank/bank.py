@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from expertbank.config import BankKeywords
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.evaluate import Evaluated
-    from expertbank.workflows.answering.predict import Prediction, Predictor
+    from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
@@ -471,10 +471,15 @@ class Bank:
             DataError: unusable rows, or a label that the expert does not know.
         """
         from expertbank.workflows.answering.evaluate import evaluate
+
+        return evaluate(self.experts, self.predictor, task, str(data), columns, read_as, progress)
+
+    @property
+    def experts(self) -> Experts:
+        """Who may be named to answer; the backbone is not loaded."""
         from expertbank.workflows.answering.serve import bank_experts
 
-        experts = bank_experts(self._workspace)
-        return evaluate(experts, self.predictor, task, str(data), columns, read_as, progress)
+        return bank_experts(self._workspace)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams.

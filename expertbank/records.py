@@ -61,12 +61,14 @@ class EncodedRow:
         type_ids: token type ids, one per token (all zero where the family has none).
         target: as the task's kind makes it; ``None`` for a row without a label.
         truncated: whether tokens were cut off.
+        first: per choice the place of the first one of the same text; empty where all differ.
     """
 
     sequences: tuple[tuple[int, ...], ...]
     type_ids: tuple[tuple[int, ...], ...]
     target: Target | None = None
     truncated: bool = False
+    first: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:

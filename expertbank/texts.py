@@ -63,6 +63,19 @@ def plain_text(value: Any, origin: str, column: str) -> str | None:
     return text
 
 
+def printable(text: str) -> str:
+    """Text with control and direction-changing characters made visible.
+
+    Labels and file names come from users' data and must not be able to drive a terminal.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        char if char.isprintable() or char == " " else char.encode("unicode_escape").decode()
+        for char in text
+    )
+
+
 def is_absent(value: Any) -> bool:
     """Whether a value stands for none: ``None``, NaN of any type, or pandas' ``NA`` and ``NaT``."""
     if value is None or type(value).__name__ in {"NAType", "NaTType"}:

@@ -2,7 +2,8 @@
 
 An archive may come from anyone. It is refused whole unless it holds exactly a manifest and the
 files that manifest lists: regular files with plain relative names, each once, within the limits
-below. Nothing is written to disk, and no byte is used before its size and hash were checked.
+below. What systems and tools put beside them (``noise``) and documents are never read. Nothing is
+written to disk, and no byte is used before its size and hash were checked.
 """
 
 from __future__ import annotations
@@ -13,7 +14,13 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from expertbank.artifacts.bundle import MANIFEST, MAX_MANIFEST_BYTES, read_manifest
+from expertbank.artifacts.listed import (
+    MANIFEST,
+    MAX_MANIFEST_BYTES,
+    read_manifest,
+    remarks_on_manifest,
+)
+from expertbank.artifacts.noise import GITATTRIBUTES, is_document, is_noise
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 
@@ -27,7 +34,8 @@ MAX_RATIO = 200
 FREE_BYTES = 16 << 20
 """Unpacked bytes that no ratio is asked of: small files may pack very well."""
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,5}")
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_NAME = re.compile(rf"({_PART}/){{0,5}}({_PART}|{re.escape(GITATTRIBUTES)})")
 _OTHER = re.compile(r".*\.(tar(\.\w+)?|t[gbx]z|tzst|7z|rar)", re.IGNORECASE)
 _BROKEN = (
     zipfile.BadZipFile,
@@ -47,6 +55,7 @@ class BundleArchive:
     Attributes:
         content: the whole JSON object of the manifest.
         digest: SHA-256 of the manifest's bytes: the bundle's identity, packed or not.
+        remarks: what is odd about the manifest and yet no reason to refuse it, as sentences.
         folder: the archive, for messages.
 
     Raises:
@@ -80,9 +89,11 @@ class BundleArchive:
         data = self._bytes(MANIFEST, MAX_MANIFEST_BYTES)
         self.digest = sha256_bytes(data)
         self.content, self._files = read_manifest(data, path / MANIFEST)
+        self.remarks = remarks_on_manifest(data, path / MANIFEST)
         listed = {self._prefix + name for name in (*self._files, MANIFEST)}
-        if listed != self._sizes.keys():
-            odd = sorted(listed ^ self._sizes.keys())
+        extra = {name for name in self._sizes.keys() - listed if not is_document(name)}
+        odd = sorted(extra | (listed - self._sizes.keys()))
+        if odd:
             raise IntegrityError(f"{path}: missing or unlisted members {odd[:3]}")
 
     @property
@@ -120,9 +131,13 @@ class BundleArchive:
 
 
 def _sizes(path: Path, archive: zipfile.ZipFile) -> dict[str, int]:
-    """Unpacked size of every member by name, or the archive is refused."""
+    """Unpacked size of every member by name but for noise, or the archive is refused."""
     sizes: dict[str, int] = {}
+    if len(archive.infolist()) > MAX_MEMBERS:
+        raise IntegrityError(f"{path} has more than {MAX_MEMBERS} members")
     for info in archive.infolist():
+        if is_noise(info.orig_filename):
+            continue
         mode = info.external_attr >> 16
         if info.orig_filename != info.filename or info.flag_bits & 1:
             raise IntegrityError(f"{path}: {info.orig_filename!r} is not a plain member")
@@ -135,8 +150,6 @@ def _sizes(path: Path, archive: zipfile.ZipFile) -> dict[str, int]:
         if info.filename in sizes:
             raise IntegrityError(f"{path}: {info.filename} is in it twice")
         sizes[info.filename] = info.file_size
-        if len(sizes) > MAX_MEMBERS:
-            raise IntegrityError(f"{path} has more than {MAX_MEMBERS} members")
     unpacked = sum(sizes.values())
     if unpacked > FREE_BYTES + MAX_RATIO * path.stat().st_size or unpacked > MAX_BYTES:
         raise IntegrityError(

@@ -1,38 +1,27 @@
-"""The shipped folder: a manifest that lists every file, and files that match it.
-
-A bundle may come from anyone. Reading one touches only the members its manifest lists, by
-plain relative names, as regular files, and checks size and hash before a byte is used.
-"""
+"""The bundle: a listed folder of experts and a router, read and written."""
 
 from __future__ import annotations
 
 import ctypes
-import hashlib
 import json
 import os
 import re
 import secrets
 import shutil
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from expertbank.artifacts.store import CHUNK, sha256_bytes
+from expertbank.artifacts.listed import FORMAT, MANIFEST, MEMBER, ListedFolder, malformed
+from expertbank.artifacts.noise import made_by_system
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import ExportFormat
 from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundError
 from expertbank.files.durable import make_folder, os_errors_translated, sync_folder, write_durably
 
-FORMAT = 1
-MANIFEST = "manifest.json"
 ROUTER = "router.safetensors"
-BACKBONE_FOLDER = "backbone"
-MAX_MANIFEST_BYTES = 64 * 1024 * 1024
-MAX_READ_BYTES = 1024 * 1024 * 1024
-"""Largest member that is ever held in memory; a backbone's weights are only hashed and mapped."""
-_MEMBER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,128 +52,6 @@ class Manifest:
     experts: tuple[BundledExpert, ...]
 
 
-class ListedFolder:
-    """A shipped folder of some kind: a manifest, and files that must be as it lists them.
-
-    Args:
-        folder: where it is.
-        export: which kind is meant, as ``BundleWriter`` was told when it was written.
-
-    Attributes:
-        content: the whole JSON object of the manifest.
-        digest: SHA-256 of the manifest's bytes: the folder's identity.
-
-    Raises:
-        NotFoundError: the folder is missing or holds no manifest.
-        IntegrityError: the manifest is malformed or of another kind of folder.
-    """
-
-    def __init__(self, folder: Path, export: ExportFormat = "bundle") -> None:
-        self.folder = folder
-        path = folder / MANIFEST
-        if not path.is_file():
-            raise NotFoundError(
-                f"{folder} is not a bundle: it has no {MANIFEST}; make one with: expertbank export"
-            )
-        if path.stat().st_size > MAX_MANIFEST_BYTES:
-            raise IntegrityError(f"{path} is larger than {MAX_MANIFEST_BYTES} bytes")
-        data = path.read_bytes()
-        self.content, self._files = read_manifest(data, path, export)
-        self.digest = sha256_bytes(data)
-
-    @property
-    def members(self) -> frozenset[str]:
-        """Names of all listed files."""
-        return frozenset(self._files)
-
-    def read(self, name: str) -> bytes:
-        """Bytes of a listed member, checked.
-
-        Raises:
-            IntegrityError: not listed, an unsafe name, not a regular file, too large to be an
-                expert or a router, or other bytes than the manifest says.
-        """
-        path = self._regular(name)
-        if path.stat().st_size > MAX_READ_BYTES:
-            raise IntegrityError(f"{path} is larger than {MAX_READ_BYTES} bytes")
-        data = path.read_bytes()
-        self._require(path, name, sha256_bytes(data))
-        return data
-
-    def check(self, name: str) -> None:
-        """Hash a listed member, without holding it in memory.
-
-        Raises:
-            IntegrityError: as ``read``.
-        """
-        path, digest = self._regular(name), hashlib.sha256()
-        with path.open("rb") as file:
-            while block := file.read(CHUNK):
-                digest.update(block)
-        self._require(path, name, digest.hexdigest())
-
-    def _regular(self, name: str) -> Path:
-        """The file behind a listed member: inside the bundle, no link, of the listed size."""
-        if name not in self._files or not _MEMBER.fullmatch(name):
-            raise IntegrityError(f"{self.folder}: {name!r} is not a listed member of the bundle")
-        size = self._files[name][1]
-        path = self.folder / name
-        inside = path.resolve().is_relative_to(self.folder.resolve())
-        if not inside or path.is_symlink() or not path.is_file():
-            raise IntegrityError(f"{path} is missing or not a regular file")
-        found = path.stat().st_size
-        if found != size:
-            raise IntegrityError(f"{path} has {found} bytes, the manifest says {size}")
-        return path
-
-    def _require(self, path: Path, name: str, digest: str) -> None:
-        if digest != self._files[name][0]:
-            raise IntegrityError(f"{path} does not match its SHA-256 in the manifest")
-
-    def check_all(self) -> None:
-        """Hash every listed member once.
-
-        Raises:
-            IntegrityError: the first member that is not as listed.
-        """
-        for name in self._files:
-            self.check(name)
-
-
-def read_manifest(
-    data: bytes, path: Path, export: ExportFormat = "bundle"
-) -> tuple[Mapping[str, Any], dict[str, tuple[str, int]]]:
-    """The JSON object of a manifest, and SHA-256 and size of every file that it lists.
-
-    Args:
-        data: the manifest's bytes.
-        path: where they are from, for messages.
-        export: which kind of folder is meant.
-
-    Raises:
-        IntegrityError: malformed, of a later format or of another kind of folder.
-    """
-    with _malformed(path):
-        content = json.loads(data)
-        if content["format"] != FORMAT:
-            raise IntegrityError(
-                f"{path}: bundle format {content['format']} is not known to this expertbank; "
-                "upgrade it"
-            )
-        found = content.get("export", "bundle")
-        if found != export:
-            raise IntegrityError(
-                f"{path} was exported with --format {found}, which is not a {export}"
-            )
-        if not isinstance(content["experts"], list):
-            raise IntegrityError(f"{path} is malformed: its experts are no list")
-        files = {
-            str(name): (str(entry["sha256"]), int(entry["bytes"]))
-            for name, entry in content["files"].items()
-        }
-    return content, files
-
-
 class BundleReader(ListedFolder):
     """An opened bundle folder.
 
@@ -195,7 +62,7 @@ class BundleReader(ListedFolder):
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
-        with _malformed(folder / MANIFEST):
+        with malformed(folder / MANIFEST):
             experts = tuple(
                 BundledExpert(
                     str(entry["id"]),
@@ -209,22 +76,6 @@ class BundleReader(ListedFolder):
                 for entry in self.content["experts"]
             )
         self.manifest = Manifest(self.content, self.digest, experts)
-
-
-@contextmanager
-def _malformed(path: Path) -> Iterator[None]:
-    """Say of any way in which JSON can be other than expected that the manifest is malformed."""
-    try:
-        yield
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-        AttributeError,
-    ) as error:
-        raise IntegrityError(f"{path} is malformed: {error!r}") from error
 
 
 class BundleWriter:
@@ -271,7 +122,7 @@ class BundleWriter:
             InputError: a name that no reader would accept.
             ExpertBankError: the disk refused.
         """
-        if not _MEMBER.fullmatch(name) or name == MANIFEST:
+        if not MEMBER.fullmatch(name) or name == MANIFEST:
             raise InputError(f"{name!r} cannot be the name of a file in a bundle")
         path = self.folder / name
         make_folder(path.parent)
@@ -377,7 +228,11 @@ def _replaceable(folder: Path, export: ExportFormat) -> bool:
     """
     if not folder.is_dir():
         return False
-    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if not path.is_dir()}
+    found = {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if not path.is_dir() and not made_by_system(path.name)
+    }
     if not found:
         return True
     try:

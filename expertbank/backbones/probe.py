@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from expertbank.backbones.forks import computing
+
 _SHAPE = (2, 5)
 """Sequences and tokens of the probe; unlike each other and unlike any model's width."""
 
@@ -87,6 +89,7 @@ def _tokens(model: nn.Module) -> Tensor:
     return ((numbers + words // 2) % words).reshape(_SHAPE)
 
 
+@computing()
 def _last_states(model: nn.Module, ids: Tensor) -> Tensor:
     output: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids))
     states = output.last_hidden_state

@@ -77,6 +77,7 @@ def encode_rows(
                 type_ids=tuple(types for _, types, _ in part),
                 target=kind.target(row, places) if kind else None,
                 truncated=any(cut for _, _, cut in part),
+                first=kind.first_places(row) if kind else (),
             )
         )
     return result

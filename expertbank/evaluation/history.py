@@ -111,6 +111,7 @@ class TaskHistory:
         p_beats_majority: one-sided, that the expert was right no more often than that.
         begin: what the expert's first router chose, where that router was forgotten: its choices
             stay.
+        unread: why the rows could not be routed again, where a bank keeps no choices of them.
     """
 
     task: str
@@ -125,6 +126,7 @@ class TaskHistory:
     majority: float | None = None
     p_beats_majority: float | None = None
     begin: RouterView | None = None
+    unread: str | None = None
 
     def view(self, version: int | None) -> RouterView | None:
         """The view of one router, if it contains the expert."""

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from expertbank.evaluation.decisions import chosen
 from expertbank.evaluation.outcome import Outcome
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import p_beats_constant
@@ -40,7 +41,7 @@ def against_majority(outcome: Outcome, targets: Numbers) -> dict[str, Any]:
 def confusion_matrix(predictions: Predictions) -> npt.NDArray[np.int64]:
     """``[classes, classes]`` counts, rows the targets, columns the answers."""
     classes = predictions.logits.shape[1]
-    flat = predictions.targets.astype(np.int64) * classes + predictions.logits.argmax(1)
+    flat = predictions.targets.astype(np.int64) * classes + chosen(predictions.logits)
     return np.bincount(flat, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -13,6 +13,12 @@ from expertbank.errors import DataError
 from expertbank.texts import is_blank, plain_text
 
 
+def first_places(choices: Sequence[str]) -> tuple[int, ...]:
+    """Per choice the place of the first of the same text; empty where all differ."""
+    found = tuple(map(choices.index, choices))
+    return () if len(set(found)) == len(found) else found
+
+
 def choices_of(
     values: Mapping[str, Any], columns: tuple[str, ...], origin: str
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -18,10 +18,17 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from expertbank.errors import DataError
+from expertbank.evaluation.decisions import chosen, probabilities
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Ints, Predictions
 from expertbank.evaluation.scores import against_majority
-from expertbank.kinds.labels import place_of, require_known, shown_label, sorted_labels
+from expertbank.kinds.labels import (
+    label_text,
+    place_of,
+    require_known,
+    shown_label,
+    sorted_labels,
+)
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import ROW_SHAPES, Row, RowShape, Target
 from expertbank.texts import is_blank, plain_text
@@ -39,11 +46,15 @@ class Answer:
 
     Attributes:
         label: the answer in one value: a class name, the text of a choice, or a number; ``None``
-            where an answer is a set of labels.
+            where an answer is a set of labels. Of scores that stand beside it, it has the highest;
+            of equally high ones it is the first.
         scores: probability of each label or choice; empty for a number.
         choice: position of the chosen choice.
-        labels: the labels that hold, where several may.
-        text: the answer as a person reads it.
+        labels: the labels that hold, where several may: those whose score is at least that of
+            ``thresholds``.
+        text: the answer as a person reads it; a label is quoted where it could be taken for
+            something else, see ``labels.label_text``.
+        thresholds: where several labels may hold, the least score from which on each does.
     """
 
     label: str | float | None
@@ -51,6 +62,13 @@ class Answer:
     text: str
     choice: int | None = None
     labels: tuple[str, ...] | None = None
+    thresholds: Mapping[str, float] | None = None
+
+    @classmethod
+    def of_scores(cls, scores: Mapping[str, float]) -> Answer:
+        """The most probable label; of equally probable ones the first."""
+        label = max(scores, key=scores.__getitem__)
+        return cls(label, scores, label_text(label))
 
 
 class Objective(ABC):
@@ -267,7 +285,15 @@ class Kind(ABC):
         Raises:
             DataError: a label that is not among them.
         """
-        return None if row.label is None else place_of(row.label, places, row)
+        return None if row.label is None else place_of(self.truth(row), places, row)
+
+    def truth(self, row: Row) -> str:
+        """The label that answers to a labelled row are held against."""
+        return row.label or ""
+
+    def first_places(self, row: Row) -> tuple[int, ...]:
+        """Per choice of a row the place of the first that is one with it; empty: all differ."""
+        return ()
 
     def target_array(self, targets: Sequence[Target]) -> Ints | Floats:
         """Targets of rows as they are stored."""
@@ -293,7 +319,7 @@ class Kind(ABC):
 
     def outcome(self, predictions: Predictions) -> Outcome:
         """What stored predictions came to."""
-        return Counted(np.asarray(predictions.logits.argmax(1) == predictions.targets))
+        return Counted(np.asarray(chosen(predictions.logits) == predictions.targets))
 
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
         """The figures of one evaluation, by name, for plain JSON.
@@ -330,7 +356,7 @@ class Kind(ABC):
         """
         top = -np.sort(-before, axis=1)[:, :2]
         near = top[:, 0] - top[:, -1] < TOLERANCE
-        return before.argmax(1) == now.argmax(1), near & (before.shape[1] > 1)
+        return chosen(before) == chosen(now), near & (before.shape[1] > 1)
 
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
@@ -343,16 +369,20 @@ class Kind(ABC):
             labels: the expert's.
             thresholds: the expert's, where its kind has them.
         """
-        own = logits[: self.outputs(labels)]
-        best = labels[int(own.argmax())]
-        return Answer(best, dict(zip(labels, own.softmax(0).tolist(), strict=True)), best)
+        scores = probabilities(logits[: self.outputs(labels)].cpu().numpy())
+        return Answer.of_scores(dict(zip(labels, scores.tolist(), strict=True)))
 
     def is_right(self, label: str, answer: Answer) -> bool:
-        """Whether the answer is what the row's label says."""
+        """Whether the answer is what the row's ``truth`` says."""
         return answer.label == label
 
     def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
-        """What answers to labelled rows came to; ``None`` stands for a row that went elsewhere."""
+        """What answers to rows came to.
+
+        Args:
+            labels: each row's ``truth``.
+            answers: ``None`` stands for a row that went elsewhere.
+        """
         return Counted(
             np.array(
                 [

@@ -5,16 +5,44 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 
 from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
-from expertbank.texts import likeness
+from expertbank.texts import likeness, printable
 
 _SHOWN = 5
 _LISTED = 20
+_WORDS = frozenset({"", "-", "unknown", "none", "null", "nan", "removed", "auto", "all", "any"})
+"""What output says in the place of a label, or could be taken to say."""
+
+
+def label_text(label: str, *, among: bool = False) -> str:
+    """A label as people read it: as it is, or quoted, and what does not show spelled out.
+
+    It is quoted where it could be taken for something else: for a word that output has of its own,
+    such as ``unknown``; for what stands in brackets, which no plain label does; for other text
+    than it is, where it begins or ends with white space or holds characters that do not show; and
+    ``among`` others for two, where it holds a comma.
+    """
+    plain = (
+        label.isprintable()
+        and label == label.strip()
+        and label.casefold() not in _WORDS
+        and label[0] not in '("'
+        and not (among and "," in label)
+    )
+    if plain:
+        return label
+    quoted = label.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{printable(quoted)}"'
+
+
+def joined(labels: Iterable[str]) -> str:
+    """Labels in a row as people read them."""
+    return ", ".join(label_text(label, among=True) for label in labels)
 
 
 def shown_label(raw: str, rules: LabelRules, origin: str) -> str:

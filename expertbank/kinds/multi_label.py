@@ -17,11 +17,12 @@ import numpy.typing as npt
 
 from expertbank.config import canonical_json
 from expertbank.errors import DataError
+from expertbank.evaluation.decisions import holding, likelihoods
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.evaluation.scores import against_majority
 from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective, per_label_counts
-from expertbank.kinds.labels import alike_remarks, place_of, shown_label
+from expertbank.kinds.labels import alike_remarks, joined, place_of, shown_label
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import is_blank, plain_text
@@ -151,19 +152,21 @@ print(answer("your text"))
     ) -> tuple[Bools, Bools]:
         """Equal sets, and sets that differ only in labels close to their threshold."""
         edge = np.float32(0) if thresholds is None else thresholds
-        differ = (before >= edge) != (now >= edge)
+        differ = holding(before, thresholds) != holding(now, thresholds)
         far = differ & (np.abs(before - edge) >= TOLERANCE)
         return ~differ.any(1), ~far.any(1)
 
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
     ) -> Answer:
-        """The labels whose logit reaches their threshold."""
-        own = logits[: len(labels)]
-        holds = own >= (own.new_zeros(()) if thresholds is None else thresholds.to(own.device))
-        held = tuple(label for label, one in zip(labels, holds.tolist(), strict=True) if one)
-        scores = dict(zip(labels, own.sigmoid().tolist(), strict=True))
-        return Answer(None, scores, ", ".join(held) or "(none)", labels=held)
+        """The labels whose score reaches their threshold."""
+        own = logits[: len(labels)].cpu().numpy()
+        edges = np.zeros(len(labels)) if thresholds is None else thresholds.cpu().numpy()
+        scores, least = (
+            dict(zip(labels, likelihoods(side).tolist(), strict=True)) for side in (own, edges)
+        )
+        held = tuple(label for label in labels if scores[label] >= least[label])
+        return Answer(None, scores, joined(held) or "(none)", labels=held, thresholds=least)
 
     def is_right(self, label: str, answer: Answer) -> bool:
         """The same set."""
@@ -259,8 +262,7 @@ def best_threshold(scores: npt.NDArray[np.float64], true: npt.NDArray[np.bool_])
 
 
 def _answered(predictions: Predictions) -> Bools:
-    thresholds = predictions.thresholds
-    return np.asarray(predictions.logits >= (0.0 if thresholds is None else thresholds))
+    return holding(predictions.logits, predictions.thresholds)
 
 
 def _holds(value: Any, column: str, origin: str) -> bool:

@@ -1,17 +1,20 @@
 """One of a row's own choices: a score each, cross-entropy over the row's choices.
 
 A row's label is the zero-based position of the right choice, as text, whatever the data calls it.
+Choices of one text are one choice: their probabilities add up, and answering it is right whichever
+of them the label names.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from expertbank.errors import DataError
-from expertbank.kinds.choices import position_of
+from expertbank.evaluation.decisions import merged, probabilities
+from expertbank.kinds.choices import first_places, position_of
 from expertbank.kinds.kind import Answer, Kind, Objective
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
@@ -32,7 +35,10 @@ class MultipleChoice(Kind):
     snippet = """
 def answer(context, choices):
     scores = torch.stack([outputs(context, choice)[0] for choice in choices])
-    return dict(zip(choices, scores.softmax(-1).tolist()))
+    found = dict.fromkeys(choices, 0.0)
+    for choice, probability in zip(choices, scores.softmax(-1).tolist()):
+        found[choice] += probability  # equal choices are one
+    return found
 
 
 print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
@@ -72,14 +78,31 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
                 )
 
     def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
-        """Positions that seem to count from 1."""
+        """Positions that seem to count from 1, and choices that are the same text."""
+        rows = list(rows)
+        found = []
         counts = Counter(row.label for row in rows if row.label is not None)
-        if not counts or "0" in counts:
-            return ()
-        return (
-            "the first choice is never the right one; positions count from 0: if the data "
-            'counts from 1, list labels: ["1", "2", …] in a task file',
-        )
+        if counts and "0" not in counts:
+            found.append(
+                "the first choice is never the right one; positions count from 0: if the data "
+                'counts from 1, list labels: ["1", "2", …] in a task file'
+            )
+        repeated = sum(len(set(row.choices)) < len(row.choices) for row in rows)
+        if repeated:
+            found.append(
+                f"{repeated} of {len(rows)} rows have a choice twice; equal choices count as one"
+            )
+        return tuple(found)
+
+    def truth(self, row: Row) -> str:
+        """The position of the first choice that has the right one's text."""
+        label = row.label or ""
+        place = int(label) if label.isdecimal() else len(row.choices)
+        return str(row.choices.index(row.choices[place])) if place < len(row.choices) else label
+
+    def first_places(self, row: Row) -> tuple[int, ...]:
+        """Choices of the same text are one."""
+        return first_places(row.choices)
 
     def outputs(self, labels: Sequence[str]) -> int:
         """The score of a choice."""
@@ -94,14 +117,13 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None
     ) -> Answer:
-        """The choice of the highest probability; equal choices are one answer."""
-        own = logits[: len(row.choices)]
-        best = int(own.argmax())
+        """The most probable choice; equal choices are one."""
+        own = merged(logits[: len(row.choices)].cpu().numpy(), first_places(row.choices))
         scores: dict[str, float] = {}
-        for name, probability in zip(row.choices, own.softmax(0).tolist(), strict=True):
-            scores[name] = scores.get(name, 0.0) + probability
-        chosen = row.choices[best]
-        return Answer(chosen, scores, chosen, choice=best)
+        for choice, score in zip(row.choices, probabilities(own).tolist(), strict=True):
+            scores.setdefault(choice, score)  # the first of equal ones has it all
+        answer = Answer.of_scores(scores)
+        return replace(answer, choice=row.choices.index(str(answer.label)))
 
     def is_right(self, label: str, answer: Answer) -> bool:
         """The same position."""

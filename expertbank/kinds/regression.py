@@ -119,7 +119,7 @@ print(answer("your text", "your second text"))
     ) -> Answer:
         """The number."""
         value = float(logits[0])
-        return Answer(value, {}, f"{value:.3f}")
+        return Answer(value, {}, value_text(value))
 
     def is_right(self, label: str, answer: Answer) -> bool:
         """The same number; for counts nobody asks of numbers."""
@@ -134,6 +134,12 @@ print(answer("your text", "your second text"))
 
 
 REGRESSION = Regression()
+
+
+def value_text(value: float) -> str:
+    """A value with three decimals; never a minus before zero."""
+    text = f"{value:.3f}"
+    return text.removeprefix("-") if float(text) == 0 else text
 
 
 @dataclass(frozen=True, slots=True)

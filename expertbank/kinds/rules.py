@@ -27,5 +27,5 @@ class LabelRules:
     @property
     def known(self) -> tuple[str, ...]:
         """The labels there are; empty where any may come."""
-        flags = tuple(self.names.get(flag, flag) for flag in self.flags)
+        flags = tuple(dict.fromkeys(self.names.get(flag, flag) for flag in self.flags))
         return self.labels or flags or tuple(dict.fromkeys(self.names.values()))

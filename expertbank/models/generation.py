@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from expertbank.adapters import hooks
 from expertbank.backbones import features
 from expertbank.backbones.batches import collate
+from expertbank.backbones.forks import computing
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models.routed import Decide, RoutedModel
 from expertbank.records import EncodedRow
@@ -154,7 +155,11 @@ def generating(
             "attention implementation and generate each batch by itself"
         )
     generation = Generation(model, input_ids, attention_mask, decide)
-    with features.observing(generation.observers()), hooks.applied(generation.updates) as added:
+    with (
+        computing(),
+        features.observing(generation.observers()),
+        hooks.applied(generation.updates) as added,
+    ):
         yield generation
     if not generation.experts:
         raise InputError(

@@ -36,6 +36,7 @@ from expertbank.adapters.targets import adaptable_modules
 from expertbank.backbones import features
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate, plan_batches
+from expertbank.backbones.forks import computing
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.kinds.sequences import logits_by_row
@@ -127,6 +128,7 @@ class RoutedModel:
             hooks.install(backbone.model.get_submodule(path))
         features.install(self._layers)
 
+    @computing()
     @torch.no_grad()
     def trunk_features(self, batch: Batch) -> Tensor:
         """Routing features ``[rows, dimension]`` alone, from an unadapted pass.
@@ -154,6 +156,7 @@ class RoutedModel:
                 )
             return found[0]
 
+    @computing()
     @torch.no_grad()
     def __call__(self, batch: Batch, decide: Decide) -> PassOutput:
         """Route and answer one batch.
@@ -165,6 +168,7 @@ class RoutedModel:
 
         Raises:
             UnsupportedModelError: the backbone ran without some of its hooks.
+            ExpertBankError: this process is a fork of one that has computed, see ``forks``.
         """
         updates: dict[nn.Module, hooks.Update] = {}
         decided: list[tuple[Tensor, tuple[str, ...], Stack, list[int]]] = []

@@ -92,6 +92,8 @@ def _line(
     verdict = judged.verdict if judged else None
     if earlier and router is not None and now is None:
         verdict = "lost"  # it was served, and the router reported on sends no row to it
+    if history.unread is not None:
+        verdict = "inconclusive"  # there are choices, and they cannot be counted
     return TaskReport(
         task=history.task,
         expert=history.expert_id,
@@ -109,6 +111,7 @@ def _line(
         judged=judged,
         majority=history.majority,
         p_beats_majority=history.p_beats_majority,
+        unread=history.unread,
     )
 
 

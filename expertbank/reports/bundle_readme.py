@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 from expertbank.reports.templating import render
 
@@ -14,7 +15,7 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
     experts = [
         {
             "id": expert["id"],
-            "labels": ", ".join(_cell(label) for label in expert["labels"]),
+            "labels": joined(expert["labels"]),
             "quality": _quality(expert["metrics"]),
             "rows": expert["metrics"]["n"],
             "majority": share(expert["metrics"]["majority"]),
@@ -29,8 +30,3 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     if metrics["accuracy"] is None:
         return f"Pearson {share(metrics['pearson'])}"
     return f"accuracy {share(metrics['accuracy'])}"
-
-
-def _cell(text: str) -> str:
-    """A label inside a Markdown table."""
-    return text.replace("|", "\\|").replace("\n", " ")

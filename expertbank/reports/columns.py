@@ -188,6 +188,13 @@ COLUMNS: tuple[Column, ...] = (
         share,
     ),
     Column(
+        "unread",
+        "unread",
+        "Why the task's rows could not be routed again, in a bank that keeps no choices of rows.",
+        attrgetter("unread"),
+        part="data",
+    ),
+    Column(
         "from",
         "since",
         "Version of the router compared with.",

@@ -44,6 +44,7 @@ class TaskReport:
         majority: share of the most frequent answer: what always giving it would reach. ``None``
             where no answer is right or wrong, and in banks that did not store it.
         p_beats_majority: one-sided, against being right no more often than that answer.
+        unread: why its rows could not be routed again, in a bank that keeps no choices of rows.
     """
 
     task: str
@@ -62,6 +63,7 @@ class TaskReport:
     judged: Judged | None = None
     majority: float | None = None
     p_beats_majority: float | None = None
+    unread: str | None = None
 
     @property
     def beats_majority(self) -> bool | None:
@@ -162,6 +164,20 @@ class ForgettingReport:
     def not_above_majority(self) -> tuple[TaskReport, ...]:
         """The tasks whose expert is not shown to beat always giving the most frequent answer."""
         return tuple(task for task in self.tasks if task.beats_majority is False)
+
+    @property
+    def unverifiable(self) -> Mapping[str, str]:
+        """Why rows that were to be run again could not be, by the tasks that had such rows."""
+        return {
+            task: str(found.get("reason"))
+            for task, found in (self.verification or {}).items()
+            if found["unverifiable"]
+        }
+
+    @property
+    def rows_run(self) -> int:
+        """Rows that were run again for this report, of all tasks."""
+        return sum(found["rows"] for found in (self.verification or {}).values())
 
     @property
     def routing_regret(self) -> float | None:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
 from expertbank.kinds import KINDS
+from expertbank.kinds.labels import joined
+from expertbank.reports.escaping import code, plain, row
+from expertbank.reports.figures import DASH
 
 SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
@@ -19,7 +23,7 @@ def peft_readme(content: Mapping[str, Any]) -> str:
     lines = [
         "# LoRA adapters from an expertbank",
         "",
-        f"One folder per expert, for the backbone `{backbone['reference']}` "
+        f"One folder per expert, for the backbone {code(backbone['reference'])} "
         f"(digest `{backbone['digest']}`). Each holds ordinary LoRA factors in PEFT's format, "
         "equal to the expert's TT-LoRA update, and the expert's head as a file of its own. The "
         "router is not here: the caller names the expert. To route, export a bundle.",
@@ -28,11 +32,9 @@ def peft_readme(content: Mapping[str, Any]) -> str:
         "|---|---|---|---|---|",
     ]
     for entry in content["experts"]:
-        labels = ", ".join(label.replace("|", "\\|") for label in entry["labels"]) or "-"
-        lines.append(
-            f"| `{entry['folder']}` | {entry['id']} | {entry['kind']} | {labels} "
-            f"| {entry['rank']} |"
-        )
+        labels = joined(entry["labels"]) or DASH
+        named = (plain(text) for text in (entry["id"], entry["kind"], labels))
+        lines.append(row(code(entry["folder"]), *named, str(entry["rank"])))
     lines += [
         "",
         "`manifest.json` lists every file with its size and SHA-256. Made with "
@@ -47,8 +49,8 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
     revision = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
-    code = _LOAD.format(
-        reference=f'"{backbone["reference"]}"{revision}',
+    load = _LOAD.format(
+        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}",
         dtype=spec["dtype"],
         max_length=spec["max_length"],
         pooled=_POOLED[entry["pooling"]],
@@ -58,10 +60,10 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         digest=entry["digest"],
         rank=entry["rank"],
         server_rank=_server_rank(entry["rank"]),
-        reference=backbone["reference"],
+        reference=code(backbone["reference"]),
         backbone_digest=backbone["digest"],
         max_length=spec["max_length"],
-        code=code + KINDS.get(entry["kind"]).snippet,
+        code=load + KINDS.get(entry["kind"]).snippet,
     )
 
 
@@ -105,7 +107,7 @@ def outputs(text, text_pair=None):
 
 _ADAPTER = """# {id}
 
-A LoRA adapter of rank {rank} for `{reference}`, equal to a frozen TT-LoRA expert
+A LoRA adapter of rank {rank} for {reference}, equal to a frozen TT-LoRA expert
 (`{digest}`). `lora_A` is Aᵀ, `lora_B` is alpha·Bᵀ and `lora_alpha` is the rank, so the adapter
 is added with scale 1.
 

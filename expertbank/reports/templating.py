@@ -1,6 +1,6 @@
 """Jinja2 templates of this folder: what a page says stands there, what it shows is worked out here.
 
-Every value is escaped, but for Markdown, where it is the caller's part.
+Every value is escaped in HTML. In Markdown a value goes through the filter ``plain`` or ``code``.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 
+from expertbank.reports.escaping import code, plain
+
 
 def render(name: str, **context: Any) -> str:
     """Fill ``templates/<name>.j2``; a value that is missing is an error."""
@@ -18,7 +20,7 @@ def render(name: str, **context: Any) -> str:
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("expertbank.reports"),
         autoescape=select_autoescape(
             enabled_extensions=("html.j2",), disabled_extensions=("md.j2",), default=True
@@ -28,3 +30,5 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.filters |= {"plain": plain, "code": code}
+    return environment

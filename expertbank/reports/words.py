@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from expertbank.evaluation.verdicts import Verdict
 from expertbank.reports.figures import count, listing, points, share, signed
 from expertbank.reports.forgetting import ForgettingReport, TaskReport
@@ -25,6 +28,9 @@ def headline(report: ForgettingReport) -> str:
         "inconclusive": "Not proved",
         "lost": "Something was lost",
     }[report.verdict]
+    if report.unverifiable:
+        run = "not all rows" if report.rows_run else "no row"
+        verdict = f"{verdict}; {run} could be run again"
     weak = len(report.not_above_majority)
     if not weak:
         return verdict
@@ -35,6 +41,11 @@ def headline(report: ForgettingReport) -> str:
 def summary(report: ForgettingReport) -> str:
     """The verdict in a few sentences, naming the tasks that decide it."""
     said = _verdict(report)
+    if report.unverifiable:
+        said += (
+            f" Rows of {listing(tuple(report.unverifiable))} could not be run again: of these the "
+            "report says what was stored when the expert was added, and no more."
+        )
     weak = report.not_above_majority
     if not weak or not report.weights_unchanged:
         return said
@@ -81,14 +92,31 @@ def _verdict(report: ForgettingReport) -> str:
             f"{margin} of accuracy was lost{rest}."
         )
     if report.verdict == "inconclusive":
-        return (
-            f"{weights} No loss was shown, but for {listing(named['inconclusive'])} these rows "
-            f"cannot prove that it is below {margin}. More evaluation rows, or a wider margin, "
-            "would decide it."
-        )
+        unread = [task.task for task in report.tasks if task.unread is not None]
+        few = [task for task in named["inconclusive"] if task not in unread]
+        said = [f"{weights} No loss was shown."]
+        if unread:
+            said.append(
+                f"Rows of {listing(unread)} could not be read again, which would decide it."
+            )
+        if few:
+            said.append(
+                f"For {listing(few)} these rows cannot prove that it is below {margin}. More "
+                "evaluation rows, or a wider margin, would decide it."
+            )
+        return " ".join(said)
     unsure = named["inconclusive"]
     more = f" {listing(unsure)} could not be decided." if unsure else ""
     return f"{weights} Routing now costs accuracy on {listing(named['lost'])}.{more}"
+
+
+def verified(task: str, found: Mapping[str, Any]) -> str:
+    """What running one task's rows again found, with the reason where some could not be run."""
+    ran = f"{found['rows']} of {found['of']} rows run again, {found['unverifiable']} unverifiable"
+    if found["max_logit_difference"] is None:
+        return f"not verified {task}: {ran}: {found['reason']}"
+    text = f"verified {task}: {ran}, largest logit difference {found['max_logit_difference']:.2g}"
+    return f"{text}; {found['reason']}" if found.get("reason") else text
 
 
 def compared(report: ForgettingReport) -> str:
@@ -104,6 +132,8 @@ def reason(task: TaskReport, margin: float) -> str:
     change = task.change
     if task.verdict_expert == "changed":
         return "The stored expert is not the one that was measured."
+    if task.unread is not None:
+        return f"Its rows could not be routed again: {task.unread}."
     if task.verdict_routed is None:
         return "There is nothing to compare with yet."
     if change is None:

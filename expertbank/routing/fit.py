@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from expertbank.backbones.forks import computing
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.calibration import HeldOut, best_temperature, held_out, rows_a_column
 from expertbank.routing.columns import Entry, by_column, competing, members
@@ -39,6 +40,7 @@ class TaskFeatures(Entry):
         return tuple(shape for shape in ROW_SHAPES if shape in set(self.shapes))
 
 
+@computing()
 def fit_router(
     tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
 ) -> Router:

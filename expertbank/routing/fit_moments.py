@@ -9,6 +9,7 @@ from itertools import chain, combinations
 import torch
 from torch import Tensor
 
+from expertbank.backbones.forks import computing
 from expertbank.errors import InputError, IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.calibration import best_temperature, held_out, rows_a_column
@@ -33,6 +34,7 @@ class TaskMoments(Entry):
     read: Callable[[], MomentsFile]
 
 
+@computing()
 def fit_router_from_moments(
     tasks: Sequence[TaskMoments], config: RouterConfig, feature_spec_digest: str
 ) -> Router:

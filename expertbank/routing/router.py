@@ -9,6 +9,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
+from expertbank.backbones.forks import computing
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
@@ -94,6 +95,7 @@ class Router:
         """``[rows, columns]`` bool: the columns that may answer rows of these shapes."""
         return torch.stack([self._masks[shape] for shape in shapes])
 
+    @computing()
     def scores(self, features: Tensor) -> Tensor:
         """Gate scores ``[rows, columns]`` in float64 for ``features [rows, dimension]``.
 

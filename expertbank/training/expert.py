@@ -18,6 +18,7 @@ from torch import Tensor
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import EVALUATION_BATCH, plan_batches, shuffled_batches
+from expertbank.backbones.forks import computing
 from expertbank.config import TrainConfig
 from expertbank.errors import TrainingError
 from expertbank.models.expert_file import ExpertFile
@@ -64,6 +65,7 @@ class TrainedExpert:
     cached_bytes: int
 
 
+@computing()
 def train_expert(
     job: ExpertJob,
     backbone: Backbone,

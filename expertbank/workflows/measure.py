@@ -12,6 +12,7 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.data.clusters import cluster_numbers
+from expertbank.evaluation.decisions import merged
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds.kind import Kind
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
@@ -26,7 +27,7 @@ class Answers:
     """What one named expert answered to rows, in the rows' order.
 
     Attributes:
-        logits: ``[rows, classes]`` float32.
+        logits: ``[rows, classes]`` float32; equal choices are merged into the first of them.
         features: ``[rows, dimension]`` float16 routing features of the same pass.
         targets: per row what its kind compares with.
         thresholds: the expert's, ``None`` where its kind has none.
@@ -69,8 +70,12 @@ def answers(
     width = max(part.shape[1] for part in logits)
     features = [output.features.cpu() for output in outputs]
     order = [position for output in outputs for position in output.rows]
+    ordered = in_order(torch.cat([_widened(part, width) for part in logits]), order)
+    for place, row in enumerate(rows):
+        if row.first:
+            ordered[place] = torch.from_numpy(merged(ordered[place].numpy(), row.first))
     return Answers(
-        in_order(torch.cat([_widened(part, width) for part in logits]), order),
+        ordered,
         in_order(torch.cat(features), order),
         tuple(row.target for row in rows if row.target is not None),
         outputs[0].thresholds[0],

@@ -18,6 +18,7 @@ from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.artifacts.stores import open_store
+from expertbank.backbones.forks import busy
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
@@ -261,14 +262,15 @@ class Workspace:
         """
         from expertbank.backbones.backbone import load_backbone
 
-        loaded = load_backbone(
-            reference,
-            revision=record.revision_of(reference) if record else None,
-            device=self._device,
-            dtype=dtype,
-            record=record,
-            known=self._digests.find,
-        )
+        with busy():
+            loaded = load_backbone(
+                reference,
+                revision=record.revision_of(reference) if record else None,
+                device=self._device,
+                dtype=dtype,
+                record=record,
+                known=self._digests.find,
+            )
         self._remember(loaded)
         return loaded
 

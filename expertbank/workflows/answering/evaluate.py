@@ -95,6 +95,8 @@ def evaluate(
     # Separator and encoding are a file's own: those of the file trained on say nothing here.
     spec = replace(with_columns(experts.data_spec(named), columns), read_as=read_as or ReadAs())
     rows = read_rows(spec, source, progress=progress)
+    if not rows:
+        raise DataError(f"{source}: no labelled row to measure {task} on")
     kind = KINDS.get(named.kind)
     for row in rows:
         for label in kind.counted(row) if kind.names_labels else ():
@@ -107,7 +109,7 @@ def evaluate(
     if predictor.answerer(task).digest != named.digest:
         raise StaleError(f"task {task} got another expert meanwhile; run the command again")
     member = predictor.member(task)
-    labels = [row.label or "" for row in rows]
+    labels = [kind.truth(row) for row in rows]
     given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
     quality = kind.outcome_of(labels, given).quality()
     routed: list[Answer | None] = []
@@ -138,7 +140,7 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
 
 
 def _answer(one: Prediction) -> Answer:
-    return Answer(one.label, one.scores, one.text, one.choice, one.labels)
+    return Answer(one.label, one.scores, one.text, one.choice, one.labels, one.thresholds)
 
 
 def _answer_of(one: Prediction, task: str) -> Answer | None:

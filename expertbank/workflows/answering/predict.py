@@ -9,6 +9,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
+from expertbank.backbones.forks import computing, require_threads
 from expertbank.data import RowLike, TaskSpec, as_rows, encode_rows
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
@@ -36,7 +37,10 @@ CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
 
 UNKNOWN = "unknown"
-"""The label of a row that is like no task, for callers who asked for it."""
+"""The label of a row that is like no task, for callers who asked for it. A class may be called so
+too: ``Prediction.abstained`` tells the two apart."""
+ABSTAINED = f"({UNKNOWN})"
+"""The same as a person reads it; a label that looks like this is quoted."""
 
 CHUNK_CHARACTERS = 4_000_000
 """Text encoded and answered at a time, but for one row that is longer."""
@@ -68,7 +72,8 @@ class Prediction:
             that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
             the task.
         label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
-            several labels may hold.
+            several labels may hold; ``unknown`` where no answer was given. Of ``scores`` it has
+            the highest, of equally high ones the first.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for rows that bring choices.
         labels: the labels that hold, where several may.
@@ -77,6 +82,9 @@ class Prediction:
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
         answers: for a group, the answers of all its experts, this one among them.
+        thresholds: where several may, the least score from which on each label holds.
+        abstained: whether no answer was given, for the row is unknown and the caller asked to
+            abstain then.
     """
 
     index: int
@@ -87,10 +95,12 @@ class Prediction:
     scores: Mapping[str, float]
     choice: int | None = None
     labels: tuple[str, ...] | None = None
-    text: str = UNKNOWN
+    text: str = ABSTAINED
     unknown: bool | None = None
     unknown_score: float | None = None
     answers: tuple[Prediction, ...] = ()
+    thresholds: Mapping[str, float] | None = None
+    abstained: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -101,6 +111,7 @@ class Prediction:
             "confidence": self.confidence,
             "unknown": self.unknown,
             "unknown_score": self.unknown_score,
+            "abstained": self.abstained,
             "label": self.label,
             "scores": dict(self.scores),
         }
@@ -108,6 +119,8 @@ class Prediction:
             document["choice"] = self.choice
         if self.labels is not None:
             document["labels"] = list(self.labels)
+        if self.thresholds is not None:
+            document["thresholds"] = dict(self.thresholds)
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
@@ -125,6 +138,7 @@ class Predictor:
         experts: every expert that may be named.
         router: the router; ``None`` allows only rows whose task is named.
         router_digest: of the router's file, if it has one.
+        remarks: what is odd about where these are from and yet no reason to refuse it.
     """
 
     def __init__(
@@ -133,8 +147,10 @@ class Predictor:
         experts: Experts,
         router: Router | None,
         router_digest: str | None = None,
+        remarks: tuple[str, ...] = (),
     ) -> None:
         self.model = model
+        self.remarks = remarks
         self.router_digest = router_digest
         self.experts = experts
         self._routed = None if router is None else Routed.over(router)
@@ -237,6 +253,7 @@ class Predictor:
             InputError: a row that could not be read, or that no expert here can answer:
                 choices without a multiple-choice expert, or the other way round; or options
                 that exclude each other.
+            ExpertBankError: this process is a fork of one that has predicted or trained.
         """
         decision = self._decision(task, abstain=abstain, fallback=fallback)
         return self._answers(rows, decision, batch_size, progress, on_bad, total)
@@ -260,6 +277,7 @@ class Predictor:
         on_bad: Callable[[InputError], None] | None,
         total: int,
     ) -> Iterator[Prediction]:
+        require_threads()
         given = as_rows(rows)
         if isinstance(given, list):
             total = len(given)
@@ -402,6 +420,7 @@ class Predictor:
                     ),
                 )
 
+    @computing()
     def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
         tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
         return encode_rows(rows, tokenizer, None, (), length)
@@ -422,6 +441,7 @@ class Predictor:
             chosen.confidence,
             UNKNOWN,
             {},
+            abstained=chosen.abstained,
             unknown=chosen.unknown,
             unknown_score=chosen.unknown_score,
         )
@@ -436,6 +456,7 @@ class Predictor:
             scores=answer.scores,
             choice=answer.choice,
             labels=answer.labels,
+            thresholds=answer.thresholds,
             text=answer.text,
         )
 

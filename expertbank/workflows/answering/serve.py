@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
-from expertbank.artifacts.bundle import BACKBONE_FOLDER, BundledExpert, BundleReader
+from expertbank.artifacts.bundle import BundledExpert, BundleReader
+from expertbank.artifacts.listed import BACKBONE_FOLDER
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
@@ -34,6 +35,9 @@ def load_bundle(
 ) -> Predictor:
     """Open a bundle for prediction; no bank is needed.
 
+    What is not loaded may have changed since the export, and files may lie beside it: the
+    predictor's ``remarks`` say so.
+
     Args:
         path: the bundle's folder.
         backbone: a loaded backbone, or where to find it; default the folder inside the bundle
@@ -44,53 +48,97 @@ def load_bundle(
         NotFoundError: no bundle there.
         IntegrityError: a file or the backbone is not what the manifest says.
         SourceUnavailableError: the backbone cannot be had.
+        ExpertBankError: a file cannot be read.
+    """
+    return open_bundle(path).predictor(backbone, device)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenBundle:
+    """A bundle whose files are checked and whose backbone is not loaded yet.
+
+    Attributes:
+        reader: of its files.
+        record: the backbone it is made for.
+        router: its router.
+        experts: who may be named to answer.
+        inside: its backbone's folder, if it holds one.
+        remarks: what about it changed since the export and does not matter.
+    """
+
+    reader: BundleReader
+    record: BackboneRecord
+    router: Router
+    experts: Experts
+    inside: str | None
+    remarks: tuple[str, ...]
+
+    def predictor(
+        self, backbone: str | Backbone | None = None, device: str | None = None
+    ) -> Predictor:
+        """Load the backbone; arguments and errors are those of ``load_bundle``."""
+        record, spec, reader = self.record, self.record.feature_spec, self.reader
+        if isinstance(backbone, Backbone):
+            loaded = backbone.named_as(record)
+        else:
+            if self.inside is not None:
+                reader.require_backbone()
+            own = str(reader.folder / self.inside) if self.inside else record.reference
+            found = backbone or own
+            loaded = load_backbone(
+                found,
+                revision=record.revision_of(found),
+                device=device,
+                dtype=spec.dtype,
+                record=record,
+            )
+        require_backbone(loaded, spec.backbone_digest, f"the bundle at {reader.folder}")
+        entries = {entry.digest: entry for entry in reader.manifest.experts}
+
+        def load(digest: str) -> CollapsedExpert:
+            file = _bundled_expert(reader, entries[digest], spec)
+            return file.collapse(digest, loaded.device, getattr(torch, spec.dtype))
+
+        model = RoutedModel(loaded, spec, ExpertPool(load))
+        return Predictor(model, self.experts, self.router, remarks=self.remarks)
+
+
+def open_bundle(path: str | Path) -> OpenBundle:
+    """Open a bundle and check its files.
+
+    Raises:
+        NotFoundError: no bundle there.
+        IntegrityError: a file is not what the manifest says.
+        ExpertBankError: a file cannot be read.
     """
     reader = BundleReader(Path(path))
     content = reader.manifest.content
     try:
         record = bundled_backbone(content, str(path))
-        spec = record.feature_spec
         inside = content["backbone"]["folder"]
         asked = content["router"]["file"]
     except (KeyError, TypeError) as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
-    reader.check_all()
+    if inside not in {None, BACKBONE_FOLDER}:
+        raise IntegrityError(f"{path}: {inside!r} is not where a bundle keeps a backbone")
+    remarks = reader.check_all()
     router = Router.from_bytes(reader.read(str(asked)), f"{path}: router")
-    if isinstance(backbone, Backbone):
-        loaded = backbone.named_as(record)
-    else:
-        if inside is not None:
-            _check_folder(reader, str(inside))
-        found = backbone or (str(Path(path) / str(inside)) if inside else record.reference)
-        loaded = load_backbone(
-            found,
-            revision=record.revision_of(found),
-            device=device,
-            dtype=spec.dtype,
-            record=record,
-        )
-    require_backbone(loaded, spec.backbone_digest, f"the bundle at {path}")
     entries = {entry.digest: entry for entry in reader.manifest.experts}
     if any(
         member.digest not in entries or entries[member.digest].id != member.id
         for member in router.members
     ):
         raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
-    if router.feature_spec_digest != spec.digest:
+    if router.feature_spec_digest != record.feature_spec.digest:
         raise IntegrityError(f"{path}: the router was fitted under another feature spec")
     # Every file is hashed now; an expert is read, checked again and kept only when needed.
     for entry in reader.manifest.experts:
         if sha256_bytes(reader.read(entry.file)) != entry.digest:
             raise IntegrityError(f"{path}: {entry.file} is not the expert {entry.digest}")
-
-    def load(digest: str) -> CollapsedExpert:
-        file = _bundled_expert(reader, entries[digest], spec)
-        return file.collapse(digest, loaded.device, getattr(torch, spec.dtype))
-
     experts = _BundledExperts(
         reader, {member.task: entries[member.digest] for member in router.members}
     )
-    return Predictor(RoutedModel(loaded, spec, ExpertPool(load)), experts, router)
+    return OpenBundle(reader, record, router, experts, inside, remarks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,18 +192,6 @@ def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
 
 def _text(told: object) -> str | None:
     return None if told is None else str(told)
-
-
-def _check_folder(reader: BundleReader, folder: str) -> None:
-    """The shipped backbone's folder holds exactly the listed files, all of them as listed."""
-    if folder != BACKBONE_FOLDER:
-        raise IntegrityError(f"{reader.folder}: {folder!r} is not where a bundle keeps a backbone")
-    listed = {name for name in reader.members if name.startswith(f"{BACKBONE_FOLDER}/")}
-    root = reader.folder / BACKBONE_FOLDER
-    found = {path.relative_to(reader.folder).as_posix() for path in root.rglob("*")}
-    if found != listed:
-        odd = sorted(found ^ listed)
-        raise IntegrityError(f"{root}: files do not match the manifest: {', '.join(odd[:5])}")
 
 
 def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Predictor:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from expertbank.artifacts.bundle import MANIFEST
+from expertbank.artifacts.listed import MANIFEST
 from expertbank.files.durable import sync_folder
 from expertbank.workflows.workspace import CHECKPOINTS, DATABASE
 

@@ -110,6 +110,7 @@ def forgetting_report(
                 stored.metrics.get("majority"),
                 stored.metrics.get("p_beats_majority"),
                 reader.begin(expert, oracle, routers),
+                reader.unread.get(expert.task),
             )
         )
     return build_report(
@@ -167,6 +168,10 @@ class _Reader:
         every: all routers that it has.
         used: those that the report is about.
         progress: told as rows are read from their source.
+
+    Attributes:
+        unread: per task why its rows could not be read from their source again, where they must
+            be, and what to do.
     """
 
     def __init__(
@@ -181,6 +186,7 @@ class _Reader:
         self._routers = {router.version: router for router in every}
         self._loaded: dict[int, Router] = {}
         self._choices: StoredChoices | None = None
+        self.unread: dict[str, str] = {}
         if used and workspace.spec.keep != "stats":
             self._choices = StoredChoices(workspace, every)
             self._choices.check({router.version: router for router in used}.values())
@@ -217,7 +223,10 @@ class _Reader:
         """
         own = [router for router in _kept(routers) if expert.id in router.members]
         if self._choices is None:
-            return views_from_source(self._workspace, expert, oracle, own, self._progress)
+            found, why = views_from_source(self._workspace, expert, oracle, own, self._progress)
+            if why is not None:
+                self.unread.setdefault(expert.task, why)
+            return found
         return tuple(self._choices.view(expert, oracle, router) for router in own)
 
     def begin(

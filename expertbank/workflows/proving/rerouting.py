@@ -19,16 +19,18 @@ def views_from_source(
     oracle: Answered,
     routers: Sequence[RouterRecord],
     progress: ProgressCallback,
-) -> tuple[RouterView, ...]:
+) -> tuple[tuple[RouterView, ...], str | None]:
     """What routers that contain the expert choose for its evaluation rows.
 
-    Runs the trunk over the rows once. Empty if a row is gone from the source: figures over
-    other rows than those of the first day would not be comparable.
+    Runs the trunk over the rows once. Empty if a row is gone from the source, and then why it is
+    and what to do: figures over other rows than those of the first day would not be comparable.
     """
-    rows = rows_again(workspace, expert, oracle.row_digests, progress) if routers else []
+    if not routers:
+        return (), None
+    rows, why = rows_again(workspace, expert, oracle.row_digests, progress)
     found = [row for row in rows if row is not None]
-    if not found or len(found) < len(rows):
-        return ()
+    if why is not None:
+        return (), why
     from expertbank.workflows.choices import routed
     from expertbank.workflows.measure import trunk_features
 
@@ -46,4 +48,4 @@ def views_from_source(
         chosen, _ = routed(router, features, [row.shape for row in found])
         columns = tuple(tuple(member.task for member in column) for column in router.columns)
         views.append(RouterView(record.version, columns, chosen.choice))
-    return tuple(views)
+    return tuple(views), None

@@ -10,12 +10,18 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expertbank.data import encode_rows, find_rows
-from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
+from expertbank.errors import (
+    ExpertBankError,
+    IntegrityError,
+    NotFoundError,
+    SourceUnavailableError,
+)
 from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Kind
 from expertbank.records import (
+    EncodedRow,
     EvaluationRecord,
     ExpertRecord,
     ProgressCallback,
@@ -44,9 +50,11 @@ class Verified:
     Attributes:
         rows: rows run again.
         of: rows there are; fewer are run where a sample was asked for.
-        unverifiable: rows of the sample whose source is gone.
+        unverifiable: rows that were to be run and are gone from their source.
+        reason: why they could not be run, and what to do; ``None`` where all were.
         quality: accuracy (regression: Pearson) now; ``None`` unless all rows were run.
-        max_logit_difference: largest difference from the stored logits.
+        max_logit_difference: largest difference from the stored logits; ``None`` where no row
+            was run.
         same_environment: whether threads, device and packages are those of the first run.
         within_tolerance: digests of rows whose label differs, but within the tolerance.
     """
@@ -54,8 +62,9 @@ class Verified:
     rows: int
     of: int
     unverifiable: int
+    reason: str | None
     quality: float | None
-    max_logit_difference: float
+    max_logit_difference: float | None
     same_environment: bool
     within_tolerance: tuple[str, ...]
 
@@ -65,6 +74,7 @@ class Verified:
             "rows": self.rows,
             "of": self.of,
             "unverifiable": self.unverifiable,
+            "reason": self.reason,
             "max_logit_difference": self.max_logit_difference,
             "same_environment": self.same_environment,
             "within_tolerance": list(self.within_tolerance),
@@ -100,12 +110,12 @@ def verify_expert(
     from expertbank.workflows.measure import answers
 
     wanted = _wanted(expert.task, len(oracle.row_digests), sample)
-    rows = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
+    rows, why = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
     there = {place: row for place, row in zip(wanted, rows, strict=True) if row is not None}
     same = _same_environment(workspace, stored)
     total, gone = len(oracle.row_digests), len(wanted) - len(there)
     if not there:
-        return Verified(0, total, gone, None, 0.0, same, ())
+        return Verified(0, total, gone, why, None, None, same, ())
     places, kind = list(there), KINDS.get(expert.kind)
     encoded = encode_rows(
         list(there.values()),
@@ -114,6 +124,9 @@ def verify_expert(
         expert.labels,
         workspace.spec.max_length,
     )
+    encoded = [
+        _as_stored(row, oracle.logits[place]) for place, row in zip(there, encoded, strict=True)
+    ]
     again = answers(workspace.model, encoded, expert.digest, progress)
     # Sums depend on which rows share a batch, so only a whole run can be held to the bit.
     complete = len(places) == total
@@ -125,6 +138,7 @@ def verify_expert(
         len(places),
         total,
         gone,
+        why,
         kind.outcome(replace(oracle, logits=logits)).quality() if complete else None,
         _largest_difference(logits, oracle.logits[places]),
         same,
@@ -190,15 +204,42 @@ def rows_again(
     expert: ExpertRecord,
     digests: Sequence[str],
     progress: ProgressCallback,
-) -> list[Row | None]:
-    """Rows read from their source again by digest; ``None`` where a row is gone."""
+) -> tuple[list[Row | None], str | None]:
+    """Rows read from their source again by digest; ``None`` where a row is gone.
+
+    Returns:
+        The rows, and if some are gone, why and what to do.
+    """
     progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
     spec, source = workspace.data_of(expert)
+    todo = f"put the data that {expert.id} was added with back there and run it again"
     try:
         found = find_rows(spec, source, digests)
-    except ExpertBankError:
-        found = {}  # the source is gone or no longer readable: its rows count as unverifiable
-    return [found.get(digest) for digest in digests]
+    except ExpertBankError as error:
+        # The source is gone or no longer readable: its rows count as unverifiable. Of a source that
+        # is out of reach, the cause: what is said around it is advice for adding tasks.
+        cause = error.__cause__
+        told = cause if isinstance(cause, SourceUnavailableError) else error
+        return [None] * len(digests), f"{told}; its rows are read from {source}: {todo}"
+    rows = [found.get(digest) for digest in digests]
+    gone = rows.count(None)
+    if not gone:
+        return rows, None
+    return rows, (
+        f"{gone:,} of {len(rows):,} rows are not in {source} any more, or stand there with another "
+        f"text or label; {todo}"
+    )
+
+
+def _as_stored(row: EncodedRow, logits: Floats) -> EncodedRow:
+    """A row whose equal choices are merged only if they are in the stored ``logits [width]``.
+
+    What was measured before they were one keeps a logit for each, and is compared as it is.
+    """
+    apart = any(
+        place != same and np.isfinite(logits[place]) for place, same in enumerate(row.first)
+    )
+    return replace(row, first=()) if apart else row
 
 
 def _same_environment(workspace: Workspace, stored: EvaluationRecord) -> bool:

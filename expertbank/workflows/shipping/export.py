@@ -9,7 +9,9 @@ from typing import Any
 
 import torch
 
-from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
+from expertbank.artifacts.bundle import ROUTER, BundleReader, BundleWriter
+from expertbank.artifacts.listed import BACKBONE_FOLDER
+from expertbank.artifacts.noise import AS_THEY_ARE, GITATTRIBUTES
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.identity import backbone_files
 from expertbank.data import encode_rows
@@ -126,6 +128,7 @@ def export_bundle(
         for entry in content["experts"]:
             entry |= lineage.get(entry["id"], {})
         writer.add("README.md", bundle_readme(content).encode())
+        writer.add(GITATTRIBUTES, AS_THEY_ARE)
         digest = writer.finish(content)
         _compare(workspace, writer.folder, experts, with_backbone, progress)
         size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())

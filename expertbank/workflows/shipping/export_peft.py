@@ -13,7 +13,8 @@ from torch import Tensor
 
 from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
 from expertbank.adapters.tt import Factors
-from expertbank.artifacts.bundle import BundleWriter, ListedFolder
+from expertbank.artifacts.bundle import BundleWriter
+from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.backbone import Backbone
 from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_tensors, write_safetensors

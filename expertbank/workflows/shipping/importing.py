@@ -40,6 +40,8 @@ from expertbank.workflows.workspace import Workspace, now, package_versions
 
 
 class _Members(Protocol):
+    remarks: tuple[str, ...]
+
     def read(self, name: str) -> bytes: ...
 
 
@@ -60,12 +62,14 @@ class Imported:
         imported: experts of this bank; in a dry run those that there would be.
         skipped: experts of the bundle that are here already.
         dry_run: whether nothing was written because only a look was asked for.
+        remarks: what is odd about the bundle and yet no reason to refuse it.
     """
 
     bundle: str
     imported: tuple[ExpertRecord, ...]
     skipped: tuple[Skipped, ...]
     dry_run: bool
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -77,6 +81,7 @@ class Imported:
             ],
             "skipped": [{"expert": s.expert, "why": s.why} for s in self.skipped],
             "dry_run": self.dry_run,
+            "remarks": list(self.remarks),
         }
 
 
@@ -133,7 +138,7 @@ def import_bundle(
         with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = [register(workspace, one)[0] for one in wanted]
-    return Imported(digest, tuple(done), tuple(skipped), dry_run)
+    return Imported(digest, tuple(done), tuple(skipped), dry_run, members.remarks)
 
 
 def _opened(source: Path) -> tuple[str, Any, _Members]:

@@ -1,0 +1,124 @@
+"""Run as a process: loads a bundle and a bank, computes, forks; prints what became of the child.
+
+    forking.py FOLDER BEFORE THREADS INSIDE
+
+BEFORE is what the parent does: ``load``, ``predict``, ``train``, ``refit``, or ``busy`` to predict
+in another thread all the while. INSIDE is what the child does. Each child has 60 seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+
+from expertbank import Bank, TrainConfig, load_bundle
+
+TEXTS = ["the film is good " * 20] * 16
+SECONDS = 60
+
+
+class Predicting(torch.utils.data.Dataset[int]):
+    """A data set whose items are predicted."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> int:
+        return len(list(BUNDLE.predict(TEXTS)))
+
+
+def predict(_: object = None) -> int:
+    return len(list(BUNDLE.predict(TEXTS)))
+
+
+def train() -> int:
+    name = f"more{time.time_ns()}"
+    BANK.add(name, data=FOLDER / "films.csv", train=TrainConfig(epochs=1))
+    return len(BANK.tasks())
+
+
+def inside(what: str) -> object:
+    if what.startswith("one-"):
+        torch.set_num_threads(1)
+        what = what.removeprefix("one-")
+    if what == "train":
+        return train()
+    if what == "refit":
+        return BANK.retrain_router(kind="ridge").router.version
+    if what == "reload":
+        return len(list(load_bundle(FOLDER / "bundle").predict(TEXTS)))
+    if what == "read":
+        return [expert.id for expert in BANK.experts()]
+    return predict()
+
+
+def forked(what: str) -> tuple[str, object]:
+    """How a child ended, and what it said."""
+    here, there = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            said = ["done", inside(what)]
+        except Exception as error:  # noqa: BLE001 (told to the parent)
+            said = [type(error).__name__, str(error)]
+        os.write(there, json.dumps(said).encode())
+        os._exit(0)
+    os.close(there)
+    until = time.monotonic() + SECONDS
+    while os.waitpid(child, os.WNOHANG) == (0, 0):
+        if time.monotonic() > until:
+            os.kill(child, 9)
+            os.waitpid(child, 0)
+            return "hung", None
+        time.sleep(0.02)
+    ended, said = json.loads(os.read(here, 65536))
+    return ended, said
+
+
+def main(before: str, what: str) -> tuple[str, object]:
+    if before == "predict":
+        predict()
+    elif before == "train":
+        train()
+    elif before == "refit":
+        BANK.retrain_router(kind="ridge")
+    elif before == "busy":
+        started = threading.Event()
+
+        def endless() -> None:
+            while True:
+                predict()
+                started.set()
+
+        threading.Thread(target=endless, daemon=True).start()
+        started.wait()
+        ends = [forked(what) for _ in range(12)]
+        return ", ".join(sorted({ended for ended, _ in ends})), ends[0][1]
+    if what == "pool":
+        with multiprocessing.get_context("fork").Pool(1) as pool:
+            try:
+                return "done", pool.map_async(predict, [0]).get(SECONDS)
+            except Exception as error:  # noqa: BLE001 (told to the parent)
+                return type(error).__name__, str(error)
+    if what == "loader":
+        loader = torch.utils.data.DataLoader(
+            Predicting(), num_workers=1, multiprocessing_context="fork", timeout=SECONDS
+        )
+        return "done", [int(batch) for batch in loader]
+    return forked(what)
+
+
+if __name__ == "__main__":
+    FOLDER = Path(sys.argv[1])
+    torch.set_num_threads(int(sys.argv[3]))
+    BUNDLE, BANK = load_bundle(FOLDER / "bundle"), Bank.open(FOLDER / "bank")
+    sys.stdout.write(json.dumps(main(sys.argv[2], sys.argv[4])) + "\n")
+    sys.stdout.flush()
+    os._exit(0)

@@ -306,7 +306,7 @@ def _answering(
     """Who may be named to answer, and what loads the backbone."""
     if bundle is None:
         bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-        return bank.experts, bank.predictor
+        return bank.answerers, bank.predictor
     from expertbank.workflows.answering.serve import open_bundle
 
     opened = open_bundle(bundle)

@@ -472,10 +472,10 @@ class Bank:
         """
         from expertbank.workflows.answering.evaluate import evaluate
 
-        return evaluate(self.experts, self.predictor, task, str(data), columns, read_as, progress)
+        return evaluate(self.answerers, self.predictor, task, str(data), columns, read_as, progress)
 
     @property
-    def experts(self) -> Experts:
+    def answerers(self) -> Experts:
         """Who may be named to answer; the backbone is not loaded."""
         from expertbank.workflows.answering.serve import bank_experts
 

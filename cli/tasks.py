@@ -212,8 +212,12 @@ def _checked(
             progress=progress,
         )
     except BadRowsError as error:
-        document = {"task": wanted["task"].name, "bad_rows": error.faults.to_list()}
-        return document, partial(_print_bad, faults=error.faults), error.faults
+        document = {
+            "task": wanted["task"].name,
+            "bad_rows": error.faults.to_list(),
+            "without_them": error.beside,
+        }
+        return document, partial(_print_bad, faults=error.faults, beside=error.beside), error.faults
     found = replace(found, warnings=(*remarks, *found.warnings))
     return found.to_dict(), partial(_print_check, found=found), found.bad
 
@@ -266,7 +270,10 @@ def _print_check(console: Console, found: TaskCheck) -> None:
     )
     facts: list[tuple[str, Any]] = [
         ("task", f"{data.spec.name} ({data.spec.kind})"),
-        ("source", data.source + (f" @ {data.revision}" if data.revision else "")),
+        (
+            "source",
+            data.source.removeprefix("once:") + (f" @ {data.revision}" if data.revision else ""),
+        ),
         ("columns", columns_read(asdict(columns))),
         *(("read as", words) for words in read_as([asdict(file) for file in data.files])),
         ("rows read", f"{data.counts['read']:,}"),
@@ -315,7 +322,7 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         _print_bad(console, faults=found.bad)
 
 
-def _print_bad(console: Console, *, faults: Faults) -> None:
+def _print_bad(console: Console, *, faults: Faults, beside: str | None = None) -> None:
     """Bad rows by kind of fault."""
     print_facts(
         console, [("bad rows", f"{faults.rows:,}; add refuses the data until they are mended")]
@@ -327,6 +334,8 @@ def _print_bad(console: Console, *, faults: Faults) -> None:
         print_lines(
             console, [f"{fault}: {count:,} {rows}{shown}", *(f"  {one}" for one in messages)]
         )
+    if beside:
+        print_lines(console, [f"without them: {beside}"])
 
 
 def _time(seconds: float) -> str:

@@ -34,11 +34,12 @@ DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def canonical_json(value: object) -> str:
     """Text of ``value`` with sorted keys and no spare white space: equal values, equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _CANONICAL.encode(value)
 
 
 def sha256_text(text: str) -> str:

@@ -164,8 +164,7 @@ def check_task(
         fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
     except DataError as error:
         if bad and not isinstance(error, BadRowsError):
-            bad.note(error)
-            raise BadRowsError(bad) from error
+            raise BadRowsError(bad, str(error)) from error
         raise
     lengths, tokens, same = _lengths(fit, counter, data, max_length)
     warnings = [*data.warnings, *same]

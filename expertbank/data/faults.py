@@ -61,9 +61,10 @@ class BadRowsError(DataError):
 
     Attributes:
         faults: all of them.
+        beside: what keeps the other rows from being used, if anything does.
     """
 
-    def __init__(self, faults: Faults) -> None:
+    def __init__(self, faults: Faults, beside: str | None = None) -> None:
         lines = []
         for fault, messages in faults.first.items():
             more = faults.counts[fault] - 1
@@ -71,5 +72,8 @@ class BadRowsError(DataError):
             lines.append(messages[0] + (f" (and {more:,} more such {rows})" if more else ""))
         if faults.rows > len(lines):
             lines.append("expertbank tasks check lists all of them")
+        if beside:
+            lines.append(f"without them: {beside}")
         super().__init__("\n".join(lines), next(iter(faults.first)))
         self.faults = faults
+        self.beside = beside

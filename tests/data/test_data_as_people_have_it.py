@@ -205,7 +205,7 @@ def test_joined_files_do_not_make_a_class_of_their_header(tmp_path: Path) -> Non
     path.write_text(cells(ROWS[:10]) + "\ufeff" + cells(ROWS[10:]), encoding="utf-8")
     data = load_task(MINE, str(path))
     assert data.labels == ("a", "b")
-    assert any("1 row left out that repeat the header (line 12)" in one for one in data.warnings)
+    assert any("1 row left out, repeating the header (line 12)" in one for one in data.warnings)
     path.write_text(cells(ROWS) + cells([(b, a) for a, b in ROWS], header="label,text"))
     with pytest.raises(DataError, match=r"a\.csv:22: the header again, in another order"):
         load_task(MINE, str(path))
@@ -218,7 +218,7 @@ def test_what_a_spreadsheet_adds_stops_nothing(tmp_path: Path) -> None:
     path.write_text("\r\n".join([*lines, *[",,,"] * 3, ""]))
     assert read(path) == ROWS
     warnings = load_task(MINE, str(path)).warnings
-    assert any("5 rows left out that hold nothing (line 5, 6, 24, 25, 26)" in w for w in warnings)
+    assert any("5 rows left out, holding nothing (line 5, 6, 24, 25, 26)" in w for w in warnings)
     # A row may end in blanks that the header does not have, and in nothing else.
     path.write_text(cells([*ROWS, ("x", "a", ""), ("y", "b", " ", "")]))
     assert len(read(path)) == 22

@@ -96,9 +96,9 @@ class Delimited:
             if isinstance(cells, DataError):
                 yield cells
             elif not any(map(str.strip, cells)):
-                self._leave_out("hold nothing", line)
+                self._leave_out("holding nothing", line)
             elif self._is_header(cells):
-                self._leave_out("repeat the header", line)
+                self._leave_out("repeating the header", line)
             else:
                 complaint = self._complaint(cells, named)
                 origin = f"{self._name}:{line}"
@@ -112,7 +112,7 @@ class Delimited:
             )
             rows = "row" if len(numbers) == 1 else "rows"
             self.remarks.append(
-                f"{self._name}: {len(numbers):,} {rows} left out that {what} (line {shown})"
+                f"{self._name}: {len(numbers):,} {rows} left out, {what} (line {shown})"
             )
 
     def _complaint(self, cells: Sequence[str], named: int) -> str | None:

@@ -11,7 +11,7 @@ import torch
 
 from expertbank.artifacts.bundle import BACKBONE_FOLDER, ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.backbones.identity import backbone_files
+from expertbank.backbones.identity import backbone_files, public_name
 from expertbank.data import encode_rows
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
@@ -27,6 +27,7 @@ from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.serve import load_bundle
 from expertbank.workflows.measure import answers
+from expertbank.workflows.presence import require_router
 from expertbank.workflows.shipping.for_import import add_lineage
 from expertbank.workflows.workspace import Workspace, package_versions
 
@@ -155,6 +156,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
 
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
+        IntegrityError: a file of the router's or of one of its experts is gone.
     """
     try:
         record = workspace.registry.router()
@@ -165,6 +167,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
     for task in tasks:
         if task not in known:
             raise NotFoundError.of("task", task, known)
+    require_router(workspace, record, tasks)
     shipped = router.subset(tasks) if tasks else router
     return record, shipped, len(shipped.members) < len(known)
 
@@ -184,6 +187,9 @@ def _manifest(
     with_backbone: bool,
 ) -> dict[str, Any]:
     record, registry = workspace.backbone_record, workspace.registry
+    named = record.named()
+    if with_backbone:  # whoever receives it needs no path of this machine
+        named["reference"] = public_name(record.reference, workspace.backbone.place.folder)
     entries = []
     for expert in experts:
         (oracle,) = registry.evaluations(expert.id, router_version="oracle")
@@ -207,7 +213,7 @@ def _manifest(
     return {
         "made_with": package_versions(),
         "backbone": {
-            **record.named(),
+            **named,
             "architecture": dict(record.architecture),
             "folder": BACKBONE_FOLDER if with_backbone else None,
         },

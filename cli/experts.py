@@ -74,6 +74,9 @@ def add(
     retrain_router: Annotated[
         bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
     ] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
+    ] = False,
     **given: Any,
 ) -> None:
     """Train one expert and store it, frozen.
@@ -92,7 +95,7 @@ def add(
     entries = requests.read_list(list_file, given) if list_file else [given]
     wanted = [requests.arguments(entry) for entry in entries]
     with session.bank(create=True) as bank, session.progress() as progress:
-        shared: dict[str, Any] = {"bank": config, "progress": progress}
+        shared: dict[str, Any] = {"bank": config, "progress": progress, "rehash": rehash}
         failed: list[dict[str, Any]] = []
         if list_file is None:
             added = [bank.add(**wanted[0], **shared)]

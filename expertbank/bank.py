@@ -40,6 +40,7 @@ from expertbank.workflows.growing.retrain import RouterResult, retrain_router
 from expertbank.workflows.keeping.check import Verification, check
 from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.keeping.remove import Removal, remove
+from expertbank.workflows.presence import require_router
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class Bank:
         resume: bool = False,
         bank: BankConfig | None = None,
         on: Executor | None = None,
+        rehash: bool = False,
         progress: ProgressCallback = no_progress,
         **settings: Unpack[BankKeywords],
     ) -> AddResult:
@@ -175,6 +177,7 @@ class Bank:
             resume: go on with an interrupted run of the same call, if there is one.
             bank: for a bank without backbone, what it shall be.
             on: where to train and measure; default in this process.
+            rehash: hash the backbone's files, whatever is remembered of them.
             progress: called as work goes on.
             settings: the fields of ``bank`` as keywords.
 
@@ -185,7 +188,7 @@ class Bank:
             TrainingError: the loss stopped being a number.
         """
         bank = replace(bank or BankConfig(), **settings)
-        request = AddRequest(task, data, adapter, train, group, new_version, bank)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
     def prepare(
@@ -198,6 +201,7 @@ class Bank:
         group: str | None = None,
         new_version: bool = False,
         bank: BankConfig | None = None,
+        rehash: bool = False,
         **settings: Unpack[BankKeywords],
     ) -> AddJob:
         """Read, check and encode what an expert is made of, to train it elsewhere.
@@ -207,7 +211,7 @@ class Bank:
         ``add``, which does all three.
         """
         bank = replace(bank or BankConfig(), **settings)
-        request = AddRequest(task, data, adapter, train, group, new_version, bank)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
         return prepare(self._workspace, request)
 
     def commit(self, done: FinishedJob) -> AddResult:
@@ -241,6 +245,7 @@ class Bank:
         Raises:
             NotFoundError: no expert yet.
             StaleError: the bank changed meanwhile.
+            IntegrityError: an expert's file is gone, or cached features changed on disk.
             InputError: no such gate, or one that needs rows in a bank that keeps statistics.
         """
         settings = config or RouterConfig(kind or self.default_gate)
@@ -253,8 +258,14 @@ class Bank:
         return record.feature_spec.default_gate if record else DEFAULT_GATE
 
     def set_alias(self, name: str, router: str | int) -> AliasRecord:
-        """Point an alias (``active`` decides what ``predict`` uses) at a router."""
+        """Point an alias (``active`` decides what ``predict`` uses) at a router.
+
+        Raises:
+            NotFoundError: no such router, or its files were deleted by ``gc``.
+            IntegrityError: its file or that of one of its experts is gone.
+        """
         with self._workspace.writing():
+            require_router(self._workspace, self._workspace.registry.router(router))
             return self._workspace.registry.set_alias(name, router, "set by the user")
 
     def remove(self, task: str, *, dry_run: bool = False) -> Removal:

@@ -29,6 +29,8 @@ Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
 DEFAULT_MAX_LENGTH = 256
+SHORTEST = 8
+"""Fewest tokens that a bank may cut its texts at."""
 DEFAULT_SEED = 0
 DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
@@ -106,7 +108,10 @@ class FeatureSpec:
             bool(self.poolings) and not unknown,
             f"unknown pooling {unknown}; known: {', '.join(POOLINGS)}",
         )
-        _require(self.max_length >= 8, f"maximum length must be at least 8, got {self.max_length}")
+        _require(
+            self.max_length >= SHORTEST,
+            f"maximum length must be at least {SHORTEST}, got {self.max_length}",
+        )
         _require(self.dtype in DTYPES, f"dtype must be {' or '.join(DTYPES)}, got {self.dtype}")
         _require(self.keep in KEEPS, f"keep must be features or stats, got {self.keep!r}")
 
@@ -175,8 +180,8 @@ class BankConfig:
     max_length: int | None = setting(
         None,
         "Longest sequence in tokens; longer texts are cut.",
-        least=8,
-        unset=str(DEFAULT_MAX_LENGTH),
+        least=SHORTEST,
+        unset=f"{DEFAULT_MAX_LENGTH}, or less where model or tokenizer take less",
     )
     dtype: Dtype | None = setting(
         None,
@@ -197,6 +202,10 @@ class BankConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        _require(
+            self.backbone is None or bool(self.backbone.strip()),
+            "the backbone's name is empty; leave it out for the default",
+        )
 
     def of_spec(self) -> dict[str, Any]:
         """The values wished for that are the feature spec's, by its fields' names."""

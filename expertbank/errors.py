@@ -50,6 +50,10 @@ class UnsupportedModelError(InputError):
     """The backbone's family is not known; the message lists candidate modules."""
 
 
+class NoBackboneError(InputError, SourceUnavailableError):
+    """What was named as the backbone is something else; exit code 2."""
+
+
 class ExistsError(ExpertBankError):
     """The thing is already there; exit code 3."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
@@ -35,10 +35,18 @@ def split(reference: str) -> tuple[str, str | None]:
     return name, revision or None
 
 
-def hub_name(reference: str) -> str:
-    """``reference`` without ``@revision``, if it is not a folder's: what other programs know."""
-    name = split(reference)[0]
-    return reference if reference[0] in "./~" or name.count("/") > 1 else name
+def is_path(reference: str) -> bool:
+    """Whether ``reference`` can only be a folder's: the Hub's names have one slash and no root."""
+    return (
+        reference.startswith((".", "/", "~"))
+        or Path(reference).is_absolute()
+        or split(reference)[0].count("/") > 1
+    )
+
+
+def without_folders(reference: str) -> str:
+    """``reference`` as others may read it: of a path on this machine the last part alone."""
+    return PurePath(reference).name if is_path(reference) else reference
 
 
 def is_commit(revision: str | None) -> bool:
@@ -60,7 +68,7 @@ def local_folder(reference: str) -> Path | None:
         found = importlib.util.find_spec(package)
         if found is not None and found.submodule_search_locations:
             return Path(next(iter(found.submodule_search_locations))) / inside
-    if reference.startswith((".", "/", "~")) or split(reference)[0].count("/") > 1:
+    if is_path(reference):
         raise InputError(f"backbone folder {reference} does not exist")
     return None
 

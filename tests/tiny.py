@@ -211,7 +211,7 @@ def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
 def tokenizer(family: str = "bert") -> PreTrainedTokenizerFast:
     """A word-level tokenizer; encoders get ``[CLS] … [SEP]``, BERT gets token type ids."""
     # RoBERTa-type models keep position and token id 1 for padding.
-    first = ("[UNK]", "[PAD]") if "roberta" in family or family == "camembert" else SPECIALS[:2]
+    first = ("[UNK]", "[PAD]") if CONFIGS[family] is _ROBERTA else SPECIALS[:2]
     names = [*first, *SPECIALS[2:], *WORDS]
     backend = Tokenizer(
         models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="[UNK]")

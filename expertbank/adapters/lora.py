@@ -98,7 +98,7 @@ def peft_config(
     Args:
         paths: adapted projections in the bare model.
         rank: their common rank.
-        base_model: Hub name or folder of the backbone.
+        base_model: Hub name of the backbone, or where it stands beside the adapter.
         revision: the Hub's commit.
         fan_in_fan_out: the projections keep their weight as ``[in, out]``, as GPT-2's do.
     """

@@ -13,13 +13,15 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from expertbank.backbones import probe
 from expertbank.backbones.families import Family, listed
 from expertbank.backbones.hub import OFFLINE_WAYS, fetch, first_line
 from expertbank.backbones.identity import Identity, fingerprint, identity_of, read_config
 from expertbank.backbones.identity_v1 import digest_v1
+from expertbank.backbones.mistaken import require_backbone_folder
 from expertbank.backbones.recognise import family_of, layers_of
 from expertbank.backbones.weight_files import is_pooler
-from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
+from expertbank.config import DEFAULT_BACKBONE, SHORTEST, FeatureSpec
 from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
 from expertbank.records import BackboneRecord
 from expertbank.references import Place
@@ -74,11 +76,39 @@ class Backbone:
         return next(self.model.parameters()).device
 
     @property
+    def dtype(self) -> str:
+        """Type of its weights while it runs, such as ``float32``."""
+        return str(next(self.model.parameters()).dtype).removeprefix("torch.")
+
+    @property
+    def vocabulary(self) -> int:
+        """Tokens it has an embedding for, numbered from 0."""
+        model: Any = self.model
+        return int(model.get_input_embeddings().weight.shape[0])
+
+    @property
     def longest_sequence(self) -> int | None:
-        """Most tokens its position table can hold, ``None`` without such a table."""
+        """Most tokens that it can read, as its table of positions and its configuration say.
+
+        ``None`` where neither sets a bound. Asking runs the model on a few tokens.
+        """
         config: Any = self.model.config
-        positions = getattr(config, "max_position_embeddings", None)
-        return None if positions is None else int(positions) - self.family.spent_positions
+        stated = getattr(config, "max_position_embeddings", None)
+        table = probe.positions(self.model).most
+        if stated is not None and table is None:
+            stated = int(stated) - self.family.spent_positions
+        return min((int(one) for one in (stated, table) if one is not None), default=None)
+
+    def default_length(self, most: int) -> int:
+        """Length of sequences of a user who names none: what model and tokenizer are made for.
+
+        Args:
+            most: and no more than this.
+        """
+        # A length below what a bank can have says nothing; without one it is astronomic.
+        own = int(getattr(self.tokenizer, "model_max_length", 0) or 0)
+        bounds = (self.longest_sequence, own if own >= SHORTEST else None)
+        return min(bound for bound in (most, *bounds) if bound is not None)
 
     def named_as(self, record: BackboneRecord) -> Backbone:
         """This backbone under the digest of ``record``, if it is the one recorded there.
@@ -170,17 +200,12 @@ def load_backbone(
     """
     target = _device(device)
     place = fetch(reference, revision)
+    require_backbone_folder(place.folder, reference)
     before = fingerprint(place.folder)
-    if (place.folder / "config.json").is_file():
-        config = read_config(place.folder)
-        if "transformers_weights" in config or (place.folder / "adapter_config.json").is_file():
-            raise InputError(
-                f"backbone {reference!r} takes weights from elsewhere than model.safetensors; "
-                "save the whole model to a folder of its own"
-            )
-        # A family from outside may bring the model's class, which must be there to be loaded.
-        listed(str(config.get("model_type")))
+    # A family from outside may bring the model's class, which must be there to be loaded.
+    listed(str(read_config(place.folder).get("model_type")))
     model, tokenizer = _read(place.folder, reference)
+    _own(model)
     model.eval().requires_grad_(False)
     family = family_of(str(model.config.model_type), model)
     identity = known(place.folder) if known else None
@@ -202,6 +227,16 @@ def _is_recorded(
         return True
     # Only a bank of expertbank 0.1 names its backbone by something else than its identity.
     return record.identity != record.digest and digest_v1(model, tokenizer) == record.digest
+
+
+@torch.no_grad()
+def _own(model: nn.Module) -> None:
+    """Copy the weights into memory of the process: as loaded, they are the file, mapped.
+
+    Whoever writes into the file would change the model that runs.
+    """
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
 
 
 def _device(wanted: str | torch.device | None) -> torch.device:
@@ -255,7 +290,10 @@ def _read(folder: Path, reference: str) -> tuple[Any, Any]:
             f"backbone {reference!r} could not be loaded: {first_line(error).rstrip('.')}. "
             + OFFLINE_WAYS
         ) from error
-    except (SafetensorError, RuntimeError, KeyError, TypeError, ImportError) as error:
+    except (
+        *(SafetensorError, AssertionError, ImportError),
+        *(KeyError, RuntimeError, TypeError),
+    ) as error:
         raise IntegrityError(
             f"the files of backbone {reference!r} are damaged or do not fit each other "
             f"({type(error).__name__}: {first_line(error)}); download them again"

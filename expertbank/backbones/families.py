@@ -8,7 +8,7 @@ family whose weights were changed densely. A family from outside is added by
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from expertbank.backbones.slices import Slices
@@ -29,8 +29,8 @@ class Family:
             model's configuration.
         shared: roles whose projection also serves something else than the tokens in the same
             pass, by the model's configuration. They cannot be adapted.
-        spent_positions: places of the position table that no token can have: RoBERTa's family
-            counts from behind its padding index.
+        spent_positions: places that no token can have, of those that the configuration names.
+            Only for a model whose position table is no embedding: any other is measured.
     """
 
     layers: str
@@ -97,7 +97,6 @@ def _deberta_shared(config: Any) -> frozenset[str]:
 _SELF_ATTENTION = _apart("self_attn.", "q_proj", "k_proj", "v_proj")
 
 BERT = Family("encoder.layer", _apart("attention.self.", "query", "key", "value"))
-ROBERTA = replace(BERT, spent_positions=2)
 DISTILBERT = Family("transformer.layer", _apart("attention.", "q_lin", "k_lin", "v_lin"))
 DEBERTA = Family(
     "encoder.layer",
@@ -114,8 +113,7 @@ BLOOM = Family("h", _together("self_attention.query_key_value"), "last", _head_b
 FALCON = Family("h", _together("self_attention.query_key_value"), "last", _falcon)
 
 _OWN = {
-    **dict.fromkeys(("bert", "electra"), "BERT"),
-    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), "ROBERTA"),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), "BERT"),
     "distilbert": "DISTILBERT",
     "deberta-v2": "DEBERTA",
     "modernbert": "MODERNBERT",

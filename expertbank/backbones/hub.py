@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from expertbank.backbones.mistaken import require_no_file
 from expertbank.backbones.weight_files import weight_files
 from expertbank.errors import SourceUnavailableError
 from expertbank.references import Place, cached, is_commit, local_folder, split
@@ -29,10 +30,11 @@ def fetch(reference: str, revision: str | None = None) -> Place:
         revision: the commit that is wanted, as a bank recorded it.
 
     Raises:
-        InputError: ``reference`` looks like a path and is no folder.
+        InputError: ``reference`` looks like a path and is no folder, or is a file.
         SourceUnavailableError: the Hub does not answer or has no such model or commit, and it
             was not downloaded before.
     """
+    require_no_file(reference)
     folder = local_folder(reference)
     if folder is not None:
         return Place(folder)

@@ -8,14 +8,17 @@ one rule holds for every type of model, so neither a new release nor a new famil
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from expertbank.backbones import tokenizer_files, weight_files
+from expertbank.backbones.file_states import Seen, States, look, states_of
 from expertbank.config import canonical_json, sha256_text
 from expertbank.errors import IntegrityError
+from expertbank.references import is_path, split
 
 CONFIG = "config.json"
 
@@ -55,6 +58,10 @@ USUAL = {
 }
 """What these mean in every model when they are left out, as some releases do. Frozen too."""
 
+NEARBY = "./backbone"
+"""Where a backbone without a Hub name is looked for: beside the file that asks for it."""
+
+_ON_HUB = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SHORT_TYPES = {"float64": "F64", "float32": "F32", "float16": "F16", "bfloat16": "BF16"}
 
 
@@ -66,11 +73,13 @@ class Identity:
         tensors: SHA-256 over the weights.
         tokenizer: SHA-256 over the tokenizer's canonical form.
         config: the fields of ``config.json`` that can matter.
+        seen: the files that it was worked out from, as they were then; no part of what it is.
     """
 
     tensors: str
     tokenizer: str
     config: Mapping[str, Any]
+    seen: Seen | None = field(default=None, compare=False, repr=False)
 
     @property
     def digest(self) -> str:
@@ -101,11 +110,15 @@ def identity_of(folder: Path) -> Identity:
     """Read and hash a backbone's files.
 
     Raises:
-        IntegrityError: files that are not what their names say.
+        IntegrityError: files that are not what their names say, or that changed meanwhile.
     """
+    seen = look(backbone_files(folder))
     tensors, floats = weight_files.tensors_digest(folder)
     config = significant(read_config(folder), floats)
-    return Identity(tensors, tokenizer_files.tokenizer_digest(folder), config)
+    found = Identity(tensors, tokenizer_files.tokenizer_digest(folder), config, seen)
+    if fingerprint(folder) != seen.files:
+        raise IntegrityError(f"the files of the backbone in {folder} changed while they were read")
+    return found
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -166,6 +179,20 @@ def _effective(fields: Mapping[str, Any]) -> dict[str, Any]:
     return significant(json.loads(config.to_json_string(use_diff=False)))
 
 
+def public_name(reference: str, folder: Path) -> str:
+    """What others may know a backbone by: a Hub name, or ``NEARBY``; never a path of this machine.
+
+    Args:
+        reference: what it was named by here.
+        folder: its files, whose configuration may say which of the Hub's models they were.
+    """
+    if not is_path(reference):
+        return split(reference)[0]
+    told = str(read_config(folder).get("_name_or_path") or "")
+    known = _ON_HUB.fullmatch(told) is not None and not Path(told).exists()
+    return told if known else NEARBY
+
+
 def backbone_files(folder: Path) -> tuple[Path, ...]:
     """Every file of ``folder`` that belongs to the backbone, the weights among them."""
     weights = weight_files.weight_files(folder)
@@ -174,23 +201,6 @@ def backbone_files(folder: Path) -> tuple[Path, ...]:
     return (*weights, *(folder / name for name in others if (folder / name).is_file()))
 
 
-def fingerprint(folder: Path) -> list[list[Any]]:
-    """What changes when a file of the backbone does, without reading any: JSON-ready.
-
-    Path, inode, size, and the times of the last change of content and of anything, in ns.
-    """
-    states = []
-    for file in backbone_files(folder):
-        real = file.resolve()
-        state = real.stat()
-        states.append(
-            [
-                file.name,
-                str(real),
-                state.st_ino,
-                state.st_size,
-                state.st_mtime_ns,
-                state.st_ctime_ns,
-            ]
-        )
-    return states
+def fingerprint(folder: Path) -> States:
+    """What changes when a file of the backbone does, without reading any."""
+    return states_of(backbone_files(folder))

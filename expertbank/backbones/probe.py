@@ -1,17 +1,20 @@
-"""What a model does with ten tokens: how its modules are called, and whether it is causal.
+"""What a model does with ten tokens: calls of its modules, whether it is causal, its positions.
 
 A family in the table was read and tested by hand. For any other model these are the things that
-must hold before an update can be added to a module's output by hook, so they are tried.
+must hold before an update can be added to a module's output by hook, so they are tried. How
+positions are counted is tried with every model: a configuration can change it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from expertbank.backbones.forks import computing
 
@@ -78,6 +81,62 @@ def output_shape(model: nn.Module) -> tuple[int, ...]:
     """Shape of the last hidden states beyond batch and tokens; empty where there are none."""
     states = _last_states(model, _tokens(model))
     return tuple(states.shape[2:]) if tuple(states.shape[:2]) == _SHAPE else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Positions:
+    """How a model counts the positions of tokens.
+
+    Attributes:
+        most: tokens that the table of positions has room for; ``None`` without such a table.
+        padding: the token that is given no position of its own, wherever it stands, as in
+            RoBERTa's family; ``None`` where every token has one.
+    """
+
+    most: int | None
+    padding: int | None
+
+
+class _Lookups(TorchDispatchMode):
+    """Notes every row that is looked up in a table: the table's length, and which rows."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch leaves it so
+        self.seen: list[tuple[int, Tensor]] = []
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        if func is torch.ops.aten.embedding.default:
+            self.seen.append((int(args[0].shape[0]), args[1]))
+        return func(*args, **(kwargs or {}))
+
+
+@torch.no_grad()
+def positions(model: nn.Module) -> Positions:
+    """What the model looks up by place: rows that go up by one from token to token.
+
+    Args:
+        model: the bare model, in eval mode. The padding token of its embedding stands in the
+            middle of the second of two sequences.
+    """
+    words: Any = model.get_input_embeddings()  # type: ignore[operator]  # as every model here has
+    ids = _tokens(model).flip(-1)  # downwards: words are never taken for positions
+    # MPNet's is its own, whatever its configuration says.
+    padding = getattr(words, "padding_idx", None)
+    if padding is not None:
+        ids[0][ids[0] == padding] = (padding + len(words.weight) // 2) % len(words.weight)
+        ids[1, _SHAPE[1] // 2] = padding
+    with _Lookups() as lookups:
+        _last_states(model, ids)
+    most, skipped = None, False
+    for rows, found in lookups.seen:
+        places = found.reshape(-1, found.shape[-1]) if found.dim() else found.reshape(1, 1)
+        if places.shape[1] == _SHAPE[1] and bool((places[0].diff() == 1).all()):
+            room = rows - int(places[0, 0])
+            most = room if most is None else min(most, room)
+            skipped |= bool((places[-1].diff() != 1).any())
+    return Positions(most, padding if skipped else None)
 
 
 def _tokens(model: nn.Module) -> Tensor:

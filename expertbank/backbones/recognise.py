@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from expertbank.backbones import probe
-from expertbank.backbones.families import FAMILIES, ROBERTA, Family, listed
+from expertbank.backbones.families import FAMILIES, Family, listed
 from expertbank.errors import UnsupportedModelError
 from expertbank.records import HeadPooling
 
@@ -53,8 +53,7 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
             once = order == layers and not probe.misfits(model, layers)
             if once and probe.output_shape(model) == width:
                 pooling: HeadPooling = "last" if probe.is_causal(model) else "mean"
-                # Nobody has read it: it may spend as many positions as RoBERTa does.
-                return Family(outer[0], {}, pooling, spent_positions=ROBERTA.spent_positions)
+                return Family(outer[0], {}, pooling)
     except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
         reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
     else:

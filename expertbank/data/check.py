@@ -9,6 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
+from expertbank.data.encode import unreadable
 from expertbank.data.faults import BadRowsError, Faults
 from expertbank.data.lengths import LengthCounter
 from expertbank.data.load import TaskData, load_task
@@ -17,7 +18,7 @@ from expertbank.data.spec import TaskSpec
 from expertbank.data.splits import hold_out_for_selection
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
-from expertbank.records import ProgressCallback, Row, no_progress
+from expertbank.records import EncodedRow, ProgressCallback, Row, no_progress
 
 if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
@@ -166,7 +167,7 @@ def check_task(
         if bad and not isinstance(error, BadRowsError):
             raise BadRowsError(bad, str(error)) from error
         raise
-    lengths, tokens, same = _lengths(fit, counter, data, max_length)
+    lengths, tokens, same = _lengths(fit, counter, data, max_length, bad)
     warnings = [*data.warnings, *same]
     if counter.unit == "words":
         warnings.append(
@@ -196,7 +197,7 @@ def check_task(
 
 
 def _lengths(
-    fit: Sequence[Row], counter: LengthCounter, data: TaskData, limit: int
+    fit: Sequence[Row], counter: LengthCounter, data: TaskData, limit: int, bad: Faults
 ) -> tuple[Lengths, int, list[str]]:
     """Lengths over training and validation rows, the tokens of one pass over ``fit``, remarks."""
     sampled = [*data.train[:SAMPLE], *data.validation[:SAMPLE]]
@@ -205,6 +206,9 @@ def _lengths(
     for row, parts in zip(sampled, counter.of_rows(sampled), strict=True):
         sizes.append([len(part) for part in parts])
         if counter.unit == "tokens":
+            wrong = unreadable(row, EncodedRow(tuple(map(tuple, parts)), ()))
+            if wrong is not None:
+                bad.note(wrong)
             same.see(row, [part[:limit] for part in parts])
     in_training = sizes[: min(len(data.train), SAMPLE)]
     per_row = fmean(sum(min(part, limit) for part in size) for size in in_training)

@@ -8,6 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
 
+from expertbank.data.faults import Faults
 from expertbank.errors import DataError, InputError
 from expertbank.records import EncodedRow, Row
 
@@ -40,8 +41,9 @@ def encode_rows(
     kind: Kind | None,
     labels: Sequence[str],
     max_length: int,
+    vocabulary: int | None = None,
 ) -> list[EncodedRow]:
-    """Encode rows in the order given.
+    """Encode rows in the order given; every one of them is readable.
 
     The longer of two texts is cut first. Nothing is padded.
 
@@ -51,6 +53,64 @@ def encode_rows(
         kind: what makes targets of labels; ``None`` leaves labels alone.
         labels: label names in order; a target is a place in it.
         max_length: longest sequence in tokens, special tokens included.
+        vocabulary: tokens that the model knows; default all.
+
+    Raises:
+        DataError: a label that is not among ``labels``, a row of another shape than the kind's,
+            or one that is ``unreadable``.
+        InputError: not a fast tokenizer.
+    """
+    encoded = encode_as_they_are(rows, tokenizer, kind, labels, max_length)
+    faults = Faults()
+    for row, one in zip(rows, encoded, strict=True):
+        wrong = unreadable(row, one, vocabulary)
+        if wrong is not None:
+            faults.note(wrong)
+    faults.refuse()
+    return encoded
+
+
+def unreadable(
+    row: Row, encoded: EncodedRow, vocabulary: int | None = None, longest: int | None = None
+) -> DataError | None:
+    """Why a model cannot read a row.
+
+    Args:
+        row: the row.
+        encoded: what it became.
+        vocabulary: tokens that the model knows, numbered from 0; ``None`` for all.
+        longest: tokens that it can read at once; ``None`` for any number.
+    """
+    where = row.origin or "row"
+    if not all(encoded.sequences):
+        return DataError(
+            f"{where}: the tokenizer makes no token of its text, so there is nothing to read",
+            "no token",
+        )
+    highest = max(map(max, encoded.sequences))
+    if vocabulary is not None and highest >= vocabulary:
+        return DataError(
+            f"{where}: its text becomes token number {highest}, and the backbone has {vocabulary}, "
+            "0 included; its tokenizer has tokens that the model does not know",
+            "unknown token",
+        )
+    if longest is not None and encoded.length > longest:
+        return DataError(
+            f"{where}: it has {encoded.length} tokens, and the backbone can read {longest}; the "
+            "bank was made with a maximum length that is too large",
+            "too many tokens",
+        )
+    return None
+
+
+def encode_as_they_are(
+    rows: Sequence[Row],
+    tokenizer: FastTokenizer,
+    kind: Kind | None,
+    labels: Sequence[str],
+    max_length: int,
+) -> list[EncodedRow]:
+    """``encode_rows`` of rows that may be ``unreadable``.
 
     Raises:
         DataError: a label that is not among ``labels``, or a row of another shape than the kind's.

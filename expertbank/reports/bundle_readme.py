@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expertbank.kinds.labels import joined
+from expertbank.references import without_folders
 from expertbank.reports.figures import share
 from expertbank.reports.templating import render
 
@@ -23,7 +24,11 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
         for expert in manifest["experts"]
     ]
     parts = ("backbone", "router", "feature_spec", "made_with")
-    return render("bundle.md", experts=experts, **{part: manifest[part] for part in parts})
+    told = {part: manifest[part] for part in parts}
+    # A folder's path is of use on the machine that it is on, and the manifest has it.
+    name = without_folders(str(told["backbone"]["reference"]))
+    told["backbone"] = {**told["backbone"], "reference": name}
+    return render("bundle.md", experts=experts, **told)
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:

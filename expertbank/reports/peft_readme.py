@@ -23,10 +23,10 @@ def peft_readme(content: Mapping[str, Any]) -> str:
     lines = [
         "# LoRA adapters from an expertbank",
         "",
-        f"One folder per expert, for the backbone {code(backbone['reference'])} "
-        f"(digest `{backbone['digest']}`). Each holds ordinary LoRA factors in PEFT's format, "
-        "equal to the expert's TT-LoRA update, and the expert's head as a file of its own. The "
-        "router is not here: the caller names the expert. To route, export a bundle.",
+        f"One folder per expert, for the backbone {_backbone(backbone)}. Each holds ordinary LoRA "
+        "factors in PEFT's format, equal to the expert's TT-LoRA update, and the expert's head as "
+        "a file of its own. The router is not here: the caller names the expert. To route, export "
+        "a bundle.",
         "",
         "| folder | expert | kind | labels | rank |",
         "|---|---|---|---|---|",
@@ -45,6 +45,16 @@ def peft_readme(content: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def _backbone(told: Mapping[str, Any]) -> str:
+    """Which backbone it takes: the digest decides, a name only says where to look."""
+    named = "" if _is_nearby(told) else f"{code(str(told['reference']))} "
+    return f"{named}with digest `{told['digest']}`"
+
+
+def _is_nearby(told: Mapping[str, Any]) -> bool:
+    return str(told["reference"]).startswith("./")
+
+
 def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
@@ -60,8 +70,8 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         digest=entry["digest"],
         rank=entry["rank"],
         server_rank=_server_rank(entry["rank"]),
-        reference=code(backbone["reference"]),
-        backbone_digest=backbone["digest"],
+        backbone=_backbone(backbone),
+        where=_NEARBY if _is_nearby(backbone) else "",
         max_length=spec["max_length"],
         code=load + KINDS.get(entry["kind"]).snippet,
     )
@@ -105,14 +115,19 @@ def outputs(text, text_pair=None):
 
 """
 
+_NEARBY = """
+That backbone has no name on the Hub and is not part of this export: put its folder, or a link to
+it, into this folder as `backbone`."""
+
 _ADAPTER = """# {id}
 
-A LoRA adapter of rank {rank} for {reference}, equal to a frozen TT-LoRA expert
-(`{digest}`). `lora_A` is Aᵀ, `lora_B` is alpha·Bᵀ and `lora_alpha` is the rank, so the adapter
+A LoRA adapter of rank {rank}, equal to a frozen TT-LoRA expert (`{digest}`).
+`lora_A` is Aᵀ, `lora_B` is alpha·Bᵀ and `lora_alpha` is the rank, so the adapter
 is added with scale 1.
 
-It only works on the backbone it was trained on, whose digest is `{backbone_digest}`.
+It only works on the backbone it was trained on, {backbone}.
 PEFT does not check that: other weights of the same shapes load without complaint.
+`expertbank --home NEW init --backbone FOLDER` prints the digest of a folder's.{where}
 
 ## With PEFT
 

@@ -93,6 +93,7 @@ class Workspace:
         self._device = device
         self._loading = RLock()
         self._backbone: tuple[str, str, Backbone] | None = None
+        self._complaints: dict[tuple[str, str], str] = {}
         self._model: RoutedModel | None = None
 
     @classmethod
@@ -285,8 +286,29 @@ class Workspace:
         return DigestCache(self.home / DIGEST_CACHE)
 
     def _remember(self, loaded: Backbone) -> None:
-        if self.exists and not self.registry.read_only:
-            self._digests.remember(loaded.place.folder, loaded.identity)
+        if not self.exists or self.registry.read_only:
+            return
+        self._digests.remember(loaded.place.folder, loaded.identity)
+        for (digest, dtype), complaint in self._complaints.items():
+            self._digests.remember_agreement(digest, checked_with(dtype), complaint)
+
+    def require_agreement(self, loaded: Backbone) -> None:
+        """Refuse to make or to grow a bank with a model and a tokenizer that do not fit each other.
+
+        Worked out once for a backbone and the installed libraries, and then remembered.
+
+        Raises:
+            InputError: what does not fit, and what to do.
+        """
+        from expertbank.models.agreement import disagreement
+
+        digest, dtype = loaded.identity.digest, loaded.dtype
+        complaint = self._digests.find_agreement(digest, checked_with(dtype))
+        if complaint is None:
+            complaint = self._complaints[digest, dtype] = disagreement(loaded)
+            self._remember(loaded)
+        if complaint:
+            raise InputError(f"backbone {loaded.reference!r} cannot be used: {complaint}")
 
     def recheck_backbone(self) -> None:
         """Hash the backbone's files anew, whatever the cache says; the loaded model stays.
@@ -455,6 +477,11 @@ def require_backbone(loaded: Backbone, digest: str, owner: str) -> None:
             f"it has digest {loaded.digest}, expected {digest}. "
             "Experts only work on the weights and tokenizer they were trained on"
         )
+
+
+def checked_with(dtype: str) -> dict[str, str]:
+    """What the check of model and tokenizer depends on besides both of them."""
+    return {**package_versions(), "dtype": dtype}
 
 
 def package_versions() -> dict[str, str]:

@@ -244,7 +244,7 @@ def test_doctor_tells_who_holds_the_lock(bank: Path) -> None:
 
 
 def test_filesystems_are_read_from_the_kernels_list(tmp_path: Path) -> None:
-    from expertbank.workflows.keeping.doctor import filesystem_of
+    from expertbank.files.mounts import filesystem_of
 
     deep = tmp_path / "with blank" / "bank"
     deep.mkdir(parents=True)

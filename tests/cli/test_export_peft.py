@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,8 @@ import pytest
 import torch
 from command_line import call, content, done, task_rows, working_in, write_task
 from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
+
+from expertbank.backbones.identity import public_name
 
 FILES = {"README.md", "adapter_config.json", "adapter_model.safetensors", "head.safetensors"}
 
@@ -63,13 +67,11 @@ def test_the_same_experts_give_the_same_bytes(made_exports: Path, tmp_path: Path
     assert content(tmp_path / "two") == content(made_exports / "peft")
 
 
-def test_the_configuration_names_only_modules_of_the_branch(
-    made_exports: Path, backbone: Path
-) -> None:
+def test_the_configuration_names_only_modules_of_the_branch(made_exports: Path) -> None:
     config = json.loads((made_exports / "peft" / "mood" / "adapter_config.json").read_text())
     layers = {int(path.split(".")[2]) for path in config["target_modules"]}
     assert layers == {1, 2, 3}, "the route layer of a backbone of four layers is 1"
-    assert config["base_model_name_or_path"] == str(backbone)
+    assert config["base_model_name_or_path"] == "./backbone"
     assert config["lora_alpha"] == config["r"]
     assert config["modules_to_save"] is None
     assert config["inference_mode"] is True
@@ -85,7 +87,7 @@ def _answers_by_readme(folder: Path) -> Any:
 
 
 def test_the_readmes_lines_answer_as_the_bank_does(
-    made_exports: Path, capsys: pytest.CaptureFixture[str]
+    exports: Path, made_exports: Path, backbone: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("peft")
     rows = {
@@ -95,7 +97,9 @@ def test_the_readmes_lines_answer_as_the_bank_does(
     }
     rows["mood"].append({"text": "sky blue", "text_pair": "a film"})
     for task, asked in rows.items():
-        answer = _answers_by_readme(made_exports / "peft" / task)
+        # The README asks for the backbone's folder, or a link to it, beside it.
+        (exports / "peft" / task / "backbone").symlink_to(backbone)
+        answer = _answers_by_readme(exports / "peft" / task)
         lines = "".join(json.dumps(row) + "\n" for row in asked).encode()
         home = ["--home", made_exports / "bank", "--json", "predict", "--task", task]
         expected = done(*home, "--file", "-", stdin=lines).lines
@@ -165,3 +169,45 @@ def test_what_the_format_cannot_do_exits_2(
 ) -> None:
     assert call("--home", made_exports / "bank", "export", tmp_path / "x", *words).code == 2
     assert not (tmp_path / "x").exists()
+
+
+# -- what the receiver is told of the backbone ---------------------------------------------
+
+
+def test_no_file_carries_a_path_of_the_makers_machine(made_exports: Path) -> None:
+    for path in (made_exports / "peft").rglob("*"):
+        data = path.read_bytes() if path.is_file() else b""
+        for secret in (made_exports, made_exports.parent, Path.home(), tempfile.gettempdir()):
+            assert os.fsencode(secret) not in data, f"{secret} in {path}"
+
+
+def test_the_readmes_say_which_digest_is_needed_and_where_the_backbone_goes(
+    made_exports: Path,
+) -> None:
+    manifest = json.loads((made_exports / "peft" / "manifest.json").read_text())
+    digest = manifest["backbone"]["digest"]
+    assert digest in (made_exports / "peft" / "README.md").read_text()
+    text = (made_exports / "peft" / "mood" / "README.md").read_text()
+    assert digest in text
+    assert "into this folder as `backbone`" in text
+
+
+@pytest.mark.parametrize(
+    ("told", "named"),
+    [
+        ("org/tiny-bert", "org/tiny-bert"),
+        ("./out/tiny", "./backbone"),
+        ("/home/maker/tiny", "./backbone"),
+        ("C:\\maker\\tiny", "./backbone"),
+        ("tiny", "./backbone"),
+        ("", "./backbone"),
+    ],
+)
+def test_a_folders_own_hub_name_is_written_where_it_has_one(
+    told: str, named: str, backbone: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(backbone, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": told}))
+    assert public_name(str(folder), folder) == named
+    assert public_name("org/name@main", folder) == "org/name"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import gzip
 import json
 import os
@@ -10,9 +11,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from expertbank.data import (
     BadRowsError,
@@ -27,8 +31,11 @@ from expertbank.data import (
     rows_to_answer,
     task_spec,
 )
+from expertbank.data.formats import Record
+from expertbank.data.formats.json_rows import read_json
 from expertbank.errors import DataError, InputError, SourceUnavailableError
 from expertbank.records import Row
+from expertbank.texts import is_blank
 
 MINE = TaskSpec("mine")
 ROWS = [(f"text number {n}", "ab"[n % 2]) for n in range(20)]
@@ -474,3 +481,54 @@ def _bad(folder: Path) -> Path:
     path = folder / "bad.csv"
     path.write_text("text,label\nx,a\ny,\n")
     return path
+
+
+CELLS = st.text(
+    st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\n\t;,|"'), min_size=1
+).filter(lambda text: not is_blank(text))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=st.lists(st.tuples(CELLS, st.sampled_from(["x", "y;", "z,", "w|"])), min_size=1),
+    separator=st.sampled_from([",", ";", "\t", "|"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+    everything=st.booleans(),
+)
+def test_whatever_a_csv_writer_writes_is_read_back(
+    rows: list[tuple[str, str]], separator: str, end: str, everything: bool
+) -> None:
+    rows = [row for row in rows if sorted(cell.strip() for cell in row) != ["label", "text"]]
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "a.csv")
+        with path.open("w", encoding="utf-8", newline="") as file:
+            quoting = csv.QUOTE_ALL if everything else csv.QUOTE_MINIMAL
+            writer = csv.writer(file, delimiter=separator, lineterminator=end, quoting=quoting)
+            writer.writerow(["text", "label"])
+            writer.writerows(rows)
+        if rows:
+            assert read(path, TaskSpec("mine", read_as=ReadAs(separator=separator))) == rows
+            assert read(path) == rows, "recognised"
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    objects=st.lists(
+        st.dictionaries(st.text(max_size=3), st.none() | st.integers() | st.text(max_size=5)),
+        min_size=1,
+    ),
+    indent=st.sampled_from([None, 0, 2]),
+    plain=st.booleans(),
+)
+def test_an_array_is_what_the_json_library_reads(
+    objects: list[dict[str, Any]], indent: int | None, plain: bool
+) -> None:
+    text = json.dumps(objects, indent=indent, ensure_ascii=plain)
+    lines = enumerate(text.splitlines(keepends=True) if plain else [text], start=1)
+    found = list(read_json(lines, "a", array=True))
+    assert [record.values for record in found if isinstance(record, Record)] == json.loads(text)
+    if plain and indent is not None:
+        for record in found:
+            assert isinstance(record, Record)
+            line = int(record.origin.partition(":")[2])
+            assert text.splitlines()[line - 1].lstrip().startswith("{")

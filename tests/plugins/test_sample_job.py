@@ -23,7 +23,7 @@ TOPICS = {"grade": ("film", "plot"), "poll": ("vote", "tax")}
 FILLERS = ("is", "the", "sky", "a", "of", "river", "bank", "money", "loan")
 
 
-def write_rows(path: Path, labels: Sequence[str], count: int = 90, seed: int = 0) -> Path:
+def write_rows(path: Path, labels: Sequence[str], count: int = 180, seed: int = 0) -> Path:
     """Each label is the word that stands in the text."""
     rng = random.Random(f"{path.stem}{seed}")
     rows: dict[str, str] = {}
@@ -52,7 +52,7 @@ def made(installed: Environment, backbone_folder: Callable[[str], Path], tmp_pat
         write_rows(folder / "grade.csv", WORDS),
         write_rows(folder / "poll.csv", ("no", "yes")),
     )
-    task = ("add", "--epochs", 3, "--task")
+    task = ("add", "--epochs", 4, "--task")
     added = installed.json(*bank, *task, "grade", "--data", grade, "--kind", "ordinal")
     assert added["metrics"]["mean_rank_error"] < 0.5
     assert added["metrics"]["p_beats_majority"] < 0.05

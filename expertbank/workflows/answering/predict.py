@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.backbones.forks import computing, require_threads
-from expertbank.data import RowLike, TaskSpec, as_rows, encode_rows
+from expertbank.data import RowLike, TaskSpec, as_rows
+from expertbank.data.encode import encode_as_they_are, unreadable
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.routed import PassOutput, RoutedModel
@@ -299,10 +301,13 @@ class Predictor:
         done = 0
         while True:
             chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            encoded = self._encode([row for _, row in chunk])
+            chunk, encoded, first = self._readable(chunk, encoded, on_bad)
             if chunk:
                 meter = _Shifted(progress, done, max(total, done + len(chunk)))
-                yield from self._answer(chunk, decision, batch_size, meter)
+                yield from self._answer(chunk, encoded, decision, batch_size, meter)
                 done += len(chunk)
+            error = first or error
             if error is not None:
                 raise error
             if ended:
@@ -350,15 +355,35 @@ class Predictor:
                 on_bad(wrong)
         return chunk, None, False
 
+    def _readable(
+        self,
+        chunk: Sequence[_Numbered],
+        encoded: Sequence[EncodedRow],
+        on_bad: Callable[[InputError], None] | None,
+    ) -> tuple[list[_Numbered], list[EncodedRow], InputError | None]:
+        """The rows that the backbone can read, and the error of the first other that ends them."""
+        kept: list[_Numbered] = []
+        of_kept: list[EncodedRow] = []
+        for numbered, one in zip(chunk, encoded, strict=True):
+            wrong = unreadable(numbered[1], one, *self._limits)
+            if wrong is None:
+                kept.append(numbered)
+                of_kept.append(one)
+            elif on_bad is None:
+                return kept, of_kept, wrong
+            else:
+                on_bad(wrong)
+        return kept, of_kept, None
+
     def _answer(
         self,
         numbered: Sequence[_Numbered],
+        encoded: Sequence[EncodedRow],
         decision: Decision,
         batch_size: int,
         progress: ProgressCallback,
     ) -> Iterator[Prediction]:
         indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
-        encoded = self._encode(rows)
         chosen: dict[int, Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
@@ -423,7 +448,12 @@ class Predictor:
     @computing()
     def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
         tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
-        return encode_rows(rows, tokenizer, None, (), length)
+        return encode_as_they_are(rows, tokenizer, None, (), length)
+
+    @cached_property
+    def _limits(self) -> tuple[int, int | None]:
+        """Tokens that the backbone knows, and how many of them it can read at once."""
+        return self.model.backbone.vocabulary, self.model.backbone.longest_sequence
 
     def _prediction(
         self,

@@ -17,7 +17,8 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
     Raises:
         IntegrityError: the bank has another backbone; both digests are shown.
         FeatureSpecError: the bank has another feature spec.
-        InputError: a value that this backbone does not allow.
+        InputError: a value that this backbone does not allow, or a model and a tokenizer that do
+            not fit each other.
     """
     named = config.backbone or workspace.reference
     reference = workspace.reference = None if named is None else stable_reference(named)
@@ -33,9 +34,10 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
     reference = reference or DEFAULT_BACKBONE
     workspace.require_usable(store)
     loaded = workspace.load_backbone(reference, config.dtype or DTYPES[0])
-    longest = min(DEFAULT_MAX_LENGTH, loaded.longest_sequence or DEFAULT_MAX_LENGTH)
+    workspace.require_agreement(loaded)
     spec = loaded.default_feature_spec(
-        route_layer=config.route_layer, max_length=config.max_length or longest
+        route_layer=config.route_layer,
+        max_length=config.max_length or loaded.default_length(DEFAULT_MAX_LENGTH),
     )
     spec = replace(spec, **config.of_spec())
     record = BackboneRecord(

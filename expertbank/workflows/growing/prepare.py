@@ -43,6 +43,7 @@ class AddRequest:
         group: name of the group of tasks that answer the same texts, if it is one of them.
         new_version: whether a task that has an expert gets another.
         bank: what the bank shall be, or is.
+        rehash: hash the backbone's files, whatever is remembered of them.
     """
 
     task: str | TaskSpec
@@ -52,6 +53,7 @@ class AddRequest:
     group: str | None = None
     new_version: bool = False
     bank: BankConfig | None = None
+    rehash: bool = False
 
 
 def prepare(
@@ -96,10 +98,14 @@ def prepare(
     adapter = replace(adapter, alpha=adapter.multiplier(spec))
     kept = take(data.train, FEATURE_ROWS, config.seed)
     rows = (*data.train, *data.validation)
-    tokenizer = workspace.backbone.tokenizer
-    encoded = dict(
-        zip(rows, encode_rows(rows, tokenizer, kind, data.labels, spec.max_length), strict=True)
+    loaded = workspace.backbone
+    if request.rehash:
+        workspace.recheck_backbone()
+    workspace.require_agreement(loaded)
+    found = encode_rows(
+        rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )
+    encoded = dict(zip(rows, found, strict=True))
     data = replace(data, warnings=(*data.warnings, *_remarks(encoded, spec.max_length)))
     return AddJob(
         entry=Entry(

@@ -31,6 +31,7 @@ from expertbank.records import (
 from expertbank.registry.names import ACTIVE
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
+from expertbank.workflows.presence import files_of, require_present
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def retrain_router(
     Raises:
         NotFoundError: the bank has no expert yet.
         StaleError: an expert came or went meanwhile; nothing was written.
-        IntegrityError: cached features changed on disk.
+        IntegrityError: an expert's file is gone, or cached features changed on disk.
         InputError: a gate that needs rows, in a bank that keeps statistics only.
     """
     started = time.monotonic()
@@ -160,7 +161,10 @@ def _prepare(workspace: Workspace) -> _Job:
     stored = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
     spec = workspace.spec
     kept = "moments" if spec.keep == "stats" else "cached features"
-    return _Job(generation, tuple(experts), groups, stored, kept, spec, workspace.store)
+    store = workspace.store
+    wanted = files_of(experts) | {stored[e.id].digest: f"the {kept} of {e.id}" for e in experts}
+    require_present(store, wanted, "leave the task out: expertbank remove TASK")
+    return _Job(generation, tuple(experts), groups, stored, kept, spec, store)
 
 
 def _fit(job: _Job, config: RouterConfig, progress: ProgressCallback) -> Router:

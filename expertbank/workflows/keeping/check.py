@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expertbank.artifacts.rehash import Rehashed, rehash
-from expertbank.errors import IntegrityError
+from expertbank.errors import ExpertBankError, InputError, IntegrityError
 from expertbank.files.header import Header, read_header
 from expertbank.records import (
     ArtifactRecord,
@@ -17,9 +17,11 @@ from expertbank.records import (
     ProgressEvent,
     no_progress,
 )
+from expertbank.references import locate
 from expertbank.workflows.workspace import Workspace
 
 RESTORE_FILE = "restore the file from a backup of the bank"
+RESTORE_BACKBONE = "put its files back as they were, or say where they are with --backbone FOLDER"
 RESTORE_DATABASE = "restore the database from a backup: expertbank db restore FILE"
 
 
@@ -72,12 +74,13 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     """Check database, schema, triggers and memberships, rehash every registered file.
 
     What files say of themselves is compared with their rows: members of routers, numbers of
-    rows of features and of evidence.
+    rows of features and of evidence. The backbone's files are hashed too, where they are here.
     """
-    problems = list(workspace.registry.check())
+    of_registry = workspace.registry.check()
+    problems = [*of_registry, *_of_backbone(workspace)]
     known = {artifact.digest: artifact for artifact in workspace.registry.artifacts()}
     artifacts = [artifact for artifact in known.values() if artifact.purged_at is None]
-    claims = {} if problems else _claims(workspace)
+    claims = {} if of_registry else _claims(workspace)
     store, count = workspace.store, len(artifacts)
 
     def done(number: int) -> None:
@@ -98,6 +101,30 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
         unreferenced,
         len(known) - len(artifacts),
     )
+
+
+def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
+    """A backbone that is not here is no problem of the bank's; one that changed is."""
+    from expertbank.backbones.identity import identity_of
+
+    record = workspace.registry.backbone()
+    if record is None or record.identity is None:
+        return  # only the loaded model can be held against a digest of expertbank 0.1
+    reference = workspace.reference or record.reference
+    try:
+        place = locate(reference, record.revision_of(reference))
+    except InputError:
+        return
+    if place is None:
+        return
+    try:
+        found = identity_of(place.folder)
+    except (ExpertBankError, OSError) as error:
+        yield Problem(f"the backbone cannot be read: {error}", str(place.folder), RESTORE_BACKBONE)
+        return
+    if not found.answers_to(record.identity, record.architecture):
+        what = f"the backbone has digest {found.digest}, the bank was made with {record.identity}"
+        yield Problem(what, str(place.folder), RESTORE_BACKBONE)
 
 
 def _claims(workspace: Workspace) -> Mapping[str, _Claims]:

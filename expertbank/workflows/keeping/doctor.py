@@ -1,4 +1,4 @@
-"""``doctor``: is all well around the bank? Looks, never repairs, and needs no torch."""
+"""``doctor``: is all well around the bank? Looks and never repairs, nearly always without torch."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from expertbank.artifacts.lock import LOCK_FILE, BankLock
 from expertbank.errors import ExpertBankError
+from expertbank.files.mounts import filesystem_of
 from expertbank.kinds import KINDS
 from expertbank.plugins import Plugins, refused
 from expertbank.records import BackboneRecord
@@ -25,7 +26,7 @@ from expertbank.registry.names import ACTIVE
 from expertbank.registry.sqlite.copying import journal_of
 from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
-from expertbank.workflows.workspace import DATABASE, database_of, store_at
+from expertbank.workflows.workspace import DATABASE, checked_with, database_of, store_at
 
 State = Literal["ok", "warning", "problem"]
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
@@ -285,7 +286,7 @@ def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
     yield from _needed(GATES, gates)
     yield _store(home, record)
     if record is not None:
-        yield _backbone(home, record, rehash=rehash)
+        yield from _backbone(home, record, rehash=rehash)
 
 
 def _store(home: Path, record: BackboneRecord | None) -> Finding:
@@ -308,8 +309,8 @@ def _todo(error: ExpertBankError) -> str:
     return "restore a backup: expertbank db restore FILE"
 
 
-def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Finding:
-    """Where the recorded reference leads, and whether its digest is known to be the bank's."""
+def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Iterator[Finding]:
+    """Where the recorded reference leads, whether its digest is the bank's, and whether it fits."""
     from expertbank.backbones.identity import identity_of
 
     name = record.reference
@@ -317,49 +318,60 @@ def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Finding:
     try:
         place = locate(name, record.revision)
     except ExpertBankError as error:
-        return Finding("backbone", "problem", str(error), elsewhere)
+        yield Finding("backbone", "problem", str(error), elsewhere)
+        return
     if place is None:
         wanted = f"{name} at commit {record.revision}" if record.revision else name
         other = cached(name) if record.revision else None
         there = f"; commit {other.revision} is" if other else ""
         todo = f"needs the network once, or {elsewhere}"
-        return Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)
+        yield Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)
+        return
     found = f"{name} at {place.folder}"
     if place.revision:
         found += f", commit {place.revision}"
+    cache = DigestCache(home / DIGEST_CACHE)
     try:
-        cache = DigestCache(home / DIGEST_CACHE)
-        known = identity_of(place.folder) if rehash else cache.find(place.folder)
+        known = None if rehash else cache.find(place.folder)
+        hashed = "" if known else ", hashed now"
+        identity = known or identity_of(place.folder)
     except ExpertBankError as error:
-        return Finding("backbone", "problem", str(error), elsewhere)
-    if known is None or record.identity is None:
+        yield Finding("backbone", "problem", str(error), elsewhere)
+        return
+    if record.identity is None:
         # Only the loaded model can be held against a digest of expertbank 0.1.
-        return Finding("backbone", "ok", f"{found}; its digest is checked when loaded")
-    if known.answers_to(record.identity, record.architecture):
-        hashed = ", hashed now" if rehash else ""
-        return Finding("backbone", "ok", f"{found}, digest as recorded{hashed}")
-    found = f"{place.folder} has digest {known.digest}, the bank was made with {record.identity}"
-    return Finding("backbone", "problem", found, elsewhere)
+        yield Finding("backbone", "ok", f"{found}; its digest is checked when loaded")
+    elif identity.answers_to(record.identity, record.architecture):
+        yield Finding("backbone", "ok", f"{found}, digest as recorded{hashed}")
+    else:
+        found = (
+            f"{place.folder} has digest {identity.digest}, the bank was made with {record.identity}"
+        )
+        yield Finding("backbone", "problem", found, elsewhere)
+        return
+    yield _agreement(cache, place.folder, identity.digest, record.feature_spec.dtype)
 
 
-def filesystem_of(path: Path, mounts: Path = Path("/proc/self/mountinfo")) -> str | None:
-    """Type of the filesystem that ``path`` is on; ``None`` where Linux's list is not there."""
-    try:
-        lines = mounts.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return None
-    resolved, best, kind = path.resolve(), -1, None
-    for line in lines:
-        before, dash, after = line.partition(" - ")
-        parts = before.split()
-        if not dash or len(parts) < 5:
-            continue
-        # The kernel writes blanks and backslashes of mount points as octal.
-        point = Path(re.sub(r"\\([0-7]{3})", lambda code: chr(int(code[1], 8)), parts[4]))
-        # Later lines lie over earlier ones.
-        if resolved.is_relative_to(point) and len(point.parts) >= best:
-            best, kind = len(point.parts), after.split()[0]
-    return kind
+def _agreement(cache: DigestCache, folder: Path, digest: str, dtype: str) -> Finding:
+    """What the check at ``init`` said; made now for a bank that is older than it."""
+    complaint = cache.find_agreement(digest, checked_with(dtype))
+    if complaint is None:
+        # The one case in which torch is needed here: once, until the bank is next written to.
+        from expertbank.backbones.backbone import load_backbone
+        from expertbank.models.agreement import disagreement
+
+        try:
+            loaded = load_backbone(str(folder), device="cpu", dtype=dtype)
+        except ExpertBankError as error:
+            return Finding("model and tokenizer", "problem", str(error), "name another --backbone")
+        complaint = disagreement(loaded)
+    if not complaint:
+        return Finding("model and tokenizer", "ok", "they fit each other")
+    todo = (
+        "texts that run into it are refused by name; to add more, start a bank on the mended "
+        "backbone: --home DIR --backbone FOLDER"
+    )
+    return Finding("model and tokenizer", "problem", complaint, todo)
 
 
 def _existing(path: Path) -> Path:

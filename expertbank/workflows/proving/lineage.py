@@ -8,6 +8,7 @@ from expertbank.errors import IntegrityError
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.files.header import read_header
 from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.references import without_folders
 from expertbank.workflows.workspace import Workspace, package_versions
 
 
@@ -61,7 +62,7 @@ def lineage(
     """
     backbone = workspace.backbone_record
     return Lineage(
-        backbone.reference,
+        without_folders(backbone.reference),
         backbone.digest,
         backbone.feature_spec.to_dict(),
         tuple(_expert(workspace, expert, answers[expert.id]) for expert in experts),
@@ -81,7 +82,7 @@ def _expert(workspace: Workspace, expert: ExpertRecord, answers: str) -> ExpertL
         expert.id,
         expert.digest,
         expert.created_at,
-        str(run.data.get("source", "")),
+        without_folders(str(run.data.get("source", ""))),
         data,
         answers,
         run.seed,

@@ -13,7 +13,7 @@ from expertbank.artifacts.bundle import ROUTER, BundleReader, BundleWriter
 from expertbank.artifacts.listed import BACKBONE_FOLDER
 from expertbank.artifacts.noise import AS_THEY_ARE, GITATTRIBUTES
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.backbones.identity import backbone_files
+from expertbank.backbones.identity import backbone_files, public_name
 from expertbank.data import encode_rows
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
@@ -29,6 +29,7 @@ from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.serve import load_bundle
 from expertbank.workflows.measure import answers
+from expertbank.workflows.presence import require_router
 from expertbank.workflows.shipping.for_import import add_lineage
 from expertbank.workflows.workspace import Workspace, package_versions
 
@@ -158,6 +159,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
 
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
+        IntegrityError: a file of the router's or of one of its experts is gone.
     """
     try:
         record = workspace.registry.router()
@@ -168,6 +170,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
     for task in tasks:
         if task not in known:
             raise NotFoundError.of("task", task, known)
+    require_router(workspace, record, tasks)
     shipped = router.subset(tasks) if tasks else router
     return record, shipped, len(shipped.members) < len(known)
 
@@ -187,6 +190,9 @@ def _manifest(
     with_backbone: bool,
 ) -> dict[str, Any]:
     record, registry = workspace.backbone_record, workspace.registry
+    named = record.named()
+    if with_backbone:  # whoever receives it needs no path of this machine
+        named["reference"] = public_name(record.reference, workspace.backbone.place.folder)
     entries = []
     for expert in experts:
         (oracle,) = registry.evaluations(expert.id, router_version="oracle")
@@ -210,7 +216,7 @@ def _manifest(
     return {
         "made_with": package_versions(),
         "backbone": {
-            **record.named(),
+            **named,
             "architecture": dict(record.architecture),
             "folder": BACKBONE_FOLDER if with_backbone else None,
         },

@@ -16,11 +16,11 @@ from expertbank.adapters.tt import Factors
 from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.identity import public_name
 from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
-from expertbank.references import hub_name
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
 from expertbank.workflows.workspace import Workspace, package_versions
@@ -51,7 +51,10 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     try:
         content: dict[str, Any] = {
             "made_with": package_versions(),
-            "backbone": {**named, "reference": hub_name(str(named["reference"]))},
+            "backbone": {
+                **named,
+                "reference": public_name(str(named["reference"]), backbone.place.folder),
+            },
             "feature_spec": workspace.spec.to_dict(),
             "experts": [_entry(expert, files[expert.id]) for expert in experts],
         }

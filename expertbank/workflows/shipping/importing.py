@@ -34,6 +34,7 @@ from expertbank.records import (
     TaskRecord,
     no_progress,
 )
+from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace, now, package_versions
@@ -128,13 +129,18 @@ def import_bundle(
     for one in incoming:
         known = _same_expert(workspace, one) if workspace.exists else None
         if known is not None:
-            skipped.append(Skipped(one.expert.id, f"is {known} here"))
+            mended = _put_back(workspace, one, dry_run=dry_run)
+            beside = "; its file was gone, and is put back" if mended else ""
+            skipped.append(Skipped(one.expert.id, f"is {known} here{beside}"))
         else:
             wanted.append(_fitted(workspace, one, new_version=new_version))
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
         if not workspace.exists or workspace.registry.backbone() is None:
             workspace.require_usable(workspace.store_url)
+        inside = content["backbone"].get("folder")
+        if is_path(backbone.reference) and inside and source.is_dir():
+            backbone = replace(backbone, reference=str((source / str(inside)).resolve()))
         with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = [register(workspace, one)[0] for one in wanted]
@@ -250,6 +256,20 @@ def _same_expert(workspace: Workspace, one: NewExpert) -> str | None:
         if expert.digest == one.expert.digest and expert.task in alive:
             return expert.id
     return None
+
+
+def _put_back(workspace: Workspace, one: NewExpert, *, dry_run: bool) -> bool:
+    """Store those files of an expert that is here again which are known here, and gone."""
+    store, registry = workspace.store, workspace.registry
+    by_digest = {sha256_bytes(data): data for data in one.files.values()}
+    gone = [digest for digest in by_digest if store.state(digest) is None]
+    known = {file.digest for file in registry.artifacts() if file.purged_at is None} if gone else {}
+    missing = [digest for digest in gone if digest in known]
+    if missing and not dry_run:
+        with workspace.writing():
+            for digest in missing:
+                store.put(by_digest[digest])
+    return bool(missing)
 
 
 def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewExpert:

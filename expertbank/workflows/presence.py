@@ -1,0 +1,66 @@
+"""Are the files there that a router needs? Looked up, not read: soundness is for ``verify``."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping
+
+from expertbank.artifacts.store import ArtifactStore
+from expertbank.errors import IntegrityError
+from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.workflows.workspace import Workspace
+
+_SHOWN = 5
+
+
+def require_present(store: ArtifactStore, wanted: Mapping[str, str], otherwise: str) -> None:
+    """Refuse to rest anything on files that are gone.
+
+    Args:
+        store: where they should be.
+        wanted: by digest whose file it is.
+        otherwise: what can be done instead of putting the files back.
+
+    Raises:
+        IntegrityError: a file is gone; it says whose, where it was and how it comes back.
+    """
+    gone = [(owner, digest) for digest, owner in wanted.items() if store.state(digest) is None]
+    if not gone:
+        return
+    owner, digest = gone[0]
+    others = [f"that of {name}" for name, _ in gone[1:_SHOWN]]
+    more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
+    beside = f"; so is {', '.join(others)}{more}" if others else ""
+    raise IntegrityError(
+        f"the file of {owner} is gone: {store.where(digest)}{beside}. Copy it back from a backup "
+        f"of the bank, or take the expert from a bundle again: expertbank import; or {otherwise}"
+    )
+
+
+def files_of(experts: Iterable[ExpertRecord]) -> dict[str, str]:
+    """By digest whose file it is."""
+    return {expert.digest: f"expert {expert.id}" for expert in experts}
+
+
+def require_router(workspace: Workspace, router: RouterRecord, tasks: Collection[str] = ()) -> None:
+    """Refuse a router that could not answer: its own file or that of a member is gone.
+
+    Files that ``gc`` deleted on purpose are the registry's matter, which says more of them.
+
+    Args:
+        workspace: the open bank.
+        router: the router.
+        tasks: ask only after the members of these; default all.
+
+    Raises:
+        IntegrityError: a file is gone; it says whose, where it was and how it comes back.
+    """
+    registry, members = workspace.registry, set(router.members)
+    purged = {one.digest for one in registry.artifacts() if one.purged_at is not None}
+    wanted = {router.digest: f"router@{router.version}"}
+    wanted |= files_of(
+        expert
+        for expert in registry.experts()
+        if expert.id in members and (not tasks or expert.task in tasks)
+    )
+    there = {digest: owner for digest, owner in wanted.items() if digest not in purged}
+    require_present(workspace.store, there, "use another router: expertbank alias active router@N")

@@ -142,7 +142,10 @@ def check(
         str | None, typer.Option("--list", help="YAML list of tasks, as `add` takes it.")
     ] = None,
     retrain_router: Annotated[
-        bool, typer.Option("--retrain-router", help="As `add` has it; nothing is to be checked.")
+        bool, typer.Option("--retrain-router", help="As `add` has it; here it does nothing.")
+    ] = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="As `add` has it; here it does nothing.")
     ] = False,
     tokens_per_second: Annotated[
         float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")

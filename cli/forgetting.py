@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .render import print_facts, print_table, printable
+from .render import Table, print_facts, print_table, printable
 from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
+
+_DROPPED = (
+    "majority",
+    "beats_majority",
+    "compared",
+    "oracle",
+    "flip_rate",
+    "margin_provable",
+    "n",
+    "routed_at_add",
+    "at_add",
+)
+"""Columns that a narrow terminal leaves out, the first one first."""
 
 
 def print_report(console: Console, report: ForgettingReport) -> None:
@@ -30,10 +43,15 @@ def print_report(console: Console, report: ForgettingReport) -> None:
     columns = shown("tasks")
     print_table(
         console,
-        [column.heading for column in columns],
+        Table(
+            [column.heading for column in columns],
+            numeric=[column.heading for column in columns if column.numeric],
+            dropped=[
+                column.heading for name in _DROPPED for column in columns if column.name == name
+            ],
+            title=f"Forgetting report: {words.compared(report)}",
+        ),
         ([column.text(task) for column in columns] for task in report.tasks),
-        title=f"Forgetting report: {words.compared(report)}",
-        numeric=[column.heading for column in columns if column.numeric],
     )
     print_facts(console, words.facts(report))
     for task in report.tasks:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +13,10 @@ from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 
+from .ending import described
 from .options import ColumnOptions
 
 if TYPE_CHECKING:
-    from expertbank.bank import Bank
     from expertbank.workflows.growing.add import AddResult
 
 
@@ -106,15 +106,15 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def add_each(
-    bank: Bank, wanted: Sequence[dict[str, Any]], shared: Mapping[str, Any]
+    add: Callable[[dict[str, Any]], AddResult], wanted: Sequence[dict[str, Any]]
 ) -> tuple[list[AddResult], list[dict[str, Any]]]:
     """Add one after the other; a failure is noted and the next one tried."""
     added: list[AddResult] = []
     failed: list[dict[str, Any]] = []
     for wish in wanted:
         try:
-            added.append(bank.add(**wish, **shared))
-        except ExpertBankError as error:
-            name = wish["task"].name
-            failed.append({"task": name, "code": error.exit_code, "message": str(error)})
+            added.append(add(wish))
+        except (ExpertBankError, OSError) as error:
+            code, message = described(error)
+            failed.append({"task": wish["task"].name, "code": code, "message": message})
     return added, failed

@@ -15,8 +15,9 @@ from expertbank.config import ExportFormat
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from .options import ColumnOptions, takes
-from .render import print_facts, print_stream, print_table, short, size
+from . import streams
+from .options import ColumnOptions, path, takes
+from .render import Table, print_facts, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -28,10 +29,19 @@ Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
 ]
 
+_ANSWERS = Table(
+    ("row", "task", "label", "probability", "routed with", "unknown"),
+    numeric=("row", "probability", "routed with"),
+    wrapped=("label",),
+    dropped=("routed with",),
+)
+
 
 def export(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("expertbank-bundle"),
+    folder: Annotated[Path, typer.Argument(parser=path, help="Folder to write.")] = Path(
+        "expertbank-bundle"
+    ),
     export_format: Annotated[
         ExportFormat,
         typer.Option(
@@ -76,6 +86,7 @@ def export(
             for_import=for_import,
             progress=progress,
         )
+        session.did(f"{result.path} was written")
     compared = "logits equal the bank's on probe rows"
     if export_format == "peft":
         compared = "factors and heads loaded back equal the bank's"
@@ -108,7 +119,7 @@ def predict(
         typer.Option(help='JSON lines {"text", "text_pair"?} to answer; - is standard input.'),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
+        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="Name the task and leave the router out.")
@@ -162,14 +173,13 @@ def predict(
             _write_lines(answers)
         else:
             strange = _Strange(abstain or fallback is not None)
-            print_stream(
+            print_table(
                 session.out,
-                ("row", "task", "label", "probability", "routed with", "unknown"),
+                _ANSWERS,
                 map(
                     _cells,
                     (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
                 ),
-                numeric=("row", "probability", "routed with"),
             )
             strange.tell(session)
         older = None if task is None else predictor.older_member(task)
@@ -220,7 +230,7 @@ def evaluate(
     task: Annotated[str, typer.Option(help="Task whose answers to check.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, a folder, hf: or pkg:.")],
     bundle: Annotated[
-        Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
+        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
     backbone: Backbone = None,
     **given: Any,
@@ -266,9 +276,8 @@ def evaluate(
         if result.per_label:
             print_table(
                 console,
-                ("label", "rows", "right"),
+                Table(("label", "rows", "right"), numeric=("rows", "right")),
                 ((label, c["n"], c["right"]) for label, c in result.per_label.items()),
-                numeric=("rows", "right"),
             )
 
     session.answer(result.to_dict(), show)
@@ -317,8 +326,5 @@ def _predictor(
 
 
 def _write_lines(answers: Iterator[Prediction]) -> None:
-    import json
-
     for answer in answers:
-        sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+        streams.write(streams.as_json(answer.to_dict(), sys.stdout) + "\n")

@@ -14,8 +14,8 @@ from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from .browse import print_tree
-from .options import ColumnOptions, takes
-from .render import print_facts, print_table
+from .options import ColumnOptions, path, takes
+from .render import Table, print_facts, print_table
 from .session import Session
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ tasks = typer.Typer(
 )
 
 SpecFile = Annotated[
-    Path | None, typer.Option(help="A task of your own: YAML with the fields of the catalog.")
+    Path | None,
+    typer.Option(parser=path, help="A task of your own: YAML with the fields of the catalog."),
 ]
 
 
@@ -74,7 +75,7 @@ def list_tasks(context: typer.Context) -> None:
         document,
         lambda console: print_table(
             console,
-            ("task", "kind", "added", "description"),
+            Table(("task", "kind", "added", "description"), wrapped=("description",)),
             (
                 (spec.name, spec.kind, "yes" if spec.name in added else "no", spec.description)
                 for spec in specs
@@ -246,9 +247,8 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         name = KINDS.get(data.spec.kind).label_word
         print_table(
             console,
-            (name, "train", "validation"),
+            Table((name, "train", "validation"), numeric=("train", "validation")),
             ((label, *counts) for label, counts in found.labels.items()),
-            numeric=("train", "validation"),
         )
     if found.warnings:
         print_facts(console, [("warning", text) for text in found.warnings])

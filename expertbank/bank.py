@@ -188,6 +188,10 @@ class Bank:
         request = AddRequest(task, data, adapter, train, group, new_version, bank)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Tasks whose training this object began and whose state is kept: see ``add(resume=)``."""
+        return self._workspace.unfinished()
+
     def prepare(
         self,
         task: str | TaskSpec,

@@ -1,0 +1,32 @@
+"""Paths as people give them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from expertbank.errors import InputError
+
+
+def given_path(path: str | os.PathLike[str], what: str) -> Path:
+    """A path that a user gave, ``~`` and ``~user`` replaced by the home folder.
+
+    Args:
+        path: what was given.
+        what: what it is for, as the message says it.
+
+    Raises:
+        InputError: it is empty, which would silently mean the working folder, or no path at all.
+    """
+    text = os.fspath(path)
+    if not text:
+        raise InputError(f"{what} must not be empty; the working folder is .")
+    if "\0" in text:
+        raise InputError(f"{what} must not hold a NUL character, got {text!r}")
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise InputError(
+            f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if that is "
+            "its name"
+        ) from error

@@ -51,7 +51,7 @@ def remove(
         if retrain_router and not dry_run and alive:
             after = retrain(session, bank, progress)
     router = after.router
-    document = done.to_dict() | after.to_dict()
+    document = done.to_dict() | {"todo": after.todo} | after.to_dict()
     session.answer(document, lambda console: _print_removal(console, done))
     if after.error is not None:
         raise after.error

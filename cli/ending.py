@@ -120,6 +120,9 @@ def _failed(error: BaseException, outcome: Outcome) -> tuple[int, str]:
         case OSError():
             code = USAGE if error.errno in _NAMES and not outcome.done else FAILED
             return code, f"{_reason(error)}{outcome.told}{outcome.resume}"
+        case UnicodeEncodeError(object=text) if error.reason == "surrogates not allowed":
+            told = f"a name holds bytes that are not UTF-8: {text[:300]!r}; rename it"
+            return USAGE if not outcome.done else FAILED, f"{told}{outcome.told}"
         case MemoryError():
             return FAILED, f"there is not enough memory{outcome.told}"
     about = f"a defect of expertbank: {_reason(error)}"

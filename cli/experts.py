@@ -92,7 +92,7 @@ def add(
     if list_file is None and not {"task", "spec"} & set(given):
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
     config = build(BankConfig, given)
-    entries = requests.read_list(list_file, given) if list_file else [given]
+    entries = [given] if list_file is None else requests.read_list(list_file, given)
     wanted = [requests.arguments(entry) for entry in entries]
     with session.bank(create=True) as bank, session.progress() as progress:
         failed: list[dict[str, Any]] = []

@@ -32,7 +32,7 @@ class Followed:
 
     def to_dict(self) -> dict[str, Any]:
         """What a command's document says of it: the router, or why there is none."""
-        document: dict[str, Any] = {"todo": self.todo}
+        document: dict[str, Any] = {"todo": self.todo} if self.todo else {}
         if self.router is not None:
             document["router"] = self.router.to_dict()
         if self.error is not None:

@@ -82,28 +82,48 @@ def _page_of(report: ForgettingReport) -> str:
     return forgetting_page(report, made_at=_now())
 
 
-def write_reports(
-    session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
-) -> None:
-    """Write the files that were asked for.
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: it cannot be written.
     """
     from expertbank.errors import InputError
 
+    try:
+        if not path.exists():
+            with path.open("xb"):
+                pass
+            path.unlink()
+        elif path.is_file() or path.is_dir():  # a pipe or device would wait for its reader
+            path.open("ab").close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; name a file in a folder that "
+            "exists and can be written to"
+        ) from error
+
+
+def write_reports(
+    session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
+) -> OSError | None:
+    """Write the files that were asked for.
+
+    Returns:
+        What went wrong, if anything did: to be raised once the report was shown.
+    """
+    failed = None
     for path, made in ((html, _page_of), (markdown, markdown_of)):
         if path is None:
             continue
-        text = made(report)
         try:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(made(report), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror or error}; name a file in a folder that "
-                "exists and can be written to"
-            ) from error
-        session.remark(f"wrote {path}")
+            failed = error
+            failed.filename = failed.filename or str(path)
+        else:
+            session.remark(f"wrote {path}")
+    return failed
 
 
 def require(report: ForgettingReport, fail_on: str | None) -> None:

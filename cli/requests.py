@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import ExpertBankError, InputError
+from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
@@ -83,7 +83,7 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(given_path(file, "the list").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

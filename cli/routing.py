@@ -14,7 +14,7 @@ from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
-from .forgetting import markdown_of, print_report, require, write_reports
+from .forgetting import check_writable, markdown_of, print_report, require, write_reports
 from .options import path
 from .render import Table, moment, print_facts, print_table, short
 from .session import Session
@@ -130,6 +130,9 @@ def forgetting_report(
         raise typer.BadParameter(f"--fail-on takes lost or inconclusive, not {fail_on!r}")
     if to_stdout and session.as_json:
         raise typer.BadParameter("--json and --markdown - both want stdout; name a file")
+    for file in (html, None if to_stdout else markdown):
+        if file is not None:
+            check_writable(file)
     with (
         session.bank(read_only=True, backbone=backbone) as bank,
         session.progress() as progress,
@@ -142,12 +145,14 @@ def forgetting_report(
             sample=sample,
             progress=progress,
         )
-    write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
+    unwritten = write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
     if to_stdout:
         session.plain(markdown_of(report))
     else:
         session.answer(report.to_dict(), lambda console: print_report(console, report))
     require(report, fail_on)
+    if unwritten is not None:
+        raise unwritten
 
 
 def alias(

@@ -110,7 +110,13 @@ def export(
 
 def predict(
     context: typer.Context,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts to answer; - is one text from standard input. Put -- before texts that "
+            "begin with a dash."
+        ),
+    ] = None,
     text_pair: Annotated[
         str | None, typer.Option(help="Second text, for one TEXT of a pair task.")
     ] = None,
@@ -147,6 +153,8 @@ def predict(
     session: Session = context.obj
     if bool(text) == bool(file):
         raise typer.BadParameter("give either texts or --file")
+    if (text or []).count("-") > 1:
+        raise typer.BadParameter("- is all of standard input, which is one text: give it once")
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
@@ -294,7 +302,10 @@ def _rows(
     from expertbank.errors import InputError
 
     if file is None:
-        given = [{"text": text, "text_pair": text_pair} for text in texts]
+        given = [
+            {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
+            for text in texts
+        ]
         return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
     if file == "-":
         return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
@@ -304,6 +315,23 @@ def _rows(
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     return prediction_rows(bounded_lines(stream), file), total
+
+
+def _standard_input() -> str:
+    """The whole of standard input as one text, without the line break at its end.
+
+    Raises:
+        InputError: it cannot be read, is longer than a text may be, or is not UTF-8.
+    """
+    from expertbank.data.lines import decode
+    from expertbank.errors import InputError
+    from expertbank.texts import LONGEST
+
+    try:
+        data = sys.stdin.buffer.read(LONGEST + 1)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror}") from error
+    return decode(data, "standard input").rstrip("\r\n")
 
 
 def _count_lines(stream: BinaryIO) -> int:

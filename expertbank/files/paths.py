@@ -30,3 +30,8 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
             f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if that is "
             "its name"
         ) from error
+
+
+def storable(path: str | os.PathLike[str]) -> str:
+    """A path as text that a database can hold: bytes that are not UTF-8 are escaped."""
+    return os.fspath(path).encode("utf-8", "backslashreplace").decode("utf-8")

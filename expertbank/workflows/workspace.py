@@ -111,8 +111,11 @@ class Workspace:
 
         Raises:
             NotFoundError: there is none.
-            InputError: ``store_url`` is not the recorded one.
+            InputError: ``store_url`` is not the recorded one, or a name is empty.
         """
+        for what, name in (("backbone", reference), ("store", store_url)):
+            if name == "":
+                raise InputError(f"the {what} must not be empty; leave it out if it is not meant")
         opened = cls(
             home,
             database_of(home),
@@ -236,7 +239,8 @@ class Workspace:
             IntegrityError: it is another model than the bank was made with.
         """
         record = self.registry.backbone()
-        reference = self.reference or (record.reference if record else DEFAULT_BACKBONE)
+        known = record.reference if record else DEFAULT_BACKBONE
+        reference = known if self.reference is None else self.reference
         dtype = record.feature_spec.dtype if record else "float32"
         with self._loading:
             if self._backbone is not None and self._backbone[:2] == (reference, dtype):

@@ -15,7 +15,8 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
-from expertbank.errors import IntegrityError, NotFoundError, StaleError
+from expertbank.errors import InputError, IntegrityError, NotFoundError, StaleError
+from expertbank.files.paths import given_path
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
@@ -45,7 +46,10 @@ def load_bundle(
         IntegrityError: a file or the backbone is not what the manifest says.
         SourceUnavailableError: the backbone cannot be had.
     """
-    reader = BundleReader(Path(path))
+    path = given_path(path, "the bundle")
+    if backbone == "":
+        raise InputError("the backbone must not be empty; leave it out for the recorded one")
+    reader = BundleReader(path)
     content = reader.manifest.content
     try:
         record = bundled_backbone(content, str(path))
@@ -61,7 +65,8 @@ def load_bundle(
     else:
         if inside is not None:
             _check_folder(reader, str(inside))
-        found = backbone or (str(Path(path) / str(inside)) if inside else record.reference)
+        recorded = str(path / str(inside)) if inside else record.reference
+        found = recorded if backbone is None else backbone
         loaded = load_backbone(
             found,
             revision=record.revision_of(found),

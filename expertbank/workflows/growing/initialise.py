@@ -19,9 +19,9 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
         FeatureSpecError: the bank has another feature spec.
         InputError: a value that this backbone does not allow.
     """
-    named = config.backbone or workspace.reference
+    named = workspace.reference if config.backbone is None else config.backbone
     reference = workspace.reference = None if named is None else stable_reference(named)
-    store = config.store or workspace.store_url
+    store = workspace.store_url if config.store is None else config.store
     workspace.require_store(store)
     record = workspace.registry.backbone() if workspace.exists else None
     if record is not None:
@@ -30,12 +30,14 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
             loaded = workspace.load_backbone(reference, record.feature_spec.dtype, record)
             require_backbone(loaded, record.digest, f"the bank at {workspace.home}")
         return record
-    reference = reference or DEFAULT_BACKBONE
+    reference = DEFAULT_BACKBONE if reference is None else reference
     workspace.require_usable(store)
     loaded = workspace.load_backbone(reference, config.dtype or DTYPES[0])
-    longest = min(DEFAULT_MAX_LENGTH, loaded.longest_sequence or DEFAULT_MAX_LENGTH)
+    longest = loaded.longest_sequence
+    length = DEFAULT_MAX_LENGTH if longest is None else min(DEFAULT_MAX_LENGTH, longest)
     spec = loaded.default_feature_spec(
-        route_layer=config.route_layer, max_length=config.max_length or longest
+        route_layer=config.route_layer,
+        max_length=length if config.max_length is None else config.max_length,
     )
     spec = replace(spec, **config.of_spec())
     record = BackboneRecord(

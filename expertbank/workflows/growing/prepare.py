@@ -17,6 +17,7 @@ from expertbank.data import (
 )
 from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError
+from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import TaskRecord
 from expertbank.workflows.growing.initialise import initialise
@@ -172,7 +173,7 @@ def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
 
 def _source_facts(data: TaskData) -> dict[str, object]:
     return {
-        "source": data.source,
+        "source": storable(data.source),
         "revision": data.revision,
         "counts": dict(data.counts),
         "digests": dict(data.digests),

@@ -19,10 +19,12 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
             the caller's and stay as they are.
     """
     if arguments is None:
-        from . import signals, streams
+        from .signals import watch
 
-        signals.watch()
-        streams.prepare()
+        watch()  # before anything that takes time
+        from .streams import prepare
+
+        prepare()
     from .app import app
     from .ending import execute
 

@@ -87,7 +87,7 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a YAML file: {error}") from error
+        raise InputError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, list) or not content:
         raise InputError(f"{file}: expected a list of tasks, such as: - task: boolq")
     kinds = {option.key: option.kind for cls in PER_TASK for option in options_of(cls)}

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from expertbank.config import ExportFormat
+from expertbank.files.paths import given_path
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
@@ -310,8 +311,8 @@ def _rows(
     if file == "-":
         return prediction_rows(bounded_lines(sys.stdin.buffer), "standard input"), 0
     try:
-        stream = stack.enter_context(Path(file).open("rb"))  # noqa: SIM115 (the stack closes it)
-        total = _count_lines(stream) if Path(file).is_file() else 0
+        stream = stack.enter_context(given_path(file, "the file").open("rb"))
+        total = _count_lines(stream) if stream.seekable() else 0
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     return prediction_rows(bounded_lines(stream), file), total

@@ -5,10 +5,10 @@ Public names are loaded on first use, so importing the package imports neither t
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # ``typing`` itself would take a while to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from expertbank.bank import Bank
     from expertbank.config import AdapterConfig, BankConfig, TrainConfig
     from expertbank.data import TaskSpec, task_spec
@@ -63,6 +63,8 @@ def __getattr__(name: str) -> Any:
 
         return version("expertbank")
     if name in _HOMES:
+        from importlib import import_module
+
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,7 +17,8 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
         what: what it is for, as the message says it.
 
     Raises:
-        InputError: it is empty, which would silently mean the working folder, or no path at all.
+        InputError: it is empty, which would silently mean the working folder, or what the system
+            takes for no path: a name that is too long, links that lead in a circle.
     """
     text = os.fspath(path)
     if not text:
@@ -24,12 +26,17 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
     if "\0" in text:
         raise InputError(f"{what} must not hold a NUL character, got {text!r}")
     try:
-        return Path(text).expanduser()
+        given = Path(text).expanduser()
+        given.stat()
+    except OSError as error:
+        if error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
+            raise InputError(f"{what} cannot be {text}: {error.strerror}") from error
     except RuntimeError as error:
         raise InputError(
             f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if that is "
             "its name"
         ) from error
+    return given
 
 
 def storable(path: str | os.PathLike[str]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, BankConfig, FeatureSpec
 from expertbank.errors import FeatureSpecError
+from expertbank.files.paths import given_path
 from expertbank.records import BackboneRecord
 from expertbank.workflows.workspace import Workspace, now, require_backbone
 
@@ -58,7 +58,7 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
 
 def stable_reference(reference: str) -> str:
     """A backbone reference that still holds in another working folder."""
-    folder = Path(reference).expanduser()
+    folder = given_path(reference, "the backbone")
     return str(folder.resolve()) if folder.is_dir() else reference
 
 

@@ -69,15 +69,18 @@ class Table:
             width: columns of the terminal.
             natural: the width that each column would like.
         """
-        least = {
-            name: min(wish, max(NARROWEST_WORDS, cell_len(name))) if name in self.wrapped else wish
-            for name, wish in natural.items()
-        }
+        least = {name: self.least(name, wish) for name, wish in natural.items()}
         for count in range(len(self.dropped) + 1):
             kept = tuple(name for name in self.columns if name not in self.dropped[:count])
             if sum(least[name] + GAP for name in kept) - GAP <= width:
                 return kept
         return ()
+
+    def least(self, name: str, natural: int) -> int:
+        """How narrow a column may become."""
+        return (
+            min(natural, max(NARROWEST_WORDS, cell_len(name))) if name in self.wrapped else natural
+        )
 
 
 def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -> None:
@@ -94,7 +97,7 @@ def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -
         )
         for name in table.columns
     }
-    width = console.width if console.is_terminal else sum(natural.values()) + GAP * len(natural)
+    width = console.width if console.file.isatty() else sum(natural.values()) + GAP * len(natural)
     kept = table.shown_in(width, natural)
     if table.title:
         console.print(printable(table.title), markup=False, style="italic")
@@ -102,7 +105,7 @@ def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -
         _print_records(console, chain(first, (_cells(table, row) for row in remaining)))
         return
     if len(first) <= MANY:
-        _print_grid(console, table, kept, first, width)
+        _print_grid(console, table, {name: natural[name] for name in kept}, first, width)
     else:
         rest = (_cells(table, row) for row in remaining)
         _print_lines(console, table, {name: natural[name] for name in kept}, chain(first, rest))
@@ -119,22 +122,21 @@ def _cells(table: Table, row: Sequence[Any]) -> dict[str, str]:
 def _print_grid(
     console: Console,
     table: Table,
-    kept: Sequence[str],
+    natural: Mapping[str, int],
     rows: Iterable[Mapping[str, str]],
     width: int,
 ) -> None:
     grid = Grid(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for name in kept:
-        words = name in table.wrapped
+    for name, wish in natural.items():
         grid.add_column(
             name,
             justify="right" if name in table.numeric else "left",
-            no_wrap=not words,
+            no_wrap=name not in table.wrapped,
             overflow="fold",
-            min_width=NARROWEST_WORDS if words and console.is_terminal else None,
+            min_width=table.least(name, wish),
         )
     for row in rows:
-        grid.add_row(*(Text(row[name]) for name in kept))
+        grid.add_row(*(Text(row[name]) for name in natural))
     console.print(grid, width=width, soft_wrap=False, crop=False)
 
 
@@ -156,7 +158,7 @@ def _print_lines(
 def _print_records(console: Console, rows: Iterable[Mapping[str, str]]) -> None:
     """A line for each value, and an empty one between rows; the terminal wraps what is longer."""
     for number, row in enumerate(rows):
-        lines = [f"{name.replace(chr(10), ' ')}: {value}" for name, value in row.items()]
+        lines = [f"{name.replace(chr(10), ' ')}: {value}" for name, value in row.items() if value]
         console.file.write("\n" * (number > 0) + "\n".join(lines) + "\n")
 
 

@@ -106,8 +106,11 @@ def _failed(error: BaseException, outcome: Outcome) -> tuple[int, str]:
     number = signals.received()
     if number is not None or isinstance(error, KeyboardInterrupt):
         code = INTERRUPTED if number is None else 128 + number
-        said = outcome.told or ("" if outcome.resume else "; nothing half-done was kept")
-        return code, signals.word(number or 0) + said + outcome.resume
+        resume = outcome.resume
+        if not resume and "--resume" in outcome.words:
+            resume = f"; what an earlier run kept is still there, go on with: {outcome.again}"
+        said = outcome.told or ("" if resume else "; nothing half-done was kept")
+        return code, signals.word(number or 0) + said + resume
     match error:
         case streams.OutputLost():
             return _unshown(error, FAILED, outcome)

@@ -28,10 +28,10 @@ CHANGING = (
 
 
 def shell(words: str, *, home: Path, folder: Path, **environment: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``words``, in which ``@`` is the command with its bank."""
+    """Exit code, stdout and stderr of ``words``, where a lone ``@`` is the command."""
     command = f"{' '.join(COMMAND)} --home {home}"
     ended = subprocess.run(
-        ["bash", "-c", words.replace("@", command)],
+        ["bash", "-c", words.replace("@ ", f"{command} ")],
         capture_output=True,
         timeout=120,
         cwd=folder,
@@ -41,7 +41,7 @@ def shell(words: str, *, home: Path, folder: Path, **environment: str) -> tuple[
     return ended.returncode, ended.stdout.decode(), ended.stderr.decode()
 
 
-@pytest.mark.parametrize("way", [">&-", ">/dev/full", ">&- <&-"])
+@pytest.mark.parametrize("way", [">/dev/full", ">&- <&-"])
 @pytest.mark.parametrize("words", READING + READING_MORE, ids=" ".join)
 def test_a_reading_command_that_cannot_be_heard_did_not_succeed(
     words: list[str], way: str, made_bank: Path, tmp_path: Path
@@ -54,7 +54,7 @@ def test_a_reading_command_that_cannot_be_heard_did_not_succeed(
     assert "Exception ignored" not in err
 
 
-@pytest.mark.parametrize("way", [">&-", ">/dev/full", ">&- 2>&-", ">&- 2>&- <&-", "2>/dev/full"])
+@pytest.mark.parametrize("way", [">&-", ">/dev/full", ">&- 2>&- <&-"])
 @pytest.mark.parametrize("words", CHANGING, ids=" ".join)
 def test_a_change_that_was_committed_is_a_success_though_it_cannot_be_shown(
     words: list[str], way: str, bank: Path, tmp_path: Path
@@ -153,9 +153,9 @@ def test_what_an_encoding_cannot_carry_is_escaped_and_json_stays_json(
     code, out, err = shell("@ --json show 'نعم'", home=home, folder=tmp_path, **environment)
     assert (code, out) == (10, "") if "LC_ALL" not in environment else (2, "")
     assert json.loads(err)["error"]["code"] == code
-    words = f"@ add --new-version --task arabic --data {arabic}/rows.csv --epochs 1 --home new"
-    words += f" --backbone {json.loads(shell('@ --json show arabic', home=home, folder=tmp_path)[1])['backbone']['reference']}"
-    code, out, err = shell(words, home=home, folder=tmp_path, **environment)
+    subprocess.run(["cp", "-r", home, tmp_path / "bank"], check=True)
+    words = f"@ add --task arabic --data {arabic}/rows.csv --epochs 1 --new-version"
+    code, _, err = shell(words, home=tmp_path / "bank", folder=tmp_path, **environment)
     assert (code, "Traceback" in err) == (0, False)
 
 

@@ -20,7 +20,7 @@ from expertbank.errors import ExpertBankError
 from . import signals, streams
 from .outcome import Outcome
 from .render import printable
-from .words import split_globals
+from .words import GLOBALS, split_globals
 
 FAILED, USAGE, INTERRUPTED = 1, 2, 130
 TRACEBACK_VARIABLE = "EXPERTBANK_TRACEBACK"
@@ -153,16 +153,15 @@ def _free_text(error: TyperException, words: list[str]) -> str:
     """How to give what looks like an option as a text, to a command that takes texts."""
     context: Any = getattr(error, "ctx", None)
     name = getattr(error, "option_name", "")
-    arguments = (
-        [p for p in context.command.params if p.param_type_name == "argument"] if context else []
-    )
-    if not name or not arguments:
+    parameters = context.command.params if context else []
+    if not name or all(one.param_type_name != "argument" for one in parameters):
         return ""
-    letter = name.lstrip("-")
-    word = next((w for w in words if w.startswith(name)), None)
-    word = word or next((w for w in words if w[:1] == "-" and w[1:2] != "-" and letter in w), name)
+    known = {option for one in parameters for option in one.opts} | GLOBALS
+    odd = [word for word in words if word[:1] == "-" and word.partition("=")[0] not in known]
+    # Of several letters behind one dash the error names any.
+    text = next((word for word in odd if word.startswith(name) or word[1:2] != "-"), name)
     return (
-        f"; if it is meant as a text, put -- in front: {shlex.join([*_path(context), '--', word])}"
+        f"; if it is meant as a text, put -- in front: {shlex.join([*_path(context), '--', text])}"
     )
 
 

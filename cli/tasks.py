@@ -134,7 +134,7 @@ def check(
         int | None, typer.Option(min=8, help="Longest sequence in tokens; default the bank's.")
     ] = None,
     tokens_per_second: Annotated[
-        float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")
+        float, typer.Option(min=1e-6, max=1e12, help="Assumed speed of training, for the estimate.")
     ] = 3000.0,
     **given: Any,
 ) -> None:

@@ -6,6 +6,8 @@ from expertbank.errors import InputError
 
 _FLAGS = ("--json", "--quiet")
 _VALUED = ("--home", "--device")
+GLOBALS = {*_FLAGS, *_VALUED}
+"""Options that every command takes."""
 
 
 def globals_first(words: list[str]) -> list[str]:

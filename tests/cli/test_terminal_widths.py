@@ -25,14 +25,11 @@ TABLES = (
     ["alias"],
     ["forgetting-report"],
     ["doctor"],
-    ["verify"],
 )
 
 
 @pytest.fixture(scope="module")
-def named(
-    made_bank: Path, backbone_folder: object, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def named(made_bank: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bank with a task of a long name."""
     folder = tmp_path_factory.mktemp("named")
     data = write_task(folder / "d.csv", "mood", 60)
@@ -44,9 +41,7 @@ def named(
 
 
 @pytest.mark.parametrize("columns", [40, 80, 120])
-def test_names_digests_and_dates_of_experts_and_routers_are_whole(
-    named: Path, columns: int
-) -> None:
+def test_names_digests_and_dates_are_whole(named: Path, columns: int) -> None:
     listed = done("--home", named, "--json", "list").document
     code, shown = on_a_terminal("--home", named, "list", columns=columns)
     assert code == 0

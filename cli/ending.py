@@ -122,7 +122,7 @@ def _failed(error: BaseException, outcome: Outcome) -> tuple[int, str]:
             return error.exit_code, f"{error}{outcome.told}"
         case OSError():
             code = USAGE if error.errno in _NAMES and not outcome.done else FAILED
-            return code, f"{_reason(error)}{outcome.told}{outcome.resume}"
+            return code, f"{_reason(error)}{outcome.told}"
         case UnicodeEncodeError(object=text) if error.reason == "surrogates not allowed":
             told = f"a name holds bytes that are not UTF-8: {text[:300]!r}; rename it"
             return USAGE if not outcome.done else FAILED, f"{told}{outcome.told}"

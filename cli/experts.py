@@ -100,8 +100,9 @@ def add(
         def add_one(wish: dict[str, Any]) -> AddResult:
             try:
                 result = bank.add(**wish, bank=config, progress=progress)
-            except (KeyboardInterrupt, OSError):
-                session.outcome.resume = _resumable(session.outcome, bank.unfinished())
+            except KeyboardInterrupt:
+                if wish["task"].name in bank.unfinished():
+                    session.outcome.resume = _resumable(session.outcome, wish["task"].name)
                 raise
             session.did(f"{result.expert.id} was added")
             return result
@@ -130,12 +131,9 @@ def add(
         raise typer.Exit(max(failure["code"] for failure in failed))
 
 
-def _resumable(outcome: Outcome, tasks: Sequence[str]) -> str:
-    """How to go on where the state of unfinished training is kept; empty where none is."""
-    if not tasks:
-        return ""
+def _resumable(outcome: Outcome, task: str) -> str:
     again = outcome.again + ("" if "--resume" in outcome.words else " --resume")
-    return f"; training of {' and '.join(tasks)} is kept so far, go on with: {again}"
+    return f"; training of {task} is kept so far, go on with: {again}"
 
 
 def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:

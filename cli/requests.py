@@ -52,14 +52,17 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a value that is not legal.
     """
     from expertbank.data import load_spec, task_spec
+    from expertbank.data.spec import check_task_name
 
+    if given.get("task") is not None:
+        check_task_name(given["task"])
     wanted = build(TaskOptions, given)
     if wanted.spec is None:
         assert wanted.task is not None, "a task or a spec was asked for"
         spec = task_spec(wanted.task)
     else:
         spec = load_spec(wanted.spec)
-        spec = replace(spec, name=wanted.task or spec.name)
+        spec = replace(spec, name=spec.name if wanted.task is None else wanted.task)
     spec = spec.with_columns(build(ColumnOptions, given).columns())
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)

@@ -40,7 +40,9 @@ def make_folder(folder: Path) -> None:
     if folder.is_dir():
         return
     if folder.exists():
-        raise InputError(f"{folder} is a file, and a folder is needed there; name another one")
+        raise InputError(
+            f"cannot write {folder}: it is a file, and a folder is needed; name another one"
+        )
     make_folder(folder.parent)
     with os_errors_translated(folder):
         folder.mkdir(exist_ok=True)

@@ -12,12 +12,23 @@ from rich.console import Console
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
-from .render import moment, print_stream, print_table, printable, short, size
+from .render import Table, moment, print_table, printable, short, size
 from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.records import EvaluationRecord, ExpertRecord, RouterRecord
     from expertbank.registry.registry import Registry
+
+_EXPERTS = Table(
+    ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
+    numeric=("labels", "accuracy", "rows", "params", "size"),
+    dropped=("params", "labels", "size", "rows", "accuracy"),
+)
+_ROUTERS = Table(
+    ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
+    numeric=("tasks", "accuracy"),
+    dropped=("kind", "accuracy", "tasks"),
+)
 
 
 def list_experts(context: typer.Context) -> None:
@@ -55,9 +66,9 @@ def list_experts(context: typer.Context) -> None:
     }
 
     def show(console: Console) -> None:
-        print_stream(
+        print_table(
             console,
-            ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
+            _EXPERTS,
             (
                 (
                     expert.id if expert.task in alive else f"{expert.id} (removed)",
@@ -71,11 +82,10 @@ def list_experts(context: typer.Context) -> None:
                 )
                 for expert, measured in experts
             ),
-            numeric=("labels", "accuracy", "rows", "params", "size"),
         )
         print_table(
             console,
-            ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
+            _ROUTERS,
             (
                 (
                     f"router@{router.version}{' (forgotten)' if router.forgotten_at else ''}",
@@ -88,7 +98,6 @@ def list_experts(context: typer.Context) -> None:
                 )
                 for router in routers
             ),
-            numeric=("tasks", "accuracy"),
         )
 
     session.answer(document, show)
@@ -196,9 +205,9 @@ def history(context: typer.Context) -> None:
         events = registry.history()
     session.answer(
         {"events": [asdict(event) for event in events]},
-        lambda console: print_stream(
+        lambda console: print_table(
             console,
-            ("when (UTC)", "what", "which", "details"),
+            Table(("when (UTC)", "what", "which", "details"), wrapped=("details",)),
             ((moment(event.at), event.kind, event.subject, event.text) for event in events),
         ),
     )

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .render import print_facts, print_table, size
+from .following import Followed, retrain
+from .render import Table, print_facts, print_table, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -43,16 +44,17 @@ def remove(
             session.confirm(f"Remove task {task} ({', '.join(before.experts)})?")
     with session.bank(read_only=dry_run) as bank, session.progress() as progress:
         done = bank.remove(task, dry_run=dry_run)
+        if not dry_run and not done.already:
+            session.did(f"the task {task} was removed")
         alive = bool(bank.registry.members())
-        router = (
-            bank.retrain_router(progress=progress)
-            if retrain_router and not dry_run and alive
-            else None
-        )
-    document = done.to_dict()
-    if router:
-        document |= {"router": router.to_dict(), "todo": ""}
+        after = Followed(todo=done.todo)
+        if retrain_router and not dry_run and alive:
+            after = retrain(session, bank, progress)
+    router = after.router
+    document = done.to_dict() | {"todo": after.todo} | after.to_dict()
     session.answer(document, lambda console: _print_removal(console, done))
+    if after.error is not None:
+        raise after.error
     if router:
         session.remark(f"router@{router.router.version} without {task} is active")
     elif retrain_router and not alive:
@@ -124,6 +126,8 @@ def gc(
             session.confirm(f"Delete {len(before.deleted)} files, {size(before.bytes)}?")
     with session.bank(read_only=dry_run) as bank:
         done = collect(bank, dry_run)
+        if not dry_run:
+            session.did(f"{len(done.deleted)} files were deleted")
     session.answer(done.to_dict(), lambda console: _print_collection(console, done))
     for kept in done.kept:
         session.remark(f"kept: {kept.what}; {kept.todo}")
@@ -133,9 +137,8 @@ def _print_collection(console: Console, done: Collection) -> None:
     if done.deleted:
         print_table(
             console,
-            ("file", "size", "what it is"),
+            Table(("file", "size", "what it is"), numeric=("size",), wrapped=("what it is",)),
             ((leftover.where, size(leftover.bytes), leftover.why) for leftover in done.deleted),
-            numeric=("size",),
         )
     facts = [
         (

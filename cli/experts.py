@@ -13,8 +13,10 @@ from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from . import requests
+from .following import RETRAIN, Followed, retrain
 from .options import takes
-from .render import columns_read, print_facts, print_table, read_as, short, size
+from .outcome import Outcome
+from .render import Table, columns_read, print_facts, print_table, read_as, short, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -34,6 +36,7 @@ def init(context: typer.Context, **given: Any) -> None:
     config = build(BankConfig, given)
     with session.bank(create=True) as bank:
         record = bank.init(config)
+        session.did(f"the bank at {session.home} has its backbone")
     spec = record.feature_spec
     document = {
         "home": str(session.home),
@@ -92,17 +95,29 @@ def add(
     if list_file is None and not {"task", "spec"} & set(given):
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
     config = build(BankConfig, given)
-    entries = requests.read_list(list_file, given) if list_file else [given]
+    entries = [given] if list_file is None else requests.read_list(list_file, given)
     wanted = [requests.arguments(entry) for entry in entries]
     with session.bank(create=True) as bank, session.progress() as progress:
-        shared: dict[str, Any] = {"bank": config, "progress": progress, "rehash": rehash}
         failed: list[dict[str, Any]] = []
+
+        def add_one(wish: dict[str, Any]) -> AddResult:
+            try:
+                result = bank.add(**wish, bank=config, progress=progress, rehash=rehash)
+            except KeyboardInterrupt:
+                if wish["task"].name in bank.unfinished():
+                    session.outcome.resume = _resumable(session.outcome, wish["task"].name)
+                raise
+            session.did(f"{result.expert.id} was added")
+            return result
+
         if list_file is None:
-            added = [bank.add(**wanted[0], **shared)]
+            added = [add_one(wanted[0])]
         else:
-            added, failed = requests.add_each(bank, wanted, shared)
-        router = bank.retrain_router(progress=progress) if retrain_router and added else None
-    routed = {"router": router.to_dict()} if router else {}
+            added, failed = requests.add_each(add_one, wanted)
+        after = Followed(todo=RETRAIN if added else "")
+        if retrain_router and added:
+            after = retrain(session, bank, progress)
+    router, routed = after.router, after.to_dict()
     if list_file is None:
         session.answer(added[0].to_dict() | routed, lambda out: _print_added(out, added[0], router))
     else:
@@ -111,10 +126,17 @@ def add(
     for one in added:
         for warning in one.warnings:
             session.remark(f"warning: {one.expert.task}: {warning}")
-    if router is None and added:
-        session.remark("next: expertbank retrain-router")
+    if after.error is not None:
+        raise after.error
+    if after.todo:
+        session.remark(f"next: {after.todo}")
     if failed:
         raise typer.Exit(max(failure["code"] for failure in failed))
+
+
+def _resumable(outcome: Outcome, task: str) -> str:
+    again = outcome.again + ("" if "--resume" in outcome.words else " --resume")
+    return f"; training of {task} is kept so far, go on with: {again}"
 
 
 def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:
@@ -150,7 +172,12 @@ def _print_summary(
 ) -> None:
     print_table(
         console,
-        ("task", "expert", "quality", "rows", "seconds"),
+        Table(
+            ("task", "expert", "quality", "rows", "seconds"),
+            numeric=("rows", "seconds"),
+            wrapped=("quality",),
+            dropped=("seconds", "rows"),
+        ),
         [
             (
                 one.expert.task,
@@ -162,7 +189,6 @@ def _print_summary(
             for one in added
         ]
         + [(one["task"], "FAILED", one["message"], "", "") for one in failed],
-        numeric=("rows", "seconds"),
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])

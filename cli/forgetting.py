@@ -9,11 +9,24 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .render import print_facts, print_table, printable
+from .render import Table, print_facts, print_table, printable
 from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
+
+_DROPPED = (
+    "majority",
+    "beats_majority",
+    "compared",
+    "oracle",
+    "flip_rate",
+    "margin_provable",
+    "n",
+    "routed_at_add",
+    "at_add",
+)
+"""Columns that a narrow terminal leaves out, the first one first."""
 
 
 LEVELS = ("lost", "inconclusive", "unverifiable")
@@ -35,10 +48,15 @@ def print_report(console: Console, report: ForgettingReport) -> None:
     columns = shown("tasks")
     print_table(
         console,
-        [column.heading for column in columns],
+        Table(
+            [column.heading for column in columns],
+            numeric=[column.heading for column in columns if column.numeric],
+            dropped=[
+                column.heading for name in _DROPPED for column in columns if column.name == name
+            ],
+            title=f"Forgetting report: {words.compared(report)}",
+        ),
         ([column.text(task) for column in columns] for task in report.tasks),
-        title=f"Forgetting report: {words.compared(report)}",
-        numeric=[column.heading for column in columns if column.numeric],
     )
     print_facts(console, words.facts(report))
     for task in report.tasks:
@@ -62,28 +80,48 @@ def _page_of(report: ForgettingReport) -> str:
     return forgetting_page(report, made_at=_now())
 
 
-def write_reports(
-    session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
-) -> None:
-    """Write the files that were asked for.
+def check_writable(path: Path) -> None:
+    """Refuse a file that could not be written, before the work whose result it is to hold.
 
     Raises:
-        InputError: a file cannot be written.
+        InputError: it cannot be written.
     """
     from expertbank.errors import InputError
 
+    try:
+        if not path.exists():
+            with path.open("xb"):
+                pass
+            path.unlink()
+        elif path.is_file() or path.is_dir():  # a pipe or device would wait for its reader
+            path.open("ab").close()
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}; name a file in a folder that "
+            "exists and can be written to"
+        ) from error
+
+
+def write_reports(
+    session: Session, report: ForgettingReport, *, html: Path | None, markdown: Path | None
+) -> OSError | None:
+    """Write the files that were asked for.
+
+    Returns:
+        What went wrong, if anything did: to be raised once the report was shown.
+    """
+    failed = None
     for path, made in ((html, _page_of), (markdown, markdown_of)):
         if path is None:
             continue
-        text = made(report)
         try:
-            path.write_text(text, encoding="utf-8")
+            path.write_text(made(report), encoding="utf-8", errors="backslashreplace")
         except OSError as error:
-            raise InputError(
-                f"cannot write {path}: {error.strerror or error}; name a file in a folder that "
-                "exists and can be written to"
-            ) from error
-        session.remark(f"wrote {path}")
+            failed = error
+            failed.filename = failed.filename or str(path)
+        else:
+            session.remark(f"wrote {path}")
+    return failed
 
 
 def require(report: ForgettingReport, levels: Collection[str]) -> None:

@@ -9,14 +9,19 @@ import typer
 from rich.console import Console
 
 from .collecting import DryRun
-from .render import print_table, short
+from .following import RETRAIN
+from .options import path
+from .render import Table, print_table, short
 from .session import Session
 
 
 def import_bundle(
     context: typer.Context,
     bundle: Annotated[
-        Path, typer.Argument(help="Folder that `export --for-import` wrote, or a .zip of it.")
+        Path,
+        typer.Argument(
+            parser=path, help="Folder that `export --for-import` wrote, or a .zip of it."
+        ),
     ],
     task: Annotated[
         list[str] | None, typer.Option(help="Only this task; may be given several times.")
@@ -46,20 +51,23 @@ def import_bundle(
             dry_run=dry_run,
             progress=progress,
         )
+        left = RETRAIN if done.imported and not dry_run else ""
+        if left:
+            session.did(f"imported {', '.join(one.id for one in done.imported)}")
 
     def show(console: Console) -> None:
         word = "would be imported" if dry_run else "imported"
         print_table(
             console,
-            ("expert", "digest", "what"),
+            Table(("expert", "digest", "what"), wrapped=("what",)),
             [
                 *((expert.id, short(expert.digest), word) for expert in done.imported),
                 *((skipped.expert, "", f"skipped: {skipped.why}") for skipped in done.skipped),
             ],
         )
 
-    session.answer(done.to_dict(), show)
+    session.answer(done.to_dict() | {"todo": left}, show)
     for remark in done.remarks:
         session.remark(f"note: {remark}")
-    if done.imported and not dry_run:
-        session.remark("next: expertbank retrain-router")
+    if left:
+        session.remark(f"next: {left}")

@@ -6,16 +6,27 @@ import inspect
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import wraps
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
 
 import typer
 
+from expertbank.errors import InputError
+from expertbank.files.paths import given_path
 from expertbank.settings import Option, options_of, setting
 
 if TYPE_CHECKING:
     from expertbank.data import Columns, ReadAs, TaskSpec
 
 Command = Callable[..., None]
+
+
+def path(text: str) -> Path:
+    """What a user gave as a path, for ``parser=``."""
+    try:
+        return given_path(text, "a path")
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from types import TracebackType
 
@@ -34,6 +35,8 @@ class ProgressView:
                 TextColumn("{task.fields[detail]}"),
                 console=self._console,
                 transient=True,
+                # Results go past the bar only where both are on the terminal.
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._bar.start()
         return self

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
+from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
+from rich.table import Table as Grid
 from rich.text import Text
 
 from expertbank.texts import printable as printable
+
+MANY = 200
+"""Rows of a table at most; of more, plain aligned lines."""
+NARROWEST_WORDS = 24
+"""Columns of words shrink to this and no further."""
+GAP = 3
+"""Blanks and lines between two columns at most."""
 
 
 def short(digest: str) -> str:
@@ -34,70 +43,133 @@ def moment(stamp: str) -> str:
     return stamp[:19].replace("T", " ")
 
 
-def print_table(
-    console: Console,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    *,
-    title: str | None = None,
-    numeric: Sequence[str] = (),
-) -> None:
-    """Print rows under headings; values are text, never markup."""
-    table = Table(
-        title=title,
-        title_justify="left",
-        header_style="bold",
-        box=SIMPLE_HEAD,
-        show_edge=False,
-        pad_edge=False,
-    )
-    for column in columns:
-        table.add_column(column, justify="right" if column in numeric else "left")
-    for row in rows:
-        table.add_row(*(Text(printable(str(value))) for value in row))
-    console.print(table)
+@dataclass(frozen=True, slots=True)
+class Table:
+    """What stands above the columns of a table, and what gives way where it is too narrow.
+
+    Attributes:
+        columns: the headings.
+        numeric: headings of columns that are set to the right.
+        wrapped: headings of columns of words, which go on in a further line.
+        dropped: headings of columns that are left out, the first one first.
+        title: what stands above the table.
+    """
+
+    columns: Sequence[str]
+    numeric: Collection[str] = ()
+    wrapped: Collection[str] = ()
+    dropped: Sequence[str] = ()
+    title: str | None = None
+
+    def shown_in(self, width: int, natural: Mapping[str, int]) -> tuple[str, ...]:
+        """The columns that are shown within ``width``; none where it takes records instead.
+
+        Columns of words shrink first, then columns are left out in their order. Nothing is ever
+        cut: names, digests and dates are there to be copied.
+
+        Args:
+            width: columns of the terminal.
+            natural: the width that each column would like.
+        """
+        least = {name: self.least(name, wish) for name, wish in natural.items()}
+        for count in range(len(self.dropped) + 1):
+            kept = tuple(name for name in self.columns if name not in self.dropped[:count])
+            if sum(least[name] + GAP for name in kept) - GAP <= width:
+                return kept
+        return ()
+
+    def least(self, name: str, natural: int) -> int:
+        """How narrow a column may become."""
+        return (
+            min(natural, max(NARROWEST_WORDS, cell_len(name))) if name in self.wrapped else natural
+        )
 
 
-def print_stream(
-    console: Console,
-    columns: Sequence[str],
-    rows: Iterable[Sequence[Any]],
-    *,
-    numeric: Sequence[str] = (),
-    most: int = 200,
-) -> None:
-    """Print a table of up to ``most`` rows; of more, plain aligned lines as they come.
+def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -> None:
+    """Print rows under headings, as the terminal allows; values are text, never markup.
 
-    A table's columns are as wide as their widest value, which only the last row tells; what is
-    longer takes its widths from the first ``most`` rows, and is never held in memory.
+    Of many rows, the first ones decide how wide the columns are, and the others come as they are
+    made: they are never held in memory together.
     """
     remaining = iter(rows)
-    first = [[printable(str(value)) for value in row] for row in islice(remaining, most + 1)]
-    if len(first) <= most:
-        print_table(console, columns, first, numeric=numeric)
+    first = [_cells(table, row) for row in islice(remaining, MANY + 1)]
+    natural = {
+        name: max(
+            [cell_len(line) for line in name.split("\n")] + [cell_len(row[name]) for row in first]
+        )
+        for name in table.columns
+    }
+    width = console.width if console.file.isatty() else sum(natural.values()) + GAP * len(natural)
+    kept = table.shown_in(width, natural)
+    if table.title:
+        console.print(printable(table.title), markup=False, style="italic")
+    if not kept:
+        _print_records(console, chain(first, (_cells(table, row) for row in remaining)))
         return
-    widths = [max(map(len, values)) for values in zip(columns, *first, strict=True)]
+    if len(first) <= MANY:
+        _print_grid(console, table, {name: natural[name] for name in kept}, first, width)
+    else:
+        rest = (_cells(table, row) for row in remaining)
+        _print_lines(console, table, {name: natural[name] for name in kept}, chain(first, rest))
+    missing = [name.replace("\n", " ") for name in table.columns if name not in kept]
+    if missing:
+        note = f"(not shown at this width: {', '.join(missing)})"
+        console.print(note, markup=False, style="dim")
 
-    def write(values: Sequence[str]) -> None:
+
+def _cells(table: Table, row: Sequence[Any]) -> dict[str, str]:
+    return {name: printable(str(value)) for name, value in zip(table.columns, row, strict=True)}
+
+
+def _print_grid(
+    console: Console,
+    table: Table,
+    natural: Mapping[str, int],
+    rows: Iterable[Mapping[str, str]],
+    width: int,
+) -> None:
+    grid = Grid(header_style="bold", box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
+    for name, wish in natural.items():
+        grid.add_column(
+            name,
+            justify="right" if name in table.numeric else "left",
+            no_wrap=name not in table.wrapped,
+            overflow="fold",
+            min_width=table.least(name, wish),
+        )
+    for row in rows:
+        grid.add_row(*(Text(row[name]) for name in natural))
+    console.print(grid, width=width, soft_wrap=False, crop=False)
+
+
+def _print_lines(
+    console: Console,
+    table: Table,
+    widths: Mapping[str, int],
+    rows: Iterable[Mapping[str, str]],
+) -> None:
+    for row in chain([{name: name.replace("\n", " ") for name in widths}], rows):
         cells = [
-            value.rjust(width) if column in numeric else value.ljust(width)
-            for column, value, width in zip(columns, values, widths, strict=True)
+            row[name].rjust(width) if name in table.numeric else row[name].ljust(width)
+            for name, width in widths.items()
         ]
         # Plain text, so straight to the stream: rich takes ten times as long for a line.
         console.file.write("  ".join(cells).rstrip() + "\n")
 
-    write(columns)
-    for row in first:
-        write(row)
-    for more in remaining:
-        write([printable(str(value)) for value in more])
+
+def _print_records(console: Console, rows: Iterable[Mapping[str, str]]) -> None:
+    """A line for each value, and an empty one between rows; the terminal wraps what is longer."""
+    for number, row in enumerate(rows):
+        lines = [f"{name.replace(chr(10), ' ')}: {value}" for name, value in row.items() if value]
+        console.file.write("\n" * (number > 0) + "\n".join(lines) + "\n")
 
 
 def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
     """Print names and values, one a line."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
-        console.print(f"{name:<{width}}  {printable(str(value))}", markup=False)
+        # Whatever the width, the terminal wraps it: a digest or path that is copied stays whole.
+        console.print(f"{name:<{width}}  {printable(str(value))}", markup=False, soft_wrap=True)
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import ExpertBankError, InputError
+from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 
+from .ending import described
 from .options import DataOptions
 
 if TYPE_CHECKING:
-    from expertbank.bank import Bank
     from expertbank.workflows.growing.add import AddResult
 
 
@@ -52,14 +52,17 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         InputError: a value that is not legal.
     """
     from expertbank.data import load_spec, task_spec
+    from expertbank.data.spec import check_task_name
 
+    if given.get("task") is not None:
+        check_task_name(given["task"])
     wanted = build(TaskOptions, given)
     if wanted.spec is None:
         assert wanted.task is not None, "a task or a spec was asked for"
         spec = task_spec(wanted.task)
     else:
         spec = load_spec(wanted.spec)
-        spec = replace(spec, name=wanted.task or spec.name)
+        spec = replace(spec, name=spec.name if wanted.task is None else wanted.task)
     spec = build(DataOptions, given).of(spec)
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
@@ -83,11 +86,11 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     import yaml
 
     try:
-        content = yaml.safe_load(Path(file).read_text(encoding="utf-8"))
+        content = yaml.safe_load(given_path(file, "the list").read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"cannot read {file}: {error.strerror}") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{file}: not a YAML file: {error}") from error
+        raise InputError(f"{file}: not a YAML file: {' '.join(str(error).split())}") from error
     if not isinstance(content, list) or not content:
         raise InputError(f"{file}: expected a list of tasks, such as: - task: boolq")
     kinds = {option.key: option.kind for cls in PER_TASK for option in options_of(cls)}
@@ -106,15 +109,15 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def add_each(
-    bank: Bank, wanted: Sequence[dict[str, Any]], shared: Mapping[str, Any]
+    add: Callable[[dict[str, Any]], AddResult], wanted: Sequence[dict[str, Any]]
 ) -> tuple[list[AddResult], list[dict[str, Any]]]:
     """Add one after the other; a failure is noted and the next one tried."""
     added: list[AddResult] = []
     failed: list[dict[str, Any]] = []
     for wish in wanted:
         try:
-            added.append(bank.add(**wish, **shared))
-        except ExpertBankError as error:
-            name = wish["task"].name
-            failed.append({"task": name, "code": error.exit_code, "message": str(error)})
+            added.append(add(wish))
+        except (ExpertBankError, OSError) as error:
+            code, message = described(error)
+            failed.append({"task": wish["task"].name, "code": code, "message": message})
     return added, failed

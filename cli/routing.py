@@ -14,8 +14,16 @@ from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
-from .forgetting import LEVELS, markdown_of, print_report, require, write_reports
-from .render import moment, print_facts, print_table, short
+from .forgetting import (
+    LEVELS,
+    check_writable,
+    markdown_of,
+    print_report,
+    require,
+    write_reports,
+)
+from .options import path
+from .render import Table, moment, print_facts, print_table, short
 from .session import Session
 
 
@@ -46,10 +54,11 @@ def retrain_router(
     """
     session: Session = context.obj
     # What is not legal is refused before the bank is opened, but for the kind that it decides.
-    config = RouterConfig.of_text(kind, settings or (), seed) if kind else None
+    config = RouterConfig.of_text(kind, settings or (), seed) if kind is not None else None
     with session.bank() as bank, session.progress() as progress:
         config = config or RouterConfig.of_text(bank.default_gate, settings or (), seed)
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
+        session.did(f"router@{result.router.version} was registered")
 
     def show(console: Console) -> None:
         router = result.router
@@ -67,9 +76,8 @@ def retrain_router(
             return
         print_table(
             console,
-            ("task", "routed to it"),
+            Table(("task", "routed to it"), numeric=("routed to it",)),
             ((task, share(value)) for task, value in result.metrics["per_task"].items()),
-            numeric=("routed to it",),
         )
 
     session.answer(result.to_dict(), show)
@@ -100,9 +108,12 @@ def forgetting_report(
     end: Annotated[
         str | None, typer.Option("--to", help="Router to report on; default the active one.")
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Write one self-contained page.")] = None,
+    html: Annotated[
+        Path | None, typer.Option(parser=path, help="Write one self-contained page.")
+    ] = None,
     markdown: Annotated[
-        Path | None, typer.Option(help="Write Markdown; - for stdout, in place of the table.")
+        Path | None,
+        typer.Option(parser=path, help="Write Markdown; - for stdout, in place of the table."),
     ] = None,
     fail_on: Annotated[
         list[str] | None,
@@ -137,6 +148,9 @@ def forgetting_report(
         )
     if to_stdout and session.as_json:
         raise typer.BadParameter("--json and --markdown - both want stdout; name a file")
+    for file in (html, None if to_stdout else markdown):
+        if file is not None:
+            check_writable(file)
     with (
         session.bank(read_only=True, backbone=backbone) as bank,
         session.progress() as progress,
@@ -149,7 +163,7 @@ def forgetting_report(
             sample=sample,
             progress=progress,
         )
-    write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
+    unwritten = write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
     if to_stdout:
         session.plain(markdown_of(report))
     else:
@@ -158,6 +172,8 @@ def forgetting_report(
         told = "; ".join(f"{task}: {why}" for task, why in report.unverifiable.items())
         session.remark(f"warning: --verify ran no row again: {told}")
     require(report, fail_on or ())
+    if unwritten is not None:
+        raise unwritten
 
 
 def alias(
@@ -185,7 +201,7 @@ def alias(
             document,
             lambda console: print_table(
                 console,
-                ("alias", "router", "moves", "last moved (UTC)"),
+                Table(("alias", "router", "moves", "last moved (UTC)"), dropped=("moves",)),
                 (
                     (
                         entry.name,
@@ -202,9 +218,6 @@ def alias(
         raise typer.BadParameter("name the router too, such as: expertbank alias active router@1")
     with session.bank() as bank:
         entry = bank.set_alias(name, router)
-    session.answer(
-        asdict(entry),
-        lambda console: console.print(
-            f"{entry.name} names router@{entry.router_version}", markup=False
-        ),
-    )
+        set_to = f"{entry.name} names router@{entry.router_version}"
+        session.did(set_to)
+    session.answer(asdict(entry), lambda console: console.print(set_to, markup=False))

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+from expertbank.files.paths import given_path
 
+from . import streams
+from .outcome import Outcome
 from .progress import ProgressView
+from .render import printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from expertbank.bank import Bank
     from expertbank.records import ProgressCallback
     from expertbank.registry.registry import Registry
@@ -25,11 +29,11 @@ WAIT_VARIABLE = "EXPERTBANK_LOCK_WAIT"
 
 
 def default_home() -> Path:
-    """``EXPERTBANK_HOME``, else the platform's data folder."""
+    """``EXPERTBANK_HOME``, else the platform's data folder; a variable that is empty is not set."""
     from platformdirs import user_data_path
 
     named = os.environ.get(HOME_VARIABLE)
-    return Path(named).expanduser() if named else user_data_path("expertbank")
+    return given_path(named, HOME_VARIABLE) if named else user_data_path("expertbank")
 
 
 def lock_wait() -> float:
@@ -60,46 +64,54 @@ class Session:
         as_json: one JSON document on stdout, everything else on stderr.
         quiet: no progress and no remarks.
         device: where the backbone runs; ``None`` chooses.
+        outcome: what the command did so far.
     """
 
     home: Path
     as_json: bool = False
     quiet: bool = False
     device: str | None = None
+    outcome: Outcome = field(default_factory=Outcome)
 
     @property
     def out(self) -> Console:
-        """Console for results."""
-        # Without a terminal there is no width to fit: let rows be as long as they are.
-        return Console(
-            soft_wrap=not sys.stdout.isatty(),
-            highlight=False,
-            emoji=False,
-            **_width(sys.stdout),
-        )
+        """Console for results that come bit by bit."""
+        return streams.console()
 
     @property
     def err(self) -> Console:
         """Console for remarks."""
-        return Console(stderr=True, highlight=False, emoji=False, soft_wrap=True)
+        return streams.console(stderr=True)
 
     def remark(self, text: str) -> None:
         """Say something that is not the result."""
         if not self.quiet:
-            self.err.print(text, markup=False)
+            self.err.print(printable(text), markup=False)
+
+    def did(self, what: str) -> None:
+        """Note what was committed, as soon as it is."""
+        self.outcome.done.append(what)
 
     def answer(self, document: Any, show: Callable[[Console], None]) -> None:
-        """Give the result: as JSON, or as ``show`` prints it."""
+        """Give the result: as JSON, or as ``show`` prints it. The work is done by then."""
         if self.as_json:
-            sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
-            sys.stdout.flush()
+            text = streams.as_json(document, sys.stdout) + "\n"
+            self._give(lambda: streams.write(text))
         else:
-            show(self.out)
+            self._give(lambda: show(streams.console()))
 
     def plain(self, text: str) -> None:
         """Give the result as it is: text for another program to read."""
-        sys.stdout.write(text)
-        sys.stdout.flush()
+        self._give(lambda: streams.write(text))
+
+    def _give(self, write: Callable[[], None]) -> None:
+        self.outcome.showing = True
+        try:
+            write()
+            streams.flush()
+        except (streams.OutputLost, OSError) as error:
+            # Told at the end: what the command has to say of its work comes first.
+            self.outcome.lost = error
 
     @contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
@@ -153,7 +165,3 @@ class Session:
         """The open registry, to read."""
         with self.bank(read_only=True) as bank:
             yield bank.registry
-
-
-def _width(stream: Any) -> dict[str, Any]:
-    return {} if stream.isatty() else {"width": 160}

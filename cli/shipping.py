@@ -16,8 +16,9 @@ from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from .options import DataOptions, takes
-from .render import print_facts, print_stream, print_table, short, size
+from . import streams
+from .options import DataOptions, path, takes
+from .render import Table, print_facts, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -29,10 +30,19 @@ Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
 ]
 
+_ANSWERS = Table(
+    ("row", "task", "label", "probability", "routed with", "unknown"),
+    numeric=("row", "probability", "routed with"),
+    wrapped=("label",),
+    dropped=("routed with",),
+)
+
 
 def export(
     context: typer.Context,
-    folder: Annotated[Path, typer.Argument(help="Folder to write.")] = Path("expertbank-bundle"),
+    folder: Annotated[Path, typer.Argument(parser=path, help="Folder to write.")] = Path(
+        "expertbank-bundle"
+    ),
     export_format: Annotated[
         ExportFormat,
         typer.Option(
@@ -77,6 +87,7 @@ def export(
             for_import=for_import,
             progress=progress,
         )
+        session.did(f"{result.path} was written")
     compared = "logits equal the bank's on probe rows"
     if export_format == "peft":
         compared = "factors and heads loaded back equal the bank's"
@@ -101,7 +112,13 @@ def export(
 @takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
 def predict(
     context: typer.Context,
-    text: Annotated[list[str] | None, typer.Argument(help="Texts to answer.")] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts to answer; - is one text from standard input. Put -- before texts that "
+            "begin with a dash."
+        ),
+    ] = None,
     text_pair: Annotated[
         str | None, typer.Option(help="Second text, for one TEXT of a pair task.")
     ] = None,
@@ -113,7 +130,7 @@ def predict(
         ),
     ] = None,
     bundle: Annotated[
-        Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
+        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
     task: Annotated[
         str | None, typer.Option(help="Name the task and leave the router out.")
@@ -143,6 +160,8 @@ def predict(
     session: Session = context.obj
     if bool(text) == bool(file):
         raise typer.BadParameter("give either texts or --file")
+    if (text or []).count("-") > 1:
+        raise typer.BadParameter("- is all of standard input, which is one text: give it once")
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
@@ -173,14 +192,13 @@ def predict(
             _write_lines(answers)
         else:
             strange = _Strange(abstain or fallback is not None)
-            print_stream(
+            print_table(
                 session.out,
-                ("row", "task", "label", "probability", "routed with", "unknown"),
+                _ANSWERS,
                 map(
                     _cells,
                     (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
                 ),
-                numeric=("row", "probability", "routed with"),
             )
             strange.tell(session)
         older = None if task is None else predictor.older_member(task)
@@ -231,7 +249,7 @@ def evaluate(
     task: Annotated[str, typer.Option(help="Task whose answers to check.")],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, a folder, hf: or pkg:.")],
     bundle: Annotated[
-        Path | None, typer.Option(help="Answer from this bundle; no bank is needed.")
+        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
     backbone: Backbone = None,
     **given: Any,
@@ -277,9 +295,8 @@ def evaluate(
         if result.per_label:
             print_table(
                 console,
-                ("label", "rows", "right"),
+                Table(("label", "rows", "right"), numeric=("rows", "right")),
                 ((label_text(name), c["n"], c["right"]) for name, c in result.per_label.items()),
-                numeric=("rows", "right"),
             )
 
     session.answer(result.to_dict(), show)
@@ -294,10 +311,30 @@ def _rows(
     from expertbank.data import most_rows, row_of, rows_to_answer
 
     if file is None:
-        given = [{"text": text, "text_pair": text_pair} for text in texts]
+        given = [
+            {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
+            for text in texts
+        ]
         return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
     rows = rows_to_answer(file, options.columns(), options.read_as(), refuse=not skip_bad)
     return rows, most_rows(file)
+
+
+def _standard_input() -> str:
+    """The whole of standard input as one text, without the line break at its end.
+
+    Raises:
+        InputError: it cannot be read, is longer than a text may be, or is not UTF-8.
+    """
+    from expertbank.data.formats.lines import decode
+    from expertbank.errors import InputError
+    from expertbank.texts import LONGEST
+
+    try:
+        data = sys.stdin.buffer.read(LONGEST + 1)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror}") from error
+    return decode(data, "standard input").rstrip("\r\n")
 
 
 def _answering(
@@ -316,8 +353,5 @@ def _answering(
 
 
 def _write_lines(answers: Iterator[Prediction]) -> None:
-    import json
-
     for answer in answers:
-        sys.stdout.write(json.dumps(answer.to_dict(), ensure_ascii=False) + "\n")
-    sys.stdout.flush()
+        streams.write(streams.as_json(answer.to_dict(), sys.stdout) + "\n")

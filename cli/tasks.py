@@ -18,8 +18,8 @@ from expertbank.settings import build
 
 from . import requests
 from .browse import print_tree
-from .options import takes
-from .render import columns_read, print_facts, print_lines, print_table, read_as
+from .options import path, takes
+from .render import Table, columns_read, print_facts, print_lines, print_table, read_as
 from .session import Session
 
 if TYPE_CHECKING:
@@ -45,7 +45,8 @@ tasks = typer.Typer(
 )
 
 SpecFile = Annotated[
-    Path | None, typer.Option(help="A task of your own: YAML with the fields of the catalog.")
+    Path | None,
+    typer.Option(parser=path, help="A task of your own: YAML with the fields of the catalog."),
 ]
 
 
@@ -79,7 +80,7 @@ def list_tasks(context: typer.Context) -> None:
         document,
         lambda console: print_table(
             console,
-            ("task", "kind", "added", "description"),
+            Table(("task", "kind", "added", "description"), wrapped=("description",)),
             (
                 (spec.name, spec.kind, "yes" if spec.name in added else "no", spec.description)
                 for spec in specs
@@ -148,7 +149,7 @@ def check(
         bool, typer.Option("--rehash", help="As `add` has it; here it does nothing.")
     ] = False,
     tokens_per_second: Annotated[
-        float, typer.Option(min=1e-6, help="Assumed speed of training, for the estimate.")
+        float, typer.Option(min=1e-6, max=1e12, help="Assumed speed of training, for the estimate.")
     ] = 3000.0,
     **given: Any,
 ) -> None:
@@ -315,9 +316,8 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         name = KINDS.get(data.spec.kind).label_word
         print_table(
             console,
-            (name, "train", "validation"),
+            Table((name, "train", "validation"), numeric=("train", "validation")),
             ((label_text(label), *counts) for label, counts in found.labels.items()),
-            numeric=("train", "validation"),
         )
     if found.warnings:
         print_facts(console, [("warning", text) for text in found.warnings])

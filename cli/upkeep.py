@@ -9,7 +9,8 @@ import typer
 from rich.console import Console
 
 from .collecting import DryRun, Yes
-from .render import print_facts, print_table, size
+from .options import path
+from .render import Table, print_facts, print_table, size
 from .session import Session
 
 db = typer.Typer(
@@ -89,7 +90,7 @@ def doctor(
     def show(console: Console) -> None:
         print_table(
             console,
-            ("what", "state", "found", "to do"),
+            Table(("what", "state", "found", "to do"), wrapped=("found", "to do")),
             ((f.subject, f.state, f.found, f.todo) for f in found.findings),
         )
         print_facts(console, [("home", found.home), *found.environment.items()])
@@ -110,6 +111,7 @@ def upgrade(context: typer.Context) -> None:
 
     session: Session = context.obj
     done = database_of(session.home).upgrade()
+    session.did(f"the database is at schema {done.after}")
     document = {
         "before": done.before,
         "after": done.after,
@@ -130,7 +132,7 @@ def upgrade(context: typer.Context) -> None:
 @db.command()
 def backup(
     context: typer.Context,
-    target: Annotated[Path, typer.Argument(help="File to write; must not exist.")],
+    target: Annotated[Path, typer.Argument(parser=path, help="File to write; must not exist.")],
 ) -> None:
     """Write a consistent copy of the database while others may use it.
 
@@ -140,17 +142,17 @@ def backup(
     """
     session: Session = context.obj
     with session.registry() as registry:
-        path = registry.backup(target)
-    session.answer(
-        {"backup": str(path)},
-        lambda console: console.print(f"written: {path}", markup=False),
-    )
+        copy = registry.backup(target)
+    session.did(f"the database was copied to {copy}")
+    session.answer({"backup": str(copy)}, lambda console: print_facts(console, [("written", copy)]))
 
 
 @db.command()
 def restore(
     context: typer.Context,
-    source: Annotated[Path, typer.Argument(help="A file that db backup or an upgrade wrote.")],
+    source: Annotated[
+        Path, typer.Argument(parser=path, help="A file that db backup or an upgrade wrote.")
+    ],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
@@ -174,6 +176,8 @@ def restore(
         session.confirm(f"Replace the database in {session.home} by {source}?")
     with session.progress() as progress:
         done = put_back(session.home, source, dry_run=dry_run, lock_wait=wait, progress=progress)
+        if not dry_run:
+            session.did(f"the database was replaced by {done.source}")
     session.answer(
         done.to_dict(),
         lambda console: print_facts(

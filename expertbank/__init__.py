@@ -5,11 +5,10 @@ Public names are loaded on first use, so importing the package imports neither t
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # ``typing`` itself would take a while to import
 if TYPE_CHECKING:
+    from typing import Any
+
     from expertbank.bank import Bank
     from expertbank.config import AdapterConfig, BankConfig, TrainConfig
     from expertbank.data import TaskSpec, task_spec
@@ -60,7 +59,15 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
+        from importlib.metadata import version
+
         return version("expertbank")
     if name in _HOMES:
+        from importlib import import_module
+
         return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

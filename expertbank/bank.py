@@ -20,6 +20,7 @@ from expertbank.config import (
 )
 from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
 from expertbank.errors import InputError
+from expertbank.files.paths import given_path
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -98,14 +99,13 @@ class Bank:
                 existing bank is opened with it and no other. Each bank needs one of its own.
 
         Raises:
-            NotFoundError: no bank there and ``create`` is false.
-            InputError: ``store`` is not the recorded one.
+            InputError: ``path`` is empty, or ``store`` is not the recorded one.
             NotFoundError: no bank there and ``create`` is false; with it, whatever reads a bank
                 that nothing was written to.
             SchemaTooNewError: a newer expertbank made it.
         """
         workspace = Workspace.open(
-            Path(path),
+            given_path(path, "the bank's folder"),
             create=create and not read_only,
             read_only=read_only,
             reference=backbone,
@@ -191,6 +191,10 @@ class Bank:
         request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
+    def unfinished(self) -> tuple[str, ...]:
+        """Tasks whose training this object began and whose state is kept: see ``add(resume=)``."""
+        return self._workspace.unfinished()
+
     def prepare(
         self,
         task: str | TaskSpec,
@@ -248,7 +252,7 @@ class Bank:
             IntegrityError: an expert's file is gone, or cached features changed on disk.
             InputError: no such gate, or one that needs rows in a bank that keeps statistics.
         """
-        settings = config or RouterConfig(kind or self.default_gate)
+        settings = config or RouterConfig(self.default_gate if kind is None else kind)
         return retrain_router(self._workspace, settings, activate=activate, progress=progress)
 
     @property
@@ -376,6 +380,7 @@ class Bank:
             ExistsError: ``path`` is something else than such an export.
             InputError: ``with_backbone`` or ``for_import`` together with ``peft``.
         """
+        target = given_path(path, "the folder to write")
         if format not in EXPORT_FORMATS:
             raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
         if format == "peft":
@@ -386,12 +391,12 @@ class Bank:
                     "an export for PEFT holds adapters only; leave --with-backbone and "
                     "--for-import out"
                 )
-            return export_peft(self._workspace, Path(path), tasks=tasks)
+            return export_peft(self._workspace, target, tasks=tasks)
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(
             self._workspace,
-            Path(path),
+            target,
             tasks=tasks,
             with_backbone=with_backbone,
             for_import=for_import,
@@ -425,7 +430,7 @@ class Bank:
 
         return import_bundle(
             self._workspace,
-            Path(source),
+            given_path(source, "the bundle"),
             tasks=tasks,
             new_version=new_version,
             dry_run=dry_run,
@@ -528,7 +533,7 @@ class Bank:
         Raises:
             ExistsError: ``target`` exists.
         """
-        return self._workspace.registry.backup(Path(target))
+        return self._workspace.registry.backup(given_path(target, "the file to write"))
 
     def restore(
         self, source: str | Path, *, dry_run: bool = False, progress: ProgressCallback = no_progress
@@ -548,7 +553,8 @@ class Bank:
         from expertbank.workflows.keeping.restore import restore
 
         home, wait = self._workspace.home, self._workspace.lock.wait
-        return restore(home, Path(source), dry_run=dry_run, lock_wait=wait, progress=progress)
+        path = given_path(source, "the backup")
+        return restore(home, path, dry_run=dry_run, lock_wait=wait, progress=progress)
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""

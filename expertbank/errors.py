@@ -1,7 +1,8 @@
 """Every error expertbank raises on purpose, each with the exit code its command returns.
 
-A message says what is wrong, where it is, and what to do next. Anything that is not an
-``ExpertBankError`` is a defect in expertbank and exits with 1 as well, with a traceback.
+A message says what is wrong, where it is, and what to do next. The command line tells any other
+error in one line too: what the system refuses with its file and reason (1, or 2 for a name that
+cannot be), all else as a defect (1).
 """
 
 from __future__ import annotations

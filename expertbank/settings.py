@@ -7,6 +7,7 @@ there, so that a new setting is one line.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
@@ -55,9 +56,10 @@ class Setting:
         )
 
     def allows(self, value: float) -> bool:
-        """Whether a number is within the bounds; NaN never is."""
+        """Whether a number is within the bounds; what is not finite never is."""
         return (
-            (self.least is None or value >= self.least)
+            -math.inf < value < math.inf
+            and (self.least is None or value >= self.least)
             and (self.most is None or value <= self.most)
             and (self.above is None or value > self.above)
             and (self.below is None or value < self.below)
@@ -124,6 +126,8 @@ class Option:
         Raises:
             InputError: the message names the field and what it may be.
         """
+        if value == "" or (get_origin(self.kind) is tuple and "" in value):
+            raise InputError(f"{self.key} must not be empty; leave it out if it is not meant")
         if self.choices and value not in self.choices:
             raise InputError(f"{self.key} must be {_either(self.choices)}, got {value!r}")
         if self.kind in {int, float} and not self.about.allows(value):
@@ -155,6 +159,8 @@ def build(cls: type[T], given: Mapping[str, Any]) -> T:
         if option.key in given:
             value = given[option.key]
             value = tuple(value) if get_origin(option.kind) is tuple else value
+            if option.kind not in {int, float}:  # whose bounds are in the field's unit
+                option.require(value)
             values[option.field] = value if option.about.unit == 1 else value * option.about.unit
     return cls(**values)
 

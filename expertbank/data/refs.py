@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from expertbank.errors import InputError
+from expertbank.files.paths import given_path
 
 _HUB = re.compile(
     r"(?P<id>[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*)"
@@ -97,7 +98,7 @@ def parse_source(text: str) -> SourceRef:
     if _SCHEME.match(text) and not _exists(text):
         # Two characters before the colon at least, so that C:\data stays a path.
         raise InputError(f"unknown kind of data source {text!r}; give {FORMS}")
-    return SourceRef("path", text, text)
+    return SourceRef("path", text, str(given_path(text, "the data")))
 
 
 def is_pipe(path: Path) -> bool:

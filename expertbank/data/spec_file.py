@@ -10,6 +10,7 @@ import yaml
 from expertbank.data.refs import parse_source
 from expertbank.data.spec import SourceSpec, TaskSpec
 from expertbank.errors import InputError
+from expertbank.files.paths import given_path
 
 _LARGEST = 1_000_000
 
@@ -27,7 +28,7 @@ def load_spec(path: str | Path) -> TaskSpec:
         InputError: the file is missing or not YAML, or a key is unknown or malformed; the
             message names the file and the key, for YAML errors the line.
     """
-    path = Path(path)
+    path = given_path(path, "the task file")
     where = str(path)
     try:
         if path.stat().st_size > _LARGEST:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from expertbank.errors import ExpertBankError
+from expertbank.errors import ExpertBankError, InputError
 
 
 @contextmanager
@@ -34,10 +34,15 @@ def make_folder(folder: Path) -> None:
     """Create ``folder`` and its parents, each durable in the folder above it.
 
     Raises:
+        InputError: something else is there.
         ExpertBankError: the disk refused.
     """
     if folder.is_dir():
         return
+    if folder.exists():
+        raise InputError(
+            f"cannot write {folder}: it is a file, and a folder is needed; name another one"
+        )
     make_folder(folder.parent)
     with os_errors_translated(folder):
         folder.mkdir(exist_ok=True)

@@ -85,6 +85,7 @@ class Workspace:
         self.lock = BankLock(home / LOCK_FILE, lock_wait)
         self.store_url = store_url
         self._stores: dict[str | None, ArtifactStore] = {}
+        self._checkpoints: dict[str, CheckpointFile] = {}
         self._location = location
         self._may_create = create
         self._read_only = read_only
@@ -112,8 +113,11 @@ class Workspace:
 
         Raises:
             NotFoundError: there is none.
-            InputError: ``store_url`` is not the recorded one.
+            InputError: ``store_url`` is not the recorded one, or a name is empty.
         """
+        for what, name in (("backbone", reference), ("store", store_url)):
+            if name == "":
+                raise InputError(f"the {what} must not be empty; leave it out if it is not meant")
         opened = cls(
             home,
             database_of(home),
@@ -237,7 +241,8 @@ class Workspace:
             IntegrityError: it is another model than the bank was made with.
         """
         record = self.registry.backbone()
-        reference = self.reference or (record.reference if record else DEFAULT_BACKBONE)
+        known = record.reference if record else DEFAULT_BACKBONE
+        reference = known if self.reference is None else self.reference
         dtype = record.feature_spec.dtype if record else "float32"
         with self._loading:
             if self._backbone is not None and self._backbone[:2] == (reference, dtype):
@@ -439,7 +444,14 @@ class Workspace:
 
     def checkpoint(self, task: str) -> CheckpointFile:
         """Where ``task``'s unfinished training is kept; the name is one, checked, path part."""
-        return CheckpointFile(self.home / CHECKPOINTS / f"{check_task_name(task)}.safetensors")
+        if task not in self._checkpoints:
+            file = self.home / CHECKPOINTS / f"{check_task_name(task)}.safetensors"
+            self._checkpoints[task] = CheckpointFile(file)
+        return self._checkpoints[task]
+
+    def unfinished(self) -> tuple[str, ...]:
+        """Tasks whose training was begun here and whose state is kept, to go on from."""
+        return tuple(task for task, file in self._checkpoints.items() if file.current)
 
     def environment(self) -> dict[str, Any]:
         """What the numbers of a measurement depend on besides data and weights."""
@@ -502,15 +514,23 @@ class CheckpointFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._used = False
+
+    @property
+    def current(self) -> bool:
+        """Whether there is a state, of the training that goes on here and no earlier one's."""
+        return self._used and self.path.is_file()
 
     def read(self) -> bytes | None:
         """The last state, if a run was interrupted."""
-        return self.path.read_bytes() if self.path.is_file() else None
+        self._used = self.path.is_file()
+        return self.path.read_bytes() if self._used else None
 
     def write(self, data: bytes) -> None:
         """Keep a newer state."""
         make_folder(self.path.parent)
         write_durably(self.path, data, 0o644)
+        self._used = True
 
     def remove(self) -> None:
         """Forget the state: its expert is registered."""

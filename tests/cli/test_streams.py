@@ -12,7 +12,8 @@ import pytest
 import typer
 from command_line import COMMAND, call, done, task_rows, working_in, write_csv, write_task
 from expertbank_cli import progress
-from expertbank_cli.main import app, globals_first
+from expertbank_cli.main import app
+from expertbank_cli.words import globals_first
 
 READING = (["list"], ["history"], ["verify"], ["alias"], ["tasks"], ["show", "mood"])
 

@@ -16,7 +16,8 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
-from expertbank.errors import IntegrityError, NotFoundError, StaleError
+from expertbank.errors import InputError, IntegrityError, NotFoundError, StaleError
+from expertbank.files.paths import given_path
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
@@ -77,6 +78,8 @@ class OpenBundle:
         self, backbone: str | Backbone | None = None, device: str | None = None
     ) -> Predictor:
         """Load the backbone; arguments and errors are those of ``load_bundle``."""
+        if backbone == "":
+            raise InputError("the backbone must not be empty; leave it out for the recorded one")
         record, spec, reader = self.record, self.record.feature_spec, self.reader
         if isinstance(backbone, Backbone):
             loaded = backbone.named_as(record)
@@ -84,7 +87,7 @@ class OpenBundle:
             if self.inside is not None:
                 reader.require_backbone()
             own = str(reader.folder / self.inside) if self.inside else record.reference
-            found = backbone or own
+            found = own if backbone is None else backbone
             loaded = load_backbone(
                 found,
                 revision=record.revision_of(found),
@@ -111,7 +114,8 @@ def open_bundle(path: str | Path) -> OpenBundle:
         IntegrityError: a file is not what the manifest says.
         ExpertBankError: a file cannot be read.
     """
-    reader = BundleReader(Path(path))
+    path = given_path(path, "the bundle")
+    reader = BundleReader(path)
     content = reader.manifest.content
     try:
         record = bundled_backbone(content, str(path))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, BankConfig, FeatureSpec
 from expertbank.errors import FeatureSpecError
+from expertbank.files.paths import given_path
 from expertbank.records import BackboneRecord
 from expertbank.workflows.workspace import Workspace, now, require_backbone
 
@@ -20,9 +20,9 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
         InputError: a value that this backbone does not allow, or a model and a tokenizer that do
             not fit each other.
     """
-    named = config.backbone or workspace.reference
+    named = workspace.reference if config.backbone is None else config.backbone
     reference = workspace.reference = None if named is None else stable_reference(named)
-    store = config.store or workspace.store_url
+    store = workspace.store_url if config.store is None else config.store
     workspace.require_store(store)
     record = workspace.registry.backbone() if workspace.exists else None
     if record is not None:
@@ -31,13 +31,17 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
             loaded = workspace.load_backbone(reference, record.feature_spec.dtype, record)
             require_backbone(loaded, record.digest, f"the bank at {workspace.home}")
         return record
-    reference = reference or DEFAULT_BACKBONE
+    reference = DEFAULT_BACKBONE if reference is None else reference
     workspace.require_usable(store)
     loaded = workspace.load_backbone(reference, config.dtype or DTYPES[0])
     workspace.require_agreement(loaded)
     spec = loaded.default_feature_spec(
         route_layer=config.route_layer,
-        max_length=config.max_length or loaded.default_length(DEFAULT_MAX_LENGTH),
+        max_length=(
+            loaded.default_length(DEFAULT_MAX_LENGTH)
+            if config.max_length is None
+            else config.max_length
+        ),
     )
     spec = replace(spec, **config.of_spec())
     record = BackboneRecord(
@@ -58,7 +62,7 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
 
 def stable_reference(reference: str) -> str:
     """A backbone reference that still holds in another working folder."""
-    folder = Path(reference).expanduser()
+    folder = given_path(reference, "the backbone")
     return str(folder.resolve()) if folder.is_dir() else reference
 
 

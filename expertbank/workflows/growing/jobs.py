@@ -167,7 +167,7 @@ def run_job(
     from expertbank.backbones.backbone import load_backbone
 
     record = job.backbone
-    reference = backbone or record.reference
+    reference = record.reference if backbone is None else backbone
     loaded = load_backbone(
         reference,
         revision=record.revision_of(reference),

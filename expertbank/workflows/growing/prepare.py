@@ -19,6 +19,7 @@ from expertbank.data import (
 from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError
+from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.growing.initialise import initialise
@@ -195,7 +196,7 @@ def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
 
 def _source_facts(data: TaskData) -> dict[str, object]:
     return {
-        "source": data.source,
+        "source": storable(data.source),
         "revision": data.revision,
         "counts": dict(data.counts),
         "digests": dict(data.digests),

@@ -16,6 +16,7 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.identity import backbone_files, public_name
 from expertbank.data import encode_rows
 from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import (
     ExpertRecord,
@@ -102,9 +103,9 @@ def export_bundle(
     """
     record, shipped, masked = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
-    backbone = workspace.backbone
-    writer = BundleWriter(target)
+    writer = BundleWriter(target)  # what cannot be written is told before the backbone is loaded
     try:
+        backbone = workspace.backbone
         for expert in experts:
             writer.add(_expert_name(expert), workspace.store.get(expert.digest))
         router_bytes = shipped.to_bytes()
@@ -137,7 +138,7 @@ def export_bundle(
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
-    made = ExportRecord(digest, "bundle", str(writer.target), record.version, ids)
+    made = ExportRecord(digest, "bundle", storable(writer.target), record.version, ids)
     recorded = record_export(workspace, made)
     return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
 

@@ -18,6 +18,7 @@ from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.identity import public_name
 from expertbank.errors import IntegrityError
+from expertbank.files.paths import storable
 from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
@@ -45,10 +46,10 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     record, shipped, _ = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
-    backbone = workspace.backbone
     named = workspace.backbone_record.named()
     writer = BundleWriter(target, "peft")
     try:
+        backbone = workspace.backbone
         content: dict[str, Any] = {
             "made_with": package_versions(),
             "backbone": {
@@ -68,7 +69,7 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
-    made = ExportRecord(digest, "peft", str(writer.target), record.version, ids)
+    made = ExportRecord(digest, "peft", storable(writer.target), record.version, ids)
     recorded = record_export(workspace, made)
     return ExportResult(writer.target, digest, ids, record.version, size, "peft", recorded=recorded)
 

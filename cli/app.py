@@ -1,0 +1,86 @@
+"""The ``expertbank`` command: its commands and its global options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import browse, collecting, experts, importing, routing, shipping, tasks, upkeep
+from .options import path
+from .outcome import Outcome
+from .session import Session, default_home
+
+app = typer.Typer(
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="A bank of frozen TT-LoRA experts that only grows.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"expertbank {version('expertbank')}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    context: typer.Context,
+    home: Annotated[
+        Path | None,
+        typer.Option(
+            parser=path, help="The bank's folder; default $EXPERTBANK_HOME, else the data folder."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout, the rest on stderr.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress, no remarks.")] = False,
+    device: Annotated[
+        str | None,
+        typer.Option(help="Where the backbone runs: cuda, cuda:1, mps or cpu; default the best."),
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """A bank of frozen TT-LoRA experts that only grows.
+
+    Add a task in minutes; old experts never change; one command ships the bank. Global options
+    may also stand after the command.
+    """
+    context.obj = Session(
+        default_home() if home is None else home, as_json, quiet, device, context.obj or Outcome()
+    )
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "init": experts.init,
+    "add": experts.add,
+    "retrain-router": routing.retrain_router,
+    "forgetting-report": routing.forgetting_report,
+    "export": shipping.export,
+    "predict": shipping.predict,
+    "evaluate": shipping.evaluate,
+    "list": browse.list_experts,
+    "show": browse.show,
+    "history": browse.history,
+    "alias": routing.alias,
+    "import": importing.import_bundle,
+    "verify": upkeep.verify,
+    "doctor": upkeep.doctor,
+    "remove": collecting.remove,
+    "gc": collecting.gc,
+}
+for _name, _command in _COMMANDS.items():
+    app.command(_name)(_command)
+app.add_typer(tasks.tasks, name="tasks")
+app.add_typer(upkeep.db, name="db")

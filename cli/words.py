@@ -1,0 +1,37 @@
+"""The words of a command: where its global options stand, and what is text."""
+
+from __future__ import annotations
+
+from expertbank.errors import InputError
+
+_FLAGS = ("--json", "--quiet")
+_VALUED = ("--home", "--device")
+GLOBALS = {*_FLAGS, *_VALUED}
+"""Options that every command takes."""
+
+
+def globals_first(words: list[str]) -> list[str]:
+    """Move the global options to the front, wherever they stand; ``--`` ends the search."""
+    front, rest = split_globals(words)
+    return front + rest
+
+
+def split_globals(words: list[str]) -> tuple[list[str], list[str]]:
+    """The global options, each with its value in one word, and all other words.
+
+    Raises:
+        InputError: a global option without its value.
+    """
+    end = words.index("--") if "--" in words else len(words)
+    front, rest, left = [], [], iter(words[:end])
+    for word in left:
+        if word in _FLAGS or word.startswith(tuple(f"{option}=" for option in _VALUED)):
+            front.append(word)
+        elif word in _VALUED:
+            value = next(left, None)
+            if value is None:
+                raise InputError(f"{word} needs a value")
+            front.append(f"{word}={value}")
+        else:
+            rest.append(word)
+    return front, rest + words[end:]

@@ -1,8 +1,8 @@
 """Ctrl-C and SIGTERM: noticed from the first moment, and told in one line.
 
 While the program starts there is nothing to lose, so it ends at once. While a command works, the
-signal is a ``KeyboardInterrupt`` that undoes what is half-done. Once the exit code is known, it
-only ends the process sooner.
+signal is a ``KeyboardInterrupt`` that undoes what is half-done, once an import has come to its end.
+When the exit code is known, it only ends the process sooner.
 """
 
 from __future__ import annotations
@@ -62,6 +62,9 @@ def _leave_at_once(number: int, frame: FrameType | None) -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
+    if _importing(frame):
+        _again(number)  # libraries in C++ abort when their import is interrupted
+        return
     if _received and number == signal.SIGTERM:
         os._exit(128 + number)  # asked twice: what is undone by now has to do
     _received.append(number)
@@ -71,10 +74,24 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _unraisable(lost: Any) -> None:
     """Repeat an interrupt that hit where Python cannot raise it, such as in a destructor."""
     if isinstance(lost.exc_value, KeyboardInterrupt) and _received:
-        from threading import Timer
-
-        again = Timer(0.01, os.kill, (os.getpid(), signal.SIGINT))
-        again.daemon = True
-        again.start()
+        _again(_received[-1])
     else:
         sys.__unraisablehook__(lost)
+
+
+def _importing(frame: FrameType | None) -> bool:
+    """Whether a module is being imported somewhere below."""
+    while frame is not None:
+        if frame.f_code.co_filename == "<frozen importlib._bootstrap>":
+            return True
+        frame = frame.f_back
+    return False
+
+
+def _again(number: int) -> None:
+    """Send the signal once more in a moment."""
+    from threading import Timer
+
+    timer = Timer(0.02, os.kill, (os.getpid(), number))
+    timer.daemon = True
+    timer.start()

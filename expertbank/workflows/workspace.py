@@ -514,23 +514,30 @@ class CheckpointFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._used = False
+        self._earlier = self._file()
 
     @property
     def current(self) -> bool:
         """Whether there is a state, of the training that goes on here and no earlier one's."""
-        return self._used and self.path.is_file()
+        return self._file() not in {None, self._earlier}
+
+    def _file(self) -> tuple[int, int] | None:
+        """Which file there is: each write makes another."""
+        try:
+            found = self.path.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns
 
     def read(self) -> bytes | None:
-        """The last state, if a run was interrupted."""
-        self._used = self.path.is_file()
-        return self.path.read_bytes() if self._used else None
+        """The last state, if a run was interrupted, which goes on here."""
+        self._earlier = None
+        return self.path.read_bytes() if self.path.is_file() else None
 
     def write(self, data: bytes) -> None:
         """Keep a newer state."""
         make_folder(self.path.parent)
         write_durably(self.path, data, 0o644)
-        self._used = True
 
     def remove(self) -> None:
         """Forget the state: its expert is registered."""

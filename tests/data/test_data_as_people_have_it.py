@@ -226,6 +226,8 @@ def test_what_a_spreadsheet_adds_stops_nothing(tmp_path: Path) -> None:
     assert read(path) == ROWS
     warnings = load_task(MINE, str(path)).warnings
     assert any("5 rows left out, holding nothing (line 5, 6, 24, 25, 26)" in w for w in warnings)
+    path.write_text("\n,,,\n\n" + "\n".join(lines))
+    assert read(path) == ROWS, "blank rows above the header"
     # A row may end in blanks that the header does not have, and in nothing else.
     path.write_text(cells([*ROWS, ("x", "a", ""), ("y", "b", " ", "")]))
     assert len(read(path)) == 22

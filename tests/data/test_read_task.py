@@ -337,7 +337,7 @@ def test_bad_input_is_refused_by_file_and_line(
 @given(
     content=st.binary(max_size=60)
     | st.text(alphabet='text,label"\n\t{}[]:01\r\0é ', max_size=60).map(str.encode),
-    suffix=st.sampled_from([".csv", ".tsv", ".jsonl"]),
+    suffix=st.sampled_from([".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".csv.gz", ".parquet"]),
 )
 def test_no_bytes_at_all_end_in_anything_but_data_or_a_clear_refusal(
     tmp_path: Path, content: bytes, suffix: str

@@ -76,6 +76,8 @@ class Delimited:
         self._early: list[tuple[int, DataError]] = []
         for line, cells in self._cells:
             if not isinstance(cells, DataError):
+                if not any(map(_name, cells)):
+                    continue
                 self._header = [_name(cell) for cell in cells]
                 self.columns = tuple(name for name in self._header if name)
                 break

@@ -26,16 +26,18 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
     if "\0" in text:
         raise InputError(f"{what} must not hold a NUL character, got {text!r}")
     try:
-        given = Path(text).expanduser()
+        # Not of the path object, which takes ./~name for ~name.
+        expanded = os.path.expanduser(text)  # noqa: PTH111
+        if expanded.startswith("~"):
+            raise InputError(
+                f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if "
+                "that is its name"
+            )
+        given = Path(expanded)
         given.stat()
     except OSError as error:
         if error.errno in {errno.ELOOP, errno.ENAMETOOLONG}:
             raise InputError(f"{what} cannot be {text}: {error.strerror}") from error
-    except RuntimeError as error:
-        raise InputError(
-            f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if that is "
-            "its name"
-        ) from error
     return given
 
 

@@ -71,8 +71,8 @@ def test_every_shared_data_set_is_read_with_the_catalogs_spec(name: str) -> None
         "validation": validation,
     }  # fmt: skip
     assert data.counts["over_limit"] == 0
-    # Real data hold duplicates and texts with two labels, and nothing else that is odd.
-    odd = r"[\d,]+ rows? (contradict each other|that repeat another|of training that also)"
+    # Real data hold duplicates, texts with two labels, choices that stand twice, nothing else odd.
+    odd = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows have a choice)"
     assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
     if data.spec.kind == "regression":
         assert data.labels == ()
@@ -143,8 +143,8 @@ def test_the_hub_itself_has_the_task(name: str) -> None:
         assert (len(data.train), len(data.validation)) == (64, min(64, data.counts["validation"]))
         if data.spec.kind == "classification":
             assert data.labels == catalog_spec(name).labels
-        # Real data hold duplicates and texts with two labels, and nothing else that is odd.
-    odd = r"[\d,]+ rows? (contradict each other|that repeat another|of training that also)"
+        # Real data hold duplicates, texts with two labels, choices that stand twice, nothing else odd.
+    odd = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows have a choice)"
     assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
 
 

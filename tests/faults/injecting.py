@@ -379,7 +379,9 @@ def acknowledged(out: str) -> frozenset[str]:
 def leftovers(place: Path) -> list[str]:
     """Files that only unfinished work has."""
     names = [path.relative_to(place).as_posix() for path in place.rglob("*")]
-    return [name for name in names if re.search(r"\.tmp-|-journal$|/\.|^\.", name)]
+    # A bundle tells git to leave its bytes alone.
+    hidden = r"(/|^)\.(?!gitattributes$)"
+    return [name for name in names if re.search(rf"\.tmp-|-journal$|{hidden}", name)]
 
 
 def staged(place: Path) -> list[str]:

@@ -74,7 +74,7 @@ def test_the_plugins_are_there_and_nothing_is_wrong_with_them(
 
 
 def test_bank_and_bundle_answer_and_measure_alike(installed: Environment, made: Path) -> None:
-    new = write_rows(made / "grade.csv", WORDS, 30, seed=1)
+    new = write_rows(made / "new.csv", WORDS, 30, seed=1)
     answers, measured = [], []
     for place in (("--home", made / "bank"), ("--bundle", made / "bundle")):
         answers.append(installed.lines("predict", *place, *TEXTS))
@@ -92,7 +92,9 @@ def test_bank_and_bundle_answer_and_measure_alike(installed: Environment, made: 
 def test_the_report_computes_every_row_again(installed: Environment, made: Path) -> None:
     report = installed.json("--home", made / "bank", "forgetting-report", "--verify")
     assert report["weights_unchanged"]
-    assert report["verification"]["grade"]["max_logit_difference"] == 0
+    found = report["verification"]["grade"]
+    assert found["rows"] == found["of"]
+    assert found["max_logit_difference"] == 0
     assert {line["metric"] for line in report["tasks"]} == {"accuracy"}
 
 

@@ -201,6 +201,6 @@ def _source_facts(data: TaskData) -> dict[str, object]:
         "counts": dict(data.counts),
         "digests": dict(data.digests),
         "spec": data.spec.to_dict(),
-        "files": [asdict(file) for file in data.files],
-        "remarks": list(data.warnings),
+        "files": [asdict(replace(file, file=storable(file.file))) for file in data.files],
+        "remarks": [storable(remark) for remark in data.warnings],
     }

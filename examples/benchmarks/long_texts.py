@@ -1,8 +1,9 @@
 """Long texts: does memory grow with the text alone?
 
 Pairs of two long texts go through ``tasks check``, ``add`` (one epoch) and ``predict --file``, each
-in a process of its own, beside as many pairs of short texts. Told is the peak resident memory of
-the process, and by how much it exceeds that of the short rows plus the text.
+in a process of its own, beside as many pairs of short texts, and of texts that just fill the
+maximum length: what is longer is cut, so the model has no more to do. Told is the peak resident
+memory of the process, and what it is of that of the other rows plus the text.
 
     python examples/benchmarks/long_texts.py [--seed 0]
 """
@@ -22,6 +23,8 @@ from machine import describe
 
 CASES = ((500, 10_000), (1, 100_000), (1, 1_000_000))
 """Long rows and the bytes of each of their two texts."""
+SHORT, FULL = 60, 1_000
+"""Bytes of a short text, and of one of a pair that fills 256 tokens."""
 FILL = 40
 """Short rows that stand beside them, so that there is something to train on."""
 WORDS = ["river", "bank", "rain", "wet", "nobody", "came", "look", "after"]
@@ -40,7 +43,7 @@ def write(path: Path, long_rows: int, size: int, chance: random.Random) -> int:
     total = 0
     with path.open("w") as file:
         for number in range(long_rows + FILL):
-            length = size if number < long_rows else 60
+            length = size if number < long_rows else SHORT
             row = {"text": text(length), "text_pair": text(length), "label": "ab"[number % 2]}
             total += len(row["text"]) + len(row["text_pair"])
             file.write(json.dumps(row) + "\n")
@@ -65,28 +68,26 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     describe(options.seed)
-    print(f"{'rows':>5} {'bytes':>9} {'command':12} {'short':>9} {'text':>8} {'long':>9}  ratio")
+    print("rows, bytes of each text, command: MiB short, full, long; long / short, / full")
     for rows, size in CASES:
         with tempfile.TemporaryDirectory() as root:
-            short, long = Path(root, "short.jsonl"), Path(root, "long.jsonl")
-            write(short, rows, 60, random.Random(options.seed))
-            text = write(long, rows, size, random.Random(options.seed))
-
-            def commands(file: Path, home: str) -> dict[str, tuple[str, ...]]:
-                bank = ("--home", str(Path(root, home)))
-                return {
-                    "tasks check": (*bank, "tasks", "check", str(file)),
-                    "add": (*bank, "add", "--task", "t", "--data", str(file), "--epochs", "1"),
-                    "predict": (*bank, "predict", "--task", "t", "--file", str(file)),
-                }
-
-            one, other = commands(short, "one"), commands(long, "other")
-            for name in one:
-                base, more = peak(*one[name]), peak(*other[name])
-                mib = [value / 2**20 for value in (base, text, more)]
+            peaks: dict[str, dict[str, float]] = {}
+            for name, length in (("short", SHORT), ("full", FULL), ("long", size)):
+                file, home = Path(root, f"{name}.jsonl"), str(Path(root, name))
+                text = write(file, rows, length, random.Random(options.seed))
+                for command in (
+                    ("tasks", "check", str(file)),
+                    ("add", "--task", "t", "--data", str(file), "--epochs", "1"),
+                    ("predict", "--task", "t", "--file", str(file)),
+                ):
+                    taken = peaks.setdefault(" ".join(command[:1]), {})
+                    taken[name] = peak("--home", home, *command) / 2**20
+            for command, taken in peaks.items():
+                short, full, long = taken["short"], taken["full"], taken["long"]
+                more = text / 2**20
                 print(
-                    f"{rows:>5} {size:>9,} {name:12} {mib[0]:>5.0f} MiB {mib[1]:>4.1f} MiB "
-                    f"{mib[2]:>5.0f} MiB  {more / (base + text):.2f}",
+                    f"{rows:>4}  {size:>9,}  {command:8} {short:>6.0f} {full:>6.0f} {long:>6.0f}  "
+                    f"{long / (short + more):.2f}  {long / (full + more):.2f}",
                     flush=True,
                 )
 

@@ -27,7 +27,7 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
         raise InputError(f"{what} must not hold a NUL character, got {text!r}")
     try:
         # Not of the path object, which takes ./~name for ~name.
-        expanded = os.path.expanduser(text)  # noqa: PTH111
+        expanded = os.path.expanduser(text)
         if expanded.startswith("~"):
             raise InputError(
                 f"{what}: there is no home folder for {Path(text).parts[0]}; write ./{text} if "

@@ -45,6 +45,8 @@ COUNTS: dict[str, tuple[int, int, int, int, int, dict[str, int]]] = {
     "stsb": (7_249, 41, 6, 5_704, 1_498, {}),
     "winogrande_l": (11_501, 2, 0, 10_232, 1_267, {"0": 5_116, "1": 5_116}),
 }  # fmt: skip
+# Real data hold duplicates, texts with two labels and equal choices, and nothing else that is odd.
+ODD = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows have a choice)"
 
 
 def test_the_tasks_of_the_paper_are_all_there() -> None:
@@ -71,9 +73,7 @@ def test_every_shared_data_set_is_read_with_the_catalogs_spec(name: str) -> None
         "validation": validation,
     }  # fmt: skip
     assert data.counts["over_limit"] == 0
-    # Real data hold duplicates, texts with two labels, choices that stand twice, nothing else odd.
-    odd = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows have a choice)"
-    assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
+    assert all(re.match(ODD, remark) for remark in data.warnings), data.warnings
     if data.spec.kind == "regression":
         assert data.labels == ()
         values = [float(row.label or "nan") for row in data.train]
@@ -143,9 +143,7 @@ def test_the_hub_itself_has_the_task(name: str) -> None:
         assert (len(data.train), len(data.validation)) == (64, min(64, data.counts["validation"]))
         if data.spec.kind == "classification":
             assert data.labels == catalog_spec(name).labels
-        # Real data hold duplicates, texts with two labels, choices that stand twice, nothing else odd.
-    odd = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows have a choice)"
-    assert all(re.match(odd, remark) for remark in data.warnings), data.warnings
+        assert all(re.match(ODD, remark) for remark in data.warnings), data.warnings
 
 
 def _shared(name: str) -> Path:

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from expertbank.config import sha256_text
 from expertbank.data.catalog import catalog_spec
 from expertbank.data.faults import Faults
-from expertbank.data.files import Open
-from expertbank.data.formats import FileFacts, ReadAs, Table
-from expertbank.data.remarks import (
-    ID_COLUMNS,
-    RepeatedIds,
-    class_remarks,
-    contradiction_remarks,
-    left_out_remarks,
-)
-from expertbank.data.rows import RowMaker, resolve_columns, wanted_of
-from expertbank.data.sources import OpenSource, held_out_key, open_source
+from expertbank.data.formats import FileFacts, ReadAs
+from expertbank.data.reading import read_source
+from expertbank.data.remarks import class_remarks, contradiction_remarks, left_out_remarks
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.data.splits import split, take, take_of_each, without_duplicates, without_leaks
 from expertbank.errors import DataError, NotFoundError
@@ -140,7 +132,7 @@ def load_task(
     """
     strict = faults is None
     faults = Faults() if faults is None else faults
-    read = _read(spec, open_source(spec, source, progress), faults, progress)
+    read = read_source(spec, source, faults, progress)
     if strict:
         faults.refuse()
     where = read.where
@@ -214,7 +206,7 @@ def read_rows(
         SourceUnavailableError: no source could be reached.
     """
     noted = Faults() if faults is None else faults
-    read = _read(spec, open_source(spec, source, progress), noted, progress)
+    read = read_source(spec, source, noted, progress)
     if faults is None:
         noted.refuse()
     return [row for row in (*read.train, *read.validation) if row is not None]
@@ -245,98 +237,3 @@ def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> d
 def rows_digest(rows: Sequence[Row]) -> str:
     """SHA-256 over the sorted digests of rows: the same for any order."""
     return sha256_text("\n".join(sorted(row.digest for row in rows)))
-
-
-@dataclass(slots=True)
-class _Read:
-    """All rows of a source, ``None`` where a label is to be dropped; the raw records are gone."""
-
-    columns: Columns
-    train: list[Row | None]
-    validation: list[Row | None]
-    has_validation: bool
-    where: str
-    source: str
-    revision: str | None
-    warnings: list[str] = field(default_factory=list)
-    files: list[FileFacts] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _Reading:
-    """One pass over the tables of a source; the first one decides on columns."""
-
-    spec: TaskSpec
-    opened: OpenSource
-    faults: Faults
-    asked: Columns
-    columns: Columns | None = None
-    files: list[FileFacts] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def rows(self, part: Sequence[Open]) -> Iterator[tuple[Row | None, bool]]:
-        """Rows of one split, and whether they are held out for validation."""
-        ids = RepeatedIds()
-        for open_table in part:
-            table = open_table()
-            self._resolve(table)
-            assert self.columns is not None, "the first table resolved them"
-            self.files.append(table.facts)
-            maker = RowMaker(self.spec, self.opened.spec, self.columns, table.class_names)
-            wanted = wanted_of(self.columns)
-            watched = {name for name in table.columns if name.lower() in ID_COLUMNS}
-            key, held_keys = self.opened.tables.held_out or ("", frozenset())
-            for found in table.rows(wanted | watched | {key}):
-                try:
-                    if isinstance(found, DataError):
-                        raise found
-                    row = maker.row(found)
-                    held = bool(key) and held_out_key(found, key) in held_keys
-                except DataError as error:
-                    self.faults.note(error)
-                    continue
-                ids.see(found, watched)
-                yield row, held
-            self.remarks += table.remarks
-        self.remarks += ids.remarks()
-
-    def _resolve(self, table: Table) -> None:
-        try:
-            if self.columns is None:
-                self.columns = resolve_columns(self.asked, table)
-            else:
-                resolve_columns(self.columns, table, fixed=True)
-        except DataError:
-            # Bad rows of JSON may be why a column is missing.
-            for found in table.rows(()):
-                if isinstance(found, DataError):
-                    self.faults.note(found)
-            self.faults.refuse()
-            raise
-
-
-def _read(spec: TaskSpec, opened: OpenSource, faults: Faults, progress: ProgressCallback) -> _Read:
-    tables = opened.tables
-    reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns))
-    train: list[Row | None] = []
-    validation: list[Row | None] = []
-    for row, held in reading.rows(tables.train):
-        (validation if held else train).append(row)
-    validation += [row for row, _ in reading.rows(tables.validation)]
-    columns = reading.columns or spec.columns
-    kind = KINDS.get(spec.kind)
-    alike = kind.unlike([row for row in chain(train, validation) if row])
-    for error in alike:
-        faults.note(error)
-    return _Read(
-        # What only this source calls by another name stays with the source, not with the task.
-        columns=spec.columns.over(columns),
-        train=train,
-        validation=validation,
-        has_validation=bool(tables.validation) or tables.held_out is not None,
-        where=opened.spec.ref,
-        source=opened.ref,
-        revision=opened.revision,
-        warnings=[*tables.remarks, *reading.remarks],
-        files=reading.files,
-    )

@@ -1,0 +1,140 @@
+"""From the tables of a source to canonical rows, bad ones noted: the one reading behind all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+
+from expertbank.data.faults import Faults
+from expertbank.data.files import Open
+from expertbank.data.formats import FileFacts, Table
+from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
+from expertbank.data.rows import RowMaker, resolve_columns, wanted_of
+from expertbank.data.sources import OpenSource, held_out_key, open_source
+from expertbank.data.spec import Columns, TaskSpec
+from expertbank.errors import DataError
+from expertbank.kinds import KINDS
+from expertbank.records import ProgressCallback, Row
+
+
+@dataclass(slots=True)
+class Read:
+    """All rows of a source.
+
+    Attributes:
+        columns: the task's, with those that were found.
+        train: rows, ``None`` where a label is to be dropped.
+        validation: likewise.
+        has_validation: whether the source names its validation rows.
+        where: what to call the source in messages.
+        source: reference that reads the same rows again, from any working folder.
+        revision: commit of a Hub data set or version of a package, where known.
+        warnings: remarks of the reading.
+        files: how each file was read.
+    """
+
+    columns: Columns
+    train: list[Row | None]
+    validation: list[Row | None]
+    has_validation: bool
+    where: str
+    source: str
+    revision: str | None
+    warnings: list[str] = field(default_factory=list)
+    files: list[FileFacts] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """One pass over the tables of a source; the first one decides on columns."""
+
+    spec: TaskSpec
+    opened: OpenSource
+    faults: Faults
+    asked: Columns
+    columns: Columns | None = None
+    files: list[FileFacts] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+    def rows(self, part: Sequence[Open]) -> Iterator[tuple[Row | None, bool]]:
+        """Rows of one split, and whether they are held out for validation."""
+        ids = RepeatedIds()
+        for open_table in part:
+            table = open_table()
+            self._resolve(table)
+            assert self.columns is not None, "the first table resolved them"
+            self.files.append(table.facts)
+            maker = RowMaker(self.spec, self.opened.spec, self.columns, table.class_names)
+            wanted = wanted_of(self.columns)
+            named = [name for name in table.columns if name.lower() in ID_COLUMNS]
+            watched = {name for name in named if named.count(name) == 1}
+            key, held_keys = self.opened.tables.held_out or ("", frozenset())
+            for found in table.rows(wanted | watched | {key}):
+                try:
+                    if isinstance(found, DataError):
+                        raise found
+                    row = maker.row(found)
+                    held = bool(key) and held_out_key(found, key) in held_keys
+                except DataError as error:
+                    self.faults.note(error)
+                    continue
+                ids.see(found, watched)
+                yield row, held
+            self.remarks += table.remarks
+        self.remarks += ids.remarks()
+
+    def _resolve(self, table: Table) -> None:
+        try:
+            if self.columns is None:
+                self.columns = resolve_columns(self.asked, table)
+            else:
+                resolve_columns(self.columns, table, fixed=True)
+        except DataError:
+            # Bad rows of JSON may be why a column is missing.
+            for found in table.rows(()):
+                if isinstance(found, DataError):
+                    self.faults.note(found)
+            self.faults.refuse()
+            raise
+
+
+def read_source(
+    spec: TaskSpec, source: str | None, faults: Faults, progress: ProgressCallback
+) -> Read:
+    """Read all rows of the source that the user named, or of the task's first that can be had.
+
+    Args:
+        spec: the task.
+        source: source reference; ``None`` for the task's own sources.
+        faults: takes bad rows down; they are left out.
+        progress: told as files are read.
+
+    Raises:
+        DataError: a file is unusable as a whole.
+        InputError: the source reference is malformed or does not exist.
+        SourceUnavailableError: no source could be reached.
+    """
+    opened = open_source(spec, source, progress)
+    tables = opened.tables
+    reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns))
+    train: list[Row | None] = []
+    validation: list[Row | None] = []
+    for row, held in reading.rows(tables.train):
+        (validation if held else train).append(row)
+    validation += [row for row, _ in reading.rows(tables.validation)]
+    columns = reading.columns or spec.columns
+    for error in KINDS.get(spec.kind).unlike([row for row in chain(train, validation) if row]):
+        faults.note(error)
+    return Read(
+        # What only this source calls by another name stays with the source, not with the task.
+        columns=spec.columns.over(columns),
+        train=train,
+        validation=validation,
+        has_validation=bool(tables.validation) or tables.held_out is not None,
+        where=opened.spec.ref,
+        source=opened.ref,
+        revision=opened.revision,
+        warnings=[*tables.remarks, *reading.remarks],
+        files=reading.files,
+    )

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
+from typing import get_args
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -23,6 +24,7 @@ from prometheus_client import (
 )
 
 from expertbank.http.seen import Seen
+from expertbank.serving.observer import Observer, Reason
 
 SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
@@ -41,7 +43,7 @@ NO_ROUTER = "none"
 """Label of answers whose task was named, so that no router chose."""
 
 
-class Metrics:
+class Metrics(Observer):
     """Counts what happens; an observer of the core and a sink of ended requests.
 
     Args:
@@ -63,11 +65,12 @@ class Metrics:
             "request_seconds", "Seconds from a request to the end of its answer.", SECONDS, "route"
         )
         self._queue = self._histogram(
-            "queue_seconds", "Seconds that a request's rows waited for a pass.", SECONDS
+            "queue_seconds", "Seconds until the first row of a request was taken up.", SECONDS
         )
         self._inference = self._histogram(
-            "inference_seconds", "Seconds of one pass over a batch.", SECONDS
+            "inference_seconds", "Seconds of the passes that answered a request.", SECONDS
         )
+        self._pass = self._histogram("batch_seconds", "Seconds of one pass.", SECONDS)
         self._rows = self._histogram("batch_rows", "Rows of one pass.", ROWS)
         self._tokens = self._histogram(
             "batch_tokens", "Tokens of one pass, without padding.", TOKENS
@@ -90,6 +93,8 @@ class Metrics:
         self._bounded = _Bounded(self._forget)
         for result in ("ok", "failed"):  # A rate needs a first value to rise from.
             self._reloads.labels(result)
+        for reason in get_args(Reason):
+            self._failures.labels(reason)
 
     # -- what the core tells -------------------------------------------------------------------
 
@@ -102,9 +107,9 @@ class Metrics:
         """A pass ended."""
         self._rows.observe(rows)
         self._tokens.observe(tokens)
-        self._inference.observe(seconds)
+        self._pass.observe(seconds)
 
-    def answered(self, task: str, unknown: bool, router_version: int | None) -> None:
+    def answered(self, task: str, unknown: bool | None, router_version: int | None) -> None:
         """A row was answered."""
         labels = self._bounded.labels(task, router_version)
         self._answered.labels(*labels).inc()
@@ -113,7 +118,12 @@ class Metrics:
         if router_version is not None:
             self._router.set(router_version)
 
-    def failed(self, reason: str) -> None:
+    def finished(self, rows: int, queued_seconds: float, inference_seconds: float) -> None:
+        """A request was answered."""
+        self._queue.observe(queued_seconds)
+        self._inference.observe(inference_seconds)
+
+    def failed(self, reason: Reason) -> None:
         """A request was refused or not answered."""
         self._failures.labels(reason).inc()
 
@@ -131,29 +141,12 @@ class Metrics:
         """A request ended."""
         self._requests.labels(seen.route, str(seen.status)).inc()
         self._seconds.labels(seen.route).observe(seen.seconds)
-        if seen.rows:
-            self._queue.observe(seen.queued_seconds)
 
     # -- what is read --------------------------------------------------------------------------
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""
         return generate_latest(self.registry)
-
-    def total(self, name: str) -> float:
-        """The sum of a metric's samples over its labels; 0 where there is none.
-
-        Args:
-            name: of the samples, without ``expertbank_``: ``requests_total``, ``queue_rows``,
-                ``queue_seconds_sum``.
-        """
-        wanted = f"expertbank_{name}"
-        return sum(
-            sample.value
-            for family in self.registry.collect()
-            for sample in family.samples
-            if sample.name == wanted
-        )
 
     def _forget(self, labels: tuple[str, str]) -> None:
         for metric in (self._answered, self._unknown):

@@ -39,7 +39,7 @@ class Seen:
         started_at: nanoseconds since 1970.
         seconds: from the first byte to the last of the answer.
         rows: rows answered.
-        queued_seconds: the longest that a row of it waited.
+        queued_seconds: until its first row was taken up; of a streamed one the longest.
         inference_seconds: of the passes that answered it.
         tasks: whose experts answered, each once, by name.
         unknown: rows like no task.
@@ -107,7 +107,7 @@ def tell(scope: Scope, answered: Answered, texts: Iterable[str] = ()) -> None:
 
 
 def tell_failure(scope: Scope, reason: str) -> None:
-    """Say why a request fails, in one of a few words: ``queue-full``, ``deadline``, ``input``."""
+    """Say why a request fails, in one of a few words, such as those of ``observer.Reason``."""
     _told(scope).reason = reason
 
 

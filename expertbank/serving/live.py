@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from expertbank.serving.asking import Ask
-from expertbank.workflows.answering.decision import Answerer, Decision
-from expertbank.workflows.answering.predict import Predictor
+from expertbank.data import TaskSpec
+from expertbank.errors import InputError, NotFoundError
+from expertbank.routing.columns import Member
+from expertbank.serving.asking import AUTO, Ask
+from expertbank.workflows.answering.decision import Answerer, Decision, Named
+from expertbank.workflows.answering.predict import Experts, Predictor
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,35 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownExperts:
+    """The experts of one state: who is named is who was there when it was loaded.
+
+    Attributes:
+        newest: what answers when a task is named.
+        origin: the experts of the place they are from.
+    """
+
+    newest: Mapping[str, Answerer]
+    origin: Experts
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """See ``Experts``."""
+        return tuple(sorted(self.newest))
+
+    def named(self, task: str) -> Answerer:
+        """See ``Experts``."""
+        found = self.newest.get(task)
+        if found is None:
+            raise NotFoundError.of("task", task, self.tasks)
+        return found
+
+    def data_spec(self, expert: Answerer) -> TaskSpec:
+        """See ``Experts``."""
+        return self.origin.data_spec(expert)
+
+
+@dataclass(frozen=True, slots=True)
 class ServingState:
     """All that answers depend on, as it was at one moment; never changed.
 
@@ -72,6 +104,18 @@ class ServingState:
     models: tuple[ModelInfo, ...]
     fingerprint: str
     experts: Mapping[tuple[str, int], Answerer]
+    _by_name: dict[str, ModelInfo] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_by_name", {model.name: model for model in self.models})
+
+    @property
+    def needed(self) -> tuple[Answerer | Member, ...]:
+        """The experts to hold in memory: those the router chooses, and the newest of each task."""
+        router = self.predictor.router
+        found: list[Answerer | Member] = [] if router is None else list(router.members)
+        found += [self.predictor.experts.named(task) for task in self.predictor.tasks]
+        return tuple({one.digest: one for one in found}.values())
 
     def model(self, name: str, version: int | None = None) -> ModelInfo:
         """The model of this name, and of this version if one is named.
@@ -79,7 +123,13 @@ class ServingState:
         Raises:
             NotFoundError: no such model, or not in this version; near names are listed.
         """
-        raise NotImplementedError
+        found = self._by_name.get(name)
+        if found is None:
+            raise NotFoundError.of("model", name, tuple(self._by_name))
+        if version is not None and version not in found.versions:
+            known = ", ".join(map(str, found.versions)) or "none; leave the version out"
+            raise NotFoundError(f"model {name!r} has no version {version}; known: {known}")
+        return found
 
     def decision(self, ask: Ask) -> Decision:
         """Who answers the rows of ``ask``.
@@ -89,14 +139,28 @@ class ServingState:
             InputError: options that exclude each other.
             IntegrityError: a named expert's file is damaged.
         """
-        raise NotImplementedError
+        predictor = self.predictor
+        if ask.model == AUTO:
+            if ask.version is not None:
+                self.model(AUTO, ask.version)
+            return predictor.decision(abstain=ask.abstain, fallback=ask.fallback)
+        if ask.abstain or ask.fallback is not None:
+            raise InputError(
+                f"only the model {AUTO!r} can abstain or take a fallback; {ask.model!r} was named"
+            )
+        model = self.model(ask.model, ask.version)
+        if model.newest is None:
+            named = [predictor.experts.named(task) for task in model.tasks]
+        else:
+            named = [self.experts[model.name, ask.version or model.newest]]
+        return Named.of(*map(predictor.checked, named))
 
 
 class Source(Protocol):
     """Where states come from: a bank, or a bundle."""
 
     def load(self, earlier: ServingState | None) -> ServingState:
-        """A new state of what is there now, warmed; slow.
+        """A new state of what is there now; slow. The server warms it.
 
         Args:
             earlier: what is served; what has not changed is taken over from it.

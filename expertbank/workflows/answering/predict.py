@@ -214,7 +214,7 @@ class Predictor:
         Raises:
             IntegrityError: its file is damaged, or of another task.
         """
-        if self._labels_of(expert) != expert.labels:
+        if self.labels_of(expert) != expert.labels:
             raise IntegrityError(f"expert {expert.id}: its file has other labels")
         return expert
 
@@ -223,7 +223,7 @@ class Predictor:
         members = () if self._routed is None else self._routed.router.members
         for one in members:
             if one.task == task:
-                return Answerer(one.id, one.digest, task, one.kind, self._labels_of(one))
+                return Answerer(one.id, one.digest, task, one.kind, self.labels_of(one))
         return None
 
     def older_member(self, task: str) -> str | None:
@@ -244,8 +244,12 @@ class Predictor:
         """
         return self.experts.data_spec(expert)
 
-    def _labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
-        """What the outputs of an expert mean, as its own file says."""
+    def labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
+        """What the outputs of an expert mean, as its own file says; loads it.
+
+        Raises:
+            IntegrityError: its file is damaged, or of another task.
+        """
         found = self._labels.get(expert.digest)
         if found is None:
             held = self.model.pool.expert(expert.digest)
@@ -544,7 +548,7 @@ class Predictor:
         answer = KINDS.get(expert.kind).answer(
             output.logits[place],
             question.row,
-            self._labels_of(expert),
+            self.labels_of(expert),
             output.thresholds[place],
         )
         return replace(

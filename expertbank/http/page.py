@@ -21,14 +21,15 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from markupsafe import Markup
 
-from expertbank.errors import ExpertBankError, InputError
+from expertbank.data.inputs import row_of
+from expertbank.errors import ExpertBankError
+from expertbank.http.asking import answer, deadline_of
 from expertbank.http.problems import Problem, RefusedError, malformed, problem_of
 from expertbank.http.reported import LastReport, Told
-from expertbank.http.seen import tell, tell_failure
+from expertbank.http.seen import tell_failure
 from expertbank.http.table import NO_TASKS, tasks_table
 from expertbank.http.view import Given, Shown, milliseconds, shown
 from expertbank.http.watch import Watch
-from expertbank.records import Row
 from expertbank.reports import templating, words
 from expertbank.reports.figures import count, listing
 from expertbank.reports.forgetting import ForgettingReport
@@ -59,8 +60,8 @@ _FIGURES = (
     ("rows answered", "rows"),
     ("refused", "refused"),
     ("failed", "failed"),
-    ("half within", "median"),
-    ("99 of 100 within", "slow"),
+    ("median time", "median"),
+    ("99% within", "slow"),
 )
 """Names of the live figures and their keys in ``/live``."""
 
@@ -160,24 +161,32 @@ def _given(body: bytes) -> Given:
 
 async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
     """Ask, and tell what came of it."""
-    row = Row(given.text, given.text_pair or None, choices=given.choices_given)
     routed = given.model == AUTO
     try:
-        if not given.text.strip():
-            raise InputError("type a text first")
+        require_here(request)
+        row = row_of(given.values, "the text")
         asked = Ask((row,), given.model, abstain=given.abstain and routed)
-        future = await asyncio.to_thread(server.submit, asked)
-        answered = await asyncio.wrap_future(future)
+        deadline = deadline_of(request, server.config.deadline_ms)
+        answered = await answer(server, request, asked, deadline)
     except ExpertBankError as error:
         problem = problem_of(error)
         if problem.status >= 500:
             _LOG.error("the page could not answer: %s", error)
         tell_failure(request.scope, problem.reason)
         return _Outcome(problem=problem)
-    tell(request.scope, answered, [given.text, *filter(None, [given.text_pair])])
     # By the state that answered, whatever is served by now.
     close = await asyncio.to_thread(near, answered.state.predictor, row) if routed else ()
     return _Outcome(shown(answered, given, close))
+
+
+def require_here(request: Request) -> None:
+    """Refuse a form that another site's page sends: forms go anywhere without asking.
+
+    Raises:
+        RefusedError: the browser says that it comes from elsewhere.
+    """
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise RefusedError(403, "the form was sent by another site")
 
 
 def _page(

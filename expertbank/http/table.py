@@ -17,7 +17,6 @@ MOST = 200
 """Tasks that the page lists; a bank may hold ten thousand."""
 NO_TASKS = frozenset({"router", "group"})
 """Kinds of model that are no task."""
-_READS = {"single": "one text", "pair": "two texts", "choices": "choices"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,10 +90,6 @@ def _kind(line: Line) -> str:
     return f"{kind}, {count(len(model.labels), 'label')}" if model.labels else kind
 
 
-def _reads(line: Line) -> str:
-    return " or ".join(_READS.get(shape, shape) for shape in line.model.shapes) or DASH
-
-
 def _rows(line: Line) -> str:
     rows = line.model.metrics.get("n")
     return DASH if rows is None else whole(rows)
@@ -126,7 +121,6 @@ _COLUMNS = (
     Heading("task", "task", "The name to ask it by.", _task),
     Heading("expert", "expert", "The newest, which answers when the task is named.", _expert),
     Heading("kind", "kind", "What its answers are.", _kind),
-    Heading("reads", "reads", "What its expert was trained on.", _reads),
     Heading("n", "rows", "Evaluation rows.", _rows, numeric=True),
     Heading(
         "majority",

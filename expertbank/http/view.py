@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from expertbank.reports.figures import count, share
 from expertbank.serving.asking import Answered
 from expertbank.texts import printable
 from expertbank.workflows.answering.predict import Prediction
 
+_TONES = {True: "unknown", False: "known", None: "asked"}
 AT_ONCE = 8
 """Labels that are seen at once; the others are folded away."""
 
@@ -33,9 +35,11 @@ class Given:
     abstain: bool = False
 
     @property
-    def choices_given(self) -> tuple[str, ...]:
-        """The choices, blank lines left out."""
-        return tuple(filter(None, (line.strip() for line in self.choices.splitlines())))
+    def values(self) -> dict[str, Any]:
+        """A row's values; what was left empty, and blank lines among choices, are left out."""
+        choices = [line.strip() for line in self.choices.split("\n") if line.strip()]
+        found = {"text": self.text, "text_pair": self.text_pair, "choices": choices}
+        return {name: value for name, value in found.items() if value or name == "text"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Shown:
     """An answer, to be looked at.
 
     Attributes:
-        tone: ``known`` or ``unknown``.
+        tone: ``known``, ``unknown``, or ``asked`` where nobody judged that.
         name: where the text went, in a few words.
         headline: the answer.
         why: sentences that say why it went there.
@@ -122,7 +126,7 @@ def shown(answered: Answered, given: Given, near: Sequence[tuple[str, float]]) -
     went_to = " + ".join(one.task for one in answers)
     named = given.model != "auto"
     return Shown(
-        tone="unknown" if prediction.unknown else "known",
+        tone=_TONES[prediction.unknown],
         name=f"{'Asked' if named else 'Sent to'} {printable(went_to)}",
         headline=", ".join(printable(one.text) for one in answers) or "nothing",
         why=_why(prediction, went_to, named),
@@ -145,7 +149,7 @@ def _why(prediction: Prediction, went_to: str, named: bool) -> str:
         return f"{sent}. But the text is like no task that may answer it: do not rely on this."
     if prediction.unknown is None:
         return f"{sent}. Whether the text is like any task, this router cannot tell."
-    return f"{sent}, and the text is like those of its tasks."
+    return f"{sent}, and the text is like those it knows."
 
 
 def _said(one: Prediction) -> Said:

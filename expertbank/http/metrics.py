@@ -40,7 +40,7 @@ OTHER_TASKS = "(other)"
 MOST_ROUTERS = 4
 """Router versions that keep their series; older ones go as new ones come."""
 NO_ROUTER = "none"
-"""Label of answers whose task was named, so that no router chose."""
+"""Label of answers of a state without a router, where tasks are named."""
 
 
 class Metrics(Observer):
@@ -80,7 +80,7 @@ class Metrics(Observer):
             "queued_tokens", "Tokens that were taken into the queue."
         )
         self._answered = self._counter(
-            "answers", "Rows answered, by task and by the router that chose.", "task", "router"
+            "answers", "Rows answered, by task and by the router in use.", "task", "router"
         )
         self._unknown = self._counter(
             "unknown", "Rows answered that are like no task.", "task", "router"
@@ -88,7 +88,7 @@ class Metrics(Observer):
         self._reloads = self._counter("reloads", "Reloads of bank or bundle.", "result")
         self._depth = self._gauge("queue_rows", "Rows that wait for a pass now.")
         self._router = self._gauge(
-            "router_version", "Version of the router that answered last; 0 before there is one."
+            "router_version", "Version of the router in use at the last answer; 0 before one."
         )
         self._bounded = _Bounded(self._forget)
         for result in ("ok", "failed"):  # A rate needs a first value to rise from.

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import sys
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -92,6 +94,15 @@ def ask(address: str, *texts: str, **query: str) -> list[dict]:
     return [json.loads(line) for line in answer.text.splitlines()]
 
 
+def lines(log: io.StringIO, count: int) -> list[dict]:
+    """The lines of so many requests: each is written when its answer has been sent."""
+    for _ in range(500):
+        if log.getvalue().count("\n") >= count:
+            break
+        time.sleep(0.01)
+    return [json.loads(line) for line in log.getvalue().splitlines()]
+
+
 def test_every_row_and_request_is_counted_where_it_went(served: str) -> None:
     answers = ask(served, "film bad", "goal red", "cell gene")
     ask(served, "sky", task="mood")
@@ -100,7 +111,7 @@ def test_every_row_and_request_is_counted_where_it_went(served: str) -> None:
     for task in {answer["task"] for answer in answers}:
         rows = sum(answer["task"] == task for answer in answers)
         assert value(found, "answers_total", task=task, router="2") >= rows
-    assert value(found, "answers_total", task="mood", router=NO_ROUTER) == 1
+    assert value(found, "answers_total") == 4
     assert value(found, "requests_total", route="/predict", status="200") == 2
     assert value(found, "requests_total", route="/predict", status="404") == 1
     assert value(found, "failures_total", reason="not_found") == 1
@@ -174,7 +185,7 @@ def test_a_request_is_one_line_that_names_it_and_holds_no_text(
         timeout=60,
     )
     (told,) = [json.loads(line) for line in answer.text.splitlines()]
-    (line,) = [json.loads(line) for line in log.getvalue().splitlines()]
+    (line,) = lines(log, 1)
     assert line["id"] == "mine-1"
     assert (line["method"], line["route"], line["status"]) == ("POST", "/predict", 200)
     assert line["rows"] == 1
@@ -191,8 +202,7 @@ def test_a_refused_request_is_a_line_with_its_reason_and_no_text(
 ) -> None:
     ask(served, SECRET, task="nobody")
     httpx.post(served, data={"text": SECRET, "model": "nobody"})
-    lines = [json.loads(line) for line in log.getvalue().splitlines()]
-    assert [(line["status"], bool(line["reason"])) for line in lines] == [(404, True)] * 2
+    assert [(one["status"], bool(one["reason"])) for one in lines(log, 2)] == [(404, True)] * 2
     assert "film" not in log.getvalue()
 
 
@@ -211,10 +221,13 @@ def test_texts_are_in_lines_only_where_the_server_was_told_to(home: Path) -> Non
 
 
 def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else() -> None:
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        log = RequestLog(full)
-        log(SEEN)
-        assert log.lost == 1
+    full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 (closing it fails too)
+    log = RequestLog(full)
+    log(SEEN)
+    log(SEEN)
+    assert log.lost == 2
+    with suppress(OSError):
+        full.close()
     closed = io.StringIO()
     closed.close()
     log = RequestLog(closed)
@@ -236,12 +249,10 @@ async def _ended(app, **scope: object) -> list[Seen]:
     async def nothing(*_: object) -> dict:
         return {"type": "http.request"}
 
-    try:
+    with suppress(ValueError):
         await SeenMiddleware(app, [told.append])(
             {"type": "http", "method": "GET", "headers": [], **scope}, nothing, nothing
         )
-    except ValueError:
-        pass
     return told
 
 

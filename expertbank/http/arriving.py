@@ -130,10 +130,6 @@ class Guarded:
         length = header(scope, b"content-length")
         if length is not None and length.isdigit() and int(length) > self.max_body:
             raise RefusedError(413, _too_large(self.max_body))
-        if header(scope, b"content-encoding") not in {None, "", "identity"}:
-            raise RefusedError(
-                415, "a compressed body is not supported", {"Accept-Encoding": "identity"}
-            )
 
     async def _tell(self, scope: Scope, arriving: _Body, problem: Problem) -> None:
         tell_failure(scope, problem.reason)

@@ -11,14 +11,13 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from io import BytesIO
 from typing import Any
 
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
 from expertbank.data.formats.json_rows import parse_object, read_json
-from expertbank.data.formats.lines import lines_of
+from expertbank.data.formats.lines import Line
 from expertbank.data.inputs import row_of
 from expertbank.errors import DataError, ExpertBankError, InputError
 from expertbank.http import schemas
@@ -29,6 +28,7 @@ from expertbank.http.asking import (
     texts_of,
     until_left,
 )
+from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode
 from expertbank.http.problems import malformed, problem_of
 from expertbank.http.seen import tell, tell_failure
@@ -88,7 +88,7 @@ def router(server: Server) -> APIRouter:
         require_type(request, *LINES, "application/json")
         options = read_options(request.query_params.multi_items())
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        found = read_rows(await request.body(), lines=kind in LINES)
+        found = read_rows(await body_of(request, server.config.max_body_bytes), lines=kind in LINES)
         work = _Work(server, request, options)
         rows, skipped = _kept(found, options)
         slices = work.cut(rows)
@@ -143,8 +143,16 @@ def read_rows(body: bytes, *, lines: bool) -> list[Row | InputError]:
             return [error]
     return [
         one if isinstance(one, DataError) else _row(one.values, one.origin)
-        for one in read_json(lines_of(BytesIO(body), "body"), "body", array=True)
+        for one in read_json(_lines(body), "body", array=True)
     ]
+
+
+def _lines(body: bytes) -> Iterator[Line]:
+    for number, line in enumerate(body.split(b"\n"), start=1):
+        try:
+            yield number, _decoded(line, f"body:{number}") + "\n"
+        except DataError as error:
+            yield number, error
 
 
 def _decoded(data: bytes, origin: str) -> str:

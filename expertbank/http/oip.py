@@ -15,6 +15,7 @@ from expertbank.errors import NotFoundError
 from expertbank.http import schemas
 from expertbank.http.asking import answer, deadline_of, require_type
 from expertbank.http.binary import LENGTH_HEADER
+from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode
 from expertbank.http.infer import INPUTS, read_request, write_answer
 from expertbank.http.problems import not_ready, response
@@ -130,7 +131,9 @@ async def _infer(server: Server, request: Request, name: str, version: int | Non
     require_type(request, "application/json", "application/octet-stream", bare=True)
     server.current.model(name, version)  # A name that nobody has is told before the body is read.
     wanted = read_request(
-        await request.body(), request.headers.get(LENGTH_HEADER), server.config.max_rows
+        await body_of(request, server.config.max_body_bytes),
+        request.headers.get(LENGTH_HEADER),
+        server.config.max_rows,
     )
     ask = Ask(wanted.rows, name, version, wanted.abstain, wanted.fallback)
     deadline = deadline_of(request, server.config.deadline_ms, wanted.timeout)

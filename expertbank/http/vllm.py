@@ -13,6 +13,7 @@ from fastapi import APIRouter, Request, Response
 from expertbank.data.inputs import row_of
 from expertbank.http import schemas
 from expertbank.http.asking import answer, deadline_of, require_type, texts
+from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
 from expertbank.http.problems import malformed
@@ -57,7 +58,8 @@ def router(server: Server) -> APIRouter:
     )
     async def classify(request: Request) -> Response:
         require_type(request, "application/json")
-        asked = json_object(read_json(await request.body(), "the request"), "the request")
+        body = await body_of(request, server.config.max_body_bytes)
+        asked = json_object(read_json(body, "the request"), "the request")
         model = optional(asked.get("model"), str, "'model'") or AUTO
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")

@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -159,10 +160,8 @@ def test_a_body_without_end_does_not_keep_a_refused_connection(live: Answering) 
 @pytest.mark.parametrize("size", [5_000, 60_000, 300_000])
 def test_large_headers_are_refused(hasty: Answering, size: int) -> None:
     with hasty.raw() as connection:
-        try:
+        with suppress(OSError):  # refused before all of it was taken
             connection.sendall(_request(INFER, "/v2/models/mood/infer", "X-Big: " + "a" * size))
-        except OSError:
-            pass  # refused before all of it was taken
         try:
             ((status, body),) = read_responses(connection)
         except ConnectionResetError:

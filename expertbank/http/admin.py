@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from expertbank.http import schemas
 from expertbank.http.documents import encode
+from expertbank.http.problems import RefusedError
 from expertbank.serving.server import Server
 
 
@@ -19,9 +20,11 @@ def router(server: Server) -> APIRouter:
         "/admin/reload",
         summary="Look for a new router or expert, warm it and swap it in",
         response_class=Response,
-        responses=schemas.answers("Reloaded", 500, 503),
+        responses=schemas.answers("Reloaded", 403, 500, 503),
     )
-    async def reload() -> Response:
+    async def reload(request: Request) -> Response:
+        if request.headers.get("sec-fetch-site") == "cross-site":
+            raise RefusedError(403, "a page of another site asked for this")
         found = await asyncio.to_thread(server.reload)
         state = server.current if found is None else found
         document = {

@@ -1,7 +1,8 @@
-"""Connections before there is a request: heads that never end, and bytes that are no HTTP.
+"""Connections of slow clients, and bytes that are no HTTP.
 
-uvicorn waits for the first head of a connection for as long as its client likes, and says of all
-that it cannot read the same; here a head has a time, and the refusal its own status.
+uvicorn waits for the first head of a connection, and for the reader of an answer, for as long as
+they like, and says of all that it cannot read the same. Here both have a time, and the refusal has
+its own status.
 """
 
 from __future__ import annotations
@@ -24,10 +25,11 @@ _DETAILS = {
 
 
 class Connection(H11Protocol):
-    """One connection of HTTP/1.1, with a time for heads."""
+    """One connection of HTTP/1.1, with a time for heads and for readers."""
 
     limits = HttpConfig()
     _head: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
         """Expect a head."""
@@ -37,6 +39,7 @@ class Connection(H11Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Expect nothing more."""
         self._cancel_head()
+        self._cancel_stalled()
         super().connection_lost(exc)
 
     def handle_events(self) -> None:
@@ -46,6 +49,16 @@ class Connection(H11Protocol):
             self._cancel_head()
         elif self._head is None and self.conn.trailing_data[0]:
             self._expect_head()
+
+    def pause_writing(self) -> None:
+        """Give a reader who takes nothing more only so long."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.limits.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The reader goes on."""
+        self._cancel_stalled()
+        super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:
         """Refuse what is no HTTP; called while the reason is being handled."""
@@ -79,6 +92,11 @@ class Connection(H11Protocol):
         if self._head is not None:
             self._head.cancel()
             self._head = None
+
+    def _cancel_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
 
     def _late(self) -> None:
         self._head = None

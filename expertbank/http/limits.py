@@ -13,7 +13,8 @@ class HttpConfig:
 
     read_seconds: float = setting(
         20.0,
-        "Seconds within which a request's headers, and then its body, must have arrived.",
+        "Seconds within which a request's headers, and then its body, must have arrived, and for "
+        "which a reader may take nothing of an answer.",
         above=0,
         most=3600,
     )

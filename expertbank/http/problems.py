@@ -43,6 +43,7 @@ MEANINGS = {
 _TITLES = {
     400: "Malformed request",
     401: "No valid key",
+    403: "Not allowed",
     404: "Not found",
     405: "Method not allowed",
     408: "Request arrived too slowly",
@@ -58,6 +59,7 @@ _TITLES = {
 _REASONS = {
     400: "malformed",
     401: "key",
+    403: "cross-site",
     404: "not-found",
     405: "method",
     408: "slow",

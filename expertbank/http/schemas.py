@@ -12,6 +12,7 @@ ASKING = (400, 404, 408, 413, 415, 422, 429, 503, 504)
 _MEANINGS = {
     400: "The request is not what this interface takes.",
     401: "The server asks for a key, and this is none.",
+    403: "A page of another site asked for this.",
     404: "No such model or version.",
     408: "The body arrived too slowly.",
     413: "Too large a body, or too many rows.",

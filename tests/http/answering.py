@@ -113,6 +113,7 @@ def answering(
     http: HttpConfig | None = None,
     keys: Path | None = None,
     started: bool = True,
+    send_buffer: int | None = None,
 ) -> Iterator[Answering]:
     """Serve the bank at ``home``.
 
@@ -122,9 +123,12 @@ def answering(
         http: limits of connections.
         keys: file of API keys.
         started: start the core; without it the server stays as it is before it is loaded.
+        send_buffer: bytes that the system holds for a reader; default its own choice.
     """
     http = http or HttpConfig()
     with Bank.open(home, read_only=True, device="cpu") as bank, bind("127.0.0.1", 0) as made:
+        if send_buffer is not None:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         watch = Watch()
         server = Server(BankSource(bank), config, watch.metrics)
         held = None if keys is None else KeyFile(keys)

@@ -286,3 +286,21 @@ def test_stopping_answers_what_is_under_way(served_home: Path) -> None:
             time.sleep(0.005)
     asking.join()
     assert found == [200]
+
+
+def test_a_reader_who_takes_nothing_is_let_go(served_home: Path) -> None:
+    limits = HttpConfig(read_seconds=0.3)
+    asked = json.dumps({"inputs": [text_input(*["film bad"] * 512)]}).encode()
+    with answering(served_home, http=limits, send_buffer=4096) as live, socket.socket() as reader:
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", live.port))
+        reader.settimeout(60)
+        reader.sendall(_request(asked))
+        length = len(live.post("/v2/models/mood/infer", asked).content)
+        time.sleep(4 * limits.read_seconds)
+        found = 0
+        with suppress(ConnectionResetError):
+            while part := reader.recv(2**20):
+                found += len(part)
+        assert 0 < found < length
+        live.still_answers()

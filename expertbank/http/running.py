@@ -24,6 +24,8 @@ from expertbank.serving.errors import NotReadyError
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 
+_BACKLOG = 2048
+"""Connections that the system holds while the server is busy."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ADVICE = {
     errno.EADDRINUSE: "it is in use; choose another with --port",
@@ -41,7 +43,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at an address, not yet listening; port 0 takes a free one.
+    """A socket that listens at an address; port 0 takes a free one.
 
     Raises:
         InputError: the address cannot be had.
@@ -50,10 +52,13 @@ def bind(host: str, port: int) -> socket.socket:
         kind, *_, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        made = socket.socket(kind, socket.SOCK_STREAM)
+        # With its protocol named, for asyncio sends small parts at once (TCP_NODELAY) only then;
+        # else every answer waits for its reader's delayed acknowledgement, some 40 ms.
+        made = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         try:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             made.bind(address)
+            made.listen(_BACKLOG)  # only now is it known that nobody else does
         except OSError:
             made.close()
             raise

@@ -18,11 +18,11 @@ from expertbank.serving.asking import Answered
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError
 from expertbank.serving.faults import Faults, sentence_of
 from expertbank.serving.limits import ServeConfig
-from expertbank.serving.line import Line, Place, Size
+from expertbank.serving.line import Line, Place, Size, cost
 from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
-from expertbank.serving.throughput import Throughput
+from expertbank.serving.throughput import PassCost, Throughput
 from expertbank.workflows.answering.predict import Prediction, Question
 
 SOON = 1.0
@@ -74,10 +74,12 @@ class Batcher:
         self._under_way = 0
         self._failures = 0
         self._ending = False
+        self._draining = False
         self._changed = Condition()
         self._thread: Thread | None = None
         self._died: str | None = None
         self.throughput = Throughput()
+        self._cost = PassCost()
 
     # -- the thread --------------------------------------------------------------------------
 
@@ -180,6 +182,8 @@ class Batcher:
     def drain(self, seconds: float) -> bool:
         """Wait until nothing is open; whether that came in time."""
         with self._changed:
+            self._draining = True
+            self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._open, seconds)
 
     def serves(self, state: ServingState) -> bool:
@@ -202,11 +206,7 @@ class Batcher:
         with self._changed:
             self._changed.wait_for(lambda: self._ending or len(self._line) > 0)
             if self._config.max_wait_ms and not self._ending:
-                oldest = min(request.submitted for request in self._open)
-                self._changed.wait_for(
-                    lambda: self._ending or self._line.enough,
-                    max(0.0, oldest + self._config.max_wait_ms / 1000 - monotonic()),
-                )
+                self._gather()
             if self._ending:
                 return None
             moment = monotonic()
@@ -214,7 +214,7 @@ class Batcher:
             for request in late:
                 del self._open[request]
                 self._line.remove(request)
-            batch = self._line.take()
+            batch = self._line.take(self._cost.fixed)
             self._under_way = len(batch)
             depth = len(self._line)
             for place in batch:
@@ -227,6 +227,17 @@ class Batcher:
         self._observer.depth(depth)
         return batch
 
+    def _gather(self) -> None:
+        """Let more rows come, until the oldest has waited for long enough or is due."""
+        while not (self._ending or self._draining or self._line.enough) and self._open:
+            end = min(
+                min(request.submitted for request in self._open) + self._config.max_wait_ms / 1000,
+                min(request.deadline for request in self._open),
+            )
+            left = end - monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return
+
     def _pass(self, batch: Sequence[Place[Request]]) -> None:
         """Answer one batch. One that fails is tried again, a request at a time."""
         begun = monotonic()
@@ -237,6 +248,7 @@ class Batcher:
         else:
             seconds = monotonic() - begun
             self._failures = 0
+            self._cost.note(cost(batch), seconds)
             if len(self._line) or len(batch) == self._config.max_batch_rows:
                 self.throughput.note(len(batch), seconds)
             self._observer.batch(len(batch), sum(place.tokens for place in batch), seconds)

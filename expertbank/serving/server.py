@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from threading import Lock
 from time import monotonic
 from typing import Literal
@@ -226,10 +227,10 @@ class Server:
             self._faults.note(sentence_of(error), lambda: state.decision(ask))
             raise
         rows: list[Row] = []
-        for row in as_rows(list(ask.rows)):
+        for index, row in enumerate(as_rows(list(ask.rows))):
             if isinstance(row, InputError):
                 raise row
-            rows.append(row)
+            rows.append(row if row.origin else replace(row, origin=f"row {index}"))
         found: list[Question] = []
         for question in state.predictor.questions(rows, decision):
             if isinstance(question, InputError):

@@ -1,6 +1,8 @@
-"""How fast rows are answered when there are enough of them."""
+"""What a pass costs, and how fast rows are answered when there are enough of them."""
 
 from __future__ import annotations
+
+from math import inf
 
 _WEIGHT = 0.1
 """Of the newest pass in the mean."""
@@ -31,3 +33,43 @@ class Throughput:
         """How long so many rows take; ``None`` before the first full pass."""
         each = self._seconds_a_row
         return None if each is None else rows * each
+
+
+_KEPT = 0.97
+"""Of what was measured, at every further pass."""
+_FEWEST = 4.0
+"""Passes, or as much as is kept of more, before anything is said."""
+_LEAST = 8.0
+"""Tokens: less is not believed."""
+
+
+class PassCost:
+    """What a pass costs whatever is in it, in tokens: a line through sizes and seconds.
+
+    On a CPU that is little, and short rows are better kept apart from long ones; on a GPU it is
+    nearly all, and the fewer passes the better. Used by one thread.
+    """
+
+    def __init__(self) -> None:
+        self._weight = self._x = self._y = self._xx = self._xy = 0.0
+
+    @property
+    def fixed(self) -> float:
+        """Tokens; infinite while it is not known."""
+        if self._weight < _FEWEST:
+            return inf
+        x, y = self._x / self._weight, self._y / self._weight
+        spread = self._xx / self._weight - x * x
+        together = self._xy / self._weight - x * y
+        if spread < (0.1 * x) ** 2 or together <= 0:
+            return inf
+        slope = together / spread
+        return max((y - slope * x) / slope, _LEAST)
+
+    def note(self, tokens: int, seconds: float) -> None:
+        """A pass over so many tokens, padding included, took so long."""
+        self._weight = _KEPT * self._weight + 1
+        self._x = _KEPT * self._x + tokens
+        self._y = _KEPT * self._y + seconds
+        self._xx = _KEPT * self._xx + tokens * tokens
+        self._xy = _KEPT * self._xy + tokens * seconds

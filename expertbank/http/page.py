@@ -207,6 +207,7 @@ def _page(
         script=Markup(_asset("page.js")),  # noqa: S704
         state=server.state,
         why=_why(server),
+        older=server.why_not_reloaded is not None,
         serves="" if state is None else _serves(state),
         given=given,
         shown=outcome.shown,

@@ -22,6 +22,7 @@ from expertbank.http.app import make_app
 from expertbank.http.watch import Watch
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.from_bundle import BundleSource
+from expertbank.serving.limits import ServeConfig
 from expertbank.serving.server import Server
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -291,6 +292,28 @@ def test_a_page_is_shown_before_the_server_is_ready(home: Path) -> None:
             assert page.status_code == 200
             assert "starting" in page.text
             assert httpx.post(address, data={"text": "film"}).status_code == 503
+
+
+def test_a_state_that_could_not_be_replaced_says_so(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home, tmp_path / "bank")
+    with Bank.open(tmp_path / "bank") as bank:
+        server = Server(BankSource(bank), ServeConfig(reload="off"))
+        server.start()
+        with running(make_app(server)) as address:
+            server.wait_ready(60)
+            assert "newer state" not in httpx.get(address).text
+            first = bank.routers()[0]
+            (file,) = (tmp_path / "bank" / "objects").rglob(f"{first.digest}*")
+            bank.set_alias("active", first.version)
+            file.chmod(0o644)
+            file.write_bytes(file.read_bytes()[:-1] + b"?")
+            assert httpx.post(f"{address}/admin/reload", timeout=60).status_code == 500
+            page = httpx.get(address).text
+            assert "A newer state could not be loaded" in page
+            assert str(tmp_path) not in page
+            answer = httpx.post(address, data={"text": "film bad"}, timeout=60)
+            assert "router@2" in answer.text
+            assert answer.status_code == 200
 
 
 browser = pytest.mark.skipif(CHROMIUM is None, reason="Chromium is not installed")

@@ -15,10 +15,17 @@ from starlette.exceptions import HTTPException
 
 from expertbank.errors import ExpertBankError
 from expertbank.http import admin, lines, metrics, oip, page, schemas, vllm
-from expertbank.http.arriving import Guarded, Identified, known_problem, request_id
+from expertbank.http.arriving import Guarded, Identified, request_id
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
-from expertbank.http.problems import Problem, log_inside, not_ready, problem_of, response
+from expertbank.http.problems import (
+    Problem,
+    log_inside,
+    not_ready,
+    of_status,
+    problem_of,
+    response,
+)
 from expertbank.http.seen import SeenMiddleware, tell_failure
 from expertbank.http.watch import Watch
 from expertbank.serving.errors import NotReadyError
@@ -81,11 +88,10 @@ def make_app(
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        headers = (error.headers or {}).items()
-        return _told(request, known_problem(error.status_code, str(error.detail), headers))
+        return _told(request, of_status(error.status_code, str(error.detail), error.headers))
 
     async def invalid(request: Request, error: Exception) -> Response:
-        return _told(request, known_problem(400, "a parameter is not what it should be"))
+        return _told(request, of_status(400, "a parameter is not what it should be"))
 
     app.add_exception_handler(ExpertBankError, expected)
     app.add_exception_handler(HTTPException, unrouted)

@@ -9,13 +9,13 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from starlette.requests import ClientDisconnect
 
 from expertbank.http.keys import KeyFile, offered_keys
-from expertbank.http.problems import Problem, RefusedError, body, of_status, problem_of
+from expertbank.http.problems import MEDIA_TYPE, Problem, RefusedError, body, problem_of
 from expertbank.http.seen import tell_failure
 
 Scope = MutableMapping[str, Any]
@@ -137,7 +137,7 @@ class Guarded:
             return
         document = body(problem, request_id(scope))
         headers = [
-            (b"content-type", b"application/problem+json"),
+            (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(document)).encode()),
             *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
         ]
@@ -227,12 +227,3 @@ class _Body:
 
 def _too_large(most: int) -> str:
     return f"the body has more than {most} bytes"
-
-
-def known_problem(status: int, detail: str, headers: Iterable[tuple[str, str]] = ()) -> Problem:
-    """A problem that the web framework found, in our words."""
-    words = {
-        404: "there is nothing at this address",
-        405: "this address takes another method",
-    }
-    return of_status(status, words.get(status, detail), dict(headers))

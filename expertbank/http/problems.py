@@ -56,6 +56,10 @@ _TITLES = {
     503: "Not ready",
     504: "Deadline passed",
 }
+_WORDS = {
+    404: "there is nothing at this address",
+    405: "this address takes another method",
+}
 _REASONS = {
     400: "malformed",
     401: "key",
@@ -172,8 +176,14 @@ def not_ready(state: str) -> Problem:
 
 
 def of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
-    """A problem that the web framework found: no such path, another method."""
-    return Problem(status, detail, _code(status), dict(headers or {}))
+    """A problem that the web framework found: no such path, another method.
+
+    Args:
+        status: of HTTP.
+        detail: its own words, where we have none.
+        headers: more headers of the answer.
+    """
+    return Problem(status, _WORDS.get(status, detail), _code(status), dict(headers or {}))
 
 
 def response(problem: Problem, request_id: str) -> Response:

@@ -86,6 +86,7 @@ def router(
     """
     routes = APIRouter(include_in_schema=False)
     last = LastReport(report)
+    one_at_a_time = asyncio.Lock()
 
     async def page(given: Given, outcome: _Outcome) -> Response:
         state = _current(server)
@@ -110,7 +111,7 @@ def router(
             problem = problem_of(error)
             tell_failure(request.scope, problem.reason)
             return await page(Given(), _Outcome(problem=problem))
-        return await page(given, await _outcome(server, request, given))
+        return await page(given, await _outcome(server, request, given, one_at_a_time))
 
     @routes.get("/live")
     def live() -> Response:
@@ -159,7 +160,9 @@ def _given(body: bytes) -> Given:
     )
 
 
-async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
+async def _outcome(
+    server: Server, request: Request, given: Given, one_at_a_time: asyncio.Lock
+) -> _Outcome:
     """Ask, and tell what came of it."""
     routed = given.model == AUTO
     try:
@@ -174,8 +177,12 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
             _LOG.error("the page could not answer: %s", error)
         tell_failure(request.scope, problem.reason)
         return _Outcome(problem=problem)
-    # By the state that answered, whatever is served by now.
-    close = await asyncio.to_thread(near, answered.state.predictor, row) if routed else ()
+    if not routed:
+        return _Outcome(shown(answered, given, ()))
+    # By the state that answered, whatever is served by now. This is no work of the queue, so
+    # however many people ask, it must not take the worker's place.
+    async with one_at_a_time:
+        close = await asyncio.to_thread(near, answered.state.predictor, row)
     return _Outcome(shown(answered, given, close))
 
 
@@ -212,7 +219,6 @@ def _page(
         given=given,
         shown=outcome.shown,
         problem=None if outcome.problem is None else _sentence(outcome.problem.detail),
-        has_answer=outcome != _Outcome(),
         names=[model.name for model in models if model.name != AUTO],
         routed=any(model.name == AUTO for model in models),
         can_abstain=any(model.name == AUTO for model in models),

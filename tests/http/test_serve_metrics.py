@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import select
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -216,7 +219,7 @@ def test_texts_are_in_lines_only_where_the_server_was_told_to(home: Path) -> Non
             server.wait_ready(60)
             ask(address, SECRET)
             page = httpx.get(address).text
-    assert json.loads(log.getvalue().splitlines()[0])["texts"] == [SECRET]
+    assert lines(log, 1)[0]["texts"] == [SECRET]
     assert "This server logs what is typed" in page
 
 
@@ -224,20 +227,41 @@ def test_a_log_that_cannot_be_written_costs_lines_and_nothing_else() -> None:
     full = open("/dev/full", "w", encoding="utf-8")  # noqa: SIM115 (closing it fails too)
     log = RequestLog(full)
     log(SEEN)
-    log(SEEN)
-    assert log.lost == 2
+    log.close()
+    assert log.lost == 1
     with suppress(OSError):
         full.close()
     closed = io.StringIO()
     closed.close()
     log = RequestLog(closed)
     log(SEEN)
+    log.close()
     assert log.lost == 1
+
+
+def test_a_reader_who_sleeps_holds_nobody_up() -> None:
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "w", encoding="utf-8") as stream:
+        log = RequestLog(stream, most=10)
+        for _ in range(1000):
+            log(replace(SEEN, texts=("x" * 1000,)))
+        assert log.lost > 0, "a pipe holds less than that"
+        # Awake again: every line that it gets is whole.
+        woken = threading.Thread(target=log.close)
+        woken.start()
+        got = b""
+        while woken.is_alive() or select.select([reading], [], [], 0)[0]:
+            if select.select([reading], [], [], 0.01)[0]:
+                got += os.read(reading, 1 << 16)
+        assert {len(json.loads(text)["texts"][0]) for text in got.splitlines()} == {1000}
+    os.close(reading)
 
 
 def test_lines_break_nowhere_whatever_stands_in_them() -> None:
     stream = io.StringIO()
-    RequestLog(stream)(replace(SEEN, texts=('a\n"b"\u2028',), tasks=("odd\ntask",)))
+    log = RequestLog(stream)
+    log(replace(SEEN, texts=('a\n"b"\u2028',), tasks=("odd\ntask",)))
+    log.close()
     (line,) = stream.getvalue().splitlines()
     assert json.loads(line)["texts"] == ['a\n"b"\u2028']
 

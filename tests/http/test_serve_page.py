@@ -19,6 +19,7 @@ from served import HOSTILE, make_bank, running
 
 from expertbank import Bank, load_bundle
 from expertbank.http.app import make_app
+from expertbank.http.keys import KeyFile
 from expertbank.http.watch import Watch
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.from_bundle import BundleSource
@@ -358,6 +359,27 @@ def test_a_browser_asks_by_keyboard_with_and_without_scripts(
     assert {url.partition("/")[2].partition("/")[2].partition("/")[0] for url in asked} == {
         site.address.partition("//")[2]
     }
+
+
+@browser
+def test_where_keys_are_asked_for_a_browser_gives_one_as_a_password(
+    home: Path, tmp_path: Path, chromium
+) -> None:
+    key = "a-key-of-sixteen-characters-or-more"
+    (tmp_path / "keys").write_text(key)
+    with Bank.open(home, read_only=True) as bank:
+        server = Server(BankSource(bank))
+        server.start()
+        with running(make_app(server, keys=KeyFile(tmp_path / "keys"))) as address:
+            server.wait_ready(60)
+            assert httpx.get(address).status_code == 401
+            login = {"username": "anybody", "password": key}
+            page = chromium.new_context(http_credentials=login).new_page()
+            page.goto(address)
+            page.fill("#text", "film bad the sky")
+            page.click("button")
+            page.locator("#answer .verdict").wait_for()
+            assert "Sent to" in page.locator("#answer").inner_text()
 
 
 @browser

@@ -195,11 +195,17 @@ class Batcher:
 
     def _work(self) -> None:
         try:
-            while (batch := self._next()) is not None:
-                if batch:
-                    self._pass(batch)
+            while self._step():
+                pass
         except BaseException as error:  # noqa: BLE001  # a thread that ends must not go unseen
             self._fail_all(f"the worker died of {sentence_of(error)}", died=True)
+
+    def _step(self) -> bool:
+        """Answer one batch; false at the end. What it was is forgotten before the next wait."""
+        batch = self._next()
+        if batch:
+            self._pass(batch)
+        return batch is not None
 
     def _next(self) -> list[Place[Request]] | None:
         """Wait for the next batch; ``None`` at the end, empty where all of it was too late."""

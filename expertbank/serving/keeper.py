@@ -48,6 +48,7 @@ class Keeper:
         self._first_try = Event()
         self._ending = Event()
         self._error: Exception | None = None
+        self._looking = 0.0
         self._thread = Thread(target=self._keep, name="expertbank-keeper", daemon=True)
 
     @property
@@ -90,7 +91,7 @@ class Keeper:
         with self._loading:
             served = self._served
             try:
-                if served is not None and not self._source.changed(served):
+                if served is not None and not self._changed(served):
                     self._error = None
                     return None
                 state = self._source.load(served)
@@ -107,15 +108,20 @@ class Keeper:
                 self._observer.reloaded(True)
             return state
 
+    def _changed(self, served: ServingState) -> bool:
+        begun = monotonic()
+        try:
+            return self._source.changed(served)
+        finally:
+            self._looking = monotonic() - begun
+
     def _keep(self) -> None:
         failed = 0
         while not self._ending.is_set():
-            begun = monotonic()
             if self._served is None or self._config.reload == "auto":
                 failed = 0 if self._try() else failed + 1
             self._first_try.set()
-            took = monotonic() - begun
-            pause = max(self._config.reload_seconds, LOOKING * took)
+            pause = max(self._config.reload_seconds, LOOKING * self._looking)
             if failed:
                 pause = min(pause * 2 ** min(failed, 10), LONGEST_PAUSE)
             self._pause(pause)

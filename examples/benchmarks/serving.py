@@ -105,7 +105,14 @@ class Process:
     def start(self, full_disk: bool = False) -> None:
         """Start it and wait until it is ready."""
         out = open("/dev/full" if full_disk else self.log, "ab")  # noqa: SIM115 (the child's)
-        self.process = subprocess.Popen(self.words, stdout=out, stderr=subprocess.STDOUT, cwd=HERE)
+        # The other servers share code with the benchmarks here.
+        paths = filter(None, [str(HERE), os.environ.get("PYTHONPATH")])
+        self.process = subprocess.Popen(
+            self.words,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        )
         out.close()
         while not self.ready():
             if self.process.poll() is not None:
@@ -171,7 +178,7 @@ def serving(home: Path, *words: object) -> Iterator[Process]:
 @contextlib.contextmanager
 def other(name: str, home: Path) -> Iterator[Process]:
     port = free_port()
-    command = [sys.executable, str(HERE / f"{name}_server.py"), str(home), str(port)]
+    command = [sys.executable, str(HERE / "others" / f"{name}_server.py"), str(home), str(port)]
     log = home.parent / f"{name}-{port}.log"
     with started(Process(command, log, f"http://127.0.0.1:{port}")) as made:
         yield made

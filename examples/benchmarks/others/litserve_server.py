@@ -1,6 +1,6 @@
 """What people build today: LitServe's batching over the same predictor.
 
-``serving.py`` runs it: python litserve_server.py HOME PORT.
+``serving.py`` runs it: python others/litserve_server.py HOME PORT.
 """
 
 from __future__ import annotations

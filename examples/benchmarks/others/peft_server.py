@@ -1,7 +1,8 @@
 """What people build today: FastAPI over one PEFT model whose adapter is set for every request.
 
-``serving.py`` runs it: python others/peft_server.py HOME PORT. The adapters and heads are the bank's own;
-the caller names the task, so that nothing is left to decide. A lock keeps requests apart.
+``serving.py`` runs it: python others/peft_server.py HOME PORT. The adapters and heads are the
+bank's own; the caller names the task, so that nothing is left to decide. A lock keeps requests
+apart.
 """
 
 import sys

@@ -11,6 +11,8 @@ from inspect import getdoc
 from typing import get_origin
 
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+from expertbank.http.limits import HttpConfig
+from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 
 _INTRODUCTION = """\
@@ -24,6 +26,8 @@ _COMMANDS = {
     BankConfig: "Options of `init`, and of the first `add`.",
     TrainConfig: "Options of `add`, keys of its lists.",
     AdapterConfig: "Options of `add`, keys of its lists.",
+    ServeConfig: "Options of `serve`.",
+    HttpConfig: "Options of `serve`.",
 }
 
 

@@ -9,7 +9,7 @@ pass has gathered is its own: no eviction by another thread can touch it.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -241,6 +241,20 @@ class ExpertPool:
     def nbytes(self) -> int:
         """Memory of the kept experts."""
         return self._bytes
+
+    def keep_only(self, ids: Collection[str]) -> None:
+        """Let go of every expert but these; one that is needed again is loaded again."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] not in ids]:
+                self._bytes -= self._kept.pop(key).nbytes
+
+    @property
+    def full(self) -> bool:
+        """Whether one more expert like those it keeps would push another out."""
+        with self._lock:
+            if self._max_bytes is None or not self._kept:
+                return False
+            return self._bytes + self._bytes // len(self._kept) > self._max_bytes
 
     def expert(self, expert_id: str) -> CollapsedExpert:
         """One expert, loaded on first use."""

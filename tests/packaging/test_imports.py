@@ -64,6 +64,7 @@ NAMES = (
     "export",
     "predict",
     "evaluate",
+    "serve",
     "tasks",
     "list",
     "show",

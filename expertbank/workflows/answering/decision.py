@@ -1,4 +1,4 @@
-"""Who answers a row: the expert that the caller named, or those that the router chooses."""
+"""Who answers a row: the experts that the caller named, or those that the router chooses."""
 
 from __future__ import annotations
 
@@ -59,18 +59,25 @@ def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """The caller named the expert: nothing is left to decide."""
+    """The caller named who answers: nothing is left to decide.
 
-    expert: Answerer
+    Attributes:
+        experts: one, or those of a group, which answer together.
+        reads_choices: whether all of them read rows with choices, or rows without.
+    """
 
-    @property
-    def reads_choices(self) -> frozenset[bool]:
-        """Whether the expert reads rows with choices, or rows without."""
-        return _read_choices(KINDS.get(self.expert.kind).shapes)
+    experts: tuple[Answerer, ...]
+    reads_choices: frozenset[bool]
 
-    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[Chosen]:
-        """The expert, for each of the rows."""
-        return [Chosen((self.expert,), 1.0)] * len(features)
+    @classmethod
+    def of(cls, *experts: Answerer) -> Named:
+        """The decision for these experts.
+
+        Raises:
+            NotFoundError: the kind of one is not installed.
+        """
+        reads = [_read_choices(KINDS.get(expert.kind).shapes) for expert in experts]
+        return cls(experts, frozenset.intersection(*reads))
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,45 +107,89 @@ class Routed:
             _read_choices(shape for member in router.members for shape in member.reads),
         )
 
-    def choose(self, features: Tensor, shapes: Sequence[RowShape]) -> list[Chosen]:
-        """Who answers rows of these shapes with pooled trunk states ``features [rows, width]``."""
-        choice = self.router.route(features.cpu(), shapes)
-        nothing: list[None] = [None] * len(features)
-        scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
-        unknown = nothing if choice.unknown is None else choice.unknown.tolist()
-        found = [
-            Chosen(
-                self.experts[index],
-                confidence,
-                is_unknown,
-                score,
-                self.abstain and bool(is_unknown),
-            )
-            for index, confidence, is_unknown, score in zip(
-                choice.index.tolist(), choice.confidence.tolist(), unknown, scores, strict=True
-            )
-        ]
-        if self.fallback is None:
-            return found
-        spared = self._probability_of(self.fallback.task, features.cpu(), shapes)
-        return [
-            replace(one, experts=(self.fallback,), confidence=probability)
-            if one.unknown and shape in KINDS.get(self.fallback.kind).shapes
-            else one
-            for one, shape, probability in zip(found, shapes, spared, strict=True)
-        ]
-
-    def _probability_of(
-        self, task: str, features: Tensor, shapes: Sequence[RowShape]
-    ) -> list[float]:
-        """The router's probability of a task for each row; 0 where it is no candidate."""
-        if all(member.task != task for member in self.router.members):
-            return [0.0] * len(features)
-        column = self.router.column_of(task)
-        return [float(row[column]) for row in self.router.probabilities(features, shapes)]
+    def probability_of_fallback(self, probabilities: Tensor) -> float:
+        """The fallback's among a row's ``probabilities [columns]``; 0 where it is no candidate."""
+        assert self.fallback is not None
+        if all(member.task != self.fallback.task for member in self.router.members):
+            return 0.0
+        return float(probabilities[self.router.column_of(self.fallback.task)])
 
 
 Decision = Named | Routed
+
+
+def choose(
+    decisions: Sequence[Decision], features: Tensor, shapes: Sequence[RowShape]
+) -> list[Chosen]:
+    """Who answers each row; rows that ask the same router are routed together.
+
+    Args:
+        decisions: one a row.
+        features: ``[rows, width]`` pooled trunk states.
+        shapes: one a row.
+    """
+    found: list[Chosen | None] = [None] * len(decisions)
+    routed: dict[int, list[tuple[int, Routed]]] = {}
+    for place, decision in enumerate(decisions):
+        if isinstance(decision, Named):
+            found[place] = Chosen(decision.experts, 1.0)
+        else:
+            routed.setdefault(id(decision.router), []).append((place, decision))
+    for asking in routed.values():
+        places = [place for place, _ in asking]
+        own = features.cpu() if len(places) == len(decisions) else features.cpu()[places]
+        answers = _route([one for _, one in asking], own, [shapes[place] for place in places])
+        for place, chosen in zip(places, answers, strict=True):
+            found[place] = chosen
+    return [one for one in found if one is not None]
+
+
+def _route(
+    decisions: Sequence[Routed], features: Tensor, shapes: Sequence[RowShape]
+) -> list[Chosen]:
+    """Who answers rows that all ask one router."""
+    router = decisions[0].router
+    choice = router.route(features, shapes)
+    nothing: list[None] = [None] * len(features)
+    scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
+    unknown = nothing if choice.unknown is None else choice.unknown.tolist()
+    found = [
+        Chosen(
+            decision.experts[index],
+            confidence,
+            is_unknown,
+            score,
+            decision.abstain and bool(is_unknown),
+        )
+        for decision, index, confidence, is_unknown, score in zip(
+            decisions,
+            choice.index.tolist(),
+            choice.confidence.tolist(),
+            unknown,
+            scores,
+            strict=True,
+        )
+    ]
+    spared = [
+        place
+        for place, (decision, chosen, shape) in enumerate(
+            zip(decisions, found, shapes, strict=True)
+        )
+        if decision.fallback is not None
+        and chosen.unknown
+        and shape in KINDS.get(decision.fallback.kind).shapes
+    ]
+    if spared:
+        probabilities = router.probabilities(features[spared], [shapes[p] for p in spared])
+        for place, own in zip(spared, probabilities, strict=True):
+            decision = decisions[place]
+            assert decision.fallback is not None
+            found[place] = replace(
+                found[place],
+                experts=(decision.fallback,),
+                confidence=decision.probability_of_fallback(own),
+            )
+    return found
 
 
 def unanswerable(row: Row, decision: Decision) -> InputError | None:

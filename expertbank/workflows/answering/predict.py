@@ -31,6 +31,7 @@ from expertbank.workflows.answering.decision import (
     Decision,
     Named,
     Routed,
+    choose,
     unanswerable,
 )
 from expertbank.workflows.measure import run
@@ -87,6 +88,7 @@ class Prediction:
         thresholds: where several may, the least score from which on each label holds.
         abstained: whether no answer was given, for the row is unknown and the caller asked to
             abstain then.
+        expert_digest: of the expert's file.
     """
 
     index: int
@@ -103,6 +105,7 @@ class Prediction:
     answers: tuple[Prediction, ...] = ()
     thresholds: Mapping[str, float] | None = None
     abstained: bool = False
+    expert_digest: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -126,6 +129,23 @@ class Prediction:
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One row that can be answered, and who decides by whom.
+
+    Attributes:
+        row: the row.
+        encoded: its tokens.
+        decision: who answers it; made by the predictor that is asked.
+        index: of its ``Prediction``.
+    """
+
+    row: Row
+    encoded: EncodedRow
+    decision: Decision
+    index: int = 0
 
 
 class Predictor:
@@ -164,6 +184,15 @@ class Predictor:
         return self.experts.tasks
 
     @property
+    def router(self) -> Router | None:
+        """The router."""
+        return None if self._routed is None else self._routed.router
+
+    def over(self, experts: Experts) -> Predictor:
+        """The same model and router, with other experts to be named."""
+        return Predictor(self.model, experts, self.router, self.router_digest, self.remarks)
+
+    @property
     def has_router(self) -> bool:
         """Whether rows can be answered without naming a task."""
         return self._routed is not None
@@ -177,17 +206,24 @@ class Predictor:
             NotFoundError: no such task.
             IntegrityError: its file is of another task.
         """
-        found = self.experts.named(task)
-        if self._labels_of(found) != found.labels:
-            raise IntegrityError(f"expert {found.id}: its file has other labels")
-        return found
+        return self.checked(self.experts.named(task))
+
+    def checked(self, expert: Answerer) -> Answerer:
+        """The expert, if its file is what is said of it; loads it.
+
+        Raises:
+            IntegrityError: its file is damaged, or of another task.
+        """
+        if self.labels_of(expert) != expert.labels:
+            raise IntegrityError(f"expert {expert.id}: its file has other labels")
+        return expert
 
     def member(self, task: str) -> Answerer | None:
         """The expert of ``task`` that the router chooses; ``None`` if it knows none."""
         members = () if self._routed is None else self._routed.router.members
         for one in members:
             if one.task == task:
-                return Answerer(one.id, one.digest, task, one.kind, self._labels_of(one))
+                return Answerer(one.id, one.digest, task, one.kind, self.labels_of(one))
         return None
 
     def older_member(self, task: str) -> str | None:
@@ -208,8 +244,12 @@ class Predictor:
         """
         return self.experts.data_spec(expert)
 
-    def _labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
-        """What the outputs of an expert mean, as its own file says."""
+    def labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
+        """What the outputs of an expert mean, as its own file says; loads it.
+
+        Raises:
+            IntegrityError: its file is damaged, or of another task.
+        """
         found = self._labels.get(expert.digest)
         if found is None:
             held = self.model.pool.expert(expert.digest)
@@ -257,7 +297,7 @@ class Predictor:
                 that exclude each other.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
-        decision = self._decision(task, abstain=abstain, fallback=fallback)
+        decision = self.decision(task, abstain=abstain, fallback=fallback)
         return self._answers(rows, decision, batch_size, progress, on_bad, total)
 
     def predict_with(
@@ -268,7 +308,7 @@ class Predictor:
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Prediction]:
         """As ``predict`` with a task named, but by this very expert."""
-        return self._answers(rows, Named(expert), EVALUATION_BATCH, progress, None, 0)
+        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0)
 
     def _answers(
         self,
@@ -301,23 +341,32 @@ class Predictor:
         done = 0
         while True:
             chunk, error, ended = self._chunk(numbered, decision, on_bad)
-            encoded = self._encode([row for _, row in chunk])
-            chunk, encoded, first = self._readable(chunk, encoded, on_bad)
-            if chunk:
-                meter = _Shifted(progress, done, max(total, done + len(chunk)))
-                yield from self._answer(chunk, encoded, decision, batch_size, meter)
-                done += len(chunk)
+            questions, first = self._readable(self._asked(chunk, decision), on_bad)
+            if questions:
+                meter = _Shifted(progress, done, max(total, done + len(questions)))
+                yield from self.answer(questions, batch_size=batch_size, progress=meter)
+                done += len(questions)
             error = first or error
             if error is not None:
                 raise error
             if ended:
                 return
 
-    def _decision(self, task: str | None, *, abstain: bool, fallback: str | None) -> Decision:
+    def decision(
+        self, task: str | None = None, *, abstain: bool = False, fallback: str | None = None
+    ) -> Decision:
+        """Who answers rows; for the arguments see ``predict``.
+
+        Raises:
+            NotFoundError: no such task, no router and no task named, or a router that cannot tell
+                unknown rows.
+            InputError: options that exclude each other.
+            IntegrityError: the file of a named task's expert is damaged.
+        """
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None:
-            return Named(self.answerer(task))
+            return Named.of(self.answerer(task))
         if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "
@@ -355,94 +404,117 @@ class Predictor:
                 on_bad(wrong)
         return chunk, None, False
 
+    def questions(self, rows: Sequence[Row], decision: Decision) -> list[Question | InputError]:
+        """Rows ready to be answered; in the place of one that cannot be, what is wrong.
+
+        Rows are numbered from 0. Any thread may do this while others answer.
+
+        Args:
+            rows: canonical rows, see ``as_rows``.
+            decision: who answers them.
+        """
+        found: dict[int, Question | InputError] = {}
+        good: list[_Numbered] = []
+        for index, row in enumerate(rows):
+            wrong = unanswerable(row, decision)
+            if wrong is None:
+                good.append((index, row))
+            else:
+                found[index] = wrong
+        asked = self._asked(good, decision)
+        found.update((index, one) for (index, _), one in zip(good, asked, strict=True))
+        return [found[index] for index in range(len(rows))]
+
+    def _asked(
+        self, numbered: Sequence[_Numbered], decision: Decision
+    ) -> list[Question | InputError]:
+        """Rows that ``decision`` allows, encoded, or why the backbone cannot read them."""
+        encoded = self._encode([row for _, row in numbered])
+        return [
+            unreadable(row, one, *self._limits) or Question(row, one, decision, index)
+            for (index, row), one in zip(numbered, encoded, strict=True)
+        ]
+
     def _readable(
         self,
-        chunk: Sequence[_Numbered],
-        encoded: Sequence[EncodedRow],
+        asked: Sequence[Question | InputError],
         on_bad: Callable[[InputError], None] | None,
-    ) -> tuple[list[_Numbered], list[EncodedRow], InputError | None]:
+    ) -> tuple[list[Question], InputError | None]:
         """The rows that the backbone can read, and the error of the first other that ends them."""
-        kept: list[_Numbered] = []
-        of_kept: list[EncodedRow] = []
-        for numbered, one in zip(chunk, encoded, strict=True):
-            wrong = unreadable(numbered[1], one, *self._limits)
-            if wrong is None:
-                kept.append(numbered)
-                of_kept.append(one)
+        kept: list[Question] = []
+        for one in asked:
+            if isinstance(one, Question):
+                kept.append(one)
             elif on_bad is None:
-                return kept, of_kept, wrong
+                return kept, one
             else:
-                on_bad(wrong)
-        return kept, of_kept, None
+                on_bad(one)
+        return kept, None
 
-    def _answer(
+    def answer(
         self,
-        numbered: Sequence[_Numbered],
-        encoded: Sequence[EncodedRow],
-        decision: Decision,
-        batch_size: int,
-        progress: ProgressCallback,
-    ) -> Iterator[Prediction]:
-        indices, rows = [index for index, _ in numbered], [row for _, row in numbered]
+        questions: Sequence[Question],
+        *,
+        batch_size: int = EVALUATION_BATCH,
+        progress: ProgressCallback = no_progress,
+    ) -> list[Prediction]:
+        """Answer rows, each as its own decision says, whatever the others' say.
+
+        Args:
+            questions: what ``questions`` of this predictor gave.
+            batch_size: rows a forward pass.
+            progress: told as batches finish.
+
+        Returns:
+            The predictions, in the order of the questions.
+
+        Raises:
+            IntegrityError: an expert's file is damaged.
+            ExpertBankError: this process is a fork of one that has predicted or trained.
+        """
+        encoded = [one.encoded for one in questions]
         chosen: dict[int, Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
-            found = decision.choose(features, [rows[p].shape for p in positions])
+            found = choose(
+                [questions[p].decision for p in positions],
+                features,
+                [questions[p].row.shape for p in positions],
+            )
             chosen.update(zip(positions, found, strict=True))
             return [choice.experts[0].digest for choice in found]
 
-        answers: dict[int, list[Prediction]] = {place: [] for place in range(len(rows))}
+        answers: list[list[Prediction]] = [[] for _ in questions]
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
             for place, position in enumerate(output.rows):
                 answers[position].append(
-                    self._prediction(
-                        rows[position],
-                        indices[position],
-                        chosen[position].experts[0],
-                        chosen[position],
-                        output,
-                        place,
-                    )
+                    self._prediction(questions[position], chosen[position], 0, output, place)
                 )
         # The other experts of a group answer in further passes, over the group's rows only.
-        for slot in range(1, max(len(choice.experts) for choice in chosen.values())):
+        for slot in range(1, max((len(choice.experts) for choice in chosen.values()), default=0)):
             places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
-            for position, answer in self._again(
-                numbered, places, chosen, slot, batch_size, encoded
-            ):
+            for position, answer in self._again(questions, places, chosen, slot, batch_size):
                 answers[position].append(answer)
-        for position in range(len(rows)):
-            first_answer, *others = answers[position]
-            if others:
-                first_answer = replace(first_answer, answers=(first_answer, *others))
-            yield first_answer
+        return [replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0] for own in answers]
 
     def _again(
         self,
-        numbered: Sequence[_Numbered],
+        questions: Sequence[Question],
         places: Sequence[int],
         chosen: Mapping[int, Chosen],
         slot: int,
         batch_size: int,
-        encoded: Sequence[EncodedRow],
     ) -> Iterator[tuple[int, Prediction]]:
         def named(features: Tensor, positions: Sequence[int]) -> list[str]:
             return [chosen[places[position]].experts[slot].digest for position in positions]
 
-        subset = [encoded[place] for place in places]
+        subset = [questions[place].encoded for place in places]
         for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
             for index, position in enumerate(output.rows):
                 place = places[position]
                 yield (
                     place,
-                    self._prediction(
-                        numbered[place][1],
-                        numbered[place][0],
-                        chosen[place].experts[slot],
-                        chosen[place],
-                        output,
-                        index,
-                    ),
+                    self._prediction(questions[place], chosen[place], slot, output, index),
                 )
 
     @computing()
@@ -456,16 +528,11 @@ class Predictor:
         return self.model.backbone.vocabulary, self.model.backbone.longest_sequence
 
     def _prediction(
-        self,
-        row: Row,
-        index: int,
-        expert: Member | Answerer,
-        chosen: Chosen,
-        output: PassOutput,
-        place: int,
+        self, question: Question, chosen: Chosen, slot: int, output: PassOutput, place: int
     ) -> Prediction:
+        expert = chosen.experts[slot]
         plain = Prediction(
-            index,
+            question.index,
             expert.task,
             expert.id,
             chosen.confidence,
@@ -474,11 +541,15 @@ class Predictor:
             abstained=chosen.abstained,
             unknown=chosen.unknown,
             unknown_score=chosen.unknown_score,
+            expert_digest=expert.digest,
         )
         if chosen.abstained:
             return plain
         answer = KINDS.get(expert.kind).answer(
-            output.logits[place], row, self._labels_of(expert), output.thresholds[place]
+            output.logits[place],
+            question.row,
+            self.labels_of(expert),
+            output.thresholds[place],
         )
         return replace(
             plain,

@@ -1,0 +1,1 @@
+"""Answers over HTTP: the protocols, and what every request goes through (extra ``serve``)."""

@@ -1,0 +1,149 @@
+"""The whole application: routes, what stands around them, and how it ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from expertbank.errors import ExpertBankError
+from expertbank.http import admin, lines, metrics, oip, page, schemas, vllm
+from expertbank.http.arriving import Guarded, Identified, request_id
+from expertbank.http.keys import KeyFile
+from expertbank.http.limits import HttpConfig
+from expertbank.http.problems import (
+    Problem,
+    log_inside,
+    not_ready,
+    of_status,
+    problem_of,
+    response,
+)
+from expertbank.http.seen import SeenMiddleware, tell_failure
+from expertbank.http.watch import Watch
+from expertbank.serving.errors import NotReadyError
+from expertbank.serving.server import Server
+
+if TYPE_CHECKING:
+    from expertbank.reports.forgetting import ForgettingReport
+
+_ABOUT = """\
+A bank of frozen experts: ask one by name, or let the router choose by content. Rows of all callers
+share passes. Every answer names the digests of the router and the expert that it came from.
+"""
+
+
+def make_app(
+    server: Server,
+    *,
+    http: HttpConfig | None = None,
+    keys: KeyFile | None = None,
+    watch: Watch | None = None,
+    report: Callable[[], ForgettingReport] | None = None,
+) -> FastAPI:
+    """The application over a server that the caller starts; when it ends, it drains and stops it.
+
+    Args:
+        server: what answers.
+        http: limits of connections.
+        keys: one of them must come with each request but those for health; ``None`` for none.
+        watch: what ended requests are told to.
+        report: makes the forgetting report that the page shows; ``None`` for a bundle.
+    """
+    http, watch = http or HttpConfig(), watch or Watch()
+
+    @asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        await asyncio.to_thread(server.drain)
+        await asyncio.to_thread(server.stop)
+
+    app = FastAPI(
+        title="expertbank",
+        summary="Answers from a bank of frozen experts.",
+        description=_ABOUT,
+        version=version("expertbank"),
+        lifespan=life,
+        docs_url=None,  # pages that load scripts from elsewhere
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    for routes in (oip.router(server), vllm.router(server), lines.router(server)):
+        app.include_router(routes)
+    app.include_router(admin.router(server))
+    app.include_router(metrics.router(watch.metrics))
+    app.include_router(page.router(server, watch, report))
+
+    async def expected(request: Request, error: Exception) -> Response:
+        found = not_ready(server.state) if isinstance(error, NotReadyError) else problem_of(error)
+        log_inside(error, found, request_id(request.scope))
+        return _told(request, found)
+
+    async def unrouted(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        return _told(request, of_status(error.status_code, str(error.detail), error.headers))
+
+    async def invalid(request: Request, error: Exception) -> Response:
+        return _told(request, of_status(400, "a parameter is not what it should be"))
+
+    app.add_exception_handler(ExpertBankError, expected)
+    app.add_exception_handler(HTTPException, unrouted)
+    app.add_exception_handler(RequestValidationError, invalid)
+    # The last one added is the outermost.
+    app.add_middleware(
+        Guarded,
+        keys=keys,
+        max_body=server.config.max_body_bytes,
+        max_headers=http.max_header_bytes,
+        read_seconds=http.read_seconds,
+    )
+    app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts)
+    app.add_middleware(Identified)
+    app.openapi = lambda: _openapi(app, keys is not None)  # type: ignore[method-assign]  # FastAPI's way
+    return app
+
+
+def _told(request: Request, problem: Problem) -> Response:
+    tell_failure(request.scope, problem.reason)
+    return response(problem, request_id(request.scope))
+
+
+def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
+    """The OpenAPI document; made once."""
+    if app.openapi_schema is not None:
+        return app.openapi_schema
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=app.description,
+        routes=app.routes,
+    )
+    parts = document.setdefault("components", {})
+    parts["schemas"] = schemas.SCHEMAS
+    if keyed:
+        parts["securitySchemes"] = {
+            "bearer": {"type": "http", "scheme": "bearer"},
+            "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+            "basic": {"type": "http", "scheme": "basic"},
+        }
+        document["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            # FastAPI adds this one by itself where an address has parts.
+            told = operation["responses"].get("422", {}).get("content", {})
+            if "application/json" in told:
+                del operation["responses"]["422"]
+            if keyed and not path.startswith("/v2/health/"):
+                operation["responses"].update({str(k): v for k, v in schemas.problems(401).items()})
+            elif keyed:
+                operation["security"] = []
+    app.openapi_schema = document
+    return document

@@ -1,0 +1,154 @@
+"""From a request to the server's queue and back: deadlines, and callers who leave."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar
+
+from fastapi import Request
+from starlette.requests import ClientDisconnect
+
+from expertbank.http.documents import kind_of
+from expertbank.http.problems import RefusedError, malformed
+from expertbank.http.seen import tell
+from expertbank.serving.asking import Answered, Ask
+from expertbank.serving.errors import DeadlineError
+from expertbank.serving.server import Server
+
+T = TypeVar("T")
+DEADLINE_HEADER = "X-Deadline-Ms"
+LONGEST = 3600.0
+"""Seconds that a request may wish to be given."""
+_INLINE_CHARACTERS = 2_000
+"""Text that is tokenized in the loop's own thread; a hop to another costs more than that."""
+
+
+def deadline_of(request: Request, config_ms: float, wished: float | None = None) -> float:
+    """When a request is given up, by ``time.monotonic()``.
+
+    Args:
+        request: may name milliseconds in ``X-Deadline-Ms``.
+        config_ms: the server's own.
+        wished: seconds that the body names; the header goes before.
+
+    Raises:
+        RefusedError: the header is no number above 0.
+    """
+    told = request.headers.get(DEADLINE_HEADER)
+    seconds = config_ms / 1000 if wished is None else wished
+    if told is not None:
+        try:
+            seconds = float(told) / 1000
+        except ValueError:
+            seconds = math.nan
+        if not 0 < seconds < math.inf:
+            raise malformed(f"{DEADLINE_HEADER} must be milliseconds above 0")
+    return time.monotonic() + min(seconds, LONGEST)
+
+
+async def submit(server: Server, ask: Ask, deadline: float) -> Future[Answered]:
+    """Queue a request without holding up the others: long texts are tokenized elsewhere."""
+    size = sum(len(row.text) + len(row.text_pair or "") for row in ask.rows)
+    size += sum(len(choice) for row in ask.rows for choice in row.choices)
+    if size <= _INLINE_CHARACTERS:
+        return server.submit(ask, deadline)
+    return await asyncio.to_thread(server.submit, ask, deadline)
+
+
+async def awaited(server: Server, ask: Ask, deadline: float) -> Answered:
+    """The answer to a request; whoever cancels this withdraws the request.
+
+    Raises:
+        DeadlineError: it took too long; what was not done by then is not done.
+        ExpertBankError: as ``Server.submit``.
+    """
+    future = await submit(server, ask, deadline)
+    try:
+        left = max(0.0, deadline - time.monotonic())
+        return await asyncio.wait_for(asyncio.wrap_future(future), left)
+    except asyncio.TimeoutError:
+        raise DeadlineError("the deadline has passed") from None
+    finally:
+        future.cancel()  # harmless once it is done
+
+
+async def until_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
+    """What ``work`` gives, unless the caller leaves first; the request's body has been read.
+
+    Raises:
+        ClientDisconnect: the caller left, and ``work`` was cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_left(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        gone.cancel()
+        task.cancel()
+
+
+async def answer(server: Server, request: Request, ask: Ask, deadline: float) -> Answered:
+    """The answer to a request whose body has been read.
+
+    Raises:
+        ClientDisconnect: the caller left; what was not done by then is not done.
+        ExpertBankError: as ``awaited``.
+    """
+    found = await until_left(request, awaited(server, ask, deadline))
+    tell(request.scope, found, texts_of(ask))
+    return found
+
+
+def texts_of(ask: Ask) -> list[str]:
+    """What was asked, for a log that may hold it."""
+    return [text for row in ask.rows for text in (row.text, row.text_pair, *row.choices) if text]
+
+
+async def _left(request: Request) -> None:
+    """Return when the caller has left."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
+    """Refuse a body of another media type.
+
+    A browser sends some types to any server without asking; they are not among those allowed, so
+    no page elsewhere can ask a server on its reader's own machine.
+
+    Args:
+        request: the request.
+        allowed: media types.
+        bare: whether a body without a type is taken.
+
+    Raises:
+        RefusedError: 415.
+    """
+    told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if told in allowed or (bare and not told):
+        return
+    raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+
+
+def texts(value: object, what: str) -> list[str]:
+    """One text or several.
+
+    Raises:
+        RefusedError: something else, or none.
+    """
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list):
+        raise malformed(f"{what} must be a text or an array of texts, got {kind_of(value)}")
+    if not found:
+        raise malformed(f"{what} holds no text")
+    for item in found:
+        if not isinstance(item, str):
+            raise malformed(f"{what} must hold texts, got {kind_of(item)}")
+    return found

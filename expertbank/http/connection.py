@@ -1,0 +1,114 @@
+"""Connections of slow clients, and bytes that are no HTTP.
+
+uvicorn waits for the first head of a connection, and for the reader of an answer, for as long as
+they like, and says of all that it cannot read the same. Here both have a time, and the refusal has
+its own status.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from expertbank.http.arriving import new_id
+from expertbank.http.limits import HttpConfig
+from expertbank.http.problems import MEDIA_TYPE, Problem, body
+
+_ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
+_DETAILS = {
+    431: "the headers are too large",
+    501: "this transfer encoding is not supported",
+}
+
+
+class Connection(H11Protocol):
+    """One connection of HTTP/1.1, with a time for heads and for readers."""
+
+    limits = HttpConfig()
+    _head: asyncio.TimerHandle | None = None
+    _stalled: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        """Expect a head."""
+        super().connection_made(transport)
+        self._expect_head()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Expect nothing more."""
+        self._cancel_head()
+        self._cancel_stalled()
+        super().connection_lost(exc)
+
+    def handle_events(self) -> None:
+        """Read what has arrived; a head that has begun must end in time."""
+        super().handle_events()
+        if self.conn.their_state is not h11.IDLE:
+            self._cancel_head()
+        elif self._head is None and self.conn.trailing_data[0]:
+            self._expect_head()
+
+    def pause_writing(self) -> None:
+        """Give a reader who takes nothing more only so long."""
+        super().pause_writing()
+        self._stalled = self.loop.call_later(self.limits.read_seconds, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """The reader goes on."""
+        self._cancel_stalled()
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse what is no HTTP; called while the reason is being handled."""
+        status = getattr(sys.exc_info()[1], "error_status_hint", 400)
+        self._refuse(status, _DETAILS.get(status, "this is not valid HTTP/1.1"))
+
+    def _refuse(self, status: int, detail: str) -> None:
+        self._cancel_head()
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True  # whose own answer would be the second
+            self.cycle.message_event.set()
+        if self.conn.our_state in _ANSWERABLE:
+            document = body(Problem(status, detail, 2), new_id())
+            headers = [
+                (b"content-type", MEDIA_TYPE.encode()),
+                (b"content-length", str(len(document)).encode()),
+                (b"connection", b"close"),
+            ]
+            for event in (
+                h11.Response(status_code=status, headers=headers),
+                h11.Data(data=document),
+                h11.EndOfMessage(),
+            ):
+                self.transport.write(self.conn.send(event) or b"")
+        self.transport.close()
+
+    def _expect_head(self) -> None:
+        self._head = self.loop.call_later(self.limits.read_seconds, self._late)
+
+    def _cancel_head(self) -> None:
+        if self._head is not None:
+            self._head.cancel()
+            self._head = None
+
+    def _cancel_stalled(self) -> None:
+        if self._stalled is not None:
+            self._stalled.cancel()
+            self._stalled = None
+
+    def _late(self) -> None:
+        self._head = None
+        if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
+            return
+        if self.conn.our_state is h11.IDLE:
+            seconds = f"{self.limits.read_seconds:g} seconds"
+            self._refuse(408, f"the headers did not arrive within {seconds}")
+        else:
+            self.transport.close()
+
+
+def connection(limits: HttpConfig) -> type[Connection]:
+    """The protocol with these limits."""
+    return type("LimitedConnection", (Connection,), {"limits": limits})

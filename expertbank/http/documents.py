@@ -1,0 +1,83 @@
+"""JSON as callers send it: read strictly, and refused in one sentence."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from expertbank.http.problems import malformed
+
+
+def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
+    """The JSON document in some bytes.
+
+    Raises:
+        RefusedError: not UTF-8, not JSON, or a number that JSON has no name for.
+    """
+    try:
+        text = str(data, "utf-8")
+    except UnicodeDecodeError as error:
+        raise malformed(f"{what} is not UTF-8 (byte {error.start})") from None
+    if not text.strip():
+        raise malformed(f"{what} is empty; expected JSON")
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except json.JSONDecodeError as error:
+        where = f"line {error.lineno} column {error.colno}"
+        raise malformed(f"{what} is not valid JSON: {error.msg} ({where})") from None
+    except ValueError:  # what Python refuses to read: NaN, a number of thousands of digits
+        raise malformed(f"{what} holds a number that cannot be read") from None
+    except RecursionError:
+        raise malformed(f"{what} is nested too deeply") from None
+
+
+def json_object(value: Any, what: str) -> Mapping[str, Any]:
+    """``value`` as an object.
+
+    Raises:
+        RefusedError: it is something else.
+    """
+    if not isinstance(value, dict):
+        raise malformed(f"{what} must be a JSON object, got {kind_of(value)}")
+    return value
+
+
+def optional(value: Any, kind: type, what: str) -> Any:
+    """``value`` if it is of this kind, ``None`` where it is absent.
+
+    Raises:
+        RefusedError: it is something else.
+    """
+    if value is None:
+        return None
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise malformed(f"{what} must be {_NAMES[kind]}, got {kind_of(value)}")
+    return value
+
+
+def kind_of(value: Any) -> str:
+    """What JSON calls a value of this kind."""
+    return "null" if value is None else _NAMES.get(type(value), "something else")
+
+
+def encode(document: Any) -> bytes:
+    """A document as JSON in UTF-8; half a surrogate pair is escaped."""
+    try:
+        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(document, separators=(",", ":")).encode()
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+_NAMES: dict[type, str] = {
+    dict: "an object",
+    list: "an array",
+    str: "text",
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+}

@@ -1,0 +1,34 @@
+"""What a connection may ask of the server before any row is looked at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from expertbank.settings import check, setting
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """How `serve` treats connections."""
+
+    read_seconds: float = setting(
+        20.0,
+        "Seconds within which a request's headers, and then its body, must have arrived, and for "
+        "which a reader may take nothing of an answer.",
+        above=0,
+        most=3600,
+    )
+    keep_alive_seconds: int = setting(
+        30, "Seconds that an idle connection stays open.", least=1, most=3600
+    )
+    max_header_bytes: int = setting(
+        32 * 2**10,
+        "KiB of headers, the request's first line included; more is refused with 431.",
+        option="max_header_size",
+        unit=2**10,
+        least=2**10,
+        most=2**20,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)

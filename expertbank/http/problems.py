@@ -1,0 +1,213 @@
+"""Errors as problem documents (RFC 9457): a status, one sentence, and nothing of the inside.
+
+Which status: 400 where the request is not what the interface takes, 422 where it is and its rows
+cannot be answered (an empty text, choices that no expert reads). ``error`` repeats the sentence
+under the name that the Open Inference Protocol gives it.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import Response
+
+from expertbank.errors import (
+    ExpertBankError,
+    InputError,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+    StaleError,
+)
+from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError, TooLargeError
+
+_log = logging.getLogger("expertbank.http")
+MEDIA_TYPE = "application/problem+json"
+MEANINGS = {
+    1: "failed",
+    2: "usage or bad input",
+    3: "exists",
+    4: "stale",
+    5: "release gate failed",
+    10: "not found",
+    11: "locked",
+    12: "schema newer than program",
+    13: "integrity",
+}
+"""What the exit codes of the command line mean; ``code`` in a document is one of them."""
+_TITLES = {
+    400: "Malformed request",
+    401: "No valid key",
+    403: "Not allowed",
+    404: "Not found",
+    405: "Method not allowed",
+    408: "Request arrived too slowly",
+    413: "Request too large",
+    415: "Media type not supported",
+    422: "Rows cannot be answered",
+    429: "Queue full",
+    431: "Headers too large",
+    500: "Failed",
+    503: "Not ready",
+    504: "Deadline passed",
+}
+_WORDS = {
+    404: "there is nothing at this address",
+    405: "this address takes another method",
+}
+_REASONS = {
+    400: "malformed",
+    401: "key",
+    403: "cross-site",
+    404: "not-found",
+    405: "method",
+    408: "slow",
+    413: "too-large",
+    415: "media-type",
+    422: "input",
+    429: "queue-full",
+    431: "headers",
+    503: "not-ready",
+    504: "deadline",
+}
+
+
+class RefusedError(ExpertBankError):
+    """A request that is refused for what it is, whatever it asks for.
+
+    Attributes:
+        status: of the answer.
+        headers: more headers of the answer.
+    """
+
+    exit_code = 2
+
+    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.headers = dict(headers or {})
+
+
+def malformed(detail: str) -> RefusedError:
+    """A request that is not what the interface takes."""
+    return RefusedError(400, detail)
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """What is told of a request that failed.
+
+    Attributes:
+        status: of HTTP.
+        detail: one sentence for whoever asked.
+        code: exit code that the command line would end with.
+        headers: more headers of the answer.
+    """
+
+    status: int
+    detail: str
+    code: int
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """The kind of problem, the same for all of a kind."""
+        return _TITLES.get(self.status, "Failed" if self.status >= 500 else "Refused")
+
+    @property
+    def reason(self) -> str:
+        """The kind in one word, for logs and counters."""
+        return _REASONS.get(self.status, "defect" if self.status >= 500 else "refused")
+
+    def to_dict(self, request_id: str) -> dict[str, Any]:
+        """The document of the problem that a request met."""
+        return {
+            "type": f"urn:expertbank:problem:{self.reason}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "instance": f"urn:expertbank:request:{request_id}",
+            "code": self.code,
+            "meaning": MEANINGS.get(self.code, MEANINGS[1]),
+            "error": self.detail,
+        }
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What is told of an error; of those that could speak of files and insides, only their kind."""
+    match error:
+        case RefusedError():
+            return Problem(error.status, str(error), _code(error.status), error.headers)
+        case QueueFullError():
+            wait = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
+            return Problem(429, "too many rows are waiting; try again later", 1, wait)
+        case DeadlineError():
+            return Problem(504, "the request was not answered within its deadline", 1)
+        case NotReadyError():
+            return not_ready("not ready")
+        case TooLargeError():
+            return Problem(413, str(error), 2)
+        case NotFoundError():
+            return Problem(404, str(error), error.exit_code)
+        case InputError():
+            return Problem(422, str(error), error.exit_code)
+        case StaleError() | LockedError():
+            detail = "the bank changed or is held by another command; try again"
+            return Problem(503, detail, error.exit_code, {"Retry-After": "1"})
+        case IntegrityError():
+            detail = "a stored file is not what its digest says; the server's log tells which"
+            return Problem(500, detail, error.exit_code)
+        case MemoryError():
+            return Problem(503, "there is not enough memory for this request", 1)
+        case ExpertBankError():
+            detail = "the request could not be answered; the server's log tells why"
+            return Problem(500, detail, error.exit_code)
+    return Problem(500, "a defect of the server; its log tells more, please report it", 1)
+
+
+def not_ready(state: str) -> Problem:
+    """The server cannot answer now; ``state`` says what it does instead."""
+    return Problem(503, f"the server cannot answer now: it is {state}", 1, {"Retry-After": "1"})
+
+
+def of_status(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Problem:
+    """A problem that the web framework found: no such path, another method.
+
+    Args:
+        status: of HTTP.
+        detail: its own words, where we have none.
+        headers: more headers of the answer.
+    """
+    return Problem(status, _WORDS.get(status, detail), _code(status), dict(headers or {}))
+
+
+def response(problem: Problem, request_id: str) -> Response:
+    """The answer that tells of a problem."""
+    return Response(
+        body(problem, request_id),
+        problem.status,
+        headers=dict(problem.headers),
+        media_type=MEDIA_TYPE,
+    )
+
+
+def body(problem: Problem, request_id: str) -> bytes:
+    """The document as bytes, in one line."""
+    return json.dumps(problem.to_dict(request_id)).encode()
+
+
+def _code(status: int) -> int:
+    if status == 404:
+        return NotFoundError.exit_code
+    return 1 if status >= 500 or status == 429 else InputError.exit_code
+
+
+def log_inside(error: Exception, problem: Problem, request_id: str) -> None:
+    """Write what a caller is not told to the log, where there is such a thing."""
+    if problem.status >= 500 and not isinstance(error, DeadlineError):
+        _log.error("request %s failed: %s: %s", request_id, type(error).__name__, error)

@@ -1,0 +1,152 @@
+"""One process that serves: a socket, uvicorn over the application, and how it ends.
+
+SIGTERM and Ctrl-C end it well: no new connections, what is under way is answered, exit code 0.
+"""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import math
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import uvicorn
+from fastapi import FastAPI
+
+from expertbank.errors import ExpertBankError, InputError
+from expertbank.http.connection import connection
+from expertbank.http.limits import HttpConfig
+from expertbank.serving.errors import NotReadyError
+from expertbank.serving.live import ServingState
+from expertbank.serving.server import Server
+
+_BACKLOG = 2048
+"""Connections that the system holds while the server is busy."""
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_ADVICE = {
+    errno.EADDRINUSE: "it is in use; choose another with --port",
+    errno.EACCES: "that is not allowed; choose one above 1023 with --port",
+    errno.EADDRNOTAVAIL: "this machine has no such address",
+}
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach an address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket that listens at an address; port 0 takes a free one.
+
+    Raises:
+        InputError: the address cannot be had.
+    """
+    try:
+        kind, *_, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # With its protocol named, for asyncio sends small parts at once (TCP_NODELAY) only then;
+        # else every answer waits for its reader's delayed acknowledgement, some 40 ms.
+        made = socket.socket(kind, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        try:
+            made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            made.bind(address)
+            made.listen(_BACKLOG)  # only now is it known that nobody else does
+        except OSError:
+            made.close()
+            raise
+    except (OSError, UnicodeError) as error:
+        number = error.errno if isinstance(error, OSError) else None
+        why = _ADVICE.get(number or 0) or getattr(error, "strerror", None) or "no such address"
+        raise InputError(f"cannot listen at {host}, port {port}: {why}") from error
+    made.setblocking(False)
+    return made
+
+
+def address_of(made: socket.socket) -> str:
+    """The URL of what listens at a socket."""
+    host, port = made.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+class Process(uvicorn.Server):
+    """uvicorn's server, for which a signal is the usual end and no failure."""
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals as the wish to stop; uvicorn would raise them again at the end."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def process(app: FastAPI, drain_seconds: float, http: HttpConfig) -> Process:
+    """What serves an application, ready to run."""
+    config = uvicorn.Config(
+        app,
+        http=connection(http),
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=http.keep_alive_seconds,
+        timeout_graceful_shutdown=max(1, math.ceil(drain_seconds)),
+        h11_max_incomplete_event_size=http.max_header_bytes,
+    )
+    return Process(config)
+
+
+def run(
+    server: Server,
+    app: FastAPI,
+    listening: socket.socket,
+    http: HttpConfig,
+    ready: Callable[[ServingState], None],
+) -> None:
+    """Serve until a signal says to stop.
+
+    Args:
+        server: which is started here; the application drains and stops it.
+        app: over it.
+        listening: where.
+        http: limits of connections.
+        ready: told, from another thread, once rows can be answered.
+
+    Raises:
+        ExpertBankError: the first state could not be loaded, so nothing was served.
+    """
+    serving = process(app, server.config.drain_seconds, http)
+    failed: list[ExpertBankError] = []
+
+    def wait() -> None:
+        try:
+            ready(server.wait_ready())
+        except NotReadyError:
+            return  # stopped before it was ready
+        except ExpertBankError as error:
+            failed.append(error)
+            serving.should_exit = True
+
+    server.start()
+    threading.Thread(target=wait, name="expertbank-ready", daemon=True).start()
+    try:
+        serving.run(sockets=[listening])
+    finally:
+        server.stop()  # again, where the application did not come to it
+    if failed:
+        raise failed[0]

@@ -1,0 +1,183 @@
+"""What is known of a request when it has ended: one record, for logs, metrics and spans alike.
+
+Routes say what they answered with ``tell``; the middleware adds route, status and time, and gives
+the whole to every sink. Whoever wants to know more of requests adds a sink.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from expertbank.serving.asking import Answered
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+GONE = 499
+"""Status of a request whose caller left before there was an answer, as proxies write it."""
+NO_ROUTE = "(none)"
+"""Route of a request that no route takes: what was asked for is the caller's choice."""
+_KEY = "expertbank.told"
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request, ended.
+
+    Attributes:
+        id: the request's id, as the answer names it.
+        method: of HTTP; ``OTHER`` for one that is not usual.
+        route: the route's own path, such as ``/v2/models/{name}/infer``.
+        status: of the answer; 499 where the caller had left, 500 where there was none.
+        started_at: nanoseconds since 1970.
+        seconds: from the first byte to the last of the answer.
+        rows: rows answered.
+        queued_seconds: until its first row was taken up; of a streamed one the longest.
+        inference_seconds: of the passes that answered it.
+        tasks: whose experts answered, each once, by name.
+        unknown: rows like no task.
+        router_version: the router that chose, where one did.
+        router_digest: of its file.
+        reason: why it failed, in one word; ``None`` where it did not.
+        traceparent: the caller's trace, as W3C Trace Context writes it.
+        texts: what was asked, where it may be kept.
+    """
+
+    id: str
+    method: str
+    route: str
+    status: int
+    started_at: int
+    seconds: float
+    rows: int = 0
+    queued_seconds: float = 0.0
+    inference_seconds: float = 0.0
+    tasks: tuple[str, ...] = ()
+    unknown: int = 0
+    router_version: int | None = None
+    router_digest: str | None = None
+    reason: str | None = None
+    traceparent: str | None = None
+    texts: tuple[str, ...] = ()
+
+
+Sink = Callable[[Seen], None]
+
+
+@dataclass(slots=True)
+class _Told:
+    """What routes said of the request so far."""
+
+    rows: int = 0
+    queued: float = 0.0
+    inference: float = 0.0
+    tasks: set[str] = field(default_factory=set)
+    unknown: int = 0
+    router_version: int | None = None
+    router_digest: str | None = None
+    reason: str | None = None
+    texts: list[str] = field(default_factory=list)
+
+
+def tell(scope: Scope, answered: Answered, texts: Iterable[str] = ()) -> None:
+    """Say what a request was answered with; a streamed one says it for each part.
+
+    Args:
+        scope: the request's (``request.scope``).
+        answered: what the server gave.
+        texts: what was asked; kept only until the request ends.
+    """
+    told = _told(scope)
+    told.rows += len(answered.predictions)
+    told.queued = max(told.queued, answered.queued_seconds)
+    told.inference += answered.inference_seconds
+    for prediction in answered.predictions:
+        told.tasks.update(one.task for one in (prediction, *prediction.answers))
+        told.unknown += bool(prediction.unknown)
+    told.router_version = answered.state.router_version
+    told.router_digest = answered.state.router_digest
+    told.texts.extend(texts)
+
+
+def tell_failure(scope: Scope, reason: str) -> None:
+    """Say why a request fails, in one of a few words, such as those of ``observer.Reason``."""
+    _told(scope).reason = reason
+
+
+def _told(scope: Scope) -> _Told:
+    found: _Told = scope.setdefault(_KEY, _Told())
+    return found
+
+
+class SeenMiddleware:
+    """Times every request and gives its record to sinks, whatever became of it.
+
+    Args:
+        app: the application inside.
+        sinks: what takes records; they must be quick and must not fail.
+        texts: let records hold what was asked.
+    """
+
+    def __init__(self, app: App, sinks: Sequence[Sink], texts: bool = False) -> None:
+        self.app = app
+        self.sinks = tuple(sinks)
+        self.texts = texts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of ASGI; what is not HTTP passes through."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started, started_at, status = time.perf_counter(), time.time_ns(), 0
+        told = _told(scope)  # Made here: inner applications may copy the scope.
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        failed = False
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            failed = True
+            raise
+        finally:
+            seen = Seen(
+                id=str(scope.get("state", {}).get("request_id", "")),
+                method=scope["method"] if scope["method"] in _METHODS else "OTHER",
+                route=_route(scope),
+                status=status or (500 if failed else GONE),
+                started_at=started_at,
+                seconds=time.perf_counter() - started,
+                rows=told.rows,
+                queued_seconds=told.queued,
+                inference_seconds=told.inference,
+                tasks=tuple(sorted(told.tasks)),
+                unknown=told.unknown,
+                router_version=told.router_version,
+                router_digest=told.router_digest,
+                reason=told.reason,
+                traceparent=_header(scope, b"traceparent"),
+                texts=tuple(told.texts) if self.texts else (),
+            )
+            for sink in self.sinks:
+                sink(seen)
+
+
+def _route(scope: Scope) -> str:
+    """The path as the route was declared with: few values, and nothing of the caller's."""
+    return str(getattr(scope.get("route"), "path", NO_ROUTE))
+
+
+def _header(scope: Scope, name: bytes) -> str | None:
+    found = [value for key, value in scope.get("headers", ()) if key == name]
+    return found[0].decode("latin-1") if len(found) == 1 else None

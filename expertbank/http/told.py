@@ -1,0 +1,38 @@
+"""What an answer says of itself: the document of ``expertbank predict --json``, and the digests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from expertbank.data.encode import encode_as_they_are
+from expertbank.records import Row
+from expertbank.serving.live import ServingState
+from expertbank.workflows.answering.predict import Prediction
+
+
+def expert_digest(answer: Prediction, state: ServingState) -> str | None:
+    """Digest of the file of the expert that answered; ``None`` if the state does not hold it."""
+    task, _, version = answer.expert.rpartition("@")
+    found = state.experts.get((task, int(version)))
+    return None if found is None else found.digest
+
+
+def document_of(answer: Prediction, state: ServingState) -> dict[str, Any]:
+    """One row's answer, and the digests of the expert and the router that it came from."""
+    document = answer.to_dict()
+    document["expert_digest"] = expert_digest(answer, state)
+    if answer.answers:
+        document["answers"] = [
+            one.to_dict() | {"expert_digest": expert_digest(one, state)} for one in answer.answers
+        ]
+    document["router"] = state.router_version
+    document["router_digest"] = state.router_digest
+    return document
+
+
+def tokens_of(rows: Sequence[Row], state: ServingState) -> int:
+    """Tokens that the backbone read of rows: special ones included, what was cut off not."""
+    model = state.predictor.model
+    encoded = encode_as_they_are(rows, model.backbone.tokenizer, None, (), model.spec.max_length)
+    return sum(len(sequence) for row in encoded for sequence in row.sequences)

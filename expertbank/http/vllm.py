@@ -1,0 +1,138 @@
+"""``GET /v1/models`` and ``POST /classify`` as vLLM has them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from expertbank.data.inputs import row_of
+from expertbank.http import schemas
+from expertbank.http.asking import answer, deadline_of, require_type, texts
+from expertbank.http.compressed import body_of
+from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http.infer import too_many
+from expertbank.http.problems import malformed
+from expertbank.http.tensors import label_text
+from expertbank.http.told import document_of, tokens_of
+from expertbank.serving.asking import AUTO, Answered, Ask
+from expertbank.serving.live import ServingState
+from expertbank.serving.server import Server
+
+_TOLD = (
+    "task",
+    "expert",
+    "expert_digest",
+    "router_digest",
+    "confidence",
+    "unknown",
+    "unknown_score",
+    "abstained",
+)
+"""What of an answer's document stands beside vLLM's own fields."""
+
+
+def router(server: Server) -> APIRouter:
+    """The routes that vLLM's callers know."""
+    routes = APIRouter(tags=["as vLLM has them"])
+
+    @routes.get(
+        "/v1/models",
+        summary="Every name that can be asked",
+        response_class=Response,
+        responses=schemas.answers("Models", 503),
+    )
+    async def models() -> Response:
+        return _json({"object": "list", "data": models_of(server.current)})
+
+    @routes.post(
+        "/classify",
+        summary="Answer texts",
+        response_class=Response,
+        responses=schemas.answers("Classified", *schemas.ASKING),
+        openapi_extra=schemas.CLASSIFY_BODY,
+    )
+    async def classify(request: Request) -> Response:
+        require_type(request, "application/json")
+        body = await body_of(request, server.config.max_body_bytes)
+        asked = json_object(read_json(body, "the request"), "the request")
+        model = optional(asked.get("model"), str, "'model'") or AUTO
+        if "messages" in asked:
+            raise malformed("'messages' is not supported; send 'input'")
+        wanted = texts(asked.get("input"), "'input'")
+        too_many(len(wanted), server.config.max_rows)
+        rows = tuple(row_of({"text": text}, f"input {n}") for n, text in enumerate(wanted))
+        deadline = deadline_of(request, server.config.deadline_ms)
+        answered = await answer(server, request, Ask(rows, model), deadline)
+        tokens = await asyncio.to_thread(tokens_of, rows, answered.state)
+        return _json(classified(answered, model, tokens))
+
+    return routes
+
+
+def models_of(state: ServingState) -> list[dict[str, Any]]:
+    """The names that can be asked, as vLLM lists its models and their adapters."""
+    loaded = int(datetime.fromisoformat(state.loaded_at.replace("Z", "+00:00")).timestamp())
+    routed = any(info.name == AUTO for info in state.models)
+    return [
+        {
+            "id": info.name,
+            "object": "model",
+            "created": loaded,
+            "owned_by": "expertbank",
+            "root": info.expert or info.name,
+            "parent": AUTO if routed and info.name != AUTO else None,
+            "max_model_len": state.predictor.model.spec.max_length,
+            "permission": [],
+        }
+        for info in state.models
+    ]
+
+
+def classified(answered: Answered, model: str, tokens: int) -> dict[str, Any]:
+    """The answer of ``/classify``; an answer that is a value has no probabilities.
+
+    Args:
+        answered: the texts' answers.
+        model: the name that was asked.
+        tokens: of all texts.
+    """
+    return {
+        "id": f"classify-{uuid.uuid4().hex}",
+        "object": "list",
+        "created": int(time.time()),
+        "model": model,
+        "data": _data(answered),
+        "usage": {
+            "prompt_tokens": tokens,
+            "total_tokens": tokens,
+            "completion_tokens": 0,
+            "prompt_tokens_details": None,
+        },
+    }
+
+
+def _data(answered: Answered) -> Sequence[dict[str, Any]]:
+    found = []
+    for index, one in enumerate(answered.predictions):
+        document = document_of(one, answered.state)
+        found.append(
+            {
+                "index": index,
+                "label": label_text(one),
+                "probs": list(one.scores.values()),
+                "num_classes": len(one.scores),
+                "labels": list(one.scores),
+                **{name: document[name] for name in _TOLD},
+            }
+        )
+    return found
+
+
+def _json(document: Any) -> Response:
+    return Response(encode(document), media_type="application/json")

@@ -1,0 +1,53 @@
+"""What is asked of a server, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from expertbank.records import Row
+from expertbank.workflows.answering.predict import Prediction
+
+if TYPE_CHECKING:
+    from expertbank.serving.live import ServingState
+
+AUTO = "auto"
+"""The model that routes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One request: rows that are answered in the same way, and together.
+
+    Attributes:
+        rows: what to answer; at least one.
+        model: ``auto`` to route, or the name of a task or of a group. A task or group that is
+            called ``auto`` cannot be named.
+        version: of the task's expert; with ``auto`` of the router, which must be the one in use.
+            ``None`` for the newest.
+        abstain: with ``auto``, answer ``unknown`` to rows that are like no task.
+        fallback: with ``auto``, the task that answers such rows instead.
+    """
+
+    rows: tuple[Row, ...]
+    model: str = AUTO
+    version: int | None = None
+    abstain: bool = False
+    fallback: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to one ``Ask``.
+
+    Attributes:
+        predictions: one a row, in the rows' order; of a group each with all its ``answers``.
+        state: what all of them were answered by.
+        queued_seconds: from ``submit`` until the first of the rows was taken from the queue.
+        inference_seconds: from then until the last of them was answered.
+    """
+
+    predictions: tuple[Prediction, ...]
+    state: ServingState
+    queued_seconds: float
+    inference_seconds: float

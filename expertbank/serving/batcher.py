@@ -1,0 +1,373 @@
+"""The queue, and the one thread that answers what waits in it.
+
+Nothing here loads anything or knows where states come from. A row leaves the queue when its pass
+begins; its request is settled when all its rows are answered, or at the first that cannot be.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from time import monotonic
+
+from expertbank.errors import IntegrityError
+from expertbank.serving.asking import Answered
+from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError
+from expertbank.serving.faults import Faults, sentence_of
+from expertbank.serving.limits import ServeConfig
+from expertbank.serving.line import Line, Place, Size, cost
+from expertbank.serving.live import ServingState
+from expertbank.serving.observer import Observer
+from expertbank.serving.reasons import reason_of
+from expertbank.serving.throughput import PassCost, Throughput
+from expertbank.workflows.answering.predict import Prediction, Question
+
+SOON = 1.0
+"""Seconds to tell a refused caller to wait while nothing was measured yet."""
+FAILURES = 3
+"""Passes that fail one after another, with nothing answered between, until that is a fault."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """One request in the queue or under way.
+
+    Attributes:
+        questions: its rows.
+        state: what it is answered by.
+        deadline: by ``time.monotonic()``.
+        submitted: when it came, likewise.
+        future: what its caller holds. It stays pending until it is settled, so that it can be
+            cancelled at any time.
+        begun: when the first row was taken; ``None`` before.
+        found: the answers so far, by row.
+    """
+
+    questions: Sequence[Question]
+    state: ServingState
+    deadline: float
+    submitted: float
+    future: Future[Answered] = field(default_factory=Future)
+    begun: float | None = None
+    found: dict[int, Prediction] = field(default_factory=dict)
+
+
+class Batcher:
+    """Answers requests in shared passes, on a thread of its own.
+
+    Args:
+        config: bounds.
+        observer: told of what happens.
+        faults: where damaged experts and passes that fail one after another are noted.
+    """
+
+    def __init__(self, config: ServeConfig, observer: Observer, faults: Faults) -> None:
+        self._config = config
+        self._observer = observer
+        self._faults = faults
+        self._line: Line[Request] = Line(config.max_batch_rows, config.max_batch_tokens)
+        self._open: dict[Request, None] = {}
+        self._promised = 0
+        self._under_way = 0
+        self._failures = 0
+        self._ending = False
+        self._draining = False
+        self._changed = Condition()
+        self._thread: Thread | None = None
+        self._died: str | None = None
+        self.throughput = Throughput()
+        self._cost = PassCost()
+
+    # -- the thread --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the worker, or another one in the place of one that died."""
+        with self._changed:
+            self._died = None
+            self._thread = Thread(target=self._work, name="expertbank-worker", daemon=True)
+            self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a worker."""
+        return self._thread is not None and self._thread.is_alive() and self._died is None
+
+    @property
+    def why_dead(self) -> str | None:
+        """A sentence on a worker that died."""
+        return None if self.alive or self._ending else self._died or "the worker has not begun"
+
+    def stop(self) -> None:
+        """End the worker after the pass under way; what waits fails."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        self._fail_all("the server was stopped")
+
+    # -- what comes in -----------------------------------------------------------------------
+
+    @property
+    def waiting(self) -> int:
+        """Rows that wait."""
+        return len(self._line)
+
+    def reserve(self, rows: int, deadline: float) -> None:
+        """Keep room for a request that is about to be read; ``enqueue`` or ``release`` ends it.
+
+        Raises:
+            QueueFullError: there is none, or the last row would be answered after ``deadline``.
+        """
+        with self._changed:
+            held = len(self._line) + self._promised
+            missing = held + rows - self._config.queue_rows
+            if missing > 0:
+                wait = self.throughput.seconds_for(missing) or SOON
+                raise QueueFullError(
+                    f"{held} rows wait and {self._config.queue_rows} may; come again", wait
+                )
+            ahead = self._line.ahead(rows)
+            needed = self.throughput.seconds_for(ahead + rows + self._under_way)
+            late = 0.0 if needed is None else monotonic() + needed - deadline
+            # With nothing in front it is tried, whatever was measured: that is measured anew.
+            if ahead and late > 0:
+                raise QueueFullError(
+                    "so many rows wait that the answer would come after the deadline; come again",
+                    late,
+                )
+            self._promised += rows
+
+    def release(self, rows: int) -> None:
+        """Give back what ``reserve`` kept."""
+        with self._changed:
+            self._promised -= rows
+
+    def enqueue(self, request: Request) -> Future[Answered]:
+        """Let a request wait, in the room that ``reserve`` kept for it.
+
+        Raises:
+            NotReadyError: the worker has died or was stopped meanwhile.
+        """
+        sizes = [_size(question) for question in request.questions]
+        with self._changed:
+            self._promised -= len(sizes)
+            if not self.alive or self._ending:
+                raise NotReadyError(self.why_dead or "the server is stopping")
+            self._open[request] = None
+            self._line.add(request, sizes, id(request.state))
+            depth = len(self._line)
+            self._changed.notify_all()
+        request.future.add_done_callback(lambda future: self._withdraw(request, future))
+        self._observer.queued(len(sizes), sum(size.tokens for size in sizes))
+        self._observer.depth(depth)
+        return request.future
+
+    def _withdraw(self, request: Request, future: Future[Answered]) -> None:
+        """Drop what is left of a request whose caller has gone."""
+        if not future.cancelled():
+            return
+        with self._changed:
+            if self._open.pop(request, self) is self:
+                return
+            self._line.remove(request)
+            depth = len(self._line)
+            self._changed.notify_all()
+        self._observer.failed("cancelled")
+        self._observer.depth(depth)
+
+    def drain(self, seconds: float) -> bool:
+        """Wait until nothing is open; whether that came in time."""
+        with self._changed:
+            self._draining = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._open, seconds)
+
+    def serves(self, state: ServingState) -> bool:
+        """Whether no request is open that began under another state."""
+        with self._changed:
+            return all(request.state is state for request in self._open)
+
+    # -- what the worker does ----------------------------------------------------------------
+
+    def _work(self) -> None:
+        try:
+            while self._step():
+                pass
+        except BaseException as error:  # noqa: BLE001  # a thread that ends must not go unseen
+            self._fail_all(f"the worker died of {sentence_of(error)}", died=True)
+
+    def _step(self) -> bool:
+        """Answer one batch; false at the end. What it was is forgotten before the next wait."""
+        batch = self._next()
+        if batch:
+            self._pass(batch)
+        return batch is not None
+
+    def _next(self) -> list[Place[Request]] | None:
+        """Wait for the next batch; ``None`` at the end, empty where all of it was too late."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._ending or len(self._line) > 0)
+            if self._config.max_wait_ms and not self._ending:
+                self._gather()
+            if self._ending:
+                return None
+            moment = monotonic()
+            late = [request for request in self._open if request.deadline <= moment]
+            for request in late:
+                del self._open[request]
+                self._line.remove(request)
+            batch = self._line.take(self._cost.fixed)
+            self._under_way = len(batch)
+            depth = len(self._line)
+            for place in batch:
+                if place.owner.begun is None:
+                    place.owner.begun = moment
+            if late:
+                self._changed.notify_all()
+        for request in late:
+            self._fail(request, DeadlineError("the deadline passed before the answer was ready"))
+        self._observer.depth(depth)
+        return batch
+
+    def _gather(self) -> None:
+        """Let more rows come, until the oldest has waited for long enough or is due."""
+        while not (self._ending or self._draining or self._line.enough) and self._open:
+            end = min(
+                min(request.submitted for request in self._open) + self._config.max_wait_ms / 1000,
+                min(request.deadline for request in self._open),
+            )
+            left = end - monotonic()
+            if left <= 0 or not self._changed.wait(left):
+                return
+
+    def _pass(self, batch: Sequence[Place[Request]]) -> None:
+        """Answer one batch. One that fails is tried again, a request at a time."""
+        begun = monotonic()
+        try:
+            predictions = _answer(batch)
+        except Exception as error:  # noqa: BLE001  # one request's row may fail for any reason
+            self._apart(batch, error)
+        else:
+            seconds = monotonic() - begun
+            self._failures = 0
+            self._cost.note(cost(batch), seconds)
+            if len(self._line) or len(batch) == self._config.max_batch_rows:
+                self.throughput.note(len(batch), seconds)
+            self._observer.batch(len(batch), sum(place.tokens for place in batch), seconds)
+            self._keep(batch, predictions)
+        finally:
+            self._under_way = 0
+
+    def _apart(self, batch: Sequence[Place[Request]], error: Exception) -> None:
+        """Find out whose rows make a batch fail, and let the others have their answers."""
+        by_request: dict[Request, list[Place[Request]]] = defaultdict(list)
+        for place in batch:
+            by_request[place.owner].append(place)
+        answered = False
+        for request, places in by_request.items():
+            if len(by_request) > 1:
+                begun = monotonic()
+                try:
+                    predictions = _answer(places)
+                except Exception as own:  # noqa: BLE001  # as above
+                    error = own
+                else:
+                    tokens = sum(place.tokens for place in places)
+                    self._observer.batch(len(places), tokens, monotonic() - begun)
+                    self._keep(places, predictions)
+                    answered = True
+                    continue
+            self._note(error, places)
+            self._drop(request, error)
+        self._failures = 0 if answered else self._failures + 1
+
+    def _note(self, error: Exception, places: Sequence[Place[Request]]) -> None:
+        """Remember what will fail again for others."""
+        if isinstance(error, IntegrityError) or self._failures + 1 >= FAILURES:
+            # The rows themselves, without their request: its caller is told, and may go.
+            questions = [place.owner.questions[place.index] for place in places]
+            predictor = places[0].owner.state.predictor
+            self._faults.note(sentence_of(error), lambda: predictor.answer(questions))
+
+    def _keep(self, places: Sequence[Place[Request]], predictions: Sequence[Prediction]) -> None:
+        """Put answers where they belong, and settle the requests that have all of theirs."""
+        done: list[Request] = []
+        moment = monotonic()
+        with self._changed:
+            for place, prediction in zip(places, predictions, strict=True):
+                request = place.owner
+                if request in self._open:
+                    request.found[place.index] = prediction
+                    if len(request.found) == len(request.questions):
+                        del self._open[request]
+                        done.append(request)
+            if done:
+                self._changed.notify_all()
+        for request in done:
+            if request.deadline <= moment:
+                self._fail(request, DeadlineError("the answer came after the deadline"))
+            else:
+                self._settle(request, moment)
+
+    def _settle(self, request: Request, moment: float) -> None:
+        begun = request.submitted if request.begun is None else request.begun
+        answered = Answered(
+            tuple(request.found[index] for index in range(len(request.questions))),
+            request.state,
+            begun - request.submitted,
+            moment - begun,
+        )
+        if not request.future.set_running_or_notify_cancel():
+            self._observer.failed("cancelled")
+            return
+        request.future.set_result(answered)
+        for one in answered.predictions:
+            self._observer.answered(one.task, one.unknown, request.state.router_version)
+        self._observer.finished(
+            len(answered.predictions), answered.queued_seconds, answered.inference_seconds
+        )
+
+    def _drop(self, request: Request, error: Exception) -> None:
+        """Fail a request, and take what is left of it out of the queue."""
+        with self._changed:
+            if self._open.pop(request, self) is self:
+                return
+            self._line.remove(request)
+            self._changed.notify_all()
+        self._fail(request, error)
+
+    def _fail(self, request: Request, error: Exception) -> None:
+        if request.future.set_running_or_notify_cancel():
+            request.future.set_exception(error)
+            self._observer.failed(reason_of(error))
+        else:
+            self._observer.failed("cancelled")
+
+    def _fail_all(self, why: str, *, died: bool = False) -> None:
+        with self._changed:
+            if died:
+                self._died = why
+            requests = list(self._open)
+            for request in requests:
+                self._line.remove(request)
+            self._open.clear()
+            self._under_way = 0
+            self._changed.notify_all()
+        for request in requests:
+            self._fail(request, NotReadyError(why))
+
+
+def _answer(places: Sequence[Place[Request]]) -> list[Prediction]:
+    """One pass over rows whose requests all began under one state."""
+    predictor = places[0].owner.state.predictor
+    questions = [place.owner.questions[place.index] for place in places]
+    return predictor.answer(questions, batch_size=len(questions))
+
+
+def _size(question: Question) -> Size:
+    sequences = question.encoded.sequences
+    return Size(question.encoded.length, len(sequences), sum(map(len, sequences)))

@@ -1,0 +1,91 @@
+"""The names of a state that can be asked: ``auto``, its tasks, its groups."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from expertbank.errors import InputError, NotFoundError
+from expertbank.kinds import KINDS
+from expertbank.routing.router import Router
+from expertbank.serving.asking import AUTO
+from expertbank.serving.live import ModelInfo
+from expertbank.workflows.answering.decision import Answerer
+
+
+@dataclass(frozen=True, slots=True)
+class KnownTask:
+    """What a source knows of one task.
+
+    Attributes:
+        newest: the expert that answers when the task is named.
+        versions: of its experts, oldest first; the last is the newest's.
+        group: the task's group, if it has one.
+        metrics: of the newest on its evaluation rows.
+    """
+
+    newest: Answerer
+    versions: tuple[int, ...]
+    group: str | None
+    metrics: Mapping[str, Any]
+
+
+def catalogue(
+    tasks: Sequence[KnownTask],
+    router: Router | None,
+    router_version: int | None,
+    router_digest: str | None,
+) -> tuple[ModelInfo, ...]:
+    """``auto`` if there is a router, then tasks by name, then groups by name.
+
+    A group that is called as a task is, or ``auto``, cannot be asked by its name.
+    """
+    members = () if router is None else router.members
+    routed = {member.task: member.id for member in members}
+    found: dict[str, ModelInfo] = {}
+    if router is not None:
+        found[AUTO] = ModelInfo(
+            AUTO,
+            "router",
+            () if router_version is None else (router_version,),
+            router_version,
+            digest=router_digest,
+            tasks=tuple(sorted(routed)),
+            shapes=tuple(sorted({shape for member in members for shape in member.reads})),
+        )
+    groups: dict[str, list[str]] = {}
+    for task in sorted(tasks, key=lambda task: task.newest.task):
+        expert = task.newest
+        if task.group is not None:
+            groups.setdefault(task.group, []).append(expert.task)
+        found.setdefault(
+            expert.task,
+            ModelInfo(
+                expert.task,
+                expert.kind,
+                task.versions,
+                task.versions[-1],
+                expert.id,
+                expert.digest,
+                expert.labels,
+                task.group,
+                (expert.task,),
+                routed.get(expert.task),
+                _shapes(expert.kind),
+                dict(task.metrics),
+            ),
+        )
+    for group, names in sorted(groups.items()):
+        shapes = [set(found[name].shapes) for name in names if name in found]
+        own = tuple(sorted(set.intersection(*shapes))) if shapes else ()
+        found.setdefault(group, ModelInfo(group, "group", tasks=tuple(names), shapes=own))
+    return tuple(found.values())
+
+
+def _shapes(kind: str) -> tuple[str, ...]:
+    """What a kind reads; of one that is not installed here nothing can be asked."""
+    try:
+        return tuple(sorted(KINDS.get(kind).shapes))
+    except (NotFoundError, InputError):
+        return ()

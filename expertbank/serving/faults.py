@@ -1,0 +1,64 @@
+"""What is wrong with a server that runs, and how to find out whether it still is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Lock
+
+from expertbank.errors import ExpertBankError
+
+MOST = 16
+"""Faults that are remembered; more are not told apart from these."""
+
+
+class Faults:
+    """Sentences that hold until what they tell of succeeds again. Safe for threads."""
+
+    def __init__(self) -> None:
+        self._found: dict[str, Callable[[], object]] = {}
+        self._lock = Lock()
+
+    @property
+    def first(self) -> str | None:
+        """The one that was noted first."""
+        with self._lock:
+            return next(iter(self._found), None)
+
+    def note(self, sentence: str, again: Callable[[], object]) -> None:
+        """Remember a fault.
+
+        Args:
+            sentence: what is wrong.
+            again: does once more what failed; raises while it still fails.
+        """
+        with self._lock:
+            if len(self._found) < MOST:
+                self._found.setdefault(sentence, again)
+
+    def forget(self) -> None:
+        """Start afresh: what they told of is not served any more."""
+        with self._lock:
+            self._found.clear()
+
+    def retry(self) -> None:
+        """Try again what failed, and forget what does not fail any more."""
+        with self._lock:
+            found = list(self._found.items())
+        for sentence, again in found:
+            if _works(again):
+                with self._lock:
+                    self._found.pop(sentence, None)
+
+
+def _works(again: Callable[[], object]) -> bool:
+    try:
+        again()
+    except Exception:  # noqa: BLE001  # whatever it is: it still fails
+        return False
+    return True
+
+
+def sentence_of(error: BaseException) -> str:
+    """An error as a sentence; one that nobody foresaw is named by its type too."""
+    text = str(error)
+    return text if isinstance(error, ExpertBankError) else f"{type(error).__name__}: {text}"

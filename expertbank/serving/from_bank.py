@@ -1,0 +1,116 @@
+"""States of a bank: the active router, and every version of the experts of its tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from expertbank.bank import Bank
+from expertbank.config import canonical_json, sha256_text
+from expertbank.errors import NotFoundError, StaleError
+from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.serving.catalogue import KnownTask, catalogue
+from expertbank.serving.live import KnownExperts, ServingState
+from expertbank.workflows.answering.decision import Answerer
+from expertbank.workflows.workspace import now
+
+_TRIES = 5
+
+
+class BankSource:
+    """States of an open bank, which stays the caller's to close.
+
+    Args:
+        bank: the bank; may be open read-only.
+    """
+
+    def __init__(self, bank: Bank) -> None:
+        self.bank = bank
+
+    def load(self, earlier: ServingState | None) -> ServingState:
+        """See ``Source.load``.
+
+        Raises:
+            NotFoundError: the bank has no expert yet.
+            IntegrityError: the backbone or the router's file is not the bank's.
+            StaleError: the bank changed all the while.
+        """
+        for _ in range(_TRIES):
+            fingerprint = self._fingerprint()
+            state = self._read(earlier, fingerprint)
+            # Read in several steps: a change between two of them would mix an old with a new bank.
+            if state is not None and self._fingerprint() == fingerprint:
+                return state
+        raise StaleError("the bank kept changing while it was read; it is tried again")
+
+    def changed(self, served: ServingState) -> bool:
+        """See ``Source.changed``; looks at the active router and at the tasks' newest experts."""
+        return self._fingerprint() != served.fingerprint
+
+    def _fingerprint(self) -> str:
+        """Digest of all that decides what the bank answers.
+
+        Names and counts alone would not do: a restored bank gives them out again.
+        """
+        registry = self.bank.registry
+        router, backbone = self._router(), registry.backbone()
+        facts = [
+            None if backbone is None else backbone.digest,
+            None if router is None else [router.version, router.digest],
+            registry.generation(),
+            [[expert.id, expert.digest] for expert in registry.members()],
+        ]
+        return sha256_text(canonical_json(facts))
+
+    def _router(self) -> RouterRecord | None:
+        try:
+            return self.bank.registry.router()
+        except NotFoundError:
+            return None
+
+    def _read(self, earlier: ServingState | None, fingerprint: str) -> ServingState | None:
+        """The state, or ``None`` where the router changed under the reader's hands."""
+        live, router = self.bank.predictor(), self._router()
+        if live.router_digest != (None if router is None else router.digest):
+            return None
+        registry = self.bank.registry
+        newest = {expert.task: expert for expert in registry.members()}
+        groups = {task.name: task.group for task in registry.tasks()}
+        every: dict[str, list[ExpertRecord]] = {task: [] for task in newest}
+        for expert in registry.experts():  # by task and version
+            if expert.task in every:
+                every[expert.task].append(expert)
+        metrics = self._metrics()
+        known = [
+            KnownTask(
+                _answerer(expert),
+                tuple(one.version for one in every[task]),
+                groups.get(task),
+                metrics.get(expert.id, {}),
+            )
+            for task, expert in newest.items()
+        ]
+        version = None if router is None else router.version
+        experts = KnownExperts({task: _answerer(one) for task, one in newest.items()}, live.experts)
+        return ServingState(
+            1 if earlier is None else earlier.number + 1,
+            live.over(experts),
+            version,
+            live.router_digest,
+            live.model.spec.backbone_digest,
+            now(),
+            catalogue(known, live.router, version, live.router_digest),
+            fingerprint,
+            {(one.task, one.version): _answerer(one) for own in every.values() for one in own},
+        )
+
+    def _metrics(self) -> dict[str, Mapping[str, Any]]:
+        """What every expert's stored rows showed with the expert named, by expert."""
+        return {
+            one.expert_id: one.metrics
+            for one in self.bank.registry.evaluations(router_version="oracle")
+        }
+
+
+def _answerer(expert: ExpertRecord) -> Answerer:
+    return Answerer(expert.id, expert.digest, expert.task, expert.kind, expert.labels)

@@ -1,0 +1,85 @@
+"""States of a bundle: its router, and the one expert of each of its tasks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from expertbank.artifacts.bundle import BundleReader
+from expertbank.artifacts.listed import MANIFEST
+from expertbank.artifacts.store import sha256_bytes
+from expertbank.backbones.backbone import Backbone
+from expertbank.errors import IntegrityError
+from expertbank.files.durable import os_errors_translated
+from expertbank.files.paths import given_path
+from expertbank.serving.catalogue import KnownTask, catalogue
+from expertbank.serving.live import KnownExperts, ServingState
+from expertbank.workflows.answering.decision import Answerer
+from expertbank.workflows.answering.serve import open_bundle
+from expertbank.workflows.workspace import now
+
+
+class BundleSource:
+    """States of a bundle's folder, which may be replaced by another export.
+
+    A state's experts are read when it is warmed, as many as the pool keeps; of a bundle that holds
+    more, the others are read when they are needed and cannot be once the folder was replaced.
+
+    Args:
+        folder: of the bundle.
+        backbone: where to find the backbone; default as ``load_bundle``.
+        device: where to run; default as ``load_bundle``.
+    """
+
+    def __init__(
+        self, folder: str | Path, backbone: str | None = None, device: str | None = None
+    ) -> None:
+        self.folder = given_path(folder, "the bundle")
+        self._backbone = backbone
+        self._device = device
+
+    def load(self, earlier: ServingState | None) -> ServingState:
+        """See ``Source.load``; errors are those of ``load_bundle``."""
+        opened = open_bundle(self.folder)
+        content = opened.reader.manifest.content
+        try:
+            version, digest = content["router"]["version"], str(content["router"]["digest"])
+            version = None if version is None else int(version)
+            known = _tasks(opened.reader)
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{self.folder}: the manifest is malformed ({error!r})") from error
+        backbone: str | Backbone | None = self._backbone
+        if earlier is not None and earlier.backbone_digest == opened.record.digest:
+            backbone = earlier.predictor.model.backbone
+        loaded = opened.predictor(backbone, self._device)
+        named = {task.newest.task: task.newest for task in known}
+        return ServingState(
+            1 if earlier is None else earlier.number + 1,
+            loaded.over(KnownExperts(named, loaded.experts)),
+            version,
+            digest,
+            opened.record.digest,
+            now(),
+            catalogue(known, opened.router, version, digest),
+            opened.reader.manifest.digest,
+            {(task.newest.task, task.versions[0]): task.newest for task in known},
+        )
+
+    def changed(self, served: ServingState) -> bool:
+        """See ``Source.changed``; compares the manifest's digest."""
+        path = self.folder / MANIFEST
+        with os_errors_translated(path, "read"):
+            return sha256_bytes(path.read_bytes()) != served.fingerprint
+
+
+def _tasks(reader: BundleReader) -> list[KnownTask]:
+    """The tasks as the manifest tells them."""
+    told = {entry["digest"]: entry for entry in reader.manifest.content["experts"]}
+    return [
+        KnownTask(
+            Answerer(expert.id, expert.digest, expert.task, expert.kind, expert.labels),
+            (expert.version,),
+            told[expert.digest].get("group"),
+            dict(told[expert.digest].get("metrics") or {}),
+        )
+        for expert in reader.manifest.experts
+    ]

@@ -1,0 +1,47 @@
+"""Who is told what a server does: counters, histograms, logs."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Reason = Literal[
+    "queue_full",
+    "deadline",
+    "cancelled",
+    "not_ready",
+    "too_large",
+    "input",
+    "not_found",
+    "integrity",
+    "internal",
+]
+"""Why a request failed."""
+
+
+class Observer:
+    """Told of what happens; does nothing by itself, so override what matters.
+
+    Methods are called from several threads, the worker's among them: they must be quick and must
+    not raise.
+    """
+
+    def queued(self, rows: int, tokens: int) -> None:
+        """A request of so many rows and real tokens was queued."""
+
+    def batch(self, rows: int, tokens: int, seconds: float) -> None:
+        """One pass answered so many rows; ``tokens`` are real ones, without padding."""
+
+    def answered(self, task: str, unknown: bool | None, router_version: int | None) -> None:
+        """One row was answered by ``task``; see ``Prediction.unknown``."""
+
+    def finished(self, rows: int, queued_seconds: float, inference_seconds: float) -> None:
+        """One request was answered; durations as in ``Answered``."""
+
+    def failed(self, reason: Reason) -> None:
+        """One request failed, in the queue or before it."""
+
+    def reloaded(self, ok: bool) -> None:
+        """A newer state was swapped in, or could not be loaded."""
+
+    def depth(self, rows: int) -> None:
+        """So many rows wait now."""

@@ -1,0 +1,29 @@
+"""The benchmark of serving runs every part to its end and judges what was answered."""
+
+from __future__ import annotations
+
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastapi")
+
+
+@pytest.mark.slow
+def test_every_part_prints_its_table_and_no_answer_is_wrong(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
+    small = "--tiny --tasks 3 --rows 32 --rounds 1 --seconds 1 --swaps 4 --clients 2 --minutes 0.3"
+    importlib.import_module("serving").main(small.split())
+    out = capsys.readouterr().out
+    assert re.findall(r"^## (\w+)", out, re.MULTILINE) == [
+        *("Throughput", "Latency", "Overload", "Reload", "Soak")
+    ]
+    for way in ("`predict`", "core, 32 rows", "HTTP, one row", "FastAPI and PEFT"):
+        assert f"| {way}" in out
+    assert re.search(r"\| 4 \| \{200: \d+\} \| [\d,]+, [\d,]+ \| 0 \| 0 \|", out)
+    assert "0 wrong, 0 mixed" in out
+    assert "kill -9" in out

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from expertbank.serving.live import ServingState, Source
 
 EXTRA = "pip install 'expertbank[serve]'"
+SWITCH_SECONDS = 0.001
 _NEEDED = frozenset({"fastapi", "starlette", "uvicorn", "h11", "prometheus_client"})
 
 
@@ -97,6 +98,8 @@ def serve(
             session.remark(f"serving {len(names)} models at {where}; stop with Ctrl-C")
 
         session.remark(f"loading; {where} answers when it is done")
+        # The worker computes between calls of Python; a request must not wait 5 ms for its turn.
+        sys.setswitchinterval(SWITCH_SECONDS)
         run(server, app, listening, http, ready)
     session.remark("stopped; what was under way was answered")
 

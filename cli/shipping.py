@@ -165,7 +165,9 @@ def predict(
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
-        rows, total = _rows(text or [], text_pair, file, build(DataOptions, given), skip_bad)
+        rows, total = _rows(
+            session, text or [], text_pair, file, build(DataOptions, given), skip_bad
+        )
         experts, load = _answering(session, stack, bundle, backbone)
         # A name that nobody has is told before the backbone is loaded.
         for name in filter(None, (task, fallback)):
@@ -300,12 +302,19 @@ def evaluate(
             )
 
     session.answer(result.to_dict(), show)
+    for text in result.data_remarks:
+        session.remark(f"note: {text}")
     if result.remark:
         session.remark(result.remark)
 
 
 def _rows(
-    texts: list[str], text_pair: str | None, file: str | None, options: DataOptions, skip_bad: bool
+    session: Session,
+    texts: list[str],
+    text_pair: str | None,
+    file: str | None,
+    options: DataOptions,
+    skip_bad: bool,
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.data import most_rows, row_of, rows_to_answer
@@ -316,7 +325,13 @@ def _rows(
             for text in texts
         ]
         return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
-    rows = rows_to_answer(file, options.columns(), options.read_as(), refuse=not skip_bad)
+    rows = rows_to_answer(
+        file,
+        options.columns(),
+        options.read_as(),
+        refuse=not skip_bad,
+        remark=lambda text: session.remark(f"note: {text}"),
+    )
     return rows, most_rows(file)
 
 

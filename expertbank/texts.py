@@ -17,11 +17,13 @@ LONGEST = 10_000_000
 quote that is never closed, and reading on would only fill the memory."""
 
 
+_FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
+_SELECTORS = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
+
+
 @dataclass(frozen=True, slots=True)
 class Repeated:
     """The value of a key that stands twice in one object: nobody knows which one is meant."""
-
-    times: int = 2
 
 
 def plain_text(value: Any, origin: str, column: str) -> str | None:
@@ -85,9 +87,12 @@ def is_absent(value: Any) -> bool:
 
 def is_blank(text: str) -> bool:
     """Whether there is nothing to see: white space, and characters of no width such as U+200B."""
-    return not text.strip() or all(
-        char.isspace() or unicodedata.category(char) == "Cf" for char in text
-    )
+    return not text.strip() or all(char.isspace() or is_unseen(char) for char in text)
+
+
+def is_unseen(char: str) -> bool:
+    """Whether a character shows nothing and takes no place, or is a blank under another name."""
+    return unicodedata.category(char) == "Cf" or char in _FILLERS or ord(char) in _SELECTORS
 
 
 def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:
@@ -171,7 +176,9 @@ def likeness(text: str) -> str:
     Without case, white space, characters of no width and the differences that Unicode calls
     compatible; numbers by their value.
     """
-    seen = unicodedata.normalize("NFKC", text).casefold()
-    seen = "".join(char for char in seen if unicodedata.category(char) != "Cf")
+    # Some blanks become others by that, so what cannot be seen goes before and after.
+    seen = "".join(char for char in text if not is_unseen(char))
+    seen = unicodedata.normalize("NFKC", seen).casefold()
+    seen = "".join(char for char in seen if not is_unseen(char))
     seen = " ".join(seen.split())
     return number_text(seen, "") if is_number(seen) else seen

@@ -38,6 +38,8 @@ _PREFIXES: tuple[tuple[str, Split], ...] = (
     ("test", "test"),
 )
 _SHOWN = 5
+_BESIDE = frozenset({"readme", "license", "licence", "dataset_infos", "thumbs", "desktop"})
+"""Names of files that belong to data and are none."""
 _NEVER_DATA = frozenset({"__pycache__", "__MACOSX", "lost+found"})
 
 
@@ -96,7 +98,7 @@ def choose(names: Sequence[str], source: SourceSpec, where: str) -> tuple[list[s
     if only and (only != parts[None] or len(only) == 1):
         return only, []
     raise InputError(
-        f"{where}: cannot tell which of {', '.join(sorted(names)) or 'no files'} is for training; "
+        f"{where}: cannot tell which of {_some(names) or 'no files'} is for training; "
         "name them train… and validation…, or give one file"
     )
 
@@ -134,16 +136,22 @@ class Reader:
             return Tables(
                 self._files(entries.files, train, name),
                 self._files(entries.files, validation, name),
-                remarks=_left_out(name, {*entries.files} - {*train, *validation}),
+                remarks=_left_out(
+                    name,
+                    {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
+                ),
             )
         if any(split_of(folder, self.source) == "train" for folder in entries.folders):
             train, validation = choose(list(entries.folders), self.source, name)
             return Tables(
                 self._splits(entries.folders, train, name),
                 self._splits(entries.folders, validation, name),
-                remarks=_left_out(name, {*entries.folders} - {*train, *validation}),
+                remarks=_left_out(
+                    name, {*entries.folders, *entries.others} - {*train, *validation}
+                ),
             )
-        return Tables((self._class_folder(entries.folders, name),))
+        table = self._class_folder(entries.folders, name)
+        return Tables((table,), remarks=_left_out(name, entries.others))
 
     def _file(self, path: Path | None, name: str) -> Open:
         return partial(open_table, path, name, self.read_as, self.progress)
@@ -172,11 +180,15 @@ class Reader:
         texts: list[tuple[str, Path]] = []
         others: list[str] = []
         for label, folder in folders.items():
+            before = len(texts)
             for path in _visible(folder):
-                if path.suffix.lower() == ".txt" and not path.is_dir():
+                # A pipe among texts would be waited for.
+                if path.suffix.lower() == ".txt" and path.is_file():
                     texts.append((label, path))
                 else:
                     others.append(f"{label}/{path.name}")
+            if len(texts) == before:
+                others.append(f"{label} (no text in it)")
         if not texts:
             raise InputError(
                 f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder "
@@ -214,21 +226,29 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class _Entries:
+    """What a folder holds, hidden things and those of systems aside.
+
+    Attributes:
+        files: data files by name.
+        folders: sub-folders by name.
+        others: names of everything else.
+    """
+
     files: dict[str, Path]
     folders: dict[str, Path]
+    others: frozenset[str]
 
 
 def _listing(path: Path) -> _Entries:
-    """Data files and sub-folders by name."""
     entries = _visible(path)
-    return _Entries(
-        {
-            item.name: item
-            for item in entries
-            if suffix_of(item.name) in SUFFIXES and not item.is_dir()
-        },
-        {item.name: item for item in entries if item.is_dir()},
-    )
+    folders = {item.name: item for item in entries if item.is_dir()}
+    files = {
+        item.name: item
+        for item in entries
+        if item.name not in folders and suffix_of(item.name) in SUFFIXES
+    }
+    names = frozenset(item.name for item in entries)
+    return _Entries(files, folders, names - {*files, *folders})
 
 
 def _visible(path: Path) -> list[Path]:
@@ -241,8 +261,12 @@ def _visible(path: Path) -> list[Path]:
 
 
 def _left_out(where: str, names: Collection[str]) -> tuple[str, ...]:
-    """That files or folders take no part."""
-    if not names:
+    """That files or folders take no part; a README and the like need no word."""
+    told = [name for name in names if Path(name).stem.lower() not in _BESIDE]
+    if not told:
         return ()
-    shown = ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
-    return (f"{where}: left out, as neither training nor validation rows: {shown}",)
+    return (f"{where}: left out, as neither training nor validation rows: {_some(told)}",)
+
+
+def _some(names: Collection[str]) -> str:
+    return ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")

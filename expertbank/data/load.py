@@ -188,6 +188,7 @@ def read_rows(
     source: str | None = None,
     *,
     faults: Faults | None = None,
+    remarks: list[str] | None = None,
     progress: ProgressCallback = no_progress,
 ) -> list[Row]:
     """All labelled rows of a source as they are, of every split, in their own order.
@@ -198,6 +199,7 @@ def read_rows(
         spec: the task.
         source: source reference; ``None`` for the task's own sources.
         faults: takes bad rows down, which are then left out; without it they are refused.
+        remarks: takes what was left out and what is odd about the files.
         progress: told as files are read.
 
     Raises:
@@ -209,6 +211,8 @@ def read_rows(
     read = read_source(spec, source, noted, progress)
     if faults is None:
         noted.refuse()
+    if remarks is not None:
+        remarks += read.warnings
     return [row for row in (*read.train, *read.validation) if row is not None]
 
 

@@ -70,7 +70,7 @@ class _Reading:
             named = [name for name in table.columns if name.lower() in ID_COLUMNS]
             watched = {name for name in named if named.count(name) == 1}
             key, held_keys = self.opened.tables.held_out or ("", frozenset())
-            for found in table.rows(wanted | watched | {key}):
+            for found in table.rows(wanted | watched | ({key} if key else set())):
                 try:
                     if isinstance(found, DataError):
                         raise found

@@ -11,6 +11,7 @@ from expertbank.data.formats import Record
 from expertbank.data.splits import normalised_input
 from expertbank.kinds.labels import listed
 from expertbank.records import Row
+from expertbank.texts import Repeated
 
 if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
@@ -36,7 +37,7 @@ class RepeatedIds:
         """Take one record in."""
         for column in columns:
             value = record.values.get(column)
-            if value is None or value == "":
+            if value is None or value == "" or isinstance(value, Repeated):
                 continue
             before = self._first.setdefault((column, str(value)), record.origin)
             if before != record.origin:

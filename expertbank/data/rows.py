@@ -22,7 +22,7 @@ _TEXT = (
     "query", "review", "utterance", "content", "document", "message", "body", "title", "passage",
     "context",
 )
-_PAIR = (
+PAIR_NAMES = (
     "text_pair", "sentence2", "question2", "text2", "sentence_b", "passage", "hypothesis",
     "context", "sentence", "document",
 )
@@ -31,6 +31,8 @@ _LABEL = (
 )
 # fmt: on
 _LISTED = 30
+NO_CLASS = -1
+"""What ``datasets`` writes for a row without a class."""
 
 
 def resolve_columns(
@@ -56,7 +58,7 @@ def resolve_columns(
     if text is None and not fixed:
         text = _first(_TEXT, table, "text", {pair, label})
         if pair is None and not columns.choices:
-            pair = _first(_PAIR, table, "pair", {text, label})
+            pair = _first(PAIR_NAMES, table, "pair", {text, label})
     if label is None and not columns.flags and not fixed and labelled:
         label = _first(_LABEL, table, "label", {text, pair, *columns.choices})
     wanted: list[tuple[str, str | None]] = [("text", text)]
@@ -168,6 +170,12 @@ class RowMaker:
         if isinstance(value, (list, tuple)):
             return [self._named(one) for one in value]
         names, rules = self.class_names[self.columns.label or ""], self.spec.label_rules
-        if type(value) is not int or not 0 <= value < len(names) or str(value) in rules.names:
+        if isinstance(value, float) and value.is_integer():
+            value = int(value)
+        if str(value) in rules.names or str(value) in rules.drop:
+            return value
+        if value == NO_CLASS:
+            return None
+        if type(value) is not int or not 0 <= value < len(names):
             return value
         return names[value] if not rules.known or names[value] in rules.known else value

@@ -47,17 +47,21 @@ def take_of_each(
         return ordered
     taken, rest = ordered[:limit], ordered[limit:]
     left = _counts(taken, classes)
+    place = len(taken)
     for row in rest:
-        absent = [name for name in classes(row) if not left[name]]
-        if not absent:
+        if all(left[name] for name in classes(row)):
             continue
-        for place in range(len(taken) - 1, -1, -1):
+        # What could not be spared before cannot be spared now: counts of others only fall.
+        while place:
+            place -= 1
             spare = Counter(classes(taken[place]))
             if spare and all(left[name] > count for name, count in spare.items()):
                 left -= spare
                 left += Counter(classes(row))
                 taken[place] = row
                 break
+        if not place:
+            break
     return canonical_order(taken, seed)
 
 

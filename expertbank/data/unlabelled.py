@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain, islice
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from expertbank.data.faults import Faults
 from expertbank.data.formats import ReadAs, Table, open_table, suffix_of
 from expertbank.data.inputs import KEYS, row_of
 from expertbank.data.refs import is_pipe, parse_source
-from expertbank.data.rows import RowMaker, resolve_columns, wanted_of
+from expertbank.data.rows import PAIR_NAMES, RowMaker, resolve_columns, wanted_of
 from expertbank.data.sources import located
 from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError, InputError
@@ -22,12 +22,17 @@ _PLAIN = TaskSpec("rows")
 _BY_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
+def no_remark(text: str) -> None:
+    """Say nothing."""
+
+
 def rows_to_answer(
     source: str,
     columns: Columns | None = None,
     read_as: ReadAs | None = None,
     *,
     refuse: bool = False,
+    remark: Callable[[str], None] = no_remark,
 ) -> Iterator[Row | InputError]:
     """Rows of a file, a pipe or standard input; in the place of a bad one, what is wrong with it.
 
@@ -40,6 +45,7 @@ def rows_to_answer(
         read_as: separator and encoding where the file does not tell.
         refuse: refuse bad rows among the first ``EARLY`` at once. Of a pipe only the first row is
             read ahead: whoever writes into it may wait for its answer.
+        remark: told what was left out or is not read.
 
     Raises:
         DataError: no such columns, or bad rows that are to be refused.
@@ -53,7 +59,7 @@ def rows_to_answer(
     if path is not None and path.is_dir():
         raise InputError(f"{source} is a folder; give a file of rows")
     try:
-        rows = _rows(open_table(path, ref.name, read_as, whole=False), columns or Columns())
+        rows = _rows(open_table(path, ref.name, read_as, whole=False), columns or Columns(), remark)
         early = list(islice(rows, 1 if path is None or is_pipe(path) else EARLY))
     except DataError as error:
         if error.fault == "no rows":
@@ -76,15 +82,18 @@ def most_rows(source: str) -> int:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b"")) + 1
 
 
-def _rows(table: Table, columns: Columns) -> Iterator[Row | InputError]:
-    # Where the first line is no object, nothing tells that its keys are others.
-    usual = "text" in table.columns or not table.columns
-    plain = table.any_key and columns == Columns() and usual
+def _rows(
+    table: Table, columns: Columns, remark: Callable[[str], None]
+) -> Iterator[Row | InputError]:
+    found_columns = _columns(table, columns)
     wanted, maker = set(KEYS), None
-    if not plain:
-        columns = resolve_columns(columns, table, labelled=False)
-        maker = RowMaker(_PLAIN, SourceSpec("rows", table.name), columns, {})
-        wanted = wanted_of(columns)
+    if found_columns is not None:
+        maker = RowMaker(_PLAIN, SourceSpec("rows", table.name), found_columns, {})
+        wanted = wanted_of(found_columns)
+    elif "text_pair" not in table.columns:
+        pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
+        if pairs:
+            remark(f"key {pairs[0]!r} is not read; --pair-column {pairs[0]} makes pairs of it")
     for found in table.rows(wanted):
         try:
             if isinstance(found, DataError):
@@ -94,3 +103,18 @@ def _rows(table: Table, columns: Columns) -> Iterator[Row | InputError]:
             yield row
         except DataError as error:
             yield error
+    for text in table.remarks:
+        remark(text)
+
+
+def _columns(table: Table, columns: Columns) -> Columns | None:
+    """The columns to read; ``None`` for JSON objects whose keys are those of every interface."""
+    if not table.any_key or columns != Columns():
+        return resolve_columns(columns, table, labelled=False)
+    if "text" in table.columns:
+        return None
+    try:
+        return resolve_columns(columns, table, labelled=False)
+    except DataError:
+        # The first line may be a bad one: each row then tells what it lacks.
+        return None

@@ -16,8 +16,9 @@ from typing import Any
 from fastapi import APIRouter, Request
 from fastapi.responses import StreamingResponse
 
-from expertbank.data.formats.json_rows import parse_object, read_json
+from expertbank.data.formats.json_rows import parse_object, read_array, read_lines
 from expertbank.data.formats.lines import Line
+from expertbank.data.formats.table import Found
 from expertbank.data.inputs import row_of
 from expertbank.errors import DataError, ExpertBankError, InputError
 from expertbank.http import schemas
@@ -142,9 +143,18 @@ def read_rows(body: bytes, *, lines: bool) -> list[Row | InputError]:
         except DataError as error:
             return [error]
     return [
-        one if isinstance(one, DataError) else _row(one.values, one.origin)
-        for one in read_json(_lines(body), "body", array=True)
+        one if isinstance(one, DataError) else _row(one.values, one.origin) for one in _found(body)
     ]
+
+
+def _found(body: bytes) -> Iterator[Found]:
+    if body.lstrip()[:1] != b"[":
+        yield from read_lines(_lines(body), "body")
+        return
+    try:
+        yield from read_array(_decoded(body, "body"), "body")
+    except DataError as error:
+        yield error
 
 
 def _lines(body: bytes) -> Iterator[Line]:

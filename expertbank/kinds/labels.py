@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from difflib import get_close_matches
@@ -11,7 +10,7 @@ from difflib import get_close_matches
 from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
-from expertbank.texts import likeness, printable
+from expertbank.texts import is_unseen, likeness, printable
 
 _SHOWN = 5
 _LISTED = 20
@@ -130,7 +129,7 @@ def alike_remarks(counts: Counter[str]) -> list[str]:
 
 def _shown(label: str) -> str:
     """A label with what cannot be seen of it written out."""
-    return ascii(label) if any(unicodedata.category(one) == "Cf" for one in label) else repr(label)
+    return ascii(label) if any(map(is_unseen, label)) else repr(label)
 
 
 def several_remarks(counts: Counter[str]) -> list[str]:

@@ -23,6 +23,7 @@ from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
 from expertbank.serving.throughput import PassCost, Throughput
+from expertbank.workflows.answering.decision import Routed
 from expertbank.workflows.answering.predict import Prediction, Question
 
 SOON = 1.0
@@ -325,8 +326,10 @@ class Batcher:
             self._observer.failed("cancelled")
             return
         request.future.set_result(answered)
-        for one in answered.predictions:
-            self._observer.answered(one.task, one.unknown, request.state.router_version)
+        for place, one in enumerate(answered.predictions):
+            routed = isinstance(request.questions[place].decision, Routed)
+            version = request.state.router_version if routed else None
+            self._observer.answered(one.task, one.unknown, version)
         self._observer.finished(
             len(answered.predictions), answered.queued_seconds, answered.inference_seconds
         )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from threading import Lock
 
 from expertbank.errors import ExpertBankError
 
+LOG = logging.getLogger("expertbank.serving")
+"""Tells each fault once: callers are not told what it is."""
 MOST = 16
 """Faults that are remembered; more are not told apart from these."""
 
@@ -32,8 +35,10 @@ class Faults:
             again: does once more what failed; raises while it still fails.
         """
         with self._lock:
-            if len(self._found) < MOST:
-                self._found.setdefault(sentence, again)
+            if sentence in self._found or len(self._found) >= MOST:
+                return
+            self._found[sentence] = again
+        LOG.error("%s", sentence)
 
     def forget(self) -> None:
         """Start afresh: what they told of is not served any more."""

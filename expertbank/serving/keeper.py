@@ -7,7 +7,7 @@ from threading import Event, Lock, Thread
 from time import monotonic
 
 from expertbank.serving.errors import NotReadyError
-from expertbank.serving.faults import Faults
+from expertbank.serving.faults import LOG, Faults, sentence_of
 from expertbank.serving.limits import ServeConfig
 from expertbank.serving.live import ServingState, Source
 from expertbank.serving.observer import Observer
@@ -97,6 +97,9 @@ class Keeper:
                 state = self._source.load(served)
                 warm(state)
             except Exception as error:
+                if str(error) != str(self._error):
+                    kept = "" if served is None else f"; state {served.number} is served on"
+                    LOG.error("a newer state could not be loaded: %s%s", sentence_of(error), kept)
                 self._error = error
                 self._observer.reloaded(False)
                 raise

@@ -32,7 +32,7 @@ class Observer:
         """One pass answered so many rows; ``tokens`` are real ones, without padding."""
 
     def answered(self, task: str, unknown: bool | None, router_version: int | None) -> None:
-        """One row was answered by ``task``; see ``Prediction.unknown``."""
+        """One row was answered by ``task``; ``router_version`` is ``None`` where it was named."""
 
     def finished(self, rows: int, queued_seconds: float, inference_seconds: float) -> None:
         """One request was answered; durations as in ``Answered``."""

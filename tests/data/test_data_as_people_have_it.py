@@ -32,7 +32,8 @@ from expertbank.data import (
     task_spec,
 )
 from expertbank.data.formats import Record
-from expertbank.data.formats.json_rows import read_json
+from expertbank.data.formats.json_rows import read_array
+from expertbank.data.splits import take_of_each
 from expertbank.errors import DataError, InputError, SourceUnavailableError
 from expertbank.records import Row
 from expertbank.texts import is_blank
@@ -342,6 +343,8 @@ def test_a_key_that_stands_twice_is_refused_where_it_is_read(tmp_path: Path, key
 
 def test_columns_that_nobody_reads_stop_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
+    path.write_text("text,label,,\n" + "\n".join(map(",".join, ROWS)))
+    assert read(path) == ROWS, "unnamed columns whose rows end early"
     for twice in ("n", "id"):
         header = f"text,label,{twice},{twice},"
         path.write_text(cells([(a, b, "x", "y", "") for a, b in ROWS], header=header))
@@ -529,11 +532,148 @@ def test_an_array_is_what_the_json_library_reads(
     objects: list[dict[str, Any]], indent: int | None, plain: bool
 ) -> None:
     text = json.dumps(objects, indent=indent, ensure_ascii=plain)
-    lines = enumerate(text.splitlines(keepends=True) if plain else [text], start=1)
-    found = list(read_json(lines, "a", array=True))
+    found = list(read_array(text, "a"))
     assert [record.values for record in found if isinstance(record, Record)] == json.loads(text)
     if plain and indent is not None:
         for record in found:
             assert isinstance(record, Record)
             line = int(record.origin.partition(":")[2])
             assert text.splitlines()[line - 1].lstrip().startswith("{")
+
+
+def test_an_array_on_one_long_line_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    objects = [{"text": f"{n} " + "word " * 60_000, "label": "ab"[n % 2]} for n in range(40)]
+    path.write_text(json.dumps(objects))
+    assert path.stat().st_size > 11_000_000
+    assert [text[:2] for text, _ in read(path)][:3] == ["0 ", "1 ", "2 "]
+
+
+def test_an_array_that_breaks_off_is_never_taken_for_whole(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('[{"text": "a"}, {"text": "b"} {"text": "c"}]')
+    with pytest.raises(DataError, match=r"a comma .* is missing; nothing after it was read"):
+        list(rows_to_answer(str(path)))
+
+
+def test_a_limit_below_the_classes_takes_no_longer_for_it() -> None:
+    rows = [Row(f"t{n}", label=str(n % 3000)) for n in range(20_000)]
+    looked: list[Row] = []
+
+    def classes(row: Row) -> list[str]:
+        looked.append(row)
+        return [row.label or ""]
+
+    for limit in (500, 2000, 4000):
+        looked.clear()
+        assert len(take_of_each(rows, limit, 0, classes)) == limit
+        assert len(looked) < 3 * len(rows)
+    assert len({row.label for row in take_of_each(rows, 4000, 0, classes)}) == 3000
+
+
+@pytest.mark.parametrize("order", ["le", "be"])
+@pytest.mark.parametrize("width", ["16", "32"])
+def test_one_bad_line_of_a_wide_encoding_is_one_bad_row(
+    tmp_path: Path, width: str, order: str
+) -> None:
+    path = tmp_path / "a.csv"
+    rows = [(f"中文 {text}", label) for text, label in ROWS]
+    encoding = f"utf-{width}-{order}"
+    data = ("\ufeff" + cells(rows)).encode(encoding)
+    path.write_bytes(data)
+    assert read(path) == rows
+    lone = b"\x00\xd8" if order == "le" else b"\xd8\x00"
+    bad = lone if width == "16" else (lone + b"\0\0" if order == "le" else b"\0\0" + lone)
+    path.write_bytes(data + bad + ",a\n".encode(encoding) + "last,b\n".encode(encoding))
+    with pytest.raises(DataError, match=rf"a\.csv:22: not valid {encoding}") as caught:
+        load_task(MINE, str(path))
+    assert isinstance(caught.value, BadRowsError)
+    assert caught.value.faults.rows == 1
+
+
+def test_what_beside_the_data_takes_no_part_is_named(tmp_path: Path) -> None:
+    (tmp_path / "pos").mkdir()
+    (tmp_path / "pos" / "1.txt").write_text("left out")
+    for name in ("train.xlsx", "more.csv.zip", "README.md"):
+        (tmp_path / name).write_text("no data")
+    (tmp_path / "train.csv").write_text(cells(ROWS))
+    remarks = load_task(MINE, str(tmp_path)).warnings
+    assert any(one.endswith("rows: more.csv.zip, pos, train.xlsx") for one in remarks)
+
+
+def test_a_class_of_no_class_is_no_label(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    rows = {"text": [text for text, _ in ROWS], "label": [n % 2 for n in range(19)] + [-1]}
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    with pytest.raises(DataError, match=r"a\.parquet:20: no label"):
+        load_task(MINE, str(path))
+    dropping = TaskSpec("mine", drop_labels=(None,))
+    assert load_task(dropping, str(path)).counts["dropped_unlabelled"] == 1
+
+
+def test_a_quote_that_swallows_rows_is_remarked_on(tmp_path: Path) -> None:
+    path = tmp_path / "a.tsv"
+    lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in ROWS)]
+    lines[5], lines[12] = '"an opening quote\ta', 'a closing one"\tb'
+    path.write_text("\n".join(lines))
+    assert any(
+        "is a quote in it never closed?" in one for one in load_task(MINE, str(path)).warnings
+    )
+
+
+def test_blanks_behind_separators_belong_to_no_cell(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text, label\n"one, two", a\nthree, b\n')
+    assert read(path) == [("one, two", "a"), ("three", "b")]
+
+
+def test_a_header_in_other_case_and_a_second_mark_are_no_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells(ROWS) + cells(ROWS, header="Text,Label"))
+    assert len(read(path)) == 40
+    lines = "".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in ROWS)
+    path = tmp_path / "b.jsonl"
+    path.write_text(lines + "\ufeff" + lines, encoding="utf-8")
+    assert len(read(path)) == 40
+
+
+def test_a_pipe_is_told_by_its_first_line_that_is_not_blank(tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    objects = "".join(json.dumps({"text": t, "label": x}) + "\n" for t, x in ROWS)
+    for data in (
+        b"\n\n" + cells(ROWS, ";").encode(),
+        objects.encode("utf-16"),
+        b"\n \n" + objects.encode(),
+        ("\n" + json.dumps([{"text": t, "label": x} for t, x in ROWS])).encode("utf-16"),
+    ):
+        assert _through_a_pipe(fifo, data) == ROWS
+    plain = tmp_path / "without-a-suffix"
+    plain.write_text(cells(ROWS, ";"))
+    assert read(plain) == ROWS
+    plain.write_text("\n\n" + cells([*ROWS, ("x", "")]))
+    with pytest.raises(DataError, match="suffix:24: no label"):
+        load_task(MINE, str(plain))
+
+
+@pytest.mark.parametrize("name", ["rot13", "hex", "base64", "zip", "bz2"])
+def test_what_makes_no_text_of_bytes_is_no_encoding(name: str) -> None:
+    with pytest.raises(InputError, match="no text encoding is called"):
+        ReadAs(encoding=name)
+
+
+def test_what_is_not_read_of_rows_to_answer_is_told(tmp_path: Path) -> None:
+    told: list[str] = []
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"text": "a", "hypothesis": "b"}\n')
+    assert list(rows_to_answer(str(path), remark=told.append)) == [Row("a")]
+    assert "--pair-column hypothesis" in told[0]
+    columns = task_spec("mine", pair_column="hypothesis").columns
+    assert list(rows_to_answer(str(path), columns)) == [Row("a", "b")]
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\na,x\n,\ntext,label\nb,y\n")
+    assert len(list(rows_to_answer(str(path), remark=told.append))) == 2
+    assert "1 row left out, holding nothing (line 3)" in told[1]

@@ -23,6 +23,7 @@ TOP = {
     *("pyproject.toml", "expertbank", "migrations", "cli", "tests", "examples", "docs"),
     *("Makefile", "constraints.txt", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
 }
+SHIPPED = {".py", ".yaml", ".mako", ".typed", ".j2", ".css", ".js"}
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +55,7 @@ def test_the_wheel_holds_every_module_and_data_file_and_nothing_else(wheel: Path
         f"{installed[room]}/{path.relative_to(ROOT / room).as_posix()}"
         for room in ROOMS
         for path in (ROOT / room).rglob("*")
-        if path.is_file() and path.suffix in {".py", ".yaml", ".mako", ".typed", ".j2", ".css"}
+        if path.is_file() and path.suffix in SHIPPED
     }
     assert {
         "expertbank/py.typed",

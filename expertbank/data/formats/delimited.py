@@ -43,6 +43,7 @@ class Delimited:
         wished: str | None,
         usual: str,
         *,
+        start: int = 1,
         sample: int = SAMPLE,
     ) -> None:
         """Read the header.
@@ -52,6 +53,7 @@ class Delimited:
             name: what to call it in messages.
             wished: the separator; ``None`` recognises it.
             usual: the one that wins where several would do.
+            start: number of the first of the lines.
             sample: lines to recognise it by; a pipe may not have more than one yet.
         """
         self._name = name
@@ -61,14 +63,16 @@ class Delimited:
         physical = self._physical(lines)
         first = list(islice(physical, sample))
         declared = _DECLARED.fullmatch(first[0]) if first else None
-        self._before = 1 if declared else 0
-        first = first[self._before :]
+        self._before = start - 1 + (1 if declared else 0)
+        first = first[1:] if declared else first
         self.separator = wished or (declared[1] if declared else _recognised(first, usual))
         self._reader = csv.reader(
             chain(first, physical),
             delimiter=self.separator,
             # Strict: an open quote would otherwise swallow the rest of the file as one cell.
             strict=True,
+            # Who writes "text, label" writes rows so too.
+            skipinitialspace=_spaced(first, self.separator),
         )
         self._cells = self._records()
         self._header: list[str] = []
@@ -93,7 +97,7 @@ class Delimited:
         yield from (error for _, error in self._early)
         header = self._header
         named = len(header) - next((n for n, name in enumerate(reversed(header)) if name), 0)
-        places = [(place, name) for place, name in enumerate(header) if name in wanted]
+        places = [(place, name) for place, name in enumerate(header) if name and name in wanted]
         for line, cells in self._cells:
             if isinstance(cells, DataError):
                 yield cells
@@ -103,11 +107,19 @@ class Delimited:
                 self._leave_out("repeating the header", line)
             else:
                 complaint = self._complaint(cells, named)
+                if any(cell.count("\n") > 1 for cell in cells) and self._swallows(cells):
+                    self._leave_out("swallowed", line)
                 origin = f"{self._name}:{line}"
                 if complaint is None:
                     yield Record({name: cells[place] for place, name in places}, origin)
                 else:
                     yield DataError(f"{origin}: {complaint}", "cells")
+        swallowed = self._left_out.pop("swallowed", [])
+        if swallowed:
+            self.remarks.append(
+                f"{self._name}: the row of line {swallowed[0]} holds lines that look like rows of "
+                "their own; is a quote in it never closed?"
+            )
         for what, numbers in self._left_out.items():
             shown = ", ".join(map(str, numbers[:_LISTED])) + (
                 ", …" if len(numbers) > _LISTED else ""
@@ -131,7 +143,17 @@ class Delimited:
 
     def _is_header(self, cells: Sequence[str]) -> bool:
         """Whether files were joined with their headers."""
-        return len(self.columns) > 1 and [_name(cell) for cell in cells] == self._header
+        return len(self.columns) > 1 and [_name(cell).casefold() for cell in cells] == [
+            name.casefold() for name in self._header
+        ]
+
+    def _swallows(self, cells: Sequence[str]) -> bool:
+        """Whether a cell holds several lines with as many cells as the header."""
+        separators = len(self._header) - 1
+        return separators > 0 and any(
+            len(inner) > 1 and all(line.count(self.separator) == separators for line in inner)
+            for inner in (cell.split("\n")[1:-1] for cell in cells)
+        )
 
     def _leave_out(self, what: str, line: int) -> None:
         self._left_out.setdefault(what, []).append(line)
@@ -180,12 +202,17 @@ def _name(cell: str) -> str:
     return cell.strip().removeprefix("\ufeff").strip()
 
 
+def _spaced(lines: Sequence[str], separator: str) -> bool:
+    """Whether a blank stands behind every separator of the header."""
+    cells = next(_parsed(lines[:1], separator), [])
+    return separator != " " and len(cells) > 1 and all(cell.startswith(" ") for cell in cells[1:])
+
+
 def _recognised(lines: Sequence[str], usual: str) -> str:
     """The separator by which the first lines have the most cells, the same number in each."""
 
     def fitness(separator: str) -> tuple[bool, float, int, bool]:
-        rows = list(_parsed(lines, separator))
-        counts = [len(row) for row in rows if any(row)]
+        counts = [len(row) for row in _parsed(lines, separator) if any(row)]
         if not counts or counts[0] < 2:
             return (False, 0.0, 0, separator == usual)
         alike = sum(count == counts[0] for count in counts) / len(counts)

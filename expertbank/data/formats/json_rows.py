@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
-from itertools import chain
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from expertbank.data.formats.lines import Line
@@ -38,7 +37,7 @@ def parse_object(line: str, origin: str) -> dict[str, Any]:
         DataError: not JSON, or JSON of another kind.
     """
     try:
-        value = _DECODER.decode(line)
+        value = _DECODER.decode(line.removeprefix("\ufeff"))  # joined files bring their marks
     except _BROKEN as error:
         whole = line.strip() in {"{", "["}
         hint = "; write one object a line, or one array of objects" if whole else ""
@@ -55,22 +54,11 @@ def _object(value: Any, origin: str) -> dict[str, Any]:
     return value
 
 
-def read_json(lines: Iterator[Line], name: str, *, array: bool) -> Iterator[Found]:
-    """Records of JSON lines, or of the objects of an array.
-
-    Args:
-        lines: of the file.
-        name: what to call it in messages.
-        array: whether a file that starts with ``[`` is one array.
-    """
+def read_lines(lines: Iterable[Line], name: str) -> Iterator[Found]:
+    """Records of one object a line."""
     for number, line in lines:
-        if array and isinstance(line, str) and line.lstrip().startswith("["):
-            yield from _array(chain([(number, line)], lines), name)
-            return
-        if isinstance(line, str) and not line.strip():
-            continue
-        array = False
-        yield _record(line, f"{name}:{number}")
+        if isinstance(line, DataError) or line.strip("\ufeff \t\r\n"):
+            yield _record(line, f"{name}:{number}")
 
 
 def _record(line: str | DataError, origin: str) -> Found:
@@ -82,19 +70,13 @@ def _record(line: str | DataError, origin: str) -> Found:
         return error
 
 
-def _array(lines: Iterator[Line], name: str) -> Iterator[Found]:
-    """Objects of one array, each with the line that it starts on."""
-    parts: list[str] = []
-    line = 0
-    for number, part in lines:
-        if isinstance(part, DataError):
-            yield part
-            return
-        line = line or number
-        parts.append(part)
-    text = "".join(parts)
-    parts.clear()
-    place, counted, sign = text.index("["), 0, "["
+def read_array(text: str, name: str) -> Iterator[Found]:
+    """Records of the objects of one array, each with the line that it starts on.
+
+    Raises:
+        DataError: the array breaks off; nothing after that was read.
+    """
+    place, counted, line, sign = text.index("["), 0, 1, "["
     while sign in {"[", ","}:
         place = _next(text, place + 1)
         line, counted = line + text.count("\n", counted, place), place
@@ -106,22 +88,22 @@ def _array(lines: Iterator[Line], name: str) -> Iterator[Found]:
             value, place = _DECODER.raw_decode(text, place)
         except _BROKEN as error:
             reason = error.msg if isinstance(error, json.JSONDecodeError) else error
-            yield DataError(f"{origin}: not valid JSON: {reason}", "JSON")
-            return
+            raise _broken(origin, reason) from error
         try:
             yield Record(_object(value, origin), origin)
         except DataError as error:
             yield error
         place = _next(text, place)
         sign = text[place : place + 1]
-    if sign != "]" or text[place + 1 :].strip():
-        line += text.count("\n", counted, place)
-        yield DataError(
-            f"{name}:{line}: not valid JSON: a comma or the end of the array is missing"
-            if sign != "]"
-            else f"{name}:{line}: not valid JSON: something stands after the array",
-            "JSON",
-        )
+    line += text.count("\n", counted, place)
+    if sign != "]":
+        raise _broken(f"{name}:{line}", "a comma or the end of the array is missing")
+    if text[place + 1 :].strip():
+        raise _broken(f"{name}:{line}", "something stands after the array")
+
+
+def _broken(origin: str, reason: object) -> DataError:
+    return DataError(f"{origin}: not valid JSON: {reason}; nothing after it was read", "JSON")
 
 
 def _next(text: str, place: int) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from typing import IO
 
@@ -12,7 +11,13 @@ from expertbank.texts import LONGEST
 
 UTF8 = "utf-8"
 _BOM = b"\xef\xbb\xbf"
-_WIDE = {b"\xff\xfe": "utf-16", b"\xfe\xff": "utf-16"}
+# The longer marks first: that of UTF-32 begins with that of UTF-16.
+_MARKS = (
+    (b"\xff\xfe\0\0", "utf-32-le"),
+    (b"\0\0\xfe\xff", "utf-32-be"),
+    (b"\xff\xfe", "utf-16-le"),
+    (b"\xfe\xff", "utf-16-be"),
+)
 
 Line = tuple[int, "str | DataError"]
 """A line's number from 1 and its text with its end, or what is wrong with it."""
@@ -20,7 +25,11 @@ Line = tuple[int, "str | DataError"]
 
 def encoding_of(head: bytes, wished: str | None) -> str:
     """The encoding of text that starts with ``head``: as wished, by its mark, else UTF-8."""
-    return wished or _WIDE.get(head[:2], UTF8)
+    marked = next((name for mark, name in _MARKS if head.startswith(mark)), None)
+    if wished in {None, "utf-16", "utf-32"}:
+        # A name without an order of bytes leaves that to the mark.
+        return marked or {None: UTF8, "utf-16": "utf-16-le", "utf-32": "utf-32-le"}[wished]
+    return wished or UTF8
 
 
 def lines_of(stream: IO[bytes], name: str, encoding: str = UTF8) -> Iterator[Line]:
@@ -64,24 +73,16 @@ def _too_long(name: str, number: int) -> DataError:
 
 
 def _wide(stream: IO[bytes], name: str, encoding: str) -> Iterator[Line]:
-    """Lines of an encoding in which a line feed is more than one byte."""
-    number = 0
-    text = io.TextIOWrapper(stream, encoding, newline="\n")
-    try:
-        while line := text.readline(LONGEST + 1):
-            number += 1
-            if len(line) > LONGEST:
-                yield number, _too_long(name, number)
-                while line and not line.endswith("\n"):
-                    line = text.readline(LONGEST + 1)
-            elif "\0" in line:
-                yield number, DataError(f"{name}:{number}: NUL character; remove it", "NUL")
-            else:
-                yield number, line.removeprefix("\ufeff") if number == 1 else line
-    except UnicodeError as error:
-        yield number + 1, _undecodable(name, number + 1, encoding, error)
-    finally:
-        text.detach()
+    """Lines of an encoding in which a character is two or four bytes."""
+    data, feed, start, number = stream.read(), "\n".encode(encoding), 0, 0
+    while start < len(data):
+        number += 1
+        end = data.find(feed, start)
+        while end >= 0 and (end - start) % len(feed):
+            end = data.find(feed, end + 1)
+        end = len(data) if end < 0 else end + len(feed)
+        yield number, _line(data[start:end], name, number, encoding)
+        start = end
 
 
 def text_of(data: bytes, name: str, wished: str | None = None, fallback: str | None = None) -> str:
@@ -103,7 +104,7 @@ def text_of(data: bytes, name: str, wished: str | None = None, fallback: str | N
         if fallback is None or wished is not None:
             raise
         text = decode(data, name, fallback)
-    return text.removeprefix("\ufeff")
+    return text
 
 
 def decode(data: bytes, name: str, encoding: str = UTF8, line: int = 1) -> str:
@@ -112,17 +113,18 @@ def decode(data: bytes, name: str, encoding: str = UTF8, line: int = 1) -> str:
     Raises:
         DataError: NUL bytes, or bytes that the encoding does not allow.
     """
-    nul = -1 if encoding.startswith(("utf-16", "utf-32")) else data.find(b"\0")
-    if nul >= 0:
-        at = line + data.count(b"\n", 0, nul)
-        raise DataError(f"{name}:{at}: NUL byte; save the file as plain UTF-8 text", "NUL")
     if line == 1 and encoding == UTF8 and data.startswith(_BOM):
         data = data[len(_BOM) :]
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except UnicodeDecodeError as error:
         at = line + data.count(b"\n", 0, error.start)
         raise _undecodable(name, at, encoding, error) from error
+    nul = text.find("\0")
+    if nul >= 0:
+        at = line + text.count("\n", 0, nul)
+        raise DataError(f"{name}:{at}: NUL byte; save the file as plain UTF-8 text", "NUL")
+    return text.removeprefix("\ufeff") if line == 1 else text
 
 
 def _undecodable(name: str, line: int, encoding: str, error: UnicodeError) -> DataError:

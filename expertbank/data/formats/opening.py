@@ -5,14 +5,15 @@ from __future__ import annotations
 import codecs
 import gzip
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import chain, dropwhile
 from pathlib import Path
 from typing import IO, Any
 
 from expertbank.data.formats.delimited import SAMPLE, Delimited
-from expertbank.data.formats.json_rows import read_json
+from expertbank.data.formats.json_rows import read_array, read_lines
 from expertbank.data.formats.lines import UTF8, Line, encoding_of, lines_of, text_of
 from expertbank.data.formats.parquet import MAGIC, Parquet
 from expertbank.data.formats.stream import BROKEN, failure, opened
@@ -72,7 +73,9 @@ class ReadAs:
 def _encoding(name: str) -> str:
     try:
         found = codecs.lookup(name)
-        b"".decode(name)
+        b"a".decode(name)
+    except UnicodeError:
+        pass
     except (LookupError, ValueError) as error:
         raise InputError(
             f"no text encoding is called {name!r}; try utf-8, cp1252, latin-1 or utf-16"
@@ -146,9 +149,8 @@ def no_rows(name: str) -> DataError:
 def _table(
     stream: io.BufferedReader[Any], path: Path | None, name: str, read_as: ReadAs, *, whole: bool
 ) -> Table:
-    named = "" if path is None else suffix_of(path.name).removesuffix(".gz")
-    once = path is None or is_pipe(path)
-    if named not in _PLAIN and not once:
+    named = "" if path is None or _nameless(path) else suffix_of(path.name).removesuffix(".gz")
+    if named and named not in _PLAIN:
         raise InputError(f"{name}: unknown file type; use one of {', '.join(_PLAIN)}, or .gz of it")
     head = stream.peek(64)[:64]
     if named == ".parquet" or head.startswith(MAGIC):
@@ -156,26 +158,63 @@ def _table(
     foreign = next((what for magic, what in _FOREIGN.items() if head.startswith(magic)), None)
     if foreign or not head:
         raise DataError(f"{name}:1: this is {foreign}") if foreign else no_rows(name)
-    encoding, lines = _lines(stream, head, name, read_as)
-    if named in _JSON or (named not in _CELLS and head.strip(_BLANK)[:1] in {b"{", b"["}):
-        return _of_json(lines, name, encoding, whole=whole)
-    usual = _CELLS.get(named, ",")
-    cells = Delimited(lines, name, read_as.separator, usual, sample=1 if once else SAMPLE)
+    encoding = encoding_of(head, read_as.encoding)
+    if named not in _CELLS and head.strip(_BLANK)[:1] == b"[":
+        # An array is one text, however long its lines are.
+        text = text_of(stream.read(), name, read_as.encoding, read_as.fallback)
+        return _of_json(read_array(text, name), name, encoding, whole=whole)
+    lines = _filled(_lines(stream, encoding, name, read_as))
+    first = next(lines, None)
+    if first is None:
+        raise no_rows(name)
+    lines = chain((first,), lines)
+    start = first[1] if isinstance(first[1], str) else ""
+    if named in _JSON or (named not in _CELLS and start.lstrip()[:1] in {"{", "["}):
+        if named not in _CELLS and start.lstrip()[:1] == "[":
+            return _of_json(_array_of(lines, name), name, encoding, whole=whole)
+        return _of_json(read_lines(lines, name), name, encoding, whole=whole)
+    # Who writes rows into a pipe one by one may wait for the answer to the first.
+    sample = SAMPLE if whole or (path is not None and not is_pipe(path)) else 1
+    cells = Delimited(
+        lines,
+        name,
+        read_as.separator,
+        _CELLS.get(named, ","),
+        start=first[0],
+        sample=sample,
+    )
     if not cells.columns:
         raise no_rows(name)
     facts = FileFacts(name, "csv", cells.separator, encoding)
     return Table(facts, cells.columns, cells.rows, remarks=cells.remarks)
 
 
-def _lines(
-    stream: IO[bytes], head: bytes, name: str, read_as: ReadAs
-) -> tuple[str, Iterator[Line]]:
-    encoding = encoding_of(head, read_as.encoding)
+def _nameless(path: Path) -> bool:
+    """Whether its name tells nothing: a pipe, a descriptor, or a file without a suffix."""
+    return is_pipe(path) or path.parts[1:2] in {("dev",), ("proc",)}
+
+
+def _filled(lines: Iterator[Line]) -> Iterator[Line]:
+    """The lines from the first that is not blank."""
+    return dropwhile(lambda one: isinstance(one[1], str) and not one[1].strip(), lines)
+
+
+def _array_of(lines: Iterable[Line], name: str) -> Iterator[Found]:
+    """Records of an array that came as lines, where blanks or an encoding hid its first sign."""
+    parts = []
+    for _, line in lines:
+        if isinstance(line, DataError):
+            raise line
+        parts.append(line)
+    yield from read_array("".join(parts), name)
+
+
+def _lines(stream: IO[bytes], encoding: str, name: str, read_as: ReadAs) -> Iterator[Line]:
     if encoding == UTF8 and read_as.fallback is not None and read_as.encoding is None:
         # Which of two encodings a file has only its last line can tell.
         text = text_of(stream.read(), name, fallback=read_as.fallback)
-        return encoding, enumerate(io.StringIO(text, newline="\n"), start=1)
-    return encoding, lines_of(stream, name, encoding)
+        return enumerate(io.StringIO(text, newline="\n"), start=1)
+    return lines_of(stream, name, encoding)
 
 
 def _of_parquet(stream: io.BufferedReader[Any], name: str) -> Table:
@@ -188,8 +227,7 @@ def _of_parquet(stream: io.BufferedReader[Any], name: str) -> Table:
     return Table(FileFacts(name, "parquet"), file.columns, file.rows, file.class_names)
 
 
-def _of_json(lines: Iterator[Line], name: str, encoding: str, *, whole: bool) -> Table:
-    rows = read_json(lines, name, array=True)
+def _of_json(rows: Iterator[Found], name: str, encoding: str, *, whole: bool) -> Table:
     first = list(rows) if whole else [row for row in [next(rows, None)] if row is not None]
     columns = dict.fromkeys(key for row in first if isinstance(row, Record) for key in row.values)
     first.reverse()

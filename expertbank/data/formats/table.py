@@ -27,7 +27,7 @@ class FileFacts:
 
     Attributes:
         file: what it is called in messages.
-        format: ``csv``, ``json lines``, ``json array``, ``parquet`` or ``folder``.
+        format: ``csv``, ``json``, ``parquet``, ``folder`` or ``hub``.
         separator: between cells, where there are cells.
         encoding: of its text, where it has one; ``None`` where each line tells.
         compressed: whether gzip was taken off.

@@ -33,6 +33,7 @@ class Evaluated:
         routed_expert_oracle: quality of that one with every row given to it, so that ``routed``
             less this is what routing costs; ``None`` without one.
         remark: what to tell the user where ``expert`` and ``routed_expert`` are two.
+        data_remarks: what was left out of the data, and what is odd about the files.
     """
 
     task: str
@@ -46,6 +47,7 @@ class Evaluated:
     routed_expert: str | None
     routed_expert_oracle: float | None
     remark: str | None = None
+    data_remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -60,6 +62,7 @@ class Evaluated:
             "per_label": {label: dict(counts) for label, counts in self.per_label.items()},
             "routed_expert": self.routed_expert,
             "routed_expert_oracle": self.routed_expert_oracle,
+            "data_remarks": list(self.data_remarks),
         }
 
 
@@ -94,7 +97,8 @@ def evaluate(
     named = experts.named(task)
     # Separator and encoding are a file's own: those of the file trained on say nothing here.
     spec = replace(with_columns(experts.data_spec(named), columns), read_as=read_as or ReadAs())
-    rows = read_rows(spec, source, progress=progress)
+    remarks: list[str] = []
+    rows = read_rows(spec, source, remarks=remarks, progress=progress)
     if not rows:
         raise DataError(f"{source}: no labelled row to measure {task} on")
     kind = KINDS.get(named.kind)
@@ -131,6 +135,7 @@ def evaluate(
         None if member is None else member.id,
         own,
         predictor.older_member(task),
+        tuple(remarks),
     )
 
 

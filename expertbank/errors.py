@@ -42,6 +42,10 @@ class DataError(InputError):
         super().__init__(message)
         self.fault = fault
 
+    def kept(self) -> DataError:
+        """The same without what was under way when it was raised, which may hold a whole file."""
+        return DataError(str(self), self.fault)
+
 
 class FeatureSpecError(InputError):
     """What was asked for does not fit the feature spec that the bank fixed at ``init``."""

@@ -216,7 +216,7 @@ class Reader:
         except OSError as error:
             raise failure(error, where) from error
         except DataError as error:
-            return error
+            return error.kept()
         # White space around an article is the file's, not the text's.
         text = text.replace("\r\n", "\n").strip()
         if not text:

@@ -12,7 +12,7 @@ from expertbank.errors import InputError
 from expertbank.records import Row
 from expertbank.references import cached, local_folder
 
-LONGEST_COUNTED = 200_000
+LONGEST_COUNTED = 50_000
 """Characters of a text that are counted; what comes after them is cut off at any length."""
 
 _FILE = "tokenizer.json"

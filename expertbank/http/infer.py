@@ -287,9 +287,9 @@ def _outputs(value: Any, parameters: Mapping[str, Any]) -> tuple[Wanted, ...]:
         if any(one.output.name == name for one in found):
             raise malformed(f"output {name!r} stands there twice")
         own = _parameters(wish, f"output {name!r}")
-        for extension in ("classification", "shared_memory_region"):
-            if extension in own:
-                raise malformed(f"output {name!r}: {extension} is not supported")
+        unknown = sorted(own.keys() - {"binary_data"})
+        if unknown:
+            raise malformed(f"output {name!r}: {unknown[0]} is not supported")
         asked = optional(own.get("binary_data"), bool, f"output {name!r}: binary_data")
         found.append(Wanted(BY_NAME[name], bool(every) if asked is None else asked))
     return tuple(found)

@@ -16,7 +16,7 @@ def test_every_part_prints_its_table_and_no_answer_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
-    small = "--tiny --tasks 3 --rows 32 --rounds 1 --seconds 1 --swaps 4 --clients 2 --minutes 0.3"
+    small = "--tiny --tasks 3 --rows 16 --rounds 1 --seconds 1 --swaps 4 --clients 2 --minutes 0.1"
     importlib.import_module("serving").main(small.split())
     out = capsys.readouterr().out
     assert re.findall(r"^## (\w+)", out, re.MULTILINE) == [

@@ -74,7 +74,8 @@ def test_the_plugins_are_there_and_nothing_is_wrong_with_them(
 
 
 def test_bank_and_bundle_answer_and_measure_alike(installed: Environment, made: Path) -> None:
-    new = write_rows(made / "new.csv", WORDS, 30, seed=1)
+    (made / "new").mkdir()
+    new = write_rows(made / "new" / "grade.csv", WORDS, 30, seed=1)
     answers, measured = [], []
     for place in (("--home", made / "bank"), ("--bundle", made / "bundle")):
         answers.append(installed.lines("predict", *place, *TEXTS))

@@ -67,7 +67,7 @@ def _record(line: str | DataError, origin: str) -> Found:
     try:
         return Record(parse_object(line, origin), origin)
     except DataError as error:
-        return error
+        return error.kept()
 
 
 def read_array(text: str, name: str) -> Iterator[Found]:
@@ -92,7 +92,7 @@ def read_array(text: str, name: str) -> Iterator[Found]:
         try:
             yield Record(_object(value, origin), origin)
         except DataError as error:
-            yield error
+            yield error.kept()
         place = _next(text, place)
         sign = text[place : place + 1]
     line += text.count("\n", counted, place)

@@ -62,7 +62,7 @@ def _line(data: bytes, name: str, number: int, encoding: str) -> str | DataError
     try:
         return decode(data, name, encoding, line=number)
     except DataError as error:
-        return error
+        return error.kept()
 
 
 def _too_long(name: str, number: int) -> DataError:

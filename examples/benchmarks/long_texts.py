@@ -43,7 +43,8 @@ def write(path: Path, long_rows: int, size: int, chance: random.Random) -> int:
     total = 0
     with path.open("w") as file:
         for number in range(long_rows + FILL):
-            length = size if number < long_rows else SHORT
+            # Where texts fill the length, all do: which rows are trained on the hash decides.
+            length = size if number < long_rows or size == FULL else SHORT
             row = {"text": text(length), "text_pair": text(length), "label": "ab"[number % 2]}
             total += len(row["text"]) + len(row["text_pair"])
             file.write(json.dumps(row) + "\n")

@@ -42,7 +42,7 @@ class _Watched(io.RawIOBase):
     def tell(self) -> int:
         return self._source.tell()
 
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override]  # what BufferedReader brings
         # One read of what is there: whoever pipes rows in one by one gets answers one by one.
         read1 = getattr(self._source, "read1", self._source.read)
         data: bytes = read1(len(buffer))

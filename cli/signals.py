@@ -7,6 +7,7 @@ When the exit code is known, it only ends the process sooner.
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -36,6 +37,9 @@ def begin() -> None:
         signal.signal(number, _interrupt)
     if _watched:
         sys.unraisablehook = _unraisable
+        # It logs an interrupt that comes while a connection is closed, with a traceback, and then
+        # raises it: the command tells of it in its own line.
+        logging.getLogger("sqlalchemy.pool").setLevel(logging.CRITICAL)
 
 
 def end(code: int) -> None:

@@ -1,4 +1,4 @@
-"""The benchmark of serving runs every part to its end and judges what was answered."""
+"""The benchmark of serving runs its shorter parts to their end and judges what was answered."""
 
 from __future__ import annotations
 
@@ -12,18 +12,14 @@ pytest.importorskip("fastapi")
 
 
 @pytest.mark.slow
-def test_every_part_prints_its_table_and_no_answer_is_wrong(
+def test_each_part_prints_its_table_and_no_answer_is_wrong(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2] / "examples" / "benchmarks"))
-    small = "--tiny --tasks 3 --rows 16 --rounds 1 --seconds 1 --swaps 4 --clients 2 --minutes 0.1"
+    small = "throughput reload --tiny --tasks 3 --rows 16 --rounds 1 --swaps 4 --clients 2"
     importlib.import_module("serving").main(small.split())
     out = capsys.readouterr().out
-    assert re.findall(r"^## (\w+)", out, re.MULTILINE) == [
-        *("Throughput", "Latency", "Overload", "Reload", "Soak")
-    ]
+    assert re.findall(r"^## (\w+)", out, re.MULTILINE) == ["Throughput", "Reload"]
     for way in ("`predict`", "core, 32 rows", "HTTP, one row", "FastAPI and PEFT"):
         assert f"| {way}" in out
     assert re.search(r"\| 4 \| \{200: \d+\} \| [\d,]+, [\d,]+ \| 0 \| 0 \|", out)
-    assert "0 wrong, 0 mixed" in out
-    assert "kill -9" in out

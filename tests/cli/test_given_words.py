@@ -8,8 +8,9 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, Answer, call, content, done, working_in, write_task
+from command_line import COMMAND, Answer, call, content, done, write_task
 from expertbank_cli.words import globals_first
+from places import working_in
 
 from expertbank import Bank, BankConfig, TrainConfig, load_bundle
 from expertbank.errors import ExpertBankError, InputError

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import subprocess
 from pathlib import Path
 
 import pytest
 import typer
-from command_line import COMMAND, call, done, task_rows, working_in, write_csv, write_task
+from command_line import COMMAND, call, done, task_rows, write_csv, write_task
 from expertbank_cli import progress
 from expertbank_cli.main import app
 from expertbank_cli.words import globals_first
+from places import working_in
+from terminals import on_a_terminal
 
 READING = (["list"], ["history"], ["verify"], ["alias"], ["tasks"], ["show", "mood"])
 
@@ -74,32 +75,12 @@ def test_a_real_process_without_a_terminal_writes_no_escape_codes(
 
 
 def test_no_color_is_honoured_on_a_terminal(bank: Path) -> None:
-    def on_a_terminal(environment: dict[str, str]) -> bytes:
-        master, slave = os.openpty()
-        with subprocess.Popen(
-            [*COMMAND, "--home", str(bank), "list"],
-            stdout=slave,
-            stderr=subprocess.DEVNULL,
-            env={**os.environ, "TERM": "xterm-256color", **environment},
-        ) as process:
-            os.close(slave)
-            shown = b""
-            while True:
-                try:
-                    part = os.read(master, 65536)
-                except OSError:  # the other end was closed
-                    break
-                if not part:
-                    break
-                shown += part
-            os.close(master)
-            assert process.wait(timeout=60) == 0
-        return shown
-
-    plain = on_a_terminal({"NO_COLOR": "1"})
-    assert b"mood@1" in plain
+    environment = {"TERM": "xterm-256color", "NO_COLOR": "1"}
+    code, plain = on_a_terminal("--home", bank, "list", columns=120, environment=environment)
+    assert code == 0
+    assert "mood@1" in plain
     # Bold stays: NO_COLOR is about colour.
-    assert b"\x1b[3" not in plain.replace(b"\x1b[39m", b"")
+    assert "\x1b[3" not in plain.replace("\x1b[39m", "")
 
 
 def _commands() -> list[tuple[str, str]]:

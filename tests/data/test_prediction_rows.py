@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections import UserDict
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 import pytest
+from places import working_in
 
 from expertbank.data import as_rows, rows_to_answer
 from expertbank.errors import DataError, InputError
@@ -21,7 +20,7 @@ from expertbank.records import Row
 
 def _parse(*lines: str | bytes) -> list[Row]:
     found = []
-    with TemporaryDirectory() as folder, chdir(folder):
+    with TemporaryDirectory() as folder, working_in(Path(folder)):
         whole = (line if isinstance(line, bytes) else line.encode() for line in lines)
         Path("rows.jsonl").write_bytes(b"".join(line.removesuffix(b"\n") + b"\n" for line in whole))
         for row in rows_to_answer("rows.jsonl"):
@@ -29,16 +28,6 @@ def _parse(*lines: str | bytes) -> list[Row]:
                 raise row
             found.append(row)
     return found
-
-
-@contextmanager
-def chdir(folder: str) -> Iterator[None]:
-    before = Path.cwd()
-    os.chdir(folder)
-    try:
-        yield
-    finally:
-        os.chdir(before)
 
 
 def test_rows_are_read_from_text_and_bytes() -> None:

@@ -6,7 +6,6 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
-from html.parser import HTMLParser
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 pytest.importorskip("fastapi")
 
 import httpx
+from pages import CHROMIUM, Page
 from served import HOSTILE, make_bank, running
 
 from expertbank import Bank, load_bundle
@@ -26,9 +26,6 @@ from expertbank.serving.from_bundle import BundleSource
 from expertbank.serving.limits import ServeConfig
 from expertbank.serving.server import Server
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-VOID = {"meta", "link", "rect", "input", "br"}
-
 
 @dataclass(frozen=True)
 class Site:
@@ -39,36 +36,6 @@ class Site:
 
     def post(self, **fields: str) -> httpx.Response:
         return httpx.post(self.address, data=fields, timeout=60)
-
-
-class Page(HTMLParser):
-    """Elements in order with their attributes, the text, and whether every element is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag) -> None:
-        assert tag in VOID or self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        if self.open and self.open[-1] not in {"style", "script"}:
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 @pytest.fixture(scope="module")

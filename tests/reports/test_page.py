@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from pages import CHROMIUM, Page
 from sample_report import HOSTILE, NAMES, sample_report
 
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
 from expertbank.reports.words import summary
-
-VOID = {"meta", "line", "circle"}
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 
 @pytest.fixture(scope="module")
@@ -29,37 +25,6 @@ def report() -> ForgettingReport:
 @pytest.fixture(scope="module")
 def hostile() -> ForgettingReport:
     return sample_report((HOSTILE, "plain", "x" * 80, "values"))
-
-
-class Page(HTMLParser):
-    """Elements in order, their attributes, and whether every element is closed."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.elements: list[tuple[str, dict[str, str | None]]] = []
-        self.open: list[str] = []
-        self.text = ""
-        self.feed(text)
-        self.close()
-
-    def handle_starttag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag, attrs) -> None:
-        self.elements.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag) -> None:
-        # A browser writes drawing elements with an end tag.
-        assert tag in VOID or self.open.pop() == tag
-
-    def handle_data(self, data) -> None:
-        if self.open and self.open[-1] != "style":
-            self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attributes for name, attributes in self.elements if name == tag]
 
 
 def test_equal_reports_give_equal_bytes_but_for_the_moment_the_caller_states(report) -> None:

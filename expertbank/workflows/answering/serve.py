@@ -194,10 +194,6 @@ def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
     return record
 
 
-def _text(told: object) -> str | None:
-    return None if told is None else str(told)
-
-
 def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Predictor:
     """The bank's own predictor: the active router, and the newest expert of every task.
 

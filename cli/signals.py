@@ -7,7 +7,6 @@ When the exit code is known, it only ends the process sooner.
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import sys
@@ -36,6 +35,8 @@ def begin() -> None:
     for number in _watched:
         signal.signal(number, _interrupt)
     if _watched:
+        import logging  # not before: the signals are watched from the first moment
+
         sys.unraisablehook = _unraisable
         # It logs an interrupt that comes while a connection is closed, with a traceback, and then
         # raises it: the command tells of it in its own line.

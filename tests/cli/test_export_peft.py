@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 import torch
-from command_line import call, content, done, task_rows, working_in, write_task
+from command_line import call, content, done, task_rows, write_task
+from places import working_in
 from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
 from expertbank.backbones.identity import public_name

@@ -18,11 +18,13 @@ pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has
 
 # A runner in the background hands down an ignored SIGINT; a person's terminal does not.
 _PERSON = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
-_RUN = _PERSON + "from expertbank_cli.main import run; sys.stderr.write('.'); run()"
+# What comes before the signals are watched is Python's own start.
+_WATCHED = "from expertbank_cli import main, signals; signals.watch(); sys.stderr.write('.'); "
+_RUN = _PERSON + _WATCHED + "main.run()"
 
 
 def started(*words: object) -> subprocess.Popen[str]:
-    """A command as a process, once Python itself has started."""
+    """A command as a process, from the moment at which it watches its signals."""
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN, *map(str, words)],
         stdout=subprocess.PIPE,

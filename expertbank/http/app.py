@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 
 from expertbank.errors import ExpertBankError
 from expertbank.http import admin, lines, metrics, oip, page, schemas, vllm
-from expertbank.http.arriving import Guarded, Identified, request_id
+from expertbank.http.arriving import Guarded, Headed, Identified, request_id
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import (
@@ -97,6 +97,7 @@ def make_app(
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(RequestValidationError, invalid)
     # The last one added is the outermost.
+    app.add_middleware(Headed)
     app.add_middleware(
         Guarded,
         keys=keys,

@@ -74,6 +74,18 @@ class Identified:
         await self.app(scope, receive, named)
 
 
+class Headed:
+    """Answers HEAD wherever GET is answered, as HTTP wants; the connection leaves the body out."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of ASGI."""
+        asked = scope.get("method") == "HEAD"
+        await self.app({**scope, "method": "GET"} if asked else scope, receive, send)
+
+
 class Guarded:
     """Refuses what is too large, too slow or without a key, and tells every error as a problem.
 

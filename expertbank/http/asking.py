@@ -17,6 +17,7 @@ from expertbank.http.problems import RefusedError, malformed
 from expertbank.http.seen import tell
 from expertbank.serving.asking import Answered, Ask
 from expertbank.serving.errors import DeadlineError
+from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 
 T = TypeVar("T")
@@ -50,23 +51,27 @@ def deadline_of(request: Request, config_ms: float, wished: float | None = None)
     return time.monotonic() + min(seconds, LONGEST)
 
 
-async def submit(server: Server, ask: Ask, deadline: float) -> Future[Answered]:
+async def submit(
+    server: Server, ask: Ask, deadline: float, under: ServingState | None = None
+) -> Future[Answered]:
     """Queue a request without holding up the others: long texts are tokenized elsewhere."""
     size = sum(len(row.text) + len(row.text_pair or "") for row in ask.rows)
     size += sum(len(choice) for row in ask.rows for choice in row.choices)
     if size <= _INLINE_CHARACTERS:
-        return server.submit(ask, deadline)
-    return await asyncio.to_thread(server.submit, ask, deadline)
+        return server.submit(ask, deadline, under)
+    return await asyncio.to_thread(server.submit, ask, deadline, under)
 
 
-async def awaited(server: Server, ask: Ask, deadline: float) -> Answered:
+async def awaited(
+    server: Server, ask: Ask, deadline: float, under: ServingState | None = None
+) -> Answered:
     """The answer to a request; whoever cancels this withdraws the request.
 
     Raises:
         DeadlineError: it took too long; what was not done by then is not done.
         ExpertBankError: as ``Server.submit``.
     """
-    future = await submit(server, ask, deadline)
+    future = await submit(server, ask, deadline, under)
     try:
         left = max(0.0, deadline - time.monotonic())
         return await asyncio.wait_for(asyncio.wrap_future(future), left)

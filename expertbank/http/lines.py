@@ -90,7 +90,7 @@ def router(server: Server) -> APIRouter:
         options = read_options(request.query_params.multi_items())
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         found = read_rows(await body_of(request, server.config.max_body_bytes), lines=kind in LINES)
-        work = _Work(server, request, options)
+        work = _Work(server, request, options, server.current)
         rows, skipped = _kept(found, options)
         slices = work.cut(rows)
         # The first answers are waited for, so that what is wrong with all of them has a status.
@@ -214,11 +214,12 @@ def _kept(
 
 @dataclass(slots=True)
 class _Work:
-    """One request while it is answered, slice after slice."""
+    """One request while it is answered, slice after slice, all of them by one state."""
 
     server: Server
     request: Request
     options: Options
+    state: ServingState
 
     def cut(self, rows: Sequence[Numbered]) -> list[Sequence[Numbered]]:
         """The rows in slices that are asked one after the other."""
@@ -269,7 +270,7 @@ class _Work:
         deadline = deadline_of(self.request, self.server.config.deadline_ms)
         while True:
             try:
-                answered = await awaited(self.server, ask, deadline)
+                answered = await awaited(self.server, ask, deadline, self.state)
                 break
             except QueueFullError as error:
                 pause = min(max(error.retry_after, 0.01), 1.0)

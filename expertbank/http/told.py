@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-from expertbank.data.encode import encode_as_they_are
-from expertbank.records import Row
 from expertbank.serving.live import ServingState
 from expertbank.workflows.answering.predict import Prediction
 
@@ -29,10 +26,3 @@ def document_of(answer: Prediction, state: ServingState) -> dict[str, Any]:
     document["router"] = state.router_version
     document["router_digest"] = state.router_digest
     return document
-
-
-def tokens_of(rows: Sequence[Row], state: ServingState) -> int:
-    """Tokens that the backbone read of rows: special ones included, what was cut off not."""
-    model = state.predictor.model
-    encoded = encode_as_they_are(rows, model.backbone.tokenizer, None, (), model.spec.max_length)
-    return sum(len(sequence) for row in encoded for sequence in row.sequences)

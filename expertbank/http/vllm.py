@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
 from expertbank.http.problems import malformed
 from expertbank.http.tensors import label_text
-from expertbank.http.told import document_of, tokens_of
+from expertbank.http.told import document_of
 from expertbank.serving.asking import AUTO, Answered, Ask
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
@@ -69,8 +68,7 @@ def router(server: Server) -> APIRouter:
         rows = tuple(row_of({"text": text}, f"input {n}") for n, text in enumerate(wanted))
         deadline = deadline_of(request, server.config.deadline_ms)
         answered = await answer(server, request, Ask(rows, model), deadline)
-        tokens = await asyncio.to_thread(tokens_of, rows, answered.state)
-        return _json(classified(answered, model, tokens))
+        return _json(classified(answered, model))
 
     return routes
 
@@ -94,13 +92,12 @@ def models_of(state: ServingState) -> list[dict[str, Any]]:
     ]
 
 
-def classified(answered: Answered, model: str, tokens: int) -> dict[str, Any]:
+def classified(answered: Answered, model: str) -> dict[str, Any]:
     """The answer of ``/classify``; an answer that is a value has no probabilities.
 
     Args:
         answered: the texts' answers.
         model: the name that was asked.
-        tokens: of all texts.
     """
     return {
         "id": f"classify-{uuid.uuid4().hex}",
@@ -109,8 +106,8 @@ def classified(answered: Answered, model: str, tokens: int) -> dict[str, Any]:
         "model": model,
         "data": _data(answered),
         "usage": {
-            "prompt_tokens": tokens,
-            "total_tokens": tokens,
+            "prompt_tokens": answered.tokens,
+            "total_tokens": answered.tokens,
             "completion_tokens": 0,
             "prompt_tokens_details": None,
         },

@@ -45,9 +45,11 @@ class Answered:
         state: what all of them were answered by.
         queued_seconds: from ``submit`` until the first of the rows was taken from the queue.
         inference_seconds: from then until the last of them was answered.
+        tokens: that the backbone read of the rows: special ones included, what was cut off not.
     """
 
     predictions: tuple[Prediction, ...]
     state: ServingState
     queued_seconds: float
     inference_seconds: float
+    tokens: int

@@ -321,6 +321,7 @@ class Batcher:
             request.state,
             begun - request.submitted,
             moment - begun,
+            sum(_size(question).tokens for question in request.questions),
         )
         if not request.future.set_running_or_notify_cancel():
             self._observer.failed("cancelled")

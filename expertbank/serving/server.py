@@ -164,7 +164,9 @@ class Server:
 
     # -- what it is for ----------------------------------------------------------------------
 
-    def submit(self, ask: Ask, deadline: float | None = None) -> Future[Answered]:
+    def submit(
+        self, ask: Ask, deadline: float | None = None, under: ServingState | None = None
+    ) -> Future[Answered]:
         """Queue a request; its rows are tokenized in the calling thread, some 0.1 ms each.
 
         ``Future.cancel`` withdraws the request at any time before it is answered; what of it
@@ -175,6 +177,8 @@ class Server:
             deadline: by ``time.monotonic()``; default ``config.deadline_ms`` from now. Rows that
                 still wait then are dropped, and the future fails with ``DeadlineError``, at the
                 latest when the pass under way ends.
+            under: the state to answer by, of an answer that this one belongs to; default
+                ``current``.
 
         Raises:
             QueueFullError: there is no room, or the answer would come too late.
@@ -187,16 +191,18 @@ class Server:
             IntegrityError: the named expert's file is damaged.
         """
         try:
-            return self._submit(ask, deadline)
+            return self._submit(ask, deadline, under)
         except Exception as error:
             self.observer.failed(reason_of(error))
             raise
 
-    def _submit(self, ask: Ask, deadline: float | None) -> Future[Answered]:
+    def _submit(
+        self, ask: Ask, deadline: float | None, under: ServingState | None
+    ) -> Future[Answered]:
         submitted = monotonic()
         if self._phase != "running":
             raise NotReadyError(f"the server is {self.state}")
-        state = self.current
+        state = under or self.current
         if self._batcher.why_dead is not None:
             raise NotReadyError(self._batcher.why_dead)
         rows = len(ask.rows)

@@ -22,6 +22,7 @@ from expertbank.http.running import address_of, bind, process
 from expertbank.http.watch import Watch
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.limits import ServeConfig
+from expertbank.serving.observer import Observer
 from expertbank.serving.server import Server
 
 QUIET = ServeConfig(reload="off", drain_seconds=5.0)
@@ -113,6 +114,7 @@ def answering(
     http: HttpConfig | None = None,
     keys: Path | None = None,
     started: bool = True,
+    observer: Observer | None = None,
     send_buffer: int | None = None,
 ) -> Iterator[Answering]:
     """Serve the bank at ``home``.
@@ -122,6 +124,7 @@ def answering(
         config: bounds of the core.
         http: limits of connections.
         keys: file of API keys.
+        observer: told of what happens in the core; default what counts it.
         started: start the core; without it the server stays as it is before it is loaded.
         send_buffer: bytes that the system holds for a reader; default its own choice.
     """
@@ -130,7 +133,7 @@ def answering(
         if send_buffer is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
         watch = Watch()
-        server = Server(BankSource(bank), config, watch.metrics)
+        server = Server(BankSource(bank), config, observer or watch.metrics)
         held = None if keys is None else KeyFile(keys)
         app = make_app(server, http=http, keys=held, watch=watch, report=bank.forgetting_report)
         serving = process(app, config.drain_seconds, http)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,8 @@ from typing import Any
 import httpx
 import pytest
 from answering import QUIET, Answering, answering, lines, problem
+
+from expertbank import Bank
 
 NDJSON = {"Content-Type": "application/x-ndjson"}
 TEXTS = ("film bad is the sky", "goal red of a river", "film good and money")
@@ -73,6 +76,27 @@ def test_more_rows_than_a_request_may_bring_come_in_slices_and_in_order(
         assert [one["index"] for one in found] == list(range(37))
         expected = live.bank.predict(texts)
         assert [one["label"] for one in found] == [one.label for one in expected]
+
+
+def test_slices_are_all_answered_by_what_the_first_was(served_home: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(served_home, tmp_path / "bank"))
+    config = replace(QUIET, max_rows=1, queue_rows=4, max_batch_rows=1, deadline_ms=30_000)
+    body = _texts(*[f"film bad {'sky ' * 200}{n}" for n in range(300)])
+    with (
+        answering(home, config) as live,
+        httpx.stream("POST", live.url + "/predict", content=body, headers=NDJSON) as stream,
+    ):
+        arriving = stream.iter_lines()
+        first = json.loads(next(arriving))
+        with Bank.open(home, device="cpu") as bank:
+            router = bank.retrain_router("ridge").router
+        assert live.post("/admin/reload").json()["reloaded"] is True
+        under_new = lines(live.post("/predict", _texts(TEXTS[0]), headers=NDJSON))
+        rest = [json.loads(line) for line in arriving]
+        assert under_new[0]["router_digest"] == router.digest
+        assert [one["index"] for one in [first, *rest]] == list(range(300))
+        assert {one["router_digest"] for one in [first, *rest]} == {first["router_digest"]}
+        assert first["router_digest"] != router.digest
 
 
 def test_answers_arrive_while_later_rows_are_answered(served_home: Path) -> None:

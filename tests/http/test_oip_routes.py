@@ -6,6 +6,7 @@ import json
 import struct
 from typing import Any
 
+import httpx
 import pytest
 from answering import Answering, outputs, problem, text_input
 
@@ -18,6 +19,17 @@ def test_the_server_says_what_it_is(live: Answering) -> None:
     assert "binary_tensor_data" in document["extensions"]
     assert live.get("/v2/health/live").json() == {"live": True}
     assert live.get("/v2/health/ready").json() == {"ready": True}
+
+
+@pytest.mark.parametrize("path", ["/v2/health/live", "/v2/health/ready", "/v2/models/mood", "/"])
+def test_head_is_answered_as_get_is_and_without_a_body(live: Answering, path: str) -> None:
+    told, whole = httpx.head(live.url + path), live.get(path)
+    assert (told.status_code, told.content) == (200, b"")
+    assert told.headers["content-type"] == whole.headers["content-type"]
+
+
+def test_head_is_refused_where_get_is(live: Answering) -> None:
+    assert httpx.head(live.url + "/classify").status_code == 405
 
 
 def test_a_models_metadata_names_labels_versions_and_tensors(live: Answering) -> None:

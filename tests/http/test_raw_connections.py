@@ -24,6 +24,7 @@ from answering import (
 )
 
 from expertbank.http.limits import HttpConfig
+from expertbank.serving.observer import Observer
 
 INFER = json.dumps({"inputs": [text_input("film bad")], "outputs": [{"name": "task"}]}).encode()
 
@@ -271,6 +272,32 @@ def test_readiness_follows_the_core_and_liveness_the_process(served_home: Path) 
         problem(live.get("/v2/health/ready"), 503)
         problem(live.infer("film bad"), 503)
         assert live.get("/v2/health/live").status_code == 200
+
+
+class _Deadly(Observer):
+    """Ends the thread that answers, at its first pass."""
+
+    def __init__(self) -> None:
+        self.deaths = 1
+
+    def batch(self, rows: int, tokens: int, seconds: float) -> None:
+        if self.deaths:
+            self.deaths -= 1
+            raise SystemExit("killed")
+
+
+def test_a_worker_that_dies_is_503_until_another_has_taken_its_place(served_home: Path) -> None:
+    config = replace(QUIET, reload_seconds=1)
+    with answering(served_home, config, observer=_Deadly()) as live:
+        problem(live.infer("film bad"), 503)
+        problem(live.get("/v2/health/ready"), 503)
+        problem(live.infer("film bad"), 503)
+        assert live.get("/v2/health/live").status_code == 200
+        until = time.monotonic() + 30
+        while live.get("/v2/health/ready").status_code != 200:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        live.still_answers()
 
 
 def test_stopping_answers_what_is_under_way(served_home: Path) -> None:

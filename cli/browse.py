@@ -150,6 +150,7 @@ def show(
                 | {"id": expert.id, "spec": run.data.get("spec") if run else None},
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),
+                "statistics": _statistics(registry, expert.id),
                 "evaluations": _measured(registry.evaluations(expert.id)),
             }
         document["run"] = asdict(run) if run else None
@@ -169,6 +170,11 @@ def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
         return asdict(registry.feature_set(expert))
     except NotFoundError:
         return None  # deleted by gc --purge-removed
+
+
+def _statistics(registry: Registry, expert: str) -> dict[str, Any] | None:
+    found = {one.expert_id: asdict(one) for one in registry.statistics()}
+    return found.get(expert)  # none before the first retrain-router of a bank of before
 
 
 def print_tree(console: Console, document: dict[str, Any]) -> None:

@@ -63,6 +63,13 @@ def export(
             help="Put features (made from the rows trained on) and evidence in for another bank.",
         ),
     ] = False,
+    statistics: Annotated[
+        bool,
+        typer.Option(
+            "--statistics",
+            help="With --for-import: exact sums over the rows in place of features, and no row.",
+        ),
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Ship one verified folder.
@@ -85,6 +92,7 @@ def export(
             tasks=tuple(task or ()),
             with_backbone=with_backbone,
             for_import=for_import,
+            statistics=statistics,
             progress=progress,
         )
         session.did(f"{result.path} was written")

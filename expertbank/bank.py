@@ -361,6 +361,7 @@ class Bank:
         tasks: Sequence[str] = (),
         with_backbone: bool = False,
         for_import: bool = False,
+        statistics: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
         """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
@@ -373,16 +374,21 @@ class Bank:
             with_backbone: put the backbone's files into the bundle too.
             for_import: put features, evidence and runs in, so that another bank can take the
                 experts over (``import_bundle``).
+            statistics: with ``for_import``: exact sums over the training rows in place of
+                features, and no row.
             progress: called as the written bundle is verified.
 
         Raises:
             NotFoundError: no router yet, or a task that it does not serve.
             ExistsError: ``path`` is something else than such an export.
-            InputError: ``with_backbone`` or ``for_import`` together with ``peft``.
+            InputError: ``with_backbone`` or ``for_import`` together with ``peft``, or
+                ``statistics`` without ``for_import``.
         """
         target = given_path(path, "the folder to write")
         if format not in EXPORT_FORMATS:
             raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
+        if statistics and not for_import:
+            raise InputError("--statistics says what --for-import takes along; give both")
         if format == "peft":
             from expertbank.workflows.shipping.export_peft import export_peft
 
@@ -400,6 +406,7 @@ class Bank:
             tasks=tasks,
             with_backbone=with_backbone,
             for_import=for_import,
+            statistics=statistics,
             progress=progress,
         )
 

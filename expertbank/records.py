@@ -185,7 +185,10 @@ class ExpertRecord:
 
 @dataclass(frozen=True, slots=True)
 class FeatureSetRecord:
-    """Cached routing features of one expert's rows (train and evaluation)."""
+    """What is kept of one expert's rows: features of training and evaluation rows.
+
+    Where no row is kept, ``n_eval`` is 0 and the file holds statistics of the training rows.
+    """
 
     expert_id: str
     digest: str
@@ -193,6 +196,31 @@ class FeatureSetRecord:
     dimension: int
     n_train: int
     n_eval: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class StatisticsRecord:
+    """Exact sums over one expert's training rows, from which routers are fitted.
+
+    Attributes:
+        expert_id: the expert.
+        digest: the file's.
+        feature_spec_digest: the spec of the features that they are of.
+        dimension: width of plain features.
+        width: numbers a row that the sums are of.
+        projection: name of the fixed projection that makes them; ``None`` for none.
+        rows: rows in the sums.
+        bytes: the file's size.
+    """
+
+    expert_id: str
+    digest: str
+    feature_spec_digest: str
+    dimension: int
+    width: int
+    projection: str | None
+    rows: int
     bytes: int
 
 

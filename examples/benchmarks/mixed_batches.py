@@ -175,7 +175,7 @@ def fitted(model: RoutedModel, names: Sequence[str], options: argparse.Namespace
         rows = encoded(lines[place :: len(names)], model.backbone)
         found = [model.trunk_features(batch).cpu() for batch in model.batches(rows, 20)]
         features = torch.cat(found)
-        shapes = ("text",) * len(features)
+        shapes = ("single",) * len(features)
         tasks.append(
             TaskFeatures(name, "0" * 64, name[:6], "classification", None, features, shapes)
         )

@@ -65,16 +65,9 @@ def gate(kind: str) -> Callable[[Sequence[RealTask], bool], Measured]:
 
 
 def stats_kept(tasks: Sequence[RealTask], tuning: bool) -> Measured:
-    projection = sign_projection(tasks[0].train.shape[1], 512, "stats")
-    narrow = [
-        replace(
-            task,
-            train=task.train.double() @ projection,
-            evaluation=task.evaluation.double() @ projection,
-        )
-        for task in tasks
-    ]
-    return gate("lda")(narrow, tuning)
+    fitted = [task.fitted_on(tuning=tuning) for task in tasks]
+    router = fit_router(fitted, RouterConfig("lda"), "0" * 64, rows=False)
+    return through_router(router, tasks, tuning=tuning)
 
 
 def by_scores(

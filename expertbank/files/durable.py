@@ -55,19 +55,32 @@ def write_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
     Raises:
         ExpertBankError: the disk refused; nothing half-written is left behind.
     """
-    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
     with os_errors_translated(target):
-        try:
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-            with os.fdopen(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(temporary, target)
-        except BaseException:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(target, data, mode, sync=True)
         sync_folder(target.parent)
+
+
+def write_whole(target: Path, data: bytes, mode: int, *, sync: bool = False) -> None:
+    """Put ``data`` at ``target`` so that whoever looks finds all of it, or what was there before.
+
+    Without ``sync`` a crash of the machine may leave a damaged file: for what is checked when it
+    is read, and can be made again.
+
+    Raises:
+        OSError: the disk refused; nothing half-written is left behind.
+    """
+    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def sync_file(path: Path) -> None:

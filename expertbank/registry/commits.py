@@ -35,6 +35,7 @@ from expertbank.records import (
     FeatureSetRecord,
     RouterRecord,
     RunRecord,
+    StatisticsRecord,
     TaskRecord,
 )
 from expertbank.registry import forgetting, names, purging, queries, rows
@@ -51,6 +52,7 @@ from expertbank.registry.tables import (
     RouterMemberRow,
     RouterRow,
     RunRow,
+    StatisticsRow,
     TaskRow,
 )
 
@@ -110,9 +112,12 @@ def commit_expert(
     artifacts: Sequence[ArtifactRecord],
     features: FeatureSetRecord,
     evaluations: Sequence[EvaluationRecord],
+    statistics: StatisticsRecord | None = None,
 ) -> ExpertRecord:
-    _check_own(expert, task, features, evaluations)
-    _check_backbone(session, run.backbone_digest, features.feature_spec_digest)
+    beside = [features] if statistics is None else [features, statistics]
+    _check_own(expert, task, beside, evaluations)
+    for one in beside:
+        _check_backbone(session, run.backbone_digest, one.feature_spec_digest)
     task_id = _task_id(session, task, expert)
     same = exists().where(ExpertRow.task_id == task_id, ExpertRow.version == expert.version)
     if session.scalar(select(same)):
@@ -124,8 +129,31 @@ def commit_expert(
     run_id = rows.add(session, run, RunRow).id
     row = rows.add(session, expert, ExpertRow, task_id=task_id, run_id=run_id)
     rows.add(session, features, FeatureSetRow, expert_id=row.id)
+    if statistics is not None:
+        rows.add(session, statistics, StatisticsRow, expert_id=row.id)
     _add_evaluations(session, evaluations, None, {expert.id: row.id})
     return replace(expert, run_id=run_id, created_at=row.created_at)
+
+
+def add_statistics(
+    session: Session, records: Sequence[StatisticsRecord], artifacts: Sequence[ArtifactRecord]
+) -> None:
+    numbers = queries.expert_numbers(session)
+    cached = set(session.scalars(select(FeatureSetRow.expert_id)))
+    missing = cached - set(session.scalars(select(StatisticsRow.expert_id)))
+    fixed = queries.backbone(session)
+    for record in records:
+        if record.expert_id not in numbers:
+            raise NotFoundError.of("expert", record.expert_id, list(numbers))
+        _check_backbone(session, fixed.digest if fixed else "", record.feature_spec_digest)
+    new = [record for record in records if numbers[record.expert_id] in missing]
+    digests = {record.digest for record in new}
+    _add_artifacts(session, [file for file in artifacts if file.digest in digests])
+    rows.add_all(
+        session,
+        StatisticsRow,
+        (rows.values(record, StatisticsRow, expert_id=numbers[record.expert_id]) for record in new),
+    )
 
 
 def commit_router(
@@ -280,10 +308,10 @@ def commit_export(session: Session, record: ExportRecord) -> ExportRecord:
 def _check_own(
     expert: ExpertRecord,
     task: TaskRecord,
-    features: FeatureSetRecord,
+    kept: Sequence[FeatureSetRecord | StatisticsRecord],
     evaluations: Sequence[EvaluationRecord],
 ) -> None:
-    named = {features.expert_id, *(record.expert_id for record in evaluations)}
+    named = {record.expert_id for record in (*kept, *evaluations)}
     if expert.task != task.name or named != {expert.id}:
         raise InputError(
             f"expert {expert.id} was committed with records of another: task {task.name}, "

@@ -20,6 +20,7 @@ from expertbank.registry.tables import (
     RouterMemberRow,
     RouterRow,
     RunRow,
+    StatisticsRow,
     TaskRow,
 )
 
@@ -58,12 +59,13 @@ def purgeable(session: Session) -> Purge:
 
 
 def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
-    """Delete cached features, mark what experts and evaluations still name, drop the rest."""
+    """Delete features and statistics, mark what experts and evaluations name, drop the rest."""
     if purge != purgeable(session):
         raise StaleError("the bank changed while gc was at work; run: expertbank gc again")
     numbers = queries.expert_numbers(session)
-    features = delete(FeatureSetRow).where(FeatureSetRow.expert_id == bindparam("each"))
-    rows.for_each(session, features, [numbers[name] for name in purge.experts])
+    for table in (FeatureSetRow, StatisticsRow):
+        own = delete(table).where(table.expert_id == bindparam("each"))
+        rows.for_each(session, own, [numbers[name] for name in purge.experts])
     kept = set(session.scalars(select(ExpertRow.digest)))
     kept |= set(session.scalars(select(EvaluationRow.artifact_digest)))
     this = ArtifactRow.digest == bindparam("each")
@@ -107,11 +109,12 @@ def _needed_by_aliases(session: Session) -> dict[str, tuple[str, ...]]:
 
 
 def _files(session: Session) -> dict[int, set[str]]:
-    """Every expert's files: weights, features, what was stored of each evaluation."""
+    """Every expert's files: weights, features, statistics, what was stored of each evaluation."""
     found: dict[int, set[str]] = {}
     for number, digest in chain(
         session.execute(select(ExpertRow.id, ExpertRow.digest)),
         session.execute(select(FeatureSetRow.expert_id, FeatureSetRow.digest)),
+        session.execute(select(StatisticsRow.expert_id, StatisticsRow.digest)),
         session.execute(select(EvaluationRow.expert_id, EvaluationRow.artifact_digest)),
     ):
         found.setdefault(number, set()).add(digest)

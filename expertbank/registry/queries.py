@@ -33,6 +33,7 @@ from expertbank.records import (
     FeatureSetRecord,
     RouterRecord,
     RunRecord,
+    StatisticsRecord,
     TaskRecord,
 )
 from expertbank.registry import names
@@ -50,6 +51,7 @@ from expertbank.registry.tables import (
     RouterMemberRow,
     RouterRow,
     RunRow,
+    StatisticsRow,
     TaskRow,
     Texts,
 )
@@ -77,6 +79,13 @@ FEATURE_SETS = View(
     FeatureSetRecord,
     columns(FeatureSetRecord, FeatureSetRow, expert_id=EXPERT_ID)
     .join(ExpertRow, ExpertRow.id == FeatureSetRow.expert_id)
+    .join(TaskRow, OF_TASK)
+    .order_by(TaskRow.name, ExpertRow.version),
+)
+STATISTICS = View(
+    StatisticsRecord,
+    columns(StatisticsRecord, StatisticsRow, expert_id=EXPERT_ID)
+    .join(ExpertRow, ExpertRow.id == StatisticsRow.expert_id)
     .join(TaskRow, OF_TASK)
     .order_by(TaskRow.name, ExpertRow.version),
 )
@@ -195,6 +204,10 @@ def feature_set(session: Session, expert_id: str) -> FeatureSetRecord:
 
 def feature_sets(session: Session) -> tuple[FeatureSetRecord, ...]:
     return FEATURE_SETS.all(session)
+
+
+def statistics(session: Session) -> tuple[StatisticsRecord, ...]:
+    return STATISTICS.all(session)
 
 
 def evaluations(

@@ -26,6 +26,7 @@ from expertbank.records import (
     Purge,
     RouterRecord,
     RunRecord,
+    StatisticsRecord,
     TaskRecord,
 )
 from expertbank.registry.names import ACTIVE
@@ -150,8 +151,9 @@ class Registry(Protocol):
         artifacts: Sequence[ArtifactRecord],
         features: FeatureSetRecord,
         evaluations: Sequence[EvaluationRecord],
+        statistics: StatisticsRecord | None = None,
     ) -> ExpertRecord:
-        """Register an expert with its run, files, features and oracle evaluations.
+        """Register an expert with its run, files, features, statistics and oracle evaluations.
 
         A task that exists keeps its row (and becomes live again if it was removed): labels of
         a later version are the expert's own. Artifacts that exist are shared.
@@ -172,6 +174,21 @@ class Registry(Protocol):
 
     def feature_sets(self) -> tuple[FeatureSetRecord, ...]:
         """Cached routing features of all experts that have any, by expert."""
+
+    def add_statistics(
+        self, records: Sequence[StatisticsRecord], artifacts: Sequence[ArtifactRecord]
+    ) -> None:
+        """Register statistics of experts that were added before there were any.
+
+        Those of an expert that has some, or whose features were deleted meanwhile, are left out.
+
+        Raises:
+            NotFoundError: no such expert.
+            FeatureSpecError: they do not follow the bank's feature spec.
+        """
+
+    def statistics(self) -> tuple[StatisticsRecord, ...]:
+        """Statistics of all experts that have any, by expert."""
 
     def evaluations(
         self, expert_id: str | None = None, *, router_version: EvaluationsOf = "all"

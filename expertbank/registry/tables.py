@@ -214,7 +214,7 @@ class ExpertRow(Base):
 
 
 class FeatureSetRow(Base):
-    """Cached routing features of one expert's rows; the only lineage ``gc`` may delete."""
+    """What is kept of one expert's rows; with their statistics all lineage ``gc`` may delete."""
 
     __tablename__ = "feature_sets"
     __table_args__ = (
@@ -229,6 +229,26 @@ class FeatureSetRow(Base):
     dimension: Mapped[int]
     n_train: Mapped[int]
     n_eval: Mapped[int]
+    bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class StatisticsRow(Base):
+    """Exact sums over one expert's training rows; ``gc`` deletes them with its features."""
+
+    __tablename__ = "statistics"
+    __table_args__ = (
+        _digest("feature_spec_digest"),
+        _check("sizes", "dimension >= 1 AND width >= 1 AND rows >= 1 AND bytes >= 0"),
+    )
+    expert_id: Mapped[int] = mapped_column(
+        _restrict("experts.id"), primary_key=True, autoincrement=False
+    )
+    digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
+    feature_spec_digest: Mapped[str]
+    dimension: Mapped[int]
+    width: Mapped[int]
+    projection: Mapped[str | None]
+    rows: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
 
 

@@ -13,7 +13,7 @@ What may still change, and why:
 * ``artifacts.purged_at``: ``gc --purge-removed`` deletes the bytes of a removed task's
   artifacts, ``gc --keep-routers`` those of old routers. A row that an expert, a router or an
   evaluation refers to stays, marked; a row that nothing refers to may be deleted, as may
-  ``feature_sets``. Nothing else can be deleted.
+  ``feature_sets`` and ``statistics``. Nothing else can be deleted.
 """
 
 from __future__ import annotations
@@ -52,6 +52,7 @@ FROZEN = (
     Freeze("runs", keys=(("id",),)),
     Freeze("experts", keys=(("id",), ("task_id", "version"))),
     Freeze("feature_sets"),
+    Freeze("statistics"),
     Freeze("routers", keys=(("id",), ("version",), ("digest",))),
     Freeze("router_members", keys=(("router_id", "position"), ("router_id", "expert_id"))),
     Freeze("alias_events", keys=(("id",),)),

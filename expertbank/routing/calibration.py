@@ -1,8 +1,8 @@
-"""How sure a router may be: the temperature of its scores, from rows that sat out the fit."""
+"""How sure a router may be: the temperature of its scores, from rows that sat out the sums."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,9 +12,9 @@ from expertbank.records import RowShape
 from expertbank.routing.columns import candidates
 from expertbank.routing.gates import Gate
 
-SCORES = 20_000_000
-"""Most scores computed to calibrate. With many columns each brings fewer rows, and at last only
-some columns bring any, so that the cost stays linear in the columns."""
+SCORES, ROWS = 4_000_000, 6_000
+"""Most scores computed to calibrate, and about the most rows. With many columns each brings fewer
+rows, and at last only some columns bring any, so that the cost stays linear in the columns."""
 LARGEST = 3.0
 """Temperatures lie between ten to minus this and ten to this."""
 
@@ -34,21 +34,20 @@ class HeldOut:
     allowed: Tensor
 
 
-def rows_a_column(columns: int, least: int) -> tuple[int, int]:
-    """How many rows a column brings at most to calibrate, and that every how many columns one does.
+def rows_a_column(columns: int) -> tuple[int, int]:
+    """How many rows a column brings at most to calibrate, and that one in how many columns does.
 
     Args:
         columns: how many there are.
-        least: fewest rows that a column brings that brings any.
     """
-    each = max(least, SCORES // columns**2)
+    each = max(1, min(SCORES // columns**2, ROWS // columns))
     return each, -(-(columns**2) * each // SCORES)
 
 
 def held_out(
     features: Sequence[Tensor],
     shapes: Sequence[Sequence[RowShape]],
-    reads: Sequence[set[RowShape]],
+    reads: Sequence[Collection[RowShape]],
 ) -> HeldOut | None:
     """Rows by column joined, with the columns that may answer each; ``None`` if there are none."""
     flat = [shape for column in shapes for shape in column]

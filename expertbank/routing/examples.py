@@ -30,7 +30,7 @@ class Examples:
 
     Attributes:
         blocks: moments of all columns.
-        features: per column ``[rows, dimension]`` float16.
+        features: per column ``[rows, dimension]`` float16, on the grid.
         shapes: per column what each of its rows brings.
     """
 
@@ -41,13 +41,13 @@ class Examples:
 
 def together(blocks: Sequence[Block]) -> BalancedMoments:
     """Moments of all columns, in their order."""
-    places = {column: i for block in blocks for i, column in enumerate(block.columns)}
-    owner = {column: block for block in blocks for column in block.columns}
-    first, *others = blocks
+    order = [column for block in blocks for column in block.columns]
+    means = torch.cat([block.moments.means for block in blocks])
+    first, *others = (block.moments for block in blocks)
     return BalancedMoments(
-        [owner[column].moments.means[places[column]] for column in sorted(owner)],
-        [owner[column].moments.counts[places[column]] for column in sorted(owner)],
-        sum((block.moments.gram for block in others), first.moments.gram),
+        means[torch.tensor(order).argsort()],
+        sum((moments.scatter for moments in others), first.scatter),
+        sum(block.moments.weight for block in blocks),
     )
 
 

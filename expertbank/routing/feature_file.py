@@ -1,4 +1,7 @@
-"""Cached routing features of one expert's rows, as safetensors bytes."""
+"""Cached routing features of one expert's rows, as safetensors bytes.
+
+Features are kept on the grid, a byte each; files of format 1 have them as they were, in float16.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from torch import Tensor
 from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.grid import STEP, on_grid
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,11 +35,6 @@ class FeatureFile:
     feature_spec_digest: str
 
     @property
-    def reads(self) -> tuple[RowShape, ...]:
-        """The shapes of row that the expert was trained on."""
-        return tuple(shape for shape in ROW_SHAPES if shape in set(self.train_shapes))
-
-    @property
     def width(self) -> int:
         """Numbers a row."""
         return int(self.train.shape[1])
@@ -51,25 +50,32 @@ class FeatureFile:
         return len(self.evaluation)
 
     def to_bytes(self) -> bytes:
-        """One safetensors file; equal features give equal bytes."""
-        metadata = {"format": 1, "feature_spec_digest": self.feature_spec_digest}
+        """One safetensors file; equal features give equal bytes.
+
+        Raises:
+            IntegrityError: a feature is not finite.
+        """
+        metadata = {"format": 2, "feature_spec_digest": self.feature_spec_digest}
         tensors = {
-            "evaluation": self.evaluation,
+            "evaluation": _steps(self.evaluation),
             "evaluation_shapes": _to_tensor(self.evaluation_shapes),
-            "train": self.train,
+            "train": _steps(self.train),
             "train_shapes": _to_tensor(self.train_shapes),
         }
         return write_safetensors(tensors, metadata)
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> FeatureFile:
-        """Inverse of ``to_bytes``.
+        """Inverse of ``to_bytes``; features of format 1 are given as they are.
 
         Raises:
             IntegrityError: not a feature file, or numbers that are not finite.
         """
         tensors, metadata = read_safetensors(data, where)
         try:
+            for name in ("train", "evaluation"):
+                if tensors[name].dtype == torch.int8:
+                    tensors[name] = tensors[name].half() * STEP
             file = cls(
                 tensors["train"],
                 tensors["evaluation"],
@@ -87,6 +93,12 @@ class FeatureFile:
         if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):
             raise IntegrityError(f"{where}: features and shapes do not fit each other")
         return file
+
+
+def _steps(features: Tensor) -> Tensor:
+    if not bool(torch.isfinite(features).all()):
+        raise IntegrityError("features to keep are not finite")
+    return on_grid(features).to(torch.int8)
 
 
 def _to_tensor(shapes: tuple[RowShape, ...]) -> Tensor:

@@ -1,4 +1,4 @@
-"""Fitting the router on cached features: no text, no backbone, no expert weight is read.
+"""Fitting the router from exact sums: no text, no backbone, no expert weight is read.
 
 Top-1 followed by a softmax gives the router no gradient from the task loss, so fitting it is
 plain task classification on frozen features; caching them once is equivalent to the paper's
@@ -7,24 +7,32 @@ joint passes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from expertbank.backbones.forks import computing
-from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.errors import InputError
+from expertbank.records import RowShape
 from expertbank.routing.calibration import HeldOut, best_temperature, held_out, rows_a_column
 from expertbank.routing.columns import Entry, by_column, competing, members
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.examples import Block, Examples, together
-from expertbank.routing.moments import BalancedMoments, Moments
+from expertbank.routing.gates import Gate, fitted_from_moments
+from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.router import Router
+from expertbank.routing.statistics import Statistics, sits_out
+from expertbank.routing.sums import Sums, brought, summed
+from expertbank.routing.threads import one_thread
 from expertbank.routing.unknown import fit_unknown, threshold_of
 
-CALIBRATION_PART = 5
-"""Every fifth cached row sits out a first fit, to set temperature and threshold."""
+E = TypeVar("E", bound=Entry)
+RowsOf = Callable[[str], tuple[Tensor, Sequence[RowShape]]]
+"""By expert all its training rows ``[rows, dimension]``, and what each brings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,81 +42,120 @@ class TaskFeatures(Entry):
     train: Tensor
     shapes: tuple[RowShape, ...]
 
-    @property
-    def reads(self) -> tuple[RowShape, ...]:
-        """The shapes of row the expert was trained on."""
-        return tuple(shape for shape in ROW_SHAPES if shape in set(self.shapes))
 
-
-@computing()
 def fit_router(
-    tasks: Sequence[TaskFeatures], config: RouterConfig, feature_spec_digest: str
+    tasks: Sequence[TaskFeatures],
+    config: RouterConfig,
+    feature_spec_digest: str,
+    *,
+    rows: bool = True,
 ) -> Router:
-    """Fit a gate on all rows; set temperature and threshold by a fit without the held-out ones.
-
-    The same members give the same bytes, in whatever order they come.
+    """Fit a gate on cached rows, without a bank; the same tasks in any order give the same bytes.
 
     Args:
-        tasks: cached training features of every member, at least one.
+        tasks: training features of every member, at least one.
         config: which gate, and its settings.
         feature_spec_digest: the spec the features were made under.
+        rows: whether rows that sit out of the sums are kept; without them some are drawn.
     """
-    columns = by_column(tasks)
-    whole, fitted, held = split(columns)
-    fit = config.gate.fit
-    gate = fit(whole, config.settings)
-    temperature, unknown = 1.0, None
-    if held is not None:
-        if len(columns) > 1:
-            temperature = best_temperature(fit(fitted, config.settings), held)
-        dimension = held.features.shape[1]
-        first = fit_unknown(together(fitted.blocks), dimension)
-        threshold = threshold_of(first.score(held.features, held.allowed), held.targets)
-        unknown = replace(fit_unknown(together(whole.blocks), dimension), threshold=threshold)
-    own = members(columns, {task.id: task.reads for task in tasks})
-    return Router(config.kind, own, feature_spec_digest, temperature, gate, unknown)
+    own = {task.id: task for task in tasks}
 
+    def read(name: str) -> Statistics:
+        found = Statistics.of(own[name].train, own[name].shapes, feature_spec_digest)
+        return found if rows else found.without_rows()
 
-def split(
-    columns: Sequence[Sequence[TaskFeatures]],
-) -> tuple[Examples, Examples, HeldOut | None]:
-    """All rows; all but those held out; and those held out, if columns can spare any.
-
-    Every row's moments are computed once: those of all rows are those of the two parts added.
-    Only sums stay, so memory for them does not grow with the columns.
-    """
-    features = [torch.cat([task.train for task in part]) for part in columns]
-    shapes = [tuple(shape for task in part for shape in task.shapes) for part in columns]
-    reads = [set(column) for column in shapes]
-    out = [_spared(len(rows)) for rows in features]
-    whole, fitted = [], []
-    for own in competing(reads):
-        both = Block(own, BalancedMoments()), Block(own, BalancedMoments())
-        for column in own:
-            rows, held = features[column], out[column]
-            inside = Moments.of(rows[~held])
-            both[0].moments.add(inside + Moments.of(rows[held]))
-            both[1].moments.add(inside)
-        whole.append(both[0])
-        fitted.append(both[1])
-    kept = [rows[~held] for rows, held in zip(features, out, strict=True)]
-    kept_shapes = [_where(column, ~held) for column, held in zip(shapes, out, strict=True)]
-    each, every = rows_a_column(len(columns), least=1)
-    most = [each if place % every == 0 else 0 for place in range(len(columns))]
-    spare = [rows[held][:n] for rows, held, n in zip(features, out, most, strict=True)]
-    spare_shapes = [_where(own, held)[:n] for own, held, n in zip(shapes, out, most, strict=True)]
-    return (
-        Examples(whole, features, shapes),
-        Examples(fitted, kept, kept_shapes),
-        held_out(spare, spare_shapes, reads),
+    names = {task.id: task.id for task in tasks}
+    sums = summed(by_digest(tasks, names), read)
+    return fit_sums(
+        tasks, names, sums, config, feature_spec_digest, lambda i: (own[i].train, own[i].shapes)
     )
 
 
-def _spared(rows: int) -> Tensor:
-    """``[rows]`` bool, the rows to hold out: none where there are too few."""
-    part = torch.arange(rows) % CALIBRATION_PART == 0
-    return part & torch.tensor(rows >= 2 * CALIBRATION_PART)
+def by_digest(entries: Sequence[E], statistics: Mapping[str, str]) -> list[list[str]]:
+    """By column the digests of its experts' statistics, which ``statistics`` gives by expert."""
+    return [[statistics[one.id] for one in column] for column in by_column(entries)]
 
 
-def _where(shapes: Sequence[RowShape], mask: Tensor) -> tuple[RowShape, ...]:
-    return tuple(shape for shape, taken in zip(shapes, mask.tolist(), strict=True) if taken)
+@computing()
+def fit_sums(
+    entries: Sequence[Entry],
+    statistics: Mapping[str, str],
+    sums: Sums,
+    config: RouterConfig,
+    feature_spec_digest: str,
+    rows_of: RowsOf,
+) -> Router:
+    """Solve a gate from sums; set temperature and threshold by the rows that sat out of them.
+
+    Closed forms give the same bytes whatever the order of the members and the number of threads.
+
+    Args:
+        entries: every member, at least one.
+        statistics: by expert the digest of its statistics.
+        sums: of the members' statistics.
+        config: which gate, and its settings.
+        feature_spec_digest: the spec the features were made under.
+        rows_of: asked only for gates that are fitted on rows.
+
+    Raises:
+        InputError: as ``rows_of``.
+    """
+    columns, names = by_column(entries), by_digest(entries, statistics)
+    reads = [{shape for name in own for shape in sums.facts[name].reads} for own in names]
+    closed = config.gate.fit_moments
+    with one_thread() if closed else nullcontext():
+        blocks = [Block(own, sums.moments([names[c] for c in own])) for own in competing(reads)]
+        if closed:
+            gate: Gate = closed(blocks, config.settings)
+        else:
+            gate = config.gate.fit(_examples(columns, blocks, sums.grid, rows_of), config.settings)
+        held = _held_out(names, sums, reads)
+        temperature, unknown = 1.0, None
+        if held is not None:
+            if len(columns) > 1:
+                temperature = best_temperature(gate, held)
+            unknown = fit_unknown(together(blocks), sums.grid.width)
+            scores = unknown.score(held.features, held.allowed)
+            unknown = replace(unknown, threshold=threshold_of(scores, held.targets))
+    own = members(columns, {one.id: sums.facts[statistics[one.id]].reads for one in entries})
+    return Router(config.kind, own, feature_spec_digest, temperature, gate, unknown, sums.grid)
+
+
+def _examples(
+    columns: Sequence[Sequence[Entry]], blocks: Sequence[Block], grid: Grid, rows_of: RowsOf
+) -> Examples:
+    """The rows that the sums are of, on the grid: those that sat out sit out here too."""
+    features, shapes = [], []
+    for column in columns:
+        parts, brings = [], []
+        for one in column:
+            rows, own = rows_of(one.id)
+            stays = ~sits_out(len(rows))
+            parts.append(grid.values(rows)[stays].half())  # so many steps are exact in float16
+            brings += [shape for shape, kept in zip(own, stays.tolist(), strict=True) if kept]
+        features.append(torch.cat(parts))
+        shapes.append(brings)
+    return Examples(blocks, features, shapes)
+
+
+def _held_out(
+    names: Sequence[Sequence[str]], sums: Sums, reads: Sequence[set[RowShape]]
+) -> HeldOut | None:
+    """Rows to calibrate on, as many as the number of columns allows."""
+    each, every = rows_a_column(len(names))
+    features, shapes = [], []
+    for column in names:
+        brings = brought(column, each, every)
+        facts = [sums.facts[name] for name in column]
+        rows = torch.cat([one.rows[:brings] for one in facts])[:each]
+        features.append(rows.float() * STEP)
+        shapes.append([shape for one in facts for shape in one.row_shapes[:brings]][:each])
+    return held_out(features, shapes, reads)
+
+
+def needs_rows(config: RouterConfig, without: Sequence[str]) -> InputError:
+    """What to say where a gate needs the rows of experts that have statistics only."""
+    return InputError(
+        f"a {config.kind} gate is trained on features, and of {', '.join(without)} this bank "
+        f"keeps statistics only; possible here: {', '.join(fitted_from_moments())}"
+    )

@@ -16,10 +16,14 @@ from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Member, masks
 from expertbank.routing.gates import Gate
 from expertbank.routing.gates.absent import AbsentGate, read_gate
+from expertbank.routing.grid import Grid
 from expertbank.routing.unknown import UnknownModel
 
-FORMAT = 1
-OWN = frozenset({"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"})
+PLAIN, FORMAT = 1, 2
+"""Routers of format 1 read features as they are, of format 2 those on the grid."""
+OWN = frozenset(
+    {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown", "grid"}
+)
 """What a router's file says beside the facts of its gate."""
 
 
@@ -52,6 +56,8 @@ class Router:
         temperature: divides the scores before the softmax; fitted on held-out rows.
         gate: what scores the columns.
         unknown: statistics behind the unknown score, ``None`` if too few rows were there.
+        grid: what the gate reads of features; ``None`` for them as they are, which it does of
+            routers that were fitted before there was one.
     """
 
     kind: str
@@ -60,11 +66,12 @@ class Router:
     temperature: float
     gate: Gate
     unknown: UnknownModel | None = None
+    grid: Grid | None = None
 
     @property
     def dimension(self) -> int:
         """Width of the features it reads."""
-        return self.gate.dimension
+        return self.gate.dimension if self.grid is None else self.grid.dimension
 
     @property
     def parameter_count(self) -> int:
@@ -95,7 +102,6 @@ class Router:
         """``[rows, columns]`` bool: the columns that may answer rows of these shapes."""
         return torch.stack([self._masks[shape] for shape in shapes])
 
-    @computing()
     def scores(self, features: Tensor) -> Tensor:
         """Gate scores ``[rows, columns]`` in float64 for ``features [rows, dimension]``.
 
@@ -106,11 +112,20 @@ class Router:
             IntegrityError: features of another width than the gate's.
             NotFoundError: the kind of gate is not installed here.
         """
+        return self._scores(self._read(features))
+
+    @computing()
+    def _scores(self, values: Tensor) -> Tensor:
+        return self.gate.scores(values)
+
+    @computing()
+    def _read(self, features: Tensor) -> Tensor:
+        """What gate and unknown score read of features."""
         if features.shape[1] != self.dimension:
             raise IntegrityError(
                 f"the router reads features of width {self.dimension}, got {features.shape[1]}"
             )
-        return self.gate.scores(features)
+        return features if self.grid is None else self.grid.values(features)
 
     def route(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Choice:
         """Choose a column for every row.
@@ -123,7 +138,8 @@ class Router:
         Raises:
             IntegrityError: features of another width than the gate's.
         """
-        scores = self.scores(features)
+        values = self._read(features)
+        scores = self._scores(values)
         allowed = None
         if shapes is not None:
             allowed = self.candidates(shapes).to(scores.device)
@@ -133,7 +149,7 @@ class Router:
         confidence = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
         if self.unknown is None:
             return Choice(index.cpu(), confidence.cpu())
-        score = self.unknown.score(features, allowed).cpu()
+        score = self.unknown.score(values, allowed).cpu()
         return Choice(index.cpu(), confidence.cpu(), score, score > self.unknown.threshold)
 
     def probabilities(self, features: Tensor, shapes: Sequence[RowShape]) -> Tensor:
@@ -200,8 +216,10 @@ class Router:
         Raises:
             InputError: the gate stores something under a name that the router itself uses.
         """
+        reads = {} if self.grid is None else {"grid": self.grid.facts()}
         metadata = {
-            "format": FORMAT,
+            "format": FORMAT if reads else PLAIN,
+            **reads,
             "kind": self.kind,
             "members": [
                 [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)] for m in self.members
@@ -231,7 +249,7 @@ class Router:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["format"] != FORMAT:
+            if metadata["format"] not in (PLAIN, FORMAT):
                 raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
             odd = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
             if odd:
@@ -242,7 +260,8 @@ class Router:
             facts = {name: fact for name, fact in metadata.items() if name not in OWN}
             gate = read_gate(kind, tensors, facts, where)
             spec, temperature = metadata["feature_spec_digest"], float(metadata["temperature"])
-            router = cls(kind, members, str(spec), temperature, gate, unknown)
+            grid = Grid.read(metadata["grid"]) if metadata["format"] == FORMAT else None
+            router = cls(kind, members, str(spec), temperature, gate, unknown, grid)
             router._check(where)
         except (
             *(KeyError, IndexError, AttributeError),
@@ -258,10 +277,12 @@ class Router:
         width = len(columns)
         fits = columns == set(range(width)) and width > 0 and 0 < self.temperature < float("inf")
         known = not isinstance(self.gate, AbsentGate)
-        if not fits or (known and (self.gate.columns != width or self.dimension < 1)):
+        reads = self.gate.dimension if known else 0
+        sound = reads == self.grid.width if self.grid else reads >= 1
+        if not fits or (known and (self.gate.columns != width or not sound)):
             raise IntegrityError(f"{where}: gate shapes do not fit {len(self.members)} members")
         if self.unknown is not None:
-            dimension = self.dimension if known else self.unknown.dimension
+            dimension = reads if known else self.unknown.dimension
             self.unknown.check(dimension, width, where)
 
 

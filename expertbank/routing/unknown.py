@@ -64,10 +64,7 @@ class UnknownModel:
             allowed: ``[rows, columns]`` bool, the columns that count for a row; all if ``None``.
         """
         projection = projection_of(self.dimension, self.projection).to(features.device)
-        return self.score_projected(features.double() @ projection, allowed)
-
-    def score_projected(self, values: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """The same for ``values [rows, width]`` that went through the projection already."""
+        values = features.double() @ projection
         within, means, overall, centre = self._exact
         near = values @ within
         # [rows, columns], summed out: rows x columns x width would not fit for many columns
@@ -140,9 +137,7 @@ class UnknownModel:
             raise IntegrityError(f"{where}: unknown statistics do not fit {columns} columns")
 
 
-def fit_unknown(
-    moments: BalancedMoments, dimension: int, projection: str | None = None
-) -> UnknownModel:
+def fit_unknown(moments: BalancedMoments, dimension: int) -> UnknownModel:
     """Gaussians from moments; the threshold is still to be set.
 
     One column alone has no other to be told from: then the plain Mahalanobis distance is the
@@ -150,12 +145,10 @@ def fit_unknown(
 
     Args:
         moments: of all columns.
-        dimension: width of the features.
-        projection: the projection that the moments went through already, if they did.
+        dimension: width of the features that they are of.
     """
-    if projection is None:
-        projection = "unknown"
-        moments = moments.projected(projection_of(dimension, projection))
+    projection = "unknown"
+    moments = moments.projected(projection_of(dimension, projection))
     within, overall = _whitener(moments.within), _whitener(moments.covariance)
     return UnknownModel(
         dimension,
@@ -163,7 +156,7 @@ def fit_unknown(
         0.0,
         len(moments.means) > 1,
         within.float(),
-        (torch.stack(moments.means) @ within).float(),
+        (moments.means @ within).float(),
         overall.float(),
         (moments.mean @ overall).float(),
     )

@@ -15,6 +15,7 @@ from expertbank.records import (
     FeatureSetRecord,
     RouterRecord,
     RunRecord,
+    StatisticsRecord,
     TaskRecord,
 )
 from expertbank.registry.registry import Registry
@@ -68,10 +69,14 @@ def expert_parts(
         "artifacts": [
             ArtifactRecord(expert.digest, "expert", 100),
             artifact(f"features {name}", "features"),
+            artifact(f"statistics {name}", "statistics"),
             artifact(f"oracle {name}", "evaluation"),
         ],
         "features": FeatureSetRecord(name, sha(f"features {name}"), SPEC.digest, 12, 20, 10, 500),
         "evaluations": [EvaluationRecord(name, 10, 9, sha(f"oracle {name}"), {"x": 1}, {})],
+        "statistics": StatisticsRecord(
+            name, sha(f"statistics {name}"), SPEC.digest, 12, 12, None, 18, 400
+        ),
     }
 
 
@@ -123,6 +128,7 @@ def known(registry: Registry) -> tuple[object, ...]:
         registry.tasks(include_removed=True),
         registry.experts(),
         registry.feature_sets(),
+        registry.statistics(),
         registry.evaluations(),
         registry.routers(),
         registry.aliases(),

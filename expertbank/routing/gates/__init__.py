@@ -25,7 +25,6 @@ __all__ = [
     "GATES",
     "Block",
     "Examples",
-    "FoldingGate",
     "Gate",
     "GateKind",
     "Rows",
@@ -67,13 +66,6 @@ class Gate(Protocol):
         """What it stores that is not a tensor, as plain JSON."""
 
 
-class FoldingGate(Gate, Protocol):
-    """A gate that can be made to read plain features where it was fitted on projected ones."""
-
-    def folded(self, projection: Tensor) -> Gate:
-        """The gate of ``x`` that scores as this one does ``x @ projection [dimension, width]``."""
-
-
 @dataclass(frozen=True, slots=True)
 class GateKind(Generic[S]):
     """Everything that differs between kinds of gate.
@@ -96,7 +88,7 @@ class GateKind(Generic[S]):
     settings: type[S]
     fit: Callable[[Examples, S], Gate]
     read: Callable[[MutableMapping[str, Tensor], Mapping[str, Any], str], Gate]
-    fit_moments: Callable[[Sequence[Block], S], FoldingGate] | None = None
+    fit_moments: Callable[[Sequence[Block], S], Gate] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.settings, type) or not is_dataclass(self.settings):

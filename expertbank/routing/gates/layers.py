@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
@@ -70,12 +70,6 @@ class LayeredGate:
     def only(self, columns: Sequence[int]) -> LayeredGate:
         """The gate with only these outputs of its last layer."""
         return LayeredGate((*self.layers[:-1], self.layers[-1].only(columns)))
-
-    def folded(self, projection: Tensor) -> LayeredGate:
-        """The gate with ``projection [dimension, width]`` float64 folded into its first layer."""
-        first, *others = self.layers
-        weight = (projection @ first.weight.double()).float()
-        return LayeredGate((replace(first, weight=weight), *others))
 
     def tensors(self) -> dict[str, Tensor]:
         """Weight and bias of every layer, by its number."""

@@ -39,7 +39,7 @@ def discriminants(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tenso
     from accumulated moments as in Hayes and Kanan, "Lifelong Machine Learning with Deep
     Streaming Linear Discriminant Analysis", CVPR Workshops 2020.)
     """
-    means, centre, covariance = torch.stack(moments.means), moments.mean, moments.within
+    means, centre, covariance = moments.means, moments.mean, moments.within
     own = covariance.diagonal().clamp_min(0)
     covariance.diagonal().add_(ridge * (own + FLOOR * own.mean()).clamp_min(1e-12))
     root = torch.linalg.cholesky(covariance)

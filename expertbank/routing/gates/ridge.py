@@ -32,7 +32,7 @@ def ridge_solution(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tens
     balanced mixture; ``b_j = 1/T − m·w_j``. (Moments as in RanPAC, McDonnell et al., NeurIPS
     2023, section 3.)
     """
-    means = torch.stack(moments.means)
+    means = moments.means
     share, centre, covariance = 1 / len(means), moments.mean, moments.covariance
     strength = ridge * covariance.diagonal().mean().clamp_min(1e-12)
     covariance.diagonal().add_(strength)

@@ -104,6 +104,8 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         ExistsError: the version was taken meanwhile.
         StaleError: the bank was restored to before the job was prepared.
     """
+    from expertbank.workflows.growing.statistics import grid_of, require_grid
+
     entry, backbone = done.entry, workspace.backbone_record
     if entry.bank != bank_identity(backbone):
         raise InputError(
@@ -133,6 +135,7 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         {**done.environment, "batch_plan": dict(done.batch_plan)},
         done.files,
     )
+    require_grid(entry.id, new.summed.statistics.grid, grid_of(workspace))
     validation = sha256_text("\n".join(sorted(new.oracle.row_digests)))
     if validation != entry.data["digests"]["validation"]:
         raise IntegrityError(f"{entry.id}: it was measured on other rows than those prepared")

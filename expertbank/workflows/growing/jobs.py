@@ -25,6 +25,7 @@ from expertbank.workflows.workspace import environment_of, require_backbone
 
 if TYPE_CHECKING:
     from expertbank.backbones.backbone import Backbone
+    from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
 
 Keep = Callable[[bytes], None]
@@ -80,6 +81,8 @@ class AddJob:
         selection: training rows held out to choose the checkpoint.
         kept: training rows whose features the router gets, with what each brings.
         validation: rows to report on.
+        grid: what the statistics are of that the bank keeps in place of rows; ``None`` for what
+            suits the features' width.
     """
 
     entry: Entry
@@ -88,6 +91,7 @@ class AddJob:
     selection: tuple[EncodedRow, ...]
     kept: tuple[tuple[EncodedRow, RowShape], ...]
     validation: tuple[EvaluatedRow, ...]
+    grid: Grid | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +100,7 @@ class FinishedJob:
 
     Attributes:
         entry: the job's.
-        files: bytes by artifact kind: ``expert``, ``features`` (or moments), ``oracle``.
+        files: bytes by artifact kind: ``expert``, ``features`` (or statistics), ``oracle``.
         digests: SHA-256 of each.
         facts: what training says of itself, see ``AddResult.train``.
         seconds: time spent on training, also before interruptions.
@@ -217,7 +221,8 @@ def measure(
     from expertbank.kinds import KINDS
     from expertbank.models.routed import RoutedModel
     from expertbank.routing.feature_file import FeatureFile
-    from expertbank.routing.moments_file import MomentsFile
+    from expertbank.routing.statistics import Statistics
+    from expertbank.routing.statistics_file import write_statistics
     from expertbank.workflows.measure import answers, trunk_features
 
     entry, spec = job.entry, job.backbone.feature_spec
@@ -232,15 +237,16 @@ def measure(
     )
     features = trunk_features(model, [row for row, _ in job.kept], progress)
     shapes = tuple(shape for _, shape in job.kept)
-    routing: FeatureFile | MomentsFile
     if spec.keep == "stats":
-        routing = MomentsFile.of(features, shapes, spec.digest)
+        own = Statistics.of(features, shapes, spec.digest, job.grid)
+        kept = write_statistics(own.without_rows())
     else:
         evaluated = tuple(row.shape for row in job.validation)
-        routing = FeatureFile(features, measured.features, shapes, evaluated, spec.digest)
+        file = FeatureFile(features, measured.features, shapes, evaluated, spec.digest)
+        kept = file.to_bytes()
     files = {
         "expert": trained.file.to_bytes(),
-        "features": routing.to_bytes(),
+        "features": kept,
         "oracle": oracle.to_bytes(),
     }
     return FinishedJob(

@@ -70,6 +70,8 @@ def prepare(
         InputError: bad data or options.
         IntegrityError: another backbone than the bank's.
     """
+    from expertbank.workflows.growing.statistics import grid_of
+
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
     name, config = task.name, request.train or TrainConfig()
     if request.group is not None:
@@ -127,6 +129,7 @@ def prepare(
         validation=tuple(
             EvaluatedRow(encoded[row], row.shape, row.digest, row.group) for row in data.validation
         ),
+        grid=grid_of(workspace) if spec.keep == "stats" else None,
     )
 
 

@@ -7,7 +7,7 @@ their digests, the task and the bank's feature spec say.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.store import sha256_bytes
@@ -26,8 +26,7 @@ from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.predictions import Predictions
-    from expertbank.routing.feature_file import FeatureFile
-    from expertbank.routing.moments_file import MomentsFile
+    from expertbank.workflows.growing.statistics import Summed
 
 FILES = ("expert", "features", "oracle")
 
@@ -41,8 +40,10 @@ class NewExpert:
         expert: what to register of it.
         run: what made it.
         environment: where it was measured, and how its rows were batched.
-        files: its bytes by artifact kind: ``expert``, ``features``, ``oracle``.
-        routing: what ``features`` holds.
+        files: its bytes by artifact kind: ``expert``, ``features`` where rows are kept,
+            ``statistics``, ``oracle``.
+        features: what the registry keeps of ``features``, or of ``statistics`` in their place.
+        summed: what ``statistics`` holds.
         oracle: what ``oracle`` holds.
     """
 
@@ -51,7 +52,8 @@ class NewExpert:
     run: RunRecord
     environment: Mapping[str, Any]
     files: Mapping[str, bytes]
-    routing: FeatureFile | MomentsFile
+    features: FeatureSetRecord
+    summed: Summed
     oracle: Predictions
 
     @classmethod
@@ -67,29 +69,50 @@ class NewExpert:
     ) -> NewExpert:
         """Read the files and compare them with what they are said to be.
 
+        Statistics are made here of features; where only they come, they are held to what rows
+        can have.
+
+        Args:
+            where: whose files they are, for messages.
+            spec: the bank's feature spec.
+            task: the task.
+            version: of the expert.
+            run: what made it.
+            environment: where it was measured.
+            files: bytes by ``FILES``; ``features`` may be statistics.
+
         Raises:
             IntegrityError: damaged, of another task, or made under another feature spec.
         """
         from expertbank.evaluation.predictions import Predictions
         from expertbank.models.expert_file import ExpertFile
-        from expertbank.routing.feature_file import FeatureFile
-        from expertbank.routing.moments_file import MomentsFile
+        from expertbank.routing.statistics import Statistics
+        from expertbank.routing.statistics_file import require_positive
+        from expertbank.workflows.growing.statistics import kept_of, summed_of
 
         if set(files) != set(FILES):
             raise IntegrityError(f"{where}: its files are {sorted(files)}, not {sorted(FILES)}")
         file = ExpertFile.from_bytes(files["expert"], where)
         if (file.task, file.kind, file.labels) != (task.name, task.kind, task.labels):
             raise IntegrityError(f"{where}: its file is not the expert that it is said to be")
-        kept = MomentsFile if spec.keep == "stats" else FeatureFile
-        routing = kept.from_bytes(files["features"], f"{where}: features")
-        digests = {file.feature_spec_digest, routing.feature_spec_digest}
+        data = files["features"]
+        kept = kept_of(data, f"{where}: features")
+        digests = {file.feature_spec_digest, kept.feature_spec_digest}
         if digests != {spec.digest} or file.backbone_digest != spec.backbone_digest:
             raise IntegrityError(
                 f"{where}: expert or features follow another feature spec or backbone"
             )
         oracle = Predictions.from_bytes(files["oracle"], f"{where}: evidence")
-        if routing.n_eval != (0 if spec.keep == "stats" else len(oracle.row_digests)):
+        if isinstance(kept, Statistics):
+            require_positive(kept, f"{where}: statistics")
+        elif spec.keep == "stats":
+            raise IntegrityError(f"{where}: features, where the bank keeps statistics only")
+        elif kept.n_eval != len(oracle.row_digests):
             raise IntegrityError(f"{where}: features and evidence are of different rows")
+        summed = summed_of(kept, data)
+        own = {name: files[name] for name in ("expert", "oracle")}
+        if summed.data is not data:
+            own["features"] = data
         expert = ExpertRecord(
             task.name,
             version,
@@ -100,7 +123,17 @@ class NewExpert:
             task.labels,
             task.kind,
         )
-        return cls(task, expert, run, environment, files, routing, oracle)
+        features = FeatureSetRecord(
+            expert.id,
+            sha256_bytes(data),
+            spec.digest,
+            kept.width,
+            kept.n_train,
+            kept.n_eval,
+            len(data),
+        )
+        own["statistics"] = summed.data
+        return cls(task, expert, run, environment, own, features, summed, oracle)
 
 
 def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[str, Any]]:
@@ -120,15 +153,7 @@ def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[s
         one.run,
         one.expert,
         [ArtifactRecord(digests[name], name, len(data)) for name, data in one.files.items()],
-        FeatureSetRecord(
-            one.expert.id,
-            digests["features"],
-            one.routing.feature_spec_digest,
-            one.routing.width,
-            one.routing.n_train,
-            one.routing.n_eval,
-            len(one.files["features"]),
-        ),
+        replace(one.features, expert_id=one.expert.id),
         [
             EvaluationRecord(
                 one.expert.id,
@@ -139,5 +164,6 @@ def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[s
                 one.environment,
             )
         ],
+        one.summed.record(one.expert.id),
     )
     return registered, metrics

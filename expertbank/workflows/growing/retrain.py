@@ -1,21 +1,22 @@
-"""``retrain-router``: prepare, fit, measure, commit.
+"""``retrain-router``: prepare, sum, solve, measure, commit.
 
-The gate is fitted on what the bank keeps of all tasks' rows: no old text is read, no backbone is
-loaded, no expert weight is touched. Only the last step writes.
+The gate is solved from exact sums over all tasks' rows, which are those of the last fit and what
+is new: no old text is read, no backbone is loaded, no expert weight is touched. Only the last step
+registers a router; statistics that an older bank lacks are made and kept before.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from itertools import count
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.store import ArtifactStore, sha256_bytes
 from expertbank.config import FeatureSpec
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import summary
 from expertbank.records import (
     AliasRecord,
@@ -25,6 +26,7 @@ from expertbank.records import (
     ProgressCallback,
     ProgressEvent,
     RouterRecord,
+    RowShape,
     RunRecord,
     no_progress,
 )
@@ -35,12 +37,15 @@ from expertbank.workflows.presence import files_of, require_present
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
-    from expertbank.evaluation.routing import Routed
-    from expertbank.routing.feature_file import FeatureFile
-    from expertbank.routing.moments_file import MomentsFile
-    from expertbank.routing.router import Router
+    from torch import Tensor
 
-K = TypeVar("K", "FeatureFile", "MomentsFile")
+    from expertbank.evaluation.routing import Routed
+    from expertbank.routing.columns import Entry
+    from expertbank.routing.feature_file import FeatureFile
+    from expertbank.routing.router import Router
+    from expertbank.routing.statistics import Statistics
+    from expertbank.routing.sums import Sums
+
 UNMEASURED: dict[str, Any] = {
     "accuracy": None,
     "per_task": {},
@@ -63,6 +68,11 @@ class RouterResult:
             the confidences) and ``unknown`` (share of known rows taken for unknown; ``None``
             where it is not judged); every task weighs the same. Where the bank keeps no
             evaluation features all of it is ``None`` or empty.
+        cost: seconds to ``read`` what is new (and to make statistics that were not there), to
+            ``add`` it to the sums of the last fit, to ``solve`` and to ``evaluate``.
+        put_on_grid: experts of an older bank whose features or moments were put on the grid now;
+            their statistics are kept, so that is done once.
+        unmeasured: tasks none of whose evaluation rows are kept here; metrics leave them out.
         old_texts_read: rows of text this took, always 0.
         seconds: time spent.
         active: whether ``active`` names this router now.
@@ -73,6 +83,9 @@ class RouterResult:
     metrics: dict[str, Any]
     seconds: float
     active: bool
+    cost: Mapping[str, float] = field(default_factory=dict)
+    put_on_grid: tuple[str, ...] = ()
+    unmeasured: tuple[str, ...] = ()
     old_texts_read: int = 0
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,6 +100,9 @@ class RouterResult:
             },
             "tasks": list(self.tasks),
             "metrics": self.metrics,
+            "unmeasured": list(self.unmeasured),
+            "put_on_grid": list(self.put_on_grid),
+            "cost": {name: round(seconds, 3) for name, seconds in self.cost.items()},
             "old_texts_read": self.old_texts_read,
             "seconds": round(self.seconds, 3),
         }
@@ -100,19 +116,47 @@ class _Job:
         generation: of the registry; another one at the end means that the bank changed.
         experts: the members to be.
         groups: by task its group.
-        stored: by expert what is cached of its rows.
-        kept: what that is, in words.
+        features: by expert what is kept of its rows.
+        statistics: by expert the digest of its statistics.
+        made: experts whose statistics were made now.
         spec: the bank's feature spec.
         store: the bank's files; like the spec asked for once, not for every file.
+        clock: where the time goes.
     """
 
     generation: int
     experts: tuple[ExpertRecord, ...]
     groups: Mapping[str, str | None]
-    stored: Mapping[str, FeatureSetRecord]
-    kept: str
+    features: Mapping[str, FeatureSetRecord]
+    statistics: dict[str, str]
+    made: list[str]
     spec: FeatureSpec
     store: ArtifactStore
+    clock: _Clock
+
+    @property
+    def measured(self) -> tuple[ExpertRecord, ...]:
+        """Those whose evaluation rows are kept."""
+        return tuple(one for one in self.experts if self.features[one.id].n_eval)
+
+
+class _Clock:
+    """Seconds by what they were spent on; time within a part of a part counts for that alone."""
+
+    def __init__(self) -> None:
+        self.seconds = {"read": 0.0, "add": 0.0, "solve": 0.0, "evaluate": 0.0}
+
+    @contextmanager
+    def on(self, part: str, within: str | None = None) -> Iterator[None]:
+        """Around what is ``part``, and no longer what it stands ``within``."""
+        started = time.monotonic()
+        try:
+            yield
+        finally:
+            took = time.monotonic() - started
+            self.seconds[part] += took
+            if within is not None:
+                self.seconds[within] -= took
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,23 +178,36 @@ def retrain_router(
 
     Raises:
         NotFoundError: the bank has no expert yet.
-        StaleError: an expert came or went meanwhile; nothing was written.
-        IntegrityError: an expert's file is gone, or cached features changed on disk.
+        StaleError: an expert came or went meanwhile; no router was registered.
+        IntegrityError: an expert's file is gone, or what is kept of its rows changed on disk.
         InputError: a gate that needs rows, in a bank that keeps statistics only.
     """
     started = time.monotonic()
     job = _prepare(workspace)
-    router = _fit(job, config, progress)
-    measured = _measure(job, router)
+    if config.gate.fit_moments is None:
+        _require_rows(job, config)
+    _make_missing(workspace, job, progress)
+    router = _solve(workspace, job, config, progress)
+    with job.clock.on("evaluate"):
+        measured = _measure(job, router)
     seconds = time.monotonic() - started
     record = _commit(workspace, job, config, router, measured, seconds, activate=activate)
     active = AliasRecord(ACTIVE, record.version) in workspace.registry.aliases()
-    tasks = tuple(expert.task for expert in job.experts)
-    return RouterResult(record, tasks, dict(measured.metrics), time.monotonic() - started, active)
+    there = {expert.task for expert in job.measured}
+    return RouterResult(
+        record,
+        tuple(expert.task for expert in job.experts),
+        dict(measured.metrics),
+        time.monotonic() - started,
+        active,
+        job.clock.seconds,
+        tuple(job.made),
+        tuple(expert.task for expert in job.experts if expert.task not in there),
+    )
 
 
 def _prepare(workspace: Workspace) -> _Job:
-    """The members, and what is cached of each, asked for at once: a bank may hold thousands."""
+    """The members, and what is kept of each, asked for at once: a bank may hold thousands."""
     registry = workspace.registry
     workspace.probe_writable()
     generation, experts = registry.generation(), registry.members()
@@ -158,79 +215,150 @@ def _prepare(workspace: Workspace) -> _Job:
         raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
     groups = {task.name: task.group for task in registry.tasks()}
     found = {record.expert_id: record for record in registry.feature_sets()}
-    stored = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
-    spec = workspace.spec
-    kept = "moments" if spec.keep == "stats" else "cached features"
+    features = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
+    ids = {expert.id for expert in experts}
+    stored = {one.expert_id: one.digest for one in registry.statistics() if one.expert_id in ids}
     store = workspace.store
-    wanted = files_of(experts) | {stored[e.id].digest: f"the {kept} of {e.id}" for e in experts}
+    wanted = files_of(experts)
+    wanted |= {digest: f"the statistics of {name}" for name, digest in stored.items()}
+    wanted |= {one.digest: f"the cached features of {name}" for name, one in features.items()}
     require_present(store, wanted, "leave the task out: expertbank remove TASK")
-    return _Job(generation, tuple(experts), groups, stored, kept, spec, store)
+    return _Job(
+        generation, tuple(experts), groups, features, stored, [], workspace.spec, store, _Clock()
+    )
 
 
-def _fit(job: _Job, config: RouterConfig, progress: ProgressCallback) -> Router:
-    """The router over the features of all training rows, or over what is kept in their place."""
-    from expertbank.routing.feature_file import FeatureFile
-    from expertbank.routing.fit import TaskFeatures, fit_router
-    from expertbank.routing.fit_moments import TaskMoments, fit_router_from_moments
-    from expertbank.routing.moments_file import MomentsFile
+def _require_rows(job: _Job, config: RouterConfig) -> None:
+    """Refuse a gate that is trained on rows where some expert has none here.
 
-    numbers, every = count(1), len(job.experts)
+    Raises:
+        InputError: it names the experts, and the gates that need no rows.
+    """
+    from expertbank.routing.fit import needs_rows
 
-    def read(form: type[K], expert: ExpertRecord) -> K:
-        number = next(numbers)
-        progress(ProgressEvent(f"reading {job.kept}", number - 1, every, expert.id))
-        file = _kept(job, expert, form)
-        if number == every:
-            progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
-        return file
+    measured = {expert.id for expert in job.measured}
+    without = [expert.id for expert in job.experts if expert.id not in measured]
+    if without:
+        raise needs_rows(config, without)
 
-    def entry(e: ExpertRecord) -> tuple[str, str, str, str, str | None]:
-        return e.id, e.digest, e.task, e.kind, job.groups[e.task]
 
-    if job.spec.keep == "stats":
-        moments = [TaskMoments(*entry(e), partial(read, MomentsFile, e)) for e in job.experts]
-        return fit_router_from_moments(moments, config, job.spec.digest)
-    tasks = []
-    for expert in job.experts:
-        file = read(FeatureFile, expert)
-        tasks.append(TaskFeatures(*entry(expert), file.train, file.train_shapes))
-    return fit_router(tasks, config, job.spec.digest)
+def _make_missing(workspace: Workspace, job: _Job, progress: ProgressCallback) -> None:
+    """Make and register statistics of experts that have none: those of an older bank, once."""
+    from expertbank.workflows.growing.statistics import made_of
+
+    missing = [expert.id for expert in job.experts if expert.id not in job.statistics]
+    for number, name in enumerate(missing):
+        progress(ProgressEvent("making statistics", number, len(missing), name))
+        with job.clock.on("read"):
+            made = made_of(job.store, job.features[name])
+            _require_spec(job, made.statistics.feature_spec_digest, name)
+            with workspace.writing():
+                job.statistics[name] = job.store.put(made.data)
+                workspace.registry.add_statistics([made.record(name)], [made.artifact])
+        job.made.append(name)
+
+
+def _solve(
+    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
+) -> Router:
+    """The router over the sums of all members; those of the last fit are gone on from."""
+    from expertbank.routing.columns import Entry
+    from expertbank.routing.fit import fit_sums
+
+    entries = [Entry(e.id, e.digest, e.task, e.kind, job.groups[e.task]) for e in job.experts]
+    sums = _sums(workspace, job, entries, progress)
+    every = len(job.experts)
+    progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
+
+    def rows_of(name: str) -> tuple[Tensor, tuple[RowShape, ...]]:
+        with job.clock.on("read", within="solve"):
+            file = _features(job, name)
+        return file.train, file.train_shapes
+
+    with job.clock.on("solve"):
+        return fit_sums(entries, job.statistics, sums, config, job.spec.digest, rows_of)
+
+
+def _sums(
+    workspace: Workspace, job: _Job, entries: Sequence[Entry], progress: ProgressCallback
+) -> Sums:
+    """The sums over all members' statistics, left for the next fit where they are new."""
+    from expertbank.backbones.forks import computing
+    from expertbank.routing.fit import by_digest
+    from expertbank.routing.statistics_file import read_statistics
+    from expertbank.routing.sums import summed
+    from expertbank.workflows.growing.sums_cache import SumsCache
+
+    cache = SumsCache(workspace.home, job.spec.digest)
+    owners = {digest: name for name, digest in job.statistics.items()}
+    numbers = count(1)
+
+    def read(digest: str) -> Statistics:
+        owner = owners.get(digest, "a member that was")
+        done = min(next(numbers), len(owners))
+        progress(ProgressEvent("adding statistics", done, len(owners), owner))
+        with job.clock.on("read", within="add"):
+            found = read_statistics(job.store.get(digest), f"statistics of {owner}")
+            _require_spec(job, found.feature_spec_digest, owner)
+        return found
+
+    with job.clock.on("read"):
+        before = cache.read()
+    columns = by_digest(entries, job.statistics)
+    with computing(), job.clock.on("add"):
+        if before is not None and not before.near(columns):
+            before = None
+        try:
+            sums = summed(columns, read, before)
+        except ExpertBankError:
+            # What is to be taken out may be gone from the store.
+            if before is None:
+                raise
+            sums = summed(columns, read)
+        if before is None or sums.placed != before.placed:
+            cache.write(sums)
+    return sums
 
 
 def _measure(job: _Job, router: Router) -> _Measured:
     """What the router chooses for evaluation rows, one expert's at a time, and how well it does.
 
-    A bank that keeps statistics has no such rows: nothing is measured.
+    Experts none of whose rows are kept are left out.
     """
     from expertbank.evaluation.routing import routing_metrics
-    from expertbank.routing.feature_file import FeatureFile
     from expertbank.workflows.choices import routed
 
-    if job.spec.keep == "stats":
+    if not job.measured:
         return _Measured()
     choices, unknown = {}, []
-    for expert in job.experts:
-        file = _kept(job, expert, FeatureFile)
+    for expert in job.measured:
+        file = _features(job, expert.id)
         choices[expert.id], share = routed(router, file.evaluation, file.evaluation_shapes)
         unknown += [] if share is None else [share]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
-    metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.experts})
+    metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.measured})
     return _Measured(
         choices, {**metrics, "unknown": sum(unknown) / len(unknown) if unknown else None}
     )
 
 
-def _kept(job: _Job, expert: ExpertRecord, form: type[K]) -> K:
-    """What the bank keeps of an expert's rows.
+def _features(job: _Job, expert: str) -> FeatureFile:
+    """An expert's cached features.
 
     Raises:
-        IntegrityError: it changed on disk, or follows another feature spec.
+        IntegrityError: they changed on disk, or follow another feature spec.
     """
-    data = job.store.get(job.stored[expert.id].digest)
-    file = form.from_bytes(data, f"{job.kept} of {expert.id}")
-    if file.feature_spec_digest != job.spec.digest:
-        raise IntegrityError(f"features of {expert.id} follow another feature spec than the bank's")
+    from expertbank.routing.feature_file import FeatureFile
+
+    data = job.store.get(job.features[expert].digest)
+    file = FeatureFile.from_bytes(data, f"cached features of {expert}")
+    _require_spec(job, file.feature_spec_digest, expert)
     return file
+
+
+def _require_spec(job: _Job, digest: str, expert: str) -> None:
+    if digest != job.spec.digest:
+        raise IntegrityError(f"features of {expert} follow another feature spec than the bank's")
 
 
 def _commit(
@@ -250,13 +378,13 @@ def _commit(
     """
     registry, spec = workspace.registry, job.spec
     data = router.to_bytes()
-    features = {expert.id: job.stored[expert.id].digest for expert in job.experts}
+    features = {expert.id: job.features[expert.id].digest for expert in job.experts}
     evidence = evidence_of(router, job.groups, measured.choices)
     about = {"features": summary(features)}
     if evidence:
         about["evidence"] = summary({name: sha256_bytes(file) for name, file in evidence.items()})
     with workspace.writing():
-        members = job.experts if evidence else ()
+        members = job.measured
         evaluations, new = evaluations_of(
             registry, job.store, members, router, measured.choices, evidence
         )

@@ -15,6 +15,7 @@ from expertbank.records import (
     Problem,
     ProgressCallback,
     ProgressEvent,
+    StatisticsRecord,
     no_progress,
 )
 from expertbank.references import locate
@@ -66,6 +67,7 @@ class _Claims:
     """What rows say of one file: a router's members are named with their digests."""
 
     features: list[FeatureSetRecord] = field(default_factory=list)
+    statistics: list[StatisticsRecord] = field(default_factory=list)
     evidence: list[tuple[str, int]] = field(default_factory=list)
     routers: list[tuple[int, list[tuple[str, str]]]] = field(default_factory=list)
 
@@ -132,6 +134,8 @@ def _claims(workspace: Workspace) -> Mapping[str, _Claims]:
     found: dict[str, _Claims] = {}
     for features in registry.feature_sets():
         found.setdefault(features.digest, _Claims()).features.append(features)
+    for statistics in registry.statistics():
+        found.setdefault(statistics.digest, _Claims()).statistics.append(statistics)
     for record in registry.evaluations():
         of = record.expert_id
         if record.router_version is not None:
@@ -152,12 +156,14 @@ def _of_artifact(artifact: ArtifactRecord, read: Rehashed, claims: _Claims) -> I
     except IntegrityError as error:
         yield Problem(str(error), artifact.digest, RESTORE_FILE)
         return
-    said = {artifact.bytes, *(features.bytes for features in claims.features)}
+    said = {artifact.bytes, *(one.bytes for one in (*claims.features, *claims.statistics))}
     if said != {read.size}:
         what = f"artifact has {read.size} bytes, the registry says {' and '.join(map(str, said))}"
         yield Problem(what, artifact.digest, RESTORE_DATABASE)
     for features in claims.features:
         yield from _of_features(features, header)
+    for statistics in claims.statistics:
+        yield from _of_statistics(statistics, header)
     for owner, rows in claims.evidence:
         found = {shape[0] for name, shape in header.shapes.items() if shape}
         if found != {rows}:
@@ -181,6 +187,19 @@ def _of_features(features: FeatureSetRecord, header: Header) -> Iterator[Problem
     if spec != features.feature_spec_digest:
         what = f"features of {features.expert_id} follow spec {spec}, the row says another"
         yield Problem(what, features.digest, RESTORE_DATABASE)
+
+
+def _of_statistics(statistics: StatisticsRecord, header: Header) -> Iterator[Problem]:
+    facts, owner = header.metadata, statistics.expert_id
+    if header.shapes.get("total") != (statistics.width,):
+        what = f"statistics of {owner} are of another width than the row's {statistics.width}"
+        yield Problem(what, statistics.digest, RESTORE_DATABASE)
+    if facts.get("feature_spec_digest") != statistics.feature_spec_digest:
+        what = f"statistics of {owner} follow another feature spec than the row says"
+        yield Problem(what, statistics.digest, RESTORE_DATABASE)
+    if facts.get("count", statistics.rows) != statistics.rows:
+        what = f"statistics of {owner} are of {facts['count']} rows, the row says {statistics.rows}"
+        yield Problem(what, statistics.digest, RESTORE_DATABASE)
 
 
 def _of_router(where: str, rows: list[tuple[str, str]], header: Header) -> Iterator[Problem]:

@@ -32,6 +32,9 @@ class StoredChoices:
     that is not of a later router. A router's run says by ``summary`` what it was registered with,
     so that a row that is missing or was exchanged is noticed. Routers of before have all their
     measurements stored with them.
+
+    Attributes:
+        unmeasured: experts none of whose rows are kept: they were never measured under a router.
     """
 
     def __init__(self, workspace: Workspace, routers: Sequence[RouterRecord]) -> None:
@@ -42,6 +45,7 @@ class StoredChoices:
         self._stored: dict[str, list[EvaluationRecord]] = {}
         for row in sorted(registry.evaluations(router_version="routed"), key=_version):
             self._stored.setdefault(row.expert_id, []).append(row)
+        self.unmeasured = {one.expert_id for one in registry.feature_sets() if not one.n_eval}
         self._columns: dict[int, _Columns] = {}
         self._read: dict[int | None, RoutedEvidence] = {}
 
@@ -53,7 +57,8 @@ class StoredChoices:
         """
         for router in routers:
             run = self._registry.run(router.run_id or 0)
-            rows = {name: self._under(name, router.version) for name in router.members}
+            own = [name for name in router.members if name not in self.unmeasured]
+            rows = {name: self._under(name, router.version) for name in own}
             said = run.data.get("evidence")
             if said is None:
                 for name, row in rows.items():

@@ -185,11 +185,9 @@ class _Reader:
         self._progress = progress
         self._routers = {router.version: router for router in every}
         self._loaded: dict[int, Router] = {}
-        self._choices: StoredChoices | None = None
+        self._choices = StoredChoices(workspace, every if used else ())
+        self._choices.check({router.version: router for router in used}.values())
         self.unread: dict[str, str] = {}
-        if used and workspace.spec.keep != "stats":
-            self._choices = StoredChoices(workspace, every)
-            self._choices.check({router.version: router for router in used}.values())
 
     def loaded(self, version: int) -> Router:
         """A router's gate, read once."""
@@ -219,10 +217,10 @@ class _Reader:
     ) -> tuple[RouterView, ...]:
         """What each of the routers that are kept chose for the expert's rows, by version.
 
-        Where the bank keeps statistics only, the rows are read from their source and routed now.
+        Where the bank keeps statistics of it only, rows are read from their source and routed now.
         """
         own = [router for router in _kept(routers) if expert.id in router.members]
-        if self._choices is None:
+        if expert.id in self._choices.unmeasured:
             found, why = views_from_source(self._workspace, expert, oracle, own, self._progress)
             if why is not None:
                 self.unread.setdefault(expert.task, why)
@@ -234,7 +232,7 @@ class _Reader:
     ) -> RouterView | None:
         """What the first router that contained the expert chose, where it was forgotten."""
         first = next((router for router in routers if expert.id in router.members), None)
-        if first is None or first.forgotten_at is None or self._choices is None:
+        if first is None or first.forgotten_at is None or expert.id in self._choices.unmeasured:
             return None
         return self._choices.view(expert, oracle, first)
 

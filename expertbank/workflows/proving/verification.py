@@ -169,11 +169,11 @@ def check_choices(
     """
     from expertbank.routing.feature_file import FeatureFile
 
-    if workspace.spec.keep == "stats":
-        return
     try:
         cached = workspace.registry.feature_set(expert.id)
     except NotFoundError:
+        return
+    if not cached.n_eval:
         return
     file = FeatureFile.from_bytes(workspace.store.get(cached.digest), f"features of {expert.id}")
     stored = view.choice

@@ -83,6 +83,7 @@ def export_bundle(
     tasks: Sequence[str] = (),
     with_backbone: bool = False,
     for_import: bool = False,
+    statistics: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Write the active router and its experts to ``target``, load them back, compare, publish.
@@ -94,6 +95,7 @@ def export_bundle(
         with_backbone: put the backbone's files into the bundle too.
         for_import: put features, evidence and runs in, so that another bank can take the experts
             over; features are made from the rows they were trained on.
+        statistics: with ``for_import``: sums over rows in place of features, and no row.
         progress: told as work goes on.
 
     Raises:
@@ -114,7 +116,10 @@ def export_bundle(
             for file in backbone_files(backbone.place.folder):
                 writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
         lineage = (
-            {e.id: {"lineage": add_lineage(writer, workspace, e)} for e in experts}
+            {
+                e.id: {"lineage": add_lineage(writer, workspace, e, statistics=statistics)}
+                for e in experts
+            }
             if for_import
             else {}
         )

@@ -1,6 +1,7 @@
 """What a bundle carries of an expert's past, so that another bank can take it over.
 
-Cached features are made from a user's rows: they go into a bundle only on request.
+Cached features are made from a user's rows: they go into a bundle only on request. Statistics
+take their place where no row may leave, or where the bank keeps none.
 """
 
 from __future__ import annotations
@@ -8,32 +9,49 @@ from __future__ import annotations
 from typing import Any
 
 from expertbank.artifacts.bundle import BundleWriter
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import NotFoundError
 from expertbank.records import ExpertRecord
 from expertbank.workflows.workspace import Workspace
 
 
-def add_lineage(writer: BundleWriter, workspace: Workspace, expert: ExpertRecord) -> dict[str, Any]:
-    """Write features and oracle evidence of ``expert``; what the manifest says of them.
+def add_lineage(
+    writer: BundleWriter, workspace: Workspace, expert: ExpertRecord, *, statistics: bool
+) -> dict[str, Any]:
+    """Write features or statistics, and oracle evidence; what the manifest says of them.
+
+    Args:
+        writer: of the bundle.
+        workspace: the open bank.
+        expert: whose.
+        statistics: sums over its training rows, and no row, in place of features.
 
     Raises:
         NotFoundError: its features were deleted.
     """
+    from expertbank.routing.statistics_file import write_statistics
+    from expertbank.workflows.growing.statistics import statistics_of
+
     registry, store = workspace.registry, workspace.store
     (oracle,) = registry.evaluations(expert.id, router_version="oracle")
     features = registry.feature_set(expert.id)
     if expert.run_id is None:
         raise NotFoundError(f"expert {expert.id} has no run on record")
     run = registry.run(expert.run_id)
-    files = {
-        "features": (f"features/{features.digest}.safetensors", features.digest),
-        "evidence": (f"evidence/{oracle.artifact_digest}.safetensors", oracle.artifact_digest),
-    }
-    for name, digest in files.values():
-        writer.add(name, store.get(digest))
+    if statistics or not features.n_eval:
+        what, data = (
+            "statistics",
+            write_statistics(statistics_of(workspace, expert.id).without_rows()),
+        )
+    else:
+        what, data = "features", store.get(features.digest)
+    kept = f"{what}/{sha256_bytes(data)}.safetensors"
+    evidence = f"evidence/{oracle.artifact_digest}.safetensors"
+    writer.add(kept, data)
+    writer.add(evidence, store.get(oracle.artifact_digest))
     return {
-        "features": files["features"][0],
-        "evidence": files["evidence"][0],
+        what: kept,
+        "evidence": evidence,
         "environment": dict(oracle.environment),
         "run": {
             "kind": run.kind,

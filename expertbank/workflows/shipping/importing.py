@@ -134,6 +134,7 @@ def import_bundle(
             skipped.append(Skipped(one.expert.id, f"is {known} here{beside}"))
         else:
             wanted.append(_fitted(workspace, one, new_version=new_version))
+    _require_one_grid(workspace, source, wanted)
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
         if not workspace.exists or workspace.registry.backbone() is None:
@@ -191,7 +192,7 @@ def _incoming(
     name = check_task_name(str(entry["task"]))
     files = {
         "expert": members.read(str(entry["file"])),
-        "features": members.read(str(lineage["features"])),
+        "features": members.read(str(lineage.get("features") or lineage["statistics"])),
         "oracle": members.read(str(lineage["evidence"])),
     }
     if sha256_bytes(files["expert"]) != entry["digest"]:
@@ -303,6 +304,21 @@ def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewEx
             "naming others with --task"
         )
     return replace(one, expert=replace(one.expert, version=version))
+
+
+def _require_one_grid(workspace: Workspace, source: Path, wanted: Sequence[NewExpert]) -> None:
+    """Refuse statistics that cannot be added to each other, or to those that are here.
+
+    Raises:
+        IntegrityError: they are of other numbers.
+    """
+    from expertbank.workflows.growing.statistics import grid_of, require_grid
+
+    known = grid_of(workspace) if workspace.exists else None
+    for one in wanted:
+        grid = one.summed.statistics.grid
+        require_grid(f"{source}: {one.expert.id}", grid, known)
+        known = grid
 
 
 def _described(task: TaskRecord) -> str:

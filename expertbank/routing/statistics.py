@@ -1,0 +1,200 @@
+"""What the router is fitted from: exact statistics of one expert's training rows.
+
+Rows are whole numbers (``grid``), so counts, sums and sums of products are whole numbers too, and
+adding them up gives the same in any order. A few rows sit out of the sums for good: a router is
+calibrated on them, without a second fit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from expertbank.errors import IntegrityError
+from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.grid import LARGEST, STEP, Grid
+from expertbank.routing.threads import one_thread
+
+MOST_OUT, PART_OUT, FEWEST = 256, 8, 10
+"""At most so many rows sit out, at most one in so many, and none where a task has fewer rows."""
+CHUNK = 4096
+"""Rows whose products are summed at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics:
+    """Sums over one expert's training rows, and the rows that sat out of them.
+
+    Attributes:
+        grid: the numbers of a row that they are of.
+        feature_spec_digest: the spec the features were made under.
+        shape_counts: training rows that bring each of ``ROW_SHAPES``, those that sat out too.
+        count: rows in the sums.
+        total: ``[width]`` int64 sum of rows, in steps of the grid.
+        upper: ``[width (width + 1) / 2]`` int64 or int32: the upper triangle of the sum of their
+            outer products, row by row.
+        rows: ``[kept, width]`` int8 of those that sat out, in steps; empty where none is kept.
+        row_shapes: what each of them brings.
+    """
+
+    grid: Grid
+    feature_spec_digest: str
+    shape_counts: tuple[int, ...]
+    count: int
+    total: Tensor
+    upper: Tensor
+    rows: Tensor
+    row_shapes: tuple[RowShape, ...]
+
+    @classmethod
+    def of(
+        cls,
+        features: Tensor,
+        shapes: Sequence[RowShape],
+        feature_spec_digest: str,
+        grid: Grid | None = None,
+    ) -> Statistics:
+        """Of ``features [rows, dimension]``, at least one row.
+
+        Args:
+            features: plain features, or such as are on the grid already.
+            shapes: per row what it brings.
+            feature_spec_digest: the spec they were made under.
+            grid: the grid of the bank's other statistics; default what suits the width.
+
+        Raises:
+            IntegrityError: a feature is not finite, or there is no row.
+        """
+        if len(features) == 0 or not bool(torch.isfinite(features).all()):
+            raise IntegrityError("features to sum up are none, or not finite")
+        grid = grid or Grid.suiting(features.shape[1])
+        steps, out = grid.steps(features), sits_out(len(features))
+        total, gram = sums_of(steps[~out])
+        upper = gram[tuple(torch.triu_indices(grid.width, grid.width))]
+        held = tuple(shape for shape, taken in zip(shapes, out.tolist(), strict=True) if taken)
+        counts = tuple(list(shapes).count(shape) for shape in ROW_SHAPES)
+        count = int((~out).sum())
+        return cls(grid, feature_spec_digest, counts, count, total, upper, steps[out], held)
+
+    @property
+    def reads(self) -> tuple[RowShape, ...]:
+        """The shapes of row that the expert was trained on."""
+        return tuple(s for s, n in zip(ROW_SHAPES, self.shape_counts, strict=True) if n)
+
+    @property
+    def width(self) -> int:
+        """Numbers a row."""
+        return self.grid.width
+
+    @property
+    def n_train(self) -> int:
+        """Training rows, those that sat out too."""
+        return sum(self.shape_counts)
+
+    @property
+    def n_eval(self) -> int:
+        """None: no evaluation row is kept in them."""
+        return 0
+
+    def without_rows(self) -> Statistics:
+        """The sums alone."""
+        return replace(self, rows=self.rows[:0], row_shapes=())
+
+
+def sits_out(rows: int) -> Tensor:
+    """``[rows]`` bool: which of a task's training rows sit out of its sums."""
+    places = torch.arange(1, rows + 1)
+    if rows < FEWEST:
+        return torch.zeros(rows, dtype=torch.bool)
+    return places % max(PART_OUT, -(-rows // MOST_OUT)) == 0
+
+
+def sums_of(steps: Tensor) -> tuple[Tensor, Tensor]:
+    """Sum ``[width]`` and sum of outer products ``[width, width]``, int64, of int8 rows.
+
+    Computed in double precision, in which whole numbers up to 2^53 are exact in any order.
+    """
+    width = steps.shape[1]
+    total = torch.zeros(width, dtype=torch.float64)
+    gram = torch.zeros(width, width, dtype=torch.float64)
+    for part in steps.split(CHUNK):
+        # NumPy sees a matrix times itself and computes one triangle: a third less time.
+        wide = part.double().numpy()
+        total += torch.from_numpy(wide.sum(0))
+        gram += torch.from_numpy(wide.T @ wide)
+    return total.long(), gram.long()
+
+
+def square(upper: Tensor, width: int) -> Tensor:
+    """``[width, width]`` of an upper triangle, in its type."""
+    full = upper.new_zeros(width, width)
+    rows, columns = torch.triu_indices(width, width)
+    full[rows, columns] = upper
+    full[columns, rows] = upper
+    return full
+
+
+def drawn(statistics: Statistics, rows: int, seed: bytes) -> Tensor:
+    """``[rows, width]`` int8 from the Gaussian of these sums, for what needs rows where none is.
+
+    Args:
+        statistics: the sums.
+        rows: how many.
+        seed: the same bytes, the same rows, whatever the number of threads.
+
+    Raises:
+        IntegrityError: the sums are of no rows: their covariance has a negative direction.
+    """
+    generator = torch.Generator().manual_seed(int.from_bytes(seed[:7], "big"))
+    noise = torch.randn(rows, statistics.width, generator=generator, dtype=torch.float64)
+    with one_thread():
+        found = statistics.total / statistics.count + noise @ root_of(statistics).T
+    return found.round().clamp(-LARGEST, LARGEST).to(torch.int8)
+
+
+def root_of(statistics: Statistics) -> Tensor:
+    """``L`` with ``L Lᵀ`` the covariance in steps, and a little on its diagonal.
+
+    Raises:
+        IntegrityError: the covariance has a negative direction.
+    """
+    mean = statistics.total.double() / statistics.count
+    covariance = square(statistics.upper, statistics.width).double() / statistics.count
+    covariance -= torch.outer(mean, mean)
+    # Few rows leave it singular. Rounding to the grid adds about a twelfth of a step squared.
+    covariance.diagonal().add_(1 / 12)
+    root, failed = torch.linalg.cholesky_ex(covariance)
+    if bool(failed):
+        raise IntegrityError("these sums are of no rows: their covariance is not positive")
+    return root
+
+
+def of_moments(
+    total: Tensor, upper: Tensor, counts: tuple[int, ...], dimension: int, spec: str
+) -> Statistics:
+    """Moments that a bank of expertbank 0.1 kept in place of rows, rounded to the grid once.
+
+    Args:
+        total: ``[width]`` float64 sum of features that went through the projection ``stats``.
+        upper: upper triangle of the sum of their outer products, float64.
+        counts: rows of each shape.
+        dimension: width of plain features.
+        spec: digest of their feature spec.
+    """
+    sums, products = (total / STEP).round().long(), (upper / STEP**2).round().long()
+    # Rounding may not leave a variance below zero.
+    places = diagonal_places(len(sums))
+    least = -(-(sums * sums) // sum(counts))
+    products[places] = products[places].maximum(least)
+    grid = Grid(dimension, "stats")
+    none = torch.zeros(0, len(sums), dtype=torch.int8)
+    return Statistics(grid, spec, counts, sum(counts), sums, products, none, ())
+
+
+def diagonal_places(width: int) -> Tensor:
+    """``[width]`` places of the diagonal in an upper triangle, row by row."""
+    rows = torch.arange(width)
+    return rows * width - rows * (rows - 1) // 2

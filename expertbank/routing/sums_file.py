@@ -1,0 +1,82 @@
+"""Running sums as bytes, so that the next fit goes on from them.
+
+Only ever a copy of what the statistics say: whoever has none, or a damaged one, adds them up anew
+and gets the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+
+import torch
+
+from expertbank.errors import IntegrityError
+from expertbank.files.tensors import read_safetensors, write_safetensors
+from expertbank.records import ROW_SHAPES
+from expertbank.routing.grid import Grid
+from expertbank.routing.sums import Facts, Place, Sums
+
+FORMAT = 1
+_DIGEST = hashlib.sha256().digest_size
+
+
+def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
+    """The file: the SHA-256 of what follows, and a safetensors file."""
+    names = list(sums.facts)
+    facts = [sums.facts[name] for name in names]
+    shapes = [ROW_SHAPES.index(shape) for one in facts for shape in one.row_shapes]
+    tensors = {
+        "totals": torch.stack([one.total for one in facts]),
+        "rows": torch.cat([one.rows for one in facts]),
+        "row_shapes": torch.tensor(shapes, dtype=torch.uint8),
+        **{f"gram.{'.'.join(read)}": gram for read, gram in sums.grams.items()},
+    }
+    metadata = {
+        "format": FORMAT,
+        "feature_spec_digest": feature_spec_digest,
+        "grid": sums.grid.facts(),
+        "facts": [
+            [name, one.count, list(one.reads), one.available, len(one.rows)]
+            for name, one in zip(names, facts, strict=True)
+        ],
+        "placed": [
+            [place.statistics, list(place.shapes), place.exponent, times]
+            for place, times in sums.placed.items()
+        ],
+    }
+    data = write_safetensors(tensors, metadata)
+    return hashlib.sha256(data).digest() + data
+
+
+def read_sums(data: bytes, feature_spec_digest: str) -> Sums:
+    """Inverse of ``write_sums``.
+
+    Raises:
+        IntegrityError: damaged, of another format or feature spec.
+    """
+    data, said = data[_DIGEST:], data[:_DIGEST]
+    if hashlib.sha256(data).digest() != said:
+        raise IntegrityError("the running sums are damaged")
+    tensors, metadata = read_safetensors(data, "running sums")
+    if (metadata["format"], metadata["feature_spec_digest"]) != (FORMAT, feature_spec_digest):
+        raise IntegrityError("the running sums are of another format or feature spec")
+    sizes = [fact[4] for fact in metadata["facts"]]
+    codes = [ROW_SHAPES[code] for code in tensors["row_shapes"].tolist()]
+    facts, at = {}, 0
+    parts = tensors["rows"].split(sizes)
+    for (name, count, reads, available, size), total, rows in zip(
+        metadata["facts"], tensors["totals"], parts, strict=True
+    ):
+        shapes = tuple(codes[at : at + size])
+        facts[name] = Facts(count, tuple(reads), total, available, rows, shapes)
+        at += size
+    placed: Counter[Place] = Counter()
+    for name, shapes_read, power, times in metadata["placed"]:
+        placed[Place(name, tuple(shapes_read), power)] = times
+    grams = {
+        tuple(s for s in ROW_SHAPES if s in name.split(".")[1:]): tensor
+        for name, tensor in tensors.items()
+        if name.startswith("gram.")
+    }
+    return Sums(Grid.read(metadata["grid"]), facts, placed, grams)

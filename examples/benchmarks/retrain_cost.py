@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from expertbank.routing.moments_file import WIDTH, MomentsFile
 from machine import describe
 from routing_features import DEFAULT_POOLINGS, DEFAULT_STATES, arguments, real_tasks
 
@@ -44,7 +45,6 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.fit import fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.moments import Moments
-from expertbank.routing.moments_file import WIDTH, MomentsFile
 from expertbank.workflows.workspace import OBJECTS, database_of, now
 
 BACKBONE = sha256_text("backbone")

@@ -29,7 +29,6 @@ from expertbank.routing.columns import candidates
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import fit_router
 from expertbank.routing.gates import GATES
-from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
 
 Measured = tuple[dict[str, float], float]

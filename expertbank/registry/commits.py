@@ -114,7 +114,9 @@ def commit_expert(
     evaluations: Sequence[EvaluationRecord],
     statistics: StatisticsRecord | None = None,
 ) -> ExpertRecord:
-    beside = [features] if statistics is None else [features, statistics]
+    beside: list[FeatureSetRecord | StatisticsRecord] = [features]
+    if statistics is not None:
+        beside.append(statistics)
     _check_own(expert, task, beside, evaluations)
     for one in beside:
         _check_backbone(session, run.backbone_digest, one.feature_spec_digest)

@@ -65,15 +65,16 @@ class Grid:
 
     def values(self, features: Tensor) -> Tensor:
         """``[rows, width]`` float32: the same as numbers again, which gates read."""
-        return self._whole(features) * STEP
+        found: Tensor = self._whole(features) * STEP
+        return found
 
     def _whole(self, features: Tensor) -> Tensor:
-        plain = on_grid(features)
-        if self.projection is None:
-            return plain
-        flips = signs(self.dimension, self.width, self.projection).to(features.device)
-        sums = (plain @ flips).double()
-        return (sums / self.dimension**0.5).round_().clamp_(-LARGEST, LARGEST).float()
+        found = on_grid(features)
+        if self.projection is not None:
+            flips = signs(self.dimension, self.width, self.projection).to(features.device)
+            sums = (found @ flips).double()
+            found = (sums / self.dimension**0.5).round_().clamp_(-LARGEST, LARGEST).float()
+        return found
 
     def facts(self) -> dict[str, Any]:
         """As plain JSON."""

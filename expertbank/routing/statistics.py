@@ -120,7 +120,7 @@ def sums_of(steps: Tensor) -> tuple[Tensor, Tensor]:
     width = steps.shape[1]
     total = torch.zeros(width, dtype=torch.float64)
     gram = torch.zeros(width, width, dtype=torch.float64)
-    for part in steps.split(CHUNK):
+    for part in torch.split(steps, CHUNK):
         # NumPy sees a matrix times itself and computes one triangle: a third less time.
         wide = part.double().numpy()
         total += torch.from_numpy(wide.sum(0))
@@ -166,6 +166,7 @@ def root_of(statistics: Statistics) -> Tensor:
     covariance -= torch.outer(mean, mean)
     # Few rows leave it singular. Rounding to the grid adds about a twelfth of a step squared.
     covariance.diagonal().add_(1 / 12)
+    root: Tensor
     root, failed = torch.linalg.cholesky_ex(covariance)
     if bool(failed):
         raise IntegrityError("these sums are of no rows: their covariance is not positive")

@@ -97,11 +97,12 @@ def require_positive(statistics: Statistics, where: str) -> None:
 def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Statistics:
     if any(tensor.is_floating_point() for tensor in tensors.values()):
         raise ValueError("sums are whole numbers")
+    (count,) = _counts([facts["count"]])
     return Statistics(
         Grid.read(facts["grid"]),
         str(facts["feature_spec_digest"]),
         _counts(facts["shape_counts"]),
-        *_counts([facts["count"]]),
+        count,
         tensors["total"],
         tensors["gram"],
         tensors["rows"],

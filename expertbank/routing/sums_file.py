@@ -64,7 +64,7 @@ def read_sums(data: bytes, feature_spec_digest: str) -> Sums:
     sizes = [fact[4] for fact in metadata["facts"]]
     codes = [ROW_SHAPES[code] for code in tensors["row_shapes"].tolist()]
     facts, at = {}, 0
-    parts = tensors["rows"].split(sizes)
+    parts = torch.split(tensors["rows"], sizes)
     for (name, count, reads, available, size), total, rows in zip(
         metadata["facts"], tensors["totals"], parts, strict=True
     ):

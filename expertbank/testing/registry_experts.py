@@ -59,6 +59,7 @@ class ExpertPromises:
         assert empty.expert("boolq") == expert
         assert empty.tasks() == (parts["task"],)
         assert empty.feature_set("boolq@1") == parts["features"]
+        assert empty.statistics() == (parts["statistics"],)
         assert expert.run_id is not None
         made_by = empty.run(expert.run_id)
         assert replace(made_by, id=None, created_at="") == parts["run"]
@@ -231,3 +232,38 @@ class ExpertPromises:
         with pytest.raises(InputError, match=f"{task} {stands}.*group other"):
             empty.commit_expert(**expert_parts(task, 2, group="other"))
         assert empty.next_version(task) == 2
+
+    def test_statistics_come_later_to_experts_that_have_none(self, empty: Registry) -> None:
+        parts = expert_parts("boolq")
+        own, file = parts.pop("statistics"), artifact("statistics boolq@1", "statistics")
+        empty.commit_expert(**parts)
+        assert empty.statistics() == ()
+        with pytest.raises(FeatureSpecError):
+            empty.add_statistics([replace(own, feature_spec_digest=sha("other"))], [file])
+        with pytest.raises(NotFoundError):
+            empty.add_statistics([replace(own, expert_id="bolq@1")], [file])
+        assert empty.statistics() == ()
+        for _ in range(2):
+            empty.add_statistics([own], [file])
+            assert empty.statistics() == (own,)
+        assert empty.check() == ()
+        assert empty.generation() == 1, "the members are what they were"
+
+    def test_statistics_of_what_was_purged_meanwhile_are_left_out(self, empty: Registry) -> None:
+        parts = expert_parts("boolq")
+        own, file = parts.pop("statistics"), artifact("statistics boolq@1", "statistics")
+        empty.commit_expert(**parts)
+        empty.remove_task("boolq", run("remove", task="boolq"))
+        empty.commit_purge(empty.purgeable(), run("purge", tasks=["boolq"]))
+        before = known(empty)
+        empty.add_statistics([own], [file])
+        assert known(empty) == before
+
+    def test_statistics_of_another_feature_spec_are_refused_with_their_expert(
+        self, empty: Registry
+    ) -> None:
+        parts = expert_parts("boolq")
+        parts["statistics"] = replace(parts["statistics"], feature_spec_digest=sha("other"))
+        with pytest.raises(FeatureSpecError):
+            empty.commit_expert(**parts)
+        assert empty.experts() == ()

@@ -86,11 +86,14 @@ class RemovalPromises:
         assert purged.tasks == ("boolq",)
         assert purged.experts == ("boolq@1", "boolq@2")
         assert purged.routers == (1, 2)
-        own = {sha("boolq@1"), sha("features boolq@1"), sha("oracle boolq@1"), sha("boolq@2")}
+        own = {sha(f"{what}boolq@1") for what in ("", "features ", "statistics ", "oracle ")}
+        own.add(sha("boolq@2"))
         assert own <= set(purged.digests)
         alive = {a.digest for a in full.artifacts() if a.purged_at is None}
         assert not alive & set(purged.digests)
-        assert {sha("sst2@1"), sha("features sst2@1"), sha("oracle sst2@1")} <= alive
+        own = {sha(f"{what}sst2@1") for what in ("", "features ", "statistics ", "oracle ")}
+        assert own <= alive
+        assert [one.expert_id for one in full.statistics()] == ["sst2@1"]
         with pytest.raises(NotFoundError, match="no cached features"):
             full.feature_set("boolq@1")
         assert full.check() == ()
@@ -153,6 +156,6 @@ class RemovalPromises:
         ]
         empty.commit_expert(**parts)
         remove(empty, "boolq")
-        assert len(purge(empty).digests) == count + 3
+        assert len(purge(empty).digests) == count + 4
         assert not [file for file in empty.artifacts() if file.purged_at is None]
         assert empty.purgeable() == Purge()

@@ -33,7 +33,7 @@ class WriterPromises:
         results = together(add_same_expert, location, 6)
         assert sorted(results) == ["ExistsError"] * 5 + ["added"]
         assert [expert.id for expert in empty.experts()] == ["boolq@1"]
-        assert len(empty.artifacts()) == 3
+        assert len(empty.artifacts()) == 4
         assert empty.check() == ()
 
     def test_writers_wait_for_each_other_and_lose_nothing(
@@ -99,12 +99,13 @@ def _assert_whole(registry: Registry, promised: set[str]) -> None:
     assert sorted(oracle) == sorted(expert.id for expert in experts)
     routed = registry.evaluations(router_version="routed")
     assert len(routed) == sum(len(router.members) for router in routers)
-    assert len(registry.artifacts()) == 3 * len(experts) + len(routers) + len(routed)
+    assert len(registry.artifacts()) == 4 * len(experts) + len(routers) + len(routed)
     for number in [e.run_id for e in experts[-2:]] + [r.run_id for r in routers[-2:]]:
         assert number is not None
         assert registry.run(number).id == number
     for expert in experts[-2:]:
         assert registry.feature_set(expert.id).expert_id == expert.id
+        assert expert.id in {one.expert_id for one in registry.statistics()}
 
 
 def together(work: Work, location: RegistryLocation, processes: int) -> list[Any]:

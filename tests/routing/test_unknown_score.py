@@ -2,24 +2,15 @@
 
 from __future__ import annotations
 
-import weakref
-from dataclasses import replace
-from functools import partial
-
 import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import mahalanobis
 
 from expertbank.config import sha256_text
-from expertbank.errors import IntegrityError
-from expertbank.records import RowShape
-from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.routing.fit_moments import TaskMoments, _Sums, fit_router_from_moments
-from expertbank.routing.moments import BalancedMoments, Moments
-from expertbank.routing.moments_file import MomentsFile
+from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.unknown import SHRINKAGE, fit_unknown, threshold_of
 
@@ -40,10 +31,7 @@ def shrunk(covariance: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("width", [7, 300])
 def test_the_score_is_the_relative_mahalanobis_distance(width: int) -> None:
     parts = [rows_of(seed, 400 + 100 * seed, width) for seed in range(3)]
-    moments = BalancedMoments()
-    for part in parts:
-        moments.add(Moments.of(part))
-    model = fit_unknown(moments, width)
+    model = fit_unknown(BalancedMoments.of(parts), width)
     small = min(width, 256)
     projection = sign_projection(width, small, "unknown").numpy()
     narrow = [part.double().numpy() @ projection for part in parts]
@@ -96,89 +84,3 @@ def test_the_projection_is_the_same_for_ever() -> None:
     assert signs == GOLDEN
     gram = sign_projection(2304, 256, "unknown")
     assert torch.allclose(gram.square().sum(0), torch.ones(256, dtype=torch.float64))
-
-
-def stats_of(place: int, width: int = 40) -> TaskMoments:
-    file = MomentsFile.of(rows_of(place, 200, width), ("single",) * 200, "f" * 64)
-    again = MomentsFile.from_bytes(file.to_bytes(), "test")
-    assert again.to_bytes() == file.to_bytes()
-    # Stored is one half: what two ways of adding up make of the other is not told apart.
-    assert torch.equal(again.gram.triu(), file.gram.triu())
-    assert torch.equal(again.gram, again.gram.T)
-    return TaskMoments(
-        f"t{place}@1",
-        sha256_text(f"t{place}"),
-        f"t{place}",
-        "classification",
-        None,
-        lambda: again,
-    )
-
-
-def test_a_router_from_kept_moments_is_the_router_of_the_projected_rows_in_any_order() -> None:
-    tasks = [stats_of(place) for place in range(4)]
-    router = fit_router_from_moments(tasks, RouterConfig(), "f" * 64)
-    other = fit_router_from_moments(tasks[::-1], RouterConfig(), "f" * 64)
-    assert router.to_bytes() == other.to_bytes()
-    projection = sign_projection(40, 40, "stats")
-    joint = fit_router(
-        [
-            TaskFeatures(
-                task.id,
-                task.digest,
-                task.task,
-                "classification",
-                None,
-                rows_of(place, 200, 40).double() @ projection,
-                ("single",) * 200,
-            )
-            for place, task in enumerate(tasks)
-        ],
-        RouterConfig(),
-        "f" * 64,
-    )
-    tests = torch.cat([rows_of(place, 50, 40, 1.0) for place in range(4)])
-    theirs = joint.scores(tests.double() @ projection)
-    torch.testing.assert_close(router.scores(tests), theirs, rtol=1e-3, atol=1e-3)
-
-
-def test_one_by_one_columns_add_up_to_the_blocks_that_one_sum_over_them_makes() -> None:
-    shapes: list[tuple[RowShape, ...]] = [("single",), ("choices",), ("pair",), ("single", "pair")]
-    for order in ([0, 1, 2, 0, 2], [2, 0, 1, 3, 0, 2], [3, 3], [1]):
-        sums = _Sums()
-        parts = [Moments.of(rows_of(seed, 20 + seed, 8)) for seed in range(len(order))]
-        reads = [set(shapes[place]) for place in order]
-        for own, part in zip(reads, parts, strict=True):
-            sums.add(own, part)
-        found = sums.blocks()
-        assert [block.columns for block in found] == competing(reads)
-        for block in found:
-            plain = BalancedMoments()
-            for column in block.columns:
-                plain.add(parts[column])
-            assert torch.equal(block.moments.gram, plain.gram), "to the bit"
-            assert torch.equal(torch.stack(block.moments.means), torch.stack(plain.means))
-            assert block.moments.counts == plain.counts
-
-
-def test_one_tasks_moments_are_in_memory_at_a_time() -> None:
-    alive: list[weakref.ref[torch.Tensor]] = []
-    order: list[str] = []
-
-    def read(place: int) -> MomentsFile:
-        assert sum(found() is not None for found in alive) <= 1, "the one before, at most"
-        file = MomentsFile.of(rows_of(place, 40, 40), ("single",) * 40, "f" * 64)
-        alive.append(weakref.ref(file.gram))
-        order.append(sha256_text(f"t{place}"))
-        return file
-
-    tasks = [replace(stats_of(place), read=partial(read, place)) for place in range(6)]
-    fit_router_from_moments(tasks, RouterConfig(), "f" * 64)
-    assert order == sorted(order), "each once, in the order of the digests"
-    assert len(order) == 6
-
-
-def test_moments_of_features_of_another_width_are_refused() -> None:
-    tasks = [stats_of(0, 40), stats_of(1, 41)]
-    with pytest.raises(IntegrityError, match=r"\[40, 41\]"):
-        fit_router_from_moments(tasks, RouterConfig(), "f" * 64)

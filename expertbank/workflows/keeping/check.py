@@ -156,7 +156,8 @@ def _of_artifact(artifact: ArtifactRecord, read: Rehashed, claims: _Claims) -> I
     except IntegrityError as error:
         yield Problem(str(error), artifact.digest, RESTORE_FILE)
         return
-    said = {artifact.bytes, *(one.bytes for one in (*claims.features, *claims.statistics))}
+    said = {artifact.bytes, *(features.bytes for features in claims.features)}
+    said |= {statistics.bytes for statistics in claims.statistics}
     if said != {read.size}:
         what = f"artifact has {read.size} bytes, the registry says {' and '.join(map(str, said))}"
         yield Problem(what, artifact.digest, RESTORE_DATABASE)

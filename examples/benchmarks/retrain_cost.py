@@ -1,35 +1,33 @@
-"""What retraining the router costs as tasks are added, in time and in memory.
+"""What one task more costs the router, at the 13th task and at the 1,001st.
 
-Run it with: python examples/benchmarks/retrain_cost.py ../shared/data [--cache DIR]
+Run it with: python examples/benchmarks/retrain_cost.py [--tasks 13 1001] [--home DIR]
 
-First the fit over real cached features of 2 to 12 tasks, for every gate. Then the command itself,
-`expertbank retrain-router`, as a process of its own over banks that keep statistics: a folder
-with a real database and one file of 512-dimensional moments a task (1.05 MB), each of rows drawn
-about a centre of the task's own. Seconds are what the command says; processor time and memory are
-the whole process's, imports and torch and all. `--banks 10000` writes 10.5 GB. Old texts read: the
-command says so itself. Last, what a task's routing memory takes in bytes.
+Banks in folders, with a real database and real files as `add` leaves them, over made-up rows about
+a centre of each task's own: 2,304 features, every fourth task of pairs of texts. The last task is
+registered, and `Bank.retrain_router` refits: what is timed is the command's own work, without the
+start of a process. Banks of up to `--measured` tasks keep features, and their evaluation rows are
+routed too; larger ones keep statistics only, for evaluating a thousand tasks' rows is no part of
+fitting. Of `--rounds` refits, each from the sums that the bank was left with before the task came,
+the median is printed, split as the command splits it. Then the task is removed: the router is the
+one of before, to the byte. `--tasks 1001` writes 10.6 GB, and takes minutes to make.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import sys
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import torch
-from expertbank.routing.moments_file import WIDTH, MomentsFile
 from machine import describe
-from routing_features import DEFAULT_POOLINGS, DEFAULT_STATES, arguments, real_tasks
 
-from expertbank.artifacts.local import LocalStore
-from expertbank.config import FeatureSpec, sha256_text
+from expertbank import Bank, RouterConfig
+from expertbank.config import FeatureSpec, Keep, sha256_text
+from expertbank.evaluation.predictions import Predictions
 from expertbank.records import (
     ArtifactRecord,
     BackboneRecord,
@@ -39,140 +37,140 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.registry.registry import Registry
-from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import FeatureFile
-from expertbank.routing.fit import fit_router
-from expertbank.routing.gates import GATES
-from expertbank.routing.moments import Moments
-from expertbank.workflows.workspace import OBJECTS, database_of, now
+from expertbank.routing.grid import WIDEST
+from expertbank.routing.statistics import Statistics
+from expertbank.routing.statistics_file import write_statistics
+from expertbank.workflows.growing.statistics import Summed, summed_of
+from expertbank.workflows.growing.sums_cache import SUMS_CACHE
+from expertbank.workflows.workspace import Workspace, database_of, now
 
 BACKBONE = sha256_text("backbone")
-SPEC = FeatureSpec(BACKBONE, 2, DEFAULT_STATES, DEFAULT_POOLINGS, keep="stats")
-DIMENSION = len(DEFAULT_STATES) * len(DEFAULT_POOLINGS) * 384
-"""Width of MiniLM's routing features, of which the kept moments are a projection."""
-ROWS = 600
+PARTS = ("read", "add", "solve", "evaluate")
 
 
-def moments_of(name: str) -> MomentsFile:
-    """Moments of rows around a centre of their own; every fourth task reads pairs of texts."""
-    seed = int(sha256_text(name)[:12], 16)
-    generator = torch.Generator().manual_seed(seed)
-    centre = torch.randn(WIDTH, generator=generator)
-    own = Moments.of(centre + torch.randn(ROWS, WIDTH, generator=generator))
-    counts = (0, ROWS, 0) if seed % 4 == 0 else (ROWS, 0, 0)
-    return MomentsFile(counts, own.total, own.gram, DIMENSION, SPEC.digest)
+def spec_of(keep: Keep) -> FeatureSpec:
+    """MiniLM's default: three states, two poolings, 384 numbers each."""
+    return FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "last"), keep=keep)
 
 
-def keep(registry: Registry, store: LocalStore, number: int) -> None:
+def rows_of(task: str, count: int, part: int) -> torch.Tensor:
+    """``[count, WIDEST]`` float16 of root mean square 1, about the task's own centre."""
+    seed = int(sha256_text(task)[:12], 16)
+    centre = torch.randn(WIDEST, generator=torch.Generator().manual_seed(seed))
+    noise = torch.randn(
+        count, WIDEST, generator=torch.Generator().manual_seed(seed + part), dtype=torch.float32
+    )
+    return ((0.2 * centre + noise) / 1.02).half()
+
+
+def keep(workspace: Workspace, number: int, rows: int, kept: Keep) -> None:
     """One more task in the bank, as ``add`` commits it; its expert is a few bytes."""
-    task = f"task{number:05}"
-    blobs = {
+    task, spec = f"task{number:05}", spec_of(kept)
+    shapes = ("pair" if number % 4 == 0 else "single",) * rows
+    evaluated = rows if kept == "features" else 1
+    summed, files = _kept(task, shapes, rows, kept)
+    digests = tuple(sha256_text(f"{task} {row}") for row in range(evaluated))
+    logits = np.zeros((evaluated, 2), dtype=np.float32)
+    targets = np.zeros(evaluated, dtype=np.int32)
+    files |= {
         "expert": f"expert of {task}".encode(),
-        "features": moments_of(task).to_bytes(),
-        "oracle": f"answers of {task}".encode(),
+        "statistics": summed.data,
+        "oracle": Predictions(logits, targets, digests).to_bytes(),
     }
-    digests = {kind: store.put(blob) for kind, blob in blobs.items()}
-    size, labels = len(blobs["features"]), ("no", "yes")
-    registry.commit_expert(
+    stored = {kind: workspace.store.put(data) for kind, data in files.items()}
+    what = "features" if kept == "features" else "statistics"
+    n_eval, labels, size = (rows if kept == "features" else 0), ("no", "yes"), len(files[what])
+    workspace.registry.commit_expert(
         TaskRecord(task, "classification", labels, {"columns": {"text": "text"}}, now()),
         RunRecord("add", {}, 0, {}, {}, BACKBONE, 1.0),
-        ExpertRecord(task, 1, digests["expert"], 8000, 770, 35_000, labels, "classification"),
-        [ArtifactRecord(digests[kind], kind, len(blob)) for kind, blob in blobs.items()],
-        FeatureSetRecord(f"{task}@1", digests["features"], SPEC.digest, WIDTH, ROWS, 0, size),
-        [EvaluationRecord(f"{task}@1", 100, 90, digests["oracle"], {"accuracy": 0.9}, {})],
+        ExpertRecord(task, 1, stored["expert"], 8000, 770, 35_000, labels, "classification"),
+        [ArtifactRecord(stored[kind], kind, len(data)) for kind, data in files.items()],
+        FeatureSetRecord(f"{task}@1", stored[what], spec.digest, WIDEST, rows, n_eval, size),
+        [EvaluationRecord(f"{task}@1", evaluated, evaluated, stored["oracle"], {}, {})],
+        summed.record(f"{task}@1"),
     )
 
 
-def retrained(home: Path, kind: str) -> tuple[dict[str, Any], float, float]:
-    """What the command answers in a process of its own, its processor time, its MiB at most."""
-    words = ["--home", str(home), "--quiet", "--json", "retrain-router", "--kind", kind]
-    answer = home / "answer.json"
-    with answer.open("w") as out:
-        child = os.posix_spawn(
-            sys.executable,
-            [sys.executable, "-m", "expertbank_cli.main", *words],
-            os.environ,
-            file_actions=[(os.POSIX_SPAWN_DUP2, out.fileno(), 1)],
-        )
-        _, status, used = os.wait4(child, 0)
-    if status != 0:
-        raise SystemExit(f"retrain-router ended with {os.waitstatus_to_exitcode(status)}")
-    return json.loads(answer.read_text()), used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+def _kept(
+    task: str, shapes: tuple[str, ...], rows: int, kept: Keep
+) -> tuple[Summed, dict[str, bytes]]:
+    """Statistics of made-up rows, and the feature file where one is kept."""
+    train, spec = rows_of(task, rows, 1), spec_of(kept)
+    if kept == "stats":
+        own = Statistics.of(train, shapes, spec.digest).without_rows()
+        return Summed(own, write_statistics(own)), {}
+    data = FeatureFile(train, rows_of(task, rows, 2), shapes, shapes, spec.digest).to_bytes()
+    return summed_of(FeatureFile.from_bytes(data, task), data), {"features": data}
 
 
-def banks(sizes: Sequence[int], kind: str, home: Path) -> None:
-    """Grow a bank to each of the sizes and retrain its router there."""
-    home.mkdir(parents=True, exist_ok=True)
-    print(f"\n{kind} from kept moments of {WIDTH} dimensions, read from files")
-    print("| tasks | files, GB | seconds | processor, s | most memory, MiB | router, MB |")
-    print("|---|---|---|---|---|---|")
-    found, here, texts = [], 0, 0
-    store = LocalStore(home / OBJECTS)
+def bank_of(home: Path, tasks: int, options: argparse.Namespace) -> list[str]:
+    """One line of the table: the cost of the last of so many tasks."""
+    kept: Keep = "features" if tasks <= options.measured else "stats"
+    home.mkdir(parents=True)
     with database_of(home).create() as registry:
-        registry.set_backbone(BackboneRecord(BACKBONE, "nowhere", {}, SPEC, now()))
-        for size in sorted(sizes):
-            for number in range(here, size):
-                keep(registry, store, number)
-            here = size
-            document, processor, held = retrained(home, kind)
-            kept = sum(record.bytes for record in registry.feature_sets())
-            router = len(store.get(document["router"]["digest"]))
-            texts += document["old_texts_read"]
-            found.append((size, processor))
-            print(
-                f"| {size:,} | {kept / 1e9:.2f} | {document['seconds']:.2f} | {processor:.2f} "
-                f"| {held:,.0f} | {router / 1e6:.1f} |",
-                flush=True,
-            )
-    for (few, before), (many, after) in pairwise(found):
-        print(f"{many / few:.0f} times the tasks took {after / before:.1f} times the processor")
-    print(f"old texts read: {texts}")
-
-
-def real_features(options: argparse.Namespace) -> None:
-    """The fit over real features of more and more tasks."""
-    tasks = [task.fitted_on(tuning=False) for task in real_tasks(options)]
-    steps = [number for number in options.steps if number <= len(tasks)]
-    print("| gate | " + " | ".join(f"{number} tasks, s" for number in steps) + " |")
-    print("|---" * (len(steps) + 1) + "|")
-    for kind in options.kinds:
-        seconds = []
-        for number in steps:
-            started = time.monotonic()
-            fit_router(tasks[:number], RouterConfig(kind), "0" * 64)
-            seconds.append(time.monotonic() - started)
-        print(f"| {kind} | " + " | ".join(f"{value:.2f}" for value in seconds) + " |", flush=True)
-
-
-def bytes_a_task() -> None:
-    """What is kept of a task with 2,000 training and as many evaluation rows."""
-    rows, other = (torch.zeros(2000, DIMENSION, dtype=torch.float16) for _ in range(2))
-    shapes = ("pair",) * 2000
-    features = len(FeatureFile(rows, other, shapes, shapes, "0" * 64).to_bytes())
-    moments = 8 * (WIDTH * (WIDTH + 1) // 2 + WIDTH)
-    gate = 4 * (DIMENSION + 1) + 4 * 256
-    print("\n| kept | a task, bytes | 10,000 tasks, GB |")
-    print("|---|---|---|")
-    print(f"| features, {DIMENSION} wide | {features:,} | {features / 1e5:,.1f} |")
-    print(f"| moments, {WIDTH} wide | {moments:,} | {moments / 1e5:,.1f} |")
-    print(f"| in the router, lda | {gate:,} | {gate / 1e5:,.2f} |")
+        registry.set_backbone(BackboneRecord(BACKBONE, "nowhere", {}, spec_of(kept), now()))
+    config, cache = RouterConfig(options.kind), home / SUMS_CACHE
+    with Bank.open(home) as bank:
+        workspace = Workspace.open(home)
+        for number in range(tasks - 1):
+            keep(workspace, number, options.rows, kept)
+        started = time.monotonic()
+        before = bank.retrain_router(config=config)
+        whole, sums = time.monotonic() - started, cache.read_bytes()
+        keep(workspace, tasks - 1, options.rows, kept)
+        found, texts = [], 0
+        for _ in range(options.rounds):
+            cache.write_bytes(sums)
+            after = bank.retrain_router(config=config)
+            found.append({**after.cost, "seconds": after.seconds})
+            texts += after.old_texts_read
+        workspace.registry.remove_task(
+            f"task{tasks - 1:05}",
+            RunRecord("remove", {}, 0, {}, {"task": f"task{tasks - 1:05}"}, BACKBONE, 0.0),
+        )
+        again = bank.retrain_router(config=config)
+        same = again.router.digest == before.router.digest
+        workspace.close()
+    print(
+        f"{tasks:,} tasks: old texts read: {texts}; without the last task again: "
+        f"{'the bytes of before' if same else 'ANOTHER ROUTER'}, {again.seconds:.2f} s"
+    )
+    middle = {name: statistics.median(one[name] for one in found) for name in found[0]}
+    fit = sum(middle[part] for part in PARTS[:-1])
+    return [
+        f"{tasks:,}",
+        kept,
+        *(f"{middle[part]:.2f}" for part in PARTS[:-1]),
+        f"**{fit:.2f}**",
+        f"{middle['evaluate']:.2f}" if kept == "features" else "-",
+        f"{middle['seconds']:.2f}",
+        f"{whole:.1f}",
+        f"{cache.stat().st_size / 1e6:.0f}",
+    ]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = arguments(__doc__.splitlines()[0])
-    parser.add_argument("--steps", type=int, nargs="*", default=[2, 4, 8, 12])
-    parser.add_argument("--banks", type=int, nargs="*", default=[100, 1000])
-    parser.add_argument("--home", type=Path, help="folder for the bank; default a temporary one")
-    parser.add_argument("--kinds", nargs="*", default=GATES.names(), choices=GATES.names())
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tasks", type=int, nargs="*", default=[13, 1001])
+    parser.add_argument("--rows", type=int, default=2000, help="training and evaluation rows each")
+    parser.add_argument("--measured", type=int, default=100)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kind", default=RouterConfig().kind, choices=("lda", "ridge"))
+    parser.add_argument("--home", type=Path, help="folder for the banks; default a temporary one")
     options = parser.parse_args(argv)
-    describe(options.seed)
-    if options.steps:
-        real_features(options)
-    if options.banks:
-        with tempfile.TemporaryDirectory() as scratch:
-            banks(options.banks, RouterConfig().kind, options.home or Path(scratch) / "bank")
-    bytes_a_task()
+    describe(0)
+    lines = []
+    with tempfile.TemporaryDirectory() as scratch:
+        for tasks in options.tasks:
+            lines.append(bank_of((options.home or Path(scratch)) / f"bank{tasks}", tasks, options))
+    print(
+        "\n| tasks | keep | read, s | add, s | solve, s | these three | evaluate, s | in all, s "
+        "| all anew, s | sums, MB |"
+    )
+    print("|---" * 10 + "|")
+    for line in lines:
+        print("| " + " | ".join(line) + " |")
 
 
 if __name__ == "__main__":

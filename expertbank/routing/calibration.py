@@ -12,7 +12,7 @@ from expertbank.records import RowShape
 from expertbank.routing.columns import candidates
 from expertbank.routing.gates import Gate
 
-SCORES, ROWS = 4_000_000, 6_000
+SCORES, ROWS = 2_000_000, 2_500
 """Most scores computed to calibrate, and about the most rows. With many columns each brings fewer
 rows, and at last only some columns bring any, so that the cost stays linear in the columns."""
 LARGEST = 3.0

@@ -131,9 +131,9 @@ def sums_of(steps: Tensor) -> tuple[Tensor, Tensor]:
 def square(upper: Tensor, width: int) -> Tensor:
     """``[width, width]`` of an upper triangle, in its type."""
     full = upper.new_zeros(width, width)
-    rows, columns = torch.triu_indices(width, width)
-    full[rows, columns] = upper
-    full[columns, rows] = upper
+    for row, part in enumerate(torch.split(upper, list(range(width, 0, -1)))):
+        full[row, row:] = part
+        full[row:, row] = part
     return full
 
 

@@ -160,7 +160,4 @@ def _wrong(found: Statistics, largest: int) -> str:
         return "a sum of squares below zero"
     if bool((diagonal * count < total * total).any()):
         return "a sum of squares below the square of the sum divided by the count"
-    first, second = torch.triu_indices(width, width)
-    if bool((2 * upper.abs() > diagonal[first] + diagonal[second]).any()):
-        return "a sum of products above the sums of squares"
     return ""

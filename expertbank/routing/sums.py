@@ -91,12 +91,11 @@ class Sums:
         sizes = torch.tensor(counts, dtype=torch.float64).unsqueeze(1)
         weights = torch.tensor([2.0 ** -exponent(n) for n in counts], dtype=torch.float64)
         upper = sum_of(gram for read, gram in self.grams.items() if set(read) <= shapes)
-        scatter = square(upper, self.grid.width).double() * 2.0**-UNIT
-        roots = totals * (weights.unsqueeze(1) / sizes).sqrt()
-        scatter -= roots.T @ roots
-        return BalancedMoments(
-            totals / sizes * STEP, scatter * STEP**2, float((weights * sizes.squeeze(1)).sum())
-        )
+        scatter = square(upper, self.grid.width).double().mul_(STEP**2 * 2.0**-UNIT)
+        roots = totals * (weights.unsqueeze(1) / sizes).sqrt() * STEP
+        scatter.addmm_(roots.T, roots, alpha=-1)
+        weight = float((weights * sizes.squeeze(1)).sum())
+        return BalancedMoments(totals / sizes * STEP, scatter, weight)
 
     def near(self, columns: Sequence[Sequence[str]]) -> bool:
         """Whether going on from here reads less than adding up these columns anew."""
@@ -131,7 +130,7 @@ def summed(columns: Sequence[Sequence[str]], read: Read, before: Sums | None = N
     """
     each, every = rows_a_column(len(columns))
     grid, facts = (before.grid, dict(before.facts)) if before else (None, {})
-    grams = {shapes: gram.clone() for shapes, gram in before.grams.items()} if before else {}
+    grams = _Grams(before.grams if before else {})
     left = Counter(before.placed) if before else Counter()
     placed: Counter[Place] = Counter()
     for column in columns:
@@ -153,10 +152,10 @@ def summed(columns: Sequence[Sequence[str]], read: Read, before: Sums | None = N
             if left[place] > 0:
                 left[place] -= 1
             else:
-                _move(grams, place, found.get(name) or read(name), 1)
+                grams.move(place, found.get(name) or read(name), 1)
     for place, times in left.items():
         for _ in range(times):
-            _move(grams, place, read(place.statistics), -1)
+            grams.move(place, read(place.statistics), -1)
     assert grid is not None
     wanted = {name for column in columns for name in column}
     used = {place.shapes for place in placed}
@@ -164,7 +163,7 @@ def summed(columns: Sequence[Sequence[str]], read: Read, before: Sums | None = N
         grid,
         {name: one for name, one in facts.items() if name in wanted},
         placed,
-        {shapes: gram for shapes, gram in grams.items() if shapes in used},
+        {shapes: gram for shapes, gram in grams.sums.items() if shapes in used},
     )
 
 
@@ -199,13 +198,27 @@ def facts_of(statistics: Statistics, brings: int) -> Facts:
     )
 
 
-def _move(grams: dict[Shapes, Tensor], place: Place, statistics: Statistics, sign: int) -> None:
-    """Add one expert's products to the sum that they belong to, or take them out."""
-    if place.exponent > UNIT:
-        raise IntegrityError(f"a column has more than 2^{UNIT} rows; the sums cannot hold it")
-    upper = statistics.upper.long()
-    gram = grams.setdefault(place.shapes, torch.zeros_like(upper))
-    gram.add_(upper, alpha=sign * 2 ** (UNIT - place.exponent))
+class _Grams:
+    """Sums of products that statistics are added to and taken out of; others' stay untouched."""
+
+    def __init__(self, before: Mapping[Shapes, Tensor]) -> None:
+        self.sums = dict(before)
+        self._own: set[Shapes] = set()
+
+    def move(self, place: Place, statistics: Statistics, sign: int) -> None:
+        """Add one expert's products to the sum that they belong to, or take them out."""
+        if place.exponent > UNIT:
+            raise IntegrityError(f"a column has more than 2^{UNIT} rows; the sums cannot hold it")
+        upper, shapes = statistics.upper.long(), place.shapes
+        known = self.sums.get(shapes)
+        if known is None:
+            known = torch.zeros_like(upper)
+        factor = sign * 2 ** (UNIT - place.exponent)
+        if shapes in self._own:
+            known.add_(upper, alpha=factor)
+        else:
+            self.sums[shapes] = known.add(upper, alpha=factor)
+            self._own.add(shapes)
 
 
 def _require_same(grid: Grid, other: Grid, name: str) -> None:

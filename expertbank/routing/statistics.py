@@ -20,6 +20,11 @@ from expertbank.routing.threads import one_thread
 
 MOST_OUT, PART_OUT, FEWEST = 256, 8, 10
 """At most so many rows sit out, at most one in so many, and none where a task has fewer rows."""
+MOMENTS = "stats"
+"""The projection of moments that banks of expertbank 0.1 kept."""
+SPARE = (1 / 12, 2.0, 32.0, 512.0)
+"""Least variances in steps, of the first that leaves a covariance positive. Rounding to the grid
+alone adds a twelfth; features have about a thousand."""
 CHUNK = 4096
 """Rows whose products are summed at a time."""
 
@@ -164,13 +169,16 @@ def root_of(statistics: Statistics) -> Tensor:
     mean = statistics.total.double() / statistics.count
     covariance = square(statistics.upper, statistics.width).double() / statistics.count
     covariance -= torch.outer(mean, mean)
-    # Few rows leave it singular. Rounding to the grid adds about a twelfth of a step squared.
-    covariance.diagonal().add_(1 / 12)
-    root: Tensor
-    root, failed = torch.linalg.cholesky_ex(covariance)
-    if bool(failed):
-        raise IntegrityError("these sums are of no rows: their covariance is not positive")
-    return root
+    # Few rows leave it singular; moments of before were rounded afterwards, which may turn it.
+    more = 0.0
+    for spare in SPARE if statistics.grid.projection == MOMENTS else SPARE[:1]:
+        covariance.diagonal().add_(spare - more)
+        root: Tensor
+        root, failed = torch.linalg.cholesky_ex(covariance)
+        if not bool(failed):
+            return root
+        more = spare
+    raise IntegrityError("these sums are of no rows: their covariance is not positive")
 
 
 def of_moments(
@@ -179,7 +187,7 @@ def of_moments(
     """Moments that a bank of expertbank 0.1 kept in place of rows, rounded to the grid once.
 
     Args:
-        total: ``[width]`` float64 sum of features that went through the projection ``stats``.
+        total: ``[width]`` float64 sum of features that went through the projection ``MOMENTS``.
         upper: upper triangle of the sum of their outer products, float64.
         counts: rows of each shape.
         dimension: width of plain features.
@@ -190,7 +198,7 @@ def of_moments(
     places = diagonal_places(len(sums))
     least = -(-(sums * sums) // sum(counts))
     products[places] = products[places].maximum(least)
-    grid = Grid(dimension, "stats")
+    grid = Grid(dimension, MOMENTS)
     none = torch.zeros(0, len(sums), dtype=torch.int8)
     return Statistics(grid, spec, counts, sum(counts), sums, products, none, ())
 

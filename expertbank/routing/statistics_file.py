@@ -21,7 +21,13 @@ from expertbank.files.header import read_header
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES
 from expertbank.routing.grid import LARGEST, Grid
-from expertbank.routing.statistics import Statistics, diagonal_places, of_moments, root_of
+from expertbank.routing.statistics import (
+    MOMENTS,
+    Statistics,
+    diagonal_places,
+    of_moments,
+    root_of,
+)
 
 FORMAT = 2
 """Format 1 are float64 moments of 512 projected features, which ``--keep stats`` kept once."""
@@ -112,7 +118,7 @@ def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Stat
 
 def _moments(tensors: Mapping[str, Tensor], facts: Mapping[str, Any], where: str) -> Statistics:
     total, gram, counts = tensors["total"], tensors["gram"], _counts(facts["shape_counts"])
-    grid = Grid.read({"dimension": facts["dimension"], "projection": "stats"})
+    grid = Grid.read({"dimension": facts["dimension"], "projection": MOMENTS})
     sound = total.shape == (grid.width,) and gram.shape == (grid.width * (grid.width + 1) // 2,)
     sound = sound and 0 < sum(counts) <= MOMENTS_ROWS
     for tensor in (total, gram):

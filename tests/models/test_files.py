@@ -24,6 +24,7 @@ from expertbank.records import RowShape
 from expertbank.routing.columns import Member
 from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.gates.layers import Layer, LayeredGate
+from expertbank.routing.grid import STEP, Grid, on_grid
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import UnknownModel
 
@@ -86,8 +87,8 @@ def deep(router: Router) -> Router:
 
 def features() -> FeatureFile:
     generator = torch.Generator().manual_seed(0)
-    train = torch.randn(5, 4, generator=generator).half()
-    evaluation = torch.randn(2, 4, generator=generator).half()
+    train = (on_grid(torch.randn(5, 4, generator=generator)) * STEP).half()
+    evaluation = (on_grid(torch.randn(2, 4, generator=generator)) * STEP).half()
     train_shapes: tuple[RowShape, ...] = ("pair", "single", "pair", "single", "pair")
     return FeatureFile(train, evaluation, train_shapes, ("pair", "pair"), "c" * 64)
 
@@ -291,7 +292,7 @@ def test_a_router_file_that_is_not_right_is_refused(router: Router, damage: str)
 FEATURE_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "no train rows": {"tensors": lambda t: t.pop("train")},
     "no spec": {"metadata": lambda m: m.pop("feature_spec_digest")},
-    "an infinity": {"tensors": lambda t: t["train"].view(-1)[:1].fill_(float("inf"))},
+    "an infinity": {"tensors": lambda t: t.update(train=t["train"].half() * float("inf"))},
     "another type": {"tensors": lambda t: t.update(evaluation=t["evaluation"].float())},
     "another number of dimensions": {"tensors": lambda t: t.update(train=t["train"].flatten())},
     "no shapes": {"tensors": lambda t: t.pop("train_shapes")},
@@ -314,8 +315,44 @@ def test_features_survive_being_written_and_read() -> None:
     assert torch.equal(again.evaluation, features().evaluation)
     assert again.train_shapes == features().train_shapes
     assert again.evaluation_shapes == features().evaluation_shapes
-    assert again.reads == ("single", "pair")
     assert again.feature_spec_digest == "c" * 64
+    assert {str(t.dtype) for t in load(again.to_bytes()).values()} == {"torch.int8", "torch.uint8"}
+
+
+def test_features_of_format_1_are_read_as_they_are_and_kept_a_byte_each() -> None:
+    plain = torch.randn(5, 4, generator=torch.Generator().manual_seed(1)).half()
+    old = rewritten(
+        features().to_bytes(),
+        tensors=lambda t: t.update(train=plain, evaluation=t["evaluation"].half() * STEP),
+        metadata=lambda m: m.update(format=1),
+    )
+    file = FeatureFile.from_bytes(old, "test")
+    assert torch.equal(file.train, plain)
+    again = FeatureFile.from_bytes(file.to_bytes(), "test")
+    assert torch.equal(again.train, (on_grid(plain) * STEP).half())
+    assert torch.equal(again.evaluation, features().evaluation)
+
+
+def test_features_that_are_not_finite_are_not_kept() -> None:
+    bad = replace(features(), train=torch.full((5, 4), float("nan")).half())
+    with pytest.raises(IntegrityError, match="not finite"):
+        bad.to_bytes()
+
+
+def test_a_router_on_the_grid_and_one_of_before_read_what_they_were_fitted_on(
+    router: Router,
+) -> None:
+    rows = torch.randn(50, 4, generator=torch.Generator().manual_seed(6)).half()
+    newer = replace(router, grid=Grid(4))
+    again = Router.from_bytes(newer.to_bytes(), "test")
+    assert again.grid == Grid(4)
+    assert torch.equal(again.scores(rows), router.scores(on_grid(rows) * STEP))
+    assert torch.equal(router.scores(rows), router.gate.scores(rows))
+    assert read_safetensors(router.to_bytes(), "test")[1]["format"] == 1
+    for grid in ({"dimension": 5, "projection": None}, {"dimension": 4}, {}, None, 3):
+        data = rewritten(newer.to_bytes(), metadata=lambda m, g=grid: m.update(grid=g))
+        with pytest.raises(IntegrityError, match="somewhere"):
+            Router.from_bytes(data, "somewhere")
 
 
 DEEP = "[" * 100_000

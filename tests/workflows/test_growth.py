@@ -15,7 +15,8 @@ from expertbank.artifacts.local import LocalStore
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import RoutedEvidence, column_name, summary
 
-NEARLY, OTHER = RouterConfig.of_text("lda", ["ridge=0.0100001"]), RouterConfig("ridge")
+NEARLY = RouterConfig.of_text("lda", ["ridge=0.0100001"])
+OTHER = RouterConfig.of_text("ridge", ["ridge=0.1"])
 """A gate that chooses as the default one does for the rows of these tests, and one that does not
 for some."""
 

@@ -22,9 +22,9 @@ MOST_OUT, PART_OUT, FEWEST = 256, 8, 10
 """At most so many rows sit out, at most one in so many, and none where a task has fewer rows."""
 MOMENTS = "stats"
 """The projection of moments that banks of expertbank 0.1 kept."""
-SPARE = (1 / 12, 2.0, 32.0, 512.0)
-"""Least variances in steps, of the first that leaves a covariance positive. Rounding to the grid
-alone adds a twelfth; features have about a thousand."""
+SPARE = (1 / 12, 2.0)
+"""What is added to variances, in steps squared: what rounding to the grid adds by itself, and for
+moments that were rounded as sums, what leaves them positive. Features have about a thousand."""
 CHUNK = 4096
 """Rows whose products are summed at a time."""
 
@@ -193,14 +193,20 @@ def of_moments(
         dimension: width of plain features.
         spec: digest of their feature spec.
     """
-    sums, products = (total / STEP).round().long(), (upper / STEP**2).round().long()
-    # Rounding may not leave a variance below zero.
-    places = diagonal_places(len(sums))
-    least = -(-(sums * sums) // sum(counts))
+    width, count = len(total), sum(counts)
+    sums = (total / STEP).round().long()
+    # What is rounded is the scatter about the mean: rounding sums and products apart would put
+    # the mean's error into every covariance, and could turn it negative.
+    rows, columns = torch.triu_indices(width, width)
+    before, after = total / STEP, sums.double()
+    scatter = upper / STEP**2 - before[rows] * before[columns] / count
+    products = (scatter + after[rows] * after[columns] / count).round().long()
+    places = diagonal_places(width)
+    least = -(-(sums * sums) // count)
     products[places] = products[places].maximum(least)
     grid = Grid(dimension, MOMENTS)
-    none = torch.zeros(0, len(sums), dtype=torch.int8)
-    return Statistics(grid, spec, counts, sum(counts), sums, products, none, ())
+    none = torch.zeros(0, width, dtype=torch.int8)
+    return Statistics(grid, spec, counts, count, sums, products, none, ())
 
 
 def diagonal_places(width: int) -> Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -25,6 +25,9 @@ from .forgetting import (
 from .options import path
 from .render import Table, moment, print_facts, print_table, short
 from .session import Session
+
+if TYPE_CHECKING:
+    from expertbank.workflows.growing.retrain import RouterResult
 
 
 def retrain_router(
@@ -47,8 +50,8 @@ def retrain_router(
 ) -> None:
     """Refit only the router.
 
-    Reads cached features, no old text; touches no expert. If nothing changed, the same router
-    comes back.
+    Reads no old text and touches no expert. lda and ridge are solved from exact sums: those of the
+    last fit, and of what is new. If nothing changed, the same router comes back.
 
     Example: expertbank retrain-router --kind mlp --set hidden=64
     """
@@ -81,6 +84,8 @@ def retrain_router(
         )
 
     session.answer(result.to_dict(), show)
+    for remark in remarks(result):
+        session.remark(remark)
     for confusion in result.metrics["confusions"]:
         one, other = confusion["tasks"]
         session.remark(
@@ -88,6 +93,21 @@ def retrain_router(
             f"{confusion['rate']:.0%} of rows; if both answer the same texts, add them with one "
             "--group; otherwise name the task where you know it: predict --task"
         )
+
+
+def remarks(result: RouterResult) -> list[str]:
+    """What is particular about a fit, in sentences."""
+    found = []
+    if result.put_on_grid:
+        found.append(
+            f"features of {len(result.put_on_grid)} experts of before were rounded to multiples of "
+            "1/32 and summed; the sums are kept, so this is done once"
+        )
+    if result.unmeasured and result.metrics["per_task"]:
+        found.append(
+            f"not measured, as no evaluation row is kept of them: {', '.join(result.unmeasured)}"
+        )
+    return found
 
 
 def forgetting_report(

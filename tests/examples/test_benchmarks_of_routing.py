@@ -88,18 +88,22 @@ def test_features_are_compared_by_states_and_poolings(run: Run) -> None:
     assert all(0.2 < float(value) <= 1 for line in lines for value in line[4:])
 
 
-def test_cost_is_given_by_tasks_and_ends_with_bytes_a_task(run: Run) -> None:
-    words = ("--steps", 2, 4, "--banks", 3, 6, "--kinds", "lda", "ridge")
-    text = run("retrain_cost", *words)
-    assert "old texts read: 0" in text
-    found = {line[0]: line[1:] for line in cells(text)}
-    assert all(float(value) >= 0 for kind in ("lda", "ridge") for value in found[kind])
-    for tasks in ("3", "6"):
-        files, seconds, processor, held, _ = found[tasks]
-        assert float(files) == pytest.approx(int(tasks) * 1.05e-3, abs=6e-3), "real files"
-        assert float(seconds) > 0 < float(processor)
-        assert float(held.replace(",", "")) > 50, "memory of a process with torch in it"
-    assert found["moments, 512 wide"][0] == f"{8 * (512 * 513 // 2 + 512):,}"
+def test_the_cost_of_one_task_more_is_split_and_a_task_removed_leaves_no_byte(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
+    words = ["--tasks", "3", "4", "--measured", "3", "--rows", "40", "--rounds", "1"]
+    importlib.import_module("retrain_cost").main([*words, "--home", str(tmp_path / "banks")])
+    text = capsys.readouterr().out
+    assert text.count("old texts read: 0; without the last task again: the bytes of before") == 2
+    head, features, stats = cells(text)
+    assert head[:6] == ["tasks", "keep", "read, s", "add, s", "solve, s", "these three"]
+    assert (features[:2], stats[:2]) == (["3", "features"], ["4", "stats"])
+    for line in (features, stats):
+        parts = [float(value) for value in line[2:5]]
+        assert sum(parts) == pytest.approx(float(line[5].strip("*")), abs=0.02)
+    assert float(features[6]) >= 0
+    assert stats[6] == "-"
 
 
 def test_abstention_is_measured_on_tasks_that_the_router_never_saw(run: Run) -> None:

@@ -160,10 +160,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--home", type=Path, help="folder for the banks; default a temporary one")
     options = parser.parse_args(argv)
     describe(0)
-    lines = []
     with tempfile.TemporaryDirectory() as scratch:
-        for tasks in options.tasks:
-            lines.append(bank_of((options.home or Path(scratch)) / f"bank{tasks}", tasks, options))
+        home = options.home or Path(scratch)
+        lines = [bank_of(home / f"bank{tasks}", tasks, options) for tasks in options.tasks]
     print(
         "\n| tasks | keep | read, s | add, s | solve, s | these three | evaluate, s | in all, s "
         "| all anew, s | sums, MB |"

@@ -8,43 +8,36 @@ registers a router; statistics that an older bank lacks are made and kept before
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
-from expertbank.artifacts.store import ArtifactStore, sha256_bytes
-from expertbank.config import FeatureSpec
-from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
+from expertbank.artifacts.store import sha256_bytes
 from expertbank.evaluation.evidence import summary
 from expertbank.records import (
     AliasRecord,
     ArtifactRecord,
-    ExpertRecord,
-    FeatureSetRecord,
     ProgressCallback,
-    ProgressEvent,
     RouterRecord,
-    RowShape,
     RunRecord,
     no_progress,
 )
 from expertbank.registry.names import ACTIVE
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
-from expertbank.workflows.presence import files_of, require_present
+from expertbank.workflows.growing.members import (
+    Job,
+    features_of,
+    gather,
+    make_missing,
+    require_rows,
+)
+from expertbank.workflows.growing.solve import solve
 from expertbank.workflows.workspace import Workspace, package_versions
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from expertbank.evaluation.routing import Routed
-    from expertbank.routing.columns import Entry
-    from expertbank.routing.feature_file import FeatureFile
     from expertbank.routing.router import Router
-    from expertbank.routing.statistics import Statistics
-    from expertbank.routing.sums import Sums
 
 UNMEASURED: dict[str, Any] = {
     "accuracy": None,
@@ -109,57 +102,6 @@ class RouterResult:
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
-    """What a router is to be fitted over, as the bank stood when the work began.
-
-    Attributes:
-        generation: of the registry; another one at the end means that the bank changed.
-        experts: the members to be.
-        groups: by task its group.
-        features: by expert what is kept of its rows.
-        statistics: by expert the digest of its statistics.
-        made: experts whose statistics were made now.
-        spec: the bank's feature spec.
-        store: the bank's files; like the spec asked for once, not for every file.
-        clock: where the time goes.
-    """
-
-    generation: int
-    experts: tuple[ExpertRecord, ...]
-    groups: Mapping[str, str | None]
-    features: Mapping[str, FeatureSetRecord]
-    statistics: dict[str, str]
-    made: list[str]
-    spec: FeatureSpec
-    store: ArtifactStore
-    clock: _Clock
-
-    @property
-    def measured(self) -> tuple[ExpertRecord, ...]:
-        """Those whose evaluation rows are kept."""
-        return tuple(one for one in self.experts if self.features[one.id].n_eval)
-
-
-class _Clock:
-    """Seconds by what they were spent on; time within a part of a part counts for that alone."""
-
-    def __init__(self) -> None:
-        self.seconds = {"read": 0.0, "add": 0.0, "solve": 0.0, "evaluate": 0.0}
-
-    @contextmanager
-    def on(self, part: str, within: str | None = None) -> Iterator[None]:
-        """Around what is ``part``, and no longer what it stands ``within``."""
-        started = time.monotonic()
-        try:
-            yield
-        finally:
-            took = time.monotonic() - started
-            self.seconds[part] += took
-            if within is not None:
-                self.seconds[within] -= took
-
-
-@dataclass(frozen=True, slots=True)
 class _Measured:
     """A router's choices for evaluation rows by expert, and what they come to."""
 
@@ -183,11 +125,11 @@ def retrain_router(
         InputError: a gate that needs rows, in a bank that keeps statistics only.
     """
     started = time.monotonic()
-    job = _prepare(workspace)
+    job = gather(workspace)
     if config.gate.fit_moments is None:
-        _require_rows(job, config)
-    _make_missing(workspace, job, progress)
-    router = _solve(workspace, job, config, progress)
+        require_rows(job, config)
+    make_missing(workspace, job, progress)
+    router = solve(workspace, job, config, progress)
     with job.clock.on("evaluate"):
         measured = _measure(job, router)
     seconds = time.monotonic() - started
@@ -206,121 +148,7 @@ def retrain_router(
     )
 
 
-def _prepare(workspace: Workspace) -> _Job:
-    """The members, and what is kept of each, asked for at once: a bank may hold thousands."""
-    registry = workspace.registry
-    workspace.probe_writable()
-    generation, experts = registry.generation(), registry.members()
-    if not experts:
-        raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
-    groups = {task.name: task.group for task in registry.tasks()}
-    found = {record.expert_id: record for record in registry.feature_sets()}
-    features = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}
-    ids = {expert.id for expert in experts}
-    stored = {one.expert_id: one.digest for one in registry.statistics() if one.expert_id in ids}
-    store = workspace.store
-    wanted = files_of(experts)
-    wanted |= {digest: f"the statistics of {name}" for name, digest in stored.items()}
-    wanted |= {one.digest: f"the cached features of {name}" for name, one in features.items()}
-    require_present(store, wanted, "leave the task out: expertbank remove TASK")
-    return _Job(
-        generation, tuple(experts), groups, features, stored, [], workspace.spec, store, _Clock()
-    )
-
-
-def _require_rows(job: _Job, config: RouterConfig) -> None:
-    """Refuse a gate that is trained on rows where some expert has none here.
-
-    Raises:
-        InputError: it names the experts, and the gates that need no rows.
-    """
-    from expertbank.routing.fit import needs_rows
-
-    measured = {expert.id for expert in job.measured}
-    without = [expert.id for expert in job.experts if expert.id not in measured]
-    if without:
-        raise needs_rows(config, without)
-
-
-def _make_missing(workspace: Workspace, job: _Job, progress: ProgressCallback) -> None:
-    """Make and register statistics of experts that have none: those of an older bank, once."""
-    from expertbank.workflows.growing.statistics import made_of
-
-    missing = [expert.id for expert in job.experts if expert.id not in job.statistics]
-    for number, name in enumerate(missing):
-        progress(ProgressEvent("making statistics", number, len(missing), name))
-        with job.clock.on("read"):
-            made = made_of(job.store, job.features[name])
-            _require_spec(job, made.statistics.feature_spec_digest, name)
-            with workspace.writing():
-                job.statistics[name] = job.store.put(made.data)
-                workspace.registry.add_statistics([made.record(name)], [made.artifact])
-        job.made.append(name)
-
-
-def _solve(
-    workspace: Workspace, job: _Job, config: RouterConfig, progress: ProgressCallback
-) -> Router:
-    """The router over the sums of all members; those of the last fit are gone on from."""
-    from expertbank.routing.columns import Entry
-    from expertbank.routing.fit import fit_sums
-
-    entries = [Entry(e.id, e.digest, e.task, e.kind, job.groups[e.task]) for e in job.experts]
-    sums = _sums(workspace, job, entries, progress)
-    every = len(job.experts)
-    progress(ProgressEvent(f"fitting the {config.kind} gate", every, every))
-
-    def rows_of(name: str) -> tuple[Tensor, tuple[RowShape, ...]]:
-        with job.clock.on("read", within="solve"):
-            file = _features(job, name)
-        return file.train, file.train_shapes
-
-    with job.clock.on("solve"):
-        return fit_sums(entries, job.statistics, sums, config, job.spec.digest, rows_of)
-
-
-def _sums(
-    workspace: Workspace, job: _Job, entries: Sequence[Entry], progress: ProgressCallback
-) -> Sums:
-    """The sums over all members' statistics, left for the next fit where they are new."""
-    from expertbank.backbones.forks import computing
-    from expertbank.routing.fit import by_digest
-    from expertbank.routing.statistics_file import read_statistics
-    from expertbank.routing.sums import summed
-    from expertbank.workflows.growing.sums_cache import SumsCache
-
-    cache = SumsCache(workspace.home, job.spec.digest)
-    owners = {digest: name for name, digest in job.statistics.items()}
-    numbers = count(1)
-
-    def read(digest: str) -> Statistics:
-        owner = owners.get(digest, "a member that was")
-        done = min(next(numbers), len(owners))
-        progress(ProgressEvent("adding statistics", done, len(owners), owner))
-        with job.clock.on("read", within="add"):
-            found = read_statistics(job.store.get(digest), f"statistics of {owner}")
-            _require_spec(job, found.feature_spec_digest, owner)
-        return found
-
-    with job.clock.on("read"):
-        before = cache.read()
-    columns = by_digest(entries, job.statistics)
-    with computing(), job.clock.on("add"):
-        if before is not None and not before.near(columns):
-            before = None
-        try:
-            sums = summed(columns, read, before)
-        except ExpertBankError:
-            # What is to be taken out may be gone from the store.
-            if before is None:
-                raise
-            sums = summed(columns, read)
-        if before is None or sums.placed != before.placed:
-            cache.write(sums)
-    return sums
-
-
-def _measure(job: _Job, router: Router) -> _Measured:
+def _measure(job: Job, router: Router) -> _Measured:
     """What the router chooses for evaluation rows, one expert's at a time, and how well it does.
 
     Experts none of whose rows are kept are left out.
@@ -332,7 +160,7 @@ def _measure(job: _Job, router: Router) -> _Measured:
         return _Measured()
     choices, unknown = {}, []
     for expert in job.measured:
-        file = _features(job, expert.id)
+        file = features_of(job, expert.id)
         choices[expert.id], share = routed(router, file.evaluation, file.evaluation_shapes)
         unknown += [] if share is None else [share]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
@@ -342,28 +170,9 @@ def _measure(job: _Job, router: Router) -> _Measured:
     )
 
 
-def _features(job: _Job, expert: str) -> FeatureFile:
-    """An expert's cached features.
-
-    Raises:
-        IntegrityError: they changed on disk, or follow another feature spec.
-    """
-    from expertbank.routing.feature_file import FeatureFile
-
-    data = job.store.get(job.features[expert].digest)
-    file = FeatureFile.from_bytes(data, f"cached features of {expert}")
-    _require_spec(job, file.feature_spec_digest, expert)
-    return file
-
-
-def _require_spec(job: _Job, digest: str, expert: str) -> None:
-    if digest != job.spec.digest:
-        raise IntegrityError(f"features of {expert} follow another feature spec than the bank's")
-
-
 def _commit(
     workspace: Workspace,
-    job: _Job,
+    job: Job,
     config: RouterConfig,
     router: Router,
     measured: _Measured,

@@ -16,9 +16,11 @@ from typing import Any
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExpertBankError, InputError
+from expertbank.files.durable import os_errors_translated
 from expertbank.records import Forgetting, Problem, Purge, RunRecord
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
 from expertbank.workflows.keeping import leftovers
 from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
 from expertbank.workflows.workspace import Workspace, now, package_versions
@@ -242,6 +244,8 @@ def _checkpoints(workspace: Workspace, grace: float) -> tuple[list[Leftover], li
 
 
 def _purge(workspace: Workspace, purge: Purge) -> None:
+    with os_errors_translated(workspace.home / SUMS_CACHE, "delete"):
+        drop_sums_of(workspace.home, purge.digests)  # rows to calibrate on are in them
     data = {"experts": list(purge.experts), "artifacts": list(purge.digests)}
     run = _run(workspace, PURGE, {"tasks": list(purge.tasks)}, data)
     workspace.registry.commit_purge(purge, run)

@@ -19,14 +19,14 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     """Let something happen once while the next router is fitted."""
 
     def arrange(happens: Callable[[], None]) -> None:
-        fit = retrain._fit
+        fit = retrain.solve
 
         def fitting(*words: object) -> object:
-            monkeypatch.setattr(retrain, "_fit", fit)
+            monkeypatch.setattr(retrain, "solve", fit)
             happens()
             return fit(*words)  # type: ignore[arg-type]
 
-        monkeypatch.setattr(retrain, "_fit", fitting)
+        monkeypatch.setattr(retrain, "solve", fitting)
 
     return arrange
 

@@ -33,6 +33,9 @@ def stored_expert(store: ArtifactStore, task: str, version: int, text: str = "")
     blobs = {
         "expert": file_of(about, cores=3),
         "features": file_of(about, train=4, evaluation=2),
+        "statistics": save(
+            {"total": np.zeros(1, np.int64)}, metadata={"expertbank": canonical_json(about)}
+        ),
         "oracle": file_of(about, logits=2),
     }
     digests = {kind: store.put(blob) for kind, blob in blobs.items()}
@@ -41,6 +44,13 @@ def stored_expert(store: ArtifactStore, task: str, version: int, text: str = "")
     parts["artifacts"] = [ArtifactRecord(digests[k], k, len(b)) for k, b in blobs.items()]
     parts["features"] = replace(
         parts["features"], digest=digests["features"], dimension=1, n_train=4, n_eval=2, bytes=size
+    )
+    parts["statistics"] = replace(
+        parts["statistics"],
+        digest=digests["statistics"],
+        width=1,
+        rows=4,
+        bytes=len(blobs["statistics"]),
     )
     parts["evaluations"] = [EvaluationRecord(name, 2, 1, digests["oracle"], {"accuracy": 0.5}, {})]
     return parts

@@ -67,27 +67,26 @@ class BankMachine(RuleBasedStateMachine):
     def add(self, task: str, version: int) -> None:
         name = f"{task}@{version}"
         parts = stored_expert(self.store, task, version)
-        digest, features, oracle = (artifact.digest for artifact in parts["artifacts"])
+        digest, features, statistics, oracle = (artifact.digest for artifact in parts["artifacts"])
         known = self.versions.setdefault(task, [])
         if version <= len(known):
             try:
                 self.registry.commit_expert(**parts)
             except ExistsError:
                 if name in self.purged:
-                    self.orphans |= {features}
-                    self.orphans |= {digest, oracle}
+                    self.orphans |= {digest, features, statistics, oracle}
                 return
             raise AssertionError(f"{name} was added twice")
         if version > len(known) + 1:
             if not known:
                 del self.versions[task]
-            self.orphans |= {digest, features, oracle}
+            self.orphans |= {digest, features, statistics, oracle}
             return
         self.registry.commit_expert(**parts)
         known.append(digest)
         self.changes += 1
         self.removed.discard(task)
-        self.orphans -= {digest, features, oracle}
+        self.orphans -= {digest, features, statistics, oracle}
 
     @rule(activate=st.booleans(), late=st.booleans())
     def retrain(self, activate: bool, late: bool) -> None:

@@ -18,7 +18,8 @@ from expertbank.routing.gates import Gate
 from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.unknown import UnknownModel
 
-FORMAT = 1
+FORMAT, NAMED_GROUPS = 1, 2
+"""Of a router over tasks that stand alone, and of one with groups, which it names."""
 OWN = frozenset({"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"})
 """What a router's file says beside the facts of its gate."""
 
@@ -201,10 +202,12 @@ class Router:
             InputError: the gate stores something under a name that the router itself uses.
         """
         metadata = {
-            "format": FORMAT,
+            "format": NAMED_GROUPS if any(m.group for m in self.members) else FORMAT,
             "kind": self.kind,
             "members": [
-                [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)] for m in self.members
+                [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)]
+                + ([m.group] if m.group else [])
+                for m in self.members
             ],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
@@ -231,7 +234,7 @@ class Router:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["format"] != FORMAT:
+            if metadata["format"] not in {FORMAT, NAMED_GROUPS}:
                 raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
             odd = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
             if odd:
@@ -266,7 +269,13 @@ class Router:
 
 
 def _member(
-    name: str, digest: str, task: str, kind: str, column: int, reads: Sequence[RowShape]
+    name: str,
+    digest: str,
+    task: str,
+    kind: str,
+    column: int,
+    reads: Sequence[RowShape],
+    group: str | None = None,
 ) -> Member:
     """A member as its file says.
 
@@ -274,7 +283,8 @@ def _member(
         ValueError: a name or kind that is no text, a shape that there is not, or a column that
             is no number.
     """
-    named = all(isinstance(text, str) and text for text in (name, digest, task, kind))
+    texts = (name, digest, task, kind, *([] if group is None else [group]))
+    named = all(isinstance(text, str) and text for text in texts)
     if not named or not set(reads) <= set(ROW_SHAPES) or type(column) is not int:
         raise ValueError(f"{name}: kind {kind!r}, reads {reads!r}, column {column!r}")
-    return Member(name, digest, task, kind, column, tuple(reads))
+    return Member(name, digest, task, kind, column, tuple(reads), group)

@@ -355,6 +355,25 @@ def test_a_group_named_like_a_task_stays_apart_from_it() -> None:
     assert len(router.columns) == 2
 
 
+def test_a_file_names_the_groups_and_without_any_is_what_it_was() -> None:
+    rows = [cluster(f"task{i}", i, 40) for i in range(3)]
+    files = {}
+    for group in ("tickets", "desk", None):
+        tasks = [task_of("one", rows[0], group), task_of("two", rows[1], group)]
+        made = fit_router([*tasks, task_of("three", rows[2])], RouterConfig(), "f" * 64)
+        files[group] = made.to_bytes()
+        again = Router.from_bytes(files[group], "test")
+        assert {member.task: member.group for member in again.members} == {
+            "one": group,
+            "two": group,
+            "three": None,
+        }
+        _, about = read_safetensors(files[group], "test")
+        assert about["format"] == (2 if group else 1)
+        assert all(len(member) == 6 for member in about["members"] if group is None)
+    assert len(set(files.values())) == 3, "a router of another name is another router"
+
+
 def shaped(name: str, rows: Tensor, shapes: tuple[RowShape, ...]) -> TaskFeatures:
     return replace(task_of(name, rows), shapes=shapes)
 

@@ -99,7 +99,7 @@ class _Job:
     Attributes:
         generation: of the registry; another one at the end means that the bank changed.
         experts: the members to be.
-        groups: by task its group.
+        groups: by task its group, as it is now.
         stored: by expert what is cached of its rows.
         kept: what that is, in words.
         spec: the bank's feature spec.
@@ -233,6 +233,15 @@ def _kept(job: _Job, expert: ExpertRecord, form: type[K]) -> K:
     return file
 
 
+def _grouped(router: Router) -> dict[str, tuple[str, ...]]:
+    """The router's groups by name, each with its tasks."""
+    found: dict[str, tuple[str, ...]] = {}
+    for member in router.members:
+        if member.group is not None:
+            found[member.group] = (*found.get(member.group, ()), member.task)
+    return found
+
+
 def _commit(
     workspace: Workspace,
     job: _Job,
@@ -271,6 +280,7 @@ def _commit(
                 tuple(member.id for member in router.members),
                 spec.digest,
                 measured.metrics,
+                groups=_grouped(router),
             ),
             RunRecord(
                 "retrain-router",

@@ -8,7 +8,18 @@ from typing import Annotated
 
 import typer
 
-from . import browse, collecting, experts, importing, routing, serving, shipping, tasks, upkeep
+from . import (
+    browse,
+    collecting,
+    experts,
+    grouping,
+    importing,
+    routing,
+    serving,
+    shipping,
+    tasks,
+    upkeep,
+)
 from .options import path
 from .outcome import Outcome
 from .session import Session, default_home
@@ -78,6 +89,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "import": importing.import_bundle,
     "verify": upkeep.verify,
     "doctor": upkeep.doctor,
+    "group": grouping.group,
     "remove": collecting.remove,
     "gc": collecting.gc,
 }

@@ -34,6 +34,7 @@ from expertbank.records import (
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.add import AddResult, add, commit
+from expertbank.workflows.growing.grouping import Grouped, group_tasks
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
 from expertbank.workflows.growing.prepare import AddRequest, prepare
@@ -172,7 +173,7 @@ class Bank:
             adapter: shape of the adapter.
             train: how to train.
             group: tasks of one group answer the same texts: the router picks the group, and
-                all its experts answer.
+                all its experts answer. Of a task that is there already, ``Bank.group`` changes it.
             new_version: allow a further version of a task that has an expert.
             resume: go on with an interrupted run of the same call, if there is one.
             bank: for a bank without backbone, what it shall be.
@@ -271,6 +272,38 @@ class Bank:
         with self._workspace.writing():
             require_router(self._workspace, self._workspace.registry.router(router))
             return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    def group(self, name: str, tasks: str | Sequence[str], *, dry_run: bool = False) -> Grouped:
+        """Let tasks answer the same texts together, from the next ``retrain_router`` on.
+
+        No expert is trained or changed. Routers that are fitted keep the groups they have.
+
+        Args:
+            name: of the group: as of tasks, and no task's.
+            tasks: one task or several; those of another group leave it.
+            dry_run: only tell what would happen.
+
+        Raises:
+            InputError: a name that cannot be, no task, or tasks that cannot read the same rows.
+            NotFoundError: no such task, or it was removed.
+            ExistsError: a task is called like the group.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return group_tasks(self._workspace, name, tasks, dry_run=dry_run)
+
+    def ungroup(self, tasks: str | Sequence[str], *, dry_run: bool = False) -> Grouped:
+        """Let tasks stand alone again, from the next ``retrain_router`` on.
+
+        Args:
+            tasks: one task or several.
+            dry_run: only tell what would happen.
+
+        Raises:
+            InputError: no task.
+            NotFoundError: no such task.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return group_tasks(self._workspace, None, tasks, dry_run=dry_run)
 
     def remove(self, task: str, *, dry_run: bool = False) -> Removal:
         """Leave a task out of every router to come; its expert and evidence stay.

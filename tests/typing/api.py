@@ -48,6 +48,8 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
     assert_type(bank.evaluate("boolq", "rows.csv").oracle, float | None)
     bank.add("boolq", group="reading", resume=True)
+    assert_type(bank.group("reading", ["boolq"], dry_run=True).todo, str)
+    assert_type(bank.ungroup("boolq").already, tuple[str, ...])
     bank.add("boolq", bank=BankConfig(keep="stats"), dtype="bfloat16")
     bank.add("boolq", route_layer="one")  # type: ignore[arg-type]
     job = bank.prepare("boolq", data="file.csv", max_length=96)

@@ -25,12 +25,12 @@ if TYPE_CHECKING:
     from expertbank.workflows.answering.unknown_groups import Unknowns
 
 _TABLE = Table(
-    ("group", "rows", "share", "nearest task", "of it", "typical rows"),
-    numeric=("group", "rows", "share", "of it"),
+    ("group", "rows", "share", "nearest task", "sent there", "typical rows"),
+    numeric=("group", "rows", "share", "sent there"),
     wrapped=("typical rows",),
-    dropped=("of it", "share"),
+    dropped=("sent there", "share"),
 )
-_OTHERS = 48
+_OTHERS = 52
 """Columns of a terminal that are left to what stands beside the rows."""
 _NARROWEST, _WIDEST = 32, 100
 """Columns that a typical row may take."""
@@ -109,15 +109,17 @@ def unknowns(
             progress=progress,
             total=most_rows(file) if asked.read_from == "rows" else 0,
         )
-        if out is not None:
+        if out is not None and found.groups:
             session.did(f"{out} was written")
     document = {"read_from": asked.read_from, **found.to_dict()}
     session.answer(document, lambda console: _show(console, found, asked.read_from))
     if skipped:
         session.remark(f"{skipped:,} malformed rows were skipped")
-    if out is not None:
+    if not found.groups:
+        session.remark("next: nothing; no group of rows is unknown")
+    elif out is not None:
         session.remark(f"next: label rows of {out}, then: expertbank add --task NAME --data {out}")
-    elif found.groups:
+    else:
         session.remark("next: --out FILE writes these groups' rows, to be labelled and added")
 
 
@@ -128,8 +130,8 @@ def _show(console: Console, found: Unknowns, read_from: str) -> None:
 
 
 def _facts(found: Unknowns, read_from: str) -> Iterator[tuple[str, str]]:
-    where = "the server's log" if read_from == "log" else "the file"
-    yield "rows", f"{found.rows:,} of {where}"
+    where = " of a server's log" if read_from == "log" else ""
+    yield "rows", f"{found.rows:,}{where}"
     if not found.unknown:
         yield "unknown", "none: every row is like a task of the bank"
         return

@@ -66,7 +66,7 @@ def purity(groups: Sequence[int], truth: Sequence[str]) -> float:
     members: dict[int, Counter[str]] = {}
     for group, source in zip(groups, truth, strict=True):
         members.setdefault(group, Counter())[source] += 1
-    return sum(max(found.values()) for found in members.values()) / len(groups)
+    return sum(max(found.values()) for found in members.values()) / max(1, len(groups))
 
 
 def split(options: argparse.Namespace, number: int, domains: Sequence[str]) -> list[float]:
@@ -87,7 +87,8 @@ def split(options: argparse.Namespace, number: int, domains: Sequence[str]) -> l
             out = Path(folder) / "groups.jsonl"
             found = bank.unknowns(list(sources), groups=ALL, out=out)
             seconds = time.perf_counter() - started
-        lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+        text = out.read_text(encoding="utf-8") if found.groups else ""
+    lines = [json.loads(line) for line in text.splitlines()]
     grouped = [(line["group"], sources[line["text"]]) for line in lines]
     print(f"split {number}: left out {', '.join(sorted(left_out))}")
     show(found, grouped)
@@ -126,9 +127,9 @@ def figures(
         len(sources),
         found.unknown,
         in_groups / strange,
-        1 - in_groups / len(grouped),
+        (len(grouped) - in_groups) / max(1, len(grouped)),
         found.groups_found,
-        found.alone / found.unknown,
+        found.alone / max(1, found.unknown),
         adjusted_mutual_info_score(intents, numbers),
         purity(numbers, intents),
         adjusted_mutual_info_score(domains, numbers),

@@ -64,7 +64,7 @@ def test_a_servers_log_is_read_if_it_holds_texts(made_bank: Path, tmp_path: Path
     log = write_jsonl(tmp_path / "serve.log", [asked(), asked(*texts[:3]), asked(*texts[3:])])
     found = done("unknowns", log, *place, "--json").document
     assert (found["read_from"], found["rows"]) == ("log", 40)
-    assert "40 of the server's log" in done("unknowns", log, *place).out
+    assert "40 of a server's log" in done("unknowns", log, *place).out
     piped = done("unknowns", "-", *place, "--json", stdin=log.read_bytes()).document
     assert piped == found
     silent = write_jsonl(tmp_path / "silent.log", [asked(rows=2)])
@@ -101,8 +101,14 @@ def test_where_nothing_is_unknown_it_says_so_and_that_is_no_failure(
     file = write_csv(tmp_path / "all.csv", [(text,) for text in texts], ("text",))
     told = done("predict", "--file", file, *place, "--json").lines
     known = [(texts[one["index"]],) for one in told if not one["unknown"]]
-    answer = done("unknowns", write_csv(tmp_path / "known.csv", known, ("text",)), *place)
-    assert f"{len(known)} of the file" in answer.out
+    file = write_csv(tmp_path / "known.csv", known, ("text",))
+    out = tmp_path / "next.jsonl"
+    answer = done("unknowns", file, *place, "--out", out)
+    first, second = answer.out.splitlines()
+    assert first.split() == ["rows", str(len(known))]
+    assert "none: every row is like a task" in second
+    assert "no group of rows is unknown" in answer.err
+    assert not out.exists()
 
 
 def test_what_stands_in_rows_cannot_drive_a_terminal(made_bank: Path, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ def unknowns(
         groups: how many of the largest groups to tell of.
         typical: how many rows of each.
         out: file to make with the rows of these groups as JSON lines, each distinct row once,
-            with the number of its group and how often it stood there.
+            with the number of its group and how often it stood there; not made without groups.
         on_bad: as for ``Predictor.predict``.
         progress: told as batches finish.
         total: how many rows there are, for ``progress``; 0 when nobody knows.
@@ -93,7 +93,7 @@ def unknowns(
         counts = np.array([one.count for one in collected], dtype=np.int64)
         vectors = _vectors(predictor.model, collected, progress)
         likeness = alike(vectors, counts, _known(predictor.model, known, progress))
-        if kept is not None:
+        if kept is not None and likeness.count:
             chosen = ((number, collected[place]) for number, place in in_order(likeness, groups))
             kept.write((number + 1, one.count, one.place or 0) for number, one in chosen)
     return told(count, strange.total, collected, likeness, groups, typical)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from expertbank.data.formats import ReadAs, Table
+from expertbank.data.formats import ReadAs, Record, Table
 from expertbank.data.inputs import row_of
 from expertbank.data.spec import Columns
 from expertbank.data.unlabelled import no_remark, opened_rows, table_rows
@@ -14,7 +14,9 @@ from expertbank.errors import DataError, InputError
 from expertbank.records import Row
 
 LOG_KEYS = frozenset({"at", "method", "route", "status", "rows", "unknown"})
-"""Keys that every line of a server's log has, see ``expertbank.http.logs``."""
+"""Keys of every line of a server's log, see ``expertbank.http.logs``."""
+STARTED = frozenset({"serving", "models", "router"})
+"""Keys of the line before them, which ``serve --json`` writes when it is ready."""
 ReadFrom = Literal["rows", "log"]
 
 
@@ -41,8 +43,7 @@ def asked_rows(
 ) -> Asked:
     """As ``rows_to_answer``, but the file may also be a server's log, and have any name.
 
-    Of a log, only requests of single texts can be read: which texts of a pair or of choices belong
-    together does not stand in it. How many others there were is remarked on at its end.
+    Requests whose texts do not stand in a log are left out; how many is remarked on at its end.
 
     Raises:
         InputError: as there, or a log that holds no texts.
@@ -52,7 +53,8 @@ def asked_rows(
     found: list[ReadFrom] = ["rows"]
 
     def rows_of(table: Table) -> Iterator[Row | InputError]:
-        if set(table.columns) >= LOG_KEYS and "text" not in table.columns:
+        keys = set(table.columns)
+        if (keys >= LOG_KEYS or keys >= STARTED) and "text" not in keys:
             found[0] = "log"
             return _log_rows(table, remark)
         return table_rows(table, columns or Columns(), remark)
@@ -62,37 +64,61 @@ def asked_rows(
 
 
 def _log_rows(table: Table, remark: Callable[[str], None]) -> Iterator[Row | InputError]:
-    told = silent = several = 0
+    told = silent = 0
     for line in table.rows(LOG_KEYS):
         if isinstance(line, DataError):
             yield line
             continue
-        texts, rows = line.values.get("texts"), line.values.get("rows")
-        if texts is None:
-            silent += bool(rows)
-        elif not isinstance(texts, list) or not isinstance(rows, int):
+        if line.values.get("texts") is None:
+            silent += bool(line.values.get("rows"))
+            continue
+        told += 1
+        try:
+            rows = _asked(line)
+        except (TypeError, ValueError):
             yield DataError(f"{line.origin}: not a line of a server's log", "log line")
-        elif len(texts) != rows:
-            several += 1
-        else:
-            told += 1
-            for text in texts:
-                try:
-                    yield row_of({"text": text}, line.origin)
-                except DataError as error:
-                    yield error.kept()
-    if silent and not told + several:
+            continue
+        for values in rows:
+            try:
+                yield row_of(values, line.origin)
+            except DataError as error:
+                yield error.kept()
+    if silent and not told:
         raise InputError(
             f"{table.name} is a server's log without texts: it cannot be seen what was asked. "
             "Serve with: expertbank serve --log-texts, and read the log of that; or give a file "
             "of rows"
         )
     if silent:
-        remark(f"{silent:,} requests were left out: their lines hold no texts")
-    if several:
-        remark(
-            f"{several:,} requests of pairs or choices were left out: a log does not tell which "
-            "texts belong together; give such rows as a file"
-        )
+        many = "1 request was" if silent == 1 else f"{silent:,} requests were"
+        remark(f"{many} left out: what was asked does not stand in the log")
     for text in table.remarks:
         remark(text)
+
+
+def _asked(line: Record) -> list[dict[str, Any]]:
+    """The rows of one request, see ``expertbank.http.seen``.
+
+    Raises:
+        TypeError: something in the line is not what the server writes.
+        ValueError: likewise.
+    """
+    texts = line.values["texts"]
+    if not isinstance(texts, list):
+        raise TypeError
+    found, place = [], 0
+    for pair, choices in line.values.get("parts", [(0, 0)] * len(texts)):
+        if pair not in {0, 1} or choices < 0 or place + pair + choices >= len(texts):
+            raise ValueError
+        own = texts[place : place + 1 + pair + choices]
+        found.append(
+            {
+                "text": own[0],
+                "text_pair": own[1] if pair else None,
+                "choices": own[1 + pair :] or None,
+            }
+        )
+        place += len(own)
+    if place != len(texts) or len(found) != line.values.get("rows"):
+        raise ValueError
+    return found

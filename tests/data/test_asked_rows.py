@@ -18,10 +18,15 @@ from expertbank.http.seen import Seen
 from expertbank.records import Row
 
 
-def request(*texts: str, rows: int | None = None, route: str = "/predict") -> dict[str, Any]:
+def request(
+    *texts: str,
+    rows: int | None = None,
+    route: str = "/predict",
+    parts: tuple[tuple[int, int], ...] = (),
+) -> dict[str, Any]:
     """The line that the server writes of a request."""
     count = len(texts) if rows is None else rows
-    return line(Seen("id", "POST", route, 200, 0, 0.1, rows=count, texts=tuple(texts)))
+    return line(Seen("id", "POST", route, 200, 0, 0.1, rows=count, texts=texts, parts=parts))
 
 
 def write(path: Path, lines: Sequence[dict[str, Any] | str]) -> Path:
@@ -37,7 +42,9 @@ def test_every_line_of_a_servers_log_has_the_keys_it_is_known_by() -> None:
 @pytest.mark.parametrize("name", ["serve.log", "serve.log.1", "serve.jsonl", "serve", "log.gz"])
 def test_texts_of_a_log_are_rows_whatever_the_file_is_called(name: str, tmp_path: Path) -> None:
     probe = request(route="/v2/health/ready")
-    path = write(tmp_path / name, [probe, request("a", "b"), probe, request("c\x1b[2J")])
+    ready = {"serving": "http://127.0.0.1:8000", "models": ["a"], "router": 1}
+    first = ready if name.endswith("1") else probe
+    path = write(tmp_path / name, [first, request("a", "b"), probe, request("c\x1b[2J")])
     if name.endswith(".gz"):
         path.write_bytes(gzip.compress(path.read_bytes()))
     asked = asked_rows(str(path))
@@ -56,22 +63,49 @@ def test_a_log_of_probes_alone_holds_no_rows(tmp_path: Path) -> None:
     assert (asked.read_from, list(asked.rows)) == ("log", [])
 
 
-def test_what_a_log_leaves_out_is_remarked_on(tmp_path: Path) -> None:
-    lines = [request(rows=2), request("a"), request("b", "its pair", rows=1)]
+def test_requests_without_texts_are_left_out_and_remarked_on(tmp_path: Path) -> None:
     said: list[str] = []
-    asked = asked_rows(str(write(tmp_path / "serve.log", lines)), remark=said.append)
-    assert list(asked.rows) == [Row("a")]
-    assert [text.split(":")[0] for text in said] == [
-        "1 requests were left out",
-        "1 requests of pairs or choices were left out",
+    path = write(tmp_path / "serve.log", [request(rows=2), request("a")])
+    assert list(asked_rows(str(path), remark=said.append).rows) == [Row("a")]
+    assert said == ["1 request was left out: what was asked does not stand in the log"]
+
+
+def test_pairs_and_choices_of_a_log_are_put_together_again(tmp_path: Path) -> None:
+    texts = ("a", "b", "its pair", "c", "one", "two", "d", "its pair", "one", "two", "three")
+    parts = ((0, 0), (1, 0), (0, 2), (1, 3))
+    path = write(tmp_path / "serve.log", [request(*texts, rows=4, parts=parts)])
+    assert list(asked_rows(str(path)).rows) == [
+        Row("a"),
+        Row("b", "its pair"),
+        Row("c", None, ("one", "two")),
+        Row("d", "its pair", ("one", "two", "three")),
     ]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"texts": "b"},
+        {"texts": 7},
+        {"rows": 2},
+        {"rows": 10**12},
+        {"parts": [[1, 0]]},
+        {"parts": [[0, 10**12]]},
+        {"parts": [[0, -1]]},
+        {"parts": [["", ""]]},
+        {"parts": 7},
+        {"parts": []},
+    ],
+)
+def test_a_line_that_no_server_wrote_is_told_by_line(odd: dict[str, Any], tmp_path: Path) -> None:
+    path = write(tmp_path / "serve.log", [request("a"), {**request("b"), **odd}])
+    with pytest.raises(DataError, match=r"serve\.log:2: not a line"):
+        asked_rows(str(path), refuse=True)
 
 
 def test_damaged_lines_of_a_log_are_told_by_line(tmp_path: Path) -> None:
     lines = [request("a"), {**request("b"), "texts": "b"}, '{"at": "torn', request(" ")]
     path = write(tmp_path / "serve.log", lines)
-    with pytest.raises(DataError, match=r"serve\.log:2: not a line"):
-        asked_rows(str(path), refuse=True)
     good, odd, torn, empty = asked_rows(str(path)).rows
     assert good == Row("a")
     assert [str(one).split(": ")[0].rpartition(":")[2] for one in (odd, torn, empty)] == list("234")

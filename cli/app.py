@@ -18,6 +18,7 @@ from . import (
     serving,
     shipping,
     tasks,
+    unknown,
     upkeep,
 )
 from .options import path
@@ -81,6 +82,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": shipping.export,
     "predict": shipping.predict,
     "evaluate": shipping.evaluate,
+    "unknowns": unknown.unknowns,
     "serve": serving.serve,
     "list": browse.list_experts,
     "show": browse.show,

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.evaluate import Evaluated
     from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
+    from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
@@ -493,6 +494,36 @@ class Bank:
                 ``fallback``.
         """
         return list(self.predictor().predict(rows, task=task, abstain=abstain, fallback=fallback))
+
+    def unknowns(
+        self,
+        rows: RowLike | Iterable[RowLike],
+        *,
+        groups: int = 10,
+        typical: int = 3,
+        out: str | Path | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> Unknowns:
+        """Group the rows that the bank calls unknown: the next expert to train.
+
+        Args:
+            rows: as for ``predict``; a stream is read as it is routed.
+            groups: how many of the largest groups to tell of.
+            typical: how many typical rows of each.
+            out: file to make with the rows of these groups as JSON lines, to be labelled and given
+                to ``add``; without it no text is kept.
+            progress: called as batches finish.
+
+        Raises:
+            NotFoundError: no router yet, or one that cannot tell unknown rows.
+            InputError: a row that cannot be read or answered, or numbers below 1.
+            ExistsError: ``out`` is there already.
+        """
+        from expertbank.workflows.answering.unknowns import unknowns
+
+        return unknowns(
+            self.predictor(), rows, groups=groups, typical=typical, out=out, progress=progress
+        )
 
     def evaluate(
         self,

@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from . import browse, collecting, experts, importing, routing, serving, shipping, tasks, upkeep
+from . import (
+    browse,
+    collecting,
+    experts,
+    grouping,
+    importing,
+    routing,
+    serving,
+    shipping,
+    tasks,
+    unknown,
+    upkeep,
+)
 from .options import path
 from .outcome import Outcome
 from .session import Session, default_home
@@ -70,6 +82,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "export": shipping.export,
     "predict": shipping.predict,
     "evaluate": shipping.evaluate,
+    "unknowns": unknown.unknowns,
     "serve": serving.serve,
     "list": browse.list_experts,
     "show": browse.show,
@@ -78,6 +91,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "import": importing.import_bundle,
     "verify": upkeep.verify,
     "doctor": upkeep.doctor,
+    "group": grouping.group,
     "remove": collecting.remove,
     "gc": collecting.gc,
 }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +12,7 @@ from rich.console import Console
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
+from .grouping import remark
 from .render import Table, moment, print_table, printable, short, size
 from .session import Session
 
@@ -24,6 +25,7 @@ _EXPERTS = Table(
     numeric=("labels", "accuracy", "rows", "params", "size"),
     dropped=("params", "labels", "size", "rows", "accuracy"),
 )
+_GROUPED = replace(_EXPERTS, columns=("expert", "group", *_EXPERTS.columns[1:]))
 _ROUTERS = Table(
     ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
     numeric=("tasks", "accuracy"),
@@ -34,8 +36,12 @@ _ROUTERS = Table(
 def list_experts(context: typer.Context) -> None:
     """List experts and routers.
 
+    Groups are those of now; it says if the active router was fitted with others.
+
     Example: expertbank list
     """
+    from expertbank.workflows.growing.grouping import Stale
+
     session: Session = context.obj
     with session.registry() as registry:
         alive = set(registry.member_tasks())
@@ -45,6 +51,9 @@ def list_experts(context: typer.Context) -> None:
         oracle = {one.expert_id: one for one in registry.evaluations(router_version="oracle")}
         experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
+        groups = {task.name: task.group for task in registry.tasks(include_removed=True)}
+        stale = Stale.of(registry)
+    grouped = any(groups.values())
     # Versions come in order: the last of a task is its newest.
     newest = set({e.task: e.id for e, _ in experts if e.task in alive}.values())
     document = {
@@ -57,21 +66,24 @@ def list_experts(context: typer.Context) -> None:
                 "accuracy": measured.metrics.get("accuracy"),
                 "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
+                "group": groups[expert.task],
             }
             for expert, measured in experts
         ],
         "routers": [
             _fields(router) | {"aliases": aliases.get(router.version, [])} for router in routers
         ],
+        "stale": stale.to_dict(),
     }
 
     def show(console: Console) -> None:
         print_table(
             console,
-            _EXPERTS,
+            _GROUPED if grouped else _EXPERTS,
             (
                 (
                     expert.id if expert.task in alive else f"{expert.id} (removed)",
+                    *([groups[expert.task] or ""] if grouped else []),
                     short(expert.digest),
                     len(expert.labels),
                     _quality(measured.metrics),
@@ -101,6 +113,7 @@ def list_experts(context: typer.Context) -> None:
         )
 
     session.answer(document, show)
+    remark(session, stale)
 
 
 def _fields(record: ExpertRecord | RouterRecord) -> dict[str, Any]:
@@ -125,9 +138,11 @@ def show(
     Example: expertbank show boolq
     """
     from expertbank.errors import NotFoundError
+    from expertbank.workflows.growing.grouping import Stale
 
     session: Session = context.obj
     with session.registry() as registry:
+        stale = Stale.of(registry)
         try:
             expert = registry.expert(name)
         except NotFoundError as missing:
@@ -142,6 +157,9 @@ def show(
                 "features": {name: features.get(name) for name in router.members},
                 "evaluations": _measured(registry.evaluations(router_version=router.version)),
             }
+            if router.version != stale.router:
+                stale = Stale()
+            document["stale"] = stale.to_dict() if stale.moves else None
         else:
             run = registry.run(expert.run_id) if expert.run_id else None
             document = {
@@ -152,11 +170,15 @@ def show(
                 "features": _features(registry, expert.id),
                 "statistics": _statistics(registry, expert.id),
                 "evaluations": _measured(registry.evaluations(expert.id)),
+                "stale": stale.of_task(expert.task),
             }
         document["run"] = asdict(run) if run else None
         backbone = registry.backbone()
         document["backbone"] = backbone.named() if backbone else None
-    session.answer(document, lambda console: print_tree(console, document))
+    shown = {key: value for key, value in document.items() if key != "stale" or value}
+    session.answer(document, lambda console: print_tree(console, shown))
+    if document["stale"]:
+        remark(session, stale)
 
 
 def _measured(evaluations: Iterable[EvaluationRecord]) -> list[dict[str, Any]]:

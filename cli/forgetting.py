@@ -23,7 +23,7 @@ _DROPPED = (
     "flip_rate",
     "margin_provable",
     "n",
-    "routed_at_add",
+    "routed_before",
     "at_add",
 )
 """Columns that a narrow terminal leaves out, the first one first."""
@@ -37,13 +37,15 @@ def print_report(console: Console, report: ForgettingReport) -> None:
     """Print the verdict as a sentence, then a line a task, then the figures over all."""
     from expertbank.reports import words
     from expertbank.reports.columns import shown
+    from expertbank.reports.regrouping import regrouping
 
     console.print(
         printable(f"{report.state or 'no verdict'}: {words.headline(report)}"),
         markup=False,
         style="bold",
     )
-    console.print(printable(words.summary(report)), markup=False)
+    for said in (words.summary(report), *regrouping(report)):
+        console.print(printable(said), markup=False)
     console.print()
     columns = shown("tasks")
     print_table(

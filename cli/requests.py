@@ -35,7 +35,9 @@ class TaskOptions:
         None, f"What rows and answers are: {', '.join(KINDS.names())}; default {DEFAULT_KIND}."
     )
     group: str | None = setting(
-        None, "Tasks of one group answer the same texts: all its experts answer."
+        None,
+        "Tasks of one group answer the same texts: all its experts answer. Of a task that is "
+        "there `expertbank group` changes it.",
     )
     new_version: bool = setting(False, "Allow a further version of a known task.")
     resume: bool = setting(False, "Go on with an interrupted run of this command.")

@@ -90,8 +90,9 @@ def retrain_router(
         one, other = confusion["tasks"]
         session.remark(
             f"warning: {one} and {other} are taken for each other in "
-            f"{confusion['rate']:.0%} of rows; if both answer the same texts, add them with one "
-            "--group; otherwise name the task where you know it: predict --task"
+            f"{confusion['rate']:.0%} of rows; if both answer the same texts, let them answer "
+            f"together: expertbank group NAME {one} {other}; otherwise name the task where you "
+            "know it: predict --task"
         )
 
 

@@ -176,7 +176,7 @@ def predict(
         rows, total = _rows(
             session, text or [], text_pair, file, build(DataOptions, given), skip_bad
         )
-        experts, load = _answering(session, stack, bundle, backbone)
+        experts, load = answering(session, stack, bundle, backbone)
         # A name that nobody has is told before the backbone is loaded.
         for name in filter(None, (task, fallback)):
             experts.named(name)
@@ -277,7 +277,7 @@ def evaluate(
     with ExitStack() as stack:
         progress = stack.enter_context(session.progress())
         result = measure(
-            *_answering(session, stack, bundle, backbone),
+            *answering(session, stack, bundle, backbone),
             task,
             data,
             options.columns(),
@@ -360,7 +360,7 @@ def _standard_input() -> str:
     return decode(data, "standard input").rstrip("\r\n")
 
 
-def _answering(
+def answering(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
 ) -> tuple[Experts, Callable[[], Predictor]]:
     """Who may be named to answer, and what loads the backbone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from expertbank.settings import build
 
 from . import requests
 from .browse import print_tree
+from .grouping import remark
 from .options import path, takes
 from .render import Table, columns_read, print_facts, print_lines, print_table, read_as
 from .session import Session
@@ -25,6 +26,7 @@ from .session import Session
 if TYPE_CHECKING:
     from expertbank.data import Faults, TaskCheck, TaskSpec
     from expertbank.records import ProgressCallback
+    from expertbank.workflows.growing.grouping import Stale
 
 
 class _TasksGroup(TyperGroup):
@@ -61,7 +63,7 @@ def list_tasks(context: typer.Context) -> None:
     from expertbank.data import catalog_names, catalog_spec
 
     session: Session = context.obj
-    added = _added(session)
+    added, stale = _added(session)
     specs = [catalog_spec(known) for known in catalog_names()]
     document = {
         "tasks": [
@@ -72,6 +74,7 @@ def list_tasks(context: typer.Context) -> None:
                 "licence": spec.licence,
                 "sources": [source.ref for source in spec.sources],
                 "added": spec.name in added,
+                "group": added.get(spec.name),
             }
             for spec in specs
         ]
@@ -81,23 +84,28 @@ def list_tasks(context: typer.Context) -> None:
         lambda console: print_table(
             console,
             Table(("task", "kind", "added", "description"), wrapped=("description",)),
-            (
-                (spec.name, spec.kind, "yes" if spec.name in added else "no", spec.description)
-                for spec in specs
-            ),
+            ((spec.name, spec.kind, _state(spec.name, added), spec.description) for spec in specs),
         ),
     )
+    remark(session, stale)
 
 
-def _added(session: Session) -> set[str]:
-    """Tasks of the bank, if there is one: the catalog can be read without."""
+def _added(session: Session) -> tuple[dict[str, str | None], Stale]:
+    """Tasks of the bank with their groups, if there is one: the catalog can be read without."""
     from expertbank.errors import NotFoundError
+    from expertbank.workflows.growing.grouping import Stale
 
     try:
         with session.registry() as registry:
-            return {task.name for task in registry.tasks()}
+            return {task.name: task.group for task in registry.tasks()}, Stale.of(registry)
     except NotFoundError:
-        return set()
+        return {}, Stale()
+
+
+def _state(task: str, added: Mapping[str, str | None]) -> str:
+    """Whether a task is in the bank, and in which group."""
+    group = added.get(task)
+    return "no" if task not in added else f"yes, in {group}" if group else "yes"
 
 
 @tasks.command()

@@ -34,6 +34,7 @@ from expertbank.records import (
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.add import AddResult, add, commit
+from expertbank.workflows.growing.grouping import Grouped, group_tasks
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
 from expertbank.workflows.growing.prepare import AddRequest, prepare
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.evaluate import Evaluated
     from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
+    from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
@@ -172,7 +174,7 @@ class Bank:
             adapter: shape of the adapter.
             train: how to train.
             group: tasks of one group answer the same texts: the router picks the group, and
-                all its experts answer.
+                all its experts answer. Of a task that is there already, ``Bank.group`` changes it.
             new_version: allow a further version of a task that has an expert.
             resume: go on with an interrupted run of the same call, if there is one.
             bank: for a bank without backbone, what it shall be.
@@ -271,6 +273,38 @@ class Bank:
         with self._workspace.writing():
             require_router(self._workspace, self._workspace.registry.router(router))
             return self._workspace.registry.set_alias(name, router, "set by the user")
+
+    def group(self, name: str, tasks: str | Sequence[str], *, dry_run: bool = False) -> Grouped:
+        """Let tasks answer the same texts together, from the next ``retrain_router`` on.
+
+        No expert is trained or changed. Routers that are fitted keep the groups they have.
+
+        Args:
+            name: of the group: as of tasks, and no task's.
+            tasks: one task or several; those of another group leave it.
+            dry_run: only tell what would happen.
+
+        Raises:
+            InputError: a name that cannot be, no task, or tasks that cannot read the same rows.
+            NotFoundError: no such task, or it was removed.
+            ExistsError: a task is called like the group.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return group_tasks(self._workspace, name, tasks, dry_run=dry_run)
+
+    def ungroup(self, tasks: str | Sequence[str], *, dry_run: bool = False) -> Grouped:
+        """Let tasks stand alone again, from the next ``retrain_router`` on.
+
+        Args:
+            tasks: one task or several.
+            dry_run: only tell what would happen.
+
+        Raises:
+            InputError: no task.
+            NotFoundError: no such task.
+            LockedError: ``gc`` kept the bank for too long.
+        """
+        return group_tasks(self._workspace, None, tasks, dry_run=dry_run)
 
     def remove(self, task: str, *, dry_run: bool = False) -> Removal:
         """Leave a task out of every router to come; its expert and evidence stay.
@@ -467,6 +501,36 @@ class Bank:
                 ``fallback``.
         """
         return list(self.predictor().predict(rows, task=task, abstain=abstain, fallback=fallback))
+
+    def unknowns(
+        self,
+        rows: RowLike | Iterable[RowLike],
+        *,
+        groups: int = 10,
+        typical: int = 3,
+        out: str | Path | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> Unknowns:
+        """Group the rows that the bank calls unknown: the next expert to train.
+
+        Args:
+            rows: as for ``predict``; a stream is read as it is routed.
+            groups: how many of the largest groups to tell of.
+            typical: how many typical rows of each.
+            out: file to make with the rows of these groups as JSON lines, to be labelled and given
+                to ``add``; without it no text is kept.
+            progress: called as batches finish.
+
+        Raises:
+            NotFoundError: no router yet, or one that cannot tell unknown rows.
+            InputError: a row that cannot be read or answered, or numbers below 1.
+            ExistsError: ``out`` is there already.
+        """
+        from expertbank.workflows.answering.unknowns import unknowns
+
+        return unknowns(
+            self.predictor(), rows, groups=groups, typical=typical, out=out, progress=progress
+        )
 
     def evaluate(
         self,

@@ -120,8 +120,9 @@ class BackboneRecord:
 class TaskRecord:
     """One task the bank knows.
 
-    ``removed_at`` is the tombstone, ``None`` while alive. Tasks of one ``group`` answer the same
-    texts together; a task's group never changes.
+    ``removed_at`` is the tombstone, ``None`` while alive. ``group`` is the one that the next router
+    puts the task into: tasks of one group answer the same texts together. Routers that are fitted
+    keep their own, see ``RouterRecord.groups``.
     """
 
     name: str
@@ -253,7 +254,19 @@ class EvaluationRecord:
 class RouterRecord:
     """A fitted gate and its membership list; immutable, versioned.
 
-    ``forgotten_at`` is set when ``gc --keep-routers`` deleted its gate: only the record remains.
+    Attributes:
+        version: counts from 1.
+        kind: of its gate.
+        digest: of its file.
+        params: numbers that decide.
+        members: its experts, ``task@version``.
+        feature_spec_digest: the features that it reads.
+        metrics: how well it sent evaluation rows home when it was fitted.
+        run_id: of what trained it.
+        created_at: UTC, ISO-8601.
+        forgotten_at: when ``gc --keep-routers`` deleted its gate: only the record remains.
+        groups: the groups that it was fitted with, by name the tasks in each; tasks in none stand
+            alone. They never change, whatever becomes of the tasks' groups.
     """
 
     version: int
@@ -266,6 +279,12 @@ class RouterRecord:
     run_id: int | None = None
     created_at: str = ""
     forgotten_at: str | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @property
+    def group_of(self) -> dict[str, str]:
+        """The group that it was fitted with of every task that was in one."""
+        return {task: group for group, tasks in self.groups.items() for task in tasks}
 
 
 @dataclass(frozen=True, slots=True)
@@ -343,7 +362,7 @@ class HistoryEvent:
     Attributes:
         at: when.
         kind: ``expert-added``, ``router-trained``, ``alias-moved``, ``exported``,
-            ``task-removed``, ``task-purged`` or ``router-forgotten``.
+            ``task-removed``, ``task-grouped``, ``task-purged`` or ``router-forgotten``.
         subject: what it happened to: ``boolq@1``, ``router@2``, an alias, a path, a task.
         text: one sentence for people.
     """

@@ -4,13 +4,15 @@ A ``TaskSpec`` names a task's columns, labels, sources and split; the catalog ho
 name, and ``load_spec`` reads one from a file. ``load_task`` reads the first source that can be had
 (the one the user named, an installed data package, the Hub), refuses anything malformed by file and
 line, drops duplicates and leaks, splits by hash, and returns canonical rows. ``check_task`` is the
-dry run. ``rows_to_answer`` reads rows without labels. ``encode_rows`` turns rows into token ids.
+dry run. ``rows_to_answer`` reads rows without labels, ``asked_rows`` those of a server's
+log too. ``encode_rows`` turns rows into token ids.
 
 Nothing here imports torch or SQL, and ``datasets`` only for the Hub.
 """
 
 from __future__ import annotations
 
+from expertbank.data.asked import Asked, asked_rows
 from expertbank.data.catalog import catalog_names, catalog_spec
 from expertbank.data.check import TaskCheck, check_task
 from expertbank.data.encode import encode_rows
@@ -26,6 +28,7 @@ from expertbank.data.splits import hold_out_for_selection, take
 from expertbank.data.unlabelled import most_rows, rows_to_answer
 
 __all__ = [
+    "Asked",
     "BadRowsError",
     "Columns",
     "Faults",
@@ -40,6 +43,7 @@ __all__ = [
     "TaskData",
     "TaskSpec",
     "as_rows",
+    "asked_rows",
     "catalog_names",
     "catalog_spec",
     "check_task",

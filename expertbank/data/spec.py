@@ -20,15 +20,19 @@ from expertbank.plain import plain, read
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
-def check_task_name(name: str) -> str:
-    """Return ``name`` if it is a legal task name.
+def check_task_name(name: str, what: str = "task") -> str:
+    """Return ``name`` if it is a legal name of a task; those of groups follow the same rule.
+
+    Args:
+        name: the name.
+        what: ``task`` or ``group``, for the message.
 
     Raises:
         InputError: anything but 1 to 64 of ``a-z 0-9 _ -``, starting with a letter or digit.
     """
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise InputError(
-            f"bad task name {name!r}: use 1 to 64 lower-case letters, digits, '_' or '-', "
+            f"bad {what} name {name!r}: use 1 to 64 lower-case letters, digits, '_' or '-', "
             "starting with a letter or digit"
         )
     return name

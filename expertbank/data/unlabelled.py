@@ -52,6 +52,24 @@ def rows_to_answer(
         InputError: no such file.
         SourceUnavailableError: it cannot be read.
     """
+    found = columns or Columns()
+    return opened_rows(
+        source, read_as, lambda table: table_rows(table, found, remark), refuse=refuse
+    )
+
+
+def opened_rows(
+    source: str,
+    read_as: ReadAs | None,
+    rows_of: Callable[[Table], Iterator[Row | InputError]],
+    *,
+    refuse: bool,
+    any_name: bool = False,
+) -> Iterator[Row | InputError]:
+    """Rows of one file or pipe, as ``rows_of`` makes them of its table; the first are read ahead.
+
+    Arguments and errors are those of ``rows_to_answer``; ``any_name`` is that of ``open_table``.
+    """
     ref = parse_source(source)
     if ref.scheme not in {"path", "stdin"}:
         raise InputError(f"rows to answer come from a file or standard input, not {source}")
@@ -59,7 +77,7 @@ def rows_to_answer(
     if path is not None and path.is_dir():
         raise InputError(f"{source} is a folder; give a file of rows")
     try:
-        rows = _rows(open_table(path, ref.name, read_as, whole=False), columns or Columns(), remark)
+        rows = rows_of(open_table(path, ref.name, read_as, whole=False, any_name=any_name))
         early = list(islice(rows, 1 if path is None or is_pipe(path) else EARLY))
     except DataError as error:
         if error.fault == "no rows":
@@ -82,9 +100,10 @@ def most_rows(source: str) -> int:
         return sum(part.count(b"\n") for part in iter(lambda: file.read(1 << 20), b"")) + 1
 
 
-def _rows(
+def table_rows(
     table: Table, columns: Columns, remark: Callable[[str], None]
 ) -> Iterator[Row | InputError]:
+    """Rows of a table; for arguments and errors see ``rows_to_answer``."""
     found_columns = _columns(table, columns)
     wanted, maker = set(KEYS), None
     if found_columns is not None:

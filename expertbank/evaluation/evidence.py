@@ -32,25 +32,30 @@ class RoutedEvidence:
     Attributes:
         chosen: names of the columns that got a row, ascending; see ``column_name``.
         index: ``[rows]`` which of them, in the smallest unsigned type that can tell.
+        home: the column of the rows' own task where that is a group, else ``None``. The same
+            choices mean something else once the task is in another group: this tells them apart.
     """
 
     chosen: tuple[str, ...]
     index: Unsigned
+    home: str | None = None
 
     @classmethod
-    def of(cls, names: Sequence[str], choice: Ints) -> RoutedEvidence:
+    def of(cls, names: Sequence[str], choice: Ints, home: str | None = None) -> RoutedEvidence:
         """Choices by name.
 
         Args:
             names: of all columns that the router chooses among.
             choice: ``[rows]`` int32 position of the chosen one.
+            home: see the attribute.
         """
         places, index = np.unique(choice, return_inverse=True)
         found = [names[place] for place in places.tolist()]
         chosen = sorted(found)
         ranks = {name: rank for rank, name in enumerate(chosen)}
         smallest = np.min_scalar_type(max(len(chosen) - 1, 0))
-        return cls(tuple(chosen), np.array([ranks[name] for name in found], dtype=smallest)[index])
+        ranked = np.array([ranks[name] for name in found], dtype=smallest)
+        return cls(tuple(chosen), ranked[index], home)
 
     def positions(self, places: Mapping[str, int]) -> Ints:
         """``[rows]`` int32: the choices as positions in another list.
@@ -66,6 +71,7 @@ class RoutedEvidence:
     def to_bytes(self) -> bytes:
         """One safetensors file; equal choices give equal bytes."""
         about = {"format": FORMAT, "evidence": "routed", "chosen": list(self.chosen)}
+        about |= {} if self.home is None else {"home": self.home}
         data: bytes = save({"choice": self.index}, metadata={METADATA_KEY: json.dumps(about)})
         return data
 
@@ -95,7 +101,8 @@ class RoutedEvidence:
             raise IntegrityError(f"{where}: not routed evidence (it names no columns)")
         if not bool(((choice >= 0) & (choice < len(chosen))).all()):
             raise IntegrityError(f"{where}: it names a member that its list of {len(chosen)} lacks")
-        return cls.of(chosen, choice)
+        home = about.get("home")
+        return cls.of(chosen, choice, None if home is None else str(home))
 
 
 def column_name(task: str, group: str | None) -> str:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.evidence import Ints
+from expertbank.evaluation.grouping import Columns, Grouping
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.verdicts import Pairs
 
@@ -30,7 +31,7 @@ class RouterView:
     """
 
     version: int
-    columns: tuple[tuple[str, ...], ...]
+    columns: Columns
     choice: Ints
 
     def check(self, expert_id: str) -> None:
@@ -45,17 +46,28 @@ class RouterView:
                 f"that its list of {len(self.columns)} does not have"
             )
 
-    def chose(self, task: str) -> npt.NDArray[np.bool_]:
-        """``[rows]`` whether the row went to ``task`` or its group."""
+    def chose(self, task: str, like: Grouping | None = None) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether the row went to ``task`` or its group.
+
+        Args:
+            task: whose rows they are.
+            like: another router's grouping to count by, where that can be told; default the
+                router's own.
+        """
         chosen, rows = self._chosen()
-        return np.array([task in column for column in chosen], dtype=bool)[rows]
+        home = [task in column if like is None else like.is_home(task, column) for column in chosen]
+        return np.array(home, dtype=bool)[rows]
 
-    def quality(self, task: str, answered: Answered) -> float | None:
-        """Quality with the router choosing."""
-        return answered.outcome.quality(self.chose(task))
+    def can_tell(self, task: str, like: Grouping) -> bool:
+        """Whether every row that was sent can be counted by another router's grouping."""
+        return all(like.can_tell(task, column) for column in self._chosen()[0])
 
-    def flipped(self, other: RouterView) -> npt.NDArray[np.bool_]:
-        """``[rows]`` whether the other router sent the row elsewhere.
+    def quality(self, task: str, answered: Answered, like: Grouping | None = None) -> float | None:
+        """Quality with the router choosing; ``like`` as in ``chose``."""
+        return answered.outcome.quality(self.chose(task, like))
+
+    def elsewhere(self, other: RouterView) -> npt.NDArray[np.bool_]:
+        """``[rows]`` whether no task that the row was sent to is one that it went to before.
 
         The same task in another place, or in a group that has grown, is not elsewhere.
         """
@@ -137,16 +149,26 @@ class TaskHistory:
         view = self.begin or next(iter(self.views), None)
         return None if view is None else Earlier(self.expert_id, self.oracle, view)
 
-    def pairs(self, earlier: Earlier, now: RouterView) -> Pairs | None:
+    def pairs(
+        self, earlier: Earlier, now: RouterView, like: Grouping | None = None
+    ) -> Pairs | None:
         """The same rows under both routers.
 
+        Args:
+            earlier: the router to compare with.
+            now: the router reported on.
+            like: its grouping, where the earlier router's differs: both are counted by it.
+
+        A row counts as flipped if it was sent elsewhere, or home under one router only: where
+        tasks of a group were taken apart, the same row may go to a part that is not its task's.
         Another version of the task's expert was perhaps evaluated on other rows: then those in
         both evaluations are compared, and each counts as flipped, since other weights answer it.
         ``None`` where the two have no row in common.
         """
         if earlier.expert_id == self.expert_id:
             ours = theirs = np.arange(self.n)
-            flipped = now.flipped(earlier.view)
+            home = earlier.view.chose(self.task, like) != now.chose(self.task)
+            flipped = now.elsewhere(earlier.view) | home
         else:
             places = {digest: row for row, digest in enumerate(earlier.oracle.row_digests)}
             common = [
@@ -160,7 +182,7 @@ class TaskHistory:
             flipped = np.ones(len(ours), dtype=bool)
         outcome, clusters = self.oracle.outcome, self.oracle.clusters
         return Pairs(
-            earlier.oracle.outcome.rows(earlier.view.chose(self.task))[theirs],
+            earlier.oracle.outcome.rows(earlier.view.chose(self.task, like))[theirs],
             outcome.rows(now.chose(self.task))[ours],
             flipped,
             None if outcome.targets is None else outcome.targets[ours],
@@ -168,10 +190,13 @@ class TaskHistory:
         )
 
 
-def router_columns(
-    tasks: Sequence[str], groups: Mapping[str, str | None]
-) -> tuple[tuple[str, ...], ...]:
-    """What a router over ``tasks`` chooses among: groups as one, in order of first appearance."""
+def router_columns(tasks: Sequence[str], groups: Mapping[str, str | None]) -> Columns:
+    """What a router over ``tasks`` chooses among: groups as one, in order of first appearance.
+
+    Args:
+        tasks: of its members, in their order.
+        groups: the group of every task that was in one when it was fitted.
+    """
     columns: dict[tuple[str | None, str], list[str]] = {}
     for task in tasks:
         group = groups.get(task)

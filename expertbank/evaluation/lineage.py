@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -32,13 +32,14 @@ class ExpertLineage:
 
 @dataclass(frozen=True, slots=True)
 class RouterLineage:
-    """One router: its version, gate, digest and members."""
+    """One router: its version, gate, digest, members and groups (by name the tasks in each)."""
 
     version: int
     kind: str
     digest: str
     trained_at: str
     members: tuple[str, ...]
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,13 +107,8 @@ async def answer(server: Server, request: Request, ask: Ask, deadline: float) ->
         ExpertBankError: as ``awaited``.
     """
     found = await until_left(request, awaited(server, ask, deadline))
-    tell(request.scope, found, texts_of(ask))
+    tell(request.scope, found, ask.rows)
     return found
-
-
-def texts_of(ask: Ask) -> list[str]:
-    """What was asked, for a log that may hold it."""
-    return [text for row in ask.rows for text in (row.text, row.text_pair, *row.choices) if text]
 
 
 async def _left(request: Request) -> None:

@@ -26,7 +26,6 @@ from expertbank.http.asking import (
     awaited,
     deadline_of,
     require_type,
-    texts_of,
     until_left,
 )
 from expertbank.http.compressed import body_of
@@ -283,7 +282,7 @@ class _Work:
                 if not self.options.skip_bad:
                     raise
                 return await self._without_bad(rows, error, patient)
-        tell(self.request.scope, answered, texts_of(ask))
+        tell(self.request.scope, answered, ask.rows)
         return [
             (index, _line(prediction, index, answered.state))
             for prediction, (index, _) in zip(answered.predictions, rows, strict=True)

@@ -43,6 +43,8 @@ def line(seen: Seen) -> dict[str, Any]:
         fields["reason"] = seen.reason
     if seen.texts:
         fields["texts"] = list(seen.texts)
+        if any(map(any, seen.parts)):  # which texts belong together
+            fields["parts"] = [list(map(int, part)) for part in seen.parts]
     return fields
 
 

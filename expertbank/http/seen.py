@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from dataclasses import dataclass, field
 from typing import Any
 
+from expertbank.records import Row
 from expertbank.serving.asking import Answered
 
 Scope = MutableMapping[str, Any]
@@ -47,7 +48,9 @@ class Seen:
         router_digest: of its file.
         reason: why it failed, in one word; ``None`` where it did not.
         traceparent: the caller's trace, as W3C Trace Context writes it.
-        texts: what was asked, where it may be kept.
+        texts: what was asked, where it may be kept: of every row its text, its second text if it
+            has one, and its choices.
+        parts: of every row how many of ``texts`` are its second text (0 or 1) and its choices.
     """
 
     id: str
@@ -66,6 +69,7 @@ class Seen:
     reason: str | None = None
     traceparent: str | None = None
     texts: tuple[str, ...] = ()
+    parts: tuple[tuple[int, int], ...] = ()
 
 
 Sink = Callable[[Seen], None]
@@ -83,16 +87,16 @@ class _Told:
     router_version: int | None = None
     router_digest: str | None = None
     reason: str | None = None
-    texts: list[str] = field(default_factory=list)
+    asked: list[Row] = field(default_factory=list)
 
 
-def tell(scope: Scope, answered: Answered, texts: Iterable[str] = ()) -> None:
+def tell(scope: Scope, answered: Answered, rows: Iterable[Row] = ()) -> None:
     """Say what a request was answered with; a streamed one says it for each part.
 
     Args:
         scope: the request's (``request.scope``).
         answered: what the server gave.
-        texts: what was asked; kept only until the request ends.
+        rows: what was asked; kept only until the request ends.
     """
     told = _told(scope)
     told.rows += len(answered.predictions)
@@ -103,7 +107,7 @@ def tell(scope: Scope, answered: Answered, texts: Iterable[str] = ()) -> None:
         told.unknown += bool(prediction.unknown)
     told.router_version = answered.state.router_version
     told.router_digest = answered.state.router_digest
-    told.texts.extend(texts)
+    told.asked.extend(rows)
 
 
 def tell_failure(scope: Scope, reason: str) -> None:
@@ -151,6 +155,7 @@ class SeenMiddleware:
             failed = True
             raise
         finally:
+            asked = told.asked if self.texts else []
             seen = Seen(
                 id=str(scope.get("state", {}).get("request_id", "")),
                 method=scope["method"] if scope["method"] in _METHODS else "OTHER",
@@ -167,10 +172,15 @@ class SeenMiddleware:
                 router_digest=told.router_digest,
                 reason=told.reason,
                 traceparent=_header(scope, b"traceparent"),
-                texts=tuple(told.texts) if self.texts else (),
+                texts=tuple(text for row in asked for text in _texts(row)),
+                parts=tuple((bool(row.text_pair), len(row.choices)) for row in asked),
             )
             for sink in self.sinks:
                 sink(seen)
+
+
+def _texts(row: Row) -> list[str]:
+    return [row.text, *([row.text_pair] if row.text_pair else []), *row.choices]
 
 
 def _route(scope: Scope) -> str:

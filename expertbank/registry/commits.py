@@ -198,6 +198,11 @@ def commit_router(
             f"{', '.join(committed.members)} against {', '.join(router.members)}; a router's "
             "digest must cover its members"
         )
+    if committed.groups != queries.in_order(router.groups):
+        raise IntegrityError(
+            f"router@{version} has digest {committed.digest} too, but other groups; a router's "
+            "digest must cover its groups"
+        )
     if activate:
         _move_alias(session, names.ACTIVE, version, reason)
     return committed
@@ -216,12 +221,19 @@ def _add_router(
         raise NotFoundError.of("expert", min(unknown), list(experts))
     run_id = rows.add(session, run, RunRow).id
     row = rows.add(session, router, RouterRow, version=version, run_id=run_id)
+    group_of = router.group_of
     rows.add_all(
         session,
         RouterMemberRow,
         (
-            {"router_id": row.id, "position": at, "expert_id": number, "expert_digest": digest}
-            for at, (number, digest) in enumerate(experts[name] for name in router.members)
+            {
+                "router_id": row.id,
+                "position": position,
+                "expert_id": experts[name][0],
+                "expert_digest": experts[name][1],
+                "group": group_of.get(name.partition("@")[0]),
+            }
+            for position, name in enumerate(router.members)
         ),
     )
     _add_routed(session, evaluations, version, experts)
@@ -301,6 +313,18 @@ def remove_task(session: Session, name: str, run: RunRecord) -> TaskRecord:
     return replace(task, removed_at=removed_at)
 
 
+def set_group(
+    session: Session, tasks: Sequence[str], group: str | None, run: RunRecord
+) -> tuple[TaskRecord, ...]:
+    known = tuple(queries.task(session, name) for name in dict.fromkeys(tasks))
+    moved = {task.name: task.group for task in known if task.group != group}
+    if moved:
+        rows.add(session, replace(run, config={"group": group, "tasks": moved}), RunRow)
+    for name in moved:
+        session.execute(update(TaskRow).where(TaskRow.name == name).values(group=group))
+    return known
+
+
 def commit_export(session: Session, record: ExportRecord) -> ExportRecord:
     queries.router(session, record.router_version)
     row = rows.add(session, record, ExportRow)
@@ -349,11 +373,7 @@ def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord) -> int:
             f"{expert.kind}; use another task name"
         )
     if task.group is not None and row.group != task.group:
-        stands = f"is in group {row.group}" if row.group else "stands alone"
-        raise InputError(
-            f"task {task.name} {stands}, a new version cannot put it into group {task.group}; "
-            "use another task name"
-        )
+        raise InputError(names.other_group(task.name, row.group, task.group))
     # A removed task that gets a new expert is a member again; ``removals`` keeps the count.
     row.removed_at = None
     return row.id

@@ -6,7 +6,7 @@ from sqlalchemy.orm import Session
 
 from expertbank.records import AliasEvent, HistoryEvent
 from expertbank.registry import queries
-from expertbank.registry.registry import FORGET, PURGE, REMOVE
+from expertbank.registry.registry import FORGET, GROUP, PURGE, REMOVE
 from expertbank.registry.tables import RunRow
 
 NAMED = 12
@@ -16,7 +16,8 @@ NAMED = 12
 def history(session: Session) -> tuple[HistoryEvent, ...]:
     """Every event, oldest first; at equal times in the order in which things depend."""
     found = [*_experts(session), *_routers(session), *_aliases(session)]
-    found += [*_exports(session), *_removals(session), *_purges(session), *_forgotten(session)]
+    found += [*_exports(session), *_removals(session), *_moves(session)]
+    found += [*_purges(session), *_forgotten(session)]
     return tuple(sorted(found, key=lambda event: event.at))
 
 
@@ -85,6 +86,24 @@ def _removals(session: Session) -> list[HistoryEvent]:
         )
         for run in queries.RUNS.all(session, RunRow.kind == REMOVE)
     ]
+
+
+def _moves(session: Session) -> list[HistoryEvent]:
+    """Changes of groups, a task each."""
+    return [
+        HistoryEvent(
+            run.created_at, "task-grouped", task, _regrouped(task, before, run.config["group"])
+        )
+        for run in queries.RUNS.all(session, RunRow.kind == GROUP)
+        for task, before in run.config["tasks"].items()
+    ]
+
+
+def _regrouped(task: str, before: str | None, now: str | None) -> str:
+    if now is None:
+        return f"task {task} taken out of group {before}"
+    came = "" if before is None else f", out of group {before}"
+    return f"task {task} put into group {now}{came}"
 
 
 def _purges(session: Session) -> list[HistoryEvent]:

@@ -52,6 +52,15 @@ def only_one(reference: str, found: Sequence[str]) -> None:
         )
 
 
+def other_group(task: str, group: str | None, wanted: str) -> str:
+    """What to say where a new version of a task names another group than the task's."""
+    stands = f"is in group {group}" if group else "stands alone"
+    return (
+        f"task {task} {stands}, and a new version keeps that; to move the task into group {wanted} "
+        f"run: expertbank group {wanted} {task}"
+    )
+
+
 def forgotten(version: int) -> NotFoundError:
     """What to say where a router is asked for whose gate ``gc --keep-routers`` deleted."""
     return NotFoundError(

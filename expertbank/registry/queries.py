@@ -5,7 +5,7 @@ What each one promises is said by ``Registry``, its namesake there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from sqlalchemy import (
@@ -37,13 +37,14 @@ from expertbank.records import (
     TaskRecord,
 )
 from expertbank.registry import names
-from expertbank.registry.registry import EvaluationsOf
+from expertbank.registry.registry import GROUP, EvaluationsOf
 from expertbank.registry.rows import View, columns
 from expertbank.registry.tables import (
     AliasEventRow,
     AliasRow,
     ArtifactRow,
     BackboneRow,
+    CanonicalJson,
     EvaluationRow,
     ExpertRow,
     ExportRow,
@@ -96,13 +97,14 @@ EVALUATIONS = View(
     .join(TaskRow, OF_TASK)
     .order_by(EvaluationRow.id),
 )
-ROUTERS = View(  # without members: ``_routers`` adds them, from rows of their own
+ROUTERS = View(  # without members and groups: ``_routers`` adds them, from rows of their own
     RouterRecord,
     columns(
         RouterRecord,
         RouterRow,
         members=literal_column("'[]'", Texts()),
         forgotten_at=ArtifactRow.purged_at,
+        groups=literal_column("'{}'", CanonicalJson()),
     )
     .join(ArtifactRow, ArtifactRow.digest == RouterRow.digest)
     .order_by(RouterRow.version),
@@ -187,11 +189,13 @@ def next_version(session: Session, task: str) -> int:
 
 
 def generation(session: Session) -> int:
-    # Experts ever added plus removals ever made. Neither number can shrink: experts are never
-    # deleted and ``tasks.removals`` outlives a task that comes back. So no code path can forget
-    # to count.
+    # Experts ever added, removals ever made and changes of groups. No number can shrink: experts
+    # and runs are never deleted and ``tasks.removals`` outlives a task that comes back. So no code
+    # path can forget to count.
     experts = session.scalar(select(func.count()).select_from(ExpertRow)) or 0
-    return experts + (session.scalar(select(func.sum(TaskRow.removals))) or 0)
+    moves = select(func.count()).select_from(RunRow).where(RunRow.kind == GROUP)
+    removals = session.scalar(select(func.sum(TaskRow.removals))) or 0
+    return experts + removals + (session.scalar(moves) or 0)
 
 
 def feature_set(session: Session, expert_id: str) -> FeatureSetRecord:
@@ -295,20 +299,32 @@ def _router_named(reference: str) -> Iterator[ColumnElement[bool]]:
 
 def _routers(session: Session, *conditions: ColumnElement[bool]) -> tuple[RouterRecord, ...]:
     lists: dict[int, list[str]] = {}
+    groups: dict[int, dict[str, list[str]]] = {}
     query = (
-        select(RouterRow.version, EXPERT_ID)
+        select(RouterRow.version, EXPERT_ID, RouterMemberRow.group, TaskRow.name)
         .join(RouterMemberRow, RouterMemberRow.router_id == RouterRow.id)
         .join(ExpertRow, ExpertRow.id == RouterMemberRow.expert_id)
         .join(TaskRow, OF_TASK)
         .where(*conditions)
         .order_by(RouterMemberRow.router_id, RouterMemberRow.position)
     )
-    for version, name in session.execute(query):
+    for version, name, group, task in session.execute(query):
         lists.setdefault(version, []).append(name)
+        if group is not None:
+            groups.setdefault(version, {}).setdefault(group, []).append(task)
     return tuple(
-        replace(record, members=tuple(lists.get(record.version, ())))
+        replace(
+            record,
+            members=tuple(lists.get(record.version, ())),
+            groups=in_order(groups.get(record.version, {})),
+        )
         for record in ROUTERS.all(session, *conditions)
     )
+
+
+def in_order(groups: Mapping[str, Iterable[str]]) -> dict[str, tuple[str, ...]]:
+    """Groups by name, each with its tasks by name."""
+    return {group: tuple(sorted(groups[group])) for group in sorted(groups)}
 
 
 def aliases(session: Session) -> tuple[AliasRecord, ...]:

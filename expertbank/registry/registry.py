@@ -34,7 +34,7 @@ from expertbank.registry.names import ACTIVE
 EvaluationsOf = Literal["all", "oracle", "routed", "last"] | int
 """Which measurements: see ``Registry.evaluations``."""
 
-REMOVE, PURGE, FORGET = "remove", "purge", "forget-routers"
+REMOVE, PURGE, FORGET, GROUP = "remove", "purge", "forget-routers", "group"
 """Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
 
 
@@ -44,7 +44,7 @@ class Registry(Protocol):
     Reads are one consistent view each. Writes are one transaction each and wait for each other,
     so a process that dies at any moment leaves the registry as it was before or after, never
     between. What was registered never changes: experts, routers, runs and measurements stay as
-    they are; only aliases move, and tasks may be removed and come back.
+    they are; only aliases move, and tasks may be removed, come back and change their group.
 
     Any method may raise ``LockedError`` (others kept it for too long) or ``IntegrityError`` (it
     is damaged); their docstrings name what is special to them.
@@ -104,6 +104,27 @@ class Registry(Protocol):
             NotFoundError: no such task.
         """
 
+    def set_group(
+        self, tasks: Sequence[str], group: str | None, run: RunRecord
+    ) -> tuple[TaskRecord, ...]:
+        """Put tasks into a group, or let them stand alone, for every router to come.
+
+        Routers that are fitted keep their groups. Tasks that are there already stay as they are;
+        if all are, nothing is written.
+
+        Args:
+            tasks: the tasks, removed ones too.
+            group: the group's name; ``None`` for none.
+            run: kept as the record of it, with the group and where each moved task was as its
+                configuration.
+
+        Returns:
+            The tasks as they were before.
+
+        Raises:
+            NotFoundError: no such task; nothing was written.
+        """
+
     # -- experts ---------------------------------------------------------------------------
 
     def experts(self, task: str | None = None) -> tuple[ExpertRecord, ...]:
@@ -141,7 +162,7 @@ class Registry(Protocol):
         """The version a further expert of ``task`` would get; 1 for an unknown task."""
 
     def generation(self) -> int:
-        """A number that grows with every change of ``members()``."""
+        """A number that grows with every change of ``members()`` or of the tasks' groups."""
 
     def commit_expert(
         self,
@@ -160,7 +181,8 @@ class Registry(Protocol):
 
         Raises:
             ExistsError: this version of the task is registered.
-            InputError: the task has another kind or group, or the records name different experts.
+            InputError: the task has another kind, a group is named that it is not in, or the
+                records name different experts.
             FeatureSpecError: the features do not follow the bank's feature spec.
             IntegrityError: trained on another backbone, or an artifact is not listed.
         """
@@ -240,7 +262,7 @@ class Registry(Protocol):
         Raises:
             StaleError: the bank changed since; nothing was written.
             NotFoundError: a member is not registered.
-            IntegrityError: equal digest with other members, or another backbone.
+            IntegrityError: equal digest with other members or groups, or another backbone.
             FeatureSpecError: not trained on the bank's feature spec.
         """
 

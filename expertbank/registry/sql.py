@@ -96,6 +96,7 @@ class SqlRegistry:
     set_backbone = _keeps(commits.set_backbone)
     complete_backbone = _keeps(commits.complete_backbone)
     remove_task = _keeps(commits.remove_task)
+    set_group = _keeps(commits.set_group)
     commit_expert = _keeps(commits.commit_expert)
     add_statistics = _keeps(commits.add_statistics)
     commit_router = _keeps(commits.commit_router)

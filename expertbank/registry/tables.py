@@ -133,7 +133,10 @@ class BackboneRow(Base):
 
 
 class TaskRow(Base):
-    """A task; ``removed_at`` is its tombstone, ``removals`` how often it was removed."""
+    """A task; ``removed_at`` is its tombstone, ``removals`` how often it was removed.
+
+    ``group_name`` is for the next router: those that are fitted have theirs in ``router_members``.
+    """
 
     __tablename__ = "tasks"
     __table_args__ = (
@@ -176,6 +179,7 @@ class RunRow(Base):
     __table_args__ = (
         _check("kind_not_empty", "length(kind) > 0"),
         _check("seconds", "seconds >= 0"),
+        Index(None, "kind"),  # a generation counts the runs of one kind
     )
     id: Mapped[int] = mapped_column(primary_key=True)
     kind: Mapped[str]
@@ -275,7 +279,7 @@ class RouterRow(Base):
 
 
 class RouterMemberRow(Base):
-    """One expert of a router, at the gate's output ``position``, pinned with its digest."""
+    """One expert of a router, at ``position`` of its members, pinned with digest and group."""
 
     __tablename__ = "router_members"
     __table_args__ = (
@@ -291,6 +295,7 @@ class RouterMemberRow(Base):
     position: Mapped[int] = mapped_column(primary_key=True)
     expert_id: Mapped[int]
     expert_digest: Mapped[str]
+    group: Mapped[str | None] = mapped_column("group_name")
 
 
 class AliasRow(Base):

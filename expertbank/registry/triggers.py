@@ -8,7 +8,8 @@ this list again once the schema is at head.
 What may still change, and why:
 
 * ``backbones``: where it is (``reference``, ``revision``) and its ``identity``; never its digest.
-* ``tasks``: everything but name, kind and group; ``removed_at`` and ``removals`` move on removal.
+* ``tasks``: everything but name and kind; ``removed_at`` and ``removals`` move on removal, and
+  ``group_name`` is what the next router will go by: a fitted one has its own in ``router_members``.
 * ``aliases``: they exist to be moved; ``alias_events`` keeps every move.
 * ``artifacts.purged_at``: ``gc --purge-removed`` deletes the bytes of a removed task's
   artifacts, ``gc --keep-routers`` those of old routers. A row that an expert, a router or an
@@ -47,7 +48,7 @@ FROZEN = (
         ("id", "slot", "digest", "architecture", "feature_spec", "feature_spec_digest", "store"),
         keys=(("id",), ("slot",), ("digest",)),
     ),
-    Freeze("tasks", ("id", "name", "kind", "created_at", "group_name"), keys=(("id",), ("name",))),
+    Freeze("tasks", ("id", "name", "kind", "created_at"), keys=(("id",), ("name",))),
     Freeze("artifacts", ("digest", "kind", "bytes", "created_at")),
     Freeze("runs", keys=(("id",),)),
     Freeze("experts", keys=(("id",), ("task_id", "version"))),

@@ -8,10 +8,52 @@ from typing import Any
 import numpy as np
 
 from expertbank.errors import IntegrityError
+from expertbank.evaluation.grouping import Grouping
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.lineage import Lineage
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN, Change, Judged, judge, measure
-from expertbank.reports.forgetting import Confusion, ForgettingReport, TaskReport
+from expertbank.reports.forgetting import Confusion, ForgettingReport, Regrouped, TaskReport
+
+
+class _Counting:
+    """By which grouping a router's choices are counted: that of the router reported on.
+
+    Attributes:
+        now: the grouping of the router reported on.
+        other: versions of routers that were fitted with another one.
+    """
+
+    def __init__(self, histories: Sequence[TaskHistory], router: int | None) -> None:
+        shown = (view for history in histories if (view := history.view(router)))
+        self.now = Grouping.of(next((view.columns for view in shown), ()))
+        begins = [history.first() for history in histories]
+        views = [view for history in histories for view in history.views]
+        views += [begin.view for begin in [*begins, *(h.earlier for h in histories)] if begin]
+        # A router's columns are the same for all tasks: looked at once.
+        columns = {view.version: view.columns for view in views}
+        self.other = {version for version, own in columns.items() if self.now.differs(own)}
+
+    def like(self, view: RouterView) -> Grouping | None:
+        """The grouping to count by, where it is not the router's own."""
+        return self.now if view.version in self.other else None
+
+    def uncounted(self, histories: Sequence[TaskHistory]) -> tuple[int, ...]:
+        """Versions of which some rows can be counted by their own grouping only."""
+        found = {
+            view.version
+            for history in histories
+            for view in history.views
+            if view.version in self.other and not view.can_tell(history.task, self.now)
+        }
+        return tuple(sorted(found))
+
+    def regrouped(self, task: str, view: RouterView) -> Regrouped | None:
+        """How a task's grouping changed since a router, if it did."""
+        like = self.like(view)
+        change = None if like is None else like.change(task, view.columns)
+        if like is None or change is None:
+            return None
+        return Regrouped(*change, counted=view.can_tell(task, like))
 
 
 def build_report(
@@ -42,22 +84,28 @@ def build_report(
         _check(history)
     routers = tuple(sorted({view.version for h in histories for view in h.views}))
     known = [{view.version: view for view in history.views} for history in histories]
+    counting = _Counting(histories, router)
+
+    def row(version: int, *, alike: bool) -> tuple[float | None, ...]:
+        seen = zip(histories, (views.get(version) for views in known), strict=True)
+        return tuple(_averaged(h, view, counting if alike else None) for h, view in seen)
+
+    as_served = tuple(row(version, alike=False) for version in routers)
     matrix = tuple(
-        tuple(
-            _averaged(history, views.get(version))
-            for history, views in zip(histories, known, strict=True)
-        )
-        for version in routers
+        row(version, alike=True) if version in counting.other else served
+        for version, served in zip(routers, as_served, strict=True)
     )
     begins = [h.first() if start is None else h.earlier for h in histories]
     pairs = [
-        history.pairs(earlier, now) if earlier and (now := history.view(router)) else None
+        history.pairs(earlier, now, counting.like(earlier.view))
+        if earlier and (now := history.view(router))
+        else None
         for history, earlier in zip(histories, begins, strict=True)
     ]
     changes = [None if pair is None else measure(pair, margin) for pair in pairs]
     judged = iter(judge([change for change in changes if change is not None]))
     lines = tuple(
-        _line(history, router, earlier, change, next(judged) if change else None)
+        _line(history, router, earlier, change, next(judged) if change else None, counting)
         for history, earlier, change in zip(histories, begins, changes, strict=True)
     )
     return ForgettingReport(
@@ -70,15 +118,21 @@ def build_report(
         _confusion(histories, router),
         lineage,
         verification,
-        tuple(_averaged(history, history.begin) for history in histories),
+        tuple(_averaged(history, history.begin, counting) for history in histories),
+        tuple(sorted(counting.other)),
+        as_served,
+        counting.uncounted(histories),
     )
 
 
-def _averaged(history: TaskHistory, view: RouterView | None) -> float | None:
-    """What a router's row of the matrix says of a task."""
+def _averaged(
+    history: TaskHistory, view: RouterView | None, counting: _Counting | None
+) -> float | None:
+    """What a router's row of the matrix says of a task; by its own grouping without another."""
     if view is None or not history.oracle.outcome.averaged:
         return None
-    return view.quality(history.task, history.oracle)
+    like = None if counting is None else counting.like(view)
+    return view.quality(history.task, history.oracle, like)
 
 
 def _line(
@@ -87,8 +141,14 @@ def _line(
     earlier: Earlier | None,
     change: Change | None,
     judged: Judged | None,
+    counting: _Counting,
 ) -> TaskReport:
     now = history.view(router)
+    then = None if earlier is None else earlier.view.quality(history.task, earlier.oracle)
+    alike, regrouped = then, None
+    if earlier is not None and (like := counting.like(earlier.view)) is not None:
+        alike = earlier.view.quality(history.task, earlier.oracle, like)
+        regrouped = counting.regrouped(history.task, earlier.view)
     verdict = judged.verdict if judged else None
     if earlier and router is not None and now is None:
         verdict = "lost"  # it was served, and the router reported on sends no row to it
@@ -103,7 +163,7 @@ def _line(
         oracle=history.quality_at_add if history.measured is None else history.measured,
         oracle_source="stored" if history.measured is None else "measured",
         start=earlier.view.version if earlier else None,
-        routed_at_add=earlier.view.quality(history.task, earlier.oracle) if earlier else None,
+        routed_at_add=then,
         routed=now.quality(history.task, history.oracle) if now else None,
         verdict_expert="identical" if history.weights_identical else "changed",
         verdict_routed=verdict,
@@ -112,6 +172,8 @@ def _line(
         majority=history.majority,
         p_beats_majority=history.p_beats_majority,
         unread=history.unread,
+        routed_before=alike,
+        regrouped=regrouped,
     )
 
 

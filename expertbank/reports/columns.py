@@ -151,11 +151,29 @@ COLUMNS: tuple[Column, ...] = (
     ),
     Column(
         "routed_at_add",
-        "routed\nbefore",
+        "routed then",
         "Quality with the router choosing, under the router compared with: the task's first, "
-        "unless one was named.",
+        "unless one was named; counted as it was then, by that router's own groups.",
         attrgetter("routed_at_add"),
         share,
+        "data",
+    ),
+    Column(
+        "routed_before",
+        "routed\nbefore",
+        "Quality with the router choosing, under the router compared with: the task's first, "
+        "unless one was named; counted by the groups of the router reported on, where those were "
+        "others and it can be told.",
+        attrgetter("routed_before"),
+        share,
+    ),
+    Column(
+        "regrouped",
+        "regrouped",
+        "With which tasks the task answered then and answers now, where that changed, and whether "
+        "the earlier choices could be counted by the present groups.",
+        lambda task: task.regrouped.to_dict() if task.regrouped else None,
+        part="data",
     ),
     Column(
         "routed",
@@ -167,7 +185,7 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "difference",
         "change",
-        "Routed quality now minus before.",
+        "Routed quality now minus before, both counted by the same groups.",
         attrgetter("difference"),
         signed,
     ),

@@ -22,6 +22,28 @@ State = Verdict | Literal["changed"]
 
 
 @dataclass(frozen=True, slots=True)
+class Regrouped:
+    """A task that answers together with other tasks than under the router compared with.
+
+    Attributes:
+        before: the tasks that answered together with it then, itself among them; only tasks that
+            both routers know.
+        now: the same under the router reported on.
+        counted: whether the earlier choices could be counted by the present grouping. Where not
+            they are counted as they were then, and change, churn and verdict hold what the change
+            of grouping did together with what the router did.
+    """
+
+    before: tuple[str, ...]
+    now: tuple[str, ...]
+    counted: bool
+
+    def to_dict(self) -> dict[str, Any]:
+        """The JSON document's ``regrouped``."""
+        return {"before": list(self.before), "now": list(self.now), "counted": self.counted}
+
+
+@dataclass(frozen=True, slots=True)
 class TaskReport:
     """One line of the report; fractions are 0 to 1.
 
@@ -35,7 +57,8 @@ class TaskReport:
         oracle_source: whether ``oracle`` was run again in this report.
         start: version of the router that the comparison starts from; ``None`` where the task
             was in none.
-        routed_at_add: quality under that router (unless one was named, the task's first).
+        routed_at_add: quality under that router (unless one was named, the task's first), counted
+            by its own grouping, as it was then.
         routed: quality under the router reported on; ``None`` where it does not know the task.
         verdict_expert: whether the expert's stored bytes are still those of its digest.
         verdict_routed: see ``evaluation.verdicts``; ``None`` where there is nothing to compare.
@@ -45,6 +68,9 @@ class TaskReport:
             where no answer is right or wrong, and in banks that did not store it.
         p_beats_majority: one-sided, against being right no more often than that answer.
         unread: why its rows could not be routed again, in a bank that keeps no choices of rows.
+        routed_before: ``routed_at_add`` counted by the grouping of the router reported on: what the
+            change is measured from. The same unless tasks were grouped otherwise in between.
+        regrouped: how the task's grouping differs between the two routers, if it does.
     """
 
     task: str
@@ -64,6 +90,8 @@ class TaskReport:
     majority: float | None = None
     p_beats_majority: float | None = None
     unread: str | None = None
+    routed_before: float | None = None
+    regrouped: Regrouped | None = None
 
     @property
     def beats_majority(self) -> bool | None:
@@ -77,10 +105,10 @@ class TaskReport:
 
     @property
     def difference(self) -> float | None:
-        """Routed quality now minus that under the router started from."""
-        if self.routed is None or self.routed_at_add is None:
+        """Routed quality now minus that under the router started from, counted alike."""
+        if self.routed is None or self.routed_before is None:
             return None
-        return self.routed - self.routed_at_add
+        return self.routed - self.routed_before
 
     @property
     def flip_rate(self) -> float | None:
@@ -125,6 +153,7 @@ class ForgettingReport:
         tasks: one line a task, in the matrix's column order.
         matrix: ``matrix[i][j]``, routed accuracy of router ``i`` on task ``j``; ``None`` before
             the router knew the task, and for regression tasks, which are listed, not averaged.
+            All rows are counted by the grouping of the router reported on, where that can be told.
         margin: the loss that the verdicts allow.
         start: the router compared with; ``None`` for each task's first.
         confusion: where rows were sent, ``None`` before the first router.
@@ -132,6 +161,12 @@ class ForgettingReport:
         verification: per task what ``--verify`` found, ``None`` without it.
         begin: as a row of the matrix, each task's accuracy under its first router where that
             was forgotten, else ``None``.
+        regrouped: versions of routers that were fitted with another grouping than the one reported
+            on.
+        as_served: the matrix with every router's row counted by its own grouping; the same unless
+            some are ``regrouped``.
+        uncounted: versions of the matrix of which some rows are counted by their own grouping all
+            the same, because by the present one they cannot be.
     """
 
     router: int | None
@@ -144,6 +179,9 @@ class ForgettingReport:
     lineage: Lineage | None = None
     verification: Mapping[str, Any] | None = None
     begin: tuple[float | None, ...] = ()
+    regrouped: tuple[int, ...] = ()
+    as_served: tuple[tuple[float | None, ...], ...] = ()
+    uncounted: tuple[int, ...] = ()
 
     @property
     def weights_unchanged(self) -> bool:
@@ -234,6 +272,9 @@ class ForgettingReport:
             "weights_unchanged": self.weights_unchanged,
             "matrix": [list(row) for row in self.matrix],
             "routers": list(self.routers),
+            "regrouped_routers": list(self.regrouped),
+            "uncounted_routers": list(self.uncounted),
+            "matrix_as_served": [list(row) for row in self.as_served],
             "confusion": self.confusion.to_dict() if self.confusion else None,
             "lineage": self.lineage.to_dict() if self.lineage else None,
             "verification": self.verification,

@@ -16,6 +16,7 @@ from expertbank.reports import words
 from expertbank.reports.columns import Part, shown
 from expertbank.reports.figures import points
 from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.regrouping import regrouping
 from expertbank.reports.svg import before_and_after, change_with_interval
 from expertbank.reports.templating import render
 
@@ -52,6 +53,7 @@ def forgetting_page(report: ForgettingReport, *, made_at: str = "") -> str:
         made_at=made_at,
         headline=words.headline(report),
         summary=words.summary(report),
+        regrouping=regrouping(report),
         compared=words.compared(report),
         margin=points(report.margin),
         facts=words.facts(report),

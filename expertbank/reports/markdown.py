@@ -9,6 +9,7 @@ from expertbank.reports.columns import Column, Part, shown
 from expertbank.reports.escaping import plain, row
 from expertbank.reports.figures import count, points
 from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.regrouping import regrouping
 
 
 def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
@@ -26,6 +27,7 @@ def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
         f"{plain(words.compared(report).capitalize())}; margin {points(report.margin)} of "
         f"accuracy{f'; made {plain(made_at)}' if made_at else ''}.",
         "",
+        *(line for said in regrouping(report) for line in (plain(said), "")),
         *_table("tasks", report.tasks),
         "",
         " · ".join(f"{name} {value}" for name, value in words.facts(report)),

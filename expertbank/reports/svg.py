@@ -23,7 +23,7 @@ def before_and_after(tasks: Sequence[TaskReport]) -> str:
     for row, task in enumerate(tasks):
         y = _middle(row)
         inside = [_name(task.task, y)]
-        then, now = task.routed_at_add, task.routed
+        then, now = task.routed_before, task.routed
         if then is not None and now is not None:
             inside.append(_line("link", place(then), y, place(now), y))
         if then is not None:

@@ -170,6 +170,13 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "the mean of all answered values.",
     ),
     (
+        "Regrouped",
+        "Which tasks answer together is a router's own and may change. Earlier routers are "
+        "counted by the groups of the router reported on: where tasks came together, a row that "
+        "went to any of them was sent home. Where tasks were taken apart that cannot be told, and "
+        "the earlier router is counted as it answered.",
+    ),
+    (
         "Interval of the change",
         "Gained minus lost rows over all rows, with a 90% score interval for matched pairs "
         "(Tango, Statistics in Medicine 17, 1998). Clustered rows and regression: BCa bootstrap "

@@ -17,7 +17,8 @@ class Member:
     """One expert a router can choose, pinned by digest.
 
     ``column`` is the gate's output that stands for it; the experts of one group share one.
-    ``reads`` are the shapes of row it was trained on.
+    ``reads`` are the shapes of row it was trained on. ``group`` is the name of that group; ``None``
+    for an expert that stands alone, and in files of format 1, which do not say it.
     """
 
     id: str
@@ -26,6 +27,7 @@ class Member:
     kind: str
     column: int
     reads: tuple[RowShape, ...]
+    group: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def members(
 ) -> tuple[Member, ...]:
     """The members of a router, in the order of their digests; ``reads`` is by expert."""
     found = [
-        Member(one.id, one.digest, one.task, one.kind, column, reads[one.id])
+        Member(one.id, one.digest, one.task, one.kind, column, reads[one.id], one.group)
         for column, entries in enumerate(columns)
         for one in entries
     ]

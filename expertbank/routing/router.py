@@ -19,8 +19,9 @@ from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.grid import Grid
 from expertbank.routing.unknown import UnknownModel
 
-PLAIN, FORMAT = 1, 2
-"""Routers of format 1 read features as they are, of format 2 those on the grid."""
+PLAIN, NAMED_GROUPS, FORMAT = 1, 2, 3
+"""Routers of the first two read features as they are, and the second names groups; of the third
+read features on the grid, with or without groups."""
 OWN = frozenset(
     {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown", "grid"}
 )
@@ -217,12 +218,15 @@ class Router:
             InputError: the gate stores something under a name that the router itself uses.
         """
         reads = {} if self.grid is None else {"grid": self.grid.facts()}
+        grouped = any(member.group for member in self.members)
         metadata = {
-            "format": FORMAT if reads else PLAIN,
+            "format": FORMAT if reads else NAMED_GROUPS if grouped else PLAIN,
             **reads,
             "kind": self.kind,
             "members": [
-                [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)] for m in self.members
+                [m.id, m.digest, m.task, m.kind, m.column, list(m.reads)]
+                + ([m.group] if m.group else [])
+                for m in self.members
             ],
             "feature_spec_digest": self.feature_spec_digest,
             "temperature": self.temperature,
@@ -249,7 +253,7 @@ class Router:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["format"] not in (PLAIN, FORMAT):
+            if metadata["format"] not in {PLAIN, NAMED_GROUPS, FORMAT}:
                 raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
             odd = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
             if odd:
@@ -287,7 +291,13 @@ class Router:
 
 
 def _member(
-    name: str, digest: str, task: str, kind: str, column: int, reads: Sequence[RowShape]
+    name: str,
+    digest: str,
+    task: str,
+    kind: str,
+    column: int,
+    reads: Sequence[RowShape],
+    group: str | None = None,
 ) -> Member:
     """A member as its file says.
 
@@ -295,7 +305,8 @@ def _member(
         ValueError: a name or kind that is no text, a shape that there is not, or a column that
             is no number.
     """
-    named = all(isinstance(text, str) and text for text in (name, digest, task, kind))
+    texts = (name, digest, task, kind, *([] if group is None else [group]))
+    named = all(isinstance(text, str) and text for text in texts)
     if not named or not set(reads) <= set(ROW_SHAPES) or type(column) is not int:
         raise ValueError(f"{name}: kind {kind!r}, reads {reads!r}, column {column!r}")
-    return Member(name, digest, task, kind, column, tuple(reads))
+    return Member(name, digest, task, kind, column, tuple(reads), group)

@@ -21,7 +21,7 @@ class KnownTask:
     Attributes:
         newest: the expert that answers when the task is named.
         versions: of its experts, oldest first; the last is the newest's.
-        group: the task's group, if it has one.
+        group: the one that the router was fitted with, if the task is in one.
         metrics: of the newest on its evaluation rows.
     """
 

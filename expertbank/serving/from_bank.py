@@ -75,7 +75,7 @@ class BankSource:
             return None
         registry = self.bank.registry
         newest = {expert.task: expert for expert in registry.members()}
-        groups = {task.name: task.group for task in registry.tasks()}
+        groups = self._groups(router)
         every: dict[str, list[ExpertRecord]] = {task: [] for task in newest}
         for expert in registry.experts():  # by task and version
             if expert.task in every:
@@ -103,6 +103,12 @@ class BankSource:
             fingerprint,
             {(one.task, one.version): _answerer(one) for own in every.values() for one in own},
         )
+
+    def _groups(self, router: RouterRecord | None) -> Mapping[str, str | None]:
+        """By task its group: the router's, and before the first router the tasks' own."""
+        if router is not None:
+            return router.group_of
+        return {task.name: task.group for task in self.bank.registry.tasks()}
 
     def _metrics(self) -> dict[str, Mapping[str, Any]]:
         """What every expert's stored rows showed with the expert named, by expert."""

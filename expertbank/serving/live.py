@@ -27,7 +27,7 @@ class ModelInfo:
         expert: ``task@version`` of that; ``None`` for ``auto`` and groups.
         digest: of the expert's file, for ``auto`` of the router's; ``None`` for a group.
         labels: of that expert, in head order; empty where labels have no names.
-        group: the task's group, if it has one.
+        group: the one that the router was fitted with, if the task is in one.
         tasks: the tasks that may answer under this name, by name.
         routed: the expert that the router chooses for the task: may be older than ``expert``;
             ``None`` if it knows none.

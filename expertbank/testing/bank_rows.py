@@ -81,9 +81,13 @@ def expert_parts(
 
 
 def router_parts(registry: Registry, text: str | None = None, **changes: Any) -> dict[str, Any]:
-    """Arguments of ``commit_router`` over the members of now."""
+    """Arguments of ``commit_router`` over the members and groups of now."""
     members = tuple(expert.id for expert in registry.members())
-    text = text or f"router over {members}"
+    groups: dict[str, tuple[str, ...]] = {}
+    for task in registry.tasks():
+        if task.group is not None:
+            groups[task.group] = (*groups.get(task.group, ()), task.name)
+    text = text or f"router over {members}{groups or ''}"
     fields = {
         "kind": "ridge",
         "digest": sha(text),
@@ -91,6 +95,7 @@ def router_parts(registry: Registry, text: str | None = None, **changes: Any) ->
         "members": members,
         "feature_spec_digest": SPEC.digest,
         "metrics": {"accuracy": 0.9},
+        "groups": groups,
     }
     router = RouterRecord(0, **{**fields, **changes})
     return {

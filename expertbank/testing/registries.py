@@ -22,6 +22,7 @@ from expertbank.errors import ExpertBankError, NotFoundError
 from expertbank.registry.registry import Registry, RegistryLocation
 from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known
 from expertbank.testing.registry_experts import ExpertPromises
+from expertbank.testing.registry_groups import GroupPromises
 from expertbank.testing.registry_growth import GrowthPromises
 from expertbank.testing.registry_removal import RemovalPromises
 from expertbank.testing.registry_routers import RouterPromises
@@ -29,7 +30,12 @@ from expertbank.testing.registry_writers import WriterPromises
 
 
 class RegistryConformance(
-    ExpertPromises, RouterPromises, GrowthPromises, RemovalPromises, WriterPromises
+    ExpertPromises,
+    RouterPromises,
+    GroupPromises,
+    GrowthPromises,
+    RemovalPromises,
+    WriterPromises,
 ):
     """The tests; ``nowhere`` is yours to give."""
 

@@ -221,18 +221,6 @@ class ExpertPromises:
             "poll": None,
         }
 
-    @pytest.mark.parametrize(
-        ("task", "stands"), [("mood", "is in group tickets"), ("poll", "stands alone")]
-    )
-    def test_a_new_version_cannot_change_the_group(
-        self, empty: Registry, task: str, stands: str
-    ) -> None:
-        empty.commit_expert(**expert_parts("mood", group="tickets"))
-        empty.commit_expert(**expert_parts("poll"))
-        with pytest.raises(InputError, match=f"{task} {stands}.*group other"):
-            empty.commit_expert(**expert_parts(task, 2, group="other"))
-        assert empty.next_version(task) == 2
-
     def test_statistics_come_later_to_experts_that_have_none(self, empty: Registry) -> None:
         parts = expert_parts("boolq")
         own, file = parts.pop("statistics"), artifact("statistics boolq@1", "statistics")

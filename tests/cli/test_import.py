@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from command_line import call, content, done, write_task
+from command_line import call, content, done, task_rows, write_csv, write_task
 
 
 def digests(home: Path) -> dict[str, str]:
@@ -171,13 +171,25 @@ def test_what_does_not_fit_is_refused_whole(
         refuses(other, changed(importable, tmp_path / f"b{number}", change), code)
 
 
-def test_a_task_of_another_kind_or_group_is_refused(
+def test_a_task_of_another_kind_is_refused(other: Path, importable: Path, tmp_path: Path) -> None:
+    rows = [(text, str(len(text))) for text, _ in task_rows("mood", 60)]
+    data = write_csv(tmp_path / "mood.csv", rows, ("text", "label"))
+    words = ["--task", "mood", "--data", data, "--epochs", 1, "--kind", "regression"]
+    done("--home", other, "add", *words)
+    refuses(other, importable, 2, "mood is regression here and classification in the bundle")
+
+
+def test_a_task_that_is_here_in_another_group_keeps_it_and_the_user_is_told(
     other: Path, importable: Path, tmp_path: Path
 ) -> None:
     data = write_task(tmp_path / "mood.csv", "mood", 60)
     more = ["--epochs", 1, "--group", "tickets"]
     done("--home", other, "add", "--task", "mood", "--data", data, *more)
-    refuses(other, importable, 2, "in group tickets here")
+    answer = done("--home", other, "import", importable, "--new-version")
+    assert "task mood stays in group tickets; it is alone in the bundle" in answer.err
+    assert "expertbank group --ungroup mood" in answer.err
+    assert done("--home", other, "--json", "group").document["groups"] == {"tickets": ["mood"]}
+    assert done("--home", other, "verify").code == 0
 
 
 def test_a_dry_run_writes_nothing(other: Path, importable: Path) -> None:

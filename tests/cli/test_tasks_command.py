@@ -29,7 +29,8 @@ def test_the_list_and_one_task(tmp_path: Path) -> None:
     home = tmp_path / "none"
     listed = done("--home", home, "tasks", "--json").document["tasks"]
     assert {"boolq", "mnli", "stsb", "csqa"} <= {task["task"] for task in listed}
-    assert set(listed[0]) == {"task", "kind", "description", "licence", "sources", "added"}
+    about = {"task", "kind", "description", "licence", "sources", "added", "group"}
+    assert set(listed[0]) == about
     assert "multiple_choice" in done("--home", home, "tasks").out
     shown = done("--home", home, "tasks", "show", "sick", "--json").document
     assert shown["labels"] == ["entailment", "neutral", "contradiction"]

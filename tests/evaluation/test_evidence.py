@@ -30,6 +30,19 @@ def oracle(rows: int = 5) -> Predictions:
 NAMES = ("sst2", "group:tickets", "boolq", "rte")
 
 
+def test_equal_choices_of_rows_whose_task_is_in_another_group_are_another_file() -> None:
+    places = np.array([0, 1, 0], dtype=np.int32)
+    files = {
+        home: RoutedEvidence.of(NAMES, places, home).to_bytes()
+        for home in (None, "group:tickets", "group:desk")
+    }
+    assert len(set(files.values())) == 3
+    for home, data in files.items():
+        again = RoutedEvidence.from_bytes(data, "test", ())
+        assert again.home == home
+        assert again.to_bytes() == data
+
+
 def routed(names: tuple[str, ...] = NAMES) -> RoutedEvidence:
     """Rows that went to sst2, boolq, tickets and boolq."""
     places = [names.index(name) for name in ("sst2", "boolq", "group:tickets", "boolq")]

@@ -22,7 +22,8 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 from served import make_bank, running
 
-from expertbank import Bank
+from expertbank import Bank, Row
+from expertbank.data import asked_rows
 from expertbank.http import metrics as of_metrics
 from expertbank.http.app import make_app
 from expertbank.http.lately import MOST, WINDOW, Lately
@@ -209,7 +210,7 @@ def test_a_refused_request_is_a_line_with_its_reason_and_no_text(
     assert "film" not in log.getvalue()
 
 
-def test_texts_are_in_lines_only_where_the_server_was_told_to(home: Path) -> None:
+def test_texts_are_in_lines_only_where_the_server_was_told_to(home: Path, tmp_path: Path) -> None:
     log = io.StringIO()
     watch = Watch.writing_to(log, texts=True)
     with Bank.open(home, read_only=True) as bank:
@@ -219,7 +220,19 @@ def test_texts_are_in_lines_only_where_the_server_was_told_to(home: Path) -> Non
             server.wait_ready(60)
             ask(address, SECRET)
             page = httpx.get(address).text
-    assert lines(log, 1)[0]["texts"] == [SECRET]
+            pairs = [{"text": "a vote"}, {"text": "a law", "text_pair": "a tax"}]
+            body = "".join(json.dumps(row) + "\n" for row in pairs)
+            kind = {"Content-Type": "application/x-ndjson"}
+            assert httpx.post(f"{address}/predict", content=body, headers=kind).status_code == 200
+    single, *_, pair = lines(log, 3)
+    assert single["texts"] == [SECRET]
+    assert "parts" not in single
+    assert (pair["texts"], pair["parts"]) == (["a vote", "a law", "a tax"], [[0, 0], [1, 0]])
+    path = tmp_path / "serve.log"
+    path.write_text(log.getvalue(), encoding="utf-8")
+    asked = asked_rows(str(path))
+    assert asked.read_from == "log"
+    assert list(asked.rows) == [Row(SECRET), Row("a vote"), Row("a law", "a tax")]
     assert "This server logs what is typed" in page
 
 

@@ -16,6 +16,7 @@ from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.registry import schema
 from expertbank.registry.sqlite.connection import engine_at
 from expertbank.registry.sqlite.file import SqliteFile, Upgrade
+from expertbank.testing.bank_rows import run
 
 REVISION = """
 import sqlalchemy as sa
@@ -46,6 +47,7 @@ def rows_of(path: Path) -> dict[str, int]:
 
 
 ASSETS = Path(__file__).parents[1] / "assets"
+READING = {"reading": ("boolq",)}
 NEXT = f"{int(schema.HEAD) + 1:04}"
 ROWS = {
     "alembic_version": 1,
@@ -141,6 +143,19 @@ def test_a_task_of_a_bank_before_groups_stands_alone(old_bank) -> None:
     SqliteFile(old_bank).upgrade()
     registry = SqliteFile(old_bank).open()
     assert {task.name: task.group for task in registry.tasks()} == {"boolq": None, "sst2": None}
+
+
+def test_since_0004_every_router_has_the_groups_that_its_tasks_had_for_ever(tmp_path) -> None:
+    for revision, groups in (("0001", {}), ("0002", READING), ("0003", READING), ("0004", READING)):
+        bank = tmp_path / f"{revision}.db"
+        shutil.copyfile(ASSETS / f"registry_{revision}.db", bank)
+        SqliteFile(bank).upgrade()
+        with SqliteFile(bank).open() as registry:
+            assert [router.groups for router in registry.routers()] == [groups, groups], revision
+            registry.set_group(["sst2", "boolq"], "texts", run("group"))
+            assert [router.groups for router in registry.routers()] == [groups, groups], revision
+            assert {task.group for task in registry.tasks()} == {"texts"}
+            assert registry.check() == ()
 
 
 def test_since_0003_the_database_takes_a_kind_that_it_never_heard_of(old_bank) -> None:

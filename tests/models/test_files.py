@@ -169,7 +169,7 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "tensors": lambda t: t.update({"cores.0.0": t["cores.0.0"].half()})
     },
     "a label too many": {"metadata": lambda m: m["labels"].append("more")},
-    "another format": {"metadata": lambda m: m.update(format=2)},
+    "another format": {"metadata": lambda m: m.update(format=9)},
     "no task": {"metadata": lambda m: m.pop("task")},
     "ranks that cannot be": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 9999, 3, 3, 1])},
     "ranks of zero": {"metadata": lambda m: m["groups"][0].update(ranks=[1, 0, 0, 0, 1])},
@@ -275,7 +275,7 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a column below zero": {"metadata": lambda m: m["members"][0].__setitem__(4, -1)},
     "half a member": {"metadata": lambda m: m["members"][0].pop()},
     "no members": {"metadata": lambda m: m.pop("members")},
-    "another format": {"metadata": lambda m: m.update(format=2)},
+    "another format": {"metadata": lambda m: m.update(format=9)},
     "a temperature of zero": {"metadata": lambda m: m.update(temperature=0)},
     "a temperature that is no number": {"metadata": lambda m: m.update(temperature=float("nan"))},
     "an infinite temperature": {"metadata": lambda m: m.update(temperature=float("inf"))},

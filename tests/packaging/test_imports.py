@@ -64,6 +64,7 @@ NAMES = (
     "export",
     "predict",
     "evaluate",
+    "unknowns",
     "serve",
     "tasks",
     "list",

@@ -14,7 +14,7 @@ pytest.register_assert_rewrite(
     "expertbank.testing.registries",
     *(
         f"expertbank.testing.registry_{part}"
-        for part in ("experts", "routers", "growth", "removal", "writers")
+        for part in ("experts", "routers", "groups", "growth", "removal", "writers")
     ),
 )
 

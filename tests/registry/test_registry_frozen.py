@@ -87,7 +87,7 @@ def test_every_constraint_has_a_name() -> None:
 def test_a_member_pins_the_digest_of_an_existing_expert(raw) -> None:
     raw.execute("PRAGMA foreign_keys=ON")
     with pytest.raises(sqlite3.IntegrityError, match="FOREIGN KEY"):
-        raw.execute("INSERT INTO router_members VALUES (1, 5, 3, ?)", ("0" * 64,))
+        raw.execute("INSERT INTO router_members VALUES (1, 5, 3, ?, NULL)", ("0" * 64,))
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,8 @@ def test_rows_that_make_no_sense_are_refused(raw, statement, constraint) -> None
         raw.execute(statement)
 
 
-def test_an_alias_and_a_tombstone_may_move(raw) -> None:
+def test_an_alias_a_tombstone_and_the_group_of_a_task_may_move(raw) -> None:
     raw.execute("UPDATE aliases SET router_version = 1")
     raw.execute("UPDATE tasks SET removed_at = 'now', removals = removals + 1")
+    raw.execute("UPDATE tasks SET group_name = 'together'")
     raw.execute("UPDATE artifacts SET purged_at = 'now'")

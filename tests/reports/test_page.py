@@ -126,7 +126,7 @@ def test_the_verdict_stands_on_top_in_words(report) -> None:
 
 def test_a_report_before_the_first_router_is_a_page_too(report) -> None:
     tasks = tuple(
-        replace(t, routed=None, routed_at_add=None, verdict_routed=None, change=None, judged=None)
+        replace(t, routed=None, routed_before=None, verdict_routed=None, change=None, judged=None)
         for t in report.tasks
     )
     bare = ForgettingReport(None, (), tasks, ())

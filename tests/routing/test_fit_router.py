@@ -320,6 +320,25 @@ def test_a_group_named_like_a_task_stays_apart_from_it() -> None:
     assert len(router.columns) == 2
 
 
+def test_a_file_names_the_groups() -> None:
+    rows = [cluster(f"task{i}", i, 40) for i in range(3)]
+    files = {}
+    for group in ("tickets", "desk", None):
+        tasks = [task_of("one", rows[0], group), task_of("two", rows[1], group)]
+        made = fit_router([*tasks, task_of("three", rows[2])], RouterConfig(), "f" * 64)
+        files[group] = made.to_bytes()
+        again = Router.from_bytes(files[group], "test")
+        assert {member.task: member.group for member in again.members} == {
+            "one": group,
+            "two": group,
+            "three": None,
+        }
+        _, about = read_safetensors(files[group], "test")
+        assert about["format"] == 3
+        assert all(len(member) == 6 for member in about["members"] if group is None)
+    assert len(set(files.values())) == 3, "a router of another name is another router"
+
+
 def shaped(name: str, rows: Tensor, shapes: tuple[RowShape, ...]) -> TaskFeatures:
     return replace(task_of(name, rows), shapes=shapes)
 
@@ -406,7 +425,7 @@ def test_a_file_holds_what_files_of_format_1_held_and_its_grid(kind: str) -> Non
     assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
     own = {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"}
     assert set(facts) == own | {"layers", "grid"}
-    assert (facts["format"], facts["kind"], facts["layers"]) == (2, kind, depth)
+    assert (facts["format"], facts["kind"], facts["layers"]) == (3, kind, depth)
     assert facts["grid"] == {"dimension": DIMENSION, "projection": None}
 
 

@@ -47,7 +47,11 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     assert_type(bank.export("folder", tasks=["boolq"]).path, Path)
     assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
     assert_type(bank.evaluate("boolq", "rows.csv").oracle, float | None)
+    unknown = bank.unknowns(["text", Row("text", "pair")], groups=3, out="next.jsonl")
+    assert_type(unknown.groups[0].nearest[0].share, float)
     bank.add("boolq", group="reading", resume=True)
+    assert_type(bank.group("reading", ["boolq"], dry_run=True).todo, str)
+    assert_type(bank.ungroup("boolq").already, tuple[str, ...])
     bank.add("boolq", bank=BankConfig(keep="stats"), dtype="bfloat16")
     bank.add("boolq", route_layer="one")  # type: ignore[arg-type]
     job = bank.prepare("boolq", data="file.csv", max_length=96)

@@ -78,6 +78,19 @@ def test_a_routers_list_edited_in_the_database_is_caught(job: Path) -> None:
         bank.forgetting_report()
 
 
+def test_a_routers_groups_edited_in_the_database_are_caught(job: Path) -> None:
+    home = job / "bank"
+    for position in (0, 1):
+        _edit(
+            home,
+            "UPDATE router_members SET group_name = 'forged' WHERE position = ? AND router_id = "
+            "(SELECT max(id) FROM routers)",
+            position,
+        )
+    with Bank.open(home) as bank, pytest.raises(IntegrityError, match="other groups"):
+        bank.forgetting_report()
+
+
 def test_a_damaged_router_file_is_caught_by_the_report(job: Path) -> None:
     with Bank.open(job / "bank") as bank:
         digest = bank.registry.router().digest

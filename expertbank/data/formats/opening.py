@@ -96,6 +96,7 @@ def open_table(
     progress: ProgressCallback = no_progress,
     *,
     whole: bool = True,
+    any_name: bool = False,
 ) -> Table:
     """Open one file or pipe and read as far as its columns.
 
@@ -108,6 +109,7 @@ def open_table(
         progress: told how much of the file was read.
         whole: read JSON through for the keys of all its rows. Otherwise the first row's are the
             columns, and rows can be used as they come.
+        any_name: go by the first bytes alone where the name tells of no known format.
 
     Raises:
         InputError: the name tells of no known format.
@@ -117,7 +119,8 @@ def open_table(
     stack = ExitStack()
     try:
         stream, packed = stack.enter_context(opened(path, name, progress))
-        table = _table(stream, path, name, read_as or ReadAs(), whole=whole)
+        named = _format_of(path, name, any_name=any_name)
+        table = _table(stream, named, path, name, read_as or ReadAs(), whole=whole)
     except BROKEN as error:
         stack.close()
         raise failure(error, name) from error
@@ -146,12 +149,25 @@ def no_rows(name: str) -> DataError:
     return DataError(f"{name}:1: the file holds no rows", "no rows")
 
 
-def _table(
-    stream: io.BufferedReader[Any], path: Path | None, name: str, read_as: ReadAs, *, whole: bool
-) -> Table:
+def _format_of(path: Path | None, name: str, *, any_name: bool) -> str:
+    """What a file's name tells of its format, as a suffix; empty where it tells nothing."""
     named = "" if path is None or _nameless(path) else suffix_of(path.name).removesuffix(".gz")
-    if named and named not in _PLAIN:
+    if named in {"", *_PLAIN}:
+        return named
+    if not any_name:
         raise InputError(f"{name}: unknown file type; use one of {', '.join(_PLAIN)}, or .gz of it")
+    return ""
+
+
+def _table(
+    stream: io.BufferedReader[Any],
+    named: str,
+    path: Path | None,
+    name: str,
+    read_as: ReadAs,
+    *,
+    whole: bool,
+) -> Table:
     head = stream.peek(64)[:64]
     if named == ".parquet" or head.startswith(MAGIC):
         return _of_parquet(stream, name)

@@ -31,9 +31,15 @@ def evidence_of(
     firsts = [column[0].task for column in router.columns]
     names = [column_name(task, groups[task]) for task in firsts]
     return {
-        expert: RoutedEvidence.of(names, routed.choice).to_bytes()
+        expert: RoutedEvidence.of(names, routed.choice, _home(expert, groups)).to_bytes()
         for expert, routed in choices.items()
     }
+
+
+def _home(expert: str, groups: Mapping[str, str | None]) -> str | None:
+    """The column of the expert's task, where that is a group."""
+    task = expert.partition("@")[0]
+    return column_name(task, groups[task]) if groups[task] else None
 
 
 def evaluations_of(

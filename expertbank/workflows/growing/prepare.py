@@ -22,6 +22,8 @@ from expertbank.errors import ExistsError, InputError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
+from expertbank.registry import names
+from expertbank.workflows.growing.grouping import require_fitting, require_own_name
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.workspace import Workspace, now
@@ -41,7 +43,8 @@ class AddRequest:
         data: the user's source reference, ``None`` for the task's own.
         adapter: shape of the adapter.
         train: how to train.
-        group: name of the group of tasks that answer the same texts, if it is one of them.
+        group: name of the group of tasks that answer the same texts, if it is one of them. For a
+            new task: that of a known one is changed by ``group_tasks``.
         new_version: whether a task that has an expert gets another.
         bank: what the bank shall be, or is.
         rehash: hash the backbone's files, whatever is remembered of them.
@@ -75,7 +78,9 @@ def prepare(
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
     name, config = task.name, request.train or TrainConfig()
     if request.group is not None:
-        check_task_name(request.group)
+        check_task_name(request.group, "group")
+    if request.group is not None and not workspace.exists:
+        require_own_name(request.group, [name], [])
     if workspace.exists:
         _require_new(workspace, name, new_version=request.new_version)
         _require_same_task(workspace, task, request.group)
@@ -114,7 +119,13 @@ def prepare(
         entry=Entry(
             bank=bank_identity(backbone),
             task=TaskRecord(
-                name, kind.name, data.labels, data.spec.to_dict(), now(), group=request.group
+                name,
+                kind.name,
+                data.labels,
+                data.spec.to_dict(),
+                now(),
+                # A known task stays where it is, also if that changes while this one is trained.
+                group=request.group if version == 1 else None,
             ),
             version=version,
             adapter=adapter,
@@ -152,7 +163,11 @@ def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
 
 
 def _require_same_task(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
-    """A new version keeps kind and group; the registry would refuse it, but only when trained."""
+    """A new version keeps kind and group; the registry would refuse it, but only when trained.
+
+    Raises:
+        InputError: it names others.
+    """
     for task in workspace.registry.tasks(include_removed=True):
         if task.name != wanted.name:
             continue
@@ -161,24 +176,30 @@ def _require_same_task(workspace: Workspace, wanted: TaskSpec, group: str | None
                 f"task {task.name} is registered as {task.kind}, a new version cannot be "
                 f"{wanted.kind}; use another task name"
             )
-        if group not in {None, task.group}:
-            stands = f"is in group {task.group}" if task.group else "stands alone"
-            raise InputError(
-                f"task {task.name} {stands}, a new version cannot put it into group {group}; "
-                "use another task name"
-            )
+        if group is not None and group != task.group:
+            raise InputError(names.other_group(task.name, task.group, group))
 
 
 def _require_fitting_group(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
-    """A group answers one text: kinds that read no rows in common cannot be in one."""
-    for task in workspace.registry.tasks():
-        if group is None or task.group != group:
-            continue
-        if not KINDS.get(task.kind).shapes & KINDS.get(wanted.kind).shapes:
-            raise InputError(
-                f"group {group} holds {task.name}, a {task.kind} task; "
-                f"a {wanted.kind} task cannot answer the same rows"
-            )
+    """A group has a name of its own, and kinds that read the same rows.
+
+    A task that has a version, perhaps a removed one, stays in its group without being told.
+    """
+    known = {task.name: task for task in workspace.registry.tasks(include_removed=True)}
+    groups = [one.group for one in known.values()]
+    if wanted.name not in known and wanted.name in groups:
+        raise ExistsError(
+            f"a group is called {wanted.name}, and could no longer be asked for by its name; give "
+            "the task another name, or move the group's tasks first: expertbank group OTHER TASK"
+        )
+    if group is not None:
+        require_own_name(group, [*known, wanted.name], groups)
+    elif wanted.name in known:
+        group = known[wanted.name].group
+    if group is not None:
+        mates = [one for one in known.values() if one.removed_at is None and one.group == group]
+        mates = [one for one in mates if one.name != wanted.name]
+        require_fitting(group, wanted.name, wanted.kind, mates)
 
 
 def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:

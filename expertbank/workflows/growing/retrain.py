@@ -170,6 +170,15 @@ def _measure(job: Job, router: Router) -> _Measured:
     )
 
 
+def _grouped(router: Router) -> dict[str, tuple[str, ...]]:
+    """The router's groups by name, each with its tasks."""
+    found: dict[str, tuple[str, ...]] = {}
+    for member in router.members:
+        if member.group is not None:
+            found[member.group] = (*found.get(member.group, ()), member.task)
+    return found
+
+
 def _commit(
     workspace: Workspace,
     job: Job,
@@ -208,6 +217,7 @@ def _commit(
                 tuple(member.id for member in router.members),
                 spec.digest,
                 measured.metrics,
+                groups=_grouped(router),
             ),
             RunRecord(
                 "retrain-router",

@@ -41,7 +41,6 @@ class StoredChoices:
         registry = workspace.registry
         self._registry, self._store = registry, workspace.store
         self._routers = {router.version: router for router in routers}
-        self._groups = {task.name: task.group for task in registry.tasks(include_removed=True)}
         self._stored: dict[str, list[EvaluationRecord]] = {}
         for row in sorted(registry.evaluations(router_version="routed"), key=_version):
             self._stored.setdefault(row.expert_id, []).append(row)
@@ -120,10 +119,10 @@ class StoredChoices:
 
     def _columns_of(self, router: RouterRecord) -> _Columns:
         if router.version not in self._columns:
-            tasks = router_columns(
-                [name.partition("@")[0] for name in router.members], self._groups
-            )
-            names = tuple(column_name(each[0], self._groups.get(each[0])) for each in tasks)
+            # The groups that it was fitted with, whatever they are now.
+            groups = router.group_of
+            tasks = router_columns([name.partition("@")[0] for name in router.members], groups)
+            names = tuple(column_name(each[0], groups.get(each[0])) for each in tasks)
             places = {name: place for place, name in enumerate(names)}
             self._columns[router.version] = _Columns(tasks, names, places)
         return self._columns[router.version]

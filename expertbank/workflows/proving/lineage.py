@@ -23,20 +23,36 @@ def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[st
         experts: digest of every registered expert by its name.
 
     Raises:
-        IntegrityError: the file changed, or the registry names other members or other experts
-            under their names.
+        IntegrityError: the file changed, or the registry names other members, other groups or
+            other experts under their names.
     """
     where = f"router@{router.version}"
     header = read_header(workspace.store.get(router.digest), where)
     try:
         members = header.metadata["members"]
         pinned = {str(member[0]): str(member[1]) for member in members}
+        columns: dict[int, set[str]] = {}
+        for member in members:
+            columns.setdefault(int(member[4]), set()).add(str(member[0]))
+        named = {str(member[0]): str(member[6]) for member in members if len(member) > 6}
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise IntegrityError(f"{where}: its file names no members ({error!r})") from error
     if set(pinned) != set(router.members):
         raise IntegrityError(
             f"{where}: its file has members {', '.join(sorted(pinned))}, the registry says "
             f"{', '.join(sorted(router.members))}"
+        )
+    group_of = router.group_of
+    groups = {name: group_of.get(name.partition("@")[0]) for name in router.members}
+    said: dict[tuple[str | None, str], set[str]] = {}
+    for name, group in groups.items():
+        said.setdefault((group, "") if group else (None, name), set()).add(name)
+    apart = sorted(map(sorted, columns.values())) != sorted(map(sorted, said.values()))
+    # Files of before do not name their groups.
+    if apart or (named and named != {name: group for name, group in groups.items() if group}):
+        raise IntegrityError(
+            f"{where}: its file holds other groups than the registry says; restore the database "
+            "from a backup: expertbank db --help"
         )
     for name, digest in pinned.items():
         if experts.get(name) != digest:
@@ -67,7 +83,7 @@ def lineage(
         backbone.feature_spec.to_dict(),
         tuple(_expert(workspace, expert, answers[expert.id]) for expert in experts),
         tuple(
-            RouterLineage(r.version, r.kind, r.digest, r.created_at, r.members)
+            RouterLineage(r.version, r.kind, r.digest, r.created_at, r.members, r.groups)
             for r in {r.version: r for r in sorted(routers, key=lambda r: r.version)}.values()
         ),
         package_versions(),

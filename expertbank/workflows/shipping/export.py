@@ -128,7 +128,7 @@ def export_bundle(
             experts,
             shipped,
             sha256_bytes(router_bytes),
-            version=record.version,
+            fitted=record,
             masked=masked,
             with_backbone=with_backbone,
         )
@@ -191,7 +191,7 @@ def _manifest(
     router: Router,
     router_digest: str,
     *,
-    version: int,
+    fitted: RouterRecord,
     masked: bool,
     with_backbone: bool,
 ) -> dict[str, Any]:
@@ -199,6 +199,8 @@ def _manifest(
     named = record.named()
     if with_backbone:  # whoever receives it needs no path of this machine
         named["reference"] = public_name(record.reference, workspace.backbone.place.folder)
+    # The groups of the router that is shipped, whatever the bank's next one will go by.
+    group_of = fitted.group_of
     entries = []
     for expert in experts:
         (oracle,) = registry.evaluations(expert.id, router_version="oracle")
@@ -215,7 +217,7 @@ def _manifest(
                 "head_params": expert.head_params,
                 "created_at": expert.created_at,
                 "metrics": dict(oracle.metrics),
-                "group": registry.task(expert.task).group,
+                "group": group_of.get(expert.task),
                 "spec": workspace.data_of(expert)[0].to_dict(),
             }
         )
@@ -230,7 +232,7 @@ def _manifest(
         "router": {
             "file": ROUTER,
             "digest": router_digest,
-            "version": version,
+            "version": fitted.version,
             "kind": router.kind,
             "members": [member.id for member in router.members],
             "masked": masked,

@@ -24,7 +24,6 @@ from expertbank.errors import (
     IntegrityError,
     NotFoundError,
 )
-from expertbank.kinds import KINDS
 from expertbank.records import (
     BackboneRecord,
     ExpertRecord,
@@ -36,6 +35,7 @@ from expertbank.records import (
 )
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
+from expertbank.workflows.growing.grouping import require_fitting
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace, now, package_versions
 
@@ -112,7 +112,8 @@ def import_bundle(
         IntegrityError: another backbone, or a file is not what the manifest says.
         FeatureSpecError: another feature spec than the bank's.
         ExistsError: a task has another expert here and ``new_version`` is false.
-        InputError: the bundle has no features, or kind or group differ from the task's here.
+        InputError: the bundle has no features, the task is of another kind here, or its group holds
+            tasks that do not read the same rows.
     """
     if not dry_run and workspace.exists:
         workspace.probe_writable()
@@ -126,6 +127,7 @@ def import_bundle(
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
     wanted, skipped = [], []
+    remarks = list(members.remarks)
     for one in incoming:
         known = _same_expert(workspace, one) if workspace.exists else None
         if known is not None:
@@ -133,7 +135,9 @@ def import_bundle(
             beside = "; its file was gone, and is put back" if mended else ""
             skipped.append(Skipped(one.expert.id, f"is {known} here{beside}"))
         else:
-            wanted.append(_fitted(workspace, one, new_version=new_version))
+            fitted, remark = _fitted(workspace, one, new_version=new_version)
+            wanted.append(fitted)
+            remarks += [remark] if remark else []
     _require_one_grid(workspace, source, wanted)
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
@@ -145,7 +149,7 @@ def import_bundle(
         with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = [register(workspace, one)[0] for one in wanted]
-    return Imported(digest, tuple(done), tuple(skipped), dry_run, members.remarks)
+    return Imported(digest, tuple(done), tuple(skipped), dry_run, tuple(remarks))
 
 
 def _opened(source: Path) -> tuple[str, Any, _Members]:
@@ -205,7 +209,7 @@ def _incoming(
         # The expert's own, as it was trained: a bundle of before names the first version's.
         TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name).to_dict(),
         now(),
-        group=None if group is None else check_task_name(str(group)),
+        group=None if group is None else check_task_name(str(group), "group"),
     )
     made = RunRecord(
         "import",
@@ -273,29 +277,33 @@ def _put_back(workspace: Workspace, one: NewExpert, *, dry_run: bool) -> bool:
     return bool(missing)
 
 
-def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewExpert:
-    """``one`` under the version that it gets here.
+def _fitted(
+    workspace: Workspace, one: NewExpert, *, new_version: bool
+) -> tuple[NewExpert, str | None]:
+    """``one`` as it comes in here, and what the user should know of its group.
+
+    A task that is here keeps its group: the bank's user decides which tasks answer together.
 
     Raises:
         ExistsError: the task has another expert and no new version was asked for.
-        InputError: kind or group differ from the task's here.
+        InputError: the task is of another kind here, or does not fit the tasks of its group.
     """
     if not workspace.exists:
-        return replace(one, expert=replace(one.expert, version=1))
+        return replace(one, expert=replace(one.expert, version=1)), None
     registry, name = workspace.registry, one.task.name
-    for task in registry.tasks(include_removed=True):
-        if task.name == name and (task.kind, task.group) != (one.task.kind, one.task.group):
-            raise InputError(
-                f"task {name} is {_described(task)} here and {_described(one.task)} in the "
-                "bundle; neither can change"
-            )
-        if task.group is None or task.group != one.task.group:
-            continue
-        if not KINDS.get(task.kind).shapes & KINDS.get(one.task.kind).shapes:
-            raise InputError(
-                f"group {task.group} holds {task.name}, a {task.kind} task; a {one.task.kind} "
-                "task cannot answer the same rows"
-            )
+    known = {task.name: task for task in registry.tasks(include_removed=True)}
+    here, group, remark = known.get(name), one.task.group, None
+    if here is not None and here.kind != one.task.kind:
+        raise InputError(
+            f"task {name} is {here.kind} here and {one.task.kind} in the bundle, which cannot "
+            "change; leave it out by naming others with --task"
+        )
+    if here is not None and here.group != group:
+        remark = _other_group(name, here.group, group)
+        group = here.group
+    if group is not None:
+        mates = [task for task in known.values() if task.group == group and task.name != name]
+        require_fitting(group, name, one.task.kind, mates)
     version = registry.next_version(name)
     if version > 1 and not new_version:
         raise ExistsError(
@@ -303,7 +311,8 @@ def _fitted(workspace: Workspace, one: NewExpert, *, new_version: bool) -> NewEx
             f"or removed; import it as {name}@{version} with --new-version, or leave it out by "
             "naming others with --task"
         )
-    return replace(one, expert=replace(one.expert, version=version))
+    task = replace(one.task, group=group)
+    return replace(one, expert=replace(one.expert, version=version), task=task), remark
 
 
 def _require_one_grid(workspace: Workspace, source: Path, wanted: Sequence[NewExpert]) -> None:
@@ -321,5 +330,8 @@ def _require_one_grid(workspace: Workspace, source: Path, wanted: Sequence[NewEx
         known = grid
 
 
-def _described(task: TaskRecord) -> str:
-    return f"{task.kind} in group {task.group}" if task.group else f"{task.kind} without a group"
+def _other_group(task: str, here: str | None, there: str | None) -> str:
+    stands = f"stays in group {here}" if here else "stays alone"
+    change = f"group {there} {task}" if there else f"group --ungroup {task}"
+    bundle = f"in group {there}" if there else "alone"
+    return f"task {task} {stands}; it is {bundle} in the bundle: expertbank {change} changes that"

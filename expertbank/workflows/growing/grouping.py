@@ -1,0 +1,250 @@
+"""``group``: which tasks answer the same texts together. The next router goes by it.
+
+A group is membership of a router, not content of an expert: no expert is touched, and routers that
+are fitted keep the groups that they were fitted with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from expertbank.data.spec import check_task_name
+from expertbank.errors import ExistsError, InputError, NotFoundError
+from expertbank.kinds import KINDS
+from expertbank.records import RouterRecord, RunRecord, TaskRecord
+from expertbank.registry.registry import GROUP, Registry
+from expertbank.workflows.workspace import Workspace, now, package_versions
+
+ROUTED = "auto"
+"""What a server calls the router; a group of this name could not be asked for."""
+_SHOWN = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Move:
+    """One task that is in another group than before; ``None`` where it stands alone."""
+
+    task: str
+    before: str | None
+    now: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """What the active router goes by, where that is not what the tasks' groups are now.
+
+    Attributes:
+        router: its version; ``None`` where there is no router yet.
+        moves: tasks that it knows, alive now, in another group: as it has them, and as they are.
+    """
+
+    router: int | None = None
+    moves: tuple[Move, ...] = ()
+
+    @classmethod
+    def of(cls, registry: Registry, groups: Mapping[str, str | None] | None = None) -> Stale:
+        """Compare the active router with the tasks' groups.
+
+        Args:
+            registry: the open registry.
+            groups: by live task its group, where it is not to be what is registered.
+        """
+        router = active_router(registry)
+        if router is None:
+            return cls()
+        if groups is None:
+            groups = {task.name: task.group for task in registry.tasks()}
+        fitted, known = router.group_of, {name.partition("@")[0] for name in router.members}
+        return cls(
+            router.version,
+            tuple(
+                Move(task, fitted.get(task), group)
+                for task, group in sorted(groups.items())
+                if task in known and fitted.get(task) != group
+            ),
+        )
+
+    @property
+    def todo(self) -> str:
+        """What is wrong and what the user should do; empty where all is as it should be."""
+        if not self.moves:
+            return ""
+        told = [f"{one.task} {_named(one.before)}, now {_named(one.now)}" for one in self.moves]
+        more = [f"{len(told) - _SHOWN:,} more"] if len(told) > _SHOWN else []
+        return (
+            f"router@{self.router} was fitted with other groups ("
+            f"{'; '.join([*told[:_SHOWN], *more])}); run: expertbank retrain-router"
+        )
+
+    def of_task(self, task: str) -> dict[str, Any] | None:
+        """What there is to say of one task; ``None`` where the router goes by its group."""
+        found = next((asdict(move) for move in self.moves if move.task == task), None)
+        return None if found is None else {"router": self.router, **found, "todo": self.todo}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {
+            "router": self.router,
+            "tasks": [asdict(move) for move in self.moves],
+            "todo": self.todo,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Grouped:
+    """What grouping tasks did, or would do.
+
+    Attributes:
+        group: the group that they are in now; ``None`` for none.
+        moved: the tasks that were elsewhere.
+        already: the tasks that were there before; nothing was done to them.
+        stale: how the active router differs from the groups afterwards.
+        dry_run: whether nothing was written because only a look was asked for.
+    """
+
+    group: str | None
+    moved: tuple[Move, ...]
+    already: tuple[str, ...]
+    stale: Stale
+    dry_run: bool
+
+    @property
+    def todo(self) -> str:
+        """What the user should do next; empty when nothing is left to do."""
+        return self.stale.todo
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return {
+            "group": self.group,
+            "moved": [asdict(move) for move in self.moved],
+            "already": list(self.already),
+            "stale": self.stale.to_dict(),
+            "dry_run": self.dry_run,
+            "todo": self.todo,
+        }
+
+
+def group_tasks(
+    workspace: Workspace,
+    group: str | None,
+    tasks: str | Sequence[str],
+    *,
+    dry_run: bool = False,
+) -> Grouped:
+    """Put tasks into a group, or with ``None`` let them stand alone; a second time nothing happens.
+
+    Args:
+        workspace: the open bank.
+        group: the group's name.
+        tasks: one task or several; to be taken out also removed ones.
+        dry_run: only check and tell.
+
+    Raises:
+        InputError: no task is named, no name for a group, or tasks that cannot read the same rows.
+        NotFoundError: no such task, or it was removed.
+        ExistsError: a task is called like the group.
+        LockedError: ``gc`` or ``db restore`` kept the bank for too long.
+    """
+    wanted = list(dict.fromkeys([tasks] if isinstance(tasks, str) else tasks))
+    if not wanted:
+        raise InputError("name at least one task, such as: expertbank group tweets irony hate")
+    if not all(wanted):
+        raise InputError("the name of a task is empty; expertbank list shows them all")
+    registry = workspace.registry
+    if group is None:
+        found = [registry.task(task) for task in wanted]
+    else:
+        check_task_name(group, "group")
+        found = [registry.task(registry.member(task).task) for task in wanted]
+        _require_possible(registry, group, found)
+    if not dry_run and any(task.group != group for task in found):
+        run = RunRecord(
+            GROUP,
+            {},
+            0,
+            {"packages": package_versions()},
+            {},
+            workspace.backbone_record.digest,
+            0.0,
+            created_at=now(),
+        )
+        with workspace.writing():
+            found = list(registry.set_group(wanted, group, run))
+    groups = {task.name: task.group for task in registry.tasks()}
+    groups |= {task.name: group for task in found if task.name in groups}
+    return Grouped(
+        group,
+        tuple(Move(task.name, task.group, group) for task in found if task.group != group),
+        tuple(task.name for task in found if task.group == group),
+        Stale.of(registry, groups),
+        dry_run,
+    )
+
+
+def active_router(registry: Registry) -> RouterRecord | None:
+    """The router that answers, if there is one yet."""
+    try:
+        return registry.router()
+    except NotFoundError:
+        return None
+
+
+def require_own_name(group: str, tasks: Collection[str], groups: Collection[str | None]) -> None:
+    """Refuse a new group that could not be told from a task, or from the router.
+
+    A server offers tasks and groups by name. A group that is there already keeps its name.
+
+    Raises:
+        ExistsError: a task is called so.
+        InputError: the router is.
+    """
+    if group in groups:
+        return
+    if group in tasks:
+        raise ExistsError(
+            f"a task is called {group}, so a group of that name could not be asked for; give the "
+            "group another name"
+        )
+    if group == ROUTED:
+        raise InputError(
+            f"servers call the router {ROUTED}, so a group of that name could not be asked for; "
+            "give the group another name"
+        )
+
+
+def require_fitting(group: str, task: str, kind: str, mates: Iterable[TaskRecord]) -> None:
+    """A group answers one text: kinds that read no rows in common cannot be in one.
+
+    Args:
+        group: the group.
+        task: the task that comes in.
+        kind: its kind.
+        mates: the other tasks of the group.
+
+    Raises:
+        InputError: it does not fit one of them.
+    """
+    for mate in mates:
+        if not KINDS.get(mate.kind).shapes & KINDS.get(kind).shapes:
+            raise InputError(
+                f"group {group} holds {mate.name}, a {mate.kind} task; "
+                f"{task}, a {kind} task, cannot answer the same rows"
+            )
+
+
+def _require_possible(registry: Registry, group: str, tasks: Sequence[TaskRecord]) -> None:
+    every = registry.tasks(include_removed=True)
+    require_own_name(group, [task.name for task in every], [task.group for task in every])
+    named = {task.name for task in tasks}
+    mates = [task for task in every if task.removed_at is None and task.group == group]
+    mates = [task for task in mates if task.name not in named]
+    for task in tasks:
+        require_fitting(group, task.name, task.kind, mates)
+        mates.append(task)
+
+
+def _named(group: str | None) -> str:
+    return "alone" if group is None else f"in {group}"

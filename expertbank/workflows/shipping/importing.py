@@ -7,7 +7,7 @@ an imported expert can be routed to and reported on like one that was trained he
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -244,7 +244,7 @@ def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, sourc
             "weights they were trained on: import into another bank with --home"
         )
     if record.feature_spec.digest != backbone.feature_spec.digest:
-        ours, theirs = record.feature_spec.to_dict(), backbone.feature_spec.to_dict()
+        ours, theirs = asdict(record.feature_spec), asdict(backbone.feature_spec)
         differing = [
             f"{key} {theirs[key]}, here {ours[key]}" for key in ours if ours[key] != theirs[key]
         ]

@@ -36,6 +36,12 @@ _ANSWERS = Table(
     wrapped=("label",),
     dropped=("routed with",),
 )
+_EXPLAINED = Table(
+    (*_ANSWERS.columns, "known as strange", "length", "came close"),
+    numeric=(*_ANSWERS.numeric, "known as strange"),
+    wrapped=("label", "came close"),
+    dropped=("routed with", "length"),
+)
 
 
 def export(
@@ -149,6 +155,12 @@ def predict(
     fallback: Annotated[
         str | None, typer.Option(help="Task that answers rows that are like no task.")
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say why: the tasks that came close, and how rare such rows are."
+        ),
+    ] = False,
     skip_bad: Annotated[
         bool,
         typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
@@ -199,14 +211,14 @@ def predict(
             total=total,
         )
         if session.as_json:
-            _write_lines(answers)
+            _write_lines(answers, explain)
         else:
             strange = _Strange(abstain or fallback is not None)
             print_table(
                 session.out,
-                _ANSWERS,
+                _EXPLAINED if explain else _ANSWERS,
                 map(
-                    _cells,
+                    _explained if explain else _cells,
                     (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
                 ),
             )
@@ -251,6 +263,12 @@ def _cells(answer: Prediction) -> tuple[object, ...]:
         share(answer.confidence),
         {None: "-", True: "yes", False: "no"}[answer.unknown],
     )
+
+
+def _explained(answer: Prediction) -> tuple[object, ...]:
+    near = "; ".join(f"{' + '.join(one.tasks)} {share(one.probability)}" for one in answer.near)
+    rare = "-" if answer.unknown_p_value is None else share(answer.unknown_p_value)
+    return (*_cells(answer), rare, answer.length_bin, near or "-")
 
 
 @takes(DataOptions)
@@ -375,6 +393,9 @@ def answering(
     return opened.experts, lambda: opened.predictor(backbone, session.device)
 
 
-def _write_lines(answers: Iterator[Prediction]) -> None:
+def _write_lines(answers: Iterator[Prediction], explain: bool) -> None:
     for answer in answers:
-        streams.write(streams.as_json(answer.to_dict(), sys.stdout) + "\n")
+        document = answer.to_dict()
+        if explain:
+            document["explanation"] = answer.explanation()
+        streams.write(streams.as_json(document, sys.stdout) + "\n")

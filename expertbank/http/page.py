@@ -37,7 +37,6 @@ from expertbank.reports.html import forgetting_page
 from expertbank.serving.asking import AUTO, Ask
 from expertbank.serving.errors import NotReadyError
 from expertbank.serving.live import ServingState
-from expertbank.serving.near import near
 from expertbank.serving.server import Server
 from expertbank.texts import printable
 
@@ -86,7 +85,6 @@ def router(
     """
     routes = APIRouter(include_in_schema=False)
     last = LastReport(report)
-    one_at_a_time = asyncio.Lock()
 
     async def page(given: Given, outcome: _Outcome) -> Response:
         state = _current(server)
@@ -111,7 +109,7 @@ def router(
             problem = problem_of(error)
             tell_failure(request.scope, problem.reason)
             return await page(Given(), _Outcome(problem=problem))
-        return await page(given, await _outcome(server, request, given, one_at_a_time))
+        return await page(given, await _outcome(server, request, given))
 
     @routes.get("/live")
     def live() -> Response:
@@ -160,9 +158,7 @@ def _given(body: bytes) -> Given:
     )
 
 
-async def _outcome(
-    server: Server, request: Request, given: Given, one_at_a_time: asyncio.Lock
-) -> _Outcome:
+async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
     """Ask, and tell what came of it."""
     routed = given.model == AUTO
     try:
@@ -177,13 +173,7 @@ async def _outcome(
             _LOG.error("the page could not answer: %s", error)
         tell_failure(request.scope, problem.reason)
         return _Outcome(problem=problem)
-    if not routed:
-        return _Outcome(shown(answered, given, ()))
-    # By the state that answered, whatever is served by now. This is no work of the queue, so
-    # however many people ask, it must not take the worker's place.
-    async with one_at_a_time:
-        close = await asyncio.to_thread(near, answered.state.predictor, row)
-    return _Outcome(shown(answered, given, close))
+    return _Outcome(shown(answered, given))
 
 
 def require_here(request: Request) -> None:

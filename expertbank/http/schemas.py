@@ -60,6 +60,7 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "confidence": _SHARE,
     "unknown": _or_null(_FLAG),
     "unknown_score": _or_null(_NUMBER),
+    "unknown_p_value": _or_null(_NUMBER),
     "abstained": _FLAG,
     "label": {"type": ["string", "number", "null"]},
     "scores": {"type": "object", "additionalProperties": _SHARE},
@@ -75,6 +76,7 @@ _ANSWER_REQUIRED = (
     "confidence",
     "unknown",
     "unknown_score",
+    "unknown_p_value",
     "abstained",
     "label",
     "scores",
@@ -239,6 +241,7 @@ SCHEMAS: dict[str, Schema] = {
                         "confidence": _SHARE,
                         "unknown": _or_null(_FLAG),
                         "unknown_score": _or_null(_NUMBER),
+                        "unknown_p_value": _or_null(_NUMBER),
                         "abstained": _FLAG,
                     }
                 )

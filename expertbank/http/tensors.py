@@ -144,6 +144,12 @@ OUTPUTS = (
         lambda one, _: one.unknown_score or 0.0,
     ),
     Output(
+        "unknown_p_value",
+        "FP64",
+        "Share of known rows about as long that look as strange; 1 where nobody knows.",
+        lambda one, _: 1.0 if one.unknown_p_value is None else one.unknown_p_value,
+    ),
+    Output(
         "abstained",
         "BOOL",
         "Whether no answer was given, for the row is unknown and that was asked for.",

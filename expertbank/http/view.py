@@ -113,13 +113,12 @@ class Shown:
     facts: tuple[tuple[str, str], ...]
 
 
-def shown(answered: Answered, given: Given, near: Sequence[tuple[str, float]]) -> Shown:
+def shown(answered: Answered, given: Given) -> Shown:
     """The answer to one row.
 
     Args:
         answered: what the server gave; its first prediction is shown.
         given: what was asked.
-        near: tasks (of a group, joined by `` + ``) with the router's probability.
     """
     prediction = answered.predictions[0]
     answers = prediction.answers or (prediction,)
@@ -131,8 +130,12 @@ def shown(answered: Answered, given: Given, near: Sequence[tuple[str, float]]) -
         headline=", ".join(printable(one.text) for one in answers) or "nothing",
         why=_why(prediction, went_to, named),
         near=tuple(
-            Bar(printable(name), value, went_to in (name, *name.split(" + ")))
-            for name, value in near
+            Bar(
+                printable(" + ".join(one.tasks)),
+                one.probability,
+                any(answer.task in one.tasks for answer in answers),
+            )
+            for one in prediction.near
         ),
         answers=() if prediction.abstained else tuple(_said(one) for one in answers),
         facts=_facts(answered, [one.expert for one in answers]),
@@ -146,10 +149,20 @@ def _why(prediction: Prediction, went_to: str, named: bool) -> str:
     if prediction.abstained:
         return f"{sent}, but the text is like no task, and you asked for no answer then."
     if prediction.unknown:
-        return f"{sent}. But the text is like no task that may answer it: do not rely on this."
+        rare = _rare(prediction)
+        return (
+            f"{sent}. But the text is like no task that may answer it{rare}: do not rely on this."
+        )
     if prediction.unknown is None:
         return f"{sent}. Whether the text is like any task, this router cannot tell."
-    return f"{sent}, and the text is like those it knows."
+    return f"{sent}, and the text is like those it knows{_rare(prediction)}."
+
+
+def _rare(prediction: Prediction) -> str:
+    if prediction.unknown_p_value is None:
+        return ""
+    lengths = "" if prediction.tokens == 0 else f" of {prediction.length_bin}"
+    return f" ({share(prediction.unknown_p_value)} of known texts{lengths} look as strange)"
 
 
 def _said(one: Prediction) -> Said:

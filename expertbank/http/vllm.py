@@ -31,6 +31,7 @@ _TOLD = (
     "confidence",
     "unknown",
     "unknown_score",
+    "unknown_p_value",
     "abstained",
 )
 """What of an answer's document stands beside vLLM's own fields."""

@@ -5,7 +5,8 @@ Features are kept on the grid, a byte each; files of format 1 have them as they 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -14,6 +15,31 @@ from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.grid import STEP, on_grid
+
+
+@dataclass(frozen=True, slots=True)
+class Spans:
+    """Features of short spans of training rows: what the same rows look like when less is said.
+
+    Attributes:
+        features: ``[spans, dimension]`` float16.
+        shapes: per span what its row brings.
+        tokens: ``[spans]`` int32, tokens of the longest sequence.
+    """
+
+    features: Tensor
+    shapes: tuple[RowShape, ...]
+    tokens: Tensor
+
+    @classmethod
+    def none(cls, dimension: int) -> Spans:
+        """Where none were made."""
+        return cls(torch.zeros(0, dimension, dtype=torch.float16), (), no_lengths())
+
+
+def no_lengths() -> Tensor:
+    """``[0]`` int32."""
+    return torch.zeros(0, dtype=torch.int32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +52,9 @@ class FeatureFile:
         train_shapes: per training row what it brings.
         evaluation_shapes: per evaluation row what it brings.
         feature_spec_digest: the spec they were made under.
+        train_tokens: ``[rows]`` int32, tokens of each training row's longest sequence; empty in
+            files of before they were kept.
+        spans: of the training rows that sit out of the statistics; ``None`` likewise.
     """
 
     train: Tensor
@@ -33,6 +62,8 @@ class FeatureFile:
     train_shapes: tuple[RowShape, ...]
     evaluation_shapes: tuple[RowShape, ...]
     feature_spec_digest: str
+    train_tokens: Tensor = field(default_factory=no_lengths)
+    spans: Spans | None = None
 
     @property
     def width(self) -> int:
@@ -62,6 +93,12 @@ class FeatureFile:
             "train": _steps(self.train),
             "train_shapes": _to_tensor(self.train_shapes),
         }
+        if len(self.train_tokens):
+            tensors["train_tokens"] = self.train_tokens
+        if self.spans is not None:
+            tensors["spans"] = _steps(self.spans.features)
+            tensors["span_shapes"] = _to_tensor(self.spans.shapes)
+            tensors["span_tokens"] = self.spans.tokens
         return write_safetensors(tensors, metadata)
 
     @classmethod
@@ -73,7 +110,7 @@ class FeatureFile:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            for name in ("train", "evaluation"):
+            for name in tensors.keys() & {"train", "evaluation", "spans"}:
                 if tensors[name].dtype == torch.int8:
                     tensors[name] = tensors[name].half() * STEP
             file = cls(
@@ -82,17 +119,33 @@ class FeatureFile:
                 _from_tensor(tensors["train_shapes"]),
                 _from_tensor(tensors["evaluation_shapes"]),
                 str(metadata["feature_spec_digest"]),
+                tensors.get("train_tokens", no_lengths()),
+                _spans(tensors),
             )
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
-        for tensor in (file.train, file.evaluation):
+        spans = file.spans or Spans.none(file.width)
+        for tensor in (file.train, file.evaluation, spans.features):
             bad = tensor.dtype != torch.float16 or not bool(torch.isfinite(tensor).all())
             if bad or tensor.dim() != 2:
                 raise IntegrityError(f"{where}: features are not a finite float16 matrix")
         shapes = (file.train_shapes, file.evaluation_shapes)
         if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):
             raise IntegrityError(f"{where}: features and shapes do not fit each other")
+        fits = len(file.train_tokens) in (0, len(file.train))
+        fits = fits and spans.features.shape == (len(spans.shapes), file.width)
+        fits = fits and spans.tokens.shape == (len(spans.shapes),)
+        for lengths in (file.train_tokens, spans.tokens):
+            fits = fits and lengths.dtype == torch.int32 and not bool((lengths < 1).any())
+        if not fits:
+            raise IntegrityError(f"{where}: features and lengths do not fit each other")
         return file
+
+
+def _spans(tensors: Mapping[str, Tensor]) -> Spans | None:
+    if "spans" not in tensors:
+        return None
+    return Spans(tensors["spans"], _from_tensor(tensors["span_shapes"]), tensors["span_tokens"])
 
 
 def _steps(features: Tensor) -> Tensor:

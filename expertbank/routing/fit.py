@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
@@ -22,13 +22,14 @@ from expertbank.routing.calibration import HeldOut, best_temperature, held_out, 
 from expertbank.routing.columns import Entry, by_column, competing, members
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.examples import Block, Examples, together
+from expertbank.routing.feature_file import Spans
 from expertbank.routing.gates import Gate, fitted_from_moments
 from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.router import Router
 from expertbank.routing.statistics import Statistics, sits_out
-from expertbank.routing.sums import Sums, brought, summed
+from expertbank.routing.sums import SPANS, Sums, brought, summed
 from expertbank.routing.threads import one_thread
-from expertbank.routing.unknown import fit_unknown, threshold_of
+from expertbank.routing.unknown import Asked, UnknownModel, blocks_of, calibrated, fit_unknown
 
 E = TypeVar("E", bound=Entry)
 RowsOf = Callable[[str], tuple[Tensor, Sequence[RowShape]]]
@@ -41,6 +42,8 @@ class TaskFeatures(Entry):
 
     train: Tensor
     shapes: tuple[RowShape, ...]
+    tokens: Tensor | None = None
+    spans: Spans | None = None
 
 
 def fit_router(
@@ -49,6 +52,7 @@ def fit_router(
     feature_spec_digest: str,
     *,
     rows: bool = True,
+    blocks: int | None = None,
 ) -> Router:
     """Fit a gate on cached rows, without a bank; the same tasks in any order give the same bytes.
 
@@ -57,17 +61,23 @@ def fit_router(
         config: which gate, and its settings.
         feature_spec_digest: the spec the features were made under.
         rows: whether rows that sit out of the sums are kept; without them some are drawn.
+        blocks: as in ``fit_sums``.
     """
     own = {task.id: task for task in tasks}
 
     def read(name: str) -> Statistics:
-        found = Statistics.of(own[name].train, own[name].shapes, feature_spec_digest)
+        one = own[name]
+        found = Statistics.of(
+            one.train, one.shapes, feature_spec_digest, tokens=one.tokens, spans=one.spans
+        )
         return found if rows else found.without_rows()
 
     names = {task.id: task.id for task in tasks}
     sums = summed(by_digest(tasks, names), read)
     return fit_sums(
-        tasks, names, sums, config, feature_spec_digest, lambda i: (own[i].train, own[i].shapes)
+        *(tasks, names, sums, config, feature_spec_digest),
+        lambda i: (own[i].train, own[i].shapes),
+        blocks,
     )
 
 
@@ -84,6 +94,7 @@ def fit_sums(
     config: RouterConfig,
     feature_spec_digest: str,
     rows_of: RowsOf,
+    blocks: int | None = None,
 ) -> Router:
     """Solve a gate from sums; set temperature and threshold by the rows that sat out of them.
 
@@ -96,6 +107,7 @@ def fit_sums(
         config: which gate, and its settings.
         feature_spec_digest: the spec the features were made under.
         rows_of: asked only for gates that are fitted on rows.
+        blocks: how many parts of one width a feature has, a hidden state pooled in one way each.
 
     Raises:
         InputError: as ``rows_of``.
@@ -104,19 +116,20 @@ def fit_sums(
     reads = [{shape for name in own for shape in sums.facts[name].reads} for own in names]
     closed = config.gate.fit_moments
     with one_thread() if closed else nullcontext():
-        blocks = [Block(own, sums.moments([names[c] for c in own])) for own in competing(reads)]
+        parts = [Block(own, sums.moments([names[c] for c in own])) for own in competing(reads)]
         if closed:
-            gate: Gate = closed(blocks, config.settings)
+            gate: Gate = closed(parts, config.settings)
         else:
-            gate = config.gate.fit(_examples(columns, blocks, sums.grid, rows_of), config.settings)
+            gate = config.gate.fit(_examples(columns, parts, sums.grid, rows_of), config.settings)
         held = _held_out(names, sums, reads)
         temperature, unknown = 1.0, None
         if held is not None:
             if len(columns) > 1:
                 temperature = best_temperature(gate, held)
-            unknown = fit_unknown(together(blocks), sums.grid.width)
-            scores = unknown.score(held.features, held.allowed)
-            unknown = replace(unknown, threshold=threshold_of(scores, held.targets))
+            sizes = blocks_of(sums.grid.width, None if sums.grid.projection else blocks)
+            unknown = _calibrated(
+                fit_unknown(together(parts), sizes), gate, temperature, names, sums, reads
+            )
     own = members(columns, {one.id: sums.facts[statistics[one.id]].reads for one in entries})
     return Router(config.kind, own, feature_spec_digest, temperature, gate, unknown, sums.grid)
 
@@ -142,15 +155,52 @@ def _held_out(
     names: Sequence[Sequence[str]], sums: Sums, reads: Sequence[set[RowShape]]
 ) -> HeldOut | None:
     """Rows to calibrate on, as many as the number of columns allows."""
+    return held_out(*_beside(names, sums, spans=False)[:2], reads)
+
+
+def _calibrated(
+    model: UnknownModel,
+    gate: Gate,
+    temperature: float,
+    names: Sequence[Sequence[str]],
+    sums: Sums,
+    reads: Sequence[set[RowShape]],
+) -> UnknownModel:
+    """The model with what rows that sat out of the sums, and their spans, look like."""
+    asked, whole = [], []
+    for spans in (False, True):
+        features, shapes, tokens = _beside(names, sums, spans=spans)
+        rows = held_out(features, shapes, reads)
+        if rows is not None:
+            scores = gate.scores(rows.features).masked_fill(~rows.allowed, float("-inf"))
+            odds = torch.softmax(scores / temperature, 1)
+            confidence, chosen = odds.gather(1, scores.argmax(1, keepdim=True)), scores.argmax(1)
+            asked.append((rows.features, scores, confidence.squeeze(1), chosen, torch.cat(tokens)))
+            whole.append(torch.full((len(scores),), not spans))
+    known = Asked(*(torch.cat(parts) for parts in zip(*asked, strict=True)))
+    return calibrated(model, known, torch.cat(whole))
+
+
+def _beside(
+    names: Sequence[Sequence[str]], sums: Sums, *, spans: bool
+) -> tuple[list[Tensor], list[list[RowShape]], list[Tensor]]:
+    """By column the rows that sat out, or their spans: features, shapes and lengths."""
     each, every = rows_a_column(len(names))
-    features, shapes = [], []
+    features, shapes, tokens = [], [], []
     for column in names:
         brings = brought(column, each, every)
+        most, per = (SPANS * each, SPANS * brings) if spans else (each, brings)
         facts = [sums.facts[name] for name in column]
-        rows = torch.cat([one.rows[:brings] for one in facts])[:each]
-        features.append(rows.float() * STEP)
-        shapes.append([shape for one in facts for shape in one.row_shapes[:brings]][:each])
-    return held_out(features, shapes, reads)
+        rows = [
+            (one.spans, one.span_shapes, one.span_tokens)
+            if spans
+            else (one.rows, one.row_shapes, one.row_tokens)
+            for one in facts
+        ]
+        features.append(torch.cat([own[:per] for own, _, _ in rows])[:most].float() * STEP)
+        shapes.append([shape for _, own, _ in rows for shape in own[:per]][:most])
+        tokens.append(torch.cat([own[:per] for _, _, own in rows])[:most])
+    return features, shapes, tokens
 
 
 def needs_rows(config: RouterConfig, without: Sequence[str]) -> InputError:

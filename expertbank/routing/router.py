@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,10 +15,11 @@ from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Member, masks
+from expertbank.routing.distance import DistanceModel
 from expertbank.routing.gates import Gate
 from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.grid import Grid
-from expertbank.routing.unknown import UnknownModel
+from expertbank.routing.unknown import Asked, Unknown, UnknownModel
 
 PLAIN, NAMED_GROUPS, FORMAT = 1, 2, 3
 """Routers of the first two read features as they are, and the second names groups; of the third
@@ -26,6 +28,10 @@ OWN = frozenset(
     {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown", "grid"}
 )
 """What a router's file says beside the facts of its gate."""
+
+
+NEAR = 5
+"""Columns that are told of besides the chosen one, which is the first of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +43,22 @@ class Choice:
         confidence: ``[rows]`` its probability among the candidates.
         unknown_score: ``[rows]`` higher for rows less like any task that may answer them;
             ``None`` where the router holds no statistics.
-        unknown: ``[rows]`` bool, the score is above the router's threshold.
+        unknown: ``[rows]`` bool, whether that is so rare among known rows that a row is called
+            unknown.
+        near: ``[rows, at most NEAR]`` the likeliest columns, the chosen one first.
+        near_probability: ``[rows, at most NEAR]`` their probabilities, falling; 0 for columns
+            that may not answer.
+        p_value: ``[rows]`` share of known rows, sent to the same column and about as long, that
+            score as high; ``None`` of routers of before there was one.
     """
 
     index: Tensor
     confidence: Tensor
+    near: Tensor
+    near_probability: Tensor
     unknown_score: Tensor | None = None
     unknown: Tensor | None = None
+    p_value: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -66,7 +81,7 @@ class Router:
     feature_spec_digest: str
     temperature: float
     gate: Gate
-    unknown: UnknownModel | None = None
+    unknown: Unknown | None = None
     grid: Grid | None = None
 
     @property
@@ -128,30 +143,41 @@ class Router:
             )
         return features if self.grid is None else self.grid.values(features)
 
-    def route(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Choice:
+    def route(
+        self,
+        features: Tensor,
+        shapes: Sequence[RowShape] | None = None,
+        tokens: Sequence[int] | None = None,
+    ) -> Choice:
         """Choose a column for every row.
 
         Args:
             features: ``[rows, dimension]``.
             shapes: per row what it brings: only experts that were trained on such rows are
                 candidates, see ``candidates``. ``None`` lifts the restriction.
+            tokens: per row those of its longest sequence: what is rare among known rows depends
+                on it. ``None`` to compare with whole rows of any length.
 
         Raises:
             IntegrityError: features of another width than the gate's.
         """
         values = self._read(features)
         scores = self._scores(values)
-        allowed = None
         if shapes is not None:
             allowed = self.candidates(shapes).to(scores.device)
             scores = scores.masked_fill(~allowed, float("-inf"))
         probabilities = torch.softmax(scores / self.temperature, dim=1)
         index = scores.argmax(1)
         confidence = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
+        # Of scores, which tell apart what probabilities round to 0; the first of equals is first.
+        order = scores.sort(dim=1, descending=True, stable=True).indices[:, :NEAR]
+        near = order.cpu(), probabilities.gather(1, order).cpu()
         if self.unknown is None:
-            return Choice(index.cpu(), confidence.cpu())
-        score = self.unknown.score(values, allowed).cpu()
-        return Choice(index.cpu(), confidence.cpu(), score, score > self.unknown.threshold)
+            return Choice(index.cpu(), confidence.cpu(), *near)
+        lengths = None if tokens is None else torch.tensor(list(tokens))
+        found = self.unknown.judge(Asked(values, scores, confidence, index, lengths))
+        judged = found.score.cpu(), found.unknown.cpu(), found.p_value
+        return Choice(index.cpu(), confidence.cpu(), *near, *judged)
 
     def probabilities(self, features: Tensor, shapes: Sequence[RowShape]) -> Tensor:
         """Every column's probability among a row's candidates; 0 for those that are none.
@@ -260,7 +286,7 @@ class Router:
                 raise IntegrityError(f"{where}: tensor {odd[0]} is not finite")
             kind = str(metadata["kind"])
             members = tuple(_member(*fields) for fields in metadata["members"])
-            unknown = UnknownModel.read(tensors, metadata["unknown"], where)
+            unknown = _unknown(tensors, metadata["unknown"], where)
             facts = {name: fact for name, fact in metadata.items() if name not in OWN}
             gate = read_gate(kind, tensors, facts, where)
             spec, temperature = metadata["feature_spec_digest"], float(metadata["temperature"])
@@ -286,8 +312,15 @@ class Router:
         if not fits or (known and (self.gate.columns != width or not sound)):
             raise IntegrityError(f"{where}: gate shapes do not fit {len(self.members)} members")
         if self.unknown is not None:
-            dimension = reads if known else self.unknown.dimension
-            self.unknown.check(dimension, width, where)
+            self.unknown.check(reads if known else self.unknown.width, width, where)
+
+
+def _unknown(tensors: MutableMapping[str, Tensor], facts: Any, where: str) -> Unknown | None:
+    """What the router tells unknown rows by, as its file says; ``None`` where it says nothing."""
+    if facts is None:
+        return None
+    model = UnknownModel if "known" in facts else DistanceModel
+    return model.read(tensors, facts, where)
 
 
 def _member(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.feature_file import Spans, no_lengths
 from expertbank.routing.grid import LARGEST, STEP, Grid
 from expertbank.routing.threads import one_thread
 
@@ -43,6 +44,10 @@ class Statistics:
             outer products, row by row.
         rows: ``[kept, width]`` int8 of those that sat out, in steps; empty where none is kept.
         row_shapes: what each of them brings.
+        row_tokens: ``[kept]`` int32 tokens of their longest sequences; 0 where nobody knows.
+        spans: ``[spans, width]`` int8 of short spans of these rows; empty where none were made.
+        span_shapes: what each of them brings.
+        span_tokens: ``[spans]`` int32.
     """
 
     grid: Grid
@@ -53,6 +58,10 @@ class Statistics:
     upper: Tensor
     rows: Tensor
     row_shapes: tuple[RowShape, ...]
+    row_tokens: Tensor
+    spans: Tensor
+    span_shapes: tuple[RowShape, ...]
+    span_tokens: Tensor
 
     @classmethod
     def of(
@@ -61,6 +70,8 @@ class Statistics:
         shapes: Sequence[RowShape],
         feature_spec_digest: str,
         grid: Grid | None = None,
+        tokens: Tensor | None = None,
+        spans: Spans | None = None,
     ) -> Statistics:
         """Of ``features [rows, dimension]``, at least one row.
 
@@ -69,6 +80,8 @@ class Statistics:
             shapes: per row what it brings.
             feature_spec_digest: the spec they were made under.
             grid: the grid of the bank's other statistics; default what suits the width.
+            tokens: ``[rows]`` int32 tokens of each row's longest sequence, where they are known.
+            spans: of rows that sit out.
 
         Raises:
             IntegrityError: a feature is not finite, or there is no row.
@@ -82,7 +95,14 @@ class Statistics:
         held = tuple(shape for shape, taken in zip(shapes, out.tolist(), strict=True) if taken)
         counts = tuple(list(shapes).count(shape) for shape in ROW_SHAPES)
         count = int((~out).sum())
-        return cls(grid, feature_spec_digest, counts, count, total, upper, steps[out], held)
+        if tokens is None or len(tokens) == 0:
+            tokens = torch.zeros(len(out), dtype=torch.int32)
+        spans = spans or Spans.none(features.shape[1])
+        return cls(
+            *(grid, feature_spec_digest, counts, count, total, upper),
+            *(steps[out], held, tokens[out]),
+            *(grid.steps(spans.features), spans.shapes, spans.tokens),
+        )
 
     @property
     def reads(self) -> tuple[RowShape, ...]:
@@ -106,7 +126,8 @@ class Statistics:
 
     def without_rows(self) -> Statistics:
         """The sums alone."""
-        return replace(self, rows=self.rows[:0], row_shapes=())
+        rows = replace(self, rows=self.rows[:0], row_shapes=(), row_tokens=no_lengths())
+        return replace(rows, spans=self.spans[:0], span_shapes=(), span_tokens=no_lengths())
 
 
 def sits_out(rows: int) -> Tensor:
@@ -206,7 +227,8 @@ def of_moments(
     products[places] = products[places].maximum(least)
     grid = Grid(dimension, MOMENTS)
     none = torch.zeros(0, width, dtype=torch.int8)
-    return Statistics(grid, spec, counts, count, sums, products, none, ())
+    nothing = (none, (), no_lengths())
+    return Statistics(grid, spec, counts, count, sums, products, *nothing, *nothing)
 
 
 def diagonal_places(width: int) -> Tensor:

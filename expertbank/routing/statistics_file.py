@@ -57,11 +57,16 @@ def write_statistics(statistics: Statistics) -> bytes:
         "count": statistics.count,
     }
     shapes = [ROW_SHAPES.index(shape) for shape in statistics.row_shapes]
+    spans = [ROW_SHAPES.index(shape) for shape in statistics.span_shapes]
     tensors = {
         "total": statistics.total,
         "gram": statistics.upper.to(torch.int32 if small else torch.int64),
         "rows": statistics.rows,
         "row_shapes": torch.tensor(shapes, dtype=torch.uint8),
+        "row_tokens": statistics.row_tokens,
+        "spans": statistics.spans,
+        "span_shapes": torch.tensor(spans, dtype=torch.uint8),
+        "span_tokens": statistics.span_tokens,
     }
     return write_safetensors(tensors, metadata)
 
@@ -113,6 +118,10 @@ def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Stat
         tensors["gram"],
         tensors["rows"],
         tuple(ROW_SHAPES[code] for code in tensors["row_shapes"].flatten().tolist()),
+        tensors["row_tokens"],
+        tensors["spans"],
+        tuple(ROW_SHAPES[code] for code in tensors["span_shapes"].flatten().tolist()),
+        tensors["span_tokens"],
     )
 
 
@@ -158,6 +167,13 @@ def _wrong(found: Statistics, largest: int) -> str:
         return f"{len(rows)} rows beside them, {found.n_train - count} sat out"
     if any(found.row_shapes.count(s) > n for s, n in zip(ROW_SHAPES, counts, strict=True)):
         return "rows beside them of shapes that were not counted"
+    if found.spans.dtype != torch.int8 or found.spans.shape != (len(found.span_shapes), width):
+        return "spans beside them of another width or type"
+    for beside, lengths in ((rows, found.row_tokens), (found.spans, found.span_tokens)):
+        if lengths.dtype != torch.int32 or lengths.shape != (len(beside),):
+            return "lengths that do not fit the rows beside them"
+        if bool((lengths < 0).any()):
+            return "a length below zero"
     total, upper = found.total, found.upper.long()
     if _size(total) > largest * count or _size(upper) > largest**2 * count:
         return f"sums that are too large for {count} rows"

@@ -27,6 +27,8 @@ from expertbank.routing.statistics_file import write_statistics
 
 UNIT = 24
 """Weighted sums are counted in units of ``2^-UNIT``; no column has more than ``2^UNIT`` rows."""
+SPANS = 3
+"""Most spans of one row."""
 DRAWN = 100
 """Most rows drawn for an expert none of whose rows are kept."""
 
@@ -53,6 +55,10 @@ class Facts:
         available: rows there are to calibrate on, kept or drawn.
         rows: ``[first of them, width]`` int8.
         row_shapes: what each brings.
+        row_tokens: ``[first of them]`` int32 tokens of each; 0 where nobody knows.
+        spans: ``[spans, width]`` int8 of short spans of these rows.
+        span_shapes: what each brings.
+        span_tokens: ``[spans]`` int32.
     """
 
     count: int
@@ -61,6 +67,10 @@ class Facts:
     available: int
     rows: Tensor
     row_shapes: Shapes
+    row_tokens: Tensor
+    spans: Tensor
+    span_shapes: Shapes
+    span_tokens: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +189,7 @@ def brought(column: Sequence[str], each: int, every: int) -> int:
 def facts_of(statistics: Statistics, brings: int) -> Facts:
     """What stays in memory of statistics, with the first rows to calibrate on."""
     rows, shapes, reads = statistics.rows, statistics.row_shapes, statistics.reads
+    own, tokens, most = statistics, statistics.row_tokens, SPANS * brings
     available = len(rows)
     if available == 0 and statistics.n_train >= FEWEST:
         # Drawn from the sums alone, so that those of a bank that keeps rows give the same. Real
@@ -188,13 +199,14 @@ def facts_of(statistics: Statistics, brings: int) -> Facts:
             plain = write_statistics(statistics.without_rows())
             rows = drawn(statistics, DRAWN, hashlib.sha256(plain).digest())
             shapes = tuple(reads[place % len(reads)] for place in range(DRAWN))
+            tokens = torch.zeros(DRAWN, dtype=torch.int32)
     return Facts(
         statistics.count,
         reads,
         statistics.total,
         available,
-        rows[:brings].clone(),
-        shapes[:brings],
+        *(rows[:brings].clone(), shapes[:brings], tokens[:brings].clone()),
+        *(own.spans[:most].clone(), own.span_shapes[:most], own.span_tokens[:most].clone()),
     )
 
 

@@ -1,99 +1,212 @@
-"""How unlike every known task a row is: relative Mahalanobis distance, fitted from moments.
+"""How unlike every known task a row is, and how rare that is among known rows of its length.
 
-(Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD Detection", 2021.)
-One Gaussian a column with a covariance that all columns share, one Gaussian over everything;
-the score is the distance to the nearest column minus the distance to everything.
+Strangeness is the mean of several signs of it, each seen from its mean over known rows and in
+their standard deviations:
+
+* for every block of the feature (a hidden state pooled in one way), the distance to the nearest
+  column less the distance to everything, both in the metric of a Gaussian's covariance (relative
+  Mahalanobis distance: Ren et al., "A Simple Fix to Mahalanobis Distance for Improving Near-OOD
+  Detection", 2021; one block at a time since no one layer tells best: Darrin et al., "Unsupervised
+  Layer-wise Score Aggregation for Textual OOD Detection", 2023);
+* the router's doubt, ``log(1 - confidence)``;
+* the gate's best score, its sign turned.
+
+How they were chosen is in ``examples/benchmarks``: weights that were fitted did worse.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
+from expertbank.routing.known import KnownScores
 from expertbank.routing.moments import BalancedMoments
-from expertbank.routing.projection import PROJECTIONS, projection_of
 
-KNOWN_SHARE = 0.95
-"""Share of held-out known rows that the threshold lets pass, every column weighted equally."""
-SHRINKAGE = 0.01
+LEVEL = 0.05
+"""A row with a p-value up to this is called unknown."""
+SHRINKAGE = 0.05
 """Weight of the mean variance on the diagonal of a covariance."""
+BLOCK = 384
+"""About how wide a block is where features went through a projection, which mixes their own."""
+SUREST = 1e-6
+"""The least doubt that counts."""
+
+_Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
+"""Of one block: a whitener, the columns' means, the other whitener, the centre; float64."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a router knows of some rows when it has chosen.
+
+    Attributes:
+        values: ``[rows, width]`` features as the router reads them.
+        scores: ``[rows, columns]`` of the gate, minus infinity where a column may not answer.
+        confidence: ``[rows]`` probability of the chosen column.
+        columns: ``[rows]`` the chosen column.
+        tokens: ``[rows]`` tokens of the longest sequence; ``None`` where they are not known.
+    """
+
+    values: Tensor
+    scores: Tensor
+    confidence: Tensor
+    columns: Tensor
+    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is made of them.
+
+    Attributes:
+        score: ``[rows]`` float64, higher for rows less like any task that may answer them.
+        unknown: ``[rows]`` bool.
+        p_value: ``[rows]`` float64 share of known rows that look as strange; ``None`` of routers
+            that were fitted before there was one.
+    """
+
+    score: Tensor
+    unknown: Tensor
+    p_value: Tensor | None = None
+
+
+class Unknown(Protocol):
+    """What a router tells unknown rows by."""
+
+    @property
+    def width(self) -> int:
+        """Numbers that it reads of a row."""
+
+    def judge(self, asked: Asked) -> Judged:
+        """Judge rows."""
+
+    def only(self, columns: Sequence[int]) -> Unknown:
+        """Without what it knows of other columns."""
+
+    def facts(self) -> dict[str, Any]:
+        """What is not a tensor, as plain JSON."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Its tensors, by names that begin with ``unknown.``."""
+
+    def check(self, width: int, columns: int, where: str) -> None:
+        """Raises IntegrityError: shapes that do not fit a gate of this width and columns."""
+
+
+def blocks_of(width: int, blocks: int | None) -> tuple[int, ...]:
+    """Widths of the blocks of a row.
+
+    Args:
+        width: numbers a row.
+        blocks: how many the feature has; ``None`` where a projection mixed them.
+    """
+    parts = blocks if blocks is not None and width % blocks == 0 else -(-width // BLOCK)
+    return tuple(len(part) for part in torch.arange(width).tensor_split(parts))
 
 
 @dataclass(frozen=True)
 class UnknownModel:
-    """Gaussians over projected features, stored as what whitens them.
+    """Gaussians by block, stored as what whitens them, and what known rows score.
 
-    Size: ``4 width (2 width + columns + 1)`` bytes: half a megabyte, and a kilobyte a column.
+    Size: 1.8 MB for six blocks of 384, and nine kilobytes a column.
 
     Attributes:
-        dimension: width of the features.
-        projection: name of the fixed projection they go through first.
-        threshold: scores above it are called unknown.
+        sizes: widths of the blocks.
         relative: whether the distance to everything is subtracted.
-        within: ``[width, width]`` float32: features times it have unit covariance about their
-            column's mean.
-        means: ``[columns, width]`` float32 means of the columns, whitened by ``within``.
-        overall: ``[width, width]`` float32: the same about the mean of everything.
+        within: float16 upper triangles, one a block, row by row: a block times its triangle has
+            unit covariance about the column's mean.
+        means: ``[columns, width]`` float32 means of the columns, whitened by these.
+        overall: the same about the mean of everything.
         centre: ``[width]`` float32 mean of everything, whitened by ``overall``.
+        place: ``[2, signs]`` float32 mean and deviation of every sign over known rows.
+        known: scores of known rows.
     """
 
-    dimension: int
-    projection: str
-    threshold: float
+    sizes: tuple[int, ...]
     relative: bool
     within: Tensor
     means: Tensor
     overall: Tensor
     centre: Tensor
+    place: Tensor
+    known: KnownScores
 
-    def score(self, features: Tensor, allowed: Tensor | None = None) -> Tensor:
-        """Unknown score ``[rows]`` in float64; higher for rows less like any column.
+    @property
+    def width(self) -> int:
+        """See ``Unknown``."""
+        return sum(self.sizes)
 
-        In double precision, from the same float16 features that routing reads, so that it
-        does not depend on how rows were batched.
+    @property
+    def signs(self) -> int:
+        """How many there are."""
+        return len(self.sizes) + 2
 
-        Args:
-            features: ``[rows, dimension]``.
-            allowed: ``[rows, columns]`` bool, the columns that count for a row; all if ``None``.
-        """
-        projection = projection_of(self.dimension, self.projection).to(features.device)
-        values = features.double() @ projection
-        within, means, overall, centre = self._exact
-        near = values @ within
+    def judge(self, asked: Asked) -> Judged:
+        """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
+        score = self.score(asked)
+        p_value = self.known.p_values(score.cpu(), asked.columns.cpu(), asked.tokens)
+        return Judged(score, p_value <= LEVEL, p_value)
+
+    def score(self, asked: Asked) -> Tensor:
+        """``[rows]`` float64."""
+        mean, deviation = self.place.double().to(asked.values.device)
+        found: Tensor = ((self.of(asked) - mean) / deviation).mean(1)
+        return found
+
+    def of(self, asked: Asked) -> Tensor:
+        """The signs ``[rows, signs]`` float64."""
+        allowed = asked.scores > float("-inf")
+        doubt = (1 - asked.confidence).clamp_min(SUREST).log()
+        # Where one column alone may answer, nothing is to be doubted and nothing to be told.
+        doubt = torch.where(allowed.sum(1) == 1, self.place[0, -2].to(doubt), doubt)
+        blocks = torch.split(asked.values.double(), list(self.sizes), 1)
+        near = [
+            self._strange(block, model, allowed)
+            for block, model in zip(blocks, self._exact, strict=True)
+        ]
+        return torch.stack([*near, doubt, -asked.scores.amax(1)], 1)
+
+    def _strange(self, block: Tensor, model: _Gaussians, allowed: Tensor) -> Tensor:
+        within, means, overall, centre = (tensor.to(block.device) for tensor in model)
+        near = block @ within
         # [rows, columns], summed out: rows x columns x width would not fit for many columns
         distances = near.square().sum(1, keepdim=True) - 2 * near @ means.T + means.square().sum(1)
-        if allowed is not None:
-            distances = distances.masked_fill(~allowed.to(distances.device), float("inf"))
-        nearest = distances.amin(1)
+        nearest = distances.masked_fill_(~allowed, float("inf")).amin(1)
         if not self.relative:
             return nearest
-        far = values @ overall - centre
-        return nearest - far.square().sum(1)
+        return nearest - (block @ overall - centre).square().sum(1)
 
     @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
-        """The tensors in float64, converted once: threads that race here get equal numbers."""
-        return tuple(tensor.double() for tensor in self.tensors().values())
+    def _exact(self) -> tuple[_Gaussians, ...]:
+        """By block its whitener, means, the other whitener and centre, in float64; made once."""
+        triangles = [size * (size + 1) // 2 for size in self.sizes]
+        parts = zip(
+            self.sizes,
+            torch.split(self.within, triangles),
+            torch.split(self.means.double(), list(self.sizes), 1),
+            torch.split(self.overall, triangles),
+            torch.split(self.centre.double(), list(self.sizes)),
+            strict=True,
+        )
+        return tuple(
+            (_unpacked(within, size), means, _unpacked(overall, size), centre)
+            for size, within, means, overall, centre in parts
+        )
 
     def only(self, columns: Sequence[int]) -> UnknownModel:
-        """The model without the other columns' means."""
-        return replace(self, means=self.means[list(columns)].contiguous())
+        """The model without the other columns' means and known rows."""
+        means = self.means[list(columns)].contiguous()
+        return replace(self, means=means, known=self.known.only(columns))
 
     def facts(self) -> dict[str, Any]:
         """What is not a tensor, as plain JSON."""
-        return {
-            "dimension": self.dimension,
-            "projection": self.projection,
-            "threshold": self.threshold,
-            "relative": self.relative,
-        }
+        return {"blocks": list(self.sizes), "relative": self.relative, "known": self.known.facts()}
 
     def tensors(self) -> dict[str, Tensor]:
         """Its tensors by name."""
@@ -102,87 +215,112 @@ class UnknownModel:
             "unknown.means": self.means,
             "unknown.overall": self.overall,
             "unknown.centre": self.centre,
+            "unknown.place": self.place,
+            "unknown.known": self.known.scores,
         }
 
     @classmethod
-    def read(
-        cls, tensors: MutableMapping[str, Tensor], facts: Any, where: str
-    ) -> UnknownModel | None:
-        """Take the model's tensors out of ``tensors``; ``None`` where ``facts`` is.
+    def read(cls, tensors: MutableMapping[str, Tensor], facts: Any, where: str) -> UnknownModel:
+        """Take the model's tensors out of ``tensors``.
 
         Raises:
-            IntegrityError: numbers that are not float32.
-            KeyError: a tensor or fact is missing.
+            KeyError, TypeError, ValueError: a tensor or fact is missing or of another form.
         """
-        if facts is None:
-            return None
-        model = cls(
-            int(facts["dimension"]),
-            str(facts["projection"]),
-            float(facts["threshold"]),
-            bool(facts["relative"]),
-            *(tensors.pop(f"unknown.{n}") for n in ("within", "means", "overall", "centre")),
-        )
-        for name, tensor in model.tensors().items():
-            if tensor.dtype != torch.float32:
-                raise IntegrityError(f"{where}: {name} is not float32")
-        return model
+        names = ("within", "means", "overall", "centre", "place")
+        within, means, overall, centre, place = (tensors.pop(f"unknown.{n}") for n in names)
+        known = KnownScores.read(tensors.pop("unknown.known"), facts["known"])
+        sizes = tuple(int(size) for size in facts["blocks"])
+        return cls(sizes, bool(facts["relative"]), within, means, overall, centre, place, known)
 
-    def check(self, dimension: int, columns: int, where: str) -> None:
-        """Raises IntegrityError: shapes that do not fit a gate of this width and columns."""
-        width = min(dimension, PROJECTIONS.get(self.projection, 0))
-        fits = width > 0 and self.dimension == dimension and math.isfinite(self.threshold)
-        fits = fits and self.within.shape == self.overall.shape == (width, width)
-        if not fits or self.means.shape != (columns, width) or self.centre.shape != (width,):
+    def check(self, width: int, columns: int, where: str) -> None:
+        """See ``Unknown``."""
+        triangles = sum(size * (size + 1) // 2 for size in self.sizes)
+        fits = min(self.sizes, default=0) > 0 and sum(self.sizes) == width
+        fits = fits and self.within.shape == self.overall.shape == (triangles,)
+        fits = fits and self.within.dtype == self.overall.dtype == torch.float16
+        fits = fits and self.means.shape == (columns, width) and self.centre.shape == (width,)
+        fits = fits and self.place.shape == (2, self.signs) and bool((self.place[1] > 0).all())
+        for tensor in (self.means, self.centre, self.place):
+            fits = fits and tensor.dtype == torch.float32
+        fits = fits and all(-1 <= kind.column < columns for kind in self.known.counts)
+        if not fits:
             raise IntegrityError(f"{where}: unknown statistics do not fit {columns} columns")
 
 
-def fit_unknown(moments: BalancedMoments, dimension: int) -> UnknownModel:
-    """Gaussians from moments; the threshold is still to be set.
+def fit_unknown(moments: BalancedMoments, sizes: Sequence[int]) -> UnknownModel:
+    """Gaussians from moments; ``calibrated`` is still to set what known rows are like.
 
     One column alone has no other to be told from: then the plain Mahalanobis distance is the
-    score, for the relative one would be zero everywhere.
+    sign, for the relative one would be zero everywhere.
 
     Args:
         moments: of all columns.
-        dimension: width of the features that they are of.
+        sizes: widths of the blocks.
     """
-    projection = "unknown"
-    moments = moments.projected(projection_of(dimension, projection))
-    within, overall = _whitener(moments.within), _whitener(moments.covariance)
+    covariance, within, centre = moments.covariance, moments.within, moments.mean
+    whiten, means, all_of_it, centres, start = [], [], [], [], 0
+    for size in sizes:
+        block = slice(start, start + size)
+        near, far = (_whitener(c[block, block]) for c in (within, covariance))
+        whiten.append(_packed(near))
+        all_of_it.append(_packed(far))
+        # Of what is stored, not of what was rounded away.
+        means.append(moments.means[:, block] @ _unpacked(whiten[-1], size))
+        centres.append(centre[block] @ _unpacked(all_of_it[-1], size))
+        start += size
     return UnknownModel(
-        dimension,
-        projection,
-        0.0,
+        tuple(sizes),
         len(moments.means) > 1,
-        within.float(),
-        (moments.means @ within).float(),
-        overall.float(),
-        (moments.mean @ overall).float(),
+        torch.cat(whiten),
+        torch.cat(means, 1).float(),
+        torch.cat(all_of_it),
+        torch.cat(centres).float(),
+        torch.stack([torch.zeros(len(sizes) + 2), torch.ones(len(sizes) + 2)]),
+        KnownScores(torch.zeros(0), {}),
     )
 
 
-def threshold_of(scores: Tensor, targets: Tensor) -> float:
-    """The score that ``KNOWN_SHARE`` of held-out known rows stay at or below.
+def calibrated(model: UnknownModel, known: Asked, whole: Tensor) -> UnknownModel:
+    """The model that knows what known rows are like.
 
     Args:
-        scores: ``[rows]`` of a model fitted without these rows.
-        targets: ``[rows]`` the column a row belongs to.
+        model: as ``fit_unknown`` made it.
+        known: rows that it was fitted without, with their lengths, 0 where nobody knows.
+        whole: ``[rows]`` bool, whether a row is no span of another one; one is at least.
     """
-    ordered, order = scores.sort()
-    weights = (1 / torch.bincount(targets).double())[targets][order]
-    passed = weights.cumsum(0) / weights.sum()
-    place = int((passed < KNOWN_SHARE).sum())
-    return float(ordered[min(place, len(ordered) - 1)])
+    assert known.tokens is not None
+    signs = model.of(known)[whole]
+    spread = signs.std(0, correction=0)
+    # A sign that is the same for all known rows says nothing.
+    silent = spread < 1e-6 * (1 + signs.mean(0).abs())
+    place = torch.stack([signs.mean(0), spread.masked_fill(silent, 1e30)]).float()
+    model = replace(model, place=place)
+    scores = KnownScores.of(model.score(known), known.columns, known.tokens, whole)
+    return replace(model, known=scores)
 
 
 def _whitener(covariance: Tensor) -> Tensor:
-    """``L`` with ``(x L)`` of unit covariance, for rows ``x`` with this one, shrunk a little."""
+    """Upper triangular ``U`` with ``(x U)`` of unit covariance, for one shrunk a little."""
     size = len(covariance)
     level = covariance.diagonal().mean().clamp_min(1e-12)
-    shrunk = (1 - SHRINKAGE) * covariance + SHRINKAGE * level * torch.eye(size, dtype=torch.float64)
+    shrunk = (1 - SHRINKAGE) * covariance
+    shrunk.diagonal().add_(SHRINKAGE * level)
     root = torch.linalg.cholesky(shrunk)
     inverse: Tensor = torch.linalg.solve_triangular(
         root, torch.eye(size, dtype=torch.float64), upper=False
     )
-    return inverse.T.contiguous()
+    return inverse.T
+
+
+def _packed(triangle: Tensor) -> Tensor:
+    """Upper triangle of ``[size, size]``, row by row, in half precision."""
+    rows, columns = torch.triu_indices(len(triangle), len(triangle))
+    return triangle[rows, columns].clamp(-65504, 65504).half()
+
+
+def _unpacked(triangle: Tensor, size: int) -> Tensor:
+    """``[size, size]`` float64 of ``_packed``."""
+    found = torch.zeros(size, size, dtype=torch.float64)
+    rows, columns = torch.triu_indices(size, size)
+    found[rows, columns] = triangle.double()
+    return found

@@ -34,6 +34,19 @@ class Answerer:
 
 
 @dataclass(frozen=True, slots=True)
+class Near:
+    """What came close for a row.
+
+    Attributes:
+        tasks: of one column: a task, or those of a group.
+        probability: the router's, among what may answer the row.
+    """
+
+    tasks: tuple[str, ...]
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """What was decided for one row.
 
@@ -42,6 +55,8 @@ class Chosen:
         confidence: the router's probability of them; 1 when the caller named one.
         unknown: whether the row is like no task; ``None``: not assessed.
         unknown_score: the score behind it.
+        unknown_p_value: how many known rows score as high.
+        near: what came closest, the likeliest first; empty when the caller named one.
         abstained: whether the answer is to be ``unknown``.
     """
 
@@ -49,6 +64,8 @@ class Chosen:
     confidence: float
     unknown: bool | None = None
     unknown_score: float | None = None
+    unknown_p_value: float | None = None
+    near: tuple[Near, ...] = ()
     abstained: bool = False
 
 
@@ -119,7 +136,10 @@ Decision = Named | Routed
 
 
 def choose(
-    decisions: Sequence[Decision], features: Tensor, shapes: Sequence[RowShape]
+    decisions: Sequence[Decision],
+    features: Tensor,
+    shapes: Sequence[RowShape],
+    tokens: Sequence[int],
 ) -> list[Chosen]:
     """Who answers each row; rows that ask the same router are routed together.
 
@@ -127,6 +147,7 @@ def choose(
         decisions: one a row.
         features: ``[rows, width]`` pooled trunk states.
         shapes: one a row.
+        tokens: one a row, those of its longest sequence.
     """
     found: list[Chosen | None] = [None] * len(decisions)
     routed: dict[int, list[tuple[int, Routed]]] = {}
@@ -138,35 +159,58 @@ def choose(
     for asking in routed.values():
         places = [place for place, _ in asking]
         own = features.cpu() if len(places) == len(decisions) else features.cpu()[places]
-        answers = _route([one for _, one in asking], own, [shapes[place] for place in places])
+        answers = _route(
+            [one for _, one in asking],
+            own,
+            [shapes[place] for place in places],
+            [tokens[place] for place in places],
+        )
         for place, chosen in zip(places, answers, strict=True):
             found[place] = chosen
     return [one for one in found if one is not None]
 
 
 def _route(
-    decisions: Sequence[Routed], features: Tensor, shapes: Sequence[RowShape]
+    decisions: Sequence[Routed],
+    features: Tensor,
+    shapes: Sequence[RowShape],
+    tokens: Sequence[int],
 ) -> list[Chosen]:
     """Who answers rows that all ask one router."""
     router = decisions[0].router
-    choice = router.route(features, shapes)
+    choice = router.route(features, shapes, tokens)
     nothing: list[None] = [None] * len(features)
     scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
     unknown = nothing if choice.unknown is None else choice.unknown.tolist()
+    p_values = nothing if choice.p_value is None else choice.p_value.tolist()
+    near = [
+        tuple(
+            Near(tuple(member.task for member in router.columns[column]), probability)
+            for column, probability in zip(columns, probabilities, strict=True)
+            if probability > 0
+        )
+        for columns, probabilities in zip(
+            choice.near.tolist(), choice.near_probability.tolist(), strict=True
+        )
+    ]
     found = [
         Chosen(
             decision.experts[index],
             confidence,
             is_unknown,
             score,
+            p_value,
+            close,
             decision.abstain and bool(is_unknown),
         )
-        for decision, index, confidence, is_unknown, score in zip(
+        for decision, index, confidence, is_unknown, score, p_value, close in zip(
             decisions,
             choice.index.tolist(),
             choice.confidence.tolist(),
             unknown,
             scores,
+            p_values,
+            near,
             strict=True,
         )
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
@@ -24,12 +25,14 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.routing.columns import Member
+from expertbank.routing.known import bin_name, bin_of
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.decision import (
     Answerer,
     Chosen,
     Decision,
     Named,
+    Near,
     Routed,
     choose,
     unanswerable,
@@ -84,6 +87,11 @@ class Prediction:
         unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
+        unknown_p_value: the share of known rows, sent to the same place and about as long, that
+            score as high; up to 0.05 a row is called unknown. ``None`` likewise, and of routers
+            that were fitted before there was one.
+        near: the tasks that came closest, the likeliest first; empty when the task was named.
+        tokens: those of the row's longest sequence, as the backbone read it.
         answers: for a group, the answers of all its experts, this one among them.
         thresholds: where several may, the least score from which on each label holds.
         abstained: whether no answer was given, for the row is unknown and the caller asked to
@@ -102,6 +110,9 @@ class Prediction:
     text: str = ABSTAINED
     unknown: bool | None = None
     unknown_score: float | None = None
+    unknown_p_value: float | None = None
+    near: tuple[Near, ...] = ()
+    tokens: int = 0
     answers: tuple[Prediction, ...] = ()
     thresholds: Mapping[str, float] | None = None
     abstained: bool = False
@@ -116,6 +127,7 @@ class Prediction:
             "confidence": self.confidence,
             "unknown": self.unknown,
             "unknown_score": self.unknown_score,
+            "unknown_p_value": self.unknown_p_value,
             "abstained": self.abstained,
             "label": self.label,
             "scores": dict(self.scores),
@@ -129,6 +141,20 @@ class Prediction:
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
+
+    def explanation(self) -> dict[str, Any]:
+        """Why it went there, as ``predict --explain --json`` tells it."""
+        return {
+            "near": [{"tasks": list(o.tasks), "probability": o.probability} for o in self.near],
+            "tokens": self.tokens,
+            "length_bin": self.length_bin,
+            "unknown_p_value": self.unknown_p_value,
+        }
+
+    @property
+    def length_bin(self) -> str:
+        """The lengths of the known rows that it is compared with, as people read them."""
+        return bin_name(int(bin_of(torch.tensor([self.tokens]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -480,6 +506,7 @@ class Predictor:
                 [questions[p].decision for p in positions],
                 features,
                 [questions[p].row.shape for p in positions],
+                [questions[p].encoded.length for p in positions],
             )
             chosen.update(zip(positions, found, strict=True))
             return [choice.experts[0].digest for choice in found]
@@ -541,6 +568,9 @@ class Predictor:
             abstained=chosen.abstained,
             unknown=chosen.unknown,
             unknown_score=chosen.unknown_score,
+            unknown_p_value=chosen.unknown_p_value,
+            near=chosen.near,
+            tokens=question.encoded.length,
             expert_digest=expert.digest,
         )
         if chosen.abstained:

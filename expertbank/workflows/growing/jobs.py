@@ -7,6 +7,7 @@ machine; the backbone is loaded there and recognised by its digest.
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -25,6 +26,8 @@ from expertbank.workflows.workspace import environment_of, require_backbone
 
 if TYPE_CHECKING:
     from expertbank.backbones.backbone import Backbone
+    from expertbank.models.routed import RoutedModel
+    from expertbank.routing.feature_file import Spans
     from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
 
@@ -242,7 +245,11 @@ def measure(
         kept = write_statistics(own.without_rows())
     else:
         evaluated = tuple(row.shape for row in job.validation)
-        file = FeatureFile(features, measured.features, shapes, evaluated, spec.digest)
+        file = FeatureFile(
+            *(features, measured.features, shapes, evaluated, spec.digest),
+            torch.tensor([row.length for row, _ in job.kept], dtype=torch.int32),
+            _spans(job, model, features.shape[1], progress),
+        )
         kept = file.to_bytes()
     files = {
         "expert": trained.file.to_bytes(),
@@ -257,6 +264,35 @@ def measure(
         trained.seconds,
         environment_of(str(backbone.device), spec.dtype),
         measured.batch_plan,
+    )
+
+
+def _spans(job: AddJob, model: RoutedModel, dimension: int, progress: ProgressCallback) -> Spans:
+    """Short spans of the rows that sit out of the statistics, some of every bin of length."""
+    import torch
+
+    from expertbank.data.spans import span_of
+    from expertbank.routing.feature_file import Spans
+    from expertbank.routing.known import BINS
+    from expertbank.routing.statistics import sits_out
+    from expertbank.workflows.measure import trunk_features
+
+    out = sits_out(len(job.kept)).tolist()
+    special = frozenset(model.backbone.tokenizer.all_special_ids)
+    drawn = random.Random(job.entry.train.seed)  # noqa: S311 (no secret)
+    found = [
+        (span_of(row, drawn.randint(max(6, low + 1), high), special, drawn), shape)
+        for (row, shape), taken in zip(job.kept, out, strict=True)
+        for low, high in zip((0, *BINS), BINS, strict=False)
+        if taken and row.length > high
+    ]
+    if not found:
+        return Spans.none(dimension)
+    rows = [row for row, _ in found]
+    return Spans(
+        trunk_features(model, rows, progress).half(),
+        tuple(shape for _, shape in found),
+        torch.tensor([row.length for row in rows], dtype=torch.int32),
     )
 
 

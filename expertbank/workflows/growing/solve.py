@@ -39,7 +39,8 @@ def solve(
         return file.train, file.train_shapes
 
     with job.clock.on("solve"):
-        return fit_sums(entries, job.statistics, sums, config, job.spec.digest, rows_of)
+        blocks = len(job.spec.states) * len(job.spec.poolings)
+        return fit_sums(entries, job.statistics, sums, config, job.spec.digest, rows_of, blocks)
 
 
 def _sums(

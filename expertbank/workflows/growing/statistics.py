@@ -57,7 +57,11 @@ def summed_of(kept: FeatureFile | Statistics, data: bytes) -> Summed:
     """Statistics of ``kept``, which was read from ``data``: it itself, or made of its features."""
     if isinstance(kept, Statistics):
         return Summed(kept, data)
-    made = Statistics.of(kept.train, kept.train_shapes, kept.feature_spec_digest)
+    made = Statistics.of(
+        *(kept.train, kept.train_shapes, kept.feature_spec_digest),
+        tokens=kept.train_tokens,
+        spans=kept.spans,
+    )
     return Summed(made, write_statistics(made))
 
 

@@ -1,0 +1,146 @@
+"""What unknown scores known rows have, by the column that they go to and by their length.
+
+A row's p-value is the share of known rows of its kind that look at least as strange. Its kind is
+decided by the row alone (the column it is sent to, the bin of its length), so among known rows
+that are drawn as those here were, at most a share ``a`` of every kind has a p-value up to ``a``.
+(Conformal prediction by categories: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random
+World", 2005, section 4.5.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+BINS = (12, 24, 48)
+"""Most tokens of all bins of length but the last."""
+FEWEST = 40
+"""A kind with fewer known rows is judged with others: of its length, or of any."""
+ANY = -1
+"""Any column; any length, where known rows are whole ones."""
+
+
+class Kind(NamedTuple):
+    """Rows that are sent to a column and have a length, see ``ANY``."""
+
+    column: int
+    bin: int
+
+
+def bin_of(tokens: Tensor) -> Tensor:
+    """``[rows]`` int64 number of the bin of ``tokens [rows]``; ``ANY`` where they are 0."""
+    found = torch.bucketize(tokens.long(), torch.tensor(BINS))
+    return found.masked_fill(tokens == 0, ANY)
+
+
+def bin_name(number: int) -> str:
+    """A bin of length as people read it."""
+    if number == ANY:
+        return "any"
+    if number == len(BINS):
+        return f"over {BINS[-1]} tokens"
+    return f"{BINS[number - 1] + 1 if number else 1} to {BINS[number]} tokens"
+
+
+@dataclass(frozen=True)
+class KnownScores:
+    """Scores of known rows that sat out of the fit.
+
+    Attributes:
+        scores: ``[scores]`` float32, by kind one after the other, each rising.
+        counts: how many each kind has.
+    """
+
+    scores: Tensor
+    counts: Mapping[Kind, int]
+
+    @classmethod
+    def of(cls, scores: Tensor, columns: Tensor, tokens: Tensor, whole: Tensor) -> KnownScores:
+        """Of known rows.
+
+        Args:
+            scores: ``[rows]``.
+            columns: ``[rows]`` the column that each is sent to.
+            tokens: ``[rows]`` its length, 0 where nobody knows.
+            whole: ``[rows]`` bool, whether it is no span of another row.
+        """
+        bins = bin_of(tokens)
+        parts: dict[Kind, Tensor] = {}
+        for number in range(len(BINS) + 1):
+            here = bins == number
+            parts[Kind(ANY, number)] = scores[here]
+            for column in set(columns[here].tolist()):
+                parts[Kind(column, number)] = scores[here & (columns == column)]
+        parts[Kind(ANY, ANY)] = scores[whole]
+        for column in set(columns[whole].tolist()):
+            parts[Kind(column, ANY)] = scores[whole & (columns == column)]
+        kept = {
+            kind: part.float().sort().values
+            for kind, part in sorted(parts.items())
+            if len(part) >= FEWEST or kind == (ANY, ANY)
+        }
+        return cls(torch.cat(list(kept.values())), {kind: len(p) for kind, p in kept.items()})
+
+    @cached_property
+    def _parts(self) -> Mapping[Kind, Tensor]:
+        parts = torch.split(self.scores, list(self.counts.values()))
+        return dict(zip(self.counts, parts, strict=True))
+
+    def p_values(self, scores: Tensor, columns: Tensor, tokens: Tensor | None) -> Tensor:
+        """``[rows]`` float64: the share of known rows of a row's kind with scores as high.
+
+        Args:
+            scores: ``[rows]``.
+            columns: ``[rows]`` the column that each is sent to.
+            tokens: ``[rows]`` lengths; ``None`` where they are not known.
+        """
+        bins = torch.full_like(columns, ANY) if tokens is None else bin_of(tokens)
+        found = torch.empty(len(scores), dtype=torch.float64)
+        for column, number in set(zip(columns.tolist(), bins.tolist(), strict=True)):
+            here = (columns == column) & (bins == number)
+            known = self._like(Kind(column, number))
+            below = torch.searchsorted(known, scores[here].float())
+            found[here] = (1 + len(known) - below).double() / (len(known) + 1)
+        return found
+
+    def _like(self, kind: Kind) -> Tensor:
+        """Known rows to compare with: of the kind, of its length, of its column, or all."""
+        column, number = kind
+        for wanted in (kind, Kind(ANY, number), Kind(column, ANY)):
+            if wanted in self._parts:
+                return self._parts[wanted]
+        return self._parts[Kind(ANY, ANY)]
+
+    def only(self, columns: Sequence[int]) -> KnownScores:
+        """Without what other columns have of their own."""
+        places = {ANY: ANY, **{column: place for place, column in enumerate(columns)}}
+        kept = {
+            Kind(places[kind.column], kind.bin): part
+            for kind, part in self._parts.items()
+            if kind.column in places
+        }
+        ordered = dict(sorted(kept.items()))
+        counts = {kind: len(part) for kind, part in ordered.items()}
+        return KnownScores(torch.cat(list(ordered.values())), counts)
+
+    def facts(self) -> list[list[int]]:
+        """Column, bin and count of every kind, as plain JSON."""
+        return [[*kind, count] for kind, count in self.counts.items()]
+
+    @classmethod
+    def read(cls, scores: Tensor, facts: Any) -> KnownScores:
+        """Inverse of ``facts``.
+
+        Raises:
+            TypeError, ValueError: they are none, or do not fit the scores.
+        """
+        counts = {Kind(int(column), int(number)): int(count) for column, number, count in facts}
+        sound = scores.dtype == torch.float32 and scores.shape == (sum(counts.values()),)
+        if not sound or Kind(ANY, ANY) not in counts or min(counts.values()) < 1:
+            raise ValueError("scores of known rows do not fit their counts")
+        return cls(scores, counts)

@@ -73,9 +73,9 @@ class FeatureFile:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            for name in ("train", "evaluation"):
-                if tensors[name].dtype == torch.int8:
-                    tensors[name] = tensors[name].half() * STEP
+            whole = [n for n in ("train", "evaluation") if tensors[n].dtype == torch.int8]
+            for name in whole:
+                tensors[name] = tensors[name].half() * STEP
             file = cls(
                 tensors["train"],
                 tensors["evaluation"],
@@ -85,9 +85,9 @@ class FeatureFile:
             )
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
-        for tensor in (file.train, file.evaluation):
-            bad = tensor.dtype != torch.float16 or not bool(torch.isfinite(tensor).all())
-            if bad or tensor.dim() != 2:
+        for name, tensor in (("train", file.train), ("evaluation", file.evaluation)):
+            bad = tensor.dtype != torch.float16 or tensor.dim() != 2
+            if bad or not (name in whole or bool(torch.isfinite(tensor).all())):
                 raise IntegrityError(f"{where}: features are not a finite float16 matrix")
         shapes = (file.train_shapes, file.evaluation_shapes)
         if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):

@@ -37,7 +37,8 @@ def routing_metrics(home: Mapping[str, int], choices: Mapping[str, Routed]) -> d
 
     Args:
         home: by task the column that stands for it.
-        choices: by task what the router chose for the task's rows, at least one each.
+        choices: by task what the router chose for the task's rows, at least one each; of some
+            tasks at least.
     """
     shares: dict[str, dict[int, float]] = {}  # by task, the columns that got rows, and what share
     for task, routed in choices.items():
@@ -63,7 +64,8 @@ def _confusions(
 ) -> list[dict[str, Any]]:
     """Pairs of tasks that take each other's rows, by name; never two tasks of one group.
 
-    The rate is the mean of both directions: for it to be above the limit, one of them must be.
+    The rate is the mean of both directions, of those that were measured: for it to be above the
+    limit, one of them must be.
     """
     tasks_of: dict[int, list[str]] = {}
     for task, column in home.items():
@@ -77,7 +79,9 @@ def _confusions(
     }
     found = []
     for one, other in sorted(pairs):
-        rate = (shares[one].get(home[other], 0.0) + shares[other].get(home[one], 0.0)) / 2
+        ways = ((one, other), (other, one))
+        known = [shares[task].get(home[to], 0.0) for task, to in ways if task in shares]
+        rate = sum(known) / len(known)
         if rate > CONFUSION_WARNING:
             found.append({"tasks": [one, other], "rate": rate})
     return found

@@ -16,6 +16,9 @@ from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.grid import STEP, on_grid
 
+PARTS = ("train", "evaluation", "spans")
+"""Names of the features in a file."""
+
 
 @dataclass(frozen=True, slots=True)
 class Spans:
@@ -110,9 +113,9 @@ class FeatureFile:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            for name in tensors.keys() & {"train", "evaluation", "spans"}:
-                if tensors[name].dtype == torch.int8:
-                    tensors[name] = tensors[name].half() * STEP
+            whole = [n for n in PARTS if n in tensors and tensors[n].dtype == torch.int8]
+            for name in whole:
+                tensors[name] = tensors[name].half() * STEP
             file = cls(
                 tensors["train"],
                 tensors["evaluation"],
@@ -125,9 +128,10 @@ class FeatureFile:
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
         spans = file.spans or Spans.none(file.width)
-        for tensor in (file.train, file.evaluation, spans.features):
-            bad = tensor.dtype != torch.float16 or not bool(torch.isfinite(tensor).all())
-            if bad or tensor.dim() != 2:
+        parts = (file.train, file.evaluation, spans.features)
+        for name, tensor in zip(PARTS, parts, strict=True):
+            bad = tensor.dtype != torch.float16 or tensor.dim() != 2
+            if bad or not (name in whole or bool(torch.isfinite(tensor).all())):
                 raise IntegrityError(f"{where}: features are not a finite float16 matrix")
         shapes = (file.train_shapes, file.evaluation_shapes)
         if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):

@@ -50,6 +50,27 @@ def test_imported_experts_are_the_same_bytes_and_work_as_if_trained_here(
     assert done("--home", other, "verify").code == 0
 
 
+def test_statistics_come_in_place_of_features_and_what_is_not_measured_is_said(
+    other: Path, bank: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "sums"
+    refused = call("--home", bank, "--json", "export", out, "--statistics")
+    assert refused.code == 2
+    done("--home", bank, "export", out, "--for-import", "--statistics")
+    assert not (out / "features").exists()
+    answer = done("--home", other, "--json", "import", out).document
+    names = [expert["task"] for expert in answer["imported"]]
+    assert names == ["mood", "poll", "sport"]
+    answer = done("--home", other, "--json", "retrain-router")
+    router = answer.document
+    assert (sorted(router["unmeasured"]), set(router["metrics"]["per_task"])) == (names, {"own"})
+    assert set(router["cost"]) == {"read", "add", "solve", "evaluate"}
+    assert "no evaluation row is kept of them: mood, poll, sport" in answer.err
+    shown = done("--home", other, "--json", "show", "mood").document
+    assert shown["statistics"]["digest"] == shown["features"]["digest"]
+    assert done("--home", other, "verify").code == 0
+
+
 def test_lineage_comes_along_and_says_where_from(other: Path, importable: Path, bank: Path) -> None:
     done("--home", other, "import", importable, "--task", "mood")
     here = done("--home", other, "--json", "show", "mood").document["run"]

@@ -40,6 +40,15 @@ def test_they_are_what_a_table_of_all_shares_gives() -> None:
     assert len(expected) > 2
 
 
+def test_tasks_that_were_not_measured_are_left_out_and_still_named_where_rows_went_to_them() -> (
+    None
+):
+    home = {"here": 0, "gone": 1, "far": 2}
+    found = routing_metrics(home, {"here": evidence(np.array([0, 0, 0, 1]))})
+    assert (found["accuracy"], found["per_task"]) == (0.75, {"here": 0.75})
+    assert found["confusions"] == [{"tasks": ["gone", "here"], "rate": 0.25}]
+
+
 def test_memory_grows_with_the_experts_and_not_with_their_square() -> None:
     count = 3000
     names = [f"task{place:04d}" for place in range(count)]

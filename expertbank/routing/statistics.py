@@ -19,7 +19,7 @@ from expertbank.routing.feature_file import Spans, no_lengths
 from expertbank.routing.grid import LARGEST, STEP, Grid
 from expertbank.routing.threads import one_thread
 
-MOST_OUT, PART_OUT, FEWEST = 256, 8, 10
+MOST_OUT, PART_OUT, FEWEST = 128, 16, 10
 """At most so many rows sit out, at most one in so many, and none where a task has fewer rows."""
 MOMENTS = "stats"
 """The projection of moments that banks of expertbank 0.1 kept."""

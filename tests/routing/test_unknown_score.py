@@ -118,7 +118,7 @@ def test_known_rows_drawn_alike_are_called_unknown_as_often_as_stated_at_every_l
             here = (bin_of(tokens[20000:]) == number) & (columns[20000:] == column)
             share, count = float((found[here] <= LEVEL).double().mean()), int(here.sum())
             # As many known rows set the threshold, which errs by as much.
-                assert share <= LEVEL + 3 * (2 * LEVEL * (1 - LEVEL) / count) ** 0.5
+            assert share <= LEVEL + 3 * (2 * LEVEL * (1 - LEVEL) / count) ** 0.5
 
 
 def test_bins_of_length_have_names_that_leave_no_gap() -> None:

@@ -91,22 +91,30 @@ class KnownScores:
         parts = torch.split(self.scores, list(self.counts.values()))
         return dict(zip(self.counts, parts, strict=True))
 
-    def p_values(self, scores: Tensor, columns: Tensor, tokens: Tensor | None) -> Tensor:
-        """``[rows]`` float64: the share of known rows of a row's kind with scores as high.
+    def rare(
+        self, scores: Tensor, columns: Tensor, tokens: Tensor | None, level: float
+    ) -> tuple[Tensor, Tensor]:
+        """P-values, ``[rows]`` float64, and which of them are rare, ``[rows]`` bool.
+
+        Those up to ``level`` are. Where there are too few known rows for any to be, it is what is
+        stranger than all of them.
 
         Args:
             scores: ``[rows]``.
             columns: ``[rows]`` the column that each is sent to.
             tokens: ``[rows]`` lengths; ``None`` where they are not known.
+            level: the largest p-value that is rare.
         """
         bins = torch.full_like(columns, ANY) if tokens is None else bin_of(tokens)
         found = torch.empty(len(scores), dtype=torch.float64)
+        limit = torch.empty_like(found)
         for column, number in set(zip(columns.tolist(), bins.tolist(), strict=True)):
             here = (columns == column) & (bins == number)
             known = self._like(Kind(column, number))
             below = torch.searchsorted(known, scores[here].float())
             found[here] = (1 + len(known) - below).double() / (len(known) + 1)
-        return found
+            limit[here] = max(level, 1 / (len(known) + 1))
+        return found, found <= limit
 
     def _like(self, kind: Kind) -> Tensor:
         """Known rows to compare with: of the kind, of its length, of its column, or all."""

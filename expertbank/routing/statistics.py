@@ -20,7 +20,9 @@ from expertbank.routing.grid import LARGEST, STEP, Grid
 from expertbank.routing.threads import one_thread
 
 MOST_OUT, PART_OUT, FEWEST = 128, 16, 10
-"""At most so many rows sit out, at most one in so many, and none where a task has fewer rows."""
+"""At most so many rows sit out, about one in so many, and none where a task has fewer rows."""
+LEAST_OUT, LARGEST_PART = 20, 5
+"""Of small tasks so many sit out, but at most one in so many."""
 MOMENTS = "stats"
 """The projection of moments that banks of expertbank 0.1 kept."""
 SPARE = (1 / 12, 2.0)
@@ -132,10 +134,9 @@ class Statistics:
 
 def sits_out(rows: int) -> Tensor:
     """``[rows]`` bool: which of a task's training rows sit out of its sums."""
-    places = torch.arange(1, rows + 1)
-    if rows < FEWEST:
-        return torch.zeros(rows, dtype=torch.bool)
-    return places % max(PART_OUT, -(-rows // MOST_OUT)) == 0
+    out = max(min(LEAST_OUT, rows // LARGEST_PART), min(MOST_OUT, rows // PART_OUT))
+    places = torch.arange(rows + 1) * (out if rows >= FEWEST else 0) // rows
+    return places.diff() > 0  # evenly among the others
 
 
 def sums_of(steps: Tensor) -> tuple[Tensor, Tensor]:

@@ -150,8 +150,8 @@ class UnknownModel:
     def judge(self, asked: Asked) -> Judged:
         """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
         score = self.score(asked)
-        p_value = self.known.p_values(score.cpu(), asked.columns.cpu(), asked.tokens)
-        return Judged(score, p_value <= LEVEL, p_value)
+        p_value, rare = self.known.rare(score.cpu(), asked.columns.cpu(), asked.tokens, LEVEL)
+        return Judged(score, rare, p_value)
 
     def score(self, asked: Asked) -> Tensor:
         """``[rows]`` float64."""

@@ -221,7 +221,7 @@ def negative_log_likelihood(router, temperature: float, **wishes: float) -> floa
 def test_the_temperature_makes_confidence_on_unseen_rows_no_worse(
     kind: str, distance: float
 ) -> None:
-    tasks = tasks_of(700, 700, 700, distance=distance)
+    tasks = tasks_of(1400, 1400, 1400, distance=distance)
     router = fit_router(tasks, config_of(kind, epochs=20), "f" * 64)
     calibrated = negative_log_likelihood(router, router.temperature, distance=distance)
     assert calibrated <= negative_log_likelihood(router, 1.0, distance=distance) + 0.01
@@ -281,8 +281,8 @@ def test_a_router_knows_its_members_and_its_spec() -> None:
 
 
 def test_tasks_of_one_group_are_one_column_that_learnt_both() -> None:
-    # The same rows of 64 sit out of a part's sums and of the whole's: every eighth.
-    a, b, c = (cluster(f"task{i}", i, 64) for i in range(3))
+    # The same rows of 320 sit out of a part's sums and of the whole's: every sixteenth.
+    a, b, c = (cluster(f"task{i}", i, 320) for i in range(3))
     tasks = [task_of("one", a, "pair"), task_of("two", b, "pair"), task_of("three", c)]
     router = fit_router(tasks, RouterConfig(), "f" * 64)
     names = [{member.task for member in column} for column in router.columns]

@@ -37,7 +37,8 @@ def test_no_file_holds_a_feature_or_text_of_a_row(made_stats: Path) -> None:
             tensors = load(bank._workspace.store.get(stored.digest))
             sizes = {name: tensor.numel() for name, tensor in tensors.items()}
             sums = {"total": dimension, "gram": dimension * (dimension + 1) // 2}
-            assert sizes == {**sums, "rows": 0, "row_shapes": 0}
+            rows = ("rows", "row_shapes", "row_tokens", "spans", "span_shapes", "span_tokens")
+            assert sizes == {**sums, **dict.fromkeys(rows, 0)}
     rows = [row for task in TASKS for row in (made_stats / f"{task}.csv").read_text().split("\n")]
     texts_of_rows = [row.rpartition(",")[0].encode() for row in rows[1:] if len(row) > 20]
     for path in (made_stats / "bank").rglob("*"):

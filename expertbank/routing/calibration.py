@@ -17,6 +17,10 @@ SCORES, ROWS = 2_000_000, 2_500
 rows, and at last only some columns bring any, so that the cost stays linear in the columns."""
 LARGEST = 3.0
 """Temperatures lie between ten to minus this and ten to this."""
+STEPS, ROUNDS = 6, 6
+"""Steps to either side, and how often the best is looked about in so many times smaller ones."""
+FARTHEST = 12.0
+"""Log-odds that count at most: a gate may be surer than any number of rows could show."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +68,25 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     Calibration of Modern Neural Networks", ICML 2017, section 4.2.) One row's worth of the
     targets is spread over the wrong candidates, as Platt ("Probabilistic Outputs for Support
     Vector Machines", 1999, section 2.2) does, or a gate that errs on no held-out row would
-    claim to be certain. The likelihood is convex in the inverse temperature: its slope is
-    bisected.
+    claim to be certain. Log-odds count up to ``FARTHEST``, or a column that is worlds apart from
+    the others would make them all look alike. The best of some temperatures is looked about.
     """
     allowed, right = held.allowed, held.targets.unsqueeze(1)
-    scores = gate.scores(held.features)
+    scores = gate.scores(held.features).masked_fill(~allowed, float("-inf"))
+    behind = scores - scores.amax(1, keepdim=True)
     blurred = 1 / (len(scores) + 2)
-    # [rows]
-    own = scores.gather(1, right).squeeze(1)
-    others = scores.masked_fill(~allowed, 0.0).scatter(1, right, 0.0).sum(1)
-    others = others / (allowed.sum(1) - 1).clamp_min(1)
-    alone = allowed.sum(1) == 1
-    wanted = torch.where(alone, own, (1 - blurred) * own + blurred * others)
-    low, high = -LARGEST, LARGEST
-    for _ in range(24):
-        middle = (low + high) / 2
-        odds = (scores * 10.0**middle).masked_fill_(~allowed, float("-inf"))
-        slope = torch.softmax(odds, dim=1).mul_(scores).sum(1) - wanted
-        low, high = (middle, high) if float(slope.mean()) < 0 else (low, middle)
-    return float(10.0**-high)
+    wrong = allowed.scatter(1, right, False).double()
+    wanted = blurred * wrong / wrong.sum(1, keepdim=True).clamp_min(1)
+    wanted.scatter_(1, right, 1 - blurred * (wrong.sum(1, keepdim=True) > 0).double())
+
+    def loss(power: float) -> float:
+        odds = (behind * 10.0**-power).clamp_min(-FARTHEST).masked_fill(~allowed, float("-inf"))
+        logs = torch.log_softmax(odds, dim=1).masked_fill(~allowed, 0.0)
+        return -float((wanted * logs).sum(1).mean())
+
+    best, width = 0.0, LARGEST
+    for _ in range(ROUNDS):
+        powers = [best + width * step / STEPS for step in range(-STEPS, STEPS + 1)]
+        inside = [power for power in powers if abs(power) <= LARGEST]
+        best, width = min(inside, key=loss), width / STEPS
+    return float(10.0**best)

@@ -28,16 +28,20 @@ class Spans:
         features: ``[spans, dimension]`` float16.
         shapes: per span what its row brings.
         tokens: ``[spans]`` int32, tokens of the longest sequence.
+        summed: ``[spans]`` bool: those of rows that are in the statistics' sums are in them too;
+            the others are of rows that sit out.
     """
 
     features: Tensor
     shapes: tuple[RowShape, ...]
     tokens: Tensor
+    summed: Tensor
 
     @classmethod
     def none(cls, dimension: int) -> Spans:
         """Where none were made."""
-        return cls(torch.zeros(0, dimension, dtype=torch.float16), (), no_lengths())
+        nothing = torch.zeros(0, dimension, dtype=torch.float16)
+        return cls(nothing, (), no_lengths(), no_lengths() > 0)
 
 
 def no_lengths() -> Tensor:
@@ -57,7 +61,7 @@ class FeatureFile:
         feature_spec_digest: the spec they were made under.
         train_tokens: ``[rows]`` int32, tokens of each training row's longest sequence; empty in
             files of before they were kept.
-        spans: of the training rows that sit out of the statistics; ``None`` likewise.
+        spans: of some of the training rows; ``None`` likewise.
     """
 
     train: Tensor
@@ -102,6 +106,7 @@ class FeatureFile:
             tensors["spans"] = _steps(self.spans.features)
             tensors["span_shapes"] = _to_tensor(self.spans.shapes)
             tensors["span_tokens"] = self.spans.tokens
+            tensors["span_summed"] = self.spans.summed.to(torch.uint8)
         return write_safetensors(tensors, metadata)
 
     @classmethod
@@ -138,7 +143,7 @@ class FeatureFile:
             raise IntegrityError(f"{where}: features and shapes do not fit each other")
         fits = len(file.train_tokens) in (0, len(file.train))
         fits = fits and spans.features.shape == (len(spans.shapes), file.width)
-        fits = fits and spans.tokens.shape == (len(spans.shapes),)
+        fits = fits and spans.tokens.shape == spans.summed.shape == (len(spans.shapes),)
         for lengths in (file.train_tokens, spans.tokens):
             fits = fits and lengths.dtype == torch.int32 and not bool((lengths < 1).any())
         if not fits:
@@ -149,7 +154,8 @@ class FeatureFile:
 def _spans(tensors: Mapping[str, Tensor]) -> Spans | None:
     if "spans" not in tensors:
         return None
-    return Spans(tensors["spans"], _from_tensor(tensors["span_shapes"]), tensors["span_tokens"])
+    shapes, summed = _from_tensor(tensors["span_shapes"]), tensors["span_summed"] > 0
+    return Spans(tensors["spans"], shapes, tensors["span_tokens"], summed)
 
 
 def _steps(features: Tensor) -> Tensor:

@@ -40,7 +40,8 @@ class Statistics:
         grid: the numbers of a row that they are of.
         feature_spec_digest: the spec the features were made under.
         shape_counts: training rows that bring each of ``ROW_SHAPES``, those that sat out too.
-        count: rows in the sums.
+        count: rows in the sums, short spans of rows among them.
+        span_count: how many of them are spans.
         total: ``[width]`` int64 sum of rows, in steps of the grid.
         upper: ``[width (width + 1) / 2]`` int64 or int32: the upper triangle of the sum of their
             outer products, row by row.
@@ -56,6 +57,7 @@ class Statistics:
     feature_spec_digest: str
     shape_counts: tuple[int, ...]
     count: int
+    span_count: int
     total: Tensor
     upper: Tensor
     rows: Tensor
@@ -83,7 +85,7 @@ class Statistics:
             feature_spec_digest: the spec they were made under.
             grid: the grid of the bank's other statistics; default what suits the width.
             tokens: ``[rows]`` int32 tokens of each row's longest sequence, where they are known.
-            spans: of rows that sit out.
+            spans: of some of the rows.
 
         Raises:
             IntegrityError: a feature is not finite, or there is no row.
@@ -92,18 +94,21 @@ class Statistics:
             raise IntegrityError("features to sum up are none, or not finite")
         grid = grid or Grid.suiting(features.shape[1])
         steps, out = grid.steps(features), sits_out(len(features))
-        total, gram = sums_of(steps[~out])
+        spans = spans or Spans.none(features.shape[1])
+        short, beside = grid.steps(spans.features), ~spans.summed
+        total, gram = sums_of(torch.cat([steps[~out], short[spans.summed]]))
         upper = gram[tuple(torch.triu_indices(grid.width, grid.width))]
         held = tuple(shape for shape, taken in zip(shapes, out.tolist(), strict=True) if taken)
         counts = tuple(list(shapes).count(shape) for shape in ROW_SHAPES)
-        count = int((~out).sum())
+        span_count = int(spans.summed.sum())
+        count = int((~out).sum()) + span_count
         if tokens is None or len(tokens) == 0:
             tokens = torch.zeros(len(out), dtype=torch.int32)
-        spans = spans or Spans.none(features.shape[1])
+        left = tuple(s for s, kept in zip(spans.shapes, beside.tolist(), strict=True) if kept)
         return cls(
-            *(grid, feature_spec_digest, counts, count, total, upper),
+            *(grid, feature_spec_digest, counts, count, span_count, total, upper),
             *(steps[out], held, tokens[out]),
-            *(grid.steps(spans.features), spans.shapes, spans.tokens),
+            *(short[beside], left, spans.tokens[beside]),
         )
 
     @property
@@ -229,7 +234,7 @@ def of_moments(
     grid = Grid(dimension, MOMENTS)
     none = torch.zeros(0, width, dtype=torch.int8)
     nothing = (none, (), no_lengths())
-    return Statistics(grid, spec, counts, count, sums, products, *nothing, *nothing)
+    return Statistics(grid, spec, counts, count, 0, sums, products, *nothing, *nothing)
 
 
 def diagonal_places(width: int) -> Tensor:

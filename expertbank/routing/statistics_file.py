@@ -55,6 +55,7 @@ def write_statistics(statistics: Statistics) -> bytes:
         "grid": statistics.grid.facts(),
         "shape_counts": list(statistics.shape_counts),
         "count": statistics.count,
+        "span_count": statistics.span_count,
     }
     shapes = [ROW_SHAPES.index(shape) for shape in statistics.row_shapes]
     spans = [ROW_SHAPES.index(shape) for shape in statistics.span_shapes]
@@ -108,12 +109,13 @@ def require_positive(statistics: Statistics, where: str) -> None:
 def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Statistics:
     if any(tensor.is_floating_point() for tensor in tensors.values()):
         raise ValueError("sums are whole numbers")
-    (count,) = _counts([facts["count"]])
+    count, span_count = _counts([facts["count"], facts["span_count"]])
     return Statistics(
         Grid.read(facts["grid"]),
         str(facts["feature_spec_digest"]),
         _counts(facts["shape_counts"]),
         count,
+        span_count,
         tensors["total"],
         tensors["gram"],
         tensors["rows"],
@@ -159,12 +161,13 @@ def _wrong(found: Statistics, largest: int) -> str:
     counts = found.shape_counts
     if len(counts) != len(ROW_SHAPES) or min(counts) < 0:
         return f"counts {counts}"
-    if not 0 < count <= found.n_train <= MOST_ROWS:
-        return f"{count} rows summed of {found.n_train}"
+    whole = count - found.span_count
+    if not 0 < whole <= found.n_train <= MOST_ROWS or not 0 <= found.span_count <= found.n_train:
+        return f"{whole} rows summed of {found.n_train}, and {found.span_count} spans"
     if rows.dtype != torch.int8 or rows.dim() != 2 or rows.shape[1] != width:
         return "rows beside them of another width or type"
-    if len(rows) != len(found.row_shapes) or len(rows) not in (0, found.n_train - count):
-        return f"{len(rows)} rows beside them, {found.n_train - count} sat out"
+    if len(rows) != len(found.row_shapes) or len(rows) not in (0, found.n_train - whole):
+        return f"{len(rows)} rows beside them, {found.n_train - whole} sat out"
     if any(found.row_shapes.count(s) > n for s, n in zip(ROW_SHAPES, counts, strict=True)):
         return "rows beside them of shapes that were not counted"
     if found.spans.dtype != torch.int8 or found.spans.shape != (len(found.span_shapes), width):

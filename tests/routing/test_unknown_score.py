@@ -148,7 +148,7 @@ def task(seed: int, rows: int = 400, width: int = 30) -> TaskFeatures:
         own,
         ("single",) * rows,
         torch.randint(49, 91, (rows,), generator=generator, dtype=torch.int32),
-        Spans(short, ("single",) * 150, lengths),
+        Spans(short, ("single",) * 150, lengths, torch.arange(150) % 2 > 0),
     )
 
 

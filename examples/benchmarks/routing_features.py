@@ -24,8 +24,9 @@ from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, sha256_text
 from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import RowShape
-from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.feature_file import FeatureFile, Spans
 from expertbank.routing.fit import TaskFeatures
+from expertbank.workflows.growing.spans import short_spans
 from expertbank.workflows.measure import trunk_features
 
 STATES = (0, 1, 2, 3)
@@ -45,9 +46,11 @@ class RealTask:
     evaluation: Tensor
     train_shapes: tuple[RowShape, ...]
     evaluation_shapes: tuple[RowShape, ...]
+    train_tokens: Tensor
+    spans: Spans
 
     def fitted_on(self, *, tuning: bool) -> TaskFeatures:
-        """What a router is fitted on: all training rows, or all but the held-out fifth."""
+        """What a router is fitted on: all training rows and spans, or rows but a held-out fifth."""
         keep = [i for i in range(len(self.train)) if not (tuning and i % EVERY == 0)]
         shapes = tuple(self.train_shapes[i] for i in keep)
         return TaskFeatures(
@@ -58,6 +61,7 @@ class RealTask:
             None,
             self.train[keep],
             shapes,
+            *(() if tuning else (self.train_tokens, self.spans)),
         )
 
     def tested_on(self, *, tuning: bool) -> tuple[Tensor, tuple[RowShape, ...]]:
@@ -110,6 +114,8 @@ def real_tasks(
                 file.evaluation,
                 file.train_shapes,
                 file.evaluation_shapes,
+                file.train_tokens,
+                file.spans or Spans.none(file.width),
             )
             found.append(blocks(whole, states, poolings))
         return found
@@ -124,7 +130,19 @@ def blocks(task: RealTask, states: Sequence[int], poolings: Sequence[str]) -> Re
         for pooling in poolings
     ]
     columns = torch.cat([torch.arange(place * hidden, (place + 1) * hidden) for place in places])
-    return replace(task, train=task.train[:, columns], evaluation=task.evaluation[:, columns])
+    return replace(
+        task,
+        train=task.train[:, columns],
+        evaluation=task.evaluation[:, columns],
+        spans=replace(task.spans, features=task.spans.features[:, columns]),
+    )
+
+
+def cut_rows(options: argparse.Namespace, tokens: int, most: int) -> dict[str, RealTask]:
+    """The first validation rows of every task, cut to so many tokens; features as asked for."""
+    short = argparse.Namespace(**vars(options))
+    short.rows, short.max_length = most, tokens
+    return {task.name: task for task in real_tasks(short)}
 
 
 def _file_name(name: str, options: argparse.Namespace) -> str:
@@ -157,4 +175,9 @@ def _extract(files: dict[str, Path], options: argparse.Namespace) -> None:
             for rows in (data.train, data.validation)
         ]
         shapes = [tuple(row.shape for row in rows) for rows in (data.train, data.validation)]
-        path.write_bytes(FeatureFile(*parts, *shapes, spec.digest).to_bytes())
+        encoded = encode_rows(data.train, backbone.tokenizer, None, (), options.max_length)
+        kept = list(zip(encoded, shapes[0], strict=True))
+        spans = short_spans(model, kept, parts[0].shape[1], options.seed)
+        tokens = torch.tensor([row.length for row in encoded], dtype=torch.int32)
+        file = FeatureFile(*parts, *shapes, spec.digest, tokens, spans)
+        path.write_bytes(file.to_bytes())

@@ -107,7 +107,7 @@ def test_the_cost_of_one_task_more_is_split_and_a_task_removed_leaves_no_byte(
 
 
 def test_abstention_is_measured_on_tasks_that_the_router_never_saw(run: Run) -> None:
-    text = run("abstention", "--splits", 2, "--known", 2)
+    text = run("abstention", "--splits", 2, "--known", 2, "--cuts")
     assert text.count("split ") == 2
     figures = {line[0]: line[1:] for line in cells(text)[1:]}
     assert set(figures) == {"relative Mahalanobis", "Mahalanobis", "1 - max softmax", "-energy"}

@@ -7,7 +7,6 @@ machine; the backbone is loaded there and recognised by its digest.
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,15 +25,9 @@ from expertbank.workflows.workspace import environment_of, require_backbone
 
 if TYPE_CHECKING:
     from expertbank.backbones.backbone import Backbone
-    from expertbank.models.routed import RoutedModel
-    from expertbank.routing.feature_file import Spans
     from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
 
-SHORTEST, SPAN_EVERY = 6, 8
-"""Fewest tokens of a span, and one row in so many that is summed has one. (Measured over twelve
-tasks: rows cut to 8, 16 and 32 tokens route at 0.74, 0.84 and 0.92 in place of 0.50, 0.61 and
-0.82, whole ones at 0.960 in place of 0.962; one row in two gives 0.75, 0.85, 0.93 and 0.958.)"""
 Keep = Callable[[bytes], None]
 """Takes the state of unfinished training, to go on from."""
 
@@ -230,6 +223,7 @@ def measure(
     from expertbank.routing.feature_file import FeatureFile
     from expertbank.routing.statistics import Statistics
     from expertbank.routing.statistics_file import write_statistics
+    from expertbank.workflows.growing.spans import short_spans
     from expertbank.workflows.measure import answers, trunk_features
 
     entry, spec = job.entry, job.backbone.feature_spec
@@ -244,7 +238,7 @@ def measure(
     )
     features = trunk_features(model, [row for row, _ in job.kept], progress)
     shapes = tuple(shape for _, shape in job.kept)
-    spans = _spans(job, model, features.shape[1], progress)
+    spans = short_spans(model, job.kept, features.shape[1], entry.train.seed, progress)
     if spec.keep == "stats":
         own = Statistics.of(features, shapes, spec.digest, job.grid, spans=spans)
         kept = write_statistics(own.without_rows())
@@ -269,44 +263,6 @@ def measure(
         trained.seconds,
         environment_of(str(backbone.device), spec.dtype),
         measured.batch_plan,
-    )
-
-
-def _spans(job: AddJob, model: RoutedModel, dimension: int, progress: ProgressCallback) -> Spans:
-    """Short spans of training rows: what the router is to know of rows that say less.
-
-    Of every row that sits out of the statistics one for each bin of length that is shorter; of
-    some of the others one of any length, which goes into the sums.
-    """
-    import torch
-
-    from expertbank.data.spans import span_of
-    from expertbank.routing.feature_file import Spans
-    from expertbank.routing.known import BINS
-    from expertbank.routing.statistics import sits_out
-    from expertbank.workflows.measure import trunk_features
-
-    out = sits_out(len(job.kept)).tolist()
-    special = frozenset(model.backbone.tokenizer.all_special_ids)
-    drawn = random.Random(job.entry.train.seed)  # noqa: S311 (no secret)
-    beside = [
-        (max(SHORTEST, low + 1), high) for low, high in zip((0, *BINS[:-1]), BINS, strict=True)
-    ]
-    found: list[tuple[EncodedRow, RowShape, bool]] = []
-    for place, ((row, shape), sits) in enumerate(zip(job.kept, out, strict=True)):
-        summed = [(SHORTEST, BINS[-1])] if place % SPAN_EVERY == 0 else []
-        for low, high in beside if sits else summed:
-            if row.length > 2 * low:
-                tokens = drawn.randint(low, min(high, row.length - 1))
-                found.append((span_of(row, tokens, special, drawn), shape, not sits))
-    if not found:
-        return Spans.none(dimension)
-    rows = [row for row, _, _ in found]
-    return Spans(
-        trunk_features(model, rows, progress).half(),
-        tuple(shape for _, shape, _ in found),
-        torch.tensor([row.length for row in rows], dtype=torch.int32),
-        torch.tensor([summed for _, _, summed in found]),
     )
 
 

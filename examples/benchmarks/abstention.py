@@ -104,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parser.parse_args(argv)
     describe(options.seed)
     tasks = real_tasks(options)
-    cuts = {tokens: cut_rows(options, tokens, min(options.rows, CUT_ROWS)) for tokens in options.cuts}
+    cuts = {
+        tokens: cut_rows(options, tokens, min(options.rows, CUT_ROWS)) for tokens in options.cuts
+    }
     blocks = len(options.states) * len(options.poolings)
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in SCORES}
     caught: list[float] = []

@@ -38,7 +38,13 @@ from expertbank.workflows.workspace import DATABASE
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny import WORDS, build
 
-KINDS = {"expert": "experts", "oracle": "answers", "features": "features", "router": "gates"}
+KINDS = {
+    "expert": "experts",
+    "oracle": "answers",
+    "features": "features",
+    "statistics": "statistics",
+    "router": "gates",
+}
 CHOICES = "routed"
 ROWS, OWN, OTHER, TWIN, SWEEP = 20, 4, 5, 5, 25
 """Rows of a task, its own words and others in each, how rarely a task is like the one before it,
@@ -93,7 +99,7 @@ def grow(folder: Path, backbone: Path, steps: int, every: int, keep: int | None,
     """Add and retrain so many times, and print what is there on the way and at the end."""
     home, found = folder / "bank", []
     print(
-        "| steps | experts, answers, features: files, MB | gates: files, MB | choices: files, KB "
+        "| steps | experts and theirs: files, MB | gates: files, MB | choices: files, KB "
         "| rows of choices | database, MB | retrain, s | routed home |\n" + "|---" * 8 + "|"
     )
     started = time.monotonic()

@@ -132,15 +132,17 @@ class FeatureFile:
             )
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
-        spans = file.spans or Spans.none(file.width)
-        parts = (file.train, file.evaluation, spans.features)
-        for name, tensor in zip(PARTS, parts, strict=True):
+        own = {"train": file.train, "evaluation": file.evaluation}
+        if file.spans is not None:
+            own["spans"] = file.spans.features
+        for name, tensor in own.items():
             bad = tensor.dtype != torch.float16 or tensor.dim() != 2
             if bad or not (name in whole or bool(torch.isfinite(tensor).all())):
                 raise IntegrityError(f"{where}: features are not a finite float16 matrix")
         shapes = (file.train_shapes, file.evaluation_shapes)
         if tuple(map(len, shapes)) != (len(file.train), len(file.evaluation)):
             raise IntegrityError(f"{where}: features and shapes do not fit each other")
+        spans = file.spans or Spans.none(file.width)
         fits = len(file.train_tokens) in (0, len(file.train))
         fits = fits and spans.features.shape == (len(spans.shapes), file.width)
         fits = fits and spans.tokens.shape == spans.summed.shape == (len(spans.shapes),)

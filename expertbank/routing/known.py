@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-BINS = (12, 24, 48)
+BINS = (8, 12, 16, 24, 32, 48)
 """Most tokens of all bins of length but the last."""
 FEWEST = 40
 """A kind with fewer known rows is judged with others: of its length, or of any."""

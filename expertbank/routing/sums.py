@@ -27,7 +27,7 @@ from expertbank.routing.statistics_file import write_statistics
 
 UNIT = 24
 """Weighted sums are counted in units of ``2^-UNIT``; no column has more than ``2^UNIT`` rows."""
-SPANS = 3
+SPANS = 6
 """Most spans of one row."""
 DRAWN = 100
 """Most rows drawn for an expert none of whose rows are kept."""

@@ -22,11 +22,11 @@ from expertbank.files.tensors import read_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import RowShape
 from expertbank.routing.columns import Member
+from expertbank.routing.distance import DistanceModel
 from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.grid import STEP, Grid, on_grid
 from expertbank.routing.router import Router
-from expertbank.routing.unknown import UnknownModel
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def router() -> Router:
     within, means, overall, centre = (
         torch.randn(size, generator=generator) for size in ((4, 4), (3, 4), (4, 4), (4,))
     )
-    unknown = UnknownModel(4, "unknown", 1.5, True, within, means, overall, centre)
+    unknown = DistanceModel(4, "unknown", 1.5, True, within, means, overall, centre)
     return Router("ridge", members, "b" * 64, 0.5, LayeredGate((layer,)), unknown)
 
 

@@ -116,7 +116,7 @@ def test_known_rows_drawn_alike_are_called_unknown_as_often_as_stated_at_every_l
     held = KnownScores.of(scores[:20000], columns[:20000], tokens[:20000], whole)
     found, rare = held.rare(scores[20000:], columns[20000:], tokens[20000:], LEVEL)
     assert bool((rare == (found <= LEVEL)).all())
-    for number in range(4):
+    for number in range(7):
         for column in range(3):
             here = (bin_of(tokens[20000:]) == number) & (columns[20000:] == column)
             share, count = float(rare[here].double().mean()), int(here.sum())
@@ -125,13 +125,16 @@ def test_known_rows_drawn_alike_are_called_unknown_as_often_as_stated_at_every_l
 
 
 def test_bins_of_length_have_names_that_leave_no_gap() -> None:
-    lengths = torch.tensor([0, 1, 12, 13, 24, 25, 48, 49, 1000])
+    lengths = torch.tensor([0, 1, 8, 9, 12, 13, 16, 17, 24, 25, 32, 33, 48, 49, 1000])
     names = [bin_name(number) for number in bin_of(lengths).tolist()]
     assert names == [
         "any",
-        *["1 to 12 tokens"] * 2,
-        *["13 to 24 tokens"] * 2,
-        *["25 to 48 tokens"] * 2,
+        *["1 to 8 tokens"] * 2,
+        *["9 to 12 tokens"] * 2,
+        *["13 to 16 tokens"] * 2,
+        *["17 to 24 tokens"] * 2,
+        *["25 to 32 tokens"] * 2,
+        *["33 to 48 tokens"] * 2,
         *["over 48 tokens"] * 2,
     ]
 

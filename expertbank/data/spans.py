@@ -16,7 +16,8 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
     """The row with at most ``tokens`` tokens in each sequence, the special ones among them.
 
     Of each text one stretch is kept, from a random place on; of two texts the longer is cut
-    first, as a tokenizer would. A text keeps one token at least, and special tokens stay.
+    first, as a tokenizer would. A text keeps one token at least, and special tokens stay. What the
+    sequences of a row share, such as the text before every choice, is cut alike in all of them.
 
     Args:
         row: encoded, with special tokens where its family has them.
@@ -24,7 +25,9 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
         special: ids of special tokens.
         random: decides where the stretches begin.
     """
-    cut = [_cut(sequence, tokens, special, random) for sequence in row.sequences]
+    most = max(len(_runs(sequence, special)) for sequence in row.sequences)
+    begins = [random.random() for _ in range(most)]
+    cut = [_cut(sequence, tokens, special, begins) for sequence in row.sequences]
     return replace(
         row,
         sequences=tuple(
@@ -37,9 +40,9 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
 
 
 def _cut(
-    sequence: Sequence[int], tokens: int, special: Collection[int], random: Random
+    sequence: Sequence[int], tokens: int, special: Collection[int], begins: Sequence[float]
 ) -> list[int]:
-    """Places of a sequence's tokens that stay."""
+    """Places of a sequence's tokens that stay; ``begins`` are shares of what is cut off."""
     runs = _runs(sequence, special)
     sizes = [end - start for start, end in runs]
     over = len(sequence) - tokens
@@ -47,8 +50,8 @@ def _cut(
         sizes[sizes.index(max(sizes))] -= 1
         over -= 1
     kept: set[int] = set()
-    for (start, end), size in zip(runs, sizes, strict=True):
-        begin = start + random.randrange(end - start - size + 1)
+    for (start, end), size, share in zip(runs, sizes, begins, strict=False):
+        begin = start + int(share * (end - start - size + 1))
         kept.update(range(begin, begin + size))
     return [i for i, token in enumerate(sequence) if i in kept or token in special]
 

@@ -49,3 +49,13 @@ def test_every_choice_is_cut_and_a_row_without_special_tokens_too() -> None:
     row = EncodedRow(((5,) * 30, (6,) * 8), ((0,) * 30, (0,) * 8))
     cut = span_of(row, 10, set(), Random(0))
     assert [len(sequence) for sequence in cut.sequences] == [10, 8]
+
+
+def test_what_choices_share_is_cut_alike() -> None:
+    text = tuple(range(100, 140))
+    row = EncodedRow(
+        tuple((CLS, *text, SEP, choice, choice, SEP) for choice in (10, 11, 12)), ((0,) * 45,) * 3
+    )
+    cut = span_of(row, 12, {CLS, SEP}, Random(3))
+    stretches = {sequence[1 : sequence.index(SEP)] for sequence in cut.sequences}
+    assert len(stretches) == 1

@@ -1,8 +1,9 @@
 """What unknown scores known rows have, by the column that they go to and by their length.
 
-A row's p-value is the share of known rows of its kind that look at least as strange. Its kind is
-decided by the row alone (the column it is sent to, the bin of its length), so among known rows
-that are drawn as those here were, at most a share ``a`` of every kind has a p-value up to ``a``.
+A row's p-value is the share of known rows of its category that look at least as strange. The
+category is decided by the row alone (the column it is sent to, the bin of its length), so among
+known rows that are drawn as those here were, at most a share ``a`` of every category has a p-value
+up to ``a``.
 (Conformal prediction by categories: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random
 World", 2005, section 4.5.)
 """
@@ -20,12 +21,12 @@ from torch import Tensor
 BINS = (8, 12, 16, 24, 32, 48)
 """Most tokens of all bins of length but the last."""
 FEWEST = 40
-"""A kind with fewer known rows is judged with others: of its length, or of any."""
+"""A category with fewer known rows is judged with others: of its length, or of any."""
 ANY = -1
 """Any column; any length, where known rows are whole ones."""
 
 
-class Kind(NamedTuple):
+class Category(NamedTuple):
     """Rows that are sent to a column and have a length, see ``ANY``."""
 
     column: int
@@ -52,12 +53,12 @@ class KnownScores:
     """Scores of known rows that sat out of the fit.
 
     Attributes:
-        scores: ``[scores]`` float32, by kind one after the other, each rising.
-        counts: how many each kind has.
+        scores: ``[scores]`` float32, by category one after the other, each rising.
+        counts: how many each category has.
     """
 
     scores: Tensor
-    counts: Mapping[Kind, int]
+    counts: Mapping[Category, int]
 
     @classmethod
     def of(cls, scores: Tensor, columns: Tensor, tokens: Tensor, whole: Tensor) -> KnownScores:
@@ -70,24 +71,26 @@ class KnownScores:
             whole: ``[rows]`` bool, whether it is no span of another row.
         """
         bins = bin_of(tokens)
-        parts: dict[Kind, Tensor] = {}
+        parts: dict[Category, Tensor] = {}
         for number in range(len(BINS) + 1):
             here = bins == number
-            parts[Kind(ANY, number)] = scores[here]
+            parts[Category(ANY, number)] = scores[here]
             for column in set(columns[here].tolist()):
-                parts[Kind(column, number)] = scores[here & (columns == column)]
-        parts[Kind(ANY, ANY)] = scores[whole]
+                parts[Category(column, number)] = scores[here & (columns == column)]
+        parts[Category(ANY, ANY)] = scores[whole]
         for column in set(columns[whole].tolist()):
-            parts[Kind(column, ANY)] = scores[whole & (columns == column)]
+            parts[Category(column, ANY)] = scores[whole & (columns == column)]
         kept = {
-            kind: part.float().sort().values
-            for kind, part in sorted(parts.items())
-            if len(part) >= FEWEST or kind == (ANY, ANY)
+            category: part.float().sort().values
+            for category, part in sorted(parts.items())
+            if len(part) >= FEWEST or category == (ANY, ANY)
         }
-        return cls(torch.cat(list(kept.values())), {kind: len(p) for kind, p in kept.items()})
+        return cls(
+            torch.cat(list(kept.values())), {category: len(p) for category, p in kept.items()}
+        )
 
     @cached_property
-    def _parts(self) -> Mapping[Kind, Tensor]:
+    def _parts(self) -> Mapping[Category, Tensor]:
         parts = torch.split(self.scores, list(self.counts.values()))
         return dict(zip(self.counts, parts, strict=True))
 
@@ -110,35 +113,35 @@ class KnownScores:
         limit = torch.empty_like(found)
         for column, number in set(zip(columns.tolist(), bins.tolist(), strict=True)):
             here = (columns == column) & (bins == number)
-            known = self._like(Kind(column, number))
+            known = self._like(Category(column, number))
             below = torch.searchsorted(known, scores[here].float())
             found[here] = (1 + len(known) - below).double() / (len(known) + 1)
             limit[here] = max(level, 1 / (len(known) + 1))
         return found, found <= limit
 
-    def _like(self, kind: Kind) -> Tensor:
-        """Known rows to compare with: of the kind, of its length, of its column, or all."""
-        column, number = kind
-        for wanted in (kind, Kind(ANY, number), Kind(column, ANY)):
+    def _like(self, category: Category) -> Tensor:
+        """Known rows to compare with: of the category, of its length, of its column, or all."""
+        column, number = category
+        for wanted in (category, Category(ANY, number), Category(column, ANY)):
             if wanted in self._parts:
                 return self._parts[wanted]
-        return self._parts[Kind(ANY, ANY)]
+        return self._parts[Category(ANY, ANY)]
 
     def only(self, columns: Sequence[int]) -> KnownScores:
         """Without what other columns have of their own."""
         places = {ANY: ANY, **{column: place for place, column in enumerate(columns)}}
         kept = {
-            Kind(places[kind.column], kind.bin): part
-            for kind, part in self._parts.items()
-            if kind.column in places
+            Category(places[category.column], category.bin): part
+            for category, part in self._parts.items()
+            if category.column in places
         }
         ordered = dict(sorted(kept.items()))
-        counts = {kind: len(part) for kind, part in ordered.items()}
+        counts = {category: len(part) for category, part in ordered.items()}
         return KnownScores(torch.cat(list(ordered.values())), counts)
 
     def facts(self) -> list[list[int]]:
-        """Column, bin and count of every kind, as plain JSON."""
-        return [[*kind, count] for kind, count in self.counts.items()]
+        """Column, bin and count of every category, as plain JSON."""
+        return [[*category, count] for category, count in self.counts.items()]
 
     @classmethod
     def read(cls, scores: Tensor, facts: Any) -> KnownScores:
@@ -147,8 +150,8 @@ class KnownScores:
         Raises:
             TypeError, ValueError: they are none, or do not fit the scores.
         """
-        counts = {Kind(int(column), int(number)): int(count) for column, number, count in facts}
+        counts = {Category(int(column), int(number)): int(count) for column, number, count in facts}
         sound = scores.dtype == torch.float32 and scores.shape == (sum(counts.values()),)
-        if not sound or Kind(ANY, ANY) not in counts or min(counts.values()) < 1:
+        if not sound or Category(ANY, ANY) not in counts or min(counts.values()) < 1:
             raise ValueError("scores of known rows do not fit their counts")
         return cls(scores, counts)

@@ -247,7 +247,7 @@ class UnknownModel:
         fits = fits and self.place.shape == (2, self.signs) and bool((self.place[1] > 0).all())
         for tensor in (self.means, self.centre, self.place):
             fits = fits and tensor.dtype == torch.float32
-        fits = fits and all(-1 <= kind.column < columns for kind in self.known.counts)
+        fits = fits and all(-1 <= one.column < columns for one in self.known.counts)
         if not fits:
             raise IntegrityError(f"{where}: unknown statistics do not fit {columns} columns")
 

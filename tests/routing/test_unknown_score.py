@@ -16,7 +16,7 @@ from expertbank.errors import IntegrityError
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import Spans
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.routing.known import ANY, FEWEST, Kind, KnownScores, bin_name, bin_of
+from expertbank.routing.known import ANY, FEWEST, Category, KnownScores, bin_name, bin_of
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
@@ -78,7 +78,7 @@ def test_every_block_is_judged_by_its_relative_mahalanobis_distance(sizes: tuple
     st.integers(0, 2),
     st.sampled_from([0, 8, 30, 100]),
 )
-def test_a_p_value_counts_the_known_rows_of_its_kind_that_score_as_high(
+def test_a_p_value_counts_the_known_rows_of_its_category_that_score_as_high(
     known: list[tuple[int, int, int]], score: int, column: int, length: int
 ) -> None:
     scores, columns, tokens = (torch.tensor(part) for part in zip(*known, strict=True))
@@ -192,7 +192,7 @@ def test_a_router_file_gives_the_same_p_values_back_and_so_does_a_part_of_it() -
     before, after = (one.route(rows, tokens=lengths) for one in (router, again))
     assert before.p_value.tolist() == after.p_value.tolist()
     part = Router.from_bytes(again.subset(["t1", "t2"]).to_bytes(), "part")
-    assert {kind.column for kind in part.unknown.known.counts} <= {ANY, 0, 1}
+    assert {one.column for one in part.unknown.known.counts} <= {ANY, 0, 1}
     assert len(part.route(rows, tokens=lengths).p_value) == 50
 
 
@@ -220,7 +220,7 @@ def test_a_sign_that_is_the_same_everywhere_decides_nothing() -> None:
     known = replace(asked(torch.cat(parts), 2), tokens=torch.zeros(400, dtype=torch.int64))
     found = calibrated(model, known, torch.ones(400, dtype=torch.bool))
     assert float(found.place[1, 1]) > 1e29, "the doubt was 0.5 everywhere"
-    assert Kind(ANY, ANY) in found.known.counts
+    assert Category(ANY, ANY) in found.known.counts
 
 
 @pytest.mark.parametrize(

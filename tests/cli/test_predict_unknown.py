@@ -63,3 +63,29 @@ def test_a_class_called_unknown_is_not_taken_for_an_abstention(
     table = done(*home, "evaluate", "--task", "unknown", "--data", data).out
     assert '\n"unknown" ' in table
     assert '\n"(unknown)" ' in table
+
+
+def test_explaining_tells_what_came_close_and_how_rare_the_row_is_from_bank_and_bundle(
+    made_bank: Path,
+) -> None:
+    told = []
+    for place in (["--home", made_bank / "bank"], ["--bundle", made_bank / "bundle"]):
+        (plain,) = done("predict", *place, STRANGE, "--json").lines
+        (line,) = done("predict", *place, STRANGE, "--explain", "--json").lines
+        why = line.pop("explanation")
+        assert line == plain
+        near = why["near"]
+        assert line["task"] in near[0]["tasks"]
+        assert near[0]["probability"] == line["confidence"]
+        assert [one["probability"] for one in near] == sorted(
+            (one["probability"] for one in near), reverse=True
+        )
+        assert why["unknown_p_value"] == line["unknown_p_value"]
+        assert 0 < why["unknown_p_value"] <= 1
+        assert why["tokens"] > 0
+        assert "tokens" in why["length_bin"]
+        shown = done("predict", *place, STRANGE, "--explain").out
+        assert why["length_bin"] in shown
+        assert all(name in shown for name in near[0]["tasks"])
+        told.append(why)
+    assert told[0] == told[1]

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.routing.projection import PROJECTIONS, projection_of
-from expertbank.routing.unknown import Asked, Judged
+from expertbank.routing.unknown import Asked, Judged, nearest
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,11 @@ class DistanceModel:
         projection = projection_of(self.dimension, self.projection).to(features.device)
         values = features.double() @ projection
         within, means, overall, centre = self._exact
-        near = values @ within
-        # [rows, columns], summed out: rows x columns x width would not fit for many columns
-        distances = near.square().sum(1, keepdim=True) - 2 * near @ means.T + means.square().sum(1)
-        distances = distances.masked_fill(~allowed.to(distances.device), float("inf"))
-        nearest = distances.amin(1)
+        distance = nearest(values @ within, means, allowed.to(values.device))
         if not self.relative:
-            return nearest
+            return distance
         far = values @ overall - centre
-        return nearest - far.square().sum(1)
+        return distance - far.square().sum(1)
 
     @cached_property
     def _exact(self) -> tuple[Tensor, ...]:

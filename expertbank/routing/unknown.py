@@ -110,6 +110,20 @@ def blocks_of(width: int, blocks: int | None) -> tuple[int, ...]:
     return tuple(len(part) for part in torch.arange(width).tensor_split(parts))
 
 
+def nearest(values: Tensor, means: Tensor, allowed: Tensor) -> Tensor:
+    """Squared distance ``[rows]`` to the nearest column that may answer.
+
+    Args:
+        values: ``[rows, width]`` whitened.
+        means: ``[columns, width]`` whitened alike.
+        allowed: ``[rows, columns]`` bool.
+    """
+    # [rows, columns], summed out: rows x columns x width would not fit for many columns
+    distances = values.square().sum(1, keepdim=True) - 2 * values @ means.T
+    distances += means.square().sum(1)
+    return distances.masked_fill_(~allowed, float("inf")).amin(1)
+
+
 @dataclass(frozen=True)
 class UnknownModel:
     """Gaussians by block, stored as what whitens them, and what known rows score.
@@ -174,13 +188,10 @@ class UnknownModel:
 
     def _strange(self, block: Tensor, model: _Gaussians, allowed: Tensor) -> Tensor:
         within, means, overall, centre = (tensor.to(block.device) for tensor in model)
-        near = block @ within
-        # [rows, columns], summed out: rows x columns x width would not fit for many columns
-        distances = near.square().sum(1, keepdim=True) - 2 * near @ means.T + means.square().sum(1)
-        nearest = distances.masked_fill_(~allowed, float("inf")).amin(1)
+        distance = nearest(block @ within, means, allowed)
         if not self.relative:
-            return nearest
-        return nearest - (block @ overall - centre).square().sum(1)
+            return distance
+        return distance - (block @ overall - centre).square().sum(1)
 
     @cached_property
     def _placed(self) -> Tensor:

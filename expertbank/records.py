@@ -392,6 +392,7 @@ class ProgressEvent:
         total: units in all.
         detail: short facts to show beside the bar, such as loss or tokens a second.
         seconds_left: estimate, ``None`` until there is one.
+        of: which of several works at once it is of; empty where there is one.
     """
 
     stage: str
@@ -399,6 +400,7 @@ class ProgressEvent:
     total: int
     detail: str = ""
     seconds_left: float | None = None
+    of: str = ""
 
 
 ProgressCallback = Callable[[ProgressEvent], None]

@@ -1,11 +1,13 @@
 """How well unknown tasks are told from known ones, and how often known rows are taken for such.
 
-Run it with: python examples/benchmarks/abstention.py ../shared/data [--cache DIR] [--splits 5]
+Run it with: python examples/benchmarks/abstention.py ../shared/data --home DIR [--splits 5]
 
-For each split a router is fitted on eight tasks. Known rows are their validation rows; unknown
-rows are those of the other tasks. Scores: what `predict` reports; of its signs the blocks' mean,
-the doubt and the gate's best score, each alone; relative Mahalanobis distance over the whole
-feature; cosine to the nearest training row; and the negative energy of the gate's scores. AUROC by
+One expert is trained for every classification and multiple-choice task below the data; `--home`
+keeps them, so a second run only measures. For each split a router is fitted over eight of them, and
+`predict` answers validation rows of all tasks: known ones are those of the eight, unknown ones
+those of the others. Beside `unknown_score` stand its parts (the router's, of that the blocks' mean,
+the doubt and the gate's best score; the expert's), relative Mahalanobis distance over the whole
+feature, cosine to the nearest training row, and the negative energy of the gate's scores. AUROC by
 scikit-learn; FPR95 is the share of unknown rows accepted where 95% of known rows are. Every task
 weighs the same.
 
@@ -15,75 +17,151 @@ tokens, all splits together; the limit is the stated level and two binomial erro
 
 from __future__ import annotations
 
+import argparse
 import random
+import time
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from machine import describe
-from routing_features import RealTask, arguments, cut_rows, real_tasks
 from sklearn.metrics import roc_auc_score, roc_curve
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
+from expertbank import Bank, TrainConfig, task_spec
+from expertbank.data import load_task
+from expertbank.data.encode import encode_as_they_are
+from expertbank.kinds import KINDS
+from expertbank.records import Row
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import fit_router
+from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import LEVEL, Asked, UnknownModel
+from expertbank.workflows.answering.predict import Prediction, Predictor
 
 SCORES = (
-    "`predict`: mean of all signs",
-    "blocks alone",
-    "doubt alone",
-    "best score alone",
+    "`predict`: router and expert",
+    "the router's part",
+    "of it: blocks",
+    "of it: doubt",
+    "of it: best score",
+    "the expert's doubt",
     "relative Mahalanobis, one block",
     "nearest training row, cosine",
     "-energy",
 )
 CUTS = (8, 16, 32)
-CUT_ROWS = 400
+Scores = npt.NDArray[np.float64]
 
 
-def asked_of(router: Router, task: RealTask) -> Asked:
-    """What the router knows of a task's rows when it has chosen."""
-    values = router.grid.values(task.evaluation)
-    allowed = router.candidates(task.evaluation_shapes)
+@dataclass(frozen=True)
+class Known:
+    """A task with its expert: what a router is fitted on, and rows to report on."""
+
+    name: str
+    fitted: TaskFeatures
+    features: FeatureFile
+    rows: Sequence[Row]
+
+
+def grown(options: argparse.Namespace, bank: Bank) -> list[Known]:
+    """An expert for every task, trained once."""
+    bank.init(max_length=options.max_length)
+    names = sorted(path.name for path in options.data.iterdir() if path.is_dir())
+    specs = [task_spec(name) for name in options.tasks or names]
+    config = TrainConfig(
+        limit=options.rows, eval_limit=options.rows, epochs=options.epochs, seed=options.seed
+    )
+    found = []
+    for spec in specs:
+        if spec.kind == "regression":
+            continue
+        folder = options.data / spec.name
+        if spec.name not in {expert.task for expert in bank.experts()}:
+            begun = time.monotonic()
+            added = bank.add(spec.name, data=folder, train=config)
+            print(f"{spec.name}: {added.metrics['accuracy']:.3f} with the task told, "
+                  f"{time.monotonic() - begun:.0f} s", flush=True)  # fmt: skip
+        (expert,) = [one for one in bank.experts() if one.task == spec.name]
+        stored = bank._workspace.store.get(bank.registry.feature_set(expert.id).digest)
+        file = FeatureFile.from_bytes(stored, expert.id)
+        fitted = TaskFeatures(
+            *(expert.id, expert.digest, spec.name, spec.kind, None),
+            *(file.train, file.train_shapes, file.train_tokens, file.spans, file.sureness),
+        )
+        limits = {"limit": options.rows, "eval_limit": options.rows, "seed": options.seed}
+        found.append(
+            Known(spec.name, fitted, file, load_task(spec, str(folder), **limits).validation)
+        )
+    return found
+
+
+def asked_of(router: Router, file: FeatureFile) -> Asked:
+    """What the router knows of a task's evaluation rows when it has chosen."""
+    values = router.grid.values(file.evaluation)
+    allowed = router.candidates(file.evaluation_shapes)
     scores = router.gate.scores(values).masked_fill(~allowed, float("-inf"))
     top, columns = torch.softmax(scores / router.temperature, 1).max(1)
     return Asked(values, scores, top, columns)
 
 
 def scored(
-    router: Router, whole: Router, near: torch.Tensor, task: RealTask
-) -> dict[str, np.ndarray]:
+    router: Router,
+    whole: Router,
+    near: torch.Tensor,
+    file: FeatureFile,
+    answers: Sequence[Prediction],
+) -> dict[str, Scores]:
     """All scores of a task's rows, higher for more unknown.
 
     Args:
         router: as it is fitted.
         whole: the same with the feature as one block.
         near: training rows of the known tasks, of length one.
-        task: whose rows.
+        file: features of the rows.
+        answers: what `predict` answered to them.
     """
-    asked, model = asked_of(router, task), router.unknown
+    asked, model = asked_of(router, file), router.unknown
     assert isinstance(model, UnknownModel)
     signs = (model.of(asked) - model.place[0]) / model.place[1]
-    logits = asked.scores / router.temperature
-    distance = whole.unknown.of(asked_of(whole, task))[:, 0]
+    strange = model.strangeness(asked)
+    distance = whole.unknown.of(asked_of(whole, file))[:, 0]
     likest = [
         (F.normalize(part, dim=1) @ near.T).amax(1) for part in torch.split(asked.values, 256)
     ]
+    # Of the score, twice the mean, what the router did not say.
+    doubt = 2 * np.array([answer.unknown_score for answer in answers]) - strange.numpy()
     found = (
-        model.score(asked),
+        torch.tensor([answer.unknown_score for answer in answers]),
+        strange,
         signs[:, :-2].mean(1),
         signs[:, -2],
         signs[:, -1],
+        torch.from_numpy(doubt),
         distance,
         -torch.cat(likest),
-        -torch.logsumexp(logits, 1),
+        -torch.logsumexp(asked.scores / router.temperature, 1),
     )
     return {name: values.numpy() for name, values in zip(SCORES, found, strict=True)}
 
 
-def compared(known: Sequence[np.ndarray], unknown: Sequence[np.ndarray]) -> tuple[float, float]:
+def answered(
+    predictor: Predictor, rows: Sequence[Row], tokens: int | None = None
+) -> list[Prediction]:
+    """What `predict` says of rows, read whole or cut to so many tokens."""
+    asked = predictor.questions(list(rows), predictor.decision())
+    if tokens is not None:
+        tokenizer = predictor.model.backbone.tokenizer
+        cut = encode_as_they_are(rows, tokenizer, None, (), tokens)
+        asked = [replace(one, encoded=short) for one, short in zip(asked, cut, strict=True)]
+    return predictor.answer(asked)
+
+
+def compared(known: Sequence[Scores], unknown: Sequence[Scores]) -> tuple[float, float]:
     """AUROC and FPR95, every task weighing the same."""
     values = np.concatenate([*known, *unknown])
     truth = np.concatenate([np.zeros(sum(map(len, known))), np.ones(sum(map(len, unknown)))])
@@ -97,37 +175,60 @@ def compared(known: Sequence[np.ndarray], unknown: Sequence[np.ndarray]) -> tupl
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    parser = arguments(__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with one sub-folder a task")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=800, help="rows a task, each of train and val")
+    parser.add_argument("--cut-rows", type=int, default=200, help="of these so many are cut")
+    parser.add_argument("--tasks", nargs="*", help="only these tasks")
+    parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--known", type=int, default=8)
     parser.add_argument("--cuts", type=int, nargs="*", default=CUTS, help="tokens of cut rows")
+    parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     describe(options.seed)
-    tasks = real_tasks(options)
-    cuts = {
-        tokens: cut_rows(options, tokens, min(options.rows, CUT_ROWS)) for tokens in options.cuts
-    }
-    blocks = len(options.states) * len(options.poolings)
+    with Bank.open(options.home) as bank:
+        measured(options, bank)
+
+
+def measured(options: argparse.Namespace, bank: Bank) -> None:
+    """All splits, and the tables."""
+    tasks = grown(options, bank)
+    bank.retrain_router()
+    whole_bank, spec = bank.predictor(), bank._workspace.spec
+    blocks = len(spec.states) * len(spec.poolings)
     figures: dict[str, list[tuple[float, float]]] = {name: [] for name in SCORES}
     caught: list[float] = []
     alarms: dict[object, list[tuple[str, int, int]]] = {}
     for split in range(options.splits):
         order = random.Random(f"{options.seed} {split}").sample(tasks, len(tasks))
         known, unknown = order[: options.known], order[options.known :]
-        fitted = [task.fitted_on(tuning=False) for task in known]
-        router = fit_router(fitted, RouterConfig(), "0" * 64, blocks=blocks)
-        whole = fit_router(fitted, RouterConfig(), "0" * 64, blocks=1)
+        fitted = [task.fitted for task in known]
+        router = fit_router(fitted, RouterConfig(), spec.digest, blocks=blocks)
+        whole = fit_router(fitted, RouterConfig(), spec.digest, blocks=1)
+        predictor = Predictor(whole_bank.model, whole_bank.experts, router)
         near = F.normalize(torch.cat([router.grid.values(one.train) for one in fitted]), dim=1)
-        found = [[scored(router, whole, near, task) for task in part] for part in (known, unknown)]
+        answers = {task.name: answered(predictor, task.rows) for task in order
+                   if _readable(task, known)}  # fmt: skip
+        found = [
+            [
+                scored(router, whole, near, task.features, answers[task.name])
+                for task in part
+                if task.name in answers
+            ]
+            for part in (known, unknown)
+        ]
         for name in SCORES:
             figures[name].append(compared(*[[one[name] for one in part] for part in found]))
-        caught.append(np.mean([flagged(router, task).mean() for task in unknown]))
+        flags = [[a.unknown for a in answers[t.name]] for t in unknown if t.name in answers]
+        caught.append(float(np.mean([np.mean(own) for own in flags])))
         for task in known:
-            rows = flagged(router, task)
-            alarms.setdefault("whole", []).append((task.name, int(rows.sum()), len(rows)))
-            for tokens in options.cuts:
-                rows = flagged(router, cuts[tokens][task.name], tokens)
-                alarms.setdefault(tokens, []).append((task.name, int(rows.sum()), len(rows)))
+            cut = {n: answered(predictor, task.rows[: options.cut_rows], n) for n in options.cuts}
+            for length, own in {"whole": answers[task.name], **cut}.items():
+                wrong = sum(bool(answer.unknown) for answer in own)
+                alarms.setdefault(length, []).append((task.name, wrong, len(own)))
         names = ", ".join(sorted(task.name for task in unknown))
         auroc, fpr95 = figures[SCORES[0]][-1]
         print(f"split {split}: unknown {names}: AUROC {auroc:.3f}, FPR95 {fpr95:.3f}", flush=True)
@@ -153,10 +254,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(f"| {tokens} | {rows:,} | {share:.3f} | {limit:.3f} | {told} |")
 
 
-def flagged(router: Router, task: RealTask, tokens: int | None = None) -> np.ndarray:
-    """Which of a task's validation rows are called unknown."""
-    lengths = None if tokens is None else [tokens] * len(task.evaluation)
-    return router.route(task.evaluation, task.evaluation_shapes, lengths).unknown.numpy()
+def _readable(task: Known, known: Sequence[Known]) -> bool:
+    """Whether any of the known tasks could answer the task's rows."""
+    shapes = {shape for one in known for shape in KINDS.get(one.fitted.kind).shapes}
+    return task.rows[0].shape in shapes
 
 
 if __name__ == "__main__":

@@ -26,6 +26,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.records import RowShape
 from expertbank.routing.feature_file import FeatureFile, Spans
 from expertbank.routing.fit import TaskFeatures
+from expertbank.routing.sureness import unasked
 from expertbank.workflows.growing.spans import short_spans
 from expertbank.workflows.measure import trunk_features
 
@@ -138,13 +139,6 @@ def blocks(task: RealTask, states: Sequence[int], poolings: Sequence[str]) -> Re
     )
 
 
-def cut_rows(options: argparse.Namespace, tokens: int, most: int) -> dict[str, RealTask]:
-    """The first validation rows of every task, cut to so many tokens; features as asked for."""
-    short = argparse.Namespace(**vars(options))
-    short.rows, short.max_length = most, tokens
-    return {task.name: task for task in real_tasks(short)}
-
-
 def _file_name(name: str, options: argparse.Namespace) -> str:
     return f"{name}-{options.rows}-{options.max_length}-{options.seed}.safetensors"
 
@@ -177,7 +171,9 @@ def _extract(files: dict[str, Path], options: argparse.Namespace) -> None:
         shapes = [tuple(row.shape for row in rows) for rows in (data.train, data.validation)]
         encoded = encode_rows(data.train, backbone.tokenizer, None, (), options.max_length)
         kept = list(zip(encoded, shapes[0], strict=True))
-        spans = short_spans(model, kept, parts[0].shape[1], options.seed)
+        spans = short_spans(
+            *(model, kept, parts[0].shape[1], options.seed), lambda rows: unasked(len(rows))
+        )
         tokens = torch.tensor([row.length for row in encoded], dtype=torch.int32)
         file = FeatureFile(*parts, *shapes, spec.digest, tokens, spans)
         path.write_bytes(file.to_bytes())

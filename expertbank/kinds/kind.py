@@ -372,6 +372,21 @@ class Kind(ABC):
         scores = probabilities(logits[: self.outputs(labels)].cpu().numpy())
         return Answer.of_scores(dict(zip(labels, scores.tolist(), strict=True)))
 
+    def sureness(self, logits: Tensor) -> Tensor:
+        """How sure an expert is of its answers: ``-log(1 - p)`` of the answer's probability.
+
+        Args:
+            logits: ``[rows, width]``, ``-inf`` beyond a row's own outputs.
+
+        Returns:
+            ``[rows]`` float64; infinite where there was nothing to choose.
+        """
+        import torch
+
+        ordered = logits.double().sort(dim=1, descending=True).values
+        every, others = torch.logsumexp(ordered, 1), torch.logsumexp(ordered[:, 1:], 1)
+        return every - others
+
     def is_right(self, label: str, answer: Answer) -> bool:
         """Whether the answer is what the row's ``truth`` says."""
         return answer.label == label

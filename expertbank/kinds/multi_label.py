@@ -168,6 +168,15 @@ print(answer("your text"))
         held = tuple(label for label in labels if scores[label] >= least[label])
         return Answer(None, scores, joined(held) or "(none)", labels=held, thresholds=least)
 
+    def sureness(self, logits: Tensor) -> Tensor:
+        """The labels' mean: each is likelier to hold than not, or the other way round."""
+        from torch.nn.functional import softplus
+
+        own = logits.double()
+        known = own > float("-inf")
+        sure = softplus(own.abs().masked_fill(~known, 0)) * known
+        return sure.sum(1) / known.sum(1)
+
     def is_right(self, label: str, answer: Answer) -> bool:
         """The same set."""
         return sorted(answer.labels or ()) == list(json.loads(label))

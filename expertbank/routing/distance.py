@@ -18,7 +18,7 @@ from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.routing.projection import PROJECTIONS, projection_of
-from expertbank.routing.unknown import Asked, Judged, nearest
+from expertbank.routing.unknown import Answered, Asked, Judged, nearest
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,13 @@ class DistanceModel:
     overall: Tensor
     centre: Tensor
 
-    def judge(self, asked: Asked) -> Judged:
-        """See ``Unknown``: above the threshold a row is unknown, whatever its length."""
-        score = self.score(asked.values, asked.scores > float("-inf"))
-        return Judged(score, score > self.threshold)
+    def strangeness(self, asked: Asked) -> Tensor:
+        """See ``Unknown``."""
+        return self.score(asked.values, asked.scores > float("-inf"))
+
+    def judge(self, answered: Answered) -> Judged:
+        """See ``Unknown``: above the threshold a row is unknown, whatever an expert says."""
+        return Judged(answered.strangeness, answered.strangeness > self.threshold)
 
     @property
     def width(self) -> int:

@@ -15,6 +15,7 @@ from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.grid import STEP, on_grid
+from expertbank.routing.sureness import is_sureness, unasked
 
 PARTS = ("train", "evaluation", "spans")
 """Names of the features in a file."""
@@ -30,18 +31,20 @@ class Spans:
         tokens: ``[spans]`` int32, tokens of the longest sequence.
         summed: ``[spans]`` bool: those of rows that are in the statistics' sums are in them too;
             the others are of rows that sit out.
+        sureness: ``[spans]`` int16 of the expert's answers, see ``sureness``.
     """
 
     features: Tensor
     shapes: tuple[RowShape, ...]
     tokens: Tensor
     summed: Tensor
+    sureness: Tensor
 
     @classmethod
     def none(cls, dimension: int) -> Spans:
         """Where none were made."""
         nothing = torch.zeros(0, dimension, dtype=torch.float16)
-        return cls(nothing, (), no_lengths(), no_lengths() > 0)
+        return cls(nothing, (), no_lengths(), no_lengths() > 0, unasked(0))
 
 
 def no_lengths() -> Tensor:
@@ -62,6 +65,9 @@ class FeatureFile:
         train_tokens: ``[rows]`` int32, tokens of each training row's longest sequence; empty in
             files of before they were kept.
         spans: of some of the training rows; ``None`` likewise.
+        sureness: ``[rows that sit out]`` int16 of the expert's answers to those training rows;
+            ``None`` likewise.
+        evaluation_sureness: ``[rows]`` int16 of those to the evaluation rows; ``None`` likewise.
     """
 
     train: Tensor
@@ -71,6 +77,8 @@ class FeatureFile:
     feature_spec_digest: str
     train_tokens: Tensor = field(default_factory=no_lengths)
     spans: Spans | None = None
+    sureness: Tensor | None = None
+    evaluation_sureness: Tensor | None = None
 
     @property
     def width(self) -> int:
@@ -107,6 +115,11 @@ class FeatureFile:
             tensors["span_shapes"] = _to_tensor(self.spans.shapes)
             tensors["span_tokens"] = self.spans.tokens
             tensors["span_summed"] = self.spans.summed.to(torch.uint8)
+        if self.sureness is not None and self.evaluation_sureness is not None:
+            tensors["sureness"] = self.sureness
+            tensors["evaluation_sureness"] = self.evaluation_sureness
+            if self.spans is not None:
+                tensors["span_sureness"] = self.spans.sureness
         return write_safetensors(tensors, metadata)
 
     @classmethod
@@ -129,6 +142,8 @@ class FeatureFile:
                 str(metadata["feature_spec_digest"]),
                 tensors.get("train_tokens", no_lengths()),
                 _spans(tensors),
+                tensors.get("sureness"),
+                tensors.get("evaluation_sureness"),
             )
         except (KeyError, IndexError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
@@ -150,14 +165,28 @@ class FeatureFile:
             fits = fits and lengths.dtype == torch.int32 and not bool((lengths < 1).any())
         if not fits:
             raise IntegrityError(f"{where}: features and lengths do not fit each other")
+        if not file._sure():
+            raise IntegrityError(f"{where}: features and how sure answers were do not fit")
         return file
+
+    def _sure(self) -> bool:
+        """Whether what is said of the expert's answers fits the rows."""
+        spans = self.spans or Spans.none(self.width)
+        fits = is_sureness(spans.sureness, len(spans.shapes))
+        if self.sureness is not None:
+            fits = fits and is_sureness(self.sureness, len(self.sureness))
+            fits = fits and len(self.sureness) <= self.n_train
+        if self.evaluation_sureness is not None:
+            fits = fits and is_sureness(self.evaluation_sureness, self.n_eval)
+        return fits
 
 
 def _spans(tensors: Mapping[str, Tensor]) -> Spans | None:
     if "spans" not in tensors:
         return None
     shapes, summed = _from_tensor(tensors["span_shapes"]), tensors["span_summed"] > 0
-    return Spans(tensors["spans"], shapes, tensors["span_tokens"], summed)
+    sureness = tensors.get("span_sureness", unasked(len(shapes)))
+    return Spans(tensors["spans"], shapes, tensors["span_tokens"], summed, sureness)
 
 
 def _steps(features: Tensor) -> Tensor:

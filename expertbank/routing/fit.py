@@ -18,6 +18,7 @@ from torch import Tensor
 from expertbank.backbones.forks import computing
 from expertbank.errors import InputError
 from expertbank.records import RowShape
+from expertbank.routing.beside import Beside
 from expertbank.routing.calibration import HeldOut, best_temperature, held_out, rows_a_column
 from expertbank.routing.columns import Entry, by_column, competing, members
 from expertbank.routing.config import RouterConfig
@@ -28,8 +29,17 @@ from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.router import Router
 from expertbank.routing.statistics import Statistics, sits_out
 from expertbank.routing.sums import SPANS, Sums, brought, summed
+from expertbank.routing.sureness import unasked
 from expertbank.routing.threads import one_thread
-from expertbank.routing.unknown import Asked, UnknownModel, blocks_of, calibrated, fit_unknown
+from expertbank.routing.unknown import (
+    Answered,
+    Asked,
+    UnknownModel,
+    blocks_of,
+    calibrated,
+    fit_unknown,
+    placed,
+)
 
 E = TypeVar("E", bound=Entry)
 RowsOf = Callable[[str], tuple[Tensor, Sequence[RowShape]]]
@@ -44,6 +54,7 @@ class TaskFeatures(Entry):
     shapes: tuple[RowShape, ...]
     tokens: Tensor | None = None
     spans: Spans | None = None
+    sureness: Tensor | None = None
 
 
 def fit_router(
@@ -68,7 +79,10 @@ def fit_router(
     def read(name: str) -> Statistics:
         one = own[name]
         found = Statistics.of(
-            one.train, one.shapes, feature_spec_digest, tokens=one.tokens, spans=one.spans
+            *(one.train, one.shapes, feature_spec_digest),
+            tokens=one.tokens,
+            spans=one.spans,
+            sureness=one.sureness,
         )
         return found if rows else found.without_rows()
 
@@ -121,7 +135,7 @@ def fit_sums(
             gate: Gate = closed(parts, config.settings)
         else:
             gate = config.gate.fit(_examples(columns, parts, sums.grid, rows_of), config.settings)
-        held = _held_out(names, sums, reads)
+        held = _held_out(_beside(names, sums, spans=False), reads)
         temperature, unknown = 1.0, None
         if held is not None:
             if len(columns) > 1:
@@ -151,13 +165,6 @@ def _examples(
     return Examples(blocks, features, shapes)
 
 
-def _held_out(
-    names: Sequence[Sequence[str]], sums: Sums, reads: Sequence[set[RowShape]]
-) -> HeldOut | None:
-    """Rows to calibrate on, as many as the number of columns allows."""
-    return held_out(*_beside(names, sums, spans=False)[:2], reads)
-
-
 def _calibrated(
     model: UnknownModel,
     gate: Gate,
@@ -167,40 +174,48 @@ def _calibrated(
     reads: Sequence[set[RowShape]],
 ) -> UnknownModel:
     """The model with what rows that sat out of the sums, and their spans, look like."""
-    asked, whole = [], []
+    answered: list[Answered] = []
+    whole: list[Tensor] = []
+    # A group's experts answer together, and nobody says which of them would be asked.
+    alone = [sums.facts[own[0]].sureness if len(own) == 1 else None for own in names]
     for spans in (False, True):
-        features, shapes, tokens = _beside(names, sums, spans=spans)
-        rows = held_out(features, shapes, reads)
-        if rows is not None:
-            scores = gate.scores(rows.features).masked_fill(~rows.allowed, float("-inf"))
-            odds = torch.softmax(scores / temperature, 1)
-            confidence, chosen = odds.gather(1, scores.argmax(1, keepdim=True)), scores.argmax(1)
-            asked.append((rows.features, scores, confidence.squeeze(1), chosen, torch.cat(tokens)))
-            whole.append(torch.full((len(scores),), not spans))
-    known = Asked(*(torch.cat(parts) for parts in zip(*asked, strict=True)))
-    return calibrated(model, known, torch.cat(whole))
+        beside = _beside(names, sums, spans=spans)
+        held = _held_out(beside, reads)
+        if held is None:
+            continue
+        scores = gate.scores(held.features).masked_fill(~held.allowed, float("-inf"))
+        confidence, chosen = torch.softmax(scores / temperature, 1).max(1)
+        asked = Asked(held.features, scores, confidence, chosen)
+        if not spans:
+            model = placed(model, asked)
+        rows = Beside.joined(beside)
+        # Another expert than its own was not asked about a row.
+        own = rows.sureness.where(chosen == held.targets, unasked(len(rows)))
+        answered.append(Answered(model.strangeness(asked), chosen, rows.tokens, own))
+        whole.append(torch.full((len(rows),), not spans))
+    parts = ("strangeness", "columns", "tokens", "sureness")
+    joined = (torch.cat([getattr(one, part) for one in answered]) for part in parts)
+    return calibrated(model, Answered(*joined), torch.cat(whole), alone)
 
 
-def _beside(
-    names: Sequence[Sequence[str]], sums: Sums, *, spans: bool
-) -> tuple[list[Tensor], list[list[RowShape]], list[Tensor]]:
-    """By column the rows that sat out, or their spans: features, shapes and lengths."""
+def _held_out(beside: Sequence[Beside], reads: Sequence[set[RowShape]]) -> HeldOut | None:
+    """Rows to calibrate on, by column; ``None`` if there are none."""
+    return held_out(
+        [own.steps.float() * STEP for own in beside], [own.shapes for own in beside], reads
+    )
+
+
+def _beside(names: Sequence[Sequence[str]], sums: Sums, *, spans: bool) -> list[Beside]:
+    """By column the rows that sat out, or their spans: as many as the number of columns allows."""
     each, every = rows_a_column(len(names))
-    features, shapes, tokens = [], [], []
+    found = []
     for column in names:
         brings = brought(column, each, every)
         most, per = (SPANS * each, SPANS * brings) if spans else (each, brings)
         facts = [sums.facts[name] for name in column]
-        rows = [
-            (one.spans, one.span_shapes, one.span_tokens)
-            if spans
-            else (one.rows, one.row_shapes, one.row_tokens)
-            for one in facts
-        ]
-        features.append(torch.cat([own[:per] for own, _, _ in rows])[:most].float() * STEP)
-        shapes.append([shape for _, own, _ in rows for shape in own[:per]][:most])
-        tokens.append(torch.cat([own[:per] for _, _, own in rows])[:most])
-    return features, shapes, tokens
+        rows = [(one.spans if spans else one.rows).first(per) for one in facts]
+        found.append(Beside.joined(rows).first(most))
+    return found
 
 
 def needs_rows(config: RouterConfig, without: Sequence[str]) -> InputError:

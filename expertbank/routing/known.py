@@ -95,7 +95,7 @@ class KnownScores:
         return dict(zip(self.counts, parts, strict=True))
 
     def rare(
-        self, scores: Tensor, columns: Tensor, tokens: Tensor | None, level: float
+        self, scores: Tensor, columns: Tensor, tokens: Tensor, level: float
     ) -> tuple[Tensor, Tensor]:
         """P-values, ``[rows]`` float64, and which of them are rare, ``[rows]`` bool.
 
@@ -105,10 +105,10 @@ class KnownScores:
         Args:
             scores: ``[rows]``.
             columns: ``[rows]`` the column that each is sent to.
-            tokens: ``[rows]`` lengths; ``None`` where they are not known.
+            tokens: ``[rows]`` lengths, 0 where nobody knows.
             level: the largest p-value that is rare.
         """
-        bins = torch.full_like(columns, ANY) if tokens is None else bin_of(tokens)
+        bins = bin_of(tokens)
         found = torch.empty(len(scores), dtype=torch.float64)
         limit = torch.empty_like(found)
         for column, number in set(zip(columns.tolist(), bins.tolist(), strict=True)):

@@ -19,7 +19,8 @@ from expertbank.routing.distance import DistanceModel
 from expertbank.routing.gates import Gate
 from expertbank.routing.gates.absent import AbsentGate, read_gate
 from expertbank.routing.grid import Grid
-from expertbank.routing.unknown import Asked, Unknown, UnknownModel
+from expertbank.routing.sureness import unasked
+from expertbank.routing.unknown import Answered, Asked, Judged, Unknown, UnknownModel
 
 PLAIN, NAMED_GROUPS, FORMAT = 1, 2, 3
 """Routers of the first two read features as they are, and the second names groups; of the third
@@ -41,24 +42,18 @@ class Choice:
     Attributes:
         index: ``[rows]`` the chosen column.
         confidence: ``[rows]`` its probability among the candidates.
-        unknown_score: ``[rows]`` higher for rows less like any task that may answer them;
-            ``None`` where the router holds no statistics.
-        unknown: ``[rows]`` bool, whether that is so rare among known rows that a row is called
-            unknown.
+        strangeness: ``[rows]`` float64, how unlike every task that may answer it the router finds
+            a row; ``None`` where it holds no statistics.
         near: ``[rows, at most NEAR]`` the likeliest columns, the chosen one first.
         near_probability: ``[rows, at most NEAR]`` their probabilities, falling; 0 for columns
             that may not answer.
-        p_value: ``[rows]`` share of known rows, sent to the same column and about as long, that
-            score as high; ``None`` of routers of before there was one.
     """
 
     index: Tensor
     confidence: Tensor
     near: Tensor
     near_probability: Tensor
-    unknown_score: Tensor | None = None
-    unknown: Tensor | None = None
-    p_value: Tensor | None = None
+    strangeness: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -147,7 +142,6 @@ class Router:
         self,
         features: Tensor,
         shapes: Sequence[RowShape] | None = None,
-        tokens: Sequence[int] | None = None,
     ) -> Choice:
         """Choose a column for every row.
 
@@ -155,8 +149,6 @@ class Router:
             features: ``[rows, dimension]``.
             shapes: per row what it brings: only experts that were trained on such rows are
                 candidates, see ``candidates``. ``None`` lifts the restriction.
-            tokens: per row those of its longest sequence: what is rare among known rows depends
-                on it. ``None`` to compare with whole rows of any length.
 
         Raises:
             IntegrityError: features of another width than the gate's.
@@ -172,12 +164,34 @@ class Router:
         # Of scores, which tell apart what probabilities round to 0; the first of equals is first.
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, :NEAR]
         near = order.cpu(), probabilities.gather(1, order).cpu()
-        if self.unknown is None:
-            return Choice(index.cpu(), confidence.cpu(), *near)
-        lengths = None if tokens is None else torch.tensor(list(tokens))
-        found = self.unknown.judge(Asked(values, scores, confidence, index, lengths))
-        judged = found.score.cpu(), found.unknown.cpu(), found.p_value
-        return Choice(index.cpu(), confidence.cpu(), *near, *judged)
+        strange = None
+        if self.unknown is not None:
+            asked = Asked(values, scores, confidence, index)
+            strange = self.unknown.strangeness(asked).cpu()
+        return Choice(index.cpu(), confidence.cpu(), *near, strange)
+
+    def judge(
+        self,
+        strangeness: Tensor | None,
+        columns: Tensor,
+        tokens: Sequence[int] | None = None,
+        sureness: Tensor | None = None,
+    ) -> Judged | None:
+        """Whether rows are like no task; ``None`` where the router holds no statistics.
+
+        Args:
+            strangeness: ``[rows]`` of a ``Choice``.
+            columns: ``[rows]`` chosen.
+            tokens: per row those of its longest sequence: what is rare among known rows depends
+                on it. ``None`` to compare with whole rows of any length.
+            sureness: ``[rows]`` int16 of the expert that answered; ``None`` where none was asked.
+        """
+        if self.unknown is None or strangeness is None:
+            return None
+        rows = len(columns)
+        lengths = torch.zeros(rows) if tokens is None else torch.tensor(list(tokens))
+        heard = unasked(rows) if sureness is None else sureness
+        return self.unknown.judge(Answered(strangeness, columns, lengths.int(), heard))
 
     def probabilities(self, features: Tensor, shapes: Sequence[RowShape]) -> Tensor:
         """Every column's probability among a row's candidates; 0 for those that are none.

@@ -15,8 +15,10 @@ from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
-from expertbank.routing.feature_file import Spans, no_lengths
+from expertbank.routing.beside import Beside
+from expertbank.routing.feature_file import Spans
 from expertbank.routing.grid import LARGEST, STEP, Grid
+from expertbank.routing.sureness import unasked
 from expertbank.routing.threads import one_thread
 
 MOST_OUT, PART_OUT, FEWEST = 128, 16, 10
@@ -45,12 +47,8 @@ class Statistics:
         total: ``[width]`` int64 sum of rows, in steps of the grid.
         upper: ``[width (width + 1) / 2]`` int64 or int32: the upper triangle of the sum of their
             outer products, row by row.
-        rows: ``[kept, width]`` int8 of those that sat out, in steps; empty where none is kept.
-        row_shapes: what each of them brings.
-        row_tokens: ``[kept]`` int32 tokens of their longest sequences; 0 where nobody knows.
-        spans: ``[spans, width]`` int8 of short spans of these rows; empty where none were made.
-        span_shapes: what each of them brings.
-        span_tokens: ``[spans]`` int32.
+        rows: those that sat out; none where none is kept.
+        spans: short spans of these.
     """
 
     grid: Grid
@@ -60,12 +58,8 @@ class Statistics:
     span_count: int
     total: Tensor
     upper: Tensor
-    rows: Tensor
-    row_shapes: tuple[RowShape, ...]
-    row_tokens: Tensor
-    spans: Tensor
-    span_shapes: tuple[RowShape, ...]
-    span_tokens: Tensor
+    rows: Beside
+    spans: Beside
 
     @classmethod
     def of(
@@ -76,6 +70,7 @@ class Statistics:
         grid: Grid | None = None,
         tokens: Tensor | None = None,
         spans: Spans | None = None,
+        sureness: Tensor | None = None,
     ) -> Statistics:
         """Of ``features [rows, dimension]``, at least one row.
 
@@ -86,9 +81,12 @@ class Statistics:
             grid: the grid of the bank's other statistics; default what suits the width.
             tokens: ``[rows]`` int32 tokens of each row's longest sequence, where they are known.
             spans: of some of the rows.
+            sureness: ``[rows that sit out]`` int16 of the expert's answers to them, if it was
+                asked.
 
         Raises:
-            IntegrityError: a feature is not finite, or there is no row.
+            IntegrityError: a feature is not finite, or there is no row; or another number of
+                answers than of rows that sit out.
         """
         if len(features) == 0 or not bool(torch.isfinite(features).all()):
             raise IntegrityError("features to sum up are none, or not finite")
@@ -105,10 +103,13 @@ class Statistics:
         if tokens is None or len(tokens) == 0:
             tokens = torch.zeros(len(out), dtype=torch.int32)
         left = tuple(s for s, kept in zip(spans.shapes, beside.tolist(), strict=True) if kept)
+        sureness = unasked(len(held)) if sureness is None else sureness
+        if len(sureness) != len(held):
+            raise IntegrityError(f"{len(sureness)} answers to {len(held)} rows that sit out")
         return cls(
             *(grid, feature_spec_digest, counts, count, span_count, total, upper),
-            *(steps[out], held, tokens[out]),
-            *(short[beside], left, spans.tokens[beside]),
+            Beside(steps[out], held, tokens[out], sureness),
+            Beside(short[beside], left, spans.tokens[beside], spans.sureness[beside]),
         )
 
     @property
@@ -133,8 +134,7 @@ class Statistics:
 
     def without_rows(self) -> Statistics:
         """The sums alone."""
-        rows = replace(self, rows=self.rows[:0], row_shapes=(), row_tokens=no_lengths())
-        return replace(rows, spans=self.spans[:0], span_shapes=(), span_tokens=no_lengths())
+        return replace(self, rows=Beside.none(self.width), spans=Beside.none(self.width))
 
 
 def sits_out(rows: int) -> Tensor:
@@ -232,9 +232,8 @@ def of_moments(
     least = -(-(sums * sums) // count)
     products[places] = products[places].maximum(least)
     grid = Grid(dimension, MOMENTS)
-    none = torch.zeros(0, width, dtype=torch.int8)
-    nothing = (none, (), no_lengths())
-    return Statistics(grid, spec, counts, count, 0, sums, products, *nothing, *nothing)
+    none = Beside.none(width)
+    return Statistics(grid, spec, counts, count, 0, sums, products, none, none)
 
 
 def diagonal_places(width: int) -> Tensor:

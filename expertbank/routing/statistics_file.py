@@ -20,6 +20,7 @@ from expertbank.errors import IntegrityError
 from expertbank.files.header import read_header
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES
+from expertbank.routing.beside import Beside
 from expertbank.routing.grid import LARGEST, Grid
 from expertbank.routing.statistics import (
     MOMENTS,
@@ -57,17 +58,11 @@ def write_statistics(statistics: Statistics) -> bytes:
         "count": statistics.count,
         "span_count": statistics.span_count,
     }
-    shapes = [ROW_SHAPES.index(shape) for shape in statistics.row_shapes]
-    spans = [ROW_SHAPES.index(shape) for shape in statistics.span_shapes]
     tensors = {
         "total": statistics.total,
         "gram": statistics.upper.to(torch.int32 if small else torch.int64),
-        "rows": statistics.rows,
-        "row_shapes": torch.tensor(shapes, dtype=torch.uint8),
-        "row_tokens": statistics.row_tokens,
-        "spans": statistics.spans,
-        "span_shapes": torch.tensor(spans, dtype=torch.uint8),
-        "span_tokens": statistics.span_tokens,
+        **statistics.rows.tensors("row"),
+        **statistics.spans.tensors("span"),
     }
     return write_safetensors(tensors, metadata)
 
@@ -118,12 +113,8 @@ def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Stat
         span_count,
         tensors["total"],
         tensors["gram"],
-        tensors["rows"],
-        tuple(ROW_SHAPES[code] for code in tensors["row_shapes"].flatten().tolist()),
-        tensors["row_tokens"],
-        tensors["spans"],
-        tuple(ROW_SHAPES[code] for code in tensors["span_shapes"].flatten().tolist()),
-        tensors["span_tokens"],
+        Beside.read(tensors, "row"),
+        Beside.read(tensors, "span"),
     )
 
 
@@ -164,19 +155,13 @@ def _wrong(found: Statistics, largest: int) -> str:
     whole = count - found.span_count
     if not 0 < whole <= found.n_train <= MOST_ROWS or not 0 <= found.span_count <= found.n_train:
         return f"{whole} rows summed of {found.n_train}, and {found.span_count} spans"
-    if rows.dtype != torch.int8 or rows.dim() != 2 or rows.shape[1] != width:
-        return "rows beside them of another width or type"
-    if len(rows) != len(found.row_shapes) or len(rows) not in (0, found.n_train - whole):
+    for name, beside in (("rows", rows), ("spans", found.spans)):
+        if wrong := beside.wrong(width):
+            return f"{name} beside them {wrong}"
+    if len(rows) not in (0, found.n_train - whole):
         return f"{len(rows)} rows beside them, {found.n_train - whole} sat out"
-    if any(found.row_shapes.count(s) > n for s, n in zip(ROW_SHAPES, counts, strict=True)):
+    if any(rows.shapes.count(s) > n for s, n in zip(ROW_SHAPES, counts, strict=True)):
         return "rows beside them of shapes that were not counted"
-    if found.spans.dtype != torch.int8 or found.spans.shape != (len(found.span_shapes), width):
-        return "spans beside them of another width or type"
-    for beside, lengths in ((rows, found.row_tokens), (found.spans, found.span_tokens)):
-        if lengths.dtype != torch.int32 or lengths.shape != (len(beside),):
-            return "lengths that do not fit the rows beside them"
-        if bool((lengths < 0).any()):
-            return "a length below zero"
     total, upper = found.total, found.upper.long()
     if _size(total) > largest * count or _size(upper) > largest**2 * count:
         return f"sums that are too large for {count} rows"

@@ -19,16 +19,20 @@ from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.routing.beside import Beside
 from expertbank.routing.calibration import rows_a_column
 from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.statistics import FEWEST, Statistics, drawn, square
 from expertbank.routing.statistics_file import write_statistics
+from expertbank.routing.sureness import UNASKED, unasked
 
 UNIT = 24
 """Weighted sums are counted in units of ``2^-UNIT``; no column has more than ``2^UNIT`` rows."""
 SPANS = 6
 """Most spans of one row."""
+ASKED = 15
+"""Fewest rows that tell how sure an expert is of known ones."""
 DRAWN = 100
 """Most rows drawn for an expert none of whose rows are kept."""
 
@@ -53,24 +57,19 @@ class Facts:
         reads: the shapes of row that the expert was trained on.
         total: ``[width]`` int64 sum of rows.
         available: rows there are to calibrate on, kept or drawn.
-        rows: ``[first of them, width]`` int8.
-        row_shapes: what each brings.
-        row_tokens: ``[first of them]`` int32 tokens of each; 0 where nobody knows.
-        spans: ``[spans, width]`` int8 of short spans of these rows.
-        span_shapes: what each brings.
-        span_tokens: ``[spans]`` int32.
+        rows: the first of them.
+        spans: short spans of these.
+        sureness: mean and deviation of the expert's on all rows that sat out, in steps; ``None``
+            where it was asked of too few, or says the same of all.
     """
 
     count: int
     reads: Shapes
     total: Tensor
     available: int
-    rows: Tensor
-    row_shapes: Shapes
-    row_tokens: Tensor
-    spans: Tensor
-    span_shapes: Shapes
-    span_tokens: Tensor
+    rows: Beside
+    spans: Beside
+    sureness: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,8 +187,7 @@ def brought(column: Sequence[str], each: int, every: int) -> int:
 
 def facts_of(statistics: Statistics, brings: int) -> Facts:
     """What stays in memory of statistics, with the first rows to calibrate on."""
-    rows, shapes, reads = statistics.rows, statistics.row_shapes, statistics.reads
-    own, tokens, most = statistics, statistics.row_tokens, SPANS * brings
+    rows, reads = statistics.rows, statistics.reads
     available = len(rows)
     if available == 0 and statistics.n_train >= FEWEST:
         # Drawn from the sums alone, so that those of a bank that keeps rows give the same. Real
@@ -197,17 +195,22 @@ def facts_of(statistics: Statistics, brings: int) -> Facts:
         available = DRAWN
         if brings:
             plain = write_statistics(statistics.without_rows())
-            rows = drawn(statistics, DRAWN, hashlib.sha256(plain).digest())
+            steps = drawn(statistics, DRAWN, hashlib.sha256(plain).digest())
             shapes = tuple(reads[place % len(reads)] for place in range(DRAWN))
-            tokens = torch.zeros(DRAWN, dtype=torch.int32)
+            nobody = torch.zeros(DRAWN, dtype=torch.int32)
+            rows = Beside(steps, shapes, nobody, unasked(DRAWN))
     return Facts(
-        statistics.count,
-        reads,
-        statistics.total,
-        available,
-        *(rows[:brings].clone(), shapes[:brings], tokens[:brings].clone()),
-        *(own.spans[:most].clone(), own.span_shapes[:most], own.span_tokens[:most].clone()),
+        *(statistics.count, reads, statistics.total, available),
+        *(rows.first(brings), statistics.spans.first(SPANS * brings)),
+        place_of(statistics.rows.sureness),
     )
+
+
+def place_of(steps: Tensor) -> tuple[float, float] | None:
+    """Mean and deviation of sureness ``[rows]``, where it was asked of enough and not all alike."""
+    asked = steps[steps != UNASKED].double()
+    deviation = float(asked.std(correction=0)) if len(asked) >= ASKED else 0.0
+    return (float(asked.mean()), deviation) if deviation > 0 else None
 
 
 class _Grams:

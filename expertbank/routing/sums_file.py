@@ -8,19 +8,17 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from typing import Any
 
 import torch
-from torch import Tensor
 
 from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
-from expertbank.records import ROW_SHAPES, RowShape
+from expertbank.records import ROW_SHAPES
+from expertbank.routing.beside import Beside
 from expertbank.routing.grid import Grid
 from expertbank.routing.sums import Facts, Place, Sums
 
-FORMAT = 2
+FORMAT = 3
 _DIGEST = hashlib.sha256().digest_size
 
 
@@ -28,16 +26,10 @@ def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
     """The file: the SHA-256 of what follows, and a safetensors file."""
     names = list(sums.facts)
     facts = [sums.facts[name] for name in names]
-    shapes = [ROW_SHAPES.index(shape) for one in facts for shape in one.row_shapes]
-    spans = [ROW_SHAPES.index(shape) for one in facts for shape in one.span_shapes]
     tensors = {
         "totals": torch.stack([one.total for one in facts]),
-        "rows": torch.cat([one.rows for one in facts]),
-        "row_shapes": torch.tensor(shapes, dtype=torch.uint8),
-        "row_tokens": torch.cat([one.row_tokens for one in facts]),
-        "spans": torch.cat([one.spans for one in facts]),
-        "span_shapes": torch.tensor(spans, dtype=torch.uint8),
-        "span_tokens": torch.cat([one.span_tokens for one in facts]),
+        **Beside.joined(one.rows for one in facts).tensors("row"),
+        **Beside.joined(one.spans for one in facts).tensors("span"),
         **{f"gram.{'.'.join(read)}": gram for read, gram in sums.grams.items()},
     }
     metadata = {
@@ -45,7 +37,10 @@ def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
         "feature_spec_digest": feature_spec_digest,
         "grid": sums.grid.facts(),
         "facts": [
-            [name, one.count, list(one.reads), one.available, len(one.rows), len(one.spans)]
+            [
+                *(name, one.count, list(one.reads), one.available),
+                *(len(one.rows), len(one.spans), one.sureness),
+            ]
             for name, one in zip(names, facts, strict=True)
         ],
         "placed": [
@@ -69,12 +64,16 @@ def read_sums(data: bytes, feature_spec_digest: str) -> Sums:
     tensors, metadata = read_safetensors(data, "running sums")
     if (metadata["format"], metadata["feature_spec_digest"]) != (FORMAT, feature_spec_digest):
         raise IntegrityError("the running sums are of another format or feature spec")
-    rows = _parts(tensors, ("rows", "row_shapes", "row_tokens"), metadata["facts"], 4)
-    spans = _parts(tensors, ("spans", "span_shapes", "span_tokens"), metadata["facts"], 5)
+    said_of = metadata["facts"]
+    rows = Beside.read(tensors, "row").parted([fact[4] for fact in said_of])
+    spans = Beside.read(tensors, "span").parted([fact[5] for fact in said_of])
     facts = {
-        name: Facts(count, tuple(reads), total, available, *own, *short)
-        for (name, count, reads, available, *_), total, own, short in zip(
-            metadata["facts"], tensors["totals"], rows, spans, strict=True
+        name: Facts(
+            *(count, tuple(reads), total, available, own, short),
+            None if sureness is None else (sureness[0], sureness[1]),
+        )
+        for (name, count, reads, available, _, _, sureness), total, own, short in zip(
+            said_of, tensors["totals"], rows, spans, strict=True
         )
     }
     placed: Counter[Place] = Counter()
@@ -86,16 +85,3 @@ def read_sums(data: bytes, feature_spec_digest: str) -> Sums:
         if name.startswith("gram.")
     }
     return Sums(Grid.read(metadata["grid"]), facts, placed, grams)
-
-
-def _parts(
-    tensors: Mapping[str, Tensor],
-    names: tuple[str, str, str],
-    facts: Sequence[Sequence[Any]],
-    place: int,
-) -> list[tuple[Tensor, tuple[RowShape, ...], Tensor]]:
-    """Rows, shapes and lengths by expert; how many each has stands at ``place`` of its facts."""
-    sizes = [fact[place] for fact in facts]
-    values, codes, tokens = (torch.split(tensors[name], sizes) for name in names)
-    shapes = [tuple(ROW_SHAPES[code] for code in own.tolist()) for own in codes]
-    return list(zip(values, shapes, tokens, strict=True))

@@ -1,7 +1,7 @@
 """How unlike every known task a row is, and how rare that is among known rows of its length.
 
-Strangeness is the mean of several signs of it, each seen from its mean over known rows and in
-their standard deviations:
+The router's strangeness is the mean of several signs, each seen from its mean over known rows and
+in their standard deviations:
 
 * for every block of the feature (a hidden state pooled in one way), the distance to the nearest
   column less the distance to everything, both in the metric of a Gaussian's covariance (relative
@@ -11,7 +11,12 @@ their standard deviations:
 * the router's doubt, ``log(1 - confidence)``;
 * the gate's best score, its sign turned.
 
-How they were chosen is in ``examples/benchmarks``: weights that were fitted did worse.
+When the expert has answered, how unsure it is counts as much as all that: it was taught what its
+rows look like, which the trunk was not (Podolskiy et al., "Revisiting Mahalanobis Distance for
+Transformer-Based Out-of-Domain Detection", 2021). Known rows are those that the expert was not
+trained on.
+
+How signs were chosen is in ``examples/benchmarks``: weights that were fitted did worse.
 """
 
 from __future__ import annotations
@@ -27,6 +32,7 @@ from torch import Tensor
 from expertbank.errors import IntegrityError
 from expertbank.routing.known import KnownScores
 from expertbank.routing.moments import BalancedMoments
+from expertbank.routing.sureness import UNASKED
 
 LEVEL = 0.05
 """A row with a p-value up to this is called unknown."""
@@ -50,14 +56,29 @@ class Asked:
         scores: ``[rows, columns]`` of the gate, minus infinity where a column may not answer.
         confidence: ``[rows]`` probability of the chosen column.
         columns: ``[rows]`` the chosen column.
-        tokens: ``[rows]`` tokens of the longest sequence; ``None`` where they are not known.
     """
 
     values: Tensor
     scores: Tensor
     confidence: Tensor
     columns: Tensor
-    tokens: Tensor | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What there is to judge rows by.
+
+    Attributes:
+        strangeness: ``[rows]`` float64 of the router.
+        columns: ``[rows]`` int64 the chosen column.
+        tokens: ``[rows]`` int32 tokens of the longest sequence, 0 where nobody knows.
+        sureness: ``[rows]`` int16 of the column's expert, see ``sureness``.
+    """
+
+    strangeness: Tensor
+    columns: Tensor
+    tokens: Tensor
+    sureness: Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +104,10 @@ class Unknown(Protocol):
     def width(self) -> int:
         """Numbers that it reads of a row."""
 
-    def judge(self, asked: Asked) -> Judged:
+    def strangeness(self, asked: Asked) -> Tensor:
+        """``[rows]`` float64 of the router, before any expert has answered."""
+
+    def judge(self, answered: Answered) -> Judged:
         """Judge rows."""
 
     def only(self, columns: Sequence[int]) -> Unknown:
@@ -139,6 +163,8 @@ class UnknownModel:
         overall: the same about the mean of everything.
         centre: ``[width]`` float32 mean of everything, whitened by ``overall``.
         place: ``[2, signs]`` float32 mean and deviation of every sign over known rows.
+        sure: ``[2, columns]`` float32 mean and deviation of how sure the column's expert is of
+            known rows, in steps; a deviation of 0 where nobody knows.
         known: scores of known rows.
     """
 
@@ -149,6 +175,7 @@ class UnknownModel:
     overall: Tensor
     centre: Tensor
     place: Tensor
+    sure: Tensor
     known: KnownScores
 
     @property
@@ -161,14 +188,22 @@ class UnknownModel:
         """How many there are."""
         return len(self.sizes) + 2
 
-    def judge(self, asked: Asked) -> Judged:
-        """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
-        score = self.score(asked)
-        p_value, rare = self.known.rare(score.cpu(), asked.columns.cpu(), asked.tokens, LEVEL)
+    def judge(self, answered: Answered) -> Judged:
+        """See ``Unknown``."""
+        score = self.score(answered)
+        p_value, rare = self.known.rare(score, answered.columns, answered.tokens, LEVEL)
         return Judged(score, rare, p_value)
 
-    def score(self, asked: Asked) -> Tensor:
-        """``[rows]`` float64."""
+    def score(self, answered: Answered) -> Tensor:
+        """``[rows]`` float64: the router's strangeness and the expert's doubt, alike in weight."""
+        strange, steps = answered.strangeness, answered.sureness
+        mean, deviation = self.sure.double()[:, answered.columns]
+        doubt = (mean - steps.double()) / deviation
+        heard = (steps != UNASKED) & (deviation > 0)
+        return torch.where(heard, (strange + doubt) / 2, strange)
+
+    def strangeness(self, asked: Asked) -> Tensor:
+        """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
         mean, deviation = self._placed.to(asked.values.device)
         found: Tensor = ((self.of(asked) - mean) / deviation).mean(1)
         return found
@@ -217,8 +252,9 @@ class UnknownModel:
 
     def only(self, columns: Sequence[int]) -> UnknownModel:
         """The model without the other columns' means and known rows."""
-        means = self.means[list(columns)].contiguous()
-        return replace(self, means=means, known=self.known.only(columns))
+        own = list(columns)
+        means, sure = self.means[own].contiguous(), self.sure[:, own].contiguous()
+        return replace(self, means=means, sure=sure, known=self.known.only(columns))
 
     def facts(self) -> dict[str, Any]:
         """What is not a tensor, as plain JSON."""
@@ -232,6 +268,7 @@ class UnknownModel:
             "unknown.overall": self.overall,
             "unknown.centre": self.centre,
             "unknown.place": self.place,
+            "unknown.sure": self.sure,
             "unknown.known": self.known.scores,
         }
 
@@ -244,9 +281,12 @@ class UnknownModel:
         """
         names = ("within", "means", "overall", "centre", "place")
         within, means, overall, centre, place = (tensors.pop(f"unknown.{n}") for n in names)
+        # Routers of before experts were asked have none.
+        sure = tensors.pop("unknown.sure", torch.zeros(2, len(means)))
         known = KnownScores.read(tensors.pop("unknown.known"), facts["known"])
+        gaussians = (within, means, overall, centre)
         sizes = tuple(int(size) for size in facts["blocks"])
-        return cls(sizes, bool(facts["relative"]), within, means, overall, centre, place, known)
+        return cls(sizes, bool(facts["relative"]), *gaussians, place, sure, known)
 
     def check(self, width: int, columns: int, where: str) -> None:
         """See ``Unknown``."""
@@ -256,7 +296,8 @@ class UnknownModel:
         fits = fits and self.within.dtype == self.overall.dtype == torch.float16
         fits = fits and self.means.shape == (columns, width) and self.centre.shape == (width,)
         fits = fits and self.place.shape == (2, self.signs) and bool((self.place[1] > 0).all())
-        for tensor in (self.means, self.centre, self.place):
+        fits = fits and self.sure.shape == (2, columns) and bool((self.sure[1] >= 0).all())
+        for tensor in (self.means, self.centre, self.place, self.sure):
             fits = fits and tensor.dtype == torch.float32
         fits = fits and all(-1 <= one.column < columns for one in self.known.counts)
         if not fits:
@@ -292,25 +333,36 @@ def fit_unknown(moments: BalancedMoments, sizes: Sequence[int]) -> UnknownModel:
         torch.cat(all_of_it),
         torch.cat(centres).float(),
         torch.stack([torch.zeros(len(sizes) + 2), torch.ones(len(sizes) + 2)]),
+        torch.zeros(2, len(moments.means)),
         KnownScores(torch.zeros(0), {}),
     )
 
 
-def calibrated(model: UnknownModel, known: Asked, whole: Tensor) -> UnknownModel:
-    """The model that knows what known rows are like.
-
-    Args:
-        model: as ``fit_unknown`` made it.
-        known: rows that it was fitted without, with their lengths, 0 where nobody knows.
-        whole: ``[rows]`` bool, whether a row is no span of another one; one is at least.
-    """
-    assert known.tokens is not None
-    signs = model.of(known)[whole]
+def placed(model: UnknownModel, known: Asked) -> UnknownModel:
+    """The model that knows what its signs are for whole known rows, which it was fitted without."""
+    signs = model.of(known)
     spread = signs.std(0, correction=0)
     # A sign that is the same for all known rows says nothing.
     silent = spread < 1e-6 * (1 + signs.mean(0).abs())
     place = torch.stack([signs.mean(0), spread.masked_fill(silent, 1e30)]).float()
-    model = replace(model, place=place)
+    return replace(model, place=place)
+
+
+def calibrated(
+    model: UnknownModel,
+    known: Answered,
+    whole: Tensor,
+    sure: Sequence[tuple[float, float] | None],
+) -> UnknownModel:
+    """The model that knows how strange known rows are.
+
+    Args:
+        model: as ``placed`` gave it.
+        known: rows that it was fitted without, and their spans.
+        whole: ``[rows]`` bool, whether a row is no span of another one; one is at least.
+        sure: by column mean and deviation of its expert's sureness of known rows, if known.
+    """
+    model = replace(model, sure=torch.tensor([one or (0.0, 0.0) for one in sure]).T.contiguous())
     scores = KnownScores.of(model.score(known), known.columns, known.tokens, whole)
     return replace(model, known=scores)
 

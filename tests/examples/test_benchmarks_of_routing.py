@@ -107,17 +107,6 @@ def test_the_cost_of_one_task_more_is_split_and_a_task_removed_leaves_no_byte(
     assert stats[6] == "-"
 
 
-def test_abstention_is_measured_on_tasks_that_the_router_never_saw(run: Run) -> None:
-    text = run("abstention", "--splits", 2, "--known", 2, "--cuts")
-    assert text.count("split ") == 2
-    scores, (rows, *_) = cells(text)[1:8], cells(text)[9:]
-    names = {line[0] for line in scores}
-    assert {"`predict`: mean of all signs", "relative Mahalanobis, one block", "-energy"} < names
-    assert all(0 <= float(fpr) <= 1 for _, _, fpr in scores)
-    assert rows[0] == "whole"
-    assert 0 <= float(rows[2]) <= 1
-
-
 def test_what_is_held_out_is_never_fitted_on(run: Run, cache: Path) -> None:
     run("router_features", "--kinds", "lda", "--first", 1)
     module = importlib.import_module("routing_features")

@@ -411,7 +411,7 @@ def test_a_gate_with_a_hidden_layer_survives_and_scores_as_its_layers_say(deep: 
     hidden = (rows.double() @ below + deep.gate.layers[0].bias.double()).clamp_min(0)
     expected = hidden @ above + deep.gate.layers[1].bias.double()
     torch.testing.assert_close(again.scores(rows), expected, rtol=1e-12, atol=1e-12)
-    assert again.route(rows).unknown is None
+    assert again.judge(again.route(rows).strangeness, again.route(rows).index) is None
     part = deep.subset(["t2", "t0"])
     assert torch.equal(part.scores(rows), deep.scores(rows)[:, [0, 2]])
     assert Router.from_bytes(part.to_bytes(), "test").to_bytes() == part.to_bytes()
@@ -426,9 +426,10 @@ def test_choice_and_unknown_score_do_not_depend_on_how_rows_were_batched(
         whole = of.route(rows)
         parts = [of.route(part) for part in rows.split(size)]
         assert torch.equal(torch.cat([part.index for part in parts]), whole.index)
-        assert torch.equal(torch.cat([part.unknown for part in parts]), whole.unknown)
-        scores = torch.cat([part.unknown_score for part in parts])
-        torch.testing.assert_close(scores, whole.unknown_score, rtol=1e-9, atol=1e-9)
+        judged = [of.judge(part.strangeness, part.index).unknown for part in parts]
+        assert torch.equal(torch.cat(judged), of.judge(whole.strangeness, whole.index).unknown)
+        strange = torch.cat([part.strangeness for part in parts])
+        torch.testing.assert_close(strange, whole.strangeness, rtol=1e-9, atol=1e-9)
 
 
 def test_rows_with_choices_go_to_multiple_choice_experts_and_others_to_the_rest(

@@ -76,4 +76,4 @@ def test_batches_of_one_and_of_32_choose_alike_except_rows_within_the_tolerance(
     assert len(listed) <= 2, listed
     assert float(close.double().mean()) < 0.05, "the tolerance would excuse too many rows"
     torch.testing.assert_close(alone.confidence, together.confidence, rtol=0, atol=2e-2)
-    torch.testing.assert_close(alone.unknown_score, together.unknown_score, rtol=2e-2, atol=0.5)
+    torch.testing.assert_close(alone.strangeness, together.strangeness, rtol=2e-2, atol=0.5)

@@ -421,7 +421,7 @@ def test_a_file_holds_what_files_of_format_1_held_and_its_grid(kind: str) -> Non
     depth = 2 if kind == "mlp" else 1
     names = {f"layers.{n}.{part}" for n in range(depth) for part in ("weight", "bias")}
     halves = {"unknown.within", "unknown.overall"}
-    rest = {f"unknown.{name}" for name in ("means", "centre", "place", "known")}
+    rest = {f"unknown.{name}" for name in ("means", "centre", "place", "sure", "known")}
     assert set(tensors) == names | halves | rest
     for name, tensor in tensors.items():
         assert tensor.dtype == (torch.float16 if name in halves else torch.float32)
@@ -440,7 +440,7 @@ def test_threads_that_score_at_once_get_what_one_gets_alone() -> None:
         for found in pool.map(lambda _: fresh.route(rows), range(32)):
             assert torch.equal(found.index, expected.index)
             assert torch.equal(found.confidence, expected.confidence)
-            assert torch.equal(found.unknown_score, expected.unknown_score)
+            assert torch.equal(found.strangeness, expected.strangeness)
 
 
 def test_weights_are_converted_once_and_not_for_every_batch(monkeypatch) -> None:

@@ -16,11 +16,21 @@ from expertbank.errors import IntegrityError
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import Spans
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.routing.known import ANY, FEWEST, Category, KnownScores, bin_name, bin_of
+from expertbank.routing.known import ANY, FEWEST, KnownScores, bin_name, bin_of
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
-from expertbank.routing.unknown import LEVEL, SHRINKAGE, Asked, blocks_of, calibrated, fit_unknown
+from expertbank.routing.statistics import sits_out
+from expertbank.routing.sureness import UNASKED, unasked
+from expertbank.routing.unknown import (
+    LEVEL,
+    SHRINKAGE,
+    Asked,
+    Judged,
+    blocks_of,
+    fit_unknown,
+    placed,
+)
 
 GOLDEN = [[-1, -1, -1, 1], [1, 1, 1, 1], [-1, 1, -1, 1], [-1, -1, 1, 1], [-1, -1, -1, 1]]
 
@@ -41,6 +51,19 @@ def asked(values: torch.Tensor, columns: int) -> Asked:
     scores = torch.zeros(len(values), columns, dtype=torch.float64)
     sure = torch.full((len(values),), 0.5, dtype=torch.float64)
     return Asked(values, scores, sure, torch.zeros(len(values), dtype=torch.int64))
+
+
+def judged(
+    router: Router,
+    rows: torch.Tensor,
+    tokens: list[int] | None = None,
+    sureness: torch.Tensor | None = None,
+) -> Judged:
+    """What is made of rows that are like one text."""
+    choice = router.route(rows)
+    found = router.judge(choice.strangeness, choice.index, tokens, sureness)
+    assert found is not None
+    return found
 
 
 @pytest.mark.parametrize("sizes", [(7,), (4, 3), (60, 60)])
@@ -139,6 +162,12 @@ def test_bins_of_length_have_names_that_leave_no_gap() -> None:
     ]
 
 
+def sure(rows: int, seed: int) -> torch.Tensor:
+    """Steps of an expert that is sure of most of its own rows."""
+    rng = np.random.default_rng(seed)
+    return torch.tensor(rng.normal(200, 40, rows).clip(0).astype("int16"))
+
+
 def task(seed: int, rows: int = 400, width: int = 30) -> TaskFeatures:
     """Whole rows of 30 to 90 tokens, and spans of them that wander off the shorter they are."""
     own = rows_of(seed, rows, width)
@@ -151,15 +180,50 @@ def task(seed: int, rows: int = 400, width: int = 30) -> TaskFeatures:
         own,
         ("single",) * rows,
         torch.randint(49, 91, (rows,), generator=generator, dtype=torch.int32),
-        Spans(short, ("single",) * 150, lengths, torch.arange(150) % 2 > 0),
+        Spans(short, ("single",) * 150, lengths, torch.arange(150) % 2 > 0, sure(150, seed)),
+        sure(int(sits_out(rows).sum()), seed),
+    )
+
+
+def test_what_an_expert_is_unsure_of_is_stranger_and_who_was_not_asked_changes_nothing() -> None:
+    tasks = [task(seed) for seed in range(3)]
+    router = fit_router(tasks, RouterConfig(), "f" * 64, blocks=3)
+    rows = torch.cat([rows_of(seed, 100, 30) for seed in range(3)])
+    choice = router.route(rows)
+    unsure, as_known, silent = (
+        judged(router, rows, sureness=steps)
+        for steps in (torch.zeros(300).short(), sure(300, 9), unasked(300))
+    )
+    assert float(unsure.unknown.double().mean()) > 0.9
+    assert float(as_known.unknown.double().mean()) < 0.1
+    assert torch.equal(silent.score, choice.strangeness)
+    steps = sure(300, 9)
+    mean, deviation = zip(
+        *((float(t.double().mean()), float(t.double().std(correction=0)))
+          for t in (one.sureness for one in tasks)),
+        strict=True,
+    )  # fmt: skip
+    for place, column in enumerate(choice.index.tolist()):
+        doubt = (mean[column] - int(steps[place])) / deviation[column]
+        expected = (float(choice.strangeness[place]) + doubt) / 2
+        assert float(as_known.score[place]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+
+def test_an_expert_that_was_asked_of_too_few_rows_has_no_say() -> None:
+    few = [replace(task(seed), sureness=torch.full((25,), UNASKED).short()) for seed in range(2)]
+    router = fit_router(few, RouterConfig(), "f" * 64, blocks=3)
+    rows = rows_of(0, 50, 30)
+    assert torch.equal(
+        judged(router, rows, sureness=torch.zeros(50).short()).score,
+        router.route(rows).strangeness,
     )
 
 
 @pytest.mark.parametrize("count", [1, 4])
 def test_known_rows_pass_and_rows_of_no_task_do_not_also_with_one_task(count: int) -> None:
     router = fit_router([task(seed) for seed in range(count)], RouterConfig(), "f" * 64, blocks=3)
-    known = router.route(torch.cat([rows_of(seed, 300, 30) for seed in range(count)]))
-    strange = router.route(rows_of(77, 300, 30))
+    known = judged(router, torch.cat([rows_of(seed, 300, 30) for seed in range(count)]))
+    strange = judged(router, rows_of(77, 300, 30))
     assert known.unknown.double().mean() < 0.1
     assert strange.unknown.double().mean() > 0.9
     assert known.p_value is not None
@@ -169,7 +233,7 @@ def test_known_rows_pass_and_rows_of_no_task_do_not_also_with_one_task(count: in
 def test_a_short_row_is_compared_with_short_ones() -> None:
     router = fit_router([task(seed) for seed in range(4)], RouterConfig(), "f" * 64, blocks=3)
     odd = rows_of(0, 60, 30) + 1.2 * torch.randn(60, 30, generator=torch.Generator().manual_seed(9))
-    short, long = (router.route(odd.half(), tokens=[n] * 60).p_value for n in (6, 60))
+    short, long = (judged(router, odd.half(), [n] * 60).p_value for n in (6, 60))
     assert short is not None
     assert long is not None
     assert bool((short >= long).all())
@@ -189,14 +253,14 @@ def test_a_router_file_gives_the_same_p_values_back_and_so_does_a_part_of_it() -
     router = fit_router([task(seed) for seed in range(4)], RouterConfig(), "f" * 64, blocks=3)
     again = Router.from_bytes(router.to_bytes(), "router")
     rows, lengths = rows_of(2, 50, 30), [6, 18, 36, 60, 0] * 10
-    before, after = (one.route(rows, tokens=lengths) for one in (router, again))
+    before, after = (judged(one, rows, lengths) for one in (router, again))
     assert before.p_value.tolist() == after.p_value.tolist()
     part = Router.from_bytes(again.subset(["t1", "t2"]).to_bytes(), "part")
     assert {one.column for one in part.unknown.known.counts} <= {ANY, 0, 1}
-    assert len(part.route(rows, tokens=lengths).p_value) == 50
+    assert len(judged(part, rows, lengths).p_value) == 50
 
 
-@pytest.mark.parametrize("field", ["within", "means", "overall", "centre", "place"])
+@pytest.mark.parametrize("field", ["within", "means", "overall", "centre", "place", "sure"])
 def test_statistics_of_another_shape_are_refused(field: str) -> None:
     router = fit_router([task(seed) for seed in range(2)], RouterConfig(), "f" * 64, blocks=3)
     wrong = replace(router.unknown, **{field: getattr(router.unknown, field)[..., :-1]})
@@ -217,10 +281,8 @@ def test_counts_that_are_not_those_of_the_scores_are_refused() -> None:
 def test_a_sign_that_is_the_same_everywhere_decides_nothing() -> None:
     parts = [rows_of(seed, 200, 6) for seed in range(2)]
     model = fit_unknown(BalancedMoments.of(parts), (6,))
-    known = replace(asked(torch.cat(parts), 2), tokens=torch.zeros(400, dtype=torch.int64))
-    found = calibrated(model, known, torch.ones(400, dtype=torch.bool))
+    found = placed(model, asked(torch.cat(parts), 2))
     assert float(found.place[1, 1]) > 1e29, "the doubt was 0.5 everywhere"
-    assert Category(ANY, ANY) in found.known.counts
 
 
 @pytest.mark.parametrize(

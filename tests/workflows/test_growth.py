@@ -17,7 +17,7 @@ from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.evaluation.evidence import RoutedEvidence, column_name, summary
 
 NEARLY = RouterConfig.of_text("lda", ["ridge=0.0100001"])
-OTHER = RouterConfig.of_text("ridge", ["ridge=0.1"])
+OTHER = RouterConfig.of_text("ridge", ["ridge=0.02"])
 """A gate that chooses as the default one does for the rows of these tests, and one that does not
 for some."""
 

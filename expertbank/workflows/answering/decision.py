@@ -1,10 +1,15 @@
-"""Who answers a row: the experts that the caller named, or those that the router chooses."""
+"""Who answers a row: the experts that the caller named, or those that the router chooses.
+
+Two steps: ``choose`` before an expert has answered, ``settle`` after, for only then is it known
+whether the row is unknown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+import torch
 from torch import Tensor
 
 from expertbank.errors import InputError
@@ -53,20 +58,26 @@ class Chosen:
     Attributes:
         experts: who answers; several for a group.
         confidence: the router's probability of them; 1 when the caller named one.
+        column: of the router; ``None`` when the caller named one.
+        strangeness: of the router; ``None`` likewise, or where it holds no statistics.
         unknown: whether the row is like no task; ``None``: not assessed.
         unknown_score: the score behind it.
         unknown_p_value: how many known rows score as high.
         near: what came closest, the likeliest first; empty when the caller named one.
         abstained: whether the answer is to be ``unknown``.
+        spared: whether the fallback is to answer.
     """
 
     experts: tuple[Member | Answerer, ...]
     confidence: float
+    column: int | None = None
+    strangeness: float | None = None
     unknown: bool | None = None
     unknown_score: float | None = None
     unknown_p_value: float | None = None
     near: tuple[Near, ...] = ()
     abstained: bool = False
+    spared: bool = False
 
 
 def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
@@ -124,6 +135,10 @@ class Routed:
             _read_choices(shape for member in router.members for shape in member.reads),
         )
 
+    def can_spare(self, shape: RowShape) -> bool:
+        """Whether there is a fallback that reads rows of this shape."""
+        return self.fallback is not None and shape in KINDS.get(self.fallback.kind).shapes
+
     def probability_of_fallback(self, probabilities: Tensor) -> float:
         """The fallback's among a row's ``probabilities [columns]``; 0 where it is no candidate."""
         assert self.fallback is not None
@@ -139,101 +154,126 @@ def choose(
     decisions: Sequence[Decision],
     features: Tensor,
     shapes: Sequence[RowShape],
-    tokens: Sequence[int],
 ) -> list[Chosen]:
-    """Who answers each row; rows that ask the same router are routed together.
+    """Who answers each row first; rows that ask the same router are routed together.
 
     Args:
         decisions: one a row.
         features: ``[rows, width]`` pooled trunk states.
         shapes: one a row.
-        tokens: one a row, those of its longest sequence.
     """
-    found: list[Chosen | None] = [None] * len(decisions)
-    routed: dict[int, list[tuple[int, Routed]]] = {}
-    for place, decision in enumerate(decisions):
-        if isinstance(decision, Named):
-            found[place] = Chosen(decision.experts, 1.0)
-        else:
-            routed.setdefault(id(decision.router), []).append((place, decision))
-    for asking in routed.values():
-        places = [place for place, _ in asking]
+    found: list[Chosen | None] = [
+        Chosen(decision.experts, 1.0) if isinstance(decision, Named) else None
+        for decision in decisions
+    ]
+    for places, asking in _by_router(decisions):
         own = features.cpu() if len(places) == len(decisions) else features.cpu()[places]
-        answers = _route(
-            [one for _, one in asking],
-            own,
-            [shapes[place] for place in places],
-            [tokens[place] for place in places],
-        )
+        answers = _route(asking, own, [shapes[place] for place in places])
         for place, chosen in zip(places, answers, strict=True):
             found[place] = chosen
     return [one for one in found if one is not None]
 
 
-def _route(
-    decisions: Sequence[Routed],
+def settle(
+    decisions: Sequence[Decision],
+    chosen: Sequence[Chosen],
     features: Tensor,
     shapes: Sequence[RowShape],
     tokens: Sequence[int],
+    sureness: Tensor,
+) -> list[Chosen]:
+    """What is known of each row when the first expert has answered.
+
+    Args:
+        decisions: one a row.
+        chosen: what ``choose`` made of them.
+        features: as there.
+        shapes: as there.
+        tokens: one a row, those of its longest sequence.
+        sureness: ``[rows]`` int16 of the experts that answered.
+    """
+    found = list(chosen)
+    for places, asking in _by_router(decisions):
+        judged = asking[0].router.judge(
+            _strangeness([chosen[place] for place in places]),
+            torch.tensor([chosen[place].column for place in places]),
+            [tokens[place] for place in places],
+            sureness[places],
+        )
+        if judged is None:
+            continue
+        nothing: list[None] = [None] * len(places)
+        p_values = nothing if judged.p_value is None else judged.p_value.tolist()
+        unknown, scores = judged.unknown.tolist(), judged.score.tolist()
+        for place, one, is_unknown, score, p_value in zip(
+            places, asking, unknown, scores, p_values, strict=True
+        ):
+            found[place] = replace(
+                chosen[place],
+                unknown=is_unknown,
+                unknown_score=score,
+                unknown_p_value=p_value,
+                abstained=one.abstain and is_unknown,
+                spared=is_unknown and one.can_spare(shapes[place]),
+            )
+        spared = [(place, one) for place, one in zip(places, asking, strict=True)
+                  if found[place].spared]  # fmt: skip
+        if spared:
+            rows = [place for place, _ in spared]
+            own = features.cpu()[rows]
+            odds = asking[0].router.probabilities(own, [shapes[place] for place in rows])
+            for (place, one), probabilities in zip(spared, odds, strict=True):
+                confidence = one.probability_of_fallback(probabilities)
+                found[place] = replace(found[place], confidence=confidence)
+    return found
+
+
+def _by_router(decisions: Sequence[Decision]) -> list[tuple[list[int], list[Routed]]]:
+    """Places and decisions of the rows that ask a router, one router after the other."""
+    routed: dict[int, tuple[list[int], list[Routed]]] = {}
+    for place, decision in enumerate(decisions):
+        if isinstance(decision, Routed):
+            places, asking = routed.setdefault(id(decision.router), ([], []))
+            places.append(place)
+            asking.append(decision)
+    return list(routed.values())
+
+
+def _strangeness(chosen: Sequence[Chosen]) -> Tensor | None:
+    """``[rows]`` float64; ``None`` where the router holds no statistics."""
+    own = [one.strangeness for one in chosen]
+    return None if None in own else torch.tensor(own, dtype=torch.float64)
+
+
+def _route(
+    decisions: Sequence[Routed], features: Tensor, shapes: Sequence[RowShape]
 ) -> list[Chosen]:
     """Who answers rows that all ask one router."""
     router = decisions[0].router
-    choice = router.route(features, shapes, tokens)
+    choice = router.route(features, shapes)
     nothing: list[None] = [None] * len(features)
-    scores = nothing if choice.unknown_score is None else choice.unknown_score.tolist()
-    unknown = nothing if choice.unknown is None else choice.unknown.tolist()
-    p_values = nothing if choice.p_value is None else choice.p_value.tolist()
-    near = [
-        tuple(
-            Near(tuple(member.task for member in router.columns[column]), probability)
-            for column, probability in zip(columns, probabilities, strict=True)
-            if probability > 0
-        )
-        for columns, probabilities in zip(
-            choice.near.tolist(), choice.near_probability.tolist(), strict=True
-        )
-    ]
-    found = [
+    return [
         Chosen(
             decision.experts[index],
             confidence,
-            is_unknown,
-            score,
-            p_value,
-            close,
-            decision.abstain and bool(is_unknown),
+            index,
+            strangeness,
+            near=tuple(
+                Near(tuple(member.task for member in router.columns[column]), probability)
+                for column, probability in zip(columns, probabilities, strict=True)
+                if probability > 0
+            ),
         )
-        for decision, index, confidence, is_unknown, score, p_value, close in zip(
+        for decision, index, confidence, strangeness, columns, probabilities in zip(
             decisions,
             choice.index.tolist(),
             choice.confidence.tolist(),
-            unknown,
-            scores,
-            p_values,
-            near,
+            nothing if choice.strangeness is None else choice.strangeness.tolist(),
+            choice.near.tolist(),
+            choice.near_probability.tolist(),
             strict=True,
         )
     ]
-    spared = [
-        place
-        for place, (decision, chosen, shape) in enumerate(
-            zip(decisions, found, shapes, strict=True)
-        )
-        if decision.fallback is not None
-        and chosen.unknown
-        and shape in KINDS.get(decision.fallback.kind).shapes
-    ]
-    if spared:
-        probabilities = router.probabilities(features[spared], [shapes[p] for p in spared])
-        for place, own in zip(spared, probabilities, strict=True):
-            decision = decisions[place]
-            assert decision.fallback is not None
-            found[place] = replace(
-                found[place],
-                experts=(decision.fallback,),
-                confidence=decision.probability_of_fallback(own),
-            )
-    return found
 
 
 def unanswerable(row: Row, decision: Decision) -> InputError | None:

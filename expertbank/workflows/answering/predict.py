@@ -27,6 +27,7 @@ from expertbank.records import (
 from expertbank.routing.columns import Member
 from expertbank.routing.known import bin_name, bin_of
 from expertbank.routing.router import Router
+from expertbank.routing.sureness import in_steps, unasked
 from expertbank.workflows.answering.decision import (
     Answerer,
     Chosen,
@@ -35,6 +36,7 @@ from expertbank.workflows.answering.decision import (
     Near,
     Routed,
     choose,
+    settle,
     unanswerable,
 )
 from expertbank.workflows.measure import run
@@ -498,31 +500,60 @@ class Predictor:
             IntegrityError: an expert's file is damaged.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
-        encoded = [one.encoded for one in questions]
+        decisions = [one.decision for one in questions]
+        shapes = [one.row.shape for one in questions]
         chosen: dict[int, Chosen] = {}
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
             found = choose(
-                [questions[p].decision for p in positions],
-                features,
-                [questions[p].row.shape for p in positions],
-                [questions[p].encoded.length for p in positions],
+                [decisions[p] for p in positions], features, [shapes[p] for p in positions]
             )
             chosen.update(zip(positions, found, strict=True))
             return [choice.experts[0].digest for choice in found]
 
-        answers: list[list[Prediction]] = [[] for _ in questions]
+        answers: dict[int, list[Prediction]] = {}
+        encoded = [one.encoded for one in questions]
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
-            for place, position in enumerate(output.rows):
-                answers[position].append(
-                    self._prediction(questions[position], chosen[position], 0, output, place)
-                )
+            rows = output.rows
+            settled = settle(
+                [decisions[row] for row in rows],
+                [chosen[row] for row in rows],
+                output.features,
+                [shapes[row] for row in rows],
+                [questions[row].encoded.length for row in rows],
+                self._sureness(output, [chosen[row].experts[0] for row in rows]),
+            )
+            chosen.update(zip(rows, settled, strict=True))
+            for place, row in enumerate(rows):
+                first_answer = self._prediction(questions[row], chosen[row], 0, output, place)
+                answers[row] = [first_answer]
+        self._fall_back(questions, chosen, answers, batch_size)
         # The other experts of a group answer in further passes, over the group's rows only.
         for slot in range(1, max((len(choice.experts) for choice in chosen.values()), default=0)):
             places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
             for position, answer in self._again(questions, places, chosen, slot, batch_size):
                 answers[position].append(answer)
-        return [replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0] for own in answers]
+        return [
+            replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0]
+            for own in (answers[place] for place in range(len(questions)))
+        ]
+
+    def _fall_back(
+        self,
+        questions: Sequence[Question],
+        chosen: dict[int, Chosen],
+        answers: dict[int, list[Prediction]],
+        batch_size: int,
+    ) -> None:
+        """The fallback answers unknown rows in a further pass, if the caller gave one."""
+        spared = [place for place in sorted(chosen) if chosen[place].spared]
+        for place in spared:
+            decision = questions[place].decision
+            assert isinstance(decision, Routed)
+            assert decision.fallback is not None
+            chosen[place] = replace(chosen[place], experts=(decision.fallback,))
+        for place, answer in self._again(questions, spared, chosen, 0, batch_size):
+            answers[place] = [answer]
 
     def _again(
         self,
@@ -543,6 +574,15 @@ class Predictor:
                     place,
                     self._prediction(questions[place], chosen[place], slot, output, index),
                 )
+
+    def _sureness(self, output: PassOutput, experts: Sequence[Member | Answerer]) -> Tensor:
+        """``[rows]`` int16 of the experts that answered them."""
+        found = unasked(len(experts))
+        kinds = [expert.kind for expert in experts]
+        for kind in set(kinds):
+            own = [place for place, name in enumerate(kinds) if name == kind]
+            found[own] = in_steps(KINDS.get(kind).sureness(output.logits[own].cpu()))
+        return found
 
     @computing()
     def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:

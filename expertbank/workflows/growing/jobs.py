@@ -7,8 +7,9 @@ machine; the backbone is loaded there and recognised by its digest.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from expertbank.artifacts.store import sha256_bytes
@@ -24,6 +25,8 @@ from expertbank.records import (
 from expertbank.workflows.workspace import environment_of, require_backbone
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from expertbank.backbones.backbone import Backbone
     from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
@@ -79,7 +82,8 @@ class AddJob:
         backbone: the bank's backbone and feature spec; the reference is where to load it from.
         train: rows to fit on.
         selection: training rows held out to choose the checkpoint.
-        kept: training rows whose features the router gets, with what each brings.
+        kept: training rows whose features the router gets, with what each brings; those that sit
+            out of its sums are of ``selection``, so that no expert was trained on them.
         validation: rows to report on.
         grid: what the statistics are of that the bank keeps in place of rows; ``None`` for what
             suits the features' width.
@@ -168,19 +172,25 @@ def run_job(
         IntegrityError: the backbone here is not the bank's.
         TrainingError: the loss stopped being a number.
     """
+    here = loaded(job, backbone, device)
+    return measure(job, train(job, here, progress), here, progress)
+
+
+def loaded(job: AddJob, backbone: str | None = None, device: str | None = None) -> Backbone:
+    """The backbone of a job, checked; arguments and errors are those of ``run_job``."""
     from expertbank.backbones.backbone import load_backbone
 
     record = job.backbone
     reference = record.reference if backbone is None else backbone
-    loaded = load_backbone(
+    found = load_backbone(
         reference,
         revision=record.revision_of(reference),
         device=device,
         dtype=record.feature_spec.dtype,
         record=record,
     )
-    require_backbone(loaded, record.digest, f"the bank that {job.entry.id} is for")
-    return measure(job, train(job, loaded, progress), loaded, progress)
+    require_backbone(found, record.digest, f"the bank that {job.entry.id} is for")
+    return found
 
 
 def train(
@@ -221,8 +231,9 @@ def measure(
     from expertbank.kinds import KINDS
     from expertbank.models.routed import RoutedModel
     from expertbank.routing.feature_file import FeatureFile
-    from expertbank.routing.statistics import Statistics
+    from expertbank.routing.statistics import Statistics, sits_out
     from expertbank.routing.statistics_file import write_statistics
+    from expertbank.routing.sureness import in_steps, unasked
     from expertbank.workflows.growing.spans import short_spans
     from expertbank.workflows.measure import answers, trunk_features
 
@@ -231,14 +242,27 @@ def measure(
     model = RoutedModel(backbone, spec, ExpertPool.holding({entry.id: collapsed}))
     rows = [row.encoded for row in job.validation]
     measured = answers(model, rows, entry.id, progress)
+    kind = KINDS.get(entry.task.kind)
     oracle = measured.predictions(
-        KINDS.get(entry.task.kind),
+        kind,
         [row.digest for row in job.validation],
         [row.group for row in job.validation],
     )
     features = trunk_features(model, [row for row, _ in job.kept], progress)
     shapes = tuple(shape for _, shape in job.kept)
-    spans = short_spans(model, job.kept, features.shape[1], entry.train.seed, progress)
+
+    known = frozenset(job.train)
+
+    def sure(asked: Sequence[EncodedRow]) -> Tensor:
+        """Of rows that it was trained on nobody asks it."""
+        found = unasked(len(asked))
+        places = [place for place, row in enumerate(asked) if row not in known]
+        if places:
+            own = answers(model, [asked[place] for place in places], entry.id, progress)
+            found[places] = in_steps(kind.sureness(own.logits))
+        return found
+
+    spans = short_spans(model, job.kept, features.shape[1], entry.train.seed, sure, progress)
     if spec.keep == "stats":
         own = Statistics.of(features, shapes, spec.digest, job.grid, spans=spans)
         kept = write_statistics(own.without_rows())
@@ -248,6 +272,8 @@ def measure(
             *(features, measured.features, shapes, evaluated, spec.digest),
             torch.tensor([row.length for row, _ in job.kept], dtype=torch.int32),
             spans,
+            sure(list(compress((row for row, _ in job.kept), sits_out(len(job.kept)).tolist()))),
+            in_steps(kind.sureness(measured.logits)),
         )
         kept = file.to_bytes()
     files = {

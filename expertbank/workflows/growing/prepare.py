@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def prepare(
     version = _require_new(workspace, name, new_version=request.new_version)
     adapter = request.adapter or AdapterConfig()
     adapter = replace(adapter, alpha=adapter.multiplier(spec))
-    kept = take(data.train, FEATURE_ROWS, config.seed)
+    kept = _kept(fit, selection, config.seed)
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone
     if request.rehash:
@@ -142,6 +142,24 @@ def prepare(
         ),
         grid=grid_of(workspace) if spec.keep == "stats" else None,
     )
+
+
+def _kept(fit: Sequence[Row], selection: Sequence[Row], seed: int) -> list[Row]:
+    """The rows whose features are kept, in an order in which rows for selection sit out.
+
+    A router is calibrated on the rows that sit out of its sums: how strange they look, and how
+    sure the expert is of them, which of rows that it was trained on says nothing.
+    """
+    from expertbank.routing.statistics import sits_out
+
+    out = sits_out(min(FEATURE_ROWS, len(fit) + len(selection))).tolist()
+    beside = take(selection, sum(out), seed)
+    held = set(beside)
+    others = take([row for row in (*fit, *selection) if row not in held], len(out), seed)
+    # A label with few rows may leave fewer for selection than should sit out.
+    spare = iter([*beside, *others[len(out) - sum(out) :]])
+    rest = iter(others)
+    return [next(spare if sits else rest) for sits in out]
 
 
 def _remarks(encoded: Mapping[Row, EncodedRow], limit: int) -> list[str]:

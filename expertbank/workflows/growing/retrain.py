@@ -161,7 +161,10 @@ def _measure(job: Job, router: Router) -> _Measured:
     choices, unknown = {}, []
     for expert in job.measured:
         file = features_of(job, expert.id)
-        choices[expert.id], share = routed(router, file.evaluation, file.evaluation_shapes)
+        choices[expert.id], share = routed(
+            *(router, file.evaluation, file.evaluation_shapes),
+            *(router.column_of(expert.task), file.evaluation_sureness),
+        )
         unknown += [] if share is None else [share]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
     metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.measured})

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
+from torch import Tensor
 
 from expertbank.data.spans import span_of
 from expertbank.models.routed import RoutedModel
@@ -13,6 +14,7 @@ from expertbank.records import EncodedRow, ProgressCallback, RowShape, no_progre
 from expertbank.routing.feature_file import Spans
 from expertbank.routing.known import BINS
 from expertbank.routing.statistics import sits_out
+from expertbank.routing.sureness import unasked
 from expertbank.workflows.measure import trunk_features
 
 SHORTEST, EVERY = 6, 8
@@ -32,6 +34,7 @@ def short_spans(
     rows: Sequence[tuple[EncodedRow, RowShape]],
     dimension: int,
     seed: int,
+    sure: Callable[[Sequence[EncodedRow]], Tensor],
     progress: ProgressCallback = no_progress,
 ) -> Spans:
     """Features of spans of training rows.
@@ -44,6 +47,8 @@ def short_spans(
         rows: training rows, and what each brings.
         dimension: width of features.
         seed: decides which stretches are taken, and how long they are.
+        sure: how sure the expert is of its answers to rows, ``[rows]`` int16; asked of spans of
+            rows that sit out.
         progress: told as features are made.
     """
     out = sits_out(len(rows)).tolist()
@@ -59,9 +64,12 @@ def short_spans(
     if not found:
         return Spans.none(dimension)
     spans = [row for row, _, _ in found]
+    summed = torch.tensor([one for _, _, one in found])
+    sureness = unasked(len(spans))
+    sureness[~summed] = sure([row for row, _, one in found if not one])
     return Spans(
         trunk_features(model, spans, progress).half(),
         tuple(shape for _, shape, _ in found),
         torch.tensor([row.length for row in spans], dtype=torch.int32),
-        torch.tensor([summed for _, _, summed in found]),
+        *(summed, sureness),
     )

@@ -61,6 +61,7 @@ def summed_of(kept: FeatureFile | Statistics, data: bytes) -> Summed:
         *(kept.train, kept.train_shapes, kept.feature_spec_digest),
         tokens=kept.train_tokens,
         spans=kept.spans,
+        sureness=kept.sureness,
     )
     return Summed(made, write_statistics(made))
 

@@ -13,7 +13,7 @@ quickstart: $(VENV)/.offline
 # The tests' models are tiny: one thread is faster for them than two that wait for each other.
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

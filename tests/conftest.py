@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 settings.register_profile("expertbank", deadline=None)
 settings.load_profile("expertbank")
 
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes long comes first, or a worker would be left alone with it at the end."""
+    items.sort(key=lambda item: "slow" not in item.keywords)
+
+
 FolderOf = Callable[[str], Path]
 BackboneOf = Callable[[str], "Backbone"]
 

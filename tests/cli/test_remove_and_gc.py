@@ -13,6 +13,8 @@ from command_line import COMMAND, call, content, done, write_task
 
 from expertbank.artifacts.lock import BankLock
 
+pytestmark = pytest.mark.slow
+
 
 def age(path: Path, hours: float) -> Path:
     before = time.time() - hours * 3600

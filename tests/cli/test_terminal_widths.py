@@ -12,6 +12,8 @@ from command_line import done, write_task
 from expertbank_cli.render import Table, print_table
 from rich.console import Console
 
+pytestmark = pytest.mark.slow
+
 if os.name == "posix":
     from terminals import on_a_terminal
 else:

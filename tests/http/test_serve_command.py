@@ -18,6 +18,8 @@ from answering import text_input
 
 from expertbank import Bank
 
+pytestmark = pytest.mark.slow
+
 COMMAND = (sys.executable, "-m", "expertbank_cli.main")
 
 

@@ -14,6 +14,8 @@ import pytest
 from expertbank.backbones.families import BERT, FAMILIES
 from expertbank.errors import InputError
 
+pytestmark = pytest.mark.slow
+
 TALK = """
 from transformers import AutoConfig, AutoModel, MPNetConfig, MPNetModel
 

@@ -29,6 +29,8 @@ from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).parents[1] / "plugins" / "sample" / "expertbank_sample"
 TOPICS = {"films": ("film", "plot"), "laws": ("vote", "tax"), "games": ("goal", "team")}
 

@@ -12,7 +12,10 @@ import pytest
 
 SCRIPT = Path(__file__).with_name("forking.py")
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here"),
+]
 
 
 def run(folder: Path, before: str, threads: int, inside: str) -> tuple[str, object]:

@@ -16,6 +16,8 @@ from expertbank import Bank, ExpertBankError, Row, TrainConfig, load_bundle
 from expertbank.errors import ExistsError, IntegrityError, NotFoundError, StaleError
 from expertbank.records import ProgressEvent
 
+pytestmark = pytest.mark.slow
+
 
 def test_bank_and_bundle_give_the_same_answers_bit_for_bit(job: Path) -> None:
     rows = [*texts(), {"text": "the law is good", "text_pair": "a film"}]

@@ -74,6 +74,20 @@ def add(
             "--list", help="YAML list of tasks to add one after the other, with these options."
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            "--on",
+            help="Train those of a list at once: processes:N on this machine, ray, or "
+            "ray://HEAD:PORT.",
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            "--threads", min=1, help="Threads of each worker of --on; default its share of cores."
+        ),
+    ] = None,
     retrain_router: Annotated[
         bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
     ] = False,
@@ -85,7 +99,8 @@ def add(
     """Train one expert and store it, frozen.
 
     With --list, several: a YAML list of mappings whose keys are these options (`task`, `data`,
-    `label_column`, ...). One that fails does not stop the others.
+    `label_column`, ...). One that fails does not stop the others. With --on they are trained at
+    once, and this process alone writes the bank.
 
     Example: expertbank add --task boolq --limit 2000 --epochs 3 --retrain-router
     """
@@ -94,6 +109,9 @@ def add(
     session: Session = context.obj
     if list_file is None and not {"task", "spec"} & set(given):
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
+    if list_file is None and on is not None:
+        raise InputError("--on trains those of a list at once: give one with --list")
+    crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
     entries = [given] if list_file is None else requests.read_list(list_file, given)
     wanted = [requests.arguments(entry) for entry in entries]
@@ -112,6 +130,12 @@ def add(
 
         if list_file is None:
             added = [add_one(wanted[0])]
+        elif crowd is not None:
+            added, failed = requests.add_at_once(
+                *(bank, wanted, crowd, config, rehash),
+                progress,
+                lambda result: session.did(f"{result.expert.id} was added"),
+            )
         else:
             added, failed = requests.add_each(add_one, wanted)
         after = Followed(todo=RETRAIN if added else "")

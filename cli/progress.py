@@ -21,10 +21,9 @@ class ProgressView:
     def __init__(self, console: Console, *, quiet: bool) -> None:
         self._console = console
         self._quiet = quiet
-        self._stage = ""
         self._told = time.monotonic()
         self._bar: Progress | None = None
-        self._task: TaskID | None = None
+        self._shown: dict[str, tuple[str, TaskID]] = {}
 
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal and not self._quiet:
@@ -61,12 +60,16 @@ class ProgressView:
             self._say(event, detail)
 
     def _draw(self, bar: Progress, event: ProgressEvent, detail: str) -> None:
-        if event.stage != self._stage or self._task is None:
-            if self._task is not None:
-                bar.remove_task(self._task)
-            self._task = bar.add_task(event.stage, total=event.total, detail=detail)
-            self._stage = event.stage
-        bar.update(self._task, completed=event.done, total=event.total, detail=detail)
+        """One bar, or one for each of several works; it begins anew with every stage."""
+        stage, task = self._shown.get(event.of, ("", None))
+        if event.stage != stage or task is None:
+            if task is not None:
+                bar.remove_task(task)
+            task = bar.add_task(event.stage, total=event.total, detail=detail)
+            self._shown[event.of] = event.stage, task
+        bar.update(task, completed=event.done, total=event.total, detail=detail)
+        if event.of and event.done == event.total:
+            bar.remove_task(self._shown.pop(event.of)[1])
 
     def _say(self, event: ProgressEvent, detail: str) -> None:
         now = time.monotonic()

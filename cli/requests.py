@@ -17,7 +17,11 @@ from .ending import described
 from .options import DataOptions
 
 if TYPE_CHECKING:
+    from expertbank.bank import Bank
+    from expertbank.config import BankConfig
+    from expertbank.records import ProgressCallback
     from expertbank.workflows.growing.add import AddResult
+    from expertbank.workflows.growing.crowd import Crowd
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,3 +127,50 @@ def add_each(
             code, message = described(error)
             failed.append({"task": wish["task"].name, "code": code, "message": message})
     return added, failed
+
+
+def crowd_of(on: str, threads: int | None, device: str | None) -> Crowd:
+    """The workers that ``--on`` names.
+
+    Raises:
+        InputError: it names none, or Ray is not installed.
+    """
+    from expertbank.workflows.growing.on_processes import Processes
+    from expertbank.workflows.growing.on_ray import Ray
+
+    scheme, _, rest = on.partition(":")
+    if scheme == "processes" and rest.isdecimal() and int(rest) > 0:
+        return Processes(int(rest), threads, device)
+    if on == "ray" or on.startswith("ray://"):
+        return Ray(None if on == "ray" else on, threads or 1, device)
+    raise InputError(f"--on {on}: expected processes:N, ray, or ray://HEAD:PORT")
+
+
+def add_at_once(
+    bank: Bank,
+    wanted: Sequence[dict[str, Any]],
+    crowd: Crowd,
+    config: BankConfig,
+    rehash: bool,
+    progress: ProgressCallback,
+    added: Callable[[AddResult], None],
+) -> tuple[list[AddResult], list[dict[str, Any]]]:
+    """Add all at once; a failure is noted, and the others are done."""
+    from expertbank.workflows.growing.crowd import Wish
+    from expertbank.workflows.growing.prepare import AddRequest
+
+    wishes = []
+    for given in wanted:
+        own = {name: value for name, value in given.items() if name != "resume"}
+        request = AddRequest(**own, bank=config, rehash=rehash)
+        wishes.append(Wish(request, given["resume"]))
+    done: list[AddResult] = []
+    failed: list[dict[str, Any]] = []
+    found = bank.add_many(wishes, crowd, progress=progress, added=added)
+    for wish, result in zip(wishes, found, strict=True):
+        if isinstance(result, Exception):
+            code, message = described(result)
+            failed.append({"task": wish.task, "code": code, "message": message})
+        else:
+            done.append(result)
+    return done, failed

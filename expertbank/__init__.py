@@ -17,21 +17,29 @@ if TYPE_CHECKING:
     from expertbank.routing.config import RouterConfig
     from expertbank.workflows.answering.predict import Prediction, Predictor
     from expertbank.workflows.answering.serve import load_bundle
+    from expertbank.workflows.growing.crowd import Wish
     from expertbank.workflows.growing.jobs import AddJob, FinishedJob, run_job
+    from expertbank.workflows.growing.on_processes import Processes
+    from expertbank.workflows.growing.on_ray import Ray
+    from expertbank.workflows.growing.prepare import AddRequest
 
 __all__ = [
     "AdapterConfig",
     "AddJob",
+    "AddRequest",
     "Bank",
     "BankConfig",
     "ExpertBankError",
     "FinishedJob",
     "Prediction",
     "Predictor",
+    "Processes",
+    "Ray",
     "RouterConfig",
     "Row",
     "TaskSpec",
     "TrainConfig",
+    "Wish",
     "__version__",
     "load_bundle",
     "run_job",
@@ -41,16 +49,20 @@ __all__ = [
 _HOMES = {
     "AdapterConfig": "config",
     "AddJob": "workflows.growing.jobs",
+    "AddRequest": "workflows.growing.prepare",
     "Bank": "bank",
     "BankConfig": "config",
     "ExpertBankError": "errors",
     "FinishedJob": "workflows.growing.jobs",
     "Prediction": "workflows.answering.predict",
     "Predictor": "workflows.answering.predict",
+    "Processes": "workflows.growing.on_processes",
+    "Ray": "workflows.growing.on_ray",
     "RouterConfig": "routing.config",
     "Row": "records",
     "TaskSpec": "data",
     "TrainConfig": "config",
+    "Wish": "workflows.growing.crowd",
     "load_bundle": "workflows.answering.serve",
     "run_job": "workflows.growing.jobs",
     "task_spec": "data",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -19,7 +19,7 @@ from expertbank.config import (
     TrainConfig,
 )
 from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
-from expertbank.errors import InputError
+from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.paths import given_path
 from expertbank.records import (
     AliasRecord,
@@ -34,6 +34,7 @@ from expertbank.records import (
 from expertbank.registry.registry import Registry
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.add import AddResult, add, commit
+from expertbank.workflows.growing.crowd import Crowd, Wish, add_many
 from expertbank.workflows.growing.grouping import Grouped, group_tasks
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
@@ -196,6 +197,30 @@ class Bank:
     def unfinished(self) -> tuple[str, ...]:
         """Tasks whose training this object began and whose state is kept: see ``add(resume=)``."""
         return self._workspace.unfinished()
+
+    def add_many(
+        self,
+        wishes: Sequence[Wish],
+        crowd: Crowd,
+        *,
+        progress: ProgressCallback = no_progress,
+        added: Callable[[AddResult], None] = lambda result: None,
+    ) -> list[AddResult | ExpertBankError | OSError]:
+        """Train several experts at once, and register each as it is done.
+
+        Only this process writes the bank. See ``Processes`` and ``Ray`` for who may train, and
+        ``add`` for what each wish says.
+
+        Args:
+            wishes: what to add; two of one task wait for each other.
+            crowd: who trains and measures.
+            progress: called as work goes on; ``of`` names the expert.
+            added: called as each is registered.
+
+        Returns:
+            By wish what was added, or why not.
+        """
+        return add_many(self._workspace, wishes, crowd, progress=progress, added=added)
 
     def prepare(
         self,

@@ -1,0 +1,134 @@
+"""Workers that are tasks of a Ray cluster: one an expert, each with cores of its own.
+
+Every node needs this version of expertbank, and the backbone where the bank's reference says it is.
+"""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+
+from expertbank.errors import ExpertBankError, InputError
+from expertbank.workflows.growing.crowd import Happened
+from expertbank.workflows.growing.jobs import AddJob
+from expertbank.workflows.growing.working import Backbones
+
+PATIENCE = 0.2
+"""Seconds between looking for progress and looking for results."""
+
+
+class Ray:
+    """A crowd on a Ray cluster.
+
+    Args:
+        address: of the cluster, such as ``ray://head:10001``; ``None`` for the one that this
+            machine is part of, or one of its own.
+        threads: cores of each task, which are the threads it computes with: what an expert's digest
+            depends on.
+        device: where they compute, such as ``cpu``.
+
+    Raises:
+        InputError: Ray is not installed.
+        ExpertBankError: the cluster cannot be reached, or has fewer cores than one task needs.
+    """
+
+    def __init__(
+        self, address: str | None = None, threads: int = 1, device: str | None = None
+    ) -> None:
+        try:
+            import ray
+        except ImportError as error:
+            raise InputError(
+                "experts cannot be trained on Ray without it: pip install 'expertbank[ray]'"
+            ) from error
+        self._ray: Any = ray
+        self._address, self._threads, self._device = address, threads, device
+        self._running: dict[Any, str] = {}
+        self._queue: Any = None
+        self._task: Any = None
+        self._width, self._ours = 1, False
+
+    @property
+    def width(self) -> int:
+        """See ``Crowd``."""
+        return self._width
+
+    def __enter__(self) -> Ray:
+        ray = self._ray
+        self._ours = not ray.is_initialized()
+        if self._ours:
+            try:
+                ray.init(address=self._address, log_to_driver=False, logging_level="ERROR",
+                         include_dashboard=False if self._address is None else None)  # fmt: skip
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                where = self._address or "this machine"
+                raise ExpertBankError(f"no Ray cluster at {where}: {error}") from error
+        from ray.util.queue import Queue
+
+        self._width = int(ray.cluster_resources().get("CPU", 0)) // self._threads
+        if self._width < 1:
+            raise ExpertBankError(f"the Ray cluster has no {self._threads} cores for one expert")
+        self._queue = Queue(actor_options={"num_cpus": 0})
+        # A task that fails is begun again here, where its state is known.
+        self._task = ray.remote(num_cpus=self._threads, max_retries=0)(run_there)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for reference in self._running:
+            self._ray.cancel(reference, force=True)
+        self._running.clear()
+        if self._queue is not None:
+            self._queue.shutdown(force=True)
+        if self._ours:
+            self._ray.shutdown()
+
+    def start(self, job: AddJob, state: bytes | None) -> None:
+        """See ``Crowd``."""
+        given = self._ray.put(job)
+        reference = self._task.remote(given, state, self._queue, self._threads, self._device)
+        self._running[reference] = job.entry.id
+
+    def wait(self) -> Happened:
+        """See ``Crowd``."""
+        from ray.util.queue import Empty
+
+        while True:
+            try:
+                told: Happened = self._queue.get(timeout=PATIENCE)
+            except Empty:
+                pass
+            else:
+                if told.job in self._running.values():
+                    return told
+                continue
+            ready, _ = self._ray.wait(list(self._running), timeout=0)
+            if ready:
+                return self._ended(ready[0])
+
+    def _ended(self, reference: Any) -> Happened:
+        name = self._running.pop(reference)
+        try:
+            happened: Happened = self._ray.get(reference)
+        except self._ray.exceptions.RayError as error:
+            return Happened(name, died=type(error).__name__)
+        return happened
+
+
+_BACKBONES: dict[str | None, Backbones] = {}
+"""Of this worker process, which Ray uses again."""
+
+
+def run_there(
+    job: AddJob, state: bytes | None, queue: Any, threads: int, device: str | None
+) -> Happened:
+    """A task's work, on a node of the cluster."""
+    import torch
+
+    torch.set_num_threads(threads)
+    backbones = _BACKBONES.setdefault(device, Backbones(device))
+    return backbones.result(job, state, queue.put)

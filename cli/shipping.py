@@ -26,6 +26,13 @@ if TYPE_CHECKING:
     from expertbank.records import Row
     from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
 
+SecondOpinion = Annotated[
+    bool,
+    typer.Option(
+        "--second-opinion",
+        help="Where the two best tasks lie close, ask both experts; such rows take two passes.",
+    ),
+]
 Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
 ]
@@ -155,6 +162,7 @@ def predict(
     fallback: Annotated[
         str | None, typer.Option(help="Task that answers rows that are like no task.")
     ] = None,
+    second_opinion: SecondOpinion = False,
     explain: Annotated[
         bool,
         typer.Option(
@@ -206,6 +214,7 @@ def predict(
             task=task,
             abstain=abstain,
             fallback=fallback,
+            second_opinion=second_opinion,
             progress=progress,
             on_bad=skip if skip_bad else None,
             total=total,
@@ -279,6 +288,7 @@ def evaluate(
     bundle: Annotated[
         Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
+    second_opinion: SecondOpinion = False,
     backbone: Backbone = None,
     **given: Any,
 ) -> None:
@@ -301,6 +311,7 @@ def evaluate(
             options.columns(),
             options.read_as(),
             progress,
+            second_opinion=second_opinion,
         )
 
     older = (

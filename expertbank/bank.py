@@ -510,6 +510,7 @@ class Bank:
         task: str | None = None,
         abstain: bool = False,
         fallback: str | None = None,
+        second_opinion: bool = False,
     ) -> list[Prediction]:
         """Route and answer rows; with ``task`` the router is left out.
 
@@ -519,13 +520,22 @@ class Bank:
             task: the task whose expert answers all of them.
             abstain: answer ``unknown`` to rows that are like no task.
             fallback: send such rows to this task's expert instead.
+            second_opinion: where the two best tasks lie close, ask both experts.
 
         Raises:
             NotFoundError: no router yet, or no such task.
             InputError: a row that cannot be read, or more than one of ``task``, ``abstain`` and
                 ``fallback``.
         """
-        return list(self.predictor().predict(rows, task=task, abstain=abstain, fallback=fallback))
+        return list(
+            self.predictor().predict(
+                rows,
+                task=task,
+                abstain=abstain,
+                fallback=fallback,
+                second_opinion=second_opinion,
+            )
+        )
 
     def unknowns(
         self,
@@ -564,6 +574,7 @@ class Bank:
         *,
         columns: Columns | None = None,
         read_as: ReadAs | None = None,
+        second_opinion: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> Evaluated:
         """Quality of one task's answers on new labelled rows, named and routed.
@@ -576,6 +587,7 @@ class Bank:
             data: file, folder or other source of labelled rows.
             columns: where these rows' columns are named differently from the expert's.
             read_as: separator and encoding of the file, where it does not tell.
+            second_opinion: route as ``predict`` does with it.
             progress: called as batches finish.
 
         Raises:
@@ -584,7 +596,10 @@ class Bank:
         """
         from expertbank.workflows.answering.evaluate import evaluate
 
-        return evaluate(self.answerers, self.predictor, task, str(data), columns, read_as, progress)
+        return evaluate(
+            *(self.answerers, self.predictor, task, str(data), columns, read_as, progress),
+            second_opinion=second_opinion,
+        )
 
     @property
     def answerers(self) -> Experts:

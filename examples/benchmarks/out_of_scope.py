@@ -73,21 +73,26 @@ def main(argv: Sequence[str] | None = None) -> None:
         strange = [json.loads(line)["text"] for line in lines]
         predictor = bank.predictor()
         inside, outside = list(predictor.predict(known)), list(predictor.predict(strange))
+        both = [list(predictor.predict(texts, second_opinion=True)) for texts in (known, strange)]
         alone = {
             name: [one.strangeness for one in _choices(predictor, texts)]
             for name, texts in (("inside", known), ("outside", strange))
         }
-    reached = [one.task == domain for one, domain in zip(inside, domains, strict=True)]
-    right = [
-        at_home and one.label == label
-        for at_home, one, label in zip(reached, inside, truth, strict=True)
-    ]
-    print(f"\n{len(known):,} queries in scope, task not told: domain right {np.mean(reached):.3f}, "
-          f"intent right {np.mean(right):.3f}")  # fmt: skip
+    print(f"\n{len(known):,} queries in scope, task not told:\n")
+    print("| | domain right | intent right | asked twice |\n|---|---|---|---|")
+    for name, answers in (("`predict`", inside), ("`--second-opinion`", both[0])):
+        reached = [one.task == domain for one, domain in zip(answers, domains, strict=True)]
+        right = [
+            at_home and one.label == label
+            for at_home, one, label in zip(reached, answers, truth, strict=True)
+        ]
+        twice = np.mean([one.second != "" for one in answers])
+        print(f"| {name} | {np.mean(reached):.3f} | {np.mean(right):.3f} | {twice:.3f} |")
     print(f"\n| score | AUROC | recall of {len(strange):,} at {ALARMS:.0%} false alarms |")
     print("|---|---|---|")
     scores = {
         "`unknown_score`": ([a.unknown_score for a in inside], [a.unknown_score for a in outside]),
+        "with `--second-opinion`": tuple([a.unknown_score for a in own] for own in both),
         "the router's part of it": (alone["inside"], alone["outside"]),
         "the expert's largest probability": (
             [-max(a.scores.values()) for a in inside],

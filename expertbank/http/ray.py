@@ -28,8 +28,8 @@ def build(arguments: Mapping[str, Any]) -> Any:
 
     Args:
         arguments: ``home`` of a bank or ``bundle`` (a folder on every node); ``backbone``,
-            ``device``; ``replicas`` (1), ``cpus`` of each (1), which are its threads; any setting
-            of ``expertbank serve``, such as ``max_batch_rows``.
+            ``device``; ``replicas`` (1), ``cpus`` of each (1), which Ray makes its threads; any
+            setting of ``expertbank serve``, such as ``max_batch_rows``.
 
     Raises:
         InputError: neither bank nor bundle, both, or an argument that there is not.
@@ -51,7 +51,7 @@ def build(arguments: Mapping[str, Any]) -> Any:
     cpus = int(own.get("cpus", 1))
 
     def application() -> FastAPI:
-        return _in_replica(own, config, cpus)
+        return _in_replica(own, config)
 
     deployment = serve.deployment(
         name="expertbank",
@@ -63,10 +63,8 @@ def build(arguments: Mapping[str, Any]) -> Any:
     return deployment(serve.ingress(application)()).bind()
 
 
-def _in_replica(own: Mapping[str, Any], config: ServeConfig, cpus: int) -> FastAPI:
+def _in_replica(own: Mapping[str, Any], config: ServeConfig) -> FastAPI:
     """The application over a server that has begun to load, in the process of a replica."""
-    import torch
-
     from expertbank.bank import Bank
     from expertbank.http.app import make_app
     from expertbank.http.watch import Watch
@@ -75,7 +73,6 @@ def _in_replica(own: Mapping[str, Any], config: ServeConfig, cpus: int) -> FastA
     from expertbank.serving.live import Source
     from expertbank.serving.server import Server
 
-    torch.set_num_threads(cpus)
     backbone, device = own.get("backbone"), own.get("device")
     source: Source
     if "bundle" in own:

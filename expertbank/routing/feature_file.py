@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.grid import STEP, on_grid
-from expertbank.routing.sureness import is_sureness, unasked
+from expertbank.routing.sureness import is_sureness, read_guess, unasked
 
 PARTS = ("train", "evaluation", "spans")
 """Names of the features in a file."""
@@ -68,6 +69,7 @@ class FeatureFile:
         sureness: ``[rows that sit out]`` int16 of the expert's answers to those training rows;
             ``None`` likewise.
         evaluation_sureness: ``[rows]`` int16 of those to the evaluation rows; ``None`` likewise.
+        guess: steps of sureness of who guesses; ``None`` likewise.
     """
 
     train: Tensor
@@ -79,6 +81,7 @@ class FeatureFile:
     spans: Spans | None = None
     sureness: Tensor | None = None
     evaluation_sureness: Tensor | None = None
+    guess: int | None = None
 
     @property
     def width(self) -> int:
@@ -101,7 +104,12 @@ class FeatureFile:
         Raises:
             IntegrityError: a feature is not finite.
         """
-        metadata = {"format": 2, "feature_spec_digest": self.feature_spec_digest}
+        metadata: dict[str, Any] = {
+            "format": 2,
+            "feature_spec_digest": self.feature_spec_digest,
+        }
+        if self.guess is not None:
+            metadata["guess"] = self.guess
         tensors = {
             "evaluation": _steps(self.evaluation),
             "evaluation_shapes": _to_tensor(self.evaluation_shapes),
@@ -144,8 +152,9 @@ class FeatureFile:
                 _spans(tensors),
                 tensors.get("sureness"),
                 tensors.get("evaluation_sureness"),
+                read_guess(metadata),
             )
-        except (KeyError, IndexError) as error:
+        except (KeyError, IndexError, ValueError) as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
         own = {"train": file.train, "evaluation": file.evaluation}
         if file.spans is not None:

@@ -55,6 +55,7 @@ class TaskFeatures(Entry):
     tokens: Tensor | None = None
     spans: Spans | None = None
     sureness: Tensor | None = None
+    guess: int | None = None
 
 
 def fit_router(
@@ -83,6 +84,7 @@ def fit_router(
             tokens=one.tokens,
             spans=one.spans,
             sureness=one.sureness,
+            guess=one.guess,
         )
         return found if rows else found.without_rows()
 

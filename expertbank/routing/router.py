@@ -31,6 +31,8 @@ OWN = frozenset(
 """What a router's file says beside the facts of its gate."""
 
 
+CLOSE = 0.05
+"""The second best column lies close from this probability on."""
 NEAR = 5
 """Columns that are told of besides the chosen one, which is the first of them."""
 
@@ -192,6 +194,18 @@ class Router:
         lengths = torch.zeros(rows) if tokens is None else torch.tensor(list(tokens))
         heard = unasked(rows) if sureness is None else sureness
         return self.unknown.judge(Answered(strangeness, columns, lengths.int(), heard))
+
+    def second(self, choice: Choice) -> Tensor:
+        """``[rows]`` int64 the column to be asked too; -1 where the first is far ahead.
+
+        Only where both have an expert that tells its own rows by how sure it is.
+        """
+        none = torch.full_like(choice.index, -1)
+        if choice.near.shape[1] < 2 or not isinstance(self.unknown, UnknownModel):
+            return none
+        close = choice.near_probability[:, 1] >= CLOSE
+        tells = self.unknown.telling[choice.near[:, :2]].all(1)
+        return choice.near[:, 1].where(close & tells, none)
 
     def probabilities(self, features: Tensor, shapes: Sequence[RowShape]) -> Tensor:
         """Every column's probability among a row's candidates; 0 for those that are none.

@@ -49,6 +49,8 @@ class Statistics:
             outer products, row by row.
         rows: those that sat out; none where none is kept.
         spans: short spans of these.
+        guess: how sure of a row whoever guesses its answer is, in steps; ``None`` where nobody
+            knows.
     """
 
     grid: Grid
@@ -60,6 +62,7 @@ class Statistics:
     upper: Tensor
     rows: Beside
     spans: Beside
+    guess: int | None = None
 
     @classmethod
     def of(
@@ -71,6 +74,7 @@ class Statistics:
         tokens: Tensor | None = None,
         spans: Spans | None = None,
         sureness: Tensor | None = None,
+        guess: int | None = None,
     ) -> Statistics:
         """Of ``features [rows, dimension]``, at least one row.
 
@@ -83,6 +87,7 @@ class Statistics:
             spans: of some of the rows.
             sureness: ``[rows that sit out]`` int16 of the expert's answers to them, if it was
                 asked.
+            guess: how sure of a row whoever guesses is, in steps.
 
         Raises:
             IntegrityError: a feature is not finite, or there is no row; or another number of
@@ -110,6 +115,7 @@ class Statistics:
             *(grid, feature_spec_digest, counts, count, span_count, total, upper),
             Beside(steps[out], held, tokens[out], sureness),
             Beside(short[beside], left, spans.tokens[beside], spans.sureness[beside]),
+            guess,
         )
 
     @property
@@ -134,7 +140,8 @@ class Statistics:
 
     def without_rows(self) -> Statistics:
         """The sums alone."""
-        return replace(self, rows=Beside.none(self.width), spans=Beside.none(self.width))
+        none = Beside.none(self.width)
+        return replace(self, rows=none, spans=none, guess=None)
 
 
 def sits_out(rows: int) -> Tensor:

@@ -29,6 +29,7 @@ from expertbank.routing.statistics import (
     of_moments,
     root_of,
 )
+from expertbank.routing.sureness import read_guess
 
 FORMAT = 2
 """Format 1 are float64 moments of 512 projected features, which ``--keep stats`` kept once."""
@@ -57,6 +58,7 @@ def write_statistics(statistics: Statistics) -> bytes:
         "shape_counts": list(statistics.shape_counts),
         "count": statistics.count,
         "span_count": statistics.span_count,
+        **({} if statistics.guess is None else {"guess": statistics.guess}),
     }
     tensors = {
         "total": statistics.total,
@@ -115,6 +117,7 @@ def _statistics(tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Stat
         tensors["gram"],
         Beside.read(tensors, "row"),
         Beside.read(tensors, "span"),
+        read_guess(facts),
     )
 
 

@@ -25,7 +25,7 @@ from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.statistics import FEWEST, Statistics, drawn, square
 from expertbank.routing.statistics_file import write_statistics
-from expertbank.routing.sureness import UNASKED, unasked
+from expertbank.routing.sureness import UNASKED, Usual, unasked
 
 UNIT = 24
 """Weighted sums are counted in units of ``2^-UNIT``; no column has more than ``2^UNIT`` rows."""
@@ -59,8 +59,8 @@ class Facts:
         available: rows there are to calibrate on, kept or drawn.
         rows: the first of them.
         spans: short spans of these.
-        sureness: mean and deviation of the expert's on all rows that sat out, in steps; ``None``
-            where it was asked of too few, or says the same of all.
+        sureness: of the expert of all rows that sat out; ``None`` where it was asked of too few, or
+            says the same of all.
     """
 
     count: int
@@ -69,7 +69,7 @@ class Facts:
     available: int
     rows: Beside
     spans: Beside
-    sureness: tuple[float, float] | None
+    sureness: Usual | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,15 +202,16 @@ def facts_of(statistics: Statistics, brings: int) -> Facts:
     return Facts(
         *(statistics.count, reads, statistics.total, available),
         *(rows.first(brings), statistics.spans.first(SPANS * brings)),
-        place_of(statistics.rows.sureness),
+        usual(statistics),
     )
 
 
-def place_of(steps: Tensor) -> tuple[float, float] | None:
-    """Mean and deviation of sureness ``[rows]``, where it was asked of enough and not all alike."""
+def usual(statistics: Statistics) -> Usual | None:
+    """How sure the expert is of rows that sat out, if enough were asked and not all are alike."""
+    steps = statistics.rows.sureness
     asked = steps[steps != UNASKED].double()
     deviation = float(asked.std(correction=0)) if len(asked) >= ASKED else 0.0
-    return (float(asked.mean()), deviation) if deviation > 0 else None
+    return Usual(float(asked.mean()), deviation, statistics.guess) if deviation > 0 else None
 
 
 class _Grams:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from dataclasses import astuple
 
 import torch
 
@@ -17,6 +18,7 @@ from expertbank.records import ROW_SHAPES
 from expertbank.routing.beside import Beside
 from expertbank.routing.grid import Grid
 from expertbank.routing.sums import Facts, Place, Sums
+from expertbank.routing.sureness import Usual
 
 FORMAT = 3
 _DIGEST = hashlib.sha256().digest_size
@@ -39,7 +41,8 @@ def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
         "facts": [
             [
                 *(name, one.count, list(one.reads), one.available),
-                *(len(one.rows), len(one.spans), one.sureness),
+                *(len(one.rows), len(one.spans)),
+                None if one.sureness is None else astuple(one.sureness),
             ]
             for name, one in zip(names, facts, strict=True)
         ],
@@ -70,7 +73,7 @@ def read_sums(data: bytes, feature_spec_digest: str) -> Sums:
     facts = {
         name: Facts(
             *(count, tuple(reads), total, available, own, short),
-            None if sureness is None else (sureness[0], sureness[1]),
+            None if sureness is None else Usual(*sureness),
         )
         for (name, count, reads, available, _, _, sureness), total, own, short in zip(
             said_of, tensors["totals"], rows, spans, strict=True

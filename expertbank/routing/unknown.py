@@ -32,10 +32,15 @@ from torch import Tensor
 from expertbank.errors import IntegrityError
 from expertbank.routing.known import KnownScores
 from expertbank.routing.moments import BalancedMoments
-from expertbank.routing.sureness import UNASKED
+from expertbank.routing.sureness import UNASKED, Usual
 
 LEVEL = 0.05
 """A row with a p-value up to this is called unknown."""
+TELLING = 2.0
+"""An expert whose sureness of its own rows is so many deviations above a guess tells them from
+others by it. (Measured once, by no script that is kept, over the rows that sit out: ten domains of
+questions, all above 2.2, were routed at 0.984 in place of 0.973 where the two best were asked; nine
+tasks on sentences, all below 1.9, at 0.954 in place of 0.956.)"""
 SHRINKAGE = 0.05
 """Weight of the mean variance on the diagonal of a covariance."""
 BLOCK = 384
@@ -163,8 +168,8 @@ class UnknownModel:
         overall: the same about the mean of everything.
         centre: ``[width]`` float32 mean of everything, whitened by ``overall``.
         place: ``[2, signs]`` float32 mean and deviation of every sign over known rows.
-        sure: ``[2, columns]`` float32 mean and deviation of how sure the column's expert is of
-            known rows, in steps; a deviation of 0 where nobody knows.
+        sure: ``[3, columns]`` float32 in steps: mean and deviation of how sure the column's expert
+            is of known rows, and how sure whoever guesses is; 0 where nobody knows.
         known: scores of known rows.
     """
 
@@ -197,10 +202,33 @@ class UnknownModel:
     def score(self, answered: Answered) -> Tensor:
         """``[rows]`` float64: the router's strangeness and the expert's doubt, alike in weight."""
         strange, steps = answered.strangeness, answered.sureness
-        mean, deviation = self.sure.double()[:, answered.columns]
+        mean, deviation, _ = self.sure.double()[:, answered.columns]
         doubt = (mean - steps.double()) / deviation
         heard = (steps != UNASKED) & (deviation > 0)
         return torch.where(heard, (strange + doubt) / 2, strange)
+
+    @cached_property
+    def telling(self) -> Tensor:
+        """``[columns]`` bool: whose expert is much surer of its own rows than a guess would be."""
+        mean, deviation, guess = self.sure.double()
+        told: Tensor = (deviation > 0) & (guess > 0) & (mean - guess >= TELLING * deviation)
+        return told
+
+    def evidence(self, columns: Tensor, sureness: Tensor) -> Tensor:
+        """``[rows]`` float64 log-odds that rows are their column's, from its expert alone.
+
+        Both for its own rows and for others how sure it is is taken as normal with the same
+        deviation; of others it is half-way between its own rows and a guess.
+
+        Args:
+            columns: ``[rows]`` whose experts answered, all ``telling``.
+            sureness: ``[rows]`` int16 of them.
+        """
+        mean, deviation, guess = self.sure.double()[:, columns]
+        of_others = (mean + guess) / 2
+        slope = (mean - of_others) / deviation.square()
+        found: Tensor = slope * (sureness.double() - (mean + of_others) / 2)
+        return found
 
     def strangeness(self, asked: Asked) -> Tensor:
         """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
@@ -282,7 +310,7 @@ class UnknownModel:
         names = ("within", "means", "overall", "centre", "place")
         within, means, overall, centre, place = (tensors.pop(f"unknown.{n}") for n in names)
         # Routers of before experts were asked have none.
-        sure = tensors.pop("unknown.sure", torch.zeros(2, len(means)))
+        sure = tensors.pop("unknown.sure", torch.zeros(3, len(means)))
         known = KnownScores.read(tensors.pop("unknown.known"), facts["known"])
         gaussians = (within, means, overall, centre)
         sizes = tuple(int(size) for size in facts["blocks"])
@@ -296,7 +324,7 @@ class UnknownModel:
         fits = fits and self.within.dtype == self.overall.dtype == torch.float16
         fits = fits and self.means.shape == (columns, width) and self.centre.shape == (width,)
         fits = fits and self.place.shape == (2, self.signs) and bool((self.place[1] > 0).all())
-        fits = fits and self.sure.shape == (2, columns) and bool((self.sure[1] >= 0).all())
+        fits = fits and self.sure.shape == (3, columns) and bool((self.sure[1] >= 0).all())
         for tensor in (self.means, self.centre, self.place, self.sure):
             fits = fits and tensor.dtype == torch.float32
         fits = fits and all(-1 <= one.column < columns for one in self.known.counts)
@@ -333,7 +361,7 @@ def fit_unknown(moments: BalancedMoments, sizes: Sequence[int]) -> UnknownModel:
         torch.cat(all_of_it),
         torch.cat(centres).float(),
         torch.stack([torch.zeros(len(sizes) + 2), torch.ones(len(sizes) + 2)]),
-        torch.zeros(2, len(moments.means)),
+        torch.zeros(3, len(moments.means)),
         KnownScores(torch.zeros(0), {}),
     )
 
@@ -352,7 +380,7 @@ def calibrated(
     model: UnknownModel,
     known: Answered,
     whole: Tensor,
-    sure: Sequence[tuple[float, float] | None],
+    sure: Sequence[Usual | None],
 ) -> UnknownModel:
     """The model that knows how strange known rows are.
 
@@ -360,9 +388,10 @@ def calibrated(
         model: as ``placed`` gave it.
         known: rows that it was fitted without, and their spans.
         whole: ``[rows]`` bool, whether a row is no span of another one; one is at least.
-        sure: by column mean and deviation of its expert's sureness of known rows, if known.
+        sure: by column how sure its expert is of known rows, if known.
     """
-    model = replace(model, sure=torch.tensor([one or (0.0, 0.0) for one in sure]).T.contiguous())
+    told = [(0, 0, 0) if o is None else (o.mean, o.deviation, o.guess or 0) for o in sure]
+    model = replace(model, sure=torch.tensor(told, dtype=torch.float32).T.contiguous())
     scores = KnownScores.of(model.score(known), known.columns, known.tokens, whole)
     return replace(model, known=scores)
 

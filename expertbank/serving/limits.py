@@ -57,6 +57,10 @@ class ServeConfig:
     reload_seconds: float = setting(
         2.0, "Seconds between two looks for something new.", least=0.05, most=86_400
     )
+    second_opinion: bool = setting(
+        False,
+        "Where the two best tasks lie close, ask both experts; such rows take two passes.",
+    )
     drain_seconds: float = setting(
         30.0,
         "Seconds that requests under way are given to end when the server stops.",

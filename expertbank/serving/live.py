@@ -131,8 +131,12 @@ class ServingState:
             raise NotFoundError(f"model {name!r} has no version {version}; known: {known}")
         return found
 
-    def decision(self, ask: Ask) -> Decision:
+    def decision(self, ask: Ask, *, second_opinion: bool = False) -> Decision:
         """Who answers the rows of ``ask``.
+
+        Args:
+            ask: the request.
+            second_opinion: where it is routed, ask both experts where the two best lie close.
 
         Raises:
             NotFoundError: no such model or version, no router, or one that knows no unknown rows.
@@ -143,7 +147,9 @@ class ServingState:
         if ask.model == AUTO:
             if ask.version is not None:
                 self.model(AUTO, ask.version)
-            return predictor.decision(abstain=ask.abstain, fallback=ask.fallback)
+            return predictor.decision(
+                abstain=ask.abstain, fallback=ask.fallback, second_opinion=second_opinion
+            )
         if ask.abstain or ask.fallback is not None:
             raise InputError(
                 f"only the model {AUTO!r} can abstain or take a fallback; {ask.model!r} was named"

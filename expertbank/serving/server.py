@@ -228,7 +228,7 @@ class Server:
     def _questions(self, state: ServingState, ask: Ask) -> list[Question]:
         """The rows of a request, ready to be answered."""
         try:
-            decision = state.decision(ask)
+            decision = state.decision(ask, second_opinion=self.config.second_opinion)
         except IntegrityError as error:
             self._faults.note(sentence_of(error), lambda: state.decision(ask))
             raise

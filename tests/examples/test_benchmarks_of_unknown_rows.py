@@ -62,8 +62,13 @@ def test_queries_out_of_scope_are_told_from_those_of_the_domains(
     importlib.import_module("out_of_scope").main([str(data), *words])
     text = capsys.readouterr().out
     assert "240 queries in scope" in text
-    assert [line[0] for line in cells(text)[1:]] == [
+    assert [line[0] for line in cells(text)] == [
+        "",
+        "`predict`",
+        "`--second-opinion`",
+        "score",
         "`unknown_score`",
+        "with `--second-opinion`",
         "the router's part of it",
         "the expert's largest probability",
         "the router's confidence",

@@ -17,6 +17,7 @@ from expertbank.kinds import KINDS
 from expertbank.records import Row, RowShape
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
+from expertbank.routing.unknown import UnknownModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,21 @@ class Near:
 
 
 @dataclass(frozen=True, slots=True)
+class Second:
+    """The second best of a router for one row.
+
+    Attributes:
+        expert: of the column.
+        column: of the router.
+        probability: the router's.
+    """
+
+    expert: Member
+    column: int
+    probability: float
+
+
+@dataclass(frozen=True, slots=True)
 class Chosen:
     """What was decided for one row.
 
@@ -59,6 +75,7 @@ class Chosen:
         experts: who answers; several for a group.
         confidence: the router's probability of them; 1 when the caller named one.
         column: of the router; ``None`` when the caller named one.
+        second: who is to be asked too, for the two best lie close; ``None`` for nobody.
         strangeness: of the router; ``None`` likewise, or where it holds no statistics.
         unknown: whether the row is like no task; ``None``: not assessed.
         unknown_score: the score behind it.
@@ -66,11 +83,13 @@ class Chosen:
         near: what came closest, the likeliest first; empty when the caller named one.
         abstained: whether the answer is to be ``unknown``.
         spared: whether the fallback is to answer.
+        asked_too: the expert that was asked too and did not answer best; empty for none.
     """
 
     experts: tuple[Member | Answerer, ...]
     confidence: float
     column: int | None = None
+    second: Second | None = None
     strangeness: float | None = None
     unknown: bool | None = None
     unknown_score: float | None = None
@@ -78,6 +97,7 @@ class Chosen:
     near: tuple[Near, ...] = ()
     abstained: bool = False
     spared: bool = False
+    asked_too: str = ""
 
 
 def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
@@ -118,6 +138,7 @@ class Routed:
         reads_choices: whether any of them reads rows with choices, or rows without.
         abstain: answer ``unknown`` to unknown rows.
         fallback: the expert that answers unknown rows of its own kind instead.
+        second_opinion: where the two best lie close, ask both experts.
     """
 
     router: Router
@@ -125,6 +146,7 @@ class Routed:
     reads_choices: frozenset[bool]
     abstain: bool = False
     fallback: Answerer | None = None
+    second_opinion: bool = False
 
     @classmethod
     def over(cls, router: Router) -> Routed:
@@ -172,6 +194,40 @@ def choose(
         for place, chosen in zip(places, answers, strict=True):
             found[place] = chosen
     return [one for one in found if one is not None]
+
+
+def decided(
+    decisions: Sequence[Decision],
+    chosen: Sequence[Chosen],
+    first: Tensor,
+    second: Tensor,
+) -> list[Chosen]:
+    """Rows of which both experts were asked, sent to the one whose they are more likely.
+
+    Args:
+        decisions: one a row, all routed.
+        chosen: what ``choose`` made of them, with a ``second``.
+        first: ``[rows]`` int16 sureness of the expert that was chosen.
+        second: ``[rows]`` int16 of the other.
+    """
+    found = []
+    for place, (decision, one) in enumerate(zip(decisions, chosen, strict=True)):
+        assert isinstance(decision, Routed)
+        assert one.second is not None
+        model = decision.router.unknown
+        assert isinstance(model, UnknownModel)
+        columns = torch.tensor([one.column, one.second.column])
+        said = model.evidence(columns, torch.stack([first[place], second[place]]))
+        odds = torch.tensor([one.confidence, one.second.probability], dtype=torch.float64)
+        both = float(odds.sum())
+        mine, other = (torch.softmax(odds.log() + said, 0) * both).tolist()
+        first_id, own = one.experts[0].id, one.second
+        if other > mine:
+            one = replace(one, experts=(own.expert,), column=own.column, confidence=other)
+            found.append(replace(one, asked_too=first_id))
+        else:
+            found.append(replace(one, confidence=mine, asked_too=own.expert.id))
+    return found
 
 
 def settle(
@@ -257,6 +313,9 @@ def _route(
             decision.experts[index],
             confidence,
             index,
+            None
+            if second < 0 or not decision.second_opinion
+            else Second(decision.experts[second][0], second, probabilities[1]),
             strangeness,
             near=tuple(
                 Near(tuple(member.task for member in router.columns[column]), probability)
@@ -264,9 +323,10 @@ def _route(
                 if probability > 0
             ),
         )
-        for decision, index, confidence, strangeness, columns, probabilities in zip(
+        for decision, index, second, confidence, strangeness, columns, probabilities in zip(
             decisions,
             choice.index.tolist(),
+            router.second(choice).tolist(),
             choice.confidence.tolist(),
             nothing if choice.strangeness is None else choice.strangeness.tolist(),
             choice.near.tolist(),

@@ -74,6 +74,8 @@ def evaluate(
     columns: Columns | None = None,
     read_as: ReadAs | None = None,
     progress: ProgressCallback = no_progress,
+    *,
+    second_opinion: bool = False,
 ) -> Evaluated:
     """Answer all labelled rows of ``source`` twice: with the task named, and routed.
 
@@ -89,6 +91,7 @@ def evaluate(
         columns: where these rows' columns are named differently.
         read_as: separator and encoding, where the file does not tell.
         progress: told as files are read and batches finish.
+        second_opinion: route with it, see ``Predictor.predict``.
 
     Raises:
         NotFoundError: there is no such task.
@@ -118,7 +121,8 @@ def evaluate(
     quality = kind.outcome_of(labels, given).quality()
     routed: list[Answer | None] = []
     if predictor.has_router:
-        routed = [_answer_of(one, task) for one in predictor.predict(rows, progress=progress)]
+        answers = predictor.predict(rows, second_opinion=second_opinion, progress=progress)
+        routed = [_answer_of(one, task) for one in answers]
     own = None if member is None else quality
     if member is not None and member.digest != named.digest:
         older = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]

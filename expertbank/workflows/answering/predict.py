@@ -36,6 +36,7 @@ from expertbank.workflows.answering.decision import (
     Near,
     Routed,
     choose,
+    decided,
     settle,
     unanswerable,
 )
@@ -93,6 +94,7 @@ class Prediction:
             score as high; up to 0.05 a row is called unknown. ``None`` likewise, and of routers
             that were fitted before there was one.
         near: the tasks that came closest, the likeliest first; empty when the task was named.
+        second: the expert that was asked too, for the two best lay close; empty for none.
         tokens: those of the row's longest sequence, as the backbone read it.
         answers: for a group, the answers of all its experts, this one among them.
         thresholds: where several may, the least score from which on each label holds.
@@ -114,6 +116,7 @@ class Prediction:
     unknown_score: float | None = None
     unknown_p_value: float | None = None
     near: tuple[Near, ...] = ()
+    second: str = ""
     tokens: int = 0
     answers: tuple[Prediction, ...] = ()
     thresholds: Mapping[str, float] | None = None
@@ -140,6 +143,8 @@ class Prediction:
             document["labels"] = list(self.labels)
         if self.thresholds is not None:
             document["thresholds"] = dict(self.thresholds)
+        if self.second:
+            document["second"] = self.second
         if self.answers:
             document["answers"] = [answer.to_dict() for answer in self.answers]
         return document
@@ -293,6 +298,7 @@ class Predictor:
         task: str | None = None,
         abstain: bool = False,
         fallback: str | None = None,
+        second_opinion: bool = False,
         batch_size: int = EVALUATION_BATCH,
         progress: ProgressCallback = no_progress,
         on_bad: Callable[[InputError], None] | None = None,
@@ -310,6 +316,9 @@ class Predictor:
             task: name the task and leave the router out.
             abstain: answer ``unknown`` to rows that are like no task that may answer them.
             fallback: send such rows to this task's expert instead, where it can read them.
+            second_opinion: where the two best tasks lie close, ask both experts, and take the one
+                whose row it is more likely by how sure each is. Such rows take a second pass. What
+                reports prove is routing without.
             batch_size: rows a forward pass.
             progress: told as batches finish.
             on_bad: takes what is wrong with a row that cannot be read or answered; the row is
@@ -325,7 +334,9 @@ class Predictor:
                 that exclude each other.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
-        decision = self.decision(task, abstain=abstain, fallback=fallback)
+        decision = self.decision(
+            task, abstain=abstain, fallback=fallback, second_opinion=second_opinion
+        )
         return self._answers(rows, decision, batch_size, progress, on_bad, total)
 
     def predict_with(
@@ -381,7 +392,12 @@ class Predictor:
                 return
 
     def decision(
-        self, task: str | None = None, *, abstain: bool = False, fallback: str | None = None
+        self,
+        task: str | None = None,
+        *,
+        abstain: bool = False,
+        fallback: str | None = None,
+        second_opinion: bool = False,
     ) -> Decision:
         """Who answers rows; for the arguments see ``predict``.
 
@@ -393,6 +409,8 @@ class Predictor:
         """
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
+        if task is not None and second_opinion:
+            raise InputError("a named task is answered by its expert: there is no second opinion")
         if task is not None:
             return Named.of(self.answerer(task))
         if self._routed is None:
@@ -406,7 +424,8 @@ class Predictor:
                 "no task has 10 rows or more. Add rows, then run: expertbank retrain-router"
             )
         spare = None if fallback is None else self.answerer(fallback)
-        return replace(self._routed, abstain=abstain, fallback=spare)
+        own = self._routed
+        return replace(own, abstain=abstain, fallback=spare, second_opinion=second_opinion)
 
     def _chunk(
         self,
@@ -500,6 +519,8 @@ class Predictor:
             IntegrityError: an expert's file is damaged.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
+        if not questions:
+            return []
         decisions = [one.decision for one in questions]
         shapes = [one.row.shape for one in questions]
         chosen: dict[int, Chosen] = {}
@@ -511,32 +532,84 @@ class Predictor:
             chosen.update(zip(positions, found, strict=True))
             return [choice.experts[0].digest for choice in found]
 
-        answers: dict[int, list[Prediction]] = {}
+        heard: dict[int, _Heard] = {}
         encoded = [one.encoded for one in questions]
         for output in run(self.model, encoded, first, "predicting", progress, batch_size):
-            rows = output.rows
-            settled = settle(
-                [decisions[row] for row in rows],
-                [chosen[row] for row in rows],
-                output.features,
-                [shapes[row] for row in rows],
-                [questions[row].encoded.length for row in rows],
-                self._sureness(output, [chosen[row].experts[0] for row in rows]),
-            )
-            chosen.update(zip(rows, settled, strict=True))
-            for place, row in enumerate(rows):
-                first_answer = self._prediction(questions[row], chosen[row], 0, output, place)
-                answers[row] = [first_answer]
+            experts = [chosen[row].experts[0] for row in output.rows]
+            heard.update(self._heard(output, output.rows, experts))
+        self._ask_seconds(questions, chosen, heard, batch_size)
+        places = range(len(questions))
+        settled = settle(
+            decisions,
+            [chosen[place] for place in places],
+            torch.stack([heard[place].features for place in places]),
+            shapes,
+            [one.encoded.length for one in questions],
+            torch.stack([heard[place].sureness for place in places]),
+        )
+        chosen = dict(enumerate(settled))
+        answers = {
+            place: [
+                self._prediction(
+                    questions[place], chosen[place], 0, heard[place].output, heard[place].place
+                )
+            ]
+            for place in places
+        }
         self._fall_back(questions, chosen, answers, batch_size)
         # The other experts of a group answer in further passes, over the group's rows only.
         for slot in range(1, max((len(choice.experts) for choice in chosen.values()), default=0)):
-            places = [place for place in sorted(chosen) if len(chosen[place].experts) > slot]
-            for position, answer in self._again(questions, places, chosen, slot, batch_size):
+            among = [place for place in places if len(chosen[place].experts) > slot]
+            for position, answer in self._again(questions, among, chosen, slot, batch_size):
                 answers[position].append(answer)
         return [
             replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0]
-            for own in (answers[place] for place in range(len(questions)))
+            for own in (answers[place] for place in places)
         ]
+
+    def _heard(
+        self, output: PassOutput, places: Sequence[int], experts: Sequence[Member | Answerer]
+    ) -> dict[int, _Heard]:
+        """What experts said in one pass, by the place of the row."""
+        sureness = self._sureness(output, experts)
+        return {
+            place: _Heard(output, number, sureness[number]) for number, place in enumerate(places)
+        }
+
+    def _ask_seconds(
+        self,
+        questions: Sequence[Question],
+        chosen: dict[int, Chosen],
+        heard: dict[int, _Heard],
+        batch_size: int,
+    ) -> None:
+        """Where the two best lie close, and the caller wants it, both are asked."""
+        places = [place for place in sorted(chosen) if chosen[place].second is not None]
+
+        def seconds(rows: Sequence[int]) -> list[Member]:
+            own = [chosen[places[row]].second for row in rows]
+            return [one.expert for one in own if one is not None]
+
+        def named(features: Tensor, positions: Sequence[int]) -> list[str]:
+            return [expert.digest for expert in seconds(positions)]
+
+        others: dict[int, _Heard] = {}
+        subset = [questions[place].encoded for place in places]
+        for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
+            own = [places[row] for row in output.rows]
+            others.update(self._heard(output, own, seconds(output.rows)))
+        if not places:
+            return
+        found = decided(
+            [questions[place].decision for place in places],
+            [chosen[place] for place in places],
+            torch.stack([heard[place].sureness for place in places]),
+            torch.stack([others[place].sureness for place in places]),
+        )
+        for place, one in zip(places, found, strict=True):
+            if one.column != chosen[place].column:
+                heard[place] = others[place]
+            chosen[place] = one
 
     def _fall_back(
         self,
@@ -610,6 +683,7 @@ class Predictor:
             unknown_score=chosen.unknown_score,
             unknown_p_value=chosen.unknown_p_value,
             near=chosen.near,
+            second=chosen.asked_too,
             tokens=question.encoded.length,
             expert_digest=expert.digest,
         )
@@ -630,6 +704,20 @@ class Predictor:
             thresholds=answer.thresholds,
             text=answer.text,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class _Heard:
+    """What an expert said of one row: its place in a pass, and how sure it was."""
+
+    output: PassOutput
+    place: int
+    sureness: Tensor
+
+    @property
+    def features(self) -> Tensor:
+        """``[dimension]`` of the row."""
+        return self.output.features[self.place]
 
 
 _Numbered = tuple[int, Row]

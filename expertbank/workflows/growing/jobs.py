@@ -274,6 +274,7 @@ def measure(
             spans,
             sure(list(compress((row for row, _ in job.kept), sits_out(len(job.kept)).tolist()))),
             in_steps(kind.sureness(measured.logits)),
+            int(in_steps(kind.sureness(_guessed(measured.logits))).median()),
         )
         kept = file.to_bytes()
     files = {
@@ -290,6 +291,11 @@ def measure(
         environment_of(str(backbone.device), spec.dtype),
         measured.batch_plan,
     )
+
+
+def _guessed(logits: Tensor) -> Tensor:
+    """``[rows, width]`` of whoever takes all answers for equally likely."""
+    return logits.masked_fill(logits > float("-inf"), 0.0)
 
 
 def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def summed_of(kept: FeatureFile | Statistics, data: bytes) -> Summed:
         tokens=kept.train_tokens,
         spans=kept.spans,
         sureness=kept.sureness,
+        guess=kept.guess,
     )
     return Summed(made, write_statistics(made))
 

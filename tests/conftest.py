@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +10,8 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from postgres_server import PostgresServer
+
     from expertbank.backbones.backbone import Backbone
 
 # Machines differ: a slow example is no failure.
@@ -51,3 +53,24 @@ def load_tiny(backbone_folder: FolderOf) -> BackboneOf:
 def bert(load_tiny: BackboneOf) -> Backbone:
     """A freshly loaded tiny BERT."""
     return load_tiny("bert")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the session's own, where its programs are installed."""
+    import postgres_server
+
+    if why := postgres_server.lacking():
+        pytest.skip(why)
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fresh_postgres(postgres: PostgresServer) -> str:
+    """Name of a database with a new registry, to be copied: making one takes longer."""
+    from expertbank.registry.postgres.database import PostgresDatabase
+
+    name = postgres.make()
+    PostgresDatabase.at(postgres.url(name)).create().close()
+    return name

@@ -25,8 +25,7 @@ def _asks(
 
     @wraps(question)
     def method(self: SqlRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with read(self.engine) as session:
-            return question(session, *args, **kwargs)
+        return self._ask(lambda session: question(session, *args, **kwargs))
 
     return method
 
@@ -38,8 +37,7 @@ def _keeps(
 
     @wraps(promise)
     def method(self: SqlRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with write(self.engine) as session:
-            return promise(session, *args, **kwargs)
+        return self._keep(lambda session: promise(session, *args, **kwargs))
 
     return method
 
@@ -68,6 +66,15 @@ class SqlRegistry:
     ) -> None:
         self.close()
 
+    def _ask(self, question: Callable[[Session], T]) -> T:
+        with read(self.engine) as session:
+            return question(session)
+
+    def _keep(self, promise: Callable[[Session], T]) -> T:
+        with write(self.engine) as session:
+            return promise(session)
+
+    bank_id = _asks(queries.bank_id)
     backbone = _asks(queries.backbone)
     tasks = _asks(queries.tasks)
     task = _asks(queries.task)

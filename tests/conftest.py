@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from bucket_server import Bucket
     from postgres_server import PostgresServer
 
     from expertbank.backbones.backbone import Backbone
@@ -20,6 +22,7 @@ settings.load_profile("expertbank")
 
 FolderOf = Callable[[str], Path]
 BackboneOf = Callable[[str], "Backbone"]
+_BUCKETS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -74,3 +77,22 @@ def fresh_postgres(postgres: PostgresServer) -> str:
     name = postgres.make()
     PostgresDatabase.at(postgres.url(name)).create().close()
     return name
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[int]:
+    """Port of an S3 of the session's own."""
+    import bucket_server
+
+    with bucket_server.running() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(bucket_server: int, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket there, with credentials in the environment."""
+    from bucket_server import ENVIRONMENT, Bucket
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(bucket_server, f"bucket-{next(_BUCKETS)}")

@@ -67,7 +67,7 @@ class Address:
         """The URL without secrets."""
         url = make_url(self.url)
         shown = {name: value for name, value in url.query.items() if not _SECRET.search(name)}
-        return url.set(query=shown, password=None).render_as_string()
+        return url._replace(password=None).set(query=shown).render_as_string()
 
     def __repr__(self) -> str:
         return f"Address({str(self)!r})"

@@ -24,6 +24,15 @@ _NO_POOL: dict[str, Any] = {"poolclass": NullPool, "pool_pre_ping": False}
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What a server says of itself: version, the schema that is used, whether it only reads."""
+
+    version: str
+    schema: str | None
+    read_only: bool
+
+
+@dataclass(frozen=True, slots=True)
 class PostgresDatabase:
     """A ``RegistryLocation`` that is one schema of a database: the first of its search path."""
 
@@ -109,6 +118,22 @@ class PostgresDatabase:
                 for table in tables
             }
         )
+
+    def facts(self) -> Facts:
+        """The server.
+
+        Raises:
+            ExpertBankError: it cannot be reached, or refuses the login.
+        """
+
+        def ask(connection: Connection) -> Facts:
+            query = text(
+                "SELECT current_setting('server_version'), current_schema(), "
+                "pg_is_in_recovery() OR current_setting('default_transaction_read_only') = 'on'"
+            )
+            return Facts(*connection.execute(query).one())
+
+        return self._reading(ask)
 
     def _reading(self, question: Callable[[Connection], T]) -> T:
         engine = engine_at(self.address, **_NO_POOL).execution_options(**{READS: True})

@@ -19,13 +19,13 @@ if TYPE_CHECKING:
 db = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="Upgrade, back up or restore the database.",
+    help="Upgrade, back up, restore or copy the database.",
 )
 
 
 @db.callback()
 def database(context: typer.Context) -> None:
-    """Upgrade, back up or restore the database.
+    """Upgrade, back up, restore or copy the database.
 
     The expert files under objects/ never change; everything that moves is in one SQLite file.
     """
@@ -198,6 +198,61 @@ def restore(
                 ("schema", done.revision),
                 ("holds", f"{done.experts} experts, {done.routers} routers"),
                 ("backup", done.backup or "none made"),
+            ],
+        ),
+    )
+
+
+@db.command(name="copy")
+def copy_bank(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="The bank: a folder or a database's URL.")
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="DST", help="Where it shall be: a folder or a database's URL.")
+    ],
+    store: Annotated[
+        str | None,
+        typer.Option(help="URL of the copy's store; a database needs one, a folder has its own."),
+    ] = None,
+) -> None:
+    """Copy a bank to another place: folder to PostgreSQL and S3, or back.
+
+    Experts, routers, history and numbers stay what they are. Every file is hashed where it comes
+    to lie, every row compared. When it was interrupted, the same command goes on; later it brings
+    over what was added since, as long as nobody wrote to the copy.
+
+    Example: expertbank db copy ./bank postgresql+psycopg://host/bank --store s3://bucket/bank
+    """
+    from expertbank.workflows.home import home_at
+    from expertbank.workflows.keeping.copying import copy_bank as copied
+
+    from .session import cache_folder, lock_wait
+
+    session: Session = context.obj
+    cache = cache_folder()
+    wait = lock_wait()
+    with session.progress() as progress:
+        done = copied(
+            home_at(source, cache),
+            home_at(target, cache),
+            store=store,
+            lock_wait=wait,
+            progress=progress,
+        )
+    session.did(f"the bank is at {done.target}, too")
+    session.answer(
+        done.to_dict(),
+        lambda console: print_facts(
+            console,
+            [
+                ("from", done.source),
+                ("to", done.target),
+                ("files", done.store or "in its folder"),
+                ("holds", f"{done.experts} experts, {done.routers} routers"),
+                ("rows", f"{done.rows} copied and compared" if done.rows else "all there, equal"),
+                ("verified", f"{done.files} files, {done.copied} copied ({size(done.bytes)})"),
             ],
         ),
     )

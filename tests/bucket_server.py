@@ -70,6 +70,11 @@ def running() -> Iterator[int]:
         server.stop()
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: object) -> None:
+        """A client that was killed is no matter."""
+
+
 class FaultProxy:
     """Hands requests on to a server, but those for which ``fault`` names one of ``FAULTS``.
 
@@ -85,7 +90,7 @@ class FaultProxy:
         self.ignored = ""
         self.target = port
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
+        self._server = _Server(("127.0.0.1", 0), _handler(self))
         self._server.daemon_threads = True
         self.port: int = self._server.server_address[1]
         threading.Thread(target=self._server.serve_forever, daemon=True).start()

@@ -351,6 +351,12 @@ def artifacts(session: Session) -> tuple[ArtifactRecord, ...]:
     return ARTIFACTS.all(session)
 
 
+def live_digests(session: Session) -> list[str]:
+    """Digests of the files that must be in the store."""
+    query = select(ArtifactRow.digest).where(ArtifactRow.purged_at.is_(None))
+    return list(session.scalars(query.order_by(ArtifactRow.digest)))
+
+
 def expert_numbers(session: Session) -> dict[str, int]:
     """The database's own number of every expert, by ``task@version``."""
     query = select(EXPERT_ID, ExpertRow.id).join(TaskRow, OF_TASK)

@@ -7,7 +7,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from expertbank.registry import commits, forgetting, history, purging, queries
@@ -65,6 +65,23 @@ class SqlRegistry:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    @property
+    def where(self) -> str:
+        """The database in words, without secrets."""
+        raise NotImplementedError
+
+    def thaw(self, connection: Connection) -> None:
+        """Let frozen rows change until ``freeze``, in a transaction that the caller holds."""
+        raise NotImplementedError
+
+    def freeze(self, connection: Connection) -> None:
+        """Put back what refuses changes; rows may have come in with numbers of their own."""
+        raise NotImplementedError
+
+    def transact(self, promise: Callable[[Session], T]) -> T:
+        """One write transaction; what it does may be done again from its beginning."""
+        return self._keep(promise)
 
     def _ask(self, question: Callable[[Session], T]) -> T:
         with read(self.engine) as session:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Engine, event, text
+from sqlalchemy import Connection, Engine, event, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import Session
@@ -22,10 +22,15 @@ from expertbank.registry.postgres.address import Address
 from expertbank.registry.postgres.failures import PAUSES, LostError, UncertainError, persist
 from expertbank.registry.session import read, write
 from expertbank.registry.sql import SqlRegistry
+from expertbank.registry.transfer import greatest_numbers
 
 T = TypeVar("T")
 
 _OWN_NUMBER = text("SELECT pg_current_xact_id_if_assigned()::text")
+_NEXT_NUMBER = text(
+    "SELECT setval(pg_get_serial_sequence(CAST(:table AS text), 'id'), CAST(:next AS bigint), "
+    "false)"
+)
 _OUTCOME = text("SELECT pg_xact_status(CAST(CAST(:number AS text) AS xid8))")
 
 
@@ -42,6 +47,22 @@ class PostgresRegistry(SqlRegistry):
         self._reached = False
         self._process = os.getpid()
         event.listen(engine, "connect", self._reach)
+
+    @property
+    def where(self) -> str:
+        """The URL, without secrets."""
+        return str(self.address)
+
+    def thaw(self, connection: Connection) -> None:
+        """Take the triggers off; see ``SqlRegistry``."""
+        triggers.drop(connection)
+
+    def freeze(self, connection: Connection) -> None:
+        """Put the triggers on again, and let the next number follow the greatest that came in."""
+        triggers.install(connection)
+        for table, last in greatest_numbers(connection).items():
+            sequence = {"table": table, "next": last + 1}
+            connection.execute(_NEXT_NUMBER, sequence)
 
     def check(self) -> tuple[Problem, ...]:
         """What is wrong: schema, constraints, triggers, routers, aliases, deleted files."""

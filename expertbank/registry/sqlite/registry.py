@@ -25,6 +25,19 @@ class SqliteRegistry(SqlRegistry):
         super().__init__(engine, read_only=read_only)
         self.path = path
 
+    @property
+    def where(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def thaw(self, connection: Connection) -> None:
+        """Take the triggers off; see ``SqlRegistry``."""
+        triggers.drop(connection)
+
+    def freeze(self, connection: Connection) -> None:
+        """Put the triggers on again; SQLite finds the next number by itself."""
+        triggers.install(connection)
+
     def check(self) -> tuple[Problem, ...]:
         """What is wrong: file, foreign keys, triggers, routers, aliases, deleted files."""
         try:

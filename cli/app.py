@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +20,6 @@ from . import (
     unknown,
     upkeep,
 )
-from .options import path
 from .outcome import Outcome
 from .session import Session, default_home
 
@@ -46,9 +44,11 @@ def _version(wanted: bool) -> None:
 def main(
     context: typer.Context,
     home: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
-            parser=path, help="The bank's folder; default $EXPERTBANK_HOME, else the data folder."
+            metavar="DIR_OR_URL",
+            help="The bank's folder, or postgresql+psycopg://user@host/database; default "
+            "$EXPERTBANK_HOME, else the data folder.",
         ),
     ] = None,
     as_json: Annotated[

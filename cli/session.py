@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,17 +24,42 @@ if TYPE_CHECKING:
     from expertbank.bank import Bank
     from expertbank.records import ProgressCallback
     from expertbank.registry.registry import Registry
+    from expertbank.workflows.home import Home
 
 HOME_VARIABLE = "EXPERTBANK_HOME"
+CACHE_VARIABLE = "EXPERTBANK_CACHE"
+BYTES_VARIABLE = "EXPERTBANK_CACHE_BYTES"
 WAIT_VARIABLE = "EXPERTBANK_LOCK_WAIT"
 
 
-def default_home() -> Path:
+def default_home() -> str:
     """``EXPERTBANK_HOME``, else the platform's data folder; a variable that is empty is not set."""
     from platformdirs import user_data_path
 
-    named = os.environ.get(HOME_VARIABLE)
-    return given_path(named, HOME_VARIABLE) if named else user_data_path("expertbank")
+    return os.environ.get(HOME_VARIABLE) or str(user_data_path("expertbank"))
+
+
+def cache_folder() -> Path | None:
+    """``EXPERTBANK_CACHE``, this machine's folder for banks in databases."""
+    named = os.environ.get(CACHE_VARIABLE)
+    return given_path(named, CACHE_VARIABLE) if named else None
+
+
+def cache_bytes() -> int:
+    """``EXPERTBANK_CACHE_BYTES``, else the library's own.
+
+    Raises:
+        InputError: not a number of bytes.
+    """
+    from expertbank.artifacts.cached import CACHE_BYTES
+    from expertbank.errors import InputError
+
+    named = os.environ.get(BYTES_VARIABLE)
+    if not named:
+        return CACHE_BYTES
+    if not named.isdecimal():
+        raise InputError(f"{BYTES_VARIABLE} must be a number of bytes, got {named!r}")
+    return int(named)
 
 
 def lock_wait() -> float:
@@ -55,23 +81,34 @@ def lock_wait() -> float:
     return seconds
 
 
-@dataclass(slots=True)
+@dataclass
 class Session:
     """The global options of one call.
 
     Attributes:
-        home: the bank's folder.
+        given: the bank's folder or the URL of its database, as it was given: for no eyes.
         as_json: one JSON document on stdout, everything else on stderr.
         quiet: no progress and no remarks.
         device: where the backbone runs; ``None`` chooses.
         outcome: what the command did so far.
     """
 
-    home: Path
+    given: str
     as_json: bool = False
     quiet: bool = False
     device: str | None = None
     outcome: Outcome = field(default_factory=Outcome)
+
+    @cached_property
+    def home(self) -> Home:
+        """Where the bank is; as text, without secrets.
+
+        Raises:
+            InputError: no folder's name and no database's URL.
+        """
+        from expertbank.workflows.home import home_at
+
+        return home_at(self.given, cache_folder())
 
     @property
     def out(self) -> Console:
@@ -133,13 +170,18 @@ class Session:
             backbone=backbone,
             device=self.device,
             lock_wait=lock_wait(),
+            cache_bytes=cache_bytes(),
         ) as bank:
             yield bank
 
     @property
     def writable(self) -> bool:
         """Whether the bank's folder can be written; a reading command need not care."""
-        return os.access(self.home, os.W_OK) or not self.home.exists()
+        from expertbank.workflows.home import FolderHome
+
+        if not isinstance(self.home, FolderHome):
+            return True  # what its user may do shows when it is done
+        return os.access(self.home.folder, os.W_OK) or not self.home.folder.exists()
 
     def confirm(self, question: str) -> None:
         """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,16 +13,19 @@ from .options import path
 from .render import Table, print_facts, print_table, size
 from .session import Session
 
+if TYPE_CHECKING:
+    from expertbank.registry.location import Upgrade
+
 db = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
-    help="Upgrade, back up or restore the database.",
+    help="Upgrade, back up, restore or copy the database.",
 )
 
 
 @db.callback()
 def database(context: typer.Context) -> None:
-    """Upgrade, back up or restore the database.
+    """Upgrade, back up, restore or copy the database.
 
     The expert files under objects/ never change; everything that moves is in one SQLite file.
     """
@@ -105,12 +108,12 @@ def doctor(
 def upgrade(context: typer.Context) -> None:
     """Bring an older database up to this program, after a backup beside it.
 
+    A database of PostgreSQL is upgraded in one transaction; back it up with pg_dump before.
+
     Example: expertbank db upgrade
     """
-    from expertbank.workflows.workspace import database_of
-
     session: Session = context.obj
-    done = database_of(session.home).upgrade()
+    done = session.home.location.upgrade()
     session.did(f"the database is at schema {done.after}")
     document = {
         "before": done.before,
@@ -123,10 +126,14 @@ def upgrade(context: typer.Context) -> None:
             console,
             [
                 ("schema", f"{done.before} → {done.after}"),
-                ("backup", done.backup or "not needed: nothing changed"),
+                ("backup", done.backup or _no_backup(done)),
             ],
         ),
     )
+
+
+def _no_backup(done: Upgrade) -> str:
+    return "not needed: nothing changed" if done.before == done.after else "none: see pg_dump"
 
 
 @db.command()
@@ -136,7 +143,8 @@ def backup(
 ) -> None:
     """Write a consistent copy of the database while others may use it.
 
-    The expert files under objects/ never change: copy them with any tool.
+    For a bank in a folder; PostgreSQL has pg_dump. The expert files under objects/ never change:
+    copy them with any tool.
 
     Example: expertbank db backup registry-2026-01-01.db
     """
@@ -158,24 +166,27 @@ def restore(
 ) -> None:
     """Put a backup in the place of the present database.
 
-    It is checked first: a sound registry, no newer than this program, all of whose files are
-    there. An older one is upgraded on the way. The present database is kept beside it.
+    For a bank in a folder; PostgreSQL has pg_restore. It is checked first: a sound registry, no
+    newer than this program, all of whose files are there. An older one is upgraded on the way. The
+    present database is kept beside it.
 
     Example: expertbank db restore registry-2026-01-01.db
     """
+    from expertbank.workflows.home import RESTORE_INSTEAD, folder_of
     from expertbank.workflows.keeping.restore import restore as put_back
 
     from .session import lock_wait
 
     session: Session = context.obj
     wait = lock_wait()
+    home = folder_of(session.home, "db restore", RESTORE_INSTEAD)
     with session.progress() as progress:
         if not dry_run and not yes:
-            put_back(session.home, source, dry_run=True, progress=progress)
+            put_back(home, source, dry_run=True, progress=progress)
     if not dry_run and not yes:
         session.confirm(f"Replace the database in {session.home} by {source}?")
     with session.progress() as progress:
-        done = put_back(session.home, source, dry_run=dry_run, lock_wait=wait, progress=progress)
+        done = put_back(home, source, dry_run=dry_run, lock_wait=wait, progress=progress)
         if not dry_run:
             session.did(f"the database was replaced by {done.source}")
     session.answer(
@@ -187,6 +198,61 @@ def restore(
                 ("schema", done.revision),
                 ("holds", f"{done.experts} experts, {done.routers} routers"),
                 ("backup", done.backup or "none made"),
+            ],
+        ),
+    )
+
+
+@db.command(name="copy")
+def copy_bank(
+    context: typer.Context,
+    source: Annotated[
+        str, typer.Argument(metavar="SRC", help="The bank: a folder or a database's URL.")
+    ],
+    target: Annotated[
+        str, typer.Argument(metavar="DST", help="Where it shall be: a folder or a database's URL.")
+    ],
+    store: Annotated[
+        str | None,
+        typer.Option(help="URL of the copy's store; a database needs one, a folder has its own."),
+    ] = None,
+) -> None:
+    """Copy a bank to another place: folder to PostgreSQL and S3, or back.
+
+    Experts, routers, history and numbers stay what they are. Every file is hashed where it comes
+    to lie, every row compared. When it was interrupted, the same command goes on; later it brings
+    over what was added since, as long as nobody wrote to the copy.
+
+    Example: expertbank db copy ./bank postgresql+psycopg://host/bank --store s3://bucket/bank
+    """
+    from expertbank.workflows.home import home_at
+    from expertbank.workflows.keeping.copying import copy_bank as copied
+
+    from .session import cache_folder, lock_wait
+
+    session: Session = context.obj
+    cache = cache_folder()
+    wait = lock_wait()
+    with session.progress() as progress:
+        done = copied(
+            home_at(source, cache),
+            home_at(target, cache),
+            store=store,
+            lock_wait=wait,
+            progress=progress,
+        )
+    session.did(f"the bank is at {done.target}, too")
+    session.answer(
+        done.to_dict(),
+        lambda console: print_facts(
+            console,
+            [
+                ("from", done.source),
+                ("to", done.target),
+                ("files", done.store or "in its folder"),
+                ("holds", f"{done.experts} experts, {done.routers} routers"),
+                ("rows", f"{done.rows} copied and compared" if done.rows else "all there, equal"),
+                ("verified", f"{done.files} files, {done.copied} copied ({size(done.bytes)})"),
             ],
         ),
     )

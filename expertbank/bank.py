@@ -9,6 +9,7 @@ from threading import Lock
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from expertbank.artifacts.cached import CACHE_BYTES
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
     DEFAULT_GATE,
@@ -40,6 +41,7 @@ from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
 from expertbank.workflows.growing.prepare import AddRequest, prepare
 from expertbank.workflows.growing.retrain import RouterResult, retrain_router
+from expertbank.workflows.home import RESTORE_INSTEAD, folder_of
 from expertbank.workflows.keeping.check import Verification, check
 from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.keeping.remove import Removal, remove
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.answering.evaluate import Evaluated
     from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
+    from expertbank.workflows.home import Home
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
@@ -61,7 +64,7 @@ if TYPE_CHECKING:
 
 
 class Bank:
-    """A folder of frozen experts that only grows. Use ``Bank.open``.
+    """A folder or database of frozen experts that only grows. Use ``Bank.open``.
 
     Safe for several processes at once; one object may be shared by threads for prediction.
     """
@@ -74,7 +77,7 @@ class Bank:
     @classmethod
     def open(
         cls,
-        path: str | Path,
+        path: str | Path | Home,
         *,
         backbone: str | None = None,
         device: str | None = None,
@@ -82,11 +85,14 @@ class Bank:
         read_only: bool = False,
         lock_wait: float = WAIT_SECONDS,
         store: str | None = None,
+        cache: str | Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> Bank:
         """Open the bank at ``path``.
 
         Args:
-            path: the bank's folder.
+            path: the bank's folder, or the URL of a PostgreSQL database that several machines
+                share, such as ``postgresql+psycopg://user@host/bank``.
             backbone: Hub name or folder of the backbone. For a new bank the one to use; for an
                 existing one where to find it: it must have the recorded digest. Default the
                 recorded one, else all-MiniLM-L6-v2.
@@ -99,22 +105,30 @@ class Bank:
                 commands that write to it.
             store: URL of the store for a new bank's files, such as ``file:///data/objects``,
                 without secrets; default a folder in the bank's own. It is recorded, and an
-                existing bank is opened with it and no other. Each bank needs one of its own.
+                existing bank is opened with it and no other. Each bank needs one of its own. A
+                bank in a database needs one.
+            cache: this machine's folder for what banks in databases need here, such as the state
+                of unfinished training; default the platform's folder for caches.
+            cache_bytes: most bytes of copies to keep on this machine of what a distant store
+                holds.
 
         Raises:
-            InputError: ``path`` is empty, or ``store`` is not the recorded one.
+            InputError: ``path`` is empty or the URL of something else, or ``store`` is not the
+                recorded one.
             NotFoundError: no bank there and ``create`` is false; with it, whatever reads a bank
                 that nothing was written to.
             SchemaTooNewError: a newer expertbank made it.
         """
         workspace = Workspace.open(
-            given_path(path, "the bank's folder"),
+            path,
             create=create and not read_only,
             read_only=read_only,
             reference=backbone,
             device=device,
             lock_wait=lock_wait,
             store_url=store,
+            cache=None if cache is None else given_path(cache, "the cache folder"),
+            cache_bytes=cache_bytes,
         )
         return cls(workspace)
 
@@ -643,6 +657,7 @@ class Bank:
 
         Raises:
             ExistsError: ``target`` exists.
+            InputError: the bank is in a database, whose server has its own tools.
         """
         return self._workspace.registry.backup(given_path(target, "the file to write"))
 
@@ -658,12 +673,14 @@ class Bank:
 
         Raises:
             NotFoundError: no such file.
+            InputError: the bank is in a database, whose server has its own tools.
             SchemaTooNewError: a newer expertbank wrote it.
             IntegrityError: not a sound registry, or it names files that are gone.
         """
         from expertbank.workflows.keeping.restore import restore
 
-        home, wait = self._workspace.home, self._workspace.lock.wait
+        wait = self._workspace.lock.wait
+        home = folder_of(self._workspace.home, "restore", RESTORE_INSTEAD)
         path = given_path(source, "the backup")
         return restore(home, path, dry_run=dry_run, lock_wait=wait, progress=progress)
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 from alembic import context
 from sqlalchemy import Connection, Engine
 
-from expertbank.registry import triggers
+from expertbank.registry.postgres import triggers as in_postgres
+from expertbank.registry.sqlite import triggers as in_sqlite
 from expertbank.registry.tables import Base
 
 
 def _run(connection: Connection) -> None:
+    triggers = in_postgres if connection.dialect.name == "postgresql" else in_sqlite
     context.configure(
         connection=connection,
         target_metadata=Base.metadata,

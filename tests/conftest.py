@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,9 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
+    from bucket_server import Bucket
+    from postgres_server import PostgresServer
+
     from expertbank.backbones.backbone import Backbone
 
 # Machines differ: a slow example is no failure.
@@ -24,6 +28,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 FolderOf = Callable[[str], Path]
 BackboneOf = Callable[[str], "Backbone"]
+_BUCKETS = itertools.count()
 
 
 @pytest.fixture(scope="session")
@@ -57,3 +62,43 @@ def load_tiny(backbone_folder: FolderOf) -> BackboneOf:
 def bert(load_tiny: BackboneOf) -> Backbone:
     """A freshly loaded tiny BERT."""
     return load_tiny("bert")
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the session's own, where its programs are installed."""
+    import postgres_server
+
+    if why := postgres_server.lacking():
+        pytest.skip(why)
+    with postgres_server.running() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def fresh_postgres(postgres: PostgresServer) -> str:
+    """Name of a database with a new registry, to be copied: making one takes longer."""
+    from expertbank.registry.postgres.database import PostgresDatabase
+
+    name = postgres.make()
+    PostgresDatabase.at(postgres.url(name)).create().close()
+    return name
+
+
+@pytest.fixture(scope="session")
+def bucket_server() -> Iterator[int]:
+    """Port of an S3 of the session's own."""
+    import bucket_server
+
+    with bucket_server.running() as port:
+        yield port
+
+
+@pytest.fixture
+def bucket(bucket_server: int, monkeypatch: pytest.MonkeyPatch) -> Bucket:
+    """A new bucket there, with credentials in the environment."""
+    from bucket_server import ENVIRONMENT, Bucket
+
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
+    return Bucket(bucket_server, f"bucket-{next(_BUCKETS)}")

@@ -33,7 +33,7 @@ import torch
 from machine import describe
 
 from expertbank import Bank, TrainConfig
-from expertbank.workflows.workspace import DATABASE
+from expertbank.workflows.home import DATABASE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny import WORDS, build

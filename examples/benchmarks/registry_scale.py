@@ -42,7 +42,8 @@ from expertbank.records import (
 )
 from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite import connection
-from expertbank.workflows.workspace import OBJECTS, database_of, now
+from expertbank.workflows.home import OBJECTS, FolderHome
+from expertbank.workflows.workspace import now
 
 BACKBONE = sha256_bytes(b"backbone")
 SPEC = FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "first"))
@@ -162,7 +163,7 @@ def grow(home: Path, experts: int, routers: int) -> None:
     )
     print("| experts | one expert's commit, its 3 files included | the router's commit |")
     print("|---|---|---|")
-    with database_of(home).create() as registry:
+    with FolderHome(home).location.create() as registry:
         registry.set_backbone(BackboneRecord(BACKBONE, "tiny", {}, SPEC, now()))
         number = 0
         for milestone in milestones:
@@ -224,7 +225,7 @@ def main() -> None:
         home.mkdir()
         grow(home, options.experts, options.routers)
         files = [path.stat().st_size for path in (home / OBJECTS).rglob("*") if path.is_file()]
-        database = database_of(home).path.stat().st_size
+        database = FolderHome(home).location.path.stat().st_size
         print(
             f"{len(files):,} files, {sum(files) / 1e6:,.0f} MB; database {database / 1e6:.1f} MB\n"
         )

@@ -43,7 +43,8 @@ from expertbank.routing.statistics import Statistics
 from expertbank.routing.statistics_file import write_statistics
 from expertbank.workflows.growing.statistics import Summed, summed_of
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE
-from expertbank.workflows.workspace import Workspace, database_of, now
+from expertbank.workflows.home import FolderHome
+from expertbank.workflows.workspace import Workspace, now
 
 BACKBONE = sha256_text("backbone")
 PARTS = ("read", "add", "solve", "evaluate")
@@ -108,7 +109,7 @@ def bank_of(home: Path, tasks: int, options: argparse.Namespace) -> list[str]:
     """One line of the table: the cost of the last of so many tasks."""
     kept: Keep = "features" if tasks <= options.measured else "stats"
     home.mkdir(parents=True)
-    with database_of(home).create() as registry:
+    with FolderHome(home).location.create() as registry:
         registry.set_backbone(BackboneRecord(BACKBONE, "nowhere", {}, spec_of(kept), now()))
     config, cache = RouterConfig(options.kind), home / SUMS_CACHE
     with Bank.open(home) as bank:

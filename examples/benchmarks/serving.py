@@ -51,7 +51,7 @@ from expertbank.serving.asking import Ask
 from expertbank.serving.errors import QueueFullError
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.server import Server
-from expertbank.workflows.workspace import DATABASE
+from expertbank.workflows.home import DATABASE
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 from tiny import WORDS, build

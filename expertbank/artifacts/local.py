@@ -9,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
+from expertbank.artifacts.claims import MARKER, marker, require_own
 from expertbank.artifacts.store import (
     CHUNK,
     ArtifactStore,
@@ -20,7 +21,13 @@ from expertbank.artifacts.store import (
     sha256_bytes,
 )
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
-from expertbank.files.durable import make_folder, os_errors_translated, sync_folder, write_durably
+from expertbank.files.durable import (
+    create_durably,
+    make_folder,
+    os_errors_translated,
+    sync_folder,
+    write_durably,
+)
 
 _SUFFIX = ".safetensors"
 _FOLDER = re.compile(r"[0-9a-f]{2}")
@@ -125,6 +132,20 @@ class LocalStore(ArtifactStore):
         there = next(path for path in (self._root, *self._root.parents) if path.exists())
         if not there.is_dir() or not os.access(there, os.W_OK):
             raise ExpertBankError(f"{there} cannot be written; make it a writable folder")
+
+    def claim(self, bank: str) -> None:
+        """Take the folder for one bank, for good; see ``ArtifactStore``.
+
+        Raises:
+            InputError: it is another bank's.
+        """
+        path = self._root / MARKER
+        with os_errors_translated(path):
+            if not path.exists():
+                make_folder(self._root)
+                create_durably(path, marker(bank))
+            found = path.read_bytes()
+        require_own(found, bank, self.location)
 
     def _path(self, digest: str) -> Path:
         require_digest(digest)

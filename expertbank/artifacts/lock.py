@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,14 +42,14 @@ class BankLock:
             yield
 
     @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Hold it alone.
+    def exclusive(self) -> Iterator[Callable[[], None]]:
+        """Hold it alone; what it gives to ask whether it still does need not be asked here.
 
         Raises:
             LockedError: others kept it for longer than the wait.
         """
         with self._held(exclusive=True):
-            yield
+            yield lambda: None
 
     @contextmanager
     def _held(self, *, exclusive: bool) -> Iterator[None]:

@@ -55,7 +55,12 @@ class ArtifactStore(Protocol):
     A method that is given anything but a SHA-256 digest raises ``IntegrityError`` and looks
     nowhere: digests come from databases and manifests, and must never become other paths. A
     store that cannot be reached or refuses raises ``ExpertBankError``, never an error of its own.
+
+    Attributes:
+        distant: whether what is read often should be kept on this machine, too.
     """
+
+    distant: bool = False
 
     @property
     def location(self) -> str:
@@ -117,6 +122,19 @@ class ArtifactStore(Protocol):
 
     def discard(self, unfinished: Unfinished) -> None:
         """Delete what ``unfinished`` listed; harmless when it is gone."""
+        return
+
+    def claim(self, bank: str) -> None:
+        """Take the store for one bank, for good: that bank may claim it again, no other.
+
+        What the store is not able to remember is not refused.
+
+        Args:
+            bank: what tells the bank from others.
+
+        Raises:
+            InputError: the store is another bank's.
+        """
         return
 
     def probe(self) -> None:

@@ -1,4 +1,4 @@
-"""Stores by the scheme of their URL: ``file`` is expertbank's own, others come from plugins."""
+"""Stores by the scheme of their URL: ``file`` and ``s3`` are our own, others plugins."""
 
 from __future__ import annotations
 
@@ -19,6 +19,9 @@ METHODS = (
     *("unfinished", "discard", "probe"),
 )
 """What a store must have, beside its ``location``."""
+OPTIONAL = ("claim", "distant")
+"""What it may have: without ``claim`` two banks can take it, unless it is ``distant`` no copies of
+what it holds are kept."""
 
 
 def _complaint(name: str, plugin: object) -> str | None:
@@ -31,7 +34,10 @@ def _complaint(name: str, plugin: object) -> str | None:
 STORES: Plugins[StoreFactory] = Plugins(
     "store",
     "expertbank.stores",
-    own={"file": "expertbank.artifacts.local:open_folder"},
+    own={
+        "file": "expertbank.artifacts.local:open_folder",
+        "s3": "expertbank.artifacts.objects:ObjectStore",
+    },
     complaint=_complaint,
 )
 """What opens stores, by the scheme of their URLs."""

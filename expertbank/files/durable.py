@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from expertbank.errors import ExpertBankError, InputError
@@ -57,6 +57,25 @@ def write_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
     """
     with os_errors_translated(target):
         write_whole(target, data, mode, sync=True)
+        sync_folder(target.parent)
+
+
+def create_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
+    """Put ``data`` at ``target`` as ``write_durably`` does, unless something is there already.
+
+    Of several that do so at once one succeeds, and the others leave what it wrote.
+
+    Raises:
+        ExpertBankError: the disk refused.
+    """
+    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+    with os_errors_translated(target):
+        try:
+            write_whole(temporary, data, mode, sync=True)
+            with suppress(FileExistsError):
+                os.link(temporary, target)
+        finally:
+            temporary.unlink(missing_ok=True)
         sync_folder(target.parent)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -19,6 +19,15 @@ def problems(session: Session) -> Iterator[Problem]:
     yield from _members(session)
     yield from _aliases(session)
     yield from _purged(session)
+
+
+def triggers(expected: Mapping[str, str], found: Mapping[str, str]) -> Iterator[Problem]:
+    """What keeps frozen rows frozen and is missing, changed, or not ours; by name."""
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            state = "is missing" if name not in found else "is not the one expertbank installs"
+            what = f"{state}, so frozen rows can change"
+            yield Problem(what, f"trigger {name}", RESTORE)
 
 
 def _members(session: Session) -> Iterator[Problem]:

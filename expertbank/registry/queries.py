@@ -44,6 +44,7 @@ from expertbank.registry.tables import (
     AliasRow,
     ArtifactRow,
     BackboneRow,
+    BankRow,
     CanonicalJson,
     EvaluationRow,
     ExpertRow,
@@ -112,6 +113,10 @@ ROUTERS = View(  # without members and groups: ``_routers`` adds them, from rows
 ALIASES = View(AliasRecord, columns(AliasRecord, AliasRow).order_by(AliasRow.name))
 EXPORTS = View(ExportRecord, columns(ExportRecord, ExportRow).order_by(ExportRow.id))
 EVENTS = View(AliasEvent, columns(AliasEvent, AliasEventRow).order_by(AliasEventRow.id))
+
+
+def bank_id(session: Session) -> str:
+    return str(session.scalar(select(BankRow.id)))
 
 
 def backbone(session: Session) -> BackboneRecord | None:
@@ -344,6 +349,12 @@ def run(session: Session, run_id: int) -> RunRecord:
 
 def artifacts(session: Session) -> tuple[ArtifactRecord, ...]:
     return ARTIFACTS.all(session)
+
+
+def live_digests(session: Session) -> list[str]:
+    """Digests of the files that must be in the store."""
+    query = select(ArtifactRow.digest).where(ArtifactRow.purged_at.is_(None))
+    return list(session.scalars(query.order_by(ArtifactRow.digest)))
 
 
 def expert_numbers(session: Session) -> dict[str, int]:

@@ -66,6 +66,13 @@ class Registry(Protocol):
         trace: TracebackType | None,
     ) -> None: ...
 
+    def bank_id(self) -> str:
+        """What tells this bank from every other: fixed when its registry was made, kept by copies.
+
+        32 hexadecimal digits.
+        """
+        ...
+
     # -- backbone and tasks ----------------------------------------------------------------
 
     def backbone(self) -> BackboneRecord | None:

@@ -17,7 +17,7 @@ from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError, Sc
 if TYPE_CHECKING:
     from alembic.config import Config
 
-REVISIONS = ("0001", "0002", "0003", "0004", "0005")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005", "0006")
 """Every revision this program knows, oldest first; a test compares it with the migrations."""
 HEAD = REVISIONS[-1]
 

@@ -7,7 +7,7 @@ from functools import wraps
 from types import TracebackType
 from typing import Concatenate, ParamSpec, TypeVar
 
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.orm import Session
 
 from expertbank.registry import commits, forgetting, history, purging, queries
@@ -25,8 +25,7 @@ def _asks(
 
     @wraps(question)
     def method(self: SqlRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with read(self.engine) as session:
-            return question(session, *args, **kwargs)
+        return self._ask(lambda session: question(session, *args, **kwargs))
 
     return method
 
@@ -38,8 +37,7 @@ def _keeps(
 
     @wraps(promise)
     def method(self: SqlRegistry, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        with write(self.engine) as session:
-            return promise(session, *args, **kwargs)
+        return self._keep(lambda session: promise(session, *args, **kwargs))
 
     return method
 
@@ -68,6 +66,32 @@ class SqlRegistry:
     ) -> None:
         self.close()
 
+    @property
+    def where(self) -> str:
+        """The database in words, without secrets."""
+        raise NotImplementedError
+
+    def thaw(self, connection: Connection) -> None:
+        """Let frozen rows change until ``freeze``, in a transaction that the caller holds."""
+        raise NotImplementedError
+
+    def freeze(self, connection: Connection) -> None:
+        """Put back what refuses changes; rows may have come in with numbers of their own."""
+        raise NotImplementedError
+
+    def transact(self, promise: Callable[[Session], T]) -> T:
+        """One write transaction; what it does may be done again from its beginning."""
+        return self._keep(promise)
+
+    def _ask(self, question: Callable[[Session], T]) -> T:
+        with read(self.engine) as session:
+            return question(session)
+
+    def _keep(self, promise: Callable[[Session], T]) -> T:
+        with write(self.engine) as session:
+            return promise(session)
+
+    bank_id = _asks(queries.bank_id)
     backbone = _asks(queries.backbone)
     tasks = _asks(queries.tasks)
     task = _asks(queries.task)

@@ -103,6 +103,15 @@ def _digest(column: str = "digest") -> CheckConstraint:
     return _check(f"{column}_is_sha256", f"length({column}) = 64")
 
 
+class BankRow(Base):
+    """What tells this bank from every other; made with the registry, never again."""
+
+    __tablename__ = "banks"
+    __table_args__ = (_check("one", "slot = 1"), _check("id_length", "length(id) = 32"))
+    slot: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    id: Mapped[str]
+
+
 class BackboneRow(Base):
     """The one backbone of the bank; ``slot`` can only be 1, so there is never a second.
 

@@ -1,4 +1,4 @@
-"""The bank's folder, opened: registry, store, and the backbone when something needs it.
+"""A bank, opened: registry, store, and the backbone when something needs it.
 
 Torch is imported only by what needs it, so listing and showing stay instant.
 """
@@ -14,10 +14,9 @@ from pathlib import Path
 from threading import RLock
 from typing import TYPE_CHECKING, Any
 
-from expertbank.artifacts.local import LocalStore
-from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
+from expertbank.artifacts.cached import CACHE_BYTES, CachedStore
+from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
-from expertbank.artifacts.stores import open_store
 from expertbank.backbones.forks import busy
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.data import TaskSpec
@@ -27,9 +26,9 @@ from expertbank.files.durable import make_folder, write_durably
 from expertbank.kinds import KINDS
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
-from expertbank.registry.registry import Registry, RegistryLocation
-from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.registry.registry import Registry
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
+from expertbank.workflows.home import Home, home_at
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -38,15 +37,9 @@ if TYPE_CHECKING:
     from expertbank.models.routed import RoutedModel
     from expertbank.routing.router import Router
 
-DATABASE = "registry.db"
-OBJECTS = "objects"
 CHECKPOINTS = "checkpoints"
+COPIES = "copies"
 PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
-
-
-def database_of(home: Path) -> SqliteFile:
-    """The registry's file in a bank's folder."""
-    return SqliteFile(home / DATABASE)
 
 
 def now() -> str:
@@ -58,8 +51,7 @@ class Workspace:
     """One open bank.
 
     Args:
-        home: the bank's folder.
-        location: where its registry is or will be.
+        home: where the bank is or will be.
         create: whether ``making`` may make a bank that is not there.
         read_only: never write to the registry.
         reference: backbone named by the caller, overriding the recorded reference; its
@@ -67,12 +59,12 @@ class Workspace:
         device: where to run the backbone; default as ``load_backbone``.
         lock_wait: seconds to wait for commands that need the bank alone.
         store_url: store named by the caller; for a bank that has a backbone, the recorded one.
+        cache_bytes: most bytes to keep on this machine of what a distant store holds.
     """
 
     def __init__(
         self,
-        home: Path,
-        location: RegistryLocation,
+        home: Home,
         *,
         create: bool = False,
         read_only: bool = False,
@@ -80,13 +72,15 @@ class Workspace:
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
         store_url: str | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.home = home
-        self.lock = BankLock(home / LOCK_FILE, lock_wait)
+        self.lock = home.lock(lock_wait)
+        self._cache_bytes = cache_bytes
         self.store_url = store_url
         self._stores: dict[str | None, ArtifactStore] = {}
         self._checkpoints: dict[str, CheckpointFile] = {}
-        self._location = location
+        self._location = home.location
         self._may_create = create
         self._read_only = read_only
         self._registry: Registry | None = None
@@ -100,7 +94,7 @@ class Workspace:
     @classmethod
     def open(
         cls,
-        home: Path,
+        home: str | Path | Home,
         *,
         create: bool = False,
         read_only: bool = False,
@@ -108,8 +102,12 @@ class Workspace:
         device: str | None = None,
         lock_wait: float = WAIT_SECONDS,
         store_url: str | None = None,
+        cache: Path | None = None,
+        cache_bytes: int = CACHE_BYTES,
     ) -> Workspace:
         """Open the bank at ``home``; with ``create`` there may be none, until something is written.
+
+        ``cache`` is this machine's folder for banks in databases.
 
         Raises:
             NotFoundError: there is none.
@@ -119,14 +117,14 @@ class Workspace:
             if name == "":
                 raise InputError(f"the {what} must not be empty; leave it out if it is not meant")
         opened = cls(
-            home,
-            database_of(home),
+            home_at(home, cache),
             create=create,
             read_only=read_only,
             reference=reference,
             device=device,
             lock_wait=lock_wait,
             store_url=store_url,
+            cache_bytes=cache_bytes,
         )
         if opened.exists or not create:
             _ = opened.registry
@@ -154,6 +152,12 @@ class Workspace:
         """Whether the bank has a registry yet."""
         return self._location.exists()
 
+    @property
+    def folder(self) -> Path:
+        """This machine's own folder of the bank: unfinished training, caches."""
+        there = self._registry is not None or self.exists
+        return self.home.scratch(self.registry.bank_id() if there else None)
+
     def close(self) -> None:
         """Let go of the database; what needs it later opens it again."""
         if self._registry is not None:
@@ -172,8 +176,25 @@ class Workspace:
         record = self.registry.backbone() if opened else None
         url = record.store if record else self.store_url
         if url not in self._stores:
-            self._stores[url] = store_at(self.home, url)
+            self._stores[url] = self._kept_here(self.home.store(url))
         return self._stores[url]
+
+    def _kept_here(self, store: ArtifactStore) -> ArtifactStore:
+        if not getattr(store, "distant", False):
+            return store
+        return CachedStore(store, self.folder / COPIES, self._cache_bytes)
+
+    def claim_store(self) -> None:
+        """Make sure that the store, where it is not in the bank's own folder, is this bank's.
+
+        Raises:
+            InputError: it is another bank's.
+        """
+        record = self.registry.backbone()
+        url = record.store if record else self.store_url
+        claim = getattr(self.store, "claim", None)
+        if url is not None and claim is not None:
+            claim(self.registry.bank_id())
 
     def require_store(self, url: str | None) -> None:
         """Refuse another store than the one that is recorded, if any is asked for.
@@ -184,9 +205,9 @@ class Workspace:
         record = self.registry.backbone() if url is not None and self.exists else None
         if record is not None and record.store != url:
             raise InputError(
-                f"the bank at {self.home} keeps its files at {record.store or self.home / OBJECTS}"
-                f", not at {url}, and that cannot change; leave the store out, or start another "
-                "bank with --home DIR"
+                f"the bank at {self.home} keeps its files at "
+                f"{self.home.store_words(record.store)}, not at {url}, and that cannot change; "
+                "leave the store out, or start another bank with --home DIR"
             )
 
     def require_usable(self, url: str | None) -> None:
@@ -197,7 +218,7 @@ class Workspace:
             NotFoundError: nothing installed opens it.
             ExpertBankError: it cannot be reached or written.
         """
-        store = store_at(self.home, url)
+        store = self.home.store(url)
         store.probe()
         if url is not None and next(store.digests(), None) is not None:
             raise InputError(
@@ -288,7 +309,7 @@ class Workspace:
 
     @property
     def _digests(self) -> DigestCache:
-        return DigestCache(self.home / DIGEST_CACHE)
+        return DigestCache(self.folder / DIGEST_CACHE)
 
     def _remember(self, loaded: Backbone) -> None:
         if not self.exists or self.registry.read_only:
@@ -436,7 +457,7 @@ class Workspace:
         """
         if not self._may_create:
             _ = self.registry
-        make_folder(self.home.absolute())
+        self.home.prepare()
         with self.lock.shared():
             if not self.exists:
                 self._registry = self._location.create()
@@ -445,7 +466,7 @@ class Workspace:
     def checkpoint(self, task: str) -> CheckpointFile:
         """Where ``task``'s unfinished training is kept; the name is one, checked, path part."""
         if task not in self._checkpoints:
-            file = self.home / CHECKPOINTS / f"{check_task_name(task)}.safetensors"
+            file = self.folder / CHECKPOINTS / f"{check_task_name(task)}.safetensors"
             self._checkpoints[task] = CheckpointFile(file)
         return self._checkpoints[task]
 
@@ -470,11 +491,6 @@ def environment_of(device: str, dtype: str) -> dict[str, Any]:
         "dtype": dtype,
         "packages": package_versions(),
     }
-
-
-def store_at(home: Path, url: str | None) -> ArtifactStore:
-    """The store at ``url``, which a database names; ``None`` means the bank's own folder."""
-    return LocalStore(home / OBJECTS) if url is None else open_store(url)
 
 
 def require_backbone(loaded: Backbone, digest: str, owner: str) -> None:

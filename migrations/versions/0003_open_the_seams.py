@@ -19,7 +19,7 @@ KINDS = "kind IN ('classification', 'multiple_choice', 'regression')"
 def upgrade() -> None:
     """Any kind with a name; a backbone's revision and lasting identity; where the files are."""
     for table in ("tasks", "experts"):
-        with op.batch_alter_table(table, recreate="always") as batch:
+        with op.batch_alter_table(table, recreate="auto") as batch:
             batch.drop_constraint(op.f(f"ck_{table}_kind"), type_="check")
             batch.create_check_constraint(op.f(f"ck_{table}_kind_not_empty"), "length(kind) > 0")
     for column in ("revision", "identity", "store"):
@@ -32,6 +32,6 @@ def downgrade() -> None:
         for column in ("revision", "identity", "store"):
             batch.drop_column(column)
     for table in ("tasks", "experts"):
-        with op.batch_alter_table(table, recreate="always") as batch:
+        with op.batch_alter_table(table, recreate="auto") as batch:
             batch.drop_constraint(op.f(f"ck_{table}_kind_not_empty"), type_="check")
             batch.create_check_constraint(op.f(f"ck_{table}_kind"), KINDS)

@@ -11,7 +11,7 @@ from outside_stores import HELD, MemoryStore
 
 from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.store import ArtifactStore
-from expertbank.artifacts.stores import METHODS, STORES, open_store
+from expertbank.artifacts.stores import METHODS, OPTIONAL, STORES, open_store
 from expertbank.errors import InputError, NotFoundError
 from expertbank.testing.stores import StoreConformance
 
@@ -83,6 +83,6 @@ def test_a_store_that_lacks_something_is_refused_with_what_is_missing() -> None:
 
 
 def test_every_method_of_the_protocol_is_asked_for() -> None:
-    assert {"location", *METHODS} == {
+    assert {"location", *METHODS, *OPTIONAL} == {
         name for name in vars(ArtifactStore) if not name.startswith("_")
     }

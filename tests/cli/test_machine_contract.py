@@ -57,6 +57,18 @@ TOP: dict[str, set[str]] = {
     "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
     "db backup": {"backup"},
+    "db copy": {
+        "source",
+        "target",
+        "bank",
+        "store",
+        "experts",
+        "routers",
+        "rows",
+        "files",
+        "copied",
+        "bytes",
+    },
 }
 INNER: dict[tuple[str, str], set[str]] = {
     ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
@@ -121,6 +133,7 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
         "db upgrade": ["db", "upgrade"],
         "db backup": ["db", "backup", tmp_path / "copy.db"],
+        "db copy": ["db", "copy", bank, tmp_path / "copy"],
     }[command]
 
 

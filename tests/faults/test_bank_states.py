@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+from postgres_server import PostgresServer, places
 from stored_files import BACKBONE, stored_expert, stored_router
 
-from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import ExistsError, NotFoundError, StaleError
 from expertbank.registry.registry import Registry
-from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.home import OBJECTS, DatabaseHome, FolderHome, Home
 from expertbank.workflows.keeping.check import check
 from expertbank.workflows.keeping.collect import collect
 from expertbank.workflows.keeping.remove import remove
-from expertbank.workflows.workspace import DATABASE, OBJECTS, Workspace
+from expertbank.workflows.workspace import Workspace
 
 TASKS = st.sampled_from(["boolq", "sst2", "rte", "mnli"])
 
@@ -27,12 +35,17 @@ TASKS = st.sampled_from(["boolq", "sst2", "rte", "mnli"])
 class BankMachine(RuleBasedStateMachine):
     """Every operation is the product's own; the model is dictionaries and lists."""
 
+    def home(self) -> tuple[Home, str | None]:
+        """A place for a new bank, and the URL of its store."""
+        return FolderHome(self.folder), None
+
     @initialize()
     def open(self) -> None:
         self.folder = Path(tempfile.mkdtemp())
-        with SqliteFile(self.folder / DATABASE).create() as registry:
-            registry.set_backbone(BACKBONE)
-        self.store = LocalStore(self.folder / OBJECTS)
+        self.place, url = self.home()
+        with self.place.location.create() as registry:
+            registry.set_backbone(replace(BACKBONE, store=url))
+        self.store = self.place.store(url)
         self.versions: dict[str, list[str]] = {}
         self.removed: set[str] = set()
         self.purged: set[str] = set()
@@ -46,10 +59,13 @@ class BankMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         if hasattr(self, "folder"):
+            self.workspace.close()
             shutil.rmtree(self.folder)
 
     def reopen(self) -> None:
-        self.workspace = Workspace.open(self.folder)
+        if hasattr(self, "workspace"):
+            self.workspace.close()
+        self.workspace = Workspace.open(self.place)
 
     @property
     def registry(self) -> Registry:
@@ -188,11 +204,24 @@ class BankMachine(RuleBasedStateMachine):
                     assert sha256_bytes(self.store.get(digest)) == digest
 
 
-TestBankMachine = BankMachine.TestCase
-TestBankMachine.settings = settings(
+SETTINGS = settings(
     max_examples=12,
     stateful_step_count=18,
     deadline=None,
     derandomize=True,
     suppress_health_check=list(HealthCheck),
 )
+TestBankMachine = BankMachine.TestCase
+TestBankMachine.settings = SETTINGS
+
+
+def test_a_bank_in_postgresql_goes_through_the_same_states(
+    postgres: PostgresServer, fresh_postgres: str
+) -> None:
+    with places(postgres, fresh_postgres) as place:
+
+        class PostgresMachine(BankMachine):
+            def home(self) -> tuple[Home, str | None]:
+                return DatabaseHome(place(), self.folder), (self.folder / OBJECTS).as_uri()
+
+        run_state_machine_as_test(PostgresMachine, settings=settings(SETTINGS, max_examples=6))

@@ -11,7 +11,7 @@ import pytest
 from stored_files import BACKBONE
 
 from expertbank.registry.sqlite.file import SqliteFile
-from expertbank.workflows.workspace import DATABASE
+from expertbank.workflows.home import DATABASE
 
 SECONDS = float(os.environ.get("EXPERTBANK_HAMMER_SECONDS", "5"))
 

@@ -14,7 +14,8 @@ from pytest_alembic.tests import (
     test_upgrade,  # noqa: F401
 )
 
-from expertbank.registry import schema, triggers
+from expertbank.registry import schema
+from expertbank.registry.sqlite import triggers
 from expertbank.registry.sqlite.connection import engine_at
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.registry.tables import Base

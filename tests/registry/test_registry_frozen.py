@@ -6,16 +6,16 @@ import sqlite3
 
 import pytest
 
-from expertbank.registry import triggers
+from expertbank.registry import frozen
 from expertbank.registry.sqlite.registry import SqliteRegistry
 from expertbank.registry.tables import Base
 
 FROZEN_COLUMNS = [
     (freeze.table, column)
-    for freeze in triggers.FROZEN
+    for freeze in frozen.FROZEN
     for column in (freeze.columns or Base.metadata.tables[freeze.table].columns.keys())
 ]
-UNDELETABLE = [freeze.table for freeze in triggers.FROZEN if freeze.keys]
+UNDELETABLE = [freeze.table for freeze in frozen.FROZEN if freeze.keys]
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_an_expert_cannot_be_replaced_under_a_new_id(raw) -> None:
 
 def test_every_content_table_is_frozen() -> None:
     movable = {"aliases"}
-    assert {freeze.table for freeze in triggers.FROZEN} == set(Base.metadata.tables) - movable
+    assert {freeze.table for freeze in frozen.FROZEN} == set(Base.metadata.tables) - movable
 
 
 def test_what_something_refers_to_cannot_be_deleted(raw) -> None:

@@ -14,7 +14,7 @@ from expertbank import Bank, RouterConfig
 from expertbank.artifacts.local import LocalStore
 from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
-from expertbank.registry.triggers import PREFIX
+from expertbank.registry.frozen import PREFIX
 from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.statistics import square

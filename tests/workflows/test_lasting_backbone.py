@@ -24,7 +24,7 @@ from expertbank.errors import IntegrityError, SourceUnavailableError
 from expertbank.records import BackboneRecord, ProgressEvent, Row
 from expertbank.workflows import digest_cache
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
-from expertbank.workflows.workspace import database_of
+from expertbank.workflows.home import FolderHome
 
 NAMED = AdapterConfig(modules=("attention.attn.q",))
 
@@ -251,7 +251,7 @@ def bank_of_before(home: Path, folder: Path) -> BackboneRecord:
         backbone_digest=digest_v1(loaded.model, loaded.tokenizer),
     )
     home.mkdir()
-    with database_of(home).create() as registry:
+    with FolderHome(home).location.create() as registry:
         return registry.set_backbone(
             BackboneRecord(
                 spec.backbone_digest,

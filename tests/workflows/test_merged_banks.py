@@ -144,14 +144,14 @@ def test_statistics_of_another_feature_spec_or_backbone_are_refused(
     sites: Path, merged: Callable[..., Bank], tmp_path: Path, backbone_folder: FolderOf
 ) -> None:
     bank = merged("features", "south")
-    before = content(bank._workspace.home)
+    before = content(bank._workspace.folder)
     with pytest.raises(FeatureSpecError, match="keep stats, here features"):
         bank.import_bundle(sites / "stats" / "north-out")
     with Bank.open(tmp_path / "other", backbone=str(backbone_folder("llama"))) as other:
         other.init(keep="features")
         with pytest.raises(IntegrityError, match="with backbone"):
             other.import_bundle(sites / "features" / "north-out")
-    assert content(bank._workspace.home) == before
+    assert content(bank._workspace.folder) == before
 
 
 DAMAGES = {
@@ -175,7 +175,7 @@ def done(sites: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, F
     folder = tmp_path_factory.mktemp("done")
     data = write_task(folder / "games.csv", "games")
     with Bank.open(sites / "stats" / "north") as bank:
-        return bank._workspace.home, run_job(bank.prepare("games", data=data, train=SHORT))
+        return bank._workspace.folder, run_job(bank.prepare("games", data=data, train=SHORT))
 
 
 @pytest.mark.parametrize("damage", DAMAGES)

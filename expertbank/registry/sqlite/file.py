@@ -13,18 +13,10 @@ from sqlalchemy import text
 from expertbank.errors import ExpertBankError, IntegrityError, LockedError
 from expertbank.files.durable import sync_folder
 from expertbank.registry import schema
+from expertbank.registry.location import Upgrade
 from expertbank.registry.sqlite import copying
 from expertbank.registry.sqlite.connection import engine_at, reader_at
 from expertbank.registry.sqlite.registry import SqliteRegistry
-
-
-@dataclass(frozen=True, slots=True)
-class Upgrade:
-    """What ``upgrade`` did: revisions before and after, and where the backup lies."""
-
-    before: str
-    after: str
-    backup: Path | None
 
 
 @dataclass(frozen=True, slots=True)

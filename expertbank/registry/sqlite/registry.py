@@ -10,9 +10,10 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from expertbank.errors import ExpertBankError, LockedError
 from expertbank.records import Problem
-from expertbank.registry import health, schema, triggers
+from expertbank.registry import health, schema
 from expertbank.registry.session import read
 from expertbank.registry.sql import SqlRegistry
+from expertbank.registry.sqlite import triggers
 from expertbank.registry.sqlite.connection import probe
 from expertbank.registry.sqlite.copying import copy_to
 
@@ -23,6 +24,19 @@ class SqliteRegistry(SqlRegistry):
     def __init__(self, path: Path, engine: Engine, *, read_only: bool) -> None:
         super().__init__(engine, read_only=read_only)
         self.path = path
+
+    @property
+    def where(self) -> str:
+        """The file."""
+        return str(self.path)
+
+    def thaw(self, connection: Connection) -> None:
+        """Take the triggers off; see ``SqlRegistry``."""
+        triggers.drop(connection)
+
+    def freeze(self, connection: Connection) -> None:
+        """Put the triggers on again; SQLite finds the next number by itself."""
+        triggers.install(connection)
 
     def check(self) -> tuple[Problem, ...]:
         """What is wrong: file, foreign keys, triggers, routers, aliases, deleted files."""
@@ -54,7 +68,7 @@ class SqliteRegistry(SqlRegistry):
                 return
             for line in _integrity(connection):
                 yield Problem(line, str(self.path), health.RESTORE)
-            yield from _triggers(connection)
+            yield from health.triggers(triggers.definitions(), triggers.installed(connection))
             yield from health.problems(session)
 
 
@@ -64,12 +78,3 @@ def _integrity(connection: Connection) -> list[str]:
     broken = connection.execute(text("PRAGMA foreign_key_check")).all()
     found = [line for line in pages if line != "ok"]
     return found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in broken]
-
-
-def _triggers(connection: Connection) -> Iterator[Problem]:
-    expected, found = triggers.definitions(), triggers.installed(connection)
-    for name in sorted(expected.keys() | found.keys()):
-        if expected.get(name) != found.get(name):
-            state = "is missing" if name not in found else "is not the one expertbank installs"
-            what = f"{state}, so frozen rows can change"
-            yield Problem(what, f"trigger {name}", health.RESTORE)

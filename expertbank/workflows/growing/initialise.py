@@ -55,6 +55,9 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
         identity=loaded.digest,
     )
     with workspace.making():
+        workspace.store_url = store
+        if workspace.registry.backbone() is None:  # another process may have been faster
+            workspace.claim_store()
         record = workspace.registry.set_backbone(record)
     workspace.use(loaded)
     return record

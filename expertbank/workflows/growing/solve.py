@@ -53,7 +53,7 @@ def _sums(
     from expertbank.routing.sums import summed
     from expertbank.workflows.growing.sums_cache import SumsCache
 
-    cache = SumsCache(workspace.home, job.spec.digest)
+    cache = SumsCache(workspace.folder, job.spec.digest)
     owners = {digest: name for name, digest in job.statistics.items()}
     numbers = count(1)
 

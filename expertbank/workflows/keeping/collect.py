@@ -100,13 +100,15 @@ def collect(
     if dry_run:
         return _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=True)
     workspace.registry.probe_writable()
-    with workspace.lock.exclusive():
+    with workspace.lock.exclusive() as still_held:
+        workspace.claim_store()
         found = _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=False)
         if keep_routers is not None and found.forgotten:
             _forget(workspace, workspace.registry.forgettable(keep_routers))
         if found.purged:
             _purge(workspace, workspace.registry.purgeable())
         for leftover in found.deleted:
+            still_held()
             leftover.delete()
     return found
 
@@ -140,7 +142,7 @@ def _survey(
         )
     deleted += _unreferenced(workspace, grace, kept)
     deleted += _half_written(workspace.store, grace)
-    deleted += leftovers.temporary_files(workspace.home, grace)
+    deleted += leftovers.temporary_files(workspace.folder, grace)
     gone, unfinished = _checkpoints(workspace, grace)
     deleted += gone
     kept += [
@@ -207,7 +209,7 @@ def _unreferenced(workspace: Workspace, grace: float, kept: list[Problem]) -> It
 
 def _named_by_backups(workspace: Workspace) -> set[str]:
     named: set[str] = set()
-    for path in leftovers.backups(workspace.home):
+    for path in leftovers.backups(workspace.folder):
         try:
             named |= SqliteFile(path).artifact_digests()
         except ExpertBankError:
@@ -240,12 +242,12 @@ def _checkpoints(workspace: Workspace, grace: float) -> tuple[list[Leftover], li
     }
     removed = {task.name for task in workspace.registry.tasks(include_removed=True)}
     removed -= {task.name for task in workspace.registry.tasks()}
-    return leftovers.checkpoints(workspace.home, grace, newest, frozenset(removed))
+    return leftovers.checkpoints(workspace.folder, grace, newest, frozenset(removed))
 
 
 def _purge(workspace: Workspace, purge: Purge) -> None:
-    with os_errors_translated(workspace.home / SUMS_CACHE, "delete"):
-        drop_sums_of(workspace.home, purge.digests)  # rows to calibrate on are in them
+    with os_errors_translated(workspace.folder / SUMS_CACHE, "delete"):
+        drop_sums_of(workspace.folder, purge.digests)  # rows to calibrate on are in them
     data = {"experts": list(purge.experts), "artifacts": list(purge.digests)}
     run = _run(workspace, PURGE, {"tasks": list(purge.tasks)}, data)
     workspace.registry.commit_purge(purge, run)

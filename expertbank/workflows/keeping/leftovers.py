@@ -12,7 +12,8 @@ from pathlib import Path
 
 from expertbank.artifacts.listed import MANIFEST
 from expertbank.files.durable import sync_folder
-from expertbank.workflows.workspace import CHECKPOINTS, DATABASE
+from expertbank.workflows.home import DATABASE
+from expertbank.workflows.workspace import CHECKPOINTS
 
 HOUR = 3600.0
 UNLOCKED_GRACE = HOUR
@@ -46,7 +47,7 @@ def temporary_files(home: Path, grace: float) -> Iterator[Leftover]:
     for path in sorted([*home.glob(".tmp-*"), *(home / CHECKPOINTS).glob(".tmp-*")]):
         if _age(path) >= grace:
             yield _leftover(path, "half-written file")
-    for path in sorted(home.iterdir()):
+    for path in sorted(home.iterdir()) if home.is_dir() else ():
         if _age(path) < grace or path.is_symlink():
             continue
         if path.is_file() and _COPY.fullmatch(path.name):

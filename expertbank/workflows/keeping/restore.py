@@ -18,7 +18,7 @@ from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import schema
 from expertbank.registry.sqlite.file import SqliteFile
-from expertbank.workflows.workspace import database_of, store_at
+from expertbank.workflows.home import FolderHome
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +83,14 @@ def restore(
         raise NotFoundError(f"there is no file {source}")
     if not home.is_dir():
         raise NotFoundError(f"there is no folder {home}; restore goes into a bank's own folder")
-    wanted, present = SqliteFile(source), database_of(home)
+    wanted, present = SqliteFile(source), FolderHome(home).location
     if source.resolve() == present.path.resolve():
         raise ExpertBankError(f"{source} is the present database; name a backup of it")
     found = wanted.revision()
     if found is None:
         raise IntegrityError(f"{source} holds no registry")
     revision = schema.require_known(found, source)
-    store = store_at(home, wanted.store_url())
+    store = FolderHome(home).store(wanted.store_url())
     _check_files(wanted, store, progress)
     if dry_run:
         return _result(source, wanted, revision, None, dry_run=True)

@@ -28,7 +28,7 @@ from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
-from expertbank.workflows.home import Home, home_at
+from expertbank.workflows.home import FolderHome, Home, home_at
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -84,6 +84,7 @@ class Workspace:
         self._may_create = create
         self._read_only = read_only
         self._registry: Registry | None = None
+        self._folder: Path | None = None
         self.reference = reference
         self._device = device
         self._loading = RLock()
@@ -158,7 +159,13 @@ class Workspace:
     @property
     def folder(self) -> Path:
         """This machine's own folder of the bank: unfinished training, caches."""
-        return self.home.scratch(self.registry.bank_id() if self.exists else None)
+        if isinstance(self.home, FolderHome):
+            return self.home.folder
+        if not self.exists:
+            return self.home.scratch(None)
+        if self._folder is None:
+            self._folder = self.home.scratch(self.registry.bank_id())
+        return self._folder
 
     def close(self) -> None:
         """Let go of the database; what needs it later opens it again."""

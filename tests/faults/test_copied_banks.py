@@ -310,7 +310,7 @@ def test_killed_at_any_request_of_the_store_it_goes_on_when_called_again(
     """One destination, killed again and again, a little later each time, until it is done."""
     with failing(bucket.port) as proxy:
         url, kills = bucket.url("team", port=proxy.port), 0
-        for at in (0, 2, 3, 5, 9, 14, 22, 10_000):
+        for at in (0, 3, 9, 22, 10_000):
             start = len(proxy.seen)
             child = copying(folder, database, url, tmp_path / "cache")
 
@@ -332,7 +332,7 @@ def test_killed_at_any_request_of_the_store_it_goes_on_when_called_again(
                 with database.location.open() as registry:
                     assert registry.backbone() is None, "rows came before all files were there"
         proxy.fault = lambda number, method, path: None
-        assert kills >= 5
+        assert kills >= 3
         assert json.loads(out)["experts"] == 4
         # What had come over before was not copied again.
         assert json.loads(out)["copied"] < json.loads(out)["files"]
@@ -366,7 +366,7 @@ def test_killed_while_rows_come_over_there_are_all_of_them_or_none(
         else:
             target, there = through, database
         kills = whole = 0
-        for at in (4, 12, 25, 40, 55, 70, 90, 120, 10_000):
+        for at in (12, 40, 65, 90, 10_000):
             start = proxy.sent
             child = copying(source, target, store, tmp_path / "cache")
             proxy.at = lambda number, start=start, at=at, child=child: (

@@ -20,11 +20,6 @@ _TOO_SHORT = 3
 """Letters of a secret that would be found in every sentence; drivers repeat none by themselves."""
 
 
-def is_postgres_url(text: str) -> bool:
-    """Whether ``text`` names a PostgreSQL database, rather than a folder."""
-    return text.partition("://")[0].partition(":")[0].lower() in SCHEMES and ":/" in text
-
-
 @dataclass(frozen=True, slots=True, repr=False)
 class Address:
     """A database's URL; what is printed of it never holds a password.

@@ -17,6 +17,7 @@ from bucket_server import Bucket, failing
 from postgres_server import PostgresServer, places
 from stored_files import BACKBONE, stored_expert, stored_router
 
+from expertbank import Bank
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -133,6 +134,13 @@ def test_a_folder_goes_to_postgresql_and_s3_and_back_and_is_the_same_bank(
     # Byte for byte: what is in the store of one is in the store of the other.
     files = {path.name: path.read_bytes() for path in (folder.folder / OBJECTS).rglob("*.s*")}
     assert files == {p.name: p.read_bytes() for p in (again.folder / OBJECTS).rglob("*.s*")}
+
+
+def test_python_copies_a_bank_too(folder: FolderHome, tmp_path: Path) -> None:
+    with Bank.open(folder.folder, create=False) as bank:
+        done = bank.copy_to(tmp_path / "copy")
+    assert (done.experts, done.store) == (4, None)
+    assert told(FolderHome(tmp_path / "copy")) == told(folder)
 
 
 def test_a_copy_grows_as_any_bank_does(

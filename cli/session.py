@@ -93,7 +93,7 @@ class Session:
         outcome: what the command did so far.
     """
 
-    given: str
+    given: str = field(repr=False)
     as_json: bool = False
     quiet: bool = False
     device: str | None = None

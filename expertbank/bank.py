@@ -41,7 +41,7 @@ from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
 from expertbank.workflows.growing.prepare import AddRequest, prepare
 from expertbank.workflows.growing.retrain import RouterResult, retrain_router
-from expertbank.workflows.home import RESTORE_INSTEAD, folder_of
+from expertbank.workflows.home import RESTORE_INSTEAD, folder_of, home_at
 from expertbank.workflows.keeping.check import Verification, check
 from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.keeping.remove import Removal, remove
@@ -57,6 +57,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.home import Home
+    from expertbank.workflows.keeping.copying import Copied
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
@@ -683,6 +684,38 @@ class Bank:
         home = folder_of(self._workspace.home, "restore", RESTORE_INSTEAD)
         path = given_path(source, "the backup")
         return restore(home, path, dry_run=dry_run, lock_wait=wait, progress=progress)
+
+    def copy_to(
+        self,
+        target: str | Path,
+        *,
+        store: str | None = None,
+        cache: str | Path | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> Copied:
+        """Copy the bank to another place, or bring a copy up to date that nobody wrote to.
+
+        Args:
+            target: a folder, or the URL of a PostgreSQL database.
+            store: URL of the copy's store; a folder needs none.
+            cache: as of ``open``.
+            progress: called as files and rows come over.
+
+        Raises:
+            InputError: both are one place, or the target has no store.
+            ExistsError: the target holds another bank, or this one, which went on there.
+            IntegrityError: a file is not what its digest says; nothing is half-copied.
+            LockedError: others kept one of them for too long.
+        """
+        from expertbank.workflows.keeping.copying import copy_bank
+
+        return copy_bank(
+            self._workspace.home,
+            home_at(target, None if cache is None else given_path(cache, "the cache folder")),
+            store=store,
+            lock_wait=self._workspace.lock.wait,
+            progress=progress,
+        )
 
     def backbone(self) -> BackboneRecord | None:
         """The recorded backbone and feature spec."""

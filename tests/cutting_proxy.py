@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
 CUTS = ("before", "after", "half", "reset")
 """Before a message reaches the server, after it did and before its answer comes back, in the
 middle of the message, and with a reset instead of an end."""
+
+_AT_ONCE = struct.pack("ii", 1, 0)
+"""A socket that is closed so sends a reset."""
 
 
 class CuttingProxy:
@@ -26,6 +31,7 @@ class CuttingProxy:
         self.at: Callable[[int], str | None] = lambda number: None
         self.sent = 0
         self.target = port
+        self._closed = False
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._server = socket.create_server(("127.0.0.1", 0))
@@ -33,45 +39,49 @@ class CuttingProxy:
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
-        while True:
-            try:
+        while not self._closed:
+            with suppress(OSError):  # a client may be gone before it is served
                 client, _ = self._server.accept()
-            except OSError:
-                return
-            try:
-                server = socket.create_connection(("127.0.0.1", self.target))
-            except OSError:
-                client.close()
-                continue
-            for one in (client, server):
+                self._serve(client)
+
+    def _serve(self, client: socket.socket) -> None:
+        try:
+            server = socket.create_connection(("127.0.0.1", self.target))
+        except OSError:
+            client.close()
+            return
+        dead = threading.Event()
+        for one in (client, server):
+            self._open.add(one)
+            with suppress(OSError):
                 one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                self._open.add(one)
-            dead = threading.Event()
-            for work in (self._up, self._down):
-                threading.Thread(target=work, args=(client, server, dead), daemon=True).start()
+        for work in (self._up, self._down):
+            threading.Thread(target=work, args=(client, server, dead), daemon=True).start()
 
     def _up(self, client: socket.socket, server: socket.socket, dead: threading.Event) -> None:
-        with suppress(OSError):
+        try:
             while data := client.recv(1 << 20):
                 with self._lock:
                     number = self.sent
                     self.sent += 1
                 cut = self.at(number)
+                if cut is None:
+                    server.sendall(data)
+                    continue
                 if cut == "half":
                     server.sendall(data[: len(data) // 2])
                 elif cut == "after":
                     dead.set()  # whatever is answered is not passed on
                     server.sendall(data)
-                    server.settimeout(0.05)
-                elif cut is None:
-                    server.sendall(data)
-                    continue
-                if cut == "after":
-                    # The server gets to see it before the connection ends.
-                    with suppress(OSError):
-                        threading.Event().wait(0.02)
+                    time.sleep(0.02)  # the server gets to see it before the connection ends
+                elif cut == "reset":
+                    for one in (client, server):
+                        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
                 break
-        self._end(client, server, reset=True)
+        except OSError:
+            pass  # one of the two is gone
+        finally:
+            self._end(client, server)
 
     def _down(self, client: socket.socket, server: socket.socket, dead: threading.Event) -> None:
         with suppress(OSError):
@@ -79,9 +89,9 @@ class CuttingProxy:
                 if dead.is_set():
                     break
                 client.sendall(data)
-        self._end(client, server, reset=False)
+        self._end(client, server)
 
-    def _end(self, *both: socket.socket, reset: bool) -> None:
+    def _end(self, *both: socket.socket) -> None:
         for one in both:
             self._open.discard(one)
             with suppress(OSError):
@@ -90,8 +100,9 @@ class CuttingProxy:
                 one.close()
 
     def close(self) -> None:
+        self._closed = True
         self._server.close()
-        self._end(*list(self._open), reset=False)
+        self._end(*list(self._open))
 
 
 @contextmanager

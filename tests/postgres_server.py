@@ -29,9 +29,9 @@ listen_addresses = '127.0.0.1'
 port = {port}
 unix_socket_directories = '{folder}'
 max_connections = 200
-shared_buffers = 32MB
-fsync = off
-full_page_writes = off
+shared_buffers = 64MB
+fsync = {sync}
+full_page_writes = {sync}
 log_min_messages = panic
 """
 _EMPTY = """DO $$
@@ -73,9 +73,9 @@ def lacking() -> str:
 
 
 class PostgresServer:
-    """One cluster; ``start`` it first."""
+    """One cluster; ``start`` it first. It waits for no disk unless it is ``durable``."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
         self.port = free_port()
         self.owner = _ordinary_user()
@@ -99,7 +99,9 @@ class PostgresServer:
             "--icu-locale=en-US",
         )
         with (self.data / "postgresql.conf").open("a") as file:
-            file.write(SETTINGS.format(port=self.port, folder=self.folder))
+            file.write(
+                SETTINGS.format(port=self.port, folder=self.folder, sync="on" if durable else "off")
+            )
         (self.data / "pg_hba.conf").write_text(LOGINS)
 
     @property
@@ -221,9 +223,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def running() -> Iterator[PostgresServer]:
-    """A started server, removed at the end."""
-    server = PostgresServer()
+def running(*, durable: bool = False) -> Iterator[PostgresServer]:
+    """A started server, removed at the end; ``durable`` where times are taken."""
+    server = PostgresServer(durable=durable)
     try:
         server.start()
         yield server

@@ -28,7 +28,7 @@ from machine import describe
 from safetensors.numpy import save
 
 from expertbank.artifacts.local import LocalStore
-from expertbank.artifacts.store import sha256_bytes
+from expertbank.artifacts.store import ArtifactStore, sha256_bytes
 from expertbank.config import FeatureSpec, canonical_json
 from expertbank.records import (
     ArtifactRecord,
@@ -58,7 +58,7 @@ def file_of(about: dict[str, object], **shapes: tuple[int, ...]) -> bytes:
     return save(tensors, metadata={"expertbank": canonical_json(about)})
 
 
-def add(registry: Registry, store: LocalStore, number: int) -> None:
+def add(registry: Registry, store: ArtifactStore, number: int) -> None:
     """What ``add`` keeps of one expert: three files, one transaction."""
     task, expert_id = f"task{number:05}", f"task{number:05}@1"
     about = {"of": task, "feature_spec_digest": SPEC.digest}
@@ -83,7 +83,7 @@ def add(registry: Registry, store: LocalStore, number: int) -> None:
     )
 
 
-def route(registry: Registry, store: LocalStore) -> float:
+def route(registry: Registry, store: ArtifactStore) -> float:
     """What ``retrain-router`` keeps of a router over all experts; seconds of its commit alone."""
     experts = registry.members()
     gate = file_of({"members": [[e.id, e.digest] for e in experts]}, weight=(len(experts), WIDTH))
@@ -139,7 +139,7 @@ print(code, taken, used.ru_utime + used.ru_stime, used.ru_maxrss)
 """
 
 
-def command(home: Path, words: list[str]) -> tuple[float, float, float]:
+def command(home: Path | str, words: list[str]) -> tuple[float, float, float]:
     """Seconds, seconds of processor and peak memory in MB of one command, start to exit."""
     program = [sys.executable, "-m", "expertbank_cli.main"]
     # From a small process: a child's peak counts what its parent held when it was forked.

@@ -12,14 +12,12 @@ which makes it young and heals what was damaged.
 from __future__ import annotations
 
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlsplit
 
+from expertbank.artifacts.bucket import RETRY, opened, parts_of
 from expertbank.artifacts.claims import MARKER, marker, require_own
 from expertbank.artifacts.refusals import REFUSED, BrokenOffError, broke_off, reason
 from expertbank.artifacts.store import (
@@ -31,27 +29,13 @@ from expertbank.artifacts.store import (
     require_digest,
     sha256_bytes,
 )
-from expertbank.errors import ExpertBankError, InputError, IntegrityError
+from expertbank.errors import ExpertBankError, IntegrityError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store
 
-EXTRA = "a store in S3 needs obstore; run: pip install 'expertbank[s3]'"
 _SUFFIX = ".safetensors"
 _PROBE = ".probe-"
-_BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_PREFIX = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]*(/[A-Za-z0-9_][A-Za-z0-9_.=-]*)*")
-_OPTIONS = ("endpoint", "region")
-RETRY: dict[str, Any] = {
-    "max_retries": 6,
-    "retry_timeout": timedelta(seconds=60),
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=5),
-        "base": 2,
-    },
-}
-"""Requests are tried again after 5xx, time-outs and lost connections; for a minute at most."""
 RESUMED = 4
 """How often an object is asked for whose bytes stop coming half-way."""
 PART = 8 << 20
@@ -74,10 +58,10 @@ class ObjectStore(ArtifactStore):
 
     def __init__(self, url: str, retry: dict[str, Any] | None = None) -> None:
         self._location = url.rstrip("/")
-        bucket, self._prefix, options = _parts(url)
+        bucket, self._prefix, options = parts_of(url)
         self._bucket = bucket
         self._process = os.getpid()
-        self._objects = _opened(bucket, options, retry or RETRY)
+        self._objects = opened(bucket, options, retry or RETRY)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return (ObjectStore, (self._location,))
@@ -276,36 +260,3 @@ class ObjectStore(ArtifactStore):
         except REFUSED() as error:
             told = f"cannot {action} s3://{self._bucket}/{name}: {reason(error)}"
             raise (BrokenOffError if broke_off(error) else ExpertBankError)(told) from None
-
-
-def _opened(bucket: str, options: dict[str, str], retry: dict[str, Any]) -> S3Store:
-    try:
-        from obstore.store import S3Store
-    except ImportError:
-        raise ExpertBankError(EXTRA) from None
-    asked: dict[str, Any] = {"retry_config": retry}
-    if "region" in options:
-        asked["region"] = options["region"]
-    if "endpoint" in options:
-        asked["endpoint"] = options["endpoint"]
-        asked["virtual_hosted_style_request"] = False
-        if options["endpoint"].startswith("http://"):
-            asked["client_options"] = {"allow_http": True}
-    try:
-        return S3Store(bucket, **asked)
-    except REFUSED() as error:
-        raise ExpertBankError(f"cannot open s3://{bucket}: {reason(error)}") from None
-
-
-def _parts(url: str) -> tuple[str, str, dict[str, str]]:
-    parts = urlsplit(url)
-    prefix = parts.path.strip("/")
-    options = dict(parse_qsl(parts.query, keep_blank_values=True))
-    odd = sorted(options.keys() - set(_OPTIONS))
-    bad_prefix = prefix and _PREFIX.fullmatch(prefix) is None
-    if parts.scheme != "s3" or not _BUCKET.fullmatch(parts.netloc) or odd or bad_prefix:
-        raise InputError(
-            "a store in S3 has the form s3://bucket/prefix, with ?endpoint=https://host and "
-            f"&region=name where it is not Amazon's; got {url!r}"
-        )
-    return parts.netloc, prefix, options

@@ -28,7 +28,7 @@ from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
-from expertbank.workflows.home import Home, home_at
+from expertbank.workflows.home import FolderHome, Home, home_at
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -84,6 +84,7 @@ class Workspace:
         self._may_create = create
         self._read_only = read_only
         self._registry: Registry | None = None
+        self._folder: Path | None = None
         self.reference = reference
         self._device = device
         self._loading = RLock()
@@ -139,24 +140,32 @@ class Workspace:
             NotFoundError: there is no bank.
         """
         if self._registry is None:
-            if not self.exists:
+            try:
+                self._registry = self._location.open(read_only=self._read_only)
+            except NotFoundError:
+                if self._location.exists():
+                    raise
                 raise NotFoundError(
                     f"no bank at {self.home}; make one with: expertbank init, "
                     "or expertbank add --task T"
-                )
-            self._registry = self._location.open(read_only=self._read_only)
+                ) from None
         return self._registry
 
     @property
     def exists(self) -> bool:
-        """Whether the bank has a registry yet."""
-        return self._location.exists()
+        """Whether the bank has a registry yet; one that was opened is there for good."""
+        return self._registry is not None or self._location.exists()
 
     @property
     def folder(self) -> Path:
         """This machine's own folder of the bank: unfinished training, caches."""
-        there = self._registry is not None or self.exists
-        return self.home.scratch(self.registry.bank_id() if there else None)
+        if isinstance(self.home, FolderHome):
+            return self.home.folder
+        if not self.exists:
+            return self.home.scratch(None)
+        if self._folder is None:
+            self._folder = self.home.scratch(self.registry.bank_id())
+        return self._folder
 
     def close(self) -> None:
         """Let go of the database; what needs it later opens it again."""
@@ -172,8 +181,7 @@ class Workspace:
         Raises:
             NotFoundError: nothing installed opens its URL.
         """
-        opened = self._registry is not None or self.exists
-        record = self.registry.backbone() if opened else None
+        record = self.registry.backbone() if self.exists else None
         url = record.store if record else self.store_url
         if url not in self._stores:
             self._stores[url] = self._kept_here(self.home.store(url))

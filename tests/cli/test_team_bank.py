@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx
 import pytest
 from bucket_server import ENVIRONMENT, Bucket
 from command_line import COMMAND, TASKS, Answer, call, done, write_task
@@ -253,6 +255,42 @@ def test_a_lock_that_was_lost_is_noticed_before_the_next_file_is_deleted(
         with pytest.raises(LockedError, match="was lost"):
             still_held()
     assert lock.state() == "free"
+
+
+@pytest.mark.slow
+def test_a_server_answers_from_it_and_takes_over_the_next_router(
+    team: Team, backbone: Path, made_bank: Path
+) -> None:
+    team.done("init", "--backbone", backbone, "--store", team.store)
+    team.done("add", "--task", "mood", "--data", made_bank / "mood.csv", "--retrain-router")
+    environment = {**os.environ, "EXPERTBANK_HOME": team.url, "HF_HUB_OFFLINE": "1"}
+    command = [*COMMAND, "--device", "cpu", "--json", "serve", "--port", "0"]
+    with subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline()
+            assert first, process.stderr and process.stderr.read()
+            at = json.loads(first)["serving"]
+
+            def ask() -> str:
+                headers = {"Content-Type": "application/x-ndjson"}
+                body = json.dumps({"text": "vote good law"}) + "\n"
+                answer = httpx.post(f"{at}/predict", content=body, headers=headers, timeout=60)
+                assert answer.status_code == 200, answer.text
+                return str(json.loads(answer.text.splitlines()[0])["router_digest"])
+
+            before = ask()
+            team.done("add", "--task", "poll", "--data", made_bank / "poll.csv")
+            after = team.done("--json", "retrain-router").document["router"]["digest"]
+            told = httpx.post(f"{at}/admin/reload", timeout=60).json()
+            assert (told["reloaded"], told["router_digest"]) == (True, after)
+            assert before != ask() == after
+        finally:
+            process.kill()
+            said = "".join(process.communicate())
+    assert not any(secret in first + said for secret in SECRETS)
 
 
 @pytest.mark.slow

@@ -11,11 +11,13 @@ from typing import Any
 from stored_files import stored_expert, stored_router
 
 from expertbank.errors import ExistsError, ExpertBankError, StaleError
+from expertbank.workflows.home import Home
 from expertbank.workflows.keeping.check import check
 from expertbank.workflows.keeping.collect import collect
 from expertbank.workflows.keeping.remove import remove
 from expertbank.workflows.workspace import Workspace
 
+Place = str | Path | Home
 Told = tuple[str, str]
 """What was done, and to what."""
 
@@ -80,7 +82,9 @@ ROLES: tuple[Callable[[Workspace, random.Random, str], Told | None], ...] = (
 )
 
 
-def hammer(home: Path, number: int, seconds: float, barrier: Any, results: Any) -> None:
+def hammer(
+    home: str | Path | Home, number: int, seconds: float, barrier: Any, results: Any
+) -> None:
     """One process: its own role over and over; what it was promised goes to ``results``."""
     workspace = Workspace.open(home)
     rng = random.Random(number)
@@ -90,7 +94,7 @@ def hammer(home: Path, number: int, seconds: float, barrier: Any, results: Any) 
         barrier.wait(timeout=60)
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            done = ROLES[number](workspace, rng, f"process {number}")
+            done = ROLES[number % len(ROLES)](workspace, rng, f"process {number}")
             turns += 1
             if done is not None:
                 told.append(done)
@@ -99,6 +103,6 @@ def hammer(home: Path, number: int, seconds: float, barrier: Any, results: Any) 
         results.put((number, turns, told, f"{type(error).__name__}: {error}"))
 
 
-def unverified(home: Path) -> list[str]:
+def unverified(home: Place) -> list[str]:
     """What ``verify`` finds wrong."""
     return [f"{p.what} ({p.where})" for p in check(Workspace.open(home, read_only=True)).problems]

@@ -17,6 +17,7 @@ from bucket_server import Bucket, failing
 from postgres_server import PostgresServer, places
 from stored_files import BACKBONE, stored_expert, stored_router
 
+from expertbank import Bank
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -133,6 +134,13 @@ def test_a_folder_goes_to_postgresql_and_s3_and_back_and_is_the_same_bank(
     # Byte for byte: what is in the store of one is in the store of the other.
     files = {path.name: path.read_bytes() for path in (folder.folder / OBJECTS).rglob("*.s*")}
     assert files == {p.name: p.read_bytes() for p in (again.folder / OBJECTS).rglob("*.s*")}
+
+
+def test_python_copies_a_bank_too(folder: FolderHome, tmp_path: Path) -> None:
+    with Bank.open(folder.folder, create=False) as bank:
+        done = bank.copy_to(tmp_path / "copy")
+    assert (done.experts, done.store) == (4, None)
+    assert told(FolderHome(tmp_path / "copy")) == told(folder)
 
 
 def test_a_copy_grows_as_any_bank_does(
@@ -310,7 +318,7 @@ def test_killed_at_any_request_of_the_store_it_goes_on_when_called_again(
     """One destination, killed again and again, a little later each time, until it is done."""
     with failing(bucket.port) as proxy:
         url, kills = bucket.url("team", port=proxy.port), 0
-        for at in (0, 2, 3, 5, 9, 14, 22, 10_000):
+        for at in (0, 3, 9, 22, 10_000):
             start = len(proxy.seen)
             child = copying(folder, database, url, tmp_path / "cache")
 
@@ -332,7 +340,7 @@ def test_killed_at_any_request_of_the_store_it_goes_on_when_called_again(
                 with database.location.open() as registry:
                     assert registry.backbone() is None, "rows came before all files were there"
         proxy.fault = lambda number, method, path: None
-        assert kills >= 5
+        assert kills >= 3
         assert json.loads(out)["experts"] == 4
         # What had come over before was not copied again.
         assert json.loads(out)["copied"] < json.loads(out)["files"]
@@ -366,7 +374,7 @@ def test_killed_while_rows_come_over_there_are_all_of_them_or_none(
         else:
             target, there = through, database
         kills = whole = 0
-        for at in (4, 12, 25, 40, 55, 70, 90, 120, 10_000):
+        for at in (12, 40, 65, 90, 10_000):
             start = proxy.sent
             child = copying(source, target, store, tmp_path / "cache")
             proxy.at = lambda number, start=start, at=at, child=child: (

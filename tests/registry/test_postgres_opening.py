@@ -23,11 +23,12 @@ from expertbank.errors import (
     NotFoundError,
 )
 from expertbank.registry.postgres import connection as connections
-from expertbank.registry.postgres.address import Address, is_postgres_url
+from expertbank.registry.postgres.address import Address
 from expertbank.registry.postgres.database import PostgresDatabase
 from expertbank.registry.postgres.failures import ConflictError, LostError
 from expertbank.registry.postgres.registry import PostgresRegistry
 from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known
+from expertbank.workflows.home import DatabaseHome, FolderHome, home_at
 
 SECRET = "s3cr3t-word"
 
@@ -86,11 +87,13 @@ def test_a_url_that_names_no_database_is_refused_and_not_repeated(url: str) -> N
 
 
 def test_folders_are_told_from_urls() -> None:
-    assert is_postgres_url("postgresql+psycopg://h/b")
-    assert is_postgres_url("postgres:///b")
-    assert not any(
-        map(is_postgres_url, ["bank", "postgres", "./postgresql:x", "C:\\bank", "/a//b"])
-    )
+    for place in ("postgresql+psycopg://h/b", "postgres:///b", "postgresql://h/b"):
+        assert isinstance(home_at(place), DatabaseHome)
+    for place in ("bank", "postgres", "./postgresql:x", "/a//b"):
+        assert isinstance(home_at(place), FolderHome)
+    for place in ("mysql://h/b", "s3://bucket/x", "https://h/b"):
+        with pytest.raises(InputError):
+            home_at(place)
 
 
 # -- what cannot be opened -------------------------------------------------------------------------

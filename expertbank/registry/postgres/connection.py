@@ -9,6 +9,7 @@ without end.
 from __future__ import annotations
 
 from functools import partial
+from logging import NullHandler, getLogger
 from typing import Any
 
 from sqlalchemy import (
@@ -34,6 +35,10 @@ POOL = 2
 """Connections that a process keeps; it may open as many again for a moment."""
 WRITE_SEED, BANK_SEED = 5_150_601, 5_150_602
 """What the two advisory locks are numbered by, together with the schema."""
+
+for _name in ("sqlalchemy.pool", "psycopg"):
+    # What they say of connections that die is said by the errors that come of it.
+    getLogger(_name).addHandler(NullHandler())
 
 _LIMITS = (
     "SET LOCAL lock_timeout = {lock}; SET LOCAL statement_timeout = {statement}; "
@@ -80,7 +85,10 @@ def engine_at(address: Address, *, limited: bool = True, **settings: Any) -> Eng
     def _explain(context: ExceptionContext) -> None:
         if context.is_pre_ping:
             return  # the pool opens another connection
-        known = explained(context.original_exception, address, lost=context.is_disconnect)
+        error, connected = context.original_exception, context.connection is not None
+        # An error without a state is not the server's: the driver lost track of the connection.
+        lost = context.is_disconnect or (connected and getattr(error, "sqlstate", None) is None)
+        known = explained(error, address, lost=lost)
         if known is not None:
             raise known from None  # the driver's own may hold what a message must not
 

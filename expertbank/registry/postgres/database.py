@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.pool import NullPool
 
 from expertbank.errors import ExpertBankError
@@ -136,13 +137,19 @@ class PostgresDatabase:
         return self._reading(ask)
 
     def _reading(self, question: Callable[[Connection], T]) -> T:
-        engine = engine_at(self.address, **_NO_POOL).execution_options(**{READS: True})
+        engine = _reader(self.address)
 
         def ask() -> T:
             with engine.connect() as connection, connection.begin():
                 return question(connection)
 
         return persist(ask, lambda: False)
+
+
+@lru_cache(maxsize=8)
+def _reader(address: Address) -> Engine:
+    """What asks one question; kept, since a new engine asks the server about itself first."""
+    return engine_at(address, **_NO_POOL).execution_options(**{READS: True})
 
 
 def _require_unicode(connection: Connection, where: Address) -> None:

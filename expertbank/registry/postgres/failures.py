@@ -65,8 +65,11 @@ def explained(error: BaseException, where: Address, *, lost: bool) -> ExpertBank
         return None
     state = error.sqlstate or ""
     said = where.masked(error)
+    network = isinstance(error, psycopg.OperationalError | psycopg.InterfaceError)
+    if not state and not network:
+        return None
     if not state and not lost:
-        return _unreachable(said, where) if isinstance(error, psycopg.OperationalError) else None
+        return _unreachable(said, where)
     if lost or state[:2] == "08" or state in _ENDED:
         return LostError(
             f"the connection to {where} was lost ({said}); look at the server and the network, "

@@ -92,26 +92,32 @@ class DatabaseLock:
             ) from error
 
     def _ask(self, session: Connection, query: str) -> object:
+        with self._told(session):
+            row = session.execute(query.encode()).fetchone()
+        return None if row is None else row[0]
+
+    @contextmanager
+    def _told(self, session: Connection | None = None) -> Iterator[None]:
         import psycopg
 
         try:
-            row = session.execute(query.encode()).fetchone()
+            yield
         except psycopg.Error as error:
-            known = explained(error, self.address, lost=session.closed)
+            known = explained(error, self.address, lost=session is not None and session.closed)
             if known is None:
                 raise
             raise known from None
-        return None if row is None else row[0]
 
     @contextmanager
     def _session(self) -> Iterator[Connection]:
         engine = engine_at(self.address, poolclass=NullPool)
 
         def connect() -> Connection:
-            proxy = engine.raw_connection()
-            session: Connection = proxy.driver_connection  # type: ignore[assignment]
-            proxy.detach()  # never back to a pool with a lock on it
-            session.autocommit = True
+            with self._told():
+                proxy = engine.raw_connection()
+                session: Connection = proxy.driver_connection  # type: ignore[assignment]
+                proxy.detach()  # never back to a pool with a lock on it
+                session.autocommit = True
             return session
 
         session = persist(connect, lambda: False)

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from expertbank.config import BankConfig
+from expertbank.config import DEFAULT_ADAPTER, BankConfig
+from expertbank.plain import several
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
@@ -147,7 +148,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
             ("expert", f"{expert.id}  {short(expert.digest)}"),
             (
                 "parameters",
-                f"{expert.adapter_params:,} adapter + {expert.head_params:,} head, "
+                f"{expert.adapter_params:,} adapter{_kind(result)} + {expert.head_params:,} head, "
                 f"{size(expert.bytes)} on disk",
             ),
             (
@@ -162,6 +163,15 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _kind(result: AddResult) -> str:
+    """What the adapter is, where it is not what it is by default."""
+    wish = result.adapter
+    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
+        return ""
+    size = wish.rank if wish.tt_rank is None else wish.tt_rank
+    return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"
 
 
 def _print_summary(

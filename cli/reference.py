@@ -12,6 +12,7 @@ from typing import get_origin
 
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig
 from expertbank.http.limits import HttpConfig
+from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 
@@ -59,6 +60,8 @@ def _allowed(option: Option) -> str:
         return ", ".join(option.choices)
     if get_origin(option.kind) is tuple:
         return "any number of times"
+    if option.kind == Numbers:
+        return f"whole numbers {option.about.bounds}, one or with commas between"
     words = {int: "whole number", float: "number", bool: "flag", str: "text"}
     return " ".join(filter(None, (words[option.kind], option.about.bounds)))
 

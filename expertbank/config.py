@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
+from expertbank.plain import Numbers
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft"]
@@ -34,6 +35,7 @@ SHORTEST = 8
 DEFAULT_SEED = 0
 DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
+DEFAULT_ADAPTER = "tt"
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -216,13 +218,23 @@ class BankConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """Shape of one expert's TT-LoRA adapter (arXiv 2504.21190, section 3.1)."""
+    """Kind and shape of one expert's adapter; TT-LoRA's are in arXiv 2504.21190, section 3.1."""
 
-    tt_rank: int = setting(
-        5,
-        "Inner tensor-train rank, the same at every bond, clipped to what is attainable.",
+    kind: str = setting(
+        DEFAULT_ADAPTER,
+        "Kind of adapter: tt, lora, uni-lora, or one that a plugin brings.",
+        option="adapter",
+    )
+    tt_rank: Numbers | None = setting(
+        None,
+        "Rank of a tensor train's bonds: one for all, or three as 9,2,9: among the input factors, "
+        "between input and output, among the output factors. Clipped to what is attainable.",
         least=1,
         most=256,
+        unset="5",
+    )
+    rank: int | None = setting(
+        None, "Rank of every other kind.", least=1, most=1024, unset="the kind's own"
     )
     alpha: float | None = setting(
         None,

@@ -13,6 +13,7 @@ from expertbank_cli.options import takes
 from typer.testing import CliRunner
 
 from expertbank import Bank
+from expertbank.adapters.tt import TT
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig
 from expertbank.settings import build, options_of, setting
 
@@ -87,7 +88,11 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
         run = bank.registry.run(bank.experts()[0].run_id or 0)
     assert TrainConfig(**run.config["train"]) == train
     assert set(run.config["train"]) == set(asdict(train))
-    assert run.config["adapter"] == {**asdict(adapter), "projections": ["value"], "modules": []}
+    assert run.config["adapter"] == {
+        **asdict(TT.settled(adapter)),
+        "projections": ["value"],
+        "modules": [],
+    }
 
 
 def test_a_setting_out_of_bounds_exits_2_before_any_work(tmp_path: Path) -> None:

@@ -42,7 +42,8 @@ def expert(bert) -> ExpertFile:
         "weather",
         "classification",
         ("fair", "foul", "été"),
-        groups,
+        "tt",
+        adapter.facts(),
         16.0,
         "a" * 64,
         bert.digest,
@@ -113,7 +114,8 @@ def test_rewriting_without_an_edit_gives_the_same_bytes(expert: ExpertFile) -> N
 def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
     again = ExpertFile.from_bytes(expert.to_bytes(), "test")
     assert again.to_bytes() == expert.to_bytes()
-    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest", "pooling"):
+    same = ("task", "kind", "labels", "adapter_kind", "adapter_facts", "alpha", "pooling")
+    for field in (*same, "feature_spec_digest"):
         assert getattr(again, field) == getattr(expert, field)
     assert again.backbone_digest == expert.backbone_digest
     assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
@@ -123,9 +125,10 @@ def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
 def test_an_expert_of_any_width_is_served_without_gradients(expert: ExpertFile, size: int) -> None:
     """A width of one factor makes one core, which is served as it is."""
     groups = group_targets([Target("proj", 0, "proj", size, size)], 2)
-    cores = TTAdapter.fresh(groups, 1.0, torch.Generator().manual_seed(0)).to_tensors()
+    adapter = TTAdapter.fresh(groups, 1.0, torch.Generator().manual_seed(0))
+    cores = adapter.to_tensors()
     head = {"head.weight": torch.ones(3, size), "head.bias": torch.ones(3)}
-    narrow = replace(expert, groups=groups, tensors=cores | head)
+    narrow = replace(expert, adapter_facts=adapter.facts(), tensors=cores | head)
     served = Resident.of(narrow.collapse("narrow@1", torch.device("cpu"), torch.float32))
     assert not served.data.requires_grad
     dense = narrow.adapter().collapse()["proj"]

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import sha256_text
+from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
 from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
 from expertbank.workflows.growing.jobs import Executor, FinishedJob, InThisProcess, bank_identity
@@ -30,6 +30,7 @@ class AddResult:
         train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
             ``selection_score``, and how many rows' trunk states were computed only once
             (``cached_trunk_rows``) in how many bytes.
+        adapter: kind of adapter with its settings, nothing left open.
         data: where the rows came from and how many were dropped for which reason.
         warnings: what the user should look at in the data.
     """
@@ -37,6 +38,7 @@ class AddResult:
     expert: ExpertRecord
     metrics: dict[str, Any]
     train: Mapping[str, Any]
+    adapter: AdapterConfig
     data: dict[str, Any]
     warnings: tuple[str, ...] = ()
 
@@ -55,6 +57,7 @@ class AddResult:
             },
             "metrics": self.metrics,
             "train": dict(self.train),
+            "adapter": asdict(self.adapter),
             "data": self.data,
             "warnings": list(self.warnings),
         }
@@ -144,7 +147,7 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         registered, metrics = register(workspace, new)
     shown = {name: value for name, value in entry.data.items() if name != "spec"}
     shown["columns"] = entry.data["spec"]["columns"]
-    return AddResult(registered, metrics, done.facts, shown, entry.warnings)
+    return AddResult(registered, metrics, done.facts, entry.adapter, shown, entry.warnings)
 
 
 def _require_next(workspace: Workspace, name: str, version: int) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
 from expertbank.data import (
     TaskData,
@@ -18,7 +19,7 @@ from expertbank.data import (
 )
 from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
-from expertbank.errors import ExistsError, InputError
+from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
@@ -77,6 +78,8 @@ def prepare(
 
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
     name, config = task.name, request.train or TrainConfig()
+    wish = request.adapter or AdapterConfig()
+    _require_adapter(wish.kind)
     if request.group is not None:
         check_task_name(request.group, "group")
     if request.group is not None and not workspace.exists:
@@ -102,8 +105,7 @@ def prepare(
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    adapter = request.adapter or AdapterConfig()
-    adapter = replace(adapter, alpha=adapter.multiplier(spec))
+    adapter = ADAPTERS.get(wish.kind).settled(replace(wish, alpha=wish.multiplier(spec)))
     kept = take(data.train, FEATURE_ROWS, config.seed)
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone
@@ -142,6 +144,14 @@ def prepare(
         ),
         grid=grid_of(workspace) if spec.keep == "stats" else None,
     )
+
+
+def _require_adapter(kind: str) -> None:
+    """Refuse a kind of adapter that is not here, before any data is read."""
+    try:
+        ADAPTERS.require(kind)
+    except NotFoundError as error:
+        raise InputError(str(error)) from error
 
 
 def _remarks(encoded: Mapping[Row, EncodedRow], limit: int) -> list[str]:

@@ -14,7 +14,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any, Literal
 
+from expertbank.adapters import ADAPTERS
 from expertbank.artifacts.lock import LOCK_FILE, BankLock
+from expertbank.config import DEFAULT_ADAPTER
 from expertbank.errors import ExpertBankError
 from expertbank.files.mounts import filesystem_of
 from expertbank.kinds import KINDS
@@ -23,6 +25,7 @@ from expertbank.records import BackboneRecord
 from expertbank.references import cached, locate
 from expertbank.registry import schema
 from expertbank.registry.names import ACTIVE
+from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite.copying import journal_of
 from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
@@ -272,6 +275,7 @@ def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
             record = registry.backbone()
             kinds = {task.kind: f"task {task.name}" for task in registry.tasks()}
             active = [one for one in registry.aliases() if one.name == ACTIVE]
+            adapters = _adapters(registry)
             gates = {registry.router(one.router_version).kind: "the router" for one in active}
         counts = database.counts(("experts", "routers"))
     except ExpertBankError as error:
@@ -284,10 +288,21 @@ def _database(home: Path, *, rehash: bool) -> Iterator[Finding]:
         "the files)",
     )
     yield from _needed(KINDS, kinds)
+    yield from _needed(ADAPTERS, adapters)
     yield from _needed(GATES, gates)
     yield _store(home, record)
     if record is not None:
         yield from _backbone(home, record, rehash=rehash)
+
+
+def _adapters(registry: Registry) -> dict[str, str]:
+    """Kinds of adapter that live experts have, each with one that does."""
+    found = {}
+    for expert in registry.members():
+        if expert.run_id:
+            config = registry.run(expert.run_id).config
+            found[str(config.get("adapter", {}).get("kind", DEFAULT_ADAPTER))] = expert.id
+    return found
 
 
 def _store(home: Path, record: BackboneRecord | None) -> Finding:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from inspect import getdoc
 from typing import get_origin
 
-from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
@@ -27,6 +27,7 @@ _COMMANDS = {
     BankConfig: "Options of `init`, and of the first `add`.",
     TrainConfig: "Options of `add`, keys of its lists.",
     AdapterConfig: "Options of `add`, keys of its lists.",
+    TuneConfig: "Options of `add`, keys of its lists.",
     ServeConfig: "Options of `serve`.",
     HttpConfig: "Options of `serve`.",
 }

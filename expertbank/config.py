@@ -33,6 +33,7 @@ DEFAULT_MAX_LENGTH = 256
 SHORTEST = 8
 """Fewest tokens that a bank may cut its texts at."""
 DEFAULT_SEED = 0
+DEFAULT_TRIALS = 20
 DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
 DEFAULT_ADAPTER = "tt"
@@ -290,6 +291,30 @@ class AdapterConfig:
         if self.alpha is not None:
             return self.alpha
         return PAPER_ALPHA if spec.two_passes else DEFAULT_ALPHA
+
+
+@dataclass(frozen=True, slots=True)
+class TuneConfig:
+    """How settings are searched for one task before its expert is trained (extra ``tune``)."""
+
+    trials: int | None = setting(
+        None,
+        "Search rates, alpha and decay in so many trials, on held-out training rows; without a "
+        f"number {DEFAULT_TRIALS}.",
+        option="tune",
+        least=2,
+        most=1000,
+        unset="no search",
+    )
+    minutes: float = setting(
+        60.0,
+        "Minutes after which the search begins no further trial.",
+        option="tune_minutes",
+        above=0,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,6 +73,7 @@ def train_expert(
     *,
     resume: bytes | None = None,
     keep: Callable[[bytes], None] | None = None,
+    watch: Callable[[int, float, float], bool] | None = None,
 ) -> TrainedExpert:
     """Train one expert and keep its best checkpoint.
 
@@ -85,6 +86,8 @@ def train_expert(
         progress: called as training goes on.
         resume: the state that ``keep`` was last given by an interrupted run of the same job.
         keep: takes the state every epoch and every ``KEEP_SECONDS``.
+        watch: told each epoch's number, from 0, and its held-out score and loss; true ends the
+            training.
 
     Raises:
         TrainingError: the loss stopped being a number.
@@ -117,7 +120,8 @@ def train_expert(
         if best is None or (score, -loss) > (best.score, -best.loss):
             best = Best(score, loss, epoch, student.tensors() | thresholds)
         kept_at = -math.inf
-        return epoch - best.epoch >= config.patience
+        ended = watch is not None and watch(epoch, score, loss)
+        return ended or epoch - best.epoch >= config.patience
 
     def keep_state(optimiser: torch.optim.Optimizer, steps: int) -> None:
         nonlocal kept_at

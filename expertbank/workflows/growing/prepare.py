@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from expertbank.adapters import ADAPTERS
-from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
+from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig, TuneConfig
 from expertbank.data import (
     TaskData,
     TaskSpec,
@@ -49,6 +49,7 @@ class AddRequest:
         new_version: whether a task that has an expert gets another.
         bank: what the bank shall be, or is.
         rehash: hash the backbone's files, whatever is remembered of them.
+        tune: how to search for settings before training, if at all.
     """
 
     task: str | TaskSpec
@@ -59,6 +60,7 @@ class AddRequest:
     new_version: bool = False
     bank: BankConfig | None = None
     rehash: bool = False
+    tune: TuneConfig | None = None
 
 
 def prepare(

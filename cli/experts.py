@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -153,7 +153,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
             ),
             (
                 "trained on",
-                f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
+                f"{facts['examples']:,} rows, {_epochs(facts)}, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
             ("columns read", columns_read(result.data["columns"])),
@@ -163,6 +163,12 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _epochs(facts: Mapping[str, Any]) -> str:
+    """How many there were, and that there could have been more."""
+    trained, most = facts["epochs_trained"], facts["epochs"]
+    return f"{most} epochs" if trained == most else f"{trained} of at most {most} epochs"
 
 
 def _kind(result: AddResult) -> str:

@@ -319,9 +319,18 @@ class TuneConfig:
 
 @dataclass(frozen=True, slots=True)
 class TrainConfig:
-    """How one expert is trained."""
+    """How one expert is trained.
 
-    epochs: int = setting(3, "Passes over the training rows.", least=1, most=1000)
+    Epochs, patience, rates and decay are what ``examples/benchmarks/recipe.py`` chose on training
+    rows of five tasks; its runs are in ``examples/benchmarks/results/recipe.jsonl``.
+    """
+
+    epochs: int = setting(
+        10,
+        "Passes over the training rows, at most: training ends when patience does.",
+        least=1,
+        most=1000,
+    )
     lr: float = setting(5e-3, "Peak learning rate of the cores.", above=0, below=10)
     head_lr: float = setting(1e-3, "Peak learning rate of the head.", above=0, below=10)
     patience: int = setting(

@@ -42,7 +42,7 @@ SIDES = {
     "LoRA r=16": Setting(
         {"kind": "lora", "rank": 16, "alpha": 2.0}, {"lr": 1e-3}, {"route_layer": 0}
     ),
-    "LoRA r=1": Setting({"kind": "lora", "rank": 1}),
+    "LoRA r=1": Setting({"kind": "lora", "rank": 1}, {"lr": 2e-3}),
     "Uni-LoRA": Setting({"kind": "uni-lora"}),
 }
 """What is compared; what a side does not set is the product's default."""
@@ -78,7 +78,7 @@ def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with one folder per task")
-    parser.add_argument("--rows", type=int, default=1000, help="training rows a task")
+    parser.add_argument("--rows", type=int, default=720, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
     parser.add_argument("--max-length", type=int, default=64)
     parser.add_argument("--dtype", default="float32")

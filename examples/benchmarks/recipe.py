@@ -7,8 +7,8 @@ Every task's training rows are cut three ways: rows to train on, rows that choos
 stages, each starting from what the one before chose. A stage halves (Jamieson & Talwalkar,
 "Non-stochastic best arm identification", 2016): all its settings at the first seed, the better
 half and the reference at the second, and so on; only settings that have seen every seed can be
-chosen. Chosen is the quickest of those whose mean is within one standard error of the best one's
-(Breiman et al., 1984), the error being that of paired differences over tasks and seeds.
+chosen. The reference stays unless the best one's gain over it exceeds the standard error of that
+gain, which is that of paired differences over tasks and seeds.
 
 Every finished run is one line of ``--out`` and is not repeated; the program may be stopped at any
 time. ``--stages N`` ends after so many.
@@ -168,10 +168,8 @@ class Search:
             if place + 1 < len(seeds):
                 kept = ranked[: max(2, math.ceil(len(ranked) / 2))]
                 left = [one for one in left if one in kept or one is settings[0]]
-        best = ranked[0]
-        behind = {one.name: self.gap(best, one, seeds) for one in ranked}
-        near = [one for one in ranked if behind[one.name][0] <= behind[one.name][1]]
-        return min(near, key=lambda one: sum(self.values(one, seeds, "seconds")))
+        gain, error = self.gap(ranked[0], settings[0], seeds)
+        return ranked[0] if gain > error else settings[0]
 
     def run(self, task: str, seed: int, setting: Setting) -> None:
         """Train one setting and let it be judged, if that was not done before."""
@@ -209,6 +207,12 @@ class Search:
         """A figure of a setting's runs, by seed and task."""
         return [self.runs.by_key[t, s, setting.name][what] for s in seeds for t in self.tasks]
 
+    def epochs(self, setting: Setting, seeds: Sequence[int]) -> float:
+        """Epochs trained a run, a measure of time that is the same on every machine."""
+        most, patience = setting.train["epochs"], setting.train["patience"]
+        best = self.values(setting, seeds, "best_epoch")
+        return statistics.mean(min(most, one + patience) for one in best)
+
     def mean(self, setting: Setting, seeds: Sequence[int]) -> float:
         """Mean accuracy over seeds and tasks."""
         return statistics.mean(self.values(setting, seeds))
@@ -217,14 +221,14 @@ class Search:
         """Mean paired difference over tasks and seeds, and its standard error."""
         both = zip(self.values(one, seeds), self.values(other, seeds), strict=True)
         gaps = [mine - theirs for mine, theirs in both]
-        return statistics.mean(gaps), statistics.stdev(gaps) / len(gaps) ** 0.5
+        error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else math.inf
+        return statistics.mean(gaps), error
 
     def table(self, ranked: Sequence[Setting], first: Setting, seeds: Sequence[int]) -> None:
         """Settings so far, best first."""
-        print(
-            f"\n| setting | numbers | {' | '.join(self.tasks)} | mean | points | error | minutes |"
-        )
-        print("|---" * (len(self.tasks) + 6) + "|")
+        head = ("setting", "numbers", *self.tasks, "mean", "points", "error", "epochs", "minutes")
+        print(f"\n| {' | '.join(head)} |")
+        print("|---" * (len(self.tasks) + 7) + "|")
         for one in ranked:
             runs = [[self.runs.by_key[t, s, one.name] for s in seeds] for t in self.tasks]
             cells = [f"{statistics.mean(run['judge'] for run in own):.3f}" for own in runs]
@@ -233,7 +237,7 @@ class Search:
             print(
                 f"| {one.name} | {runs[0][0]['params']:,} | {' | '.join(cells)} "
                 f"| {self.mean(one, seeds):.4f} | {100 * gap:+.2f} | {100 * error:.2f} "
-                f"| {minutes:.1f} |",
+                f"| {self.epochs(one, seeds):.1f} | {minutes:.1f} |",
                 flush=True,
             )
 

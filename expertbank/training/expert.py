@@ -46,6 +46,7 @@ class TrainedExpert:
         file: the frozen expert.
         adapter_params: numbers in the cores.
         head_params: numbers in the head.
+        epochs: how many were trained until the end or until patience was spent.
         best_epoch: epoch of the kept checkpoint, from 1.
         selection_score: its score on the held-out training rows, as the task's kind has it.
         seconds: time spent, also before interruptions.
@@ -57,6 +58,7 @@ class TrainedExpert:
     file: ExpertFile
     adapter_params: int
     head_params: int
+    epochs: int
     best_epoch: int
     selection_score: float
     seconds: float
@@ -102,6 +104,7 @@ def train_expert(
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
     best = before.best if before else None
+    epochs = before.step // len(plans[0]) if before else 0
     kept_at = started
     spent_before = before.seconds if before else 0.0
 
@@ -110,7 +113,8 @@ def train_expert(
         return loss, len(positions), tokens
 
     def keep_best(epoch: int) -> bool:
-        nonlocal best, kept_at
+        nonlocal best, epochs, kept_at
+        epochs = epoch + 1
         score, loss, thresholds = _measure(student, job.selection, held_out)
         if not math.isfinite(loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
@@ -176,6 +180,7 @@ def train_expert(
         file,
         student.adapter.parameter_count,
         head,
+        epochs,
         best.epoch + 1,
         best.score,
         spent_before + time.monotonic() - started,

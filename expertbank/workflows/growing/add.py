@@ -33,7 +33,8 @@ class AddResult:
     Attributes:
         expert: the registered expert.
         metrics: quality on validation rows, as the task's kind measures it.
-        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
+        train: ``examples``, ``epochs``, how many were trained before patience was spent
+            (``epochs_trained``), ``seconds``, ``tokens_per_second``, ``best_epoch``,
             ``selection_score``, and how many rows' trunk states were computed only once
             (``cached_trunk_rows``) in how many bytes.
         adapter: kind of adapter with its settings, nothing left open.

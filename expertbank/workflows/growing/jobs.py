@@ -295,6 +295,7 @@ def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:
     return {
         "examples": len(job.train),
         "epochs": job.entry.train.epochs,
+        "epochs_trained": trained.epochs,
         "seconds": round(trained.seconds, 3),
         "tokens_per_second": round(trained.tokens / max(trained.seconds, 1e-9), 1),
         "best_epoch": trained.best_epoch,

@@ -94,6 +94,8 @@ class ExpertFile:
             trains = metadata["format"] == TRAINS
             facts = {"groups": metadata["groups"]} if trains else dict(metadata["adapter"])
             named = DEFAULT_ADAPTER if trains else str(facts.pop("kind"))
+            if named == DEFAULT_ADAPTER and not trains:
+                raise IntegrityError(f"{where}: a tensor train in a file of another format")
             expert = cls(
                 str(metadata["task"]),
                 str(metadata["kind"]),

@@ -199,7 +199,7 @@ def test_the_search_for_defaults_halves_and_goes_on_where_it_was_stopped(
     def few(start):
         return tuple(start.but(epochs=1, lr=rate) for rate in (1e-3, 3e-3, 5e-3, 1e-2))
 
-    monkeypatch.setattr(recipe, "STAGES", ((few, 3),))
+    monkeypatch.setattr(recipe, "STAGES", ((few, 3, True),))
     recipe.main()
     whole = capsys.readouterr().out
     runs = [json.loads(line) for line in out.read_text().splitlines()]

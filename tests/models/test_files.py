@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from expertbank.adapters import ADAPTERS, Start
 from expertbank.adapters.pool import Resident
-from expertbank.adapters.targets import Target, find_targets
+from expertbank.adapters.targets import Target, find_targets, weight_of
 from expertbank.adapters.tt import TTAdapter, group_targets
-from expertbank.config import canonical_json
+from expertbank.config import AdapterConfig, canonical_json
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.files.header import METADATA_KEY
 from expertbank.files.tensors import read_safetensors
@@ -217,6 +219,55 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "metadata": lambda m: m["groups"][0].update(in_factors=[2**20, 2**20])
     },
 }
+
+
+@pytest.fixture
+def lora(expert: ExpertFile, bert) -> ExpertFile:
+    targets = find_targets(bert.model, bert.family, 2)
+    wish = AdapterConfig(kind="lora", rank=2)
+    generator = torch.Generator().manual_seed(1)
+    adapter = ADAPTERS.get("lora").fresh(
+        Start(targets, wish, 16.0, generator, partial(weight_of, bert.model))
+    )
+    head = {name: one for name, one in expert.tensors.items() if name.startswith("head.")}
+    return replace(
+        expert,
+        adapter_kind="lora",
+        adapter_facts=adapter.facts(),
+        tensors=adapter.to_tensors() | head,
+    )
+
+
+ADAPTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "no adapter": {"metadata": lambda m: m.pop("adapter")},
+    "an adapter that is a list": {"metadata": lambda m: m.update(adapter=[1])},
+    "an adapter without a kind": {"metadata": lambda m: m["adapter"].pop("kind")},
+    "no groups": {"metadata": lambda m: m["adapter"].pop("groups")},
+    "a train that says it is another kind": {"metadata": lambda m: m["adapter"].update(kind="tt")},
+    "a LoRA that says it is one vector": {
+        "metadata": lambda m: m["adapter"].update(kind="uni-lora")
+    },
+    "a factor missing": {"tensors": lambda t: t.pop("cores.0.0")},
+    "a factor too many": {"tensors": lambda t: t.update({"cores.0.2": torch.zeros(1)})},
+    "a head that is none": {"tensors": lambda t: t.update({"head.more": torch.zeros(1)})},
+    "a format of trains": {"metadata": lambda m: m.update(format=1)},
+}
+
+
+def test_an_expert_of_another_kind_survives_being_written_and_read(lora: ExpertFile) -> None:
+    data = lora.to_bytes()
+    again = ExpertFile.from_bytes(data, "test")
+    assert again.to_bytes() == data
+    assert again.adapter_kind == "lora"
+    for path, pair in lora.adapter().collapse().items():
+        assert all(map(torch.equal, pair, again.adapter().collapse()[path]))
+
+
+@pytest.mark.parametrize("damage", ADAPTER_DAMAGES)
+def test_a_file_of_another_kind_that_is_not_right_is_refused(lora: ExpertFile, damage: str) -> None:
+    data = rewritten(lora.to_bytes(), **ADAPTER_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        ExpertFile.from_bytes(data, "somewhere")
 
 
 def test_columns_that_fit_are_read(expert: ExpertFile) -> None:

@@ -10,8 +10,10 @@ and are answered once. LoRA of rank 16 acts at full depth, all others in the bra
 Intervals: 95% of the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007), which draws
 tasks' rows and seeds independently with replacement and keeps all sides' answers of a row and seed
 together; it is conservative. TT-LoRA is not worse than a side if the lower end is above the
-margin. Every finished run is one line of ``--out`` and is not repeated. Tables that need other
-libraries (Pfeiffer adapters, AdapterFusion) are not here; of them only parameters are counted.
+margin. Every finished run is one line of ``--out`` and is not repeated; the tables are of all runs
+that are there under the same conditions, each pair of sides on the seeds that both have. Tables
+that need other libraries (Pfeiffer adapters, AdapterFusion) are not here; of them only parameters
+are counted.
 """
 
 from __future__ import annotations
@@ -60,7 +62,7 @@ def main() -> None:
     print(f"\n{json.dumps(conditions)}", flush=True)
     runs = Runs(options.out, conditions)
     backbone = load_backbone(options.backbone, dtype=options.dtype)
-    everything = [(s, t, n) for s in options.seeds for t in options.tasks for n in SIDES]
+    everything = [(s, t, n) for s in options.seeds for t in options.tasks for n in options.sides]
     for place, (seed, task, side) in enumerate(everything, start=1):
         if (task, seed, named(side)) not in runs.by_key:
             one_run(runs, task, seed, side, backbone, options)
@@ -86,6 +88,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
     out = Path(__file__).parent / "results" / "paper.jsonl"
     parser.add_argument("--out", type=Path, default=out)
@@ -141,40 +144,44 @@ def share(right: str) -> float:
 
 
 def report(runs: Runs, options: argparse.Namespace) -> None:
-    """The table of tasks, and each side's distance from ours."""
-    tasks, seeds = options.tasks, options.seeds
+    """The table of tasks, and each side's distance from ours on the seeds that both have."""
+    seeds = sorted({seed for _, seed, _ in runs.by_key})
+    every = [task for task in TASKS if any((task, s, named(OURS)) in runs.by_key for s in seeds)]
 
-    def of(side: str, task: str) -> list[str]:
-        return [runs.by_key[task, seed, named(side)]["right"] for seed in seeds]
+    def of(task: str, *sides: str) -> list[list[str]]:
+        """By side the answers on every seed that all sides have."""
+        keys = [[(task, seed, named(side)) for side in sides] for seed in seeds]
+        whole = [own for own in keys if all(key in runs.by_key for key in own)]
+        return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
 
-    print(f"\n| side | numbers | {' | '.join(tasks)} | mean |")
-    print("|---" * (len(tasks) + 3) + "|")
+    _row("side", ["numbers", *every, "mean", "runs", "minutes"])
+    print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
-        means = [statistics.mean(map(share, of(side, task))) for task in tasks]
-        numbers = runs.by_key[tasks[0], seeds[0], named(side)]["params"]
-        cells = " | ".join(f"{mean:.4f}" for mean in means)
-        print(f"| {side} | {numbers:,} | {cells} | {statistics.mean(means):.4f} |")
-    names = " | ".join(tasks)
-    print(f"\n| {OURS} against | {names} | points | 95% | not worse by {MARGIN} | minutes |")
-    print("|---" * (len(tasks) + 5) + "|")
+        own = {task: of(task, side)[0] for task in every}
+        done = [run for (_, _, name), run in runs.by_key.items() if name == named(side)]
+        if not done or not all(own.values()):
+            continue
+        means = [statistics.mean(map(share, answers)) for answers in own.values()]
+        figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
+        minutes = sum(run["seconds"] for run in done) / 60
+        _row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
+    print()
+    _row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
+    print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
-        minutes = sum(runs.by_key[t, s, named(side)]["seconds"] for t in tasks for s in seeds) / 60
-        if side == OURS:
-            print(f"| itself |{' |' * len(tasks)} | | | {minutes:.0f} |")
+        pairs = {task: of(task, OURS, side) for task in every}
+        if side == OURS or not all(ours for ours, _ in pairs.values()):
             continue
         generator = np.random.default_rng(options.seed)
-        gaps, draws = [], []
-        for task in tasks:
-            gap = _bits(of(OURS, task)) - _bits(of(side, task))
-            gaps.append(100 * float(gap.mean()))
-            draws.append(100 * pigeonhole(gap, generator))
-        low, high = np.quantile(np.mean(draws, axis=0), (0.025, 0.975))
-        cells = " | ".join(f"{gap:+.1f}" for gap in gaps)
+        apart = [100 * (_bits(ours) - _bits(theirs)) for ours, theirs in pairs.values()]
+        gaps = [float(one.mean()) for one in apart]
+        draws = np.mean([pigeonhole(one, generator) for one in apart], axis=0)
+        low, high = np.quantile(draws, (0.025, 0.975))
         verdict = "shown" if low > -MARGIN else "not shown"
-        print(
-            f"| {side} | {cells} | {statistics.mean(gaps):+.2f} | {low:+.2f} to {high:+.2f} "
-            f"| {verdict} | {minutes:.0f} |"
-        )
+        count = "+".join(str(len(one)) for one in apart)
+        interval = f"{low:+.2f} to {high:+.2f}"
+        cells = [f"{gap:+.1f}" for gap in gaps]
+        _row(side, [*cells, f"{statistics.mean(gaps):+.2f}", interval, verdict, count])
 
 
 def _bits(right: Sequence[str]) -> np.ndarray:
@@ -205,21 +212,25 @@ def parameters() -> None:
     print("|---" * (len(shapes) + 1) + "|")
     for rank in (16, 1):
         counts = [d * sum(rank * (m + n) for m, n in sides) for _, sides, d in shapes.values()]
-        _row(f"LoRA r={rank}", counts)
+        _counts(f"LoRA r={rank}", counts)
     for ranks in (5, default_ranks()):
         counts = [
             d * sum(TTShape.of(m, n, ranks).parameters for m, n in sides)
             for _, sides, d in shapes.values()
         ]
-        _row(f"TT-LoRA {ranks}", counts)
+        _counts(f"TT-LoRA {ranks}", counts)
         if ranks == default_ranks():
             break
-    _row("Pfeiffer", [d * (2 * w * (w // 16) + w // 16 + w) for w, _, d in shapes.values()])
-    _row("AdapterFusion", [d * (3 * w * w + 2 * w) for w, _, d in shapes.values()])
+    _counts("Pfeiffer", [d * (2 * w * (w // 16) + w // 16 + w) for w, _, d in shapes.values()])
+    _counts("AdapterFusion", [d * (3 * w * w + 2 * w) for w, _, d in shapes.values()])
 
 
-def _row(kind: str, counts: Sequence[int]) -> None:
-    print(f"| {kind} | {' | '.join(f'{count:,}' for count in counts)} |")
+def _counts(kind: str, counts: Sequence[int]) -> None:
+    _row(kind, [f"{count:,}" for count in counts])
+
+
+def _row(first: str, cells: Sequence[object]) -> None:
+    print(f"| {' | '.join(map(str, (first, *cells)))} |")
 
 
 if __name__ == "__main__":

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
-from expertbank.config import BankConfig
+from expertbank.config import DEFAULT_ADAPTER, BankConfig
+from expertbank.plain import several
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
@@ -171,12 +172,12 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
             ("expert", f"{expert.id}  {short(expert.digest)}"),
             (
                 "parameters",
-                f"{expert.adapter_params:,} adapter + {expert.head_params:,} head, "
+                f"{expert.adapter_params:,} adapter{_kind(result)} + {expert.head_params:,} head, "
                 f"{size(expert.bytes)} on disk",
             ),
             (
                 "trained on",
-                f"{facts['examples']:,} rows, {facts['epochs']} epochs, "
+                f"{facts['examples']:,} rows, {_epochs(facts)}, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
             ("columns read", columns_read(result.data["columns"])),
@@ -186,6 +187,21 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _epochs(facts: Mapping[str, Any]) -> str:
+    """How many there were, and that there could have been more."""
+    trained, most = facts["epochs_trained"], facts["epochs"]
+    return f"{most} epochs" if trained == most else f"{trained} of at most {most} epochs"
+
+
+def _kind(result: AddResult) -> str:
+    """What the adapter is, where it is not what it is by default."""
+    wish = result.adapter
+    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
+        return ""
+    size = wish.rank if wish.tt_rank is None else wish.tt_rank
+    return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"
 
 
 def _print_summary(

@@ -13,6 +13,7 @@ import typer
 
 from expertbank.errors import InputError
 from expertbank.files.paths import given_path
+from expertbank.plain import Numbers
 from expertbank.settings import Option, options_of, setting
 
 if TYPE_CHECKING:
@@ -121,6 +122,7 @@ def _parameter(option: Option) -> inspect.Parameter:
     default = f" Default {option.shown_default}." if option.shown_default else ""
     about = typer.Option(option.flag, help=option.about.help + default)
     kind = list[str] if get_origin(option.kind) is tuple else option.kind
+    kind = str if kind == Numbers else kind
     return inspect.Parameter(
         option.key,
         inspect.Parameter.KEYWORD_ONLY,

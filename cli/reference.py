@@ -10,8 +10,9 @@ from collections.abc import Iterator
 from inspect import getdoc
 from typing import get_origin
 
-from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.limits import HttpConfig
+from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 
@@ -26,6 +27,7 @@ _COMMANDS = {
     BankConfig: "Options of `init`, and of the first `add`.",
     TrainConfig: "Options of `add`, keys of its lists.",
     AdapterConfig: "Options of `add`, keys of its lists.",
+    TuneConfig: "Options of `add`, keys of its lists.",
     ServeConfig: "Options of `serve`.",
     HttpConfig: "Options of `serve`.",
 }
@@ -59,6 +61,8 @@ def _allowed(option: Option) -> str:
         return ", ".join(option.choices)
     if get_origin(option.kind) is tuple:
         return "any number of times"
+    if option.kind == Numbers:
+        return f"whole numbers {option.about.bounds}, one or with commas between"
     words = {int: "whole number", float: "number", bool: "flag", str: "text"}
     return " ".join(filter(None, (words[option.kind], option.about.bounds)))
 

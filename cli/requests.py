@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from expertbank.config import AdapterConfig, TrainConfig
+from expertbank.config import AdapterConfig, TrainConfig, TuneConfig
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, KINDS
@@ -47,7 +47,7 @@ class TaskOptions:
     resume: bool = setting(False, "Go on with an interrupted run of this command.")
 
 
-PER_TASK = (TaskOptions, DataOptions, TrainConfig, AdapterConfig)
+PER_TASK = (TaskOptions, DataOptions, TrainConfig, AdapterConfig, TuneConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
 
 
@@ -77,6 +77,7 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "data": wanted.data,
         "train": build(TrainConfig, given),
         "adapter": build(AdapterConfig, given),
+        "tune": build(TuneConfig, given),
         "group": wanted.group,
         "new_version": wanted.new_version,
         "resume": wanted.resume,

@@ -307,7 +307,7 @@ def _print_check(console: Console, found: TaskCheck) -> None:
     facts += [
         (
             "to train on",
-            f"{plan.train:,} rows, {plan.epochs} epochs; {plan.selection:,} to choose the "
+            f"{plan.train:,} rows, at most {plan.epochs} epochs; {plan.selection:,} to choose the "
             f"checkpoint, {plan.validation:,} to report on",
         ),
         (

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from itertools import zip_longest
+
+from expertbank.config import DEFAULT_TRIALS
 from expertbank.errors import InputError
 
+TUNE = "--tune"
 _FLAGS = ("--json", "--quiet")
 _VALUED = ("--home", "--device")
 GLOBALS = {*_FLAGS, *_VALUED}
@@ -23,6 +27,8 @@ def split_globals(words: list[str]) -> tuple[list[str], list[str]]:
         InputError: a global option without its value.
     """
     end = words.index("--") if "--" in words else len(words)
+    words = [*_with_numbers(words[:end]), *words[end:]]
+    end = words.index("--") if "--" in words else len(words)
     front, rest, left = [], [], iter(words[:end])
     for word in left:
         if word in _FLAGS or word.startswith(tuple(f"{option}=" for option in _VALUED)):
@@ -35,3 +41,11 @@ def split_globals(words: list[str]) -> tuple[list[str], list[str]]:
         else:
             rest.append(word)
     return front, rest + words[end:]
+
+
+def _with_numbers(words: list[str]) -> list[str]:
+    """``--tune`` may stand alone."""
+    found = []
+    for word, after in zip_longest(words, words[1:], fillvalue=""):
+        found.append(f"{word}={DEFAULT_TRIALS}" if word == TUNE and not after.isdecimal() else word)
+    return found

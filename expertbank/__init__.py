@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from expertbank.bank import Bank
-    from expertbank.config import AdapterConfig, BankConfig, TrainConfig
+    from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
     from expertbank.data import TaskSpec, task_spec
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
@@ -39,6 +39,7 @@ __all__ = [
     "Row",
     "TaskSpec",
     "TrainConfig",
+    "TuneConfig",
     "Wish",
     "__version__",
     "load_bundle",
@@ -62,6 +63,7 @@ _HOMES = {
     "Row": "records",
     "TaskSpec": "data",
     "TrainConfig": "config",
+    "TuneConfig": "config",
     "Wish": "workflows.growing.crowd",
     "load_bundle": "workflows.answering.serve",
     "run_job": "workflows.growing.jobs",

@@ -18,6 +18,7 @@ from expertbank.config import (
     BankConfig,
     ExportFormat,
     TrainConfig,
+    TuneConfig,
 )
 from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
 from expertbank.errors import ExpertBankError, InputError
@@ -179,6 +180,7 @@ class Bank:
         bank: BankConfig | None = None,
         on: Executor | None = None,
         rehash: bool = False,
+        tune: TuneConfig | None = None,
         progress: ProgressCallback = no_progress,
         **settings: Unpack[BankKeywords],
     ) -> AddResult:
@@ -196,6 +198,7 @@ class Bank:
             bank: for a bank without backbone, what it shall be.
             on: where to train and measure; default in this process.
             rehash: hash the backbone's files, whatever is remembered of them.
+            tune: search for rates, alpha and decay first, such as ``TuneConfig(trials=20)``.
             progress: called as work goes on.
             settings: the fields of ``bank`` as keywords.
 
@@ -206,7 +209,7 @@ class Bank:
             TrainingError: the loss stopped being a number.
         """
         bank = replace(bank or BankConfig(), **settings)
-        request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
+        request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash, tune)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
     def unfinished(self) -> tuple[str, ...]:

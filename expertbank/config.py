@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
+from expertbank.plain import Numbers
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft"]
@@ -32,8 +33,10 @@ DEFAULT_MAX_LENGTH = 256
 SHORTEST = 8
 """Fewest tokens that a bank may cut its texts at."""
 DEFAULT_SEED = 0
+DEFAULT_TRIALS = 20
 DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
+DEFAULT_ADAPTER = "tt"
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -216,13 +219,23 @@ class BankConfig:
 
 @dataclass(frozen=True, slots=True)
 class AdapterConfig:
-    """Shape of one expert's TT-LoRA adapter (arXiv 2504.21190, section 3.1)."""
+    """Kind and shape of one expert's adapter; TT-LoRA's are in arXiv 2504.21190, section 3.1."""
 
-    tt_rank: int = setting(
-        5,
-        "Inner tensor-train rank, the same at every bond, clipped to what is attainable.",
+    kind: str = setting(
+        DEFAULT_ADAPTER,
+        "Kind of adapter: tt, lora, uni-lora, or one that a plugin brings.",
+        option="adapter",
+    )
+    tt_rank: Numbers | None = setting(
+        None,
+        "Rank of a tensor train's bonds: one for all, or three as 9,2,9: among the input factors, "
+        "between input and output, among the output factors. Clipped to what is attainable.",
         least=1,
         most=256,
+        unset="5",
+    )
+    rank: int | None = setting(
+        None, "Rank of every other kind.", least=1, most=1024, unset="the kind's own"
     )
     alpha: float | None = setting(
         None,
@@ -281,10 +294,43 @@ class AdapterConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class TrainConfig:
-    """How one expert is trained."""
+class TuneConfig:
+    """How settings are searched for one task before its expert is trained (extra ``tune``)."""
 
-    epochs: int = setting(3, "Passes over the training rows.", least=1, most=1000)
+    trials: int | None = setting(
+        None,
+        "Search rates, alpha and decay in so many trials, on held-out training rows; without a "
+        f"number {DEFAULT_TRIALS}.",
+        option="tune",
+        least=2,
+        most=1000,
+        unset="no search",
+    )
+    minutes: float = setting(
+        60.0,
+        "Minutes after which the search begins no further trial.",
+        option="tune_minutes",
+        above=0,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig:
+    """How one expert is trained.
+
+    Epochs, patience, rates and decay are what ``examples/benchmarks/recipe.py`` chose on training
+    rows of five tasks; its runs are in ``examples/benchmarks/results/recipe.jsonl``.
+    """
+
+    epochs: int = setting(
+        10,
+        "Passes over the training rows, at most: training ends when patience does.",
+        least=1,
+        most=1000,
+    )
     lr: float = setting(5e-3, "Peak learning rate of the cores.", above=0, below=10)
     head_lr: float = setting(1e-3, "Peak learning rate of the head.", above=0, below=10)
     patience: int = setting(

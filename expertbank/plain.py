@@ -12,11 +12,13 @@ from difflib import get_close_matches
 from functools import cache
 from reprlib import Repr
 from types import NoneType, UnionType
-from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from expertbank.errors import InputError
 
 T = TypeVar("T")
+Numbers: TypeAlias = int | tuple[int, ...]
+"""One whole number, or several; as text with commas between."""
 _short = Repr()
 _short.maxlevel = 2  # YAML's aliases make endless values of small files
 
@@ -76,6 +78,8 @@ def typed(kind: Any, value: object, where: str, key: str) -> Any:
         InputError: it is of another type.
     """
     origin, inner = get_origin(kind), get_args(kind)
+    if kind == Numbers:
+        return numbers(value, f"{where}: ", key)
     if origin in {Union, UnionType}:
         if value is None and NoneType in inner:
             return None
@@ -102,6 +106,29 @@ def _tuple(inner: Any, value: object, where: str, key: str) -> tuple[Any, ...]:
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InputError(f"{where}: {key} must be a list, got {_short.repr(value)}")
     return tuple(typed(inner, item, where, f"{key}[{place}]") for place, item in enumerate(value))
+
+
+def numbers(value: object, where: str, key: str) -> Numbers:
+    """``9,2,9`` or a list as a tuple, a single number as itself.
+
+    Raises:
+        InputError: it is neither.
+    """
+    parts: Sequence[Any] = value.split(",") if isinstance(value, str) else [value]
+    parts = value if isinstance(value, list | tuple) else parts
+    texts = [isinstance(one, str) and one.strip().isdecimal() for one in parts]
+    if not parts or not all(t or type(one) is int for t, one in zip(texts, parts, strict=True)):
+        told = _short.repr(value)
+        raise InputError(f"{where}{key} must be a whole number, or several as 9,2,9, got {told}")
+    found = tuple(int(one) for one in parts)
+    return found[0] if len(found) == 1 else found
+
+
+def several(value: Numbers | None) -> tuple[int, ...]:
+    """One number or several as several."""
+    if value is None:
+        return ()
+    return value if isinstance(value, tuple) else (value,)
 
 
 def _is_number(value: object) -> bool:

@@ -1,4 +1,4 @@
-"""Names for what an outsider can add: a kind of task, a gate, a family of models, a store.
+"""Names for what an outsider can add: a task kind, an adapter kind, a gate, a family, a store.
 
 What belongs to expertbank is named by module and attribute and imported on first use, so that
 listing names costs nothing. A plugin is added by ``register``, or by an entry point of an
@@ -24,6 +24,7 @@ GROUPS = {
     "expertbank.kinds": "expertbank.kinds:KINDS",
     "expertbank.gates": "expertbank.routing.gates:GATES",
     "expertbank.families": "expertbank.backbones.families:FAMILIES",
+    "expertbank.adapters": "expertbank.adapters:ADAPTERS",
     "expertbank.stores": "expertbank.artifacts.stores:STORES",
 }
 """What can be added: group of entry points to ``module:attribute`` of its ``Plugins``."""
@@ -98,6 +99,15 @@ class Plugins(Generic[T]):
                 self._loaded[name] = self._load(name)
             return self._loaded[name]
 
+    def require(self, name: str) -> None:
+        """Refuse a name that nothing has here; nothing is imported.
+
+        Raises:
+            NotFoundError: as ``get``.
+        """
+        if name not in self.names():
+            raise self._missing(name)
+
     def usable(self) -> Iterator[tuple[str, T]]:
         """Each with its name, imported now; plugins that cannot be used are passed over."""
         for name in self.names():
@@ -133,12 +143,7 @@ class Plugins(Generic[T]):
             return imported(self.own[name])  # type: ignore[no-any-return]  # named above as T
         points = self._entry_points.get(name)
         if points is None:
-            raise NotFoundError.of(
-                self.what,
-                name,
-                self.names(),
-                f"if a plugin brings it, install that package (entry point {self.group})",
-            )
+            raise self._missing(name)
         packages = " and ".join(sorted(map(_package, points)))
         if len(points) > 1:
             raise InputError(
@@ -151,6 +156,10 @@ class Plugins(Generic[T]):
             raise InputError(f"{subject} cannot be loaded: {error!r}") from error
         self._require(subject, name, plugin)
         return plugin  # type: ignore[no-any-return]  # looked at just now
+
+    def _missing(self, name: str) -> NotFoundError:
+        hint = f"if a plugin brings it, install that package (entry point {self.group})"
+        return NotFoundError.of(self.what, name, self.names(), hint)
 
     def _require(self, subject: str, name: str, plugin: object) -> None:
         why = self._complaint(name, plugin)

@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from expertbank.errors import InputError
-from expertbank.plain import field_types
+from expertbank.plain import Numbers, field_types, numbers, several
 
 T = TypeVar("T")
 _KEY = "setting"
@@ -90,7 +90,7 @@ class Option:
     Attributes:
         key: its name in lists, and with ``--`` and dashes on the command line.
         field: its name in the class.
-        kind: its type, without ``None``: a scalar, a literal, or a tuple of text.
+        kind: its type, without ``None``: a scalar, a literal, ``Numbers``, or a tuple of text.
         default: the field's default.
         about: what the field says of itself.
     """
@@ -130,6 +130,10 @@ class Option:
             raise InputError(f"{self.key} must not be empty; leave it out if it is not meant")
         if self.choices and value not in self.choices:
             raise InputError(f"{self.key} must be {_either(self.choices)}, got {value!r}")
+        if self.kind == Numbers:
+            odd = [one for one in several(value) if not self.about.allows(one)]
+            if odd:
+                raise InputError(f"{self.key} must be {self.about.bounds}, got {odd[0]}")
         if self.kind in {int, float} and not self.about.allows(value):
             name = self.field if self.field == self.key else f"{self.field} ({self.flag})"
             raise InputError(f"{name} must be {self.about.bounds}, got {value}")
@@ -159,6 +163,7 @@ def build(cls: type[T], given: Mapping[str, Any]) -> T:
         if option.key in given:
             value = given[option.key]
             value = tuple(value) if get_origin(option.kind) is tuple else value
+            value = numbers(value, "", option.key) if option.kind == Numbers else value
             if option.kind not in {int, float}:  # whose bounds are in the field's unit
                 option.require(value)
             values[option.field] = value if option.about.unit == 1 else value * option.about.unit
@@ -178,6 +183,9 @@ def check(settings: Any) -> None:
         value = getattr(settings, option.field)
         if value is None:
             continue
+        if option.kind == Numbers:
+            object.__setattr__(settings, option.field, numbers(value, "", option.key))
+            value = getattr(settings, option.field)
         option.require(value)
         if option.kind is float:
             object.__setattr__(settings, option.field, float(value))
@@ -186,6 +194,9 @@ def check(settings: Any) -> None:
 def _given_as(kind: Any) -> Any:
     """A field's type when it is given: ``None`` is how it is left out."""
     if get_origin(kind) in {Union, UnionType}:
+        inner = tuple(one for one in get_args(kind) if one is not NoneType)
+        if inner == get_args(Numbers):
+            return Numbers
         return next(one for one in get_args(kind) if one is not NoneType)
     return kind
 

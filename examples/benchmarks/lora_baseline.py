@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.hooks import bound
 from expertbank.adapters.targets import find_targets
-from expertbank.adapters.tt import TTAdapter, group_targets
+from expertbank.adapters.tt import TT, TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import (
     EVALUATION_BATCH,
@@ -203,7 +203,8 @@ def _plans(job: ExpertJob, backbone: Backbone) -> list[list[tuple[int, ...]]]:
     generator = torch.Generator().manual_seed(job.config.seed)
     roles = job.adapter.projections
     targets = find_targets(backbone.model, backbone.family, job.spec.route_layer, roles)
-    TTAdapter.fresh(group_targets(targets, job.adapter.tt_rank), job.adapter.alpha, generator)
+    groups = group_targets(targets, TT.settled(job.adapter).tt_rank)
+    TTAdapter.fresh(groups, job.adapter.alpha, generator)
     return [
         shuffled_batches(job.train, job.config.batch_size, generator)
         for _ in range(job.config.epochs)

@@ -1,8 +1,51 @@
 """Low-rank updates on a frozen backbone: where they go, how they are trained and applied.
 
+``adapter`` says what a kind of adapter is; each kind is one file and a line in the table here.
 ``families`` says where a model family keeps its projections and ``columns`` where a role stands
 in a fused one; ``targets`` finds what to adapt and ``probe`` tries models outside the table.
-``tt`` holds one expert's trainable cores, ``hooks`` adds an update to a projection's output,
-``pool`` serves many experts in one batch. Nothing here replaces a module or changes a weight of
-the backbone.
+``hooks`` adds an update to a projection's output, ``pool`` serves many experts in one batch,
+``peft`` writes updates as LoRA. Nothing here replaces a module or changes a weight of the
+backbone.
+
+Add a kind of yours with ``ADAPTERS.register("name", kind)``, or with an entry point of the group
+``expertbank.adapters``. Importing the room is light: each kind is imported when asked for.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from expertbank.plugins import Plugins, unlike
+
+if TYPE_CHECKING:
+    from expertbank.adapters.adapter import Adapter, AdapterKind, Start
+
+__all__ = ["ADAPTERS", "Adapter", "AdapterKind", "Start"]
+
+
+def _complaint(name: str, plugin: object) -> str | None:
+    from expertbank.adapters.adapter import AdapterKind
+
+    if not isinstance(plugin, AdapterKind):
+        return unlike(plugin, AdapterKind)
+    return None if plugin.name == name else f"calls itself {plugin.name!r}"
+
+
+ADAPTERS: Plugins[AdapterKind] = Plugins(
+    "adapter kind",
+    "expertbank.adapters",
+    own={
+        "tt": "expertbank.adapters.tt:TT",
+        "lora": "expertbank.adapters.lora:LORA",
+        "uni-lora": "expertbank.adapters.uni_lora:UNI_LORA",
+    },
+    complaint=_complaint,
+)
+"""All kinds of adapter by name."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        return getattr(import_module("expertbank.adapters.adapter"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from expertbank.adapters.hooks import Update
-from expertbank.adapters.tt import Factors
+from expertbank.adapters.slots import Factors
 from expertbank.records import HeadPooling
 
 DEFAULT_POOL_BYTES = 256 * 1024 * 1024

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from expertbank.backbones import probe
 from expertbank.backbones.families import FAMILIES, Family
@@ -127,6 +127,15 @@ def adaptable_modules(
 ) -> dict[str, tuple[int, int]]:
     """Every linear module of the branch: path to ``(in, out)`` in full."""
     return {path: shape for path, _, _, shape in _linear_modules(model, family, route_layer)}
+
+
+def weight_of(model: nn.Module, target: Target) -> Tensor:
+    """The frozen weight ``[in, out]`` of a target, its own columns only, in float32."""
+    module: Any = model.get_submodule(target.path)
+    weight: Tensor = module.weight.detach().float()
+    # nn.Linear keeps [out, in], GPT-2's Conv1D [in, out].
+    weight = weight.T if isinstance(module, nn.Linear) else weight
+    return weight if target.columns is None else target.columns.take(weight)
 
 
 def _linear_modules(

@@ -1,37 +1,36 @@
-"""One expert's TT-LoRA adapter: trainable cores, grouped so that equal shapes collapse at once."""
+"""TT-LoRA: the cores of one expert, grouped so that equal shapes collapse at once.
+
+Source: TT-LoRA MoE, arXiv 2504.21190, section 3.1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from expertbank.adapters.adapter import Adapter, AdapterKind, Start
+from expertbank.adapters.slots import (
+    Factors,
+    Sized,
+    Slot,
+    check_slots,
+    joined,
+    slots_from_dict,
+    slots_to_dict,
+)
 from expertbank.adapters.targets import Target
-from expertbank.backbones.slices import Slices, check_apart
+from expertbank.config import AdapterConfig
 from expertbank.errors import InputError, IntegrityError
+from expertbank.plain import Numbers
 from expertbank.tt import TTShape, collapse, initial_cores
 
-Factors = Mapping[str, tuple[Tensor, Tensor]]
-"""Projection path to ``(A [in, r], B [r, out])``; alpha is already in ``B``."""
+__all__ = ["TT", "CoreGroup", "Factors", "TTAdapter", "TTKind", "group_targets"]
 
-MAX_FEATURES = 2**20
-"""Widest projection an expert may adapt; the widest of today's backbones have a tenth of it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """Where one projection's update goes.
-
-    Attributes:
-        path: the module.
-        columns: which of its output columns; ``None`` for all of them.
-    """
-
-    path: str
-    columns: Slices | None = None
+DEFAULT_TT_RANK: Numbers = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +47,12 @@ class CoreGroup:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form; ``columns`` only where a slot is part of a fused projection."""
-        value: dict[str, Any] = {
+        return {
             "in_factors": list(self.shape.in_factors),
             "out_factors": list(self.shape.out_factors),
             "ranks": list(self.shape.ranks),
-            "paths": list(self.paths),
+            **slots_to_dict(self.slots),
         }
-        if any(slot.columns for slot in self.slots):
-            value["columns"] = [
-                list(astuple(slot.columns)) if slot.columns else None for slot in self.slots
-            ]
-        return value
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> CoreGroup:
@@ -71,58 +65,23 @@ class CoreGroup:
         shape = TTShape(
             tuple(value["in_factors"]), tuple(value["out_factors"]), tuple(value["ranks"])
         )
-        paths = [str(path) for path in value["paths"]]
-        columns = value.get("columns", [None] * len(paths))
-        slots = tuple(
-            Slot(path, None if one is None else Slices(*one))
-            for path, one in zip(paths, columns, strict=True)
-        )
-        return cls(shape, slots)
+        return cls(shape, slots_from_dict(value))
 
 
-def group_targets(targets: Sequence[Target], tt_rank: int) -> tuple[CoreGroup, ...]:
+def group_targets(
+    targets: Sequence[Target],
+    rank: Numbers,
+    shape_of: Callable[[int, int, Numbers], TTShape] = TTShape.of,
+) -> tuple[CoreGroup, ...]:
     """Group adapted projections by tensor-train shape, in order of first appearance."""
     slots: dict[TTShape, list[Slot]] = {}
     for target in targets:
-        shape = TTShape.of(target.in_features, target.out_features, tt_rank)
-        slots.setdefault(shape, []).append(Slot(target.path, target.columns))
+        shape = shape_of(target.in_features, target.out_features, rank)
+        slots.setdefault(shape, []).append(Slot.of(target))
     return tuple(CoreGroup(shape, tuple(members)) for shape, members in slots.items())
 
 
-def check_groups(groups: Sequence[CoreGroup]) -> None:
-    """Refuse groups that no model's projections could have given.
-
-    Cores are small whatever they collapse to, so a file of a few bytes could otherwise ask for
-    any amount of memory.
-
-    Raises:
-        InputError: a slot that does not fit its shape, a module adapted twice in the same
-            columns or read as two widths, or one wider than ``MAX_FEATURES``.
-    """
-    by_path: dict[str, list[tuple[CoreGroup, Slot]]] = {}
-    for group in groups:
-        if not group.slots:
-            raise InputError("a group of cores adapts nothing")
-        for slot in group.slots:
-            by_path.setdefault(slot.path, []).append((group, slot))
-    for path, found in by_path.items():
-        for group, slot in found:
-            features = slot.columns.features if slot.columns else group.shape.out_features
-            width = slot.columns.width if slot.columns else features
-            if features != group.shape.out_features:
-                raise InputError(f"{path}: cores of {group.shape.out_features} for {features}")
-            if max(group.shape.in_features, width) > MAX_FEATURES:
-                raise InputError(f"{path}: wider than {MAX_FEATURES} features")
-        if len({group.shape.in_features for group, _ in found}) > 1:
-            raise InputError(f"{path}: its cores read different widths")
-        if len(found) > 1:
-            columns = [slot.columns for _, slot in found if slot.columns]
-            if len(columns) < len(found):
-                raise InputError(f"{path}: adapted twice")
-            check_apart(columns)
-
-
-class TTAdapter(nn.Module):
+class TTAdapter(Adapter):
     """The cores of one expert.
 
     Args:
@@ -184,34 +143,61 @@ class TTAdapter(nn.Module):
                 yield f"cores.{index}.{position}", core
 
     @property
-    def parameter_count(self) -> int:
-        """Numbers in all cores."""
-        return sum(core.numel() for core in self.parameters())
-
-    @property
     def paths(self) -> tuple[str, ...]:
         """Every adapted module once."""
         return tuple(dict.fromkeys(path for group in self.groups for path in group.paths))
 
     def collapse(self) -> dict[str, tuple[Tensor, Tensor]]:
-        """``A`` and ``alpha·B`` of every module, one batched contraction per group.
-
-        The roles of a fused module share one pair: their ranks stand side by side, and each
-        one's ``B`` is zero outside its own columns.
-        """
-        parts: dict[str, list[tuple[Tensor, Tensor]]] = {path: [] for path in self.paths}
+        """``A`` and ``alpha·B`` of every module, one batched contraction per group."""
+        parts: list[tuple[Slot, Tensor, Tensor]] = []
         for group, cores in zip(self.groups, self._cores, strict=True):
             a, b = collapse(cores, group.shape)
             b = b * self.alpha
             # Unbound at once: the gradient is then stacked once, not padded for every slot.
-            for slot, left, right in zip(group.slots, a.unbind(0), b.unbind(0), strict=True):
-                own = right if slot.columns is None else slot.columns.place(right)
-                parts[slot.path].append((left, own))
-        return {path: _side_by_side(pairs) for path, pairs in parts.items()}
+            parts += zip(group.slots, a.unbind(0), b.unbind(0), strict=True)
+        return joined(parts)
+
+    def facts(self) -> dict[str, Any]:
+        """The groups."""
+        return {"groups": [group.to_dict() for group in self.groups]}
 
 
-def _side_by_side(pairs: Sequence[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """The sum of products ``A·B`` as one: ``A [in, Σr]`` and ``B [Σr, out]``."""
-    if len(pairs) == 1:
-        return pairs[0]
-    return torch.cat([a for a, _ in pairs], dim=1), torch.cat([b for _, b in pairs], dim=0)
+class TTKind(AdapterKind):
+    """Tensor trains; a rank for all bonds, or one for each."""
+
+    name = "tt"
+
+    def settled(self, config: AdapterConfig) -> AdapterConfig:
+        """Settings with the ranks decided."""
+        if config.rank is not None:
+            raise InputError("the size of a tensor train is --tt-rank; --rank is for other kinds")
+        ranks = DEFAULT_TT_RANK if config.tt_rank is None else config.tt_rank
+        return replace(config, tt_rank=ranks)
+
+    def fresh(self, start: Start) -> TTAdapter:
+        """Cores of which the last is zero."""
+        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
+        return TTAdapter.fresh(groups, start.alpha, start.generator)
+
+    def read(
+        self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], alpha: float
+    ) -> TTAdapter:
+        """Cores of the groups that the file names."""
+        groups = tuple(CoreGroup.from_dict(group) for group in facts["groups"])
+        if not all(group.slots for group in groups):
+            raise InputError("a group of cores adapts nothing")
+        check_slots(
+            Sized(slot, group.shape.in_features, group.shape.out_features)
+            for group in groups
+            for slot in group.slots
+        )
+        expected = {
+            f"cores.{i}.{k}" for i, g in enumerate(groups) for k in range(len(g.shape.factors))
+        }
+        if set(tensors) != expected:
+            odd = sorted(set(tensors) ^ expected)
+            raise IntegrityError(f"missing or unexpected tensors {odd[:5]}")
+        return TTAdapter.from_tensors(groups, alpha, tensors)
+
+
+TT = TTKind()

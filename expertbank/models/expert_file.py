@@ -1,23 +1,30 @@
-"""An expert as bytes: cores and head in one safetensors file, checked in full when read."""
+"""An expert as bytes: adapter and head in one safetensors file, checked in full when read.
+
+Format 1 is that of tensor trains, whose facts stand among the file's own; format 2 names the kind
+of adapter and has its facts apart.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
+from expertbank.adapters import ADAPTERS, Adapter
 from expertbank.adapters.pool import CollapsedExpert
-from expertbank.adapters.tt import CoreGroup, TTAdapter, check_groups
-from expertbank.config import POOLINGS
+from expertbank.config import DEFAULT_ADAPTER, POOLINGS
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
 from expertbank.records import HeadPooling
 
-FORMAT = 1
+TRAINS, ANY = 1, 2
+"""Formats: of tensor trains, and of every other kind of adapter."""
+HEAD = "head."
 _PER_OUTPUT = ("head.bias", "head.threshold")
 
 
@@ -29,20 +36,21 @@ class ExpertFile:
         task: name of the task.
         kind: name of the task's kind.
         labels: class names in head order.
-        groups: adapted projections by tensor-train shape.
+        adapter_kind: name of the kind of adapter.
+        adapter_facts: what that kind stores besides tensors, as plain JSON.
         alpha: multiplier of the updates.
         feature_spec_digest: the spec the expert was trained under.
         backbone_digest: the backbone it belongs to.
-        tensors: ``cores.<group>.<position>``, ``head.weight [classes, hidden]``,
-            ``head.bias [classes]``, and ``head.threshold [classes]`` where the kind has
-            thresholds; all float32.
+        tensors: the adapter's, ``head.weight [classes, hidden]``, ``head.bias [classes]``, and
+            ``head.threshold [classes]`` where the kind has thresholds; all float32.
         pooling: what the head reads of the last hidden states.
     """
 
     task: str
     kind: str
     labels: tuple[str, ...]
-    groups: tuple[CoreGroup, ...]
+    adapter_kind: str
+    adapter_facts: Mapping[str, Any]
     alpha: float
     feature_spec_digest: str
     backbone_digest: str
@@ -52,17 +60,21 @@ class ExpertFile:
     def to_bytes(self) -> bytes:
         """The safetensors file."""
         metadata = {
-            "format": FORMAT,
+            **self._kind_of_adapter(),
             "task": self.task,
             "kind": self.kind,
             "labels": list(self.labels),
-            "groups": [group.to_dict() for group in self.groups],
             "alpha": self.alpha,
             "feature_spec_digest": self.feature_spec_digest,
             "backbone_digest": self.backbone_digest,
             "pooling": self.pooling,
         }
         return write_safetensors(self.tensors, metadata)
+
+    def _kind_of_adapter(self) -> dict[str, Any]:
+        if self.adapter_kind == DEFAULT_ADAPTER:
+            return {"format": TRAINS, **self.adapter_facts}
+        return {"format": ANY, "adapter": {"kind": self.adapter_kind, **self.adapter_facts}}
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> ExpertFile:
@@ -77,13 +89,19 @@ class ExpertFile:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["format"] != FORMAT:
+            if metadata["format"] not in (TRAINS, ANY):
                 raise IntegrityError(f"{where}: expert format {metadata['format']} is not known")
+            trains = metadata["format"] == TRAINS
+            facts = {"groups": metadata["groups"]} if trains else dict(metadata["adapter"])
+            named = DEFAULT_ADAPTER if trains else str(facts.pop("kind"))
+            if named == DEFAULT_ADAPTER and not trains:
+                raise IntegrityError(f"{where}: a tensor train in a file of another format")
             expert = cls(
                 str(metadata["task"]),
                 str(metadata["kind"]),
                 tuple(str(label) for label in metadata["labels"]),
-                tuple(CoreGroup.from_dict(group) for group in metadata["groups"]),
+                named,
+                facts,
                 float(metadata["alpha"]),
                 str(metadata["feature_spec_digest"]),
                 str(metadata["backbone_digest"]),
@@ -92,23 +110,19 @@ class ExpertFile:
             )
             if expert.pooling not in POOLINGS:
                 raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
-            check_groups(expert.groups)
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
         expert._check(where)
         return expert
 
     def _check(self, where: str) -> None:
-        expected = {
-            f"cores.{index}.{position}"
-            for index, group in enumerate(self.groups)
-            for position in range(len(group.shape.factors))
-        } | {"head.weight", "head.bias"}
+        expected = {"head.weight", "head.bias"}
         kind = KINDS.get(self.kind)
         if kind.has_thresholds:
             expected.add("head.threshold")
-        if set(self.tensors) != expected:
-            odd = sorted(set(self.tensors) ^ expected)
+        found = {name for name in self.tensors if name.startswith(HEAD)}
+        if found != expected:
+            odd = sorted(found ^ expected)
             raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
         if not math.isfinite(self.alpha):
             raise IntegrityError(f"{where}: alpha is {self.alpha}")
@@ -124,12 +138,15 @@ class ExpertFile:
                 raise IntegrityError(f"{where}: tensor {name} is not finite float32")
         try:
             self.adapter()
-        except IntegrityError as error:
+        except (IntegrityError, InputError) as error:
             raise IntegrityError(f"{where}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{where}: its adapter is malformed ({error!r})") from error
 
-    def adapter(self) -> TTAdapter:
-        """The cores as an adapter; checks every core's shape."""
-        return TTAdapter.from_tensors(self.groups, self.alpha, self.tensors)
+    def adapter(self) -> Adapter:
+        """The adapter as it was trained; checks all that its file holds of it."""
+        own = {name: one for name, one in self.tensors.items() if not name.startswith(HEAD)}
+        return ADAPTERS.get(self.adapter_kind).read(self.adapter_facts, own, self.alpha)
 
     def collapse(self, expert_id: str, device: torch.device, dtype: torch.dtype) -> CollapsedExpert:
         """The expert ready to serve under ``expert_id``; the head stays in float32."""

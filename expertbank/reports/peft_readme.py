@@ -121,7 +121,7 @@ it, into this folder as `backbone`."""
 
 _ADAPTER = """# {id}
 
-A LoRA adapter of rank {rank}, equal to a frozen TT-LoRA expert (`{digest}`).
+A LoRA adapter of rank {rank}, equal to the update of a frozen expert (`{digest}`).
 `lora_A` is Aᵀ, `lora_B` is alpha·Bᵀ and `lora_alpha` is the rank, so the adapter
 is added with scale 1.
 

@@ -46,6 +46,7 @@ class TrainedExpert:
         file: the frozen expert.
         adapter_params: numbers in the cores.
         head_params: numbers in the head.
+        epochs: how many were trained until the end or until patience was spent.
         best_epoch: epoch of the kept checkpoint, from 1.
         selection_score: its score on the held-out training rows, as the task's kind has it.
         seconds: time spent, also before interruptions.
@@ -57,6 +58,7 @@ class TrainedExpert:
     file: ExpertFile
     adapter_params: int
     head_params: int
+    epochs: int
     best_epoch: int
     selection_score: float
     seconds: float
@@ -73,6 +75,7 @@ def train_expert(
     *,
     resume: bytes | None = None,
     keep: Callable[[bytes], None] | None = None,
+    watch: Callable[[int, float, float], bool] | None = None,
 ) -> TrainedExpert:
     """Train one expert and keep its best checkpoint.
 
@@ -85,6 +88,8 @@ def train_expert(
         progress: called as training goes on.
         resume: the state that ``keep`` was last given by an interrupted run of the same job.
         keep: takes the state every epoch and every ``KEEP_SECONDS``.
+        watch: told each epoch's number, from 0, and its held-out score and loss; true ends the
+            training.
 
     Raises:
         TrainingError: the loss stopped being a number.
@@ -99,6 +104,7 @@ def train_expert(
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
     best = before.best if before else None
+    epochs = before.step // len(plans[0]) if before else 0
     kept_at = started
     spent_before = before.seconds if before else 0.0
 
@@ -107,7 +113,8 @@ def train_expert(
         return loss, len(positions), tokens
 
     def keep_best(epoch: int) -> bool:
-        nonlocal best, kept_at
+        nonlocal best, epochs, kept_at
+        epochs = epoch + 1
         score, loss, thresholds = _measure(student, job.selection, held_out)
         if not math.isfinite(loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
@@ -117,7 +124,8 @@ def train_expert(
         if best is None or (score, -loss) > (best.score, -best.loss):
             best = Best(score, loss, epoch, student.tensors() | thresholds)
         kept_at = -math.inf
-        return epoch - best.epoch >= config.patience
+        ended = watch is not None and watch(epoch, score, loss)
+        return ended or epoch - best.epoch >= config.patience
 
     def keep_state(optimiser: torch.optim.Optimizer, steps: int) -> None:
         nonlocal kept_at
@@ -159,7 +167,8 @@ def train_expert(
         job.task,
         job.kind,
         job.labels,
-        student.adapter.groups,
+        student.adapter_kind.name,
+        student.adapter.facts(),
         job.adapter.multiplier(job.spec),
         job.spec.digest,
         backbone.digest,
@@ -171,6 +180,7 @@ def train_expert(
         file,
         student.adapter.parameter_count,
         head,
+        epochs,
         best.epoch + 1,
         best.score,
         spent_before + time.monotonic() - started,

@@ -10,14 +10,16 @@ product already runs in it, and the places where float32 matters are few and are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
+from expertbank.adapters import ADAPTERS, Start
 from expertbank.adapters.hooks import bind
-from expertbank.adapters.targets import find_targets, named_targets
-from expertbank.adapters.tt import Factors, TTAdapter, group_targets
+from expertbank.adapters.slots import Factors
+from expertbank.adapters.targets import find_targets, named_targets, weight_of
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
 from expertbank.errors import InputError
@@ -45,11 +47,19 @@ class Student(nn.Module):
             targets = named_targets(*where, job.adapter.modules)
         else:
             targets = find_targets(*where, job.adapter.projections)
-        groups = group_targets(targets, job.adapter.tt_rank)
         self.view = TrainingView(
             backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
         )
-        self.adapter = TTAdapter.fresh(groups, job.adapter.multiplier(job.spec), generator)
+        self.adapter_kind = ADAPTERS.get(job.adapter.kind)
+        self.adapter = self.adapter_kind.fresh(
+            Start(
+                targets,
+                job.adapter,
+                job.adapter.multiplier(job.spec),
+                generator,
+                partial(weight_of, backbone.model),
+            )
+        )
         self.kind = KINDS.get(job.kind)
         answers = [row.target for row in job.train if row.target is not None]
         self.objective = self.kind.objective(job.labels, answers, balance=job.config.balance)
@@ -80,7 +90,12 @@ class Student(nn.Module):
 
     def backward_cores(self) -> None:
         """Carry the gradients that the factors have gathered to the cores, once a step."""
-        torch.autograd.backward(self._collapsed, [leaf.grad for leaf in self._leaves])
+        both = zip(self._collapsed, self._leaves, strict=True)
+        # A kind may keep one side fixed.
+        learning = [(factor, leaf) for factor, leaf in both if factor.requires_grad]
+        torch.autograd.backward(
+            [factor for factor, _ in learning], [leaf.grad for _, leaf in learning]
+        )
 
     def batch(self, rows: Sequence[EncodedRow], positions: Sequence[int]) -> Batch:
         """The rows at ``positions``, padded."""

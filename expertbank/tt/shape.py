@@ -104,8 +104,9 @@ class TTShape:
         Args:
             in_features: rows of ``ΔW``.
             out_features: columns of ``ΔW``.
-            rank: one inner rank for every bond, or one for each of the inner bonds; either
-                is clipped to what is attainable there.
+            rank: one inner rank for every bond; three: of the bonds among input factors, of the
+                middle one, and of those among output factors; or one for each of the inner
+                bonds. All are clipped to what is attainable there.
             factors: explicit ``(in_factors, out_factors)``; default the paper's where it
                 names them, else ``factorise``.
 
@@ -125,6 +126,9 @@ class TTShape:
             )
         bonds = len(in_factors) + len(out_factors) - 1
         inner = [rank] * bonds if isinstance(rank, int) else list(rank)
+        if len(inner) == 3 != bonds:
+            left, middle, right = inner
+            inner = [left] * (len(in_factors) - 1) + [middle] + [right] * (len(out_factors) - 1)
         if len(inner) != bonds:
             raise InputError(f"{bonds + 1} cores have {bonds} inner bonds, got {len(inner)} ranks")
         limits = _attainable((*in_factors, *out_factors))

@@ -79,7 +79,7 @@ class Workspace:
         self._cache_bytes = cache_bytes
         self.store_url = store_url
         self._stores: dict[str | None, ArtifactStore] = {}
-        self._checkpoints: dict[str, CheckpointFile] = {}
+        self._checkpoints: dict[tuple[str, str], CheckpointFile] = {}
         self._location = home.location
         self._may_create = create
         self._read_only = read_only
@@ -471,16 +471,18 @@ class Workspace:
                 self._registry = self._location.create()
             yield
 
-    def checkpoint(self, task: str) -> CheckpointFile:
-        """Where ``task``'s unfinished training is kept; the name is one, checked, path part."""
-        if task not in self._checkpoints:
-            file = self.folder / CHECKPOINTS / f"{check_task_name(task)}.safetensors"
-            self._checkpoints[task] = CheckpointFile(file)
-        return self._checkpoints[task]
+    def checkpoint(self, task: str, of: str = "") -> CheckpointFile:
+        """Where ``task``'s unfinished training or search is kept; the name is one path part."""
+        if (task, of) not in self._checkpoints:
+            ending = "json" if of else "safetensors"
+            file = self.folder / CHECKPOINTS / of / f"{check_task_name(task)}.{ending}"
+            self._checkpoints[task, of] = CheckpointFile(file)
+        return self._checkpoints[task, of]
 
     def unfinished(self) -> tuple[str, ...]:
         """Tasks whose training was begun here and whose state is kept, to go on from."""
-        return tuple(task for task, file in self._checkpoints.items() if file.current)
+        found = [task for (task, _), file in self._checkpoints.items() if file.current]
+        return tuple(dict.fromkeys(found))
 
     def environment(self) -> dict[str, Any]:
         """What the numbers of a measurement depend on besides data and weights."""

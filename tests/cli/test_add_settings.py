@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
 import typer
 from command_line import call, done, write_task
 from expertbank_cli import requests
@@ -13,6 +14,7 @@ from expertbank_cli.options import takes
 from typer.testing import CliRunner
 
 from expertbank import Bank
+from expertbank.adapters.tt import TT
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig
 from expertbank.settings import build, options_of, setting
 
@@ -87,7 +89,11 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
         run = bank.registry.run(bank.experts()[0].run_id or 0)
     assert TrainConfig(**run.config["train"]) == train
     assert set(run.config["train"]) == set(asdict(train))
-    assert run.config["adapter"] == {**asdict(adapter), "projections": ["value"], "modules": []}
+    assert run.config["adapter"] == {
+        **asdict(TT.settled(adapter)),
+        "projections": ["value"],
+        "modules": [],
+    }
 
 
 def test_a_setting_out_of_bounds_exits_2_before_any_work(tmp_path: Path) -> None:
@@ -117,3 +123,53 @@ def test_init_and_add_take_the_same_settings_of_a_bank(backbone: Path, tmp_path:
     answer = call("--home", tmp_path / "a", *add, "--max-length", 32)
     assert answer.code == 2
     assert "initialised with max length 24, not 32" in " ".join(answer.err.split())
+
+
+def test_a_search_for_settings_stands_in_the_lineage_and_is_trained_as_it_says(
+    backbone: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    add = ["--json", "add", "--task", "mood", "--data", data, "--epochs", 2]
+    add += ["--backbone", backbone]
+    home = ["--home", tmp_path / "bank"]
+    found = done(*home, *add, "--tune", 3, "--tune-minutes", 5).document
+    tuning = found["tuning"]
+    assert (tuning["trials"], tuning["wished"], tuning["minutes"]) == (3, 3, 5.0)
+    best = tuning["tried"][tuning["chosen"]]["settings"]
+    run = done(*home, "--json", "show", "mood").document["run"]["config"]
+    assert run["tuning"] == tuning
+    assert run["adapter"]["alpha"] == found["adapter"]["alpha"] == best["alpha"]
+    words = [w for n in ("lr", "head_lr", "weight_decay", "alpha") for w in (f"--{n}", best[n])]
+    words = [str(word).replace("_", "-") if str(word)[:2] == "--" else word for word in words]
+    plain = done("--home", tmp_path / "plain", *add, *words).document
+    assert plain["expert"]["digest"] == found["expert"]["digest"]
+    assert plain["tuning"] is None
+    assert not list((tmp_path / "bank" / "checkpoints").rglob("*.*")), "nothing is left"
+
+
+def test_a_search_that_is_interrupted_goes_on_with_resume(
+    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("optuna")
+    from expertbank.training import tuning
+
+    data, real, made = write_task(tmp_path / "mood.csv", "mood", 60), tuning.train_expert, []
+
+    def train(*args: Any, **kwargs: Any) -> Any:
+        if len(made) == 2:
+            raise KeyboardInterrupt
+        made.append(1)
+        return real(*args, **kwargs)
+
+    add = ["--json", "add", "--task", "mood", "--data", data, "--epochs", 1, "--tune", 4]
+    add += ["--backbone", backbone]
+    whole = done("--home", tmp_path / "whole", *add).document
+    monkeypatch.setattr(tuning, "train_expert", train)
+    stopped = call("--home", tmp_path / "bank", *add)
+    assert stopped.code == 130
+    assert "go on with" in stopped.err
+    monkeypatch.setattr(tuning, "train_expert", real)
+    again = done("--home", tmp_path / "bank", *add, "--resume").document
+    assert again["expert"]["digest"] == whole["expert"]["digest"]
+    assert again["tuning"]["trials"] == 4

@@ -56,6 +56,11 @@ def test_an_option_that_is_none_is_one_line_for_commands_without_words(bank: Pat
         ),
         (["predict", "--json", "a"], ["--json", "predict", "a"]),
         (["list", "--home", "--json"], ["--home=--json", "list"]),
+        (["add", "--tune"], ["add", "--tune=20"]),
+        (["add", "--tune", "--json"], ["--json", "add", "--tune=20"]),
+        (["add", "--tune", "5", "--task", "a"], ["add", "--tune", "5", "--task", "a"]),
+        (["add", "--tune=5"], ["add", "--tune=5"]),
+        (["predict", "--", "--tune"], ["predict", "--", "--tune"]),
     ],
 )
 def test_what_stands_after_two_dashes_is_never_an_option(

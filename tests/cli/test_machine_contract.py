@@ -11,7 +11,7 @@ from command_line import call, done, write_task
 
 TOP: dict[str, set[str]] = {
     "init": {"home", "backbone", "feature_spec"},
-    "add": {"task", "expert", "metrics", "train"},
+    "add": {"task", "expert", "metrics", "train", "adapter", "tuning"},
     "retrain-router": {"router", "tasks", "metrics", "old_texts_read", "seconds"},
     "forgetting-report": {
         "tasks",
@@ -72,6 +72,7 @@ TOP: dict[str, set[str]] = {
 }
 INNER: dict[tuple[str, str], set[str]] = {
     ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
+    ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
     ("retrain-router", "router"): {"version", "kind", "digest", "params"},

@@ -138,7 +138,7 @@ def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_al
 def test_the_pigeonhole_bootstrap_has_the_spread_of_a_mean_when_there_is_one_seed(
     script: Script,
 ) -> None:
-    accuracy = script("accuracy_against_lora")
+    accuracy = script("paper")
     generator = np.random.default_rng(1)
     differences = generator.choice([-1.0, 0.0, 1.0], size=(1, 400), p=[0.1, 0.7, 0.2])
     draws = accuracy.pigeonhole(differences, generator)
@@ -150,7 +150,7 @@ def test_the_pigeonhole_bootstrap_has_the_spread_of_a_mean_when_there_is_one_see
     assert accuracy.pigeonhole(apart, generator).std() > 0.05
 
 
-def test_the_accuracy_benchmark_goes_on_where_it_was_stopped(
+def test_the_papers_tables_go_on_where_they_were_stopped(
     script: Script,
     data: Path,
     tmp_path: Path,
@@ -158,27 +158,73 @@ def test_the_accuracy_benchmark_goes_on_where_it_was_stopped(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "runs.jsonl"
-    small = ["--rows", 40, "--epochs", 1, "--max-length", 24, "--seeds", 0, 1, "--tasks", "mrpc"]
+    small = ["--rows", 40, "--max-length", 24, "--seeds", 0, 1, "--tasks", "mrpc"]
     words = [data, "--out", out, "--backbone", backbone_folder("bert"), *small]
-    script("accuracy_against_lora", *words).main()
+    script("paper", *words).main()
     whole = capsys.readouterr().out
+    assert "| LoRA r=16 | 98,304 | 147,456 | 1,703,936 |" in whole
     lines = out.read_text().splitlines()
     runs = [json.loads(line) for line in lines]
-    assert [(run["side"], run["seed"]) for run in runs] == [
-        *[("TT-LoRA", 0), ("LoRA", 0)],
-        *[("TT-LoRA", 1), ("LoRA", 1)],
-    ]
+    sides = list(importlib.import_module("paper").SIDES)
+    assert [(run["side"], run["seed"]) for run in runs] == [(s, n) for n in (0, 1) for s in sides]
     assert all(len(run["right"]) == 20 for run in runs)
-    assert [len(run["tried"]) for run in runs] == [3, 3, 1, 1]
-    assert runs[2]["rate"] == runs[0]["rate"]
     # The last run is lost half-way through its line.
-    out.write_text("\n".join([*lines[:3], lines[3][:50]]))
-    script("accuracy_against_lora", *words).main()
+    out.write_text("\n".join([*lines[:-1], lines[-1][:50]]))
+    script("paper", *words).main()
     again = capsys.readouterr().out
     assert again.count("mrpc, seed ") == 1, "only the lost run is repeated"
-    assert whole[whole.index("| task |") : whole.index("adapter")] in again
-    script("accuracy_against_lora", *words, "--dtype", "bfloat16").main()
-    assert capsys.readouterr().out.count("mrpc, seed ") == 4, "other settings are other runs"
+    table = whole[whole.index("| side |") :]
+    assert _without_minutes(table) == _without_minutes(again[again.index("| side |") :])
+    script("paper", *words, "--dtype", "bfloat16").main()
+    assert capsys.readouterr().out.count("mrpc, seed ") == len(runs), "other runs"
+
+
+def _without_minutes(table: str) -> list[list[str]]:
+    return [line.split(" | ")[:-1] for line in table.splitlines()]
+
+
+def test_the_search_for_defaults_halves_and_goes_on_where_it_was_stopped(
+    script: Script,
+    data: Path,
+    tmp_path: Path,
+    backbone_folder: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    out = tmp_path / "runs.jsonl"
+    small = ["--rows", 36, "--judge", 16, "--max-length", 24, "--tasks", "mrpc", "--stages", 1]
+    words = [data, "--out", out, "--backbone", backbone_folder("bert"), *small]
+    recipe = script("recipe", *words)
+
+    def few(start):
+        return tuple(start.but(epochs=1, lr=rate) for rate in (1e-3, 3e-3, 5e-3, 1e-2))
+
+    monkeypatch.setattr(recipe, "STAGES", ((few, 3, True),))
+    recipe.main()
+    whole = capsys.readouterr().out
+    runs = [json.loads(line) for line in out.read_text().splitlines()]
+    tried = [{run["tried"] for run in runs if run["seed"] == seed} for seed in range(3)]
+    assert [len(names) for names in tried] in ([4, 2, 2], [4, 3, 2], [4, 3, 3])
+    first = few(recipe.START)[0].name
+    assert all(first in names for names in tried), "the reference sees every seed"
+    recipe.main()
+    again = capsys.readouterr().out
+    assert "mrpc, seed" not in again, "nothing is repeated"
+    assert whole[whole.index("chosen") :] == again[again.index("chosen") :]
+
+
+def test_rows_that_judge_a_setting_are_neither_trained_on_nor_choose(
+    script: Script, data: Path, bert: Backbone
+) -> None:
+    trials = script("trials")
+    spec = tiny.spec_of(bert, route_layer=1)
+    place, wish = data / "mrpc", (AdapterConfig(), TrainConfig())
+    job, judges = trials.judged_job("mrpc", place, bert, spec, *wish, 30, 20)
+    parts = [{row.sequences for row in rows} for rows in (job.train, job.selection, judges)]
+    assert all(len(part) for part in parts)
+    assert not parts[0] & parts[2]
+    assert not parts[1] & parts[2]
+    assert not parts[0] & parts[1]
 
 
 def test_the_speed_benchmark_times_every_side(

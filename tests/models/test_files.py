@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -12,10 +13,11 @@ import torch
 from safetensors.torch import load, save
 from torch import Tensor
 
+from expertbank.adapters import ADAPTERS, Start
 from expertbank.adapters.pool import Resident
-from expertbank.adapters.targets import Target, find_targets
+from expertbank.adapters.targets import Target, find_targets, weight_of
 from expertbank.adapters.tt import TTAdapter, group_targets
-from expertbank.config import canonical_json
+from expertbank.config import AdapterConfig, canonical_json
 from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.files.header import METADATA_KEY
 from expertbank.files.tensors import read_safetensors
@@ -42,7 +44,8 @@ def expert(bert) -> ExpertFile:
         "weather",
         "classification",
         ("fair", "foul", "été"),
-        groups,
+        "tt",
+        adapter.facts(),
         16.0,
         "a" * 64,
         bert.digest,
@@ -113,7 +116,8 @@ def test_rewriting_without_an_edit_gives_the_same_bytes(expert: ExpertFile) -> N
 def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
     again = ExpertFile.from_bytes(expert.to_bytes(), "test")
     assert again.to_bytes() == expert.to_bytes()
-    for field in ("task", "kind", "labels", "groups", "alpha", "feature_spec_digest", "pooling"):
+    same = ("task", "kind", "labels", "adapter_kind", "adapter_facts", "alpha", "pooling")
+    for field in (*same, "feature_spec_digest"):
         assert getattr(again, field) == getattr(expert, field)
     assert again.backbone_digest == expert.backbone_digest
     assert all(torch.equal(again.tensors[name], expert.tensors[name]) for name in expert.tensors)
@@ -123,9 +127,10 @@ def test_an_expert_survives_being_written_and_read(expert: ExpertFile) -> None:
 def test_an_expert_of_any_width_is_served_without_gradients(expert: ExpertFile, size: int) -> None:
     """A width of one factor makes one core, which is served as it is."""
     groups = group_targets([Target("proj", 0, "proj", size, size)], 2)
-    cores = TTAdapter.fresh(groups, 1.0, torch.Generator().manual_seed(0)).to_tensors()
+    adapter = TTAdapter.fresh(groups, 1.0, torch.Generator().manual_seed(0))
+    cores = adapter.to_tensors()
     head = {"head.weight": torch.ones(3, size), "head.bias": torch.ones(3)}
-    narrow = replace(expert, groups=groups, tensors=cores | head)
+    narrow = replace(expert, adapter_facts=adapter.facts(), tensors=cores | head)
     served = Resident.of(narrow.collapse("narrow@1", torch.device("cpu"), torch.float32))
     assert not served.data.requires_grad
     dense = narrow.adapter().collapse()["proj"]
@@ -214,6 +219,55 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
         "metadata": lambda m: m["groups"][0].update(in_factors=[2**20, 2**20])
     },
 }
+
+
+@pytest.fixture
+def lora(expert: ExpertFile, bert) -> ExpertFile:
+    targets = find_targets(bert.model, bert.family, 2)
+    wish = AdapterConfig(kind="lora", rank=2)
+    generator = torch.Generator().manual_seed(1)
+    adapter = ADAPTERS.get("lora").fresh(
+        Start(targets, wish, 16.0, generator, partial(weight_of, bert.model))
+    )
+    head = {name: one for name, one in expert.tensors.items() if name.startswith("head.")}
+    return replace(
+        expert,
+        adapter_kind="lora",
+        adapter_facts=adapter.facts(),
+        tensors=adapter.to_tensors() | head,
+    )
+
+
+ADAPTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "no adapter": {"metadata": lambda m: m.pop("adapter")},
+    "an adapter that is a list": {"metadata": lambda m: m.update(adapter=[1])},
+    "an adapter without a kind": {"metadata": lambda m: m["adapter"].pop("kind")},
+    "no groups": {"metadata": lambda m: m["adapter"].pop("groups")},
+    "a train that says it is another kind": {"metadata": lambda m: m["adapter"].update(kind="tt")},
+    "a LoRA that says it is one vector": {
+        "metadata": lambda m: m["adapter"].update(kind="uni-lora")
+    },
+    "a factor missing": {"tensors": lambda t: t.pop("cores.0.0")},
+    "a factor too many": {"tensors": lambda t: t.update({"cores.0.2": torch.zeros(1)})},
+    "a head that is none": {"tensors": lambda t: t.update({"head.more": torch.zeros(1)})},
+    "a format of trains": {"metadata": lambda m: m.update(format=1)},
+}
+
+
+def test_an_expert_of_another_kind_survives_being_written_and_read(lora: ExpertFile) -> None:
+    data = lora.to_bytes()
+    again = ExpertFile.from_bytes(data, "test")
+    assert again.to_bytes() == data
+    assert again.adapter_kind == "lora"
+    for path, pair in lora.adapter().collapse().items():
+        assert all(map(torch.equal, pair, again.adapter().collapse()[path]))
+
+
+@pytest.mark.parametrize("damage", ADAPTER_DAMAGES)
+def test_a_file_of_another_kind_that_is_not_right_is_refused(lora: ExpertFile, damage: str) -> None:
+    data = rewritten(lora.to_bytes(), **ADAPTER_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        ExpertFile.from_bytes(data, "somewhere")
 
 
 def test_columns_that_fit_are_read(expert: ExpertFile) -> None:

@@ -1,4 +1,4 @@
-"""Every kind and gate, our own and the sample's, keeps the promises that plugins are held to."""
+"""Every kind, gate and adapter, ours and the sample's, keeps what plugins are held to."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from expertbank_sample.knn import KNN
 from expertbank_sample.ordinal import ORDINAL
+from expertbank_sample.share_lora import SHARE_LORA
 
 from expertbank import Row
+from expertbank.adapters import ADAPTERS, AdapterKind
 from expertbank.kinds import KINDS, Kind
 from expertbank.routing.gates import GATES, GateKind
+from expertbank.testing.adapters import AdapterConformance
 from expertbank.testing.gates import GateConformance
 from expertbank.testing.kinds import KindConformance
 
@@ -54,3 +57,15 @@ class TestKnn(GateConformance):
     @pytest.fixture
     def kind(self) -> GateKind[Any]:
         return KNN
+
+
+class TestAdapter(AdapterConformance):
+    @pytest.fixture(params=ADAPTERS.own)
+    def kind(self, request: pytest.FixtureRequest) -> AdapterKind:
+        return ADAPTERS.get(request.param)
+
+
+class TestShareLora(AdapterConformance):
+    @pytest.fixture
+    def kind(self) -> AdapterKind:
+        return SHARE_LORA

@@ -1,5 +1,6 @@
-"""A package from outside brings a kind, a gate, a family and a store, and the whole job is done
-with them, by the real command in processes of its own; without it, what needs it says its name.
+"""A package from outside brings a kind, a gate, a family, an adapter and a store, and the whole
+job is done with them, by the real command in processes of its own; without it, what needs it says
+its name.
 """
 
 from __future__ import annotations
@@ -53,7 +54,9 @@ def made(installed: Environment, backbone_folder: Callable[[str], Path], tmp_pat
         write_rows(folder / "poll.csv", ("no", "yes")),
     )
     task = ("add", "--epochs", 4, "--task")
-    added = installed.json(*bank, *task, "grade", "--data", grade, "--kind", "ordinal")
+    theirs = ("--kind", "ordinal", "--adapter", "share-lora", "--rank", 3)
+    added = installed.json(*bank, *task, "grade", "--data", grade, *theirs)
+    assert (added["adapter"]["kind"], added["adapter"]["rank"]) == ("share-lora", 3)
     assert added["metrics"]["mean_rank_error"] < 0.5
     assert added["metrics"]["p_beats_majority"] < 0.05
     installed.run(*bank, *task, "poll", "--data", poll)
@@ -165,7 +168,8 @@ def test_without_the_family_its_modules_must_be_named(without: Environment, made
 def test_doctor_says_what_is_missing(without: Environment, made: Path) -> None:
     answer = json.loads(without.run("--home", made / "other", "--json", "doctor", code=1))
     found = {one["subject"]: one for one in answer["findings"] if one["state"] == "problem"}
-    assert found.keys() == {"task kind ordinal", "gate knn"}
+    assert found.keys() == {"task kind ordinal", "adapter kind share-lora", "gate knn"}
+    assert "grade@1 needs it" in found["adapter kind share-lora"]["found"]
     assert "task grade needs it" in found["task kind ordinal"]["found"]
     assert "entry point expertbank.gates" in found["gate knn"]["todo"]
 

@@ -63,7 +63,7 @@ def test_a_step_is_learnt_written_read_and_answered_in_one_pass(
         assert torch.equal(tensor, weights[name]), f"{name} of the frozen backbone changed"
     last_cores = [
         trained.file.tensors[f"cores.{index}.{len(group.shape.factors) - 1}"]
-        for index, group in enumerate(trained.file.groups)
+        for index, group in enumerate(trained.file.adapter().groups)
     ]
     assert all(core.any() for core in last_cores), "every group took a step away from zero"
 

@@ -116,7 +116,7 @@ def test_the_result_is_a_sound_expert_file_that_says_what_it_is(bert) -> None:
 
 
 def paths_of(file: ExpertFile) -> list[str]:
-    return [path for group in file.groups for path in group.paths]
+    return [path for group in file.adapter().groups for path in group.paths]
 
 
 def test_serving_gives_the_logits_that_training_measured(bert) -> None:

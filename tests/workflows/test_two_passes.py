@@ -40,7 +40,7 @@ def test_a_bank_of_two_passes_does_the_whole_job(
         (expert,) = bank.experts("films")
         adapter = bank.registry.run(expert.run_id).config["adapter"]
         file = bank._workspace.expert_file(expert)
-        adapted = {path for group in file.groups for path in group.paths}
+        adapted = {path for group in file.adapter().groups for path in group.paths}
         assert len(adapted) == 2 * depth
         assert (adapter["alpha"], file.alpha) == (16.0, 16.0)
         named = bank.add(

@@ -11,10 +11,16 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import sha256_text
+from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
 from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
-from expertbank.workflows.growing.jobs import Executor, FinishedJob, InThisProcess, bank_identity
+from expertbank.workflows.growing.jobs import (
+    Executor,
+    FinishedJob,
+    InThisProcess,
+    bank_identity,
+    tuned,
+)
 from expertbank.workflows.growing.prepare import AddRequest, prepare
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace, now
@@ -27,18 +33,23 @@ class AddResult:
     Attributes:
         expert: the registered expert.
         metrics: quality on validation rows, as the task's kind measures it.
-        train: ``examples``, ``epochs``, ``seconds``, ``tokens_per_second``, ``best_epoch``,
+        train: ``examples``, ``epochs``, how many were trained before patience was spent
+            (``epochs_trained``), ``seconds``, ``tokens_per_second``, ``best_epoch``,
             ``selection_score``, and how many rows' trunk states were computed only once
             (``cached_trunk_rows``) in how many bytes.
+        adapter: kind of adapter with its settings, nothing left open.
         data: where the rows came from and how many were dropped for which reason.
         warnings: what the user should look at in the data.
+        tuning: what the search for settings found, if there was one.
     """
 
     expert: ExpertRecord
     metrics: dict[str, Any]
     train: Mapping[str, Any]
+    adapter: AdapterConfig
     data: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    tuning: Mapping[str, Any] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The document of ``add --json``."""
@@ -55,6 +66,8 @@ class AddResult:
             },
             "metrics": self.metrics,
             "train": dict(self.train),
+            "adapter": asdict(self.adapter),
+            "tuning": None if self.tuning is None else dict(self.tuning),
             "data": self.data,
             "warnings": list(self.warnings),
         }
@@ -75,7 +88,7 @@ def add(
         request: what to add.
         progress: called as work goes on.
         resume: go on with an interrupted run of the same request, if there is one.
-        on: where to train and measure; default here.
+        on: where to train and measure; default here. A search for settings runs here.
 
     Raises:
         ExistsError: the task has an expert and no new version was asked for.
@@ -84,12 +97,22 @@ def add(
         TrainingError: the loss stopped being a number; nothing was written.
     """
     job = prepare(workspace, request, progress)
-    checkpoint = workspace.checkpoint(job.entry.task.name)
+    checkpoint, search = (workspace.checkpoint(job.entry.task.name, of) for of in ("", "tuning"))
+    if request.tune is not None and request.tune.trials is not None:
+        job = tuned(
+            job,
+            workspace.backbone,
+            request.tune,
+            progress,
+            resume=search.read() if resume else None,
+            keep=search.write,
+        )
     done = (on or InThisProcess(workspace.backbone)).run(
         job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write
     )
     result = commit(workspace, done)
     checkpoint.remove()
+    search.remove()
     return result
 
 
@@ -125,6 +148,7 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
                 "adapter": asdict(entry.adapter),
                 "train": asdict(entry.train),
                 "result": dict(done.facts),
+                **({"tuning": dict(entry.tuning)} if entry.tuning else {}),
             },
             entry.train.seed,
             dict(done.environment),
@@ -144,7 +168,8 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         registered, metrics = register(workspace, new)
     shown = {name: value for name, value in entry.data.items() if name != "spec"}
     shown["columns"] = entry.data["spec"]["columns"]
-    return AddResult(registered, metrics, done.facts, shown, entry.warnings)
+    made = registered, metrics, done.facts, entry.adapter
+    return AddResult(*made, shown, entry.warnings, entry.tuning)
 
 
 def _require_next(workspace: Workspace, name: str, version: int) -> None:

@@ -8,12 +8,12 @@ machine; the backbone is loaded there and recognised by its digest.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import compress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import AdapterConfig, TrainConfig, canonical_json, sha256_text
+from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json, sha256_text
 from expertbank.records import (
     BackboneRecord,
     EncodedRow,
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from expertbank.backbones.backbone import Backbone
     from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
+    from expertbank.training.job import ExpertJob
 
 Keep = Callable[[bytes], None]
 """Takes the state of unfinished training, to go on from."""
@@ -47,6 +48,7 @@ class Entry:
         train: how to train.
         data: where the rows came from, how many there are of which kind, and their digests.
         warnings: what is odd about the data, as sentences.
+        tuning: what the search for settings found, if there was one.
     """
 
     bank: str
@@ -56,6 +58,7 @@ class Entry:
     train: TrainConfig
     data: Mapping[str, Any]
     warnings: tuple[str, ...]
+    tuning: Mapping[str, Any] | None = None
 
     @property
     def id(self) -> str:
@@ -202,10 +205,33 @@ def train(
     keep: Keep | None = None,
 ) -> TrainedExpert:
     """The second step of ``add``; see ``training.expert.train_expert``."""
-    from expertbank.training.expert import ExpertJob, train_expert
+    from expertbank.training.expert import train_expert
+
+    return train_expert(_work(job), backbone, progress, resume=resume, keep=keep)
+
+
+def tuned(
+    job: AddJob,
+    backbone: Backbone,
+    config: TuneConfig,
+    progress: ProgressCallback = no_progress,
+    *,
+    resume: bytes | None = None,
+    keep: Keep | None = None,
+) -> AddJob:
+    """The job with the settings that a search found; see ``training.tuning.tune``."""
+    from expertbank.training.tuning import tune
+
+    found = tune(_work(job), backbone, config, progress, resume=resume, keep=keep)
+    entry = replace(job.entry, adapter=found.adapter, train=found.train, tuning=found.facts)
+    return replace(job, entry=entry)
+
+
+def _work(job: AddJob) -> ExpertJob:
+    from expertbank.training.job import ExpertJob
 
     entry = job.entry
-    work = ExpertJob(
+    return ExpertJob(
         entry.task.name,
         entry.task.kind,
         entry.task.labels,
@@ -215,7 +241,6 @@ def train(
         entry.train,
         job.backbone.feature_spec,
     )
-    return train_expert(work, backbone, progress, resume=resume, keep=keep)
 
 
 def measure(
@@ -302,6 +327,7 @@ def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:
     return {
         "examples": len(job.train),
         "epochs": job.entry.train.epochs,
+        "epochs_trained": trained.epochs,
         "seconds": round(trained.seconds, 3),
         "tokens_per_second": round(trained.tokens / max(trained.seconds, 1e-9), 1),
         "best_epoch": trained.best_epoch,

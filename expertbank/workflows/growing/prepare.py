@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig
+from expertbank.adapters import ADAPTERS
+from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig, TuneConfig
 from expertbank.data import (
     TaskData,
     TaskSpec,
@@ -18,7 +19,7 @@ from expertbank.data import (
 )
 from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
-from expertbank.errors import ExistsError, InputError
+from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
@@ -48,6 +49,7 @@ class AddRequest:
         new_version: whether a task that has an expert gets another.
         bank: what the bank shall be, or is.
         rehash: hash the backbone's files, whatever is remembered of them.
+        tune: how to search for settings before training, if at all.
     """
 
     task: str | TaskSpec
@@ -58,6 +60,7 @@ class AddRequest:
     new_version: bool = False
     bank: BankConfig | None = None
     rehash: bool = False
+    tune: TuneConfig | None = None
 
 
 def prepare(
@@ -77,6 +80,8 @@ def prepare(
 
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
     name, config = task.name, request.train or TrainConfig()
+    wish = request.adapter or AdapterConfig()
+    _require_adapter(wish.kind)
     if request.group is not None:
         check_task_name(request.group, "group")
     if request.group is not None and not workspace.exists:
@@ -102,8 +107,7 @@ def prepare(
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    adapter = request.adapter or AdapterConfig()
-    adapter = replace(adapter, alpha=adapter.multiplier(spec))
+    adapter = ADAPTERS.get(wish.kind).settled(replace(wish, alpha=wish.multiplier(spec)))
     kept = _kept(fit, selection, config.seed)
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone
@@ -160,6 +164,14 @@ def _kept(fit: Sequence[Row], selection: Sequence[Row], seed: int) -> list[Row]:
     spare = iter([*beside, *others[len(out) - sum(out) :]])
     rest = iter(others)
     return [next(spare if sits else rest) for sits in out]
+
+
+def _require_adapter(kind: str) -> None:
+    """Refuse a kind of adapter that is not here, before any data is read."""
+    try:
+        ADAPTERS.require(kind)
+    except NotFoundError as error:
+        raise InputError(str(error)) from error
 
 
 def _remarks(encoded: Mapping[Row, EncodedRow], limit: int) -> list[str]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from expertbank.adapters import ADAPTERS
+from expertbank.config import DEFAULT_ADAPTER
 from expertbank.errors import ExpertBankError
 from expertbank.kinds import KINDS
 from expertbank.plugins import Plugins
@@ -13,6 +15,7 @@ from expertbank.records import BackboneRecord
 from expertbank.references import cached, locate
 from expertbank.registry import schema
 from expertbank.registry.names import ACTIVE
+from expertbank.registry.registry import Registry
 from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 from expertbank.workflows.home import FolderHome, Home
@@ -59,6 +62,7 @@ def bank_at(home: Home, *, rehash: bool) -> Iterator[Finding]:
             scratch = home.scratch(registry.bank_id())
             kinds = {task.kind: f"task {task.name}" for task in registry.tasks()}
             active = [one for one in registry.aliases() if one.name == ACTIVE]
+            adapters = _adapters(registry)
             gates = {registry.router(one.router_version).kind: "the router" for one in active}
         counts = database.counts(("experts", "routers"))
     except ExpertBankError as error:
@@ -71,10 +75,21 @@ def bank_at(home: Home, *, rehash: bool) -> Iterator[Finding]:
         "the files)",
     )
     yield from _needed(KINDS, kinds)
+    yield from _needed(ADAPTERS, adapters)
     yield from _needed(GATES, gates)
     yield _store(home, record)
     if record is not None:
         yield from _backbone(scratch, record, rehash=rehash)
+
+
+def _adapters(registry: Registry) -> dict[str, str]:
+    """Kinds of adapter that live experts have, each with one that does."""
+    found = {}
+    for expert in registry.members():
+        if expert.run_id:
+            config = registry.run(expert.run_id).config
+            found[str(config.get("adapter", {}).get("kind", DEFAULT_ADAPTER))] = expert.id
+    return found
 
 
 def _needed(plugins: Plugins[Any], users: Mapping[str, str]) -> Iterator[Finding]:

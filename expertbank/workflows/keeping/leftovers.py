@@ -75,7 +75,8 @@ def checkpoints(
     """
     gone: list[Leftover] = []
     kept: list[Path] = []
-    for path in sorted((home / CHECKPOINTS).glob("*.safetensors")):
+    folder = home / CHECKPOINTS
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("tuning/*.json")]):
         superseded = path.stat().st_mtime <= newest.get(path.stem, 0.0)
         if (superseded or path.stem in removed) and _age(path) >= max(grace, UNLOCKED_GRACE):
             gone.append(_leftover(path, "abandoned training run"))

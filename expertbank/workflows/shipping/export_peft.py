@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
-from expertbank.adapters.tt import Factors
+from expertbank.adapters.peft import lora_factors, lora_rank, lora_tensors, peft_config
+from expertbank.adapters.slots import Factors
 from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.backbone import Backbone

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from expertbank.adapters.hooks import bound
-from expertbank.adapters.lora import lora_factors, lora_rank, lora_tensors, peft_config
+from expertbank.adapters.peft import lora_factors, lora_rank, lora_tensors, peft_config
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone

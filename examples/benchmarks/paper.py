@@ -1,0 +1,237 @@
+"""The paper's tables: parameters of every kind of adapter, and single tasks side by side.
+
+Run it with: python examples/benchmarks/paper.py ../shared/data --dtype bfloat16
+
+Sides see the same training rows, hold out the same ones to choose the checkpoint, begin with the
+same head, and are trained by the same code with the same epochs and patience. Rates were chosen
+by ``recipe.py`` on training rows, for each side one for all tasks; validation rows choose nothing
+and are answered once. LoRA of rank 16 acts at full depth, all others in the branch.
+
+Intervals: 95% of the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007), which draws
+tasks' rows and seeds independently with replacement and keeps all sides' answers of a row and seed
+together; it is conservative. TT-LoRA is not worse than a side if the lower end is above the
+margin. Every finished run is one line of ``--out`` and is not repeated; the tables are of all runs
+that are there under the same conditions, each pair of sides on the seeds that both have. Tables
+that need other libraries (Pfeiffer adapters, AdapterFusion) are not here; of them only parameters
+are counted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from machine import describe
+from recipe import Setting
+from trials import Runs, added_job, right_answers
+
+from expertbank import AdapterConfig, TrainConfig
+from expertbank.backbones.backbone import Backbone, load_backbone
+from expertbank.config import DEFAULT_BACKBONE
+from expertbank.training.expert import train_expert
+from expertbank.tt import TTShape
+
+TASKS = ("sst2", "mrpc", "sick", "cola", "rte", "qnli", "mnli")
+OURS = "TT-LoRA"
+SIDES = {
+    OURS: Setting(),
+    "LoRA r=16": Setting(
+        {"kind": "lora", "rank": 16, "alpha": 2.0}, {"lr": 1e-3}, {"route_layer": 0}
+    ),
+    "LoRA r=1": Setting({"kind": "lora", "rank": 1}, {"lr": 2e-3}),
+    "Uni-LoRA": Setting({"kind": "uni-lora"}),
+}
+"""What is compared; what a side does not set is the product's default."""
+MARGIN = 0.5
+DRAWS = 4000
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    describe(options.seed)
+    parameters()
+    names = ("rows", "eval_limit", "max_length", "dtype", "backbone")
+    conditions = {name: getattr(options, name) for name in names}
+    print(f"\n{json.dumps(conditions)}", flush=True)
+    runs = Runs(options.out, conditions)
+    backbone = load_backbone(options.backbone, dtype=options.dtype)
+    everything = [(s, t, n) for s in options.seeds for t in options.tasks for n in options.sides]
+    for place, (seed, task, side) in enumerate(everything, start=1):
+        if (task, seed, named(side)) not in runs.by_key:
+            one_run(runs, task, seed, side, backbone, options)
+            found = runs.by_key[task, seed, named(side)]
+            print(
+                f"{place}/{len(everything)} {task}, seed {seed}, {side}: "
+                f"{share(found['right']):.4f}, best of epoch {found['best_epoch']}, "
+                f"{found['seconds']:.0f} s",
+                flush=True,
+            )
+    report(runs, options)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with one folder per task")
+    parser.add_argument("--rows", type=int, default=720, help="training rows a task")
+    parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
+    parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
+    out = Path(__file__).parent / "results" / "paper.jsonl"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+def named(side: str) -> str:
+    """A side with all that it sets, defaults included: other defaults are other runs."""
+    setting, train = SIDES[side], TrainConfig()
+    chosen = {n: getattr(train, n) for n in ("epochs", "patience", "lr", "head_lr", "weight_decay")}
+    adapter = setting.adapter or {"tt_rank": default_ranks()}
+    return Setting(adapter, {**chosen, **setting.train}, setting.spec).name
+
+
+def default_ranks() -> object:
+    """The ranks of a tensor train by default."""
+    from expertbank.adapters.tt import DEFAULT_TT_RANK
+
+    return DEFAULT_TT_RANK
+
+
+def one_run(
+    runs: Runs, task: str, seed: int, side: str, backbone: Backbone, options: argparse.Namespace
+) -> None:
+    """Train one side and let it answer the validation rows once."""
+    setting = SIDES[side]
+    given = {"max_length": options.max_length, "dtype": options.dtype, **setting.spec}
+    spec = backbone.default_feature_spec(**given)
+    train = TrainConfig(seed=seed, limit=options.rows, **setting.train)
+    wish = AdapterConfig(**setting.adapter)
+    place = options.data / task
+    job, rows = added_job(task, place, backbone, spec, wish, train, options.eval_limit)
+    started = time.monotonic()
+    expert = train_expert(job, backbone)
+    spent = time.monotonic() - started
+    right = right_answers(job, expert.file, rows, backbone)
+    facts = {
+        "side": side,
+        "params": expert.adapter_params,
+        "selection": expert.selection_score,
+        "best_epoch": expert.best_epoch,
+        "seconds": round(spent, 1),
+        "tokens": expert.tokens,
+        "train_rows": len(job.train),
+        "right": "".join(map(str, right)),
+    }
+    runs.add((task, seed, named(side)), facts)
+
+
+def share(right: str) -> float:
+    """Share of ones."""
+    return right.count("1") / len(right)
+
+
+def report(runs: Runs, options: argparse.Namespace) -> None:
+    """The table of tasks, and each side's distance from ours on the seeds that both have."""
+    seeds = sorted({seed for _, seed, _ in runs.by_key})
+    every = [task for task in TASKS if any((task, s, named(OURS)) in runs.by_key for s in seeds)]
+
+    def of(task: str, *sides: str) -> list[list[str]]:
+        """By side the answers on every seed that all sides have."""
+        keys = [[(task, seed, named(side)) for side in sides] for seed in seeds]
+        whole = [own for own in keys if all(key in runs.by_key for key in own)]
+        return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
+
+    _row("side", ["numbers", *every, "mean", "runs", "minutes"])
+    print("|---" * (len(every) + 5) + "|")
+    for side in SIDES:
+        own = {task: of(task, side)[0] for task in every}
+        done = [run for (_, _, name), run in runs.by_key.items() if name == named(side)]
+        if not done or not all(own.values()):
+            continue
+        means = [statistics.mean(map(share, answers)) for answers in own.values()]
+        figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
+        minutes = sum(run["seconds"] for run in done) / 60
+        _row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
+    print()
+    _row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
+    print("|---" * (len(every) + 5) + "|")
+    for side in SIDES:
+        pairs = {task: of(task, OURS, side) for task in every}
+        if side == OURS or not all(ours for ours, _ in pairs.values()):
+            continue
+        generator = np.random.default_rng(options.seed)
+        apart = [100 * (_bits(ours) - _bits(theirs)) for ours, theirs in pairs.values()]
+        gaps = [float(one.mean()) for one in apart]
+        draws = np.mean([pigeonhole(one, generator) for one in apart], axis=0)
+        low, high = np.quantile(draws, (0.025, 0.975))
+        verdict = "shown" if low > -MARGIN else "not shown"
+        count = "+".join(str(len(one)) for one in apart)
+        interval = f"{low:+.2f} to {high:+.2f}"
+        cells = [f"{gap:+.1f}" for gap in gaps]
+        _row(side, [*cells, f"{statistics.mean(gaps):+.2f}", interval, verdict, count])
+
+
+def _bits(right: Sequence[str]) -> np.ndarray:
+    return np.array([[int(one) for one in text] for text in right], dtype=float)
+
+
+def pigeonhole(differences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Bootstrap means of ``differences [seeds, rows]``, both axes drawn independently."""
+    seeds, rows = differences.shape
+    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS) / seeds
+    by_row = generator.multinomial(rows, np.full(rows, 1 / rows), DRAWS) / rows
+    return np.einsum("bs,sr,br->b", by_seed, differences, by_row, optimize=True)
+
+
+def parameters() -> None:
+    """Numbers of one expert of a task, head left out, on query and value.
+
+    Pfeiffer adapters: down and up projections with biases after each layer, reduction 16.
+    AdapterFusion: query, key and value matrices in each layer, the first two with biases
+    (Pfeiffer et al., EACL 2021, and its code); of all tasks together.
+    """
+    shapes = {
+        "MiniLM, branch": (384, [(384, 384), (384, 384)], 4),
+        "MiniLM, full depth": (384, [(384, 384), (384, 384)], 6),
+        "LLaMA-3.2-1B, full depth": (2048, [(2048, 2048), (2048, 512)], 16),
+    }
+    print("| kind | " + " | ".join(shapes) + " |")
+    print("|---" * (len(shapes) + 1) + "|")
+    for rank in (16, 1):
+        counts = [d * sum(rank * (m + n) for m, n in sides) for _, sides, d in shapes.values()]
+        _counts(f"LoRA r={rank}", counts)
+    for ranks in (5, default_ranks()):
+        counts = [
+            d * sum(TTShape.of(m, n, ranks).parameters for m, n in sides)
+            for _, sides, d in shapes.values()
+        ]
+        _counts(f"TT-LoRA {ranks}", counts)
+        if ranks == default_ranks():
+            break
+    _counts("Pfeiffer", [d * (2 * w * (w // 16) + w // 16 + w) for w, _, d in shapes.values()])
+    _counts("AdapterFusion", [d * (3 * w * w + 2 * w) for w, _, d in shapes.values()])
+
+
+def _counts(kind: str, counts: Sequence[int]) -> None:
+    _row(kind, [f"{count:,}" for count in counts])
+
+
+def _row(first: str, cells: Sequence[object]) -> None:
+    print(f"| {' | '.join(map(str, (first, *cells)))} |")
+
+
+if __name__ == "__main__":
+    main()

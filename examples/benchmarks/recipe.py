@@ -1,0 +1,263 @@
+"""How the defaults of training and of adapters are chosen: a search that reads training rows only.
+
+Run it with: python examples/benchmarks/recipe.py ../shared/data --dtype bfloat16
+
+Every task's training rows are cut three ways: rows to train on, rows that choose the checkpoint
+(as in ``add``), and rows that judge a setting. No validation row is looked at. The search goes in
+stages, each starting from what the one before chose. A stage halves (Jamieson & Talwalkar,
+"Non-stochastic best arm identification", 2016): all its settings at the first seed, the better
+half and the reference at the second, and so on; only settings that have seen every seed can be
+chosen. The reference stays unless the best one's gain over it exceeds the standard error of that
+gain, which is that of paired differences over tasks and seeds.
+
+Every finished run is one line of ``--out`` and is not repeated; the program may be stopped at any
+time. ``--stages N`` ends after so many.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import lora_xs  # noqa: F401 - adds a kind of adapter
+import torch
+from machine import describe
+from trials import Runs, accuracy, judged_job
+
+from expertbank import AdapterConfig, TrainConfig
+from expertbank.backbones.backbone import load_backbone
+from expertbank.config import FeatureSpec
+from expertbank.training.expert import train_expert
+
+TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli")
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One thing to try: fields of ``AdapterConfig``, ``TrainConfig`` and ``FeatureSpec``."""
+
+    adapter: Mapping[str, Any] = field(default_factory=dict)
+    train: Mapping[str, Any] = field(default_factory=dict)
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What it sets."""
+        both = {**self.adapter, **self.train, **self.spec}
+        return ", ".join(f"{name} {_short(both[name])}" for name in sorted(both))
+
+    def but(self, **train: Any) -> Setting:
+        """The same with other training settings."""
+        return Setting(self.adapter, {**self.train, **train}, self.spec)
+
+    def shaped(self, **adapter: Any) -> Setting:
+        """The same training with another adapter."""
+        return Setting(adapter, self.train, self.spec)
+
+
+START = Setting(
+    {"tt_rank": 5}, {"epochs": 3, "patience": 3, "lr": 5e-3, "head_lr": 1e-3, "weight_decay": 0.01}
+)
+"""The defaults before this search."""
+
+
+def length_and_rates(start: Setting) -> tuple[Setting, ...]:
+    """Every source of tiny adapters trains 10 to 100 epochs, with a rate for cores and head."""
+    return (
+        start,
+        start.but(epochs=10),
+        start.but(epochs=10, lr=1e-2),
+        start.but(epochs=10, head_lr=4e-3),
+        start.but(epochs=10, lr=1e-2, head_lr=4e-3),
+        start.but(epochs=20, patience=5),
+    )
+
+
+def bonds(start: Setting) -> tuple[Setting, ...]:
+    """Uneven bonds at the same size: the bonds inside a side bind, the middle one does not."""
+    return (start, start.shaped(tt_rank=(9, 2, 9)), start.shaped(tt_rank=(7, 3, 7)))
+
+
+def kinds(start: Setting) -> tuple[Setting, ...]:
+    """Other kinds of about the same size, at the rates of trains and at others."""
+    lora, frame = start.shaped(kind="lora", rank=1), start.shaped(kind="lora-xs", rank=32)
+    return (
+        start,
+        lora,
+        lora.but(lr=2e-3),
+        start.shaped(kind="uni-lora", rank=4),
+        frame,
+        frame.but(lr=1e-3),
+    )
+
+
+def reference(start: Setting) -> tuple[Setting, ...]:
+    """The rate of what is compared with: LoRA of rank 16 at full depth, where alpha / r is 2."""
+    full = Setting({"kind": "lora", "rank": 16, "alpha": 2.0}, start.train, {"route_layer": 0})
+    return (full.but(lr=1e-3), full.but(lr=3e-3))
+
+
+def slower(start: Setting) -> tuple[Setting, ...]:
+    """Lower rates of the cores, as the other kinds turned out to like them."""
+    return (start, start.but(lr=3e-3), start.but(lr=2e-3))
+
+
+STAGES = (
+    (length_and_rates, 3, True),
+    (bonds, 3, True),
+    (kinds, 1, False),
+    (reference, 1, False),
+    (slower, 3, True),
+)
+"""What is tried, with how many seeds, and whether the winner is what an expert is by default."""
+
+
+def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    describe(options.seeds[0])
+    names = ("rows", "judge", "max_length", "dtype", "backbone")
+    conditions = {name: getattr(options, name) for name in names}
+    print(json.dumps(conditions), flush=True)
+    search = Search(Runs(options.out, conditions), options)
+    default = START
+    for number, (stage, seeds, decides) in enumerate(STAGES[: options.stages]):
+        print(f"\nstage {number + 1}, {stage.__name__}: {stage.__doc__}", flush=True)
+        chosen = search.halve(stage(default), options.seeds[:seeds])
+        print(f"\nchosen: {chosen.name}", flush=True)
+        default = chosen if decides else default
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder with one folder per task")
+    parser.add_argument("--rows", type=int, default=720, help="rows a task to train and select on")
+    parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge a setting")
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--backbone", default="sentence-transformers/all-MiniLM-L6-v2")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--stages", type=int, default=len(STAGES))
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "recipe.jsonl")
+    return parser.parse_args()
+
+
+class Search:
+    """The halving of one stage after another.
+
+    Args:
+        runs: those that are done.
+        options: the command line.
+    """
+
+    def __init__(self, runs: Runs, options: argparse.Namespace) -> None:
+        self.runs, self.tasks = runs, options.tasks
+        self.options = options
+        self.backbone = load_backbone(options.backbone, dtype=options.dtype)
+
+    def halve(self, settings: Sequence[Setting], seeds: Sequence[int]) -> Setting:
+        """Try settings, the first of which is the reference; returns the one chosen."""
+        left = list(settings)
+        for place, seed in enumerate(seeds):
+            for task in self.tasks:
+                for setting in left:
+                    self.run(task, seed, setting)
+            seen = seeds[: place + 1]
+            ranked = sorted(left, key=lambda one: -self.mean(one, seen))
+            self.table(ranked, settings[0], seen)
+            if place + 1 < len(seeds):
+                kept = ranked[: max(2, math.ceil(len(ranked) / 2))]
+                left = [one for one in left if one in kept or one is settings[0]]
+        gain, error = self.gap(ranked[0], settings[0], seeds)
+        return ranked[0] if gain > error else settings[0]
+
+    def run(self, task: str, seed: int, setting: Setting) -> None:
+        """Train one setting and let it be judged, if that was not done before."""
+        key = (task, seed, setting.name)
+        if key in self.runs.by_key:
+            return
+        options, spec = self.options, self.spec(setting)
+        wish = AdapterConfig(**setting.adapter), TrainConfig(seed=seed, **setting.train)
+        sizes = options.rows, options.judge
+        job, judge = judged_job(task, options.data / task, self.backbone, spec, *wish, *sizes)
+        started = time.monotonic()
+        expert = train_expert(job, self.backbone)
+        right = accuracy(job, expert.file, judge, self.backbone)
+        facts = {
+            "params": expert.adapter_params,
+            "selection": expert.selection_score,
+            "judge": right,
+            "best_epoch": expert.best_epoch,
+            "seconds": round(time.monotonic() - started, 1),
+        }
+        self.runs.add(key, facts)
+        print(
+            f"{task}, seed {seed}, {setting.name}: {right:.3f}, best of epoch "
+            f"{expert.best_epoch}, {facts['seconds']:.0f} s",
+            flush=True,
+        )
+
+    def spec(self, setting: Setting) -> FeatureSpec:
+        """What a bank under these conditions would have."""
+        length, dtype = self.options.max_length, self.options.dtype
+        given = {"max_length": length, "dtype": dtype, **setting.spec}
+        return self.backbone.default_feature_spec(**given)
+
+    def values(self, setting: Setting, seeds: Sequence[int], what: str = "judge") -> list[float]:
+        """A figure of a setting's runs, by seed and task."""
+        return [self.runs.by_key[t, s, setting.name][what] for s in seeds for t in self.tasks]
+
+    def epochs(self, setting: Setting, seeds: Sequence[int]) -> float:
+        """Epochs trained a run, a measure of time that is the same on every machine."""
+        most, patience = setting.train["epochs"], setting.train["patience"]
+        best = self.values(setting, seeds, "best_epoch")
+        return statistics.mean(min(most, one + patience) for one in best)
+
+    def mean(self, setting: Setting, seeds: Sequence[int]) -> float:
+        """Mean accuracy over seeds and tasks."""
+        return statistics.mean(self.values(setting, seeds))
+
+    def gap(self, one: Setting, other: Setting, seeds: Sequence[int]) -> tuple[float, float]:
+        """Mean paired difference over tasks and seeds, and its standard error."""
+        both = zip(self.values(one, seeds), self.values(other, seeds), strict=True)
+        gaps = [mine - theirs for mine, theirs in both]
+        error = statistics.stdev(gaps) / len(gaps) ** 0.5 if len(gaps) > 1 else math.inf
+        return statistics.mean(gaps), error
+
+    def table(self, ranked: Sequence[Setting], first: Setting, seeds: Sequence[int]) -> None:
+        """Settings so far, best first."""
+        head = ("setting", "numbers", *self.tasks, "mean", "points", "error", "epochs", "minutes")
+        print(f"\n| {' | '.join(head)} |")
+        print("|---" * (len(self.tasks) + 7) + "|")
+        for one in ranked:
+            runs = [[self.runs.by_key[t, s, one.name] for s in seeds] for t in self.tasks]
+            cells = [f"{statistics.mean(run['judge'] for run in own):.3f}" for own in runs]
+            gap, error = self.gap(one, first, seeds)
+            minutes = sum(self.values(one, seeds, "seconds")) / 60
+            print(
+                f"| {one.name} | {runs[0][0]['params']:,} | {' | '.join(cells)} "
+                f"| {self.mean(one, seeds):.4f} | {100 * gap:+.2f} | {100 * error:.2f} "
+                f"| {self.epochs(one, seeds):.1f} | {minutes:.1f} |",
+                flush=True,
+            )
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, (tuple, list)):
+        return ",".join(map(_short, value))
+    return f"{value:g}" if isinstance(value, (int, float)) else str(value)
+
+
+if __name__ == "__main__":
+    main()

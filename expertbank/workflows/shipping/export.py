@@ -51,6 +51,7 @@ class ExportResult:
     """What was written.
 
     ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
+    ``effects`` says of every adapter for PEFT what it does in the model that readers load.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class ExportResult:
     format: str = "bundle"
     verified: bool = True
     recorded: bool = True
+    effects: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -73,6 +75,7 @@ class ExportResult:
             "bytes": self.bytes,
             "verified": self.verified,
             "recorded": self.recorded,
+            **({"effects": list(self.effects)} if self.effects else {}),
         }
 
 

@@ -72,7 +72,7 @@ def as_loaded_elsewhere(backbone: Backbone) -> Around:
 
 
 def _language_model(config: Any) -> nn.Module | None:
-    """transformers' class around a decoder, without weights; ``None`` where it has none."""
+    """The class of transformers around a decoder, without weights; ``None`` where it has none."""
     from transformers import AutoModelForCausalLM
 
     try:

@@ -149,13 +149,13 @@ over the tokens and scaled to root mean square 1; texts are cut at {max_length} 
 - vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}.
 {engines}"""
 
-_DECODER = """- The tensors are named as in the language model (`{model}`), which is what engines that generate
-  look for. The export was put into that class and gave the bank's hidden states before it was
-  published. Under the bare model (`AutoModel`) PEFT finds none of these names.
+_DECODER = """- The tensors are named as in the language model (`{model}`), which is what
+  engines that generate look for. The export was put into that class and gave the bank's hidden
+  states before it was published. Under the bare model (`AutoModel`) PEFT finds none of these names.
 - The expert was trained to answer with its head, not to write: what an engine generates with it
   is changed by it, and means nothing by itself.
 """
 
-_ENCODER = """- The tensors are named as in the bare model (`{model}`), which was tried before this was
-  published. Engines that only generate have no such names.
+_ENCODER = """- The tensors are named as in the bare model (`{model}`), into which they
+  were put, and tried, before this was published. Engines that only generate have no such names.
 """

@@ -328,14 +328,14 @@ def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Iterator[F
         todo = f"needs the network once, or {elsewhere}"
         yield Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)
         return
-    found = f"{name} at {place.folder}"
+    found = f"{name} at {place.path}"
     if place.revision:
         found += f", commit {place.revision}"
     cache = DigestCache(home / DIGEST_CACHE)
     try:
-        known = None if rehash else cache.find(place.folder)
+        known = None if rehash else cache.find(place.path)
         hashed = "" if known else ", hashed now"
-        identity = known or identity_of(place.folder)
+        identity = known or identity_of(place.path)
     except ExpertBankError as error:
         yield Finding("backbone", "problem", str(error), elsewhere)
         return
@@ -346,11 +346,11 @@ def _backbone(home: Path, record: BackboneRecord, *, rehash: bool) -> Iterator[F
         yield Finding("backbone", "ok", f"{found}, digest as recorded{hashed}")
     else:
         found = (
-            f"{place.folder} has digest {identity.digest}, the bank was made with {record.identity}"
+            f"{place.path} has digest {identity.digest}, the bank was made with {record.identity}"
         )
         yield Finding("backbone", "problem", found, elsewhere)
         return
-    yield _agreement(cache, place.folder, identity.digest, record.feature_spec.dtype)
+    yield _agreement(cache, place.path, identity.digest, record.feature_spec.dtype)
 
 
 def _agreement(cache: DigestCache, folder: Path, digest: str, dtype: str) -> Finding:

@@ -58,7 +58,7 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
             "made_with": package_versions(),
             "backbone": {
                 **named,
-                "reference": public_name(str(named["reference"]), backbone.place.folder),
+                "reference": public_name(str(named["reference"]), backbone.place.path),
             },
             "feature_spec": workspace.spec.to_dict(),
             "loaded_as": {"class": around.name, "causal": around.is_causal, "inner": around.inner},

@@ -20,7 +20,7 @@ from expertbank.backbones.mistaken import require_backbone_files
 from expertbank.backbones.reading import read
 from expertbank.backbones.recognise import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, SHORTEST, FeatureSpec
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import InputError, IntegrityError, NoBackboneError
 from expertbank.records import BackboneRecord
 from expertbank.references import Place
 
@@ -204,7 +204,12 @@ def load_backbone(
     if place.path.is_dir():
         # A family from outside may bring the model's class, which must be there to be loaded.
         listed(str(read_config(place.path).get("model_type")))
-    model, tokenizer = read(place.path, reference)
+    try:
+        model, tokenizer = read(place.path, reference)
+    except NoBackboneError as error:
+        if record is None or record.reference != reference:
+            raise
+        raise IntegrityError(str(error)) from error  # it was one when the bank was made
     _own(model)
     model.eval().requires_grad_(False)
     family = family_of(str(model.config.model_type), model)

@@ -16,6 +16,7 @@ from expertbank.backbones.weight_files import is_pooler
 from expertbank.errors import (
     InputError,
     IntegrityError,
+    NoBackboneError,
     SourceUnavailableError,
     UnsupportedModelError,
 )
@@ -31,8 +32,8 @@ def read(path: Path, reference: str) -> tuple[Any, Any]:
         reference: what the user named it by.
 
     Raises:
-        InputError: the tokenizer cannot be used here, or a GGUF file that is cut short, or
-            package ``gguf`` is missing.
+        InputError: the tokenizer cannot be used here, or package ``gguf`` is missing.
+        NoBackboneError: a GGUF file that is cut short, or holds no language model.
         UnsupportedModelError: a GGUF file of an architecture that transformers does not read.
         SourceUnavailableError: a folder that transformers does not load.
         IntegrityError: files that are damaged or lack weights that the model needs.
@@ -94,7 +95,7 @@ def _whole(file: Path, reference: str) -> Header:
     try:
         header = read_header(file)
     except ValueError as error:
-        raise InputError(
+        raise NoBackboneError(
             f"backbone {reference!r} is no whole GGUF file: {error}; download it again"
         ) from error
     try:
@@ -106,12 +107,12 @@ def _whole(file: Path, reference: str) -> Header:
         ) from error
     lacking = header.lacking({int(kind): size for kind, size in GGML_QUANT_SIZES.items()})
     if lacking:
-        raise InputError(
+        raise NoBackboneError(
             f"backbone {reference!r} is a GGUF file that is cut short: it has {header.size:,} "
             f"bytes, and its tensors need {lacking:,} more; download it again"
         )
     if not header.has_tokenizer:
-        raise InputError(
+        raise NoBackboneError(
             f"backbone {reference!r} is a GGUF file without a tokenizer (tokenizer.ggml.tokens), "
             "such as one of an adapter or of an encoder for images; give a whole language model's"
         )

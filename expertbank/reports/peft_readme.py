@@ -58,10 +58,12 @@ def _is_nearby(told: Mapping[str, Any]) -> bool:
 def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
-    loaded = content["loaded_as"]
+    loaded, file = content["loaded_as"], ""
+    if loaded["gguf"]:
+        file = f", gguf_file={json.dumps(loaded['gguf'], ensure_ascii=False)}"
     revision = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
     load = _LOAD.format(
-        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}",
+        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}{file}",
         dtype=spec["dtype"],
         auto="AutoModelForCausalLM" if loaded["causal"] else "AutoModel",
         inside=f".get_base_model().{loaded['inner']}" if loaded["causal"] else "",
@@ -74,11 +76,18 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         rank=entry["rank"],
         server_rank=_server_rank(entry["rank"]),
         backbone=_backbone(backbone),
-        where=_NEARBY if _is_nearby(backbone) else "",
+        where=_where(backbone, loaded["gguf"]),
         max_length=spec["max_length"],
         engines=(_DECODER if loaded["causal"] else _ENCODER).format(model=loaded["class"]),
         code=load + KINDS.get(entry["kind"]).snippet,
     )
+
+
+def _where(backbone: Mapping[str, Any], file: str | None) -> str:
+    """Where to put a backbone that has no name others know."""
+    if file:
+        return _NEARBY_FILE.format(file=code(file))
+    return _NEARBY if _is_nearby(backbone) else ""
 
 
 def _server_rank(rank: int) -> str:
@@ -122,6 +131,10 @@ def outputs(text, text_pair=None):
 _NEARBY = """
 That backbone has no name on the Hub and is not part of this export: put its folder, or a link to
 it, into this folder as `backbone`."""
+
+_NEARBY_FILE = """
+That backbone is the GGUF file {file}, which is not part of this export: put it into a folder
+`backbone` in this one. transformers needs package `gguf` to read it."""
 
 _ADAPTER = """# {id}
 

@@ -61,7 +61,7 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
                 "reference": public_name(str(named["reference"]), backbone.place.path),
             },
             "feature_spec": workspace.spec.to_dict(),
-            "loaded_as": {"class": around.name, "causal": around.is_causal, "inner": around.inner},
+            "loaded_as": _loaded_as(around),
             "experts": [_entry(expert, files[expert.id]) for expert in experts],
         }
         for expert, entry in zip(experts, content["experts"], strict=True):
@@ -86,6 +86,17 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
         recorded=recorded,
         effects=tuple(effect.to_dict() for effect in effects),
     )
+
+
+def _loaded_as(around: Around) -> dict[str, Any]:
+    """How readers load the backbone."""
+    path = around.backbone.place.path
+    return {
+        "class": around.name,
+        "causal": around.is_causal,
+        "inner": around.inner,
+        "gguf": path.name if path.is_file() else None,
+    }
 
 
 def _factors(file: ExpertFile) -> Factors:

@@ -88,9 +88,9 @@ def export(
     """Ship one verified folder.
 
     A bundle predicts without the bank; its logits are compared with the bank's before it takes
-    its name. With --format peft: one folder per expert with its exact LoRA factors, loaded back
-    and compared, and its head. A folder of the same format that is there is replaced; anything
-    else is left alone.
+    its name. With --format peft: one folder per expert with its exact LoRA factors, put into the
+    model that other programs load and compared there, and its head. A folder of the same format
+    that is there is replaced; anything else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """
@@ -111,7 +111,8 @@ def export(
         session.did(f"{result.path} was written")
     compared = "logits equal the bank's on probe rows"
     if export_format == "peft":
-        compared = "factors and heads loaded back equal the bank's"
+        model = result.effects[0]["model"]
+        compared = f"in {model} the adapters take effect, and give the bank's states"
     session.answer(
         result.to_dict(),
         lambda console: print_facts(

@@ -169,8 +169,8 @@ class BankConfig:
 
     backbone: str | None = setting(
         None,
-        "Hub name (org/name[@revision]) or folder of the backbone; for a bank that has one, where "
-        "it is now.",
+        "Hub name (org/name[@revision]), folder or GGUF file of the backbone; for a bank that has "
+        "one, where it is now.",
         unset="all-MiniLM-L6-v2",
     )
     route_layer: int | None = setting(

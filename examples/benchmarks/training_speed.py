@@ -51,7 +51,7 @@ def with_trainer(job: ExpertJob, backbone: Backbone, bf16: bool) -> int:
     """LoRA r=16 with a classification head through the Trainer's own defaults."""
     config = job.config
     model = AutoModelForSequenceClassification.from_pretrained(
-        backbone.place.folder, num_labels=len(job.labels)
+        backbone.place.path, num_labels=len(job.labels)
     )
     lora = LoraConfig(task_type=TaskType.SEQ_CLS, r=16, lora_alpha=32, target_modules=list(ROLES))
     rows = [

@@ -12,11 +12,12 @@ product. The alternative, PEFT's ``rank_pattern``, is ignored by serving engines
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
 
+from expertbank.adapters.peft_targets import PeftTargets
 from expertbank.adapters.slots import Factors
 from expertbank.errors import IntegrityError
 
@@ -82,7 +83,7 @@ def lora_factors(tensors: Mapping[str, Tensor], scale: float) -> dict[str, tuple
 
 
 def peft_config(
-    paths: Sequence[str],
+    targets: PeftTargets,
     rank: int,
     *,
     base_model: str,
@@ -91,12 +92,8 @@ def peft_config(
 ) -> dict[str, Any]:
     """The contents of PEFT's ``adapter_config.json`` for one expert.
 
-    The adapted modules are listed by their full paths: experts act only in the branch, and a
-    list says so to every reader. ``layers_to_transform`` needs PEFT to guess where a family
-    keeps its layers, and a pattern is read by some loaders only.
-
     Args:
-        paths: adapted projections in the bare model.
+        targets: which modules it adapts.
         rank: their common rank.
         base_model: Hub name of the backbone, or where it stands beside the adapter.
         revision: the Hub's commit.
@@ -104,7 +101,6 @@ def peft_config(
     """
     return {
         "peft_type": "LORA",
-        "task_type": "FEATURE_EXTRACTION",
         "base_model_name_or_path": base_model,
         "revision": revision,
         "inference_mode": True,
@@ -112,7 +108,7 @@ def peft_config(
         "lora_alpha": rank,
         "lora_dropout": 0.0,
         "bias": "none",
-        "target_modules": sorted(paths),
+        **targets.to_config(),
         "fan_in_fan_out": fan_in_fan_out,
         "use_rslora": False,
         "use_dora": False,

@@ -60,8 +60,9 @@ def find_targets(
     if not family.projections:
         config: Any = model.config
         raise UnsupportedModelError(
-            f"backbones of type {config.model_type!r} are not in the table of families, so what "
-            "to adapt must be named, for example --target q_proj --target v_proj; or install a "
+            f"backbones of type {config.model_type!r} are not in the table of families, and trying "
+            "one did not show which modules are query and value in every layer, so what to adapt "
+            "must be named, for example --target q_proj --target v_proj; or install a "
             f"package that brings the family (entry point {FAMILIES.group}). Linear modules of "
             f"its layers: {linear_names(model.get_submodule(family.layers))}"
         )

@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from expertbank.backbones import probe
 from expertbank.backbones.families import Family, listed
-from expertbank.backbones.hub import OFFLINE_WAYS, fetch, first_line
+from expertbank.backbones.hub import fetch
 from expertbank.backbones.identity import Identity, fingerprint, identity_of, read_config
 from expertbank.backbones.identity_v1 import digest_v1
-from expertbank.backbones.mistaken import require_backbone_folder
+from expertbank.backbones.mistaken import require_backbone_files
+from expertbank.backbones.reading import read
 from expertbank.backbones.recognise import family_of, layers_of
-from expertbank.backbones.weight_files import is_pooler
 from expertbank.config import DEFAULT_BACKBONE, SHORTEST, FeatureSpec
-from expertbank.errors import InputError, IntegrityError, SourceUnavailableError
+from expertbank.errors import InputError, IntegrityError, NoBackboneError
 from expertbank.records import BackboneRecord
 from expertbank.references import Place
 
@@ -38,7 +36,7 @@ class Backbone:
         model: bare model in eval mode, no parameter requires a gradient.
         tokenizer: its fast tokenizer.
         family: where its layers and projections are.
-        reference: what the user named: a Hub name or a folder.
+        reference: what the user named: a Hub name, a folder or a GGUF file.
         place: where its files are, and of which of the Hub's commits.
         identity: what makes it the backbone it is.
         digest: the name it goes by: its identity's digest, or the one that a bank or bundle
@@ -179,11 +177,11 @@ def load_backbone(
     record: BackboneRecord | None = None,
     known: Callable[[Path], Identity | None] | None = None,
 ) -> Backbone:
-    """Load, freeze and identify a backbone. Weights come from safetensors files only.
+    """Load, freeze and identify a backbone, from safetensors files or one GGUF file, unpacked.
 
     Args:
-        reference: a folder, or a Hub name, with or without ``@revision``; a Hub name that an
-            installed package carries is read from the package.
+        reference: a folder, a GGUF file, or a Hub name, with or without ``@revision``; a Hub name
+            that an installed package carries is read from the package.
         revision: the commit of a Hub name that is wanted.
         device: where to run, such as ``cpu`` or ``cuda:1``; default the first CUDA device, else
             Apple's ``mps``, else the CPU.
@@ -196,22 +194,29 @@ def load_backbone(
         InputError: no such device here.
         SourceUnavailableError: the Hub could not be reached or has no such model or commit.
         IntegrityError: the files lack weights that the model needs, or changed meanwhile.
-        UnsupportedModelError: a model without layers that adapters could act on.
+        UnsupportedModelError: a model without layers that adapters could act on, or a GGUF file
+            of an architecture that is not read.
     """
     target = _device(device)
     place = fetch(reference, revision)
-    require_backbone_folder(place.folder, reference)
-    before = fingerprint(place.folder)
-    # A family from outside may bring the model's class, which must be there to be loaded.
-    listed(str(read_config(place.folder).get("model_type")))
-    model, tokenizer = _read(place.folder, reference)
+    require_backbone_files(place.path, reference)
+    before = fingerprint(place.path)
+    if place.path.is_dir():
+        # A family from outside may bring the model's class, which must be there to be loaded.
+        listed(str(read_config(place.path).get("model_type")))
+    try:
+        model, tokenizer = read(place.path, reference)
+    except NoBackboneError as error:
+        if record is None or record.reference != reference:
+            raise
+        raise IntegrityError(str(error)) from error  # it was one when the bank was made
     _own(model)
     model.eval().requires_grad_(False)
     family = family_of(str(model.config.model_type), model)
-    identity = known(place.folder) if known else None
+    identity = known(place.path) if known else None
     if identity is None:
-        identity = identity_of(place.folder)
-    if fingerprint(place.folder) != before:
+        identity = identity_of(place.path)
+    if fingerprint(place.path) != before:
         raise IntegrityError(f"the files of backbone {reference!r} changed while they were read")
     digest = identity.digest
     if record is not None and _is_recorded(record, identity, model, tokenizer):
@@ -265,72 +270,3 @@ def _device(wanted: str | torch.device | None) -> torch.device:
             + ", ".join(f"{number} {kind}" for kind, number in there.items() if number)
         )
     return device
-
-
-def _read(folder: Path, reference: str) -> tuple[Any, Any]:
-    from transformers import AutoModel, AutoTokenizer
-
-    try:
-        # An absent pooler is filled with random numbers: not from the caller's generator.
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
-            # Left unset, code that a repository brings would be asked about on stdin and run.
-            tokenizer = AutoTokenizer.from_pretrained(
-                folder, use_fast=True, trust_remote_code=False, local_files_only=True
-            )
-            model, loading = AutoModel.from_pretrained(
-                folder,
-                use_safetensors=True,
-                dtype="auto",
-                output_loading_info=True,
-                trust_remote_code=False,
-                local_files_only=True,
-            )
-    except (OSError, ValueError) as error:
-        raise SourceUnavailableError(
-            f"backbone {reference!r} could not be loaded: {first_line(error).rstrip('.')}. "
-            + OFFLINE_WAYS
-        ) from error
-    except (
-        *(SafetensorError, AssertionError, ImportError),
-        *(KeyError, RuntimeError, TypeError),
-    ) as error:
-        raise IntegrityError(
-            f"the files of backbone {reference!r} are damaged or do not fit each other "
-            f"({type(error).__name__}: {first_line(error)}); download them again"
-        ) from error
-    absent = [name for name in loading["missing_keys"] if not is_pooler(name)]
-    if absent:
-        raise IntegrityError(
-            f"backbone {reference!r} lacks {len(absent)} weights its configuration needs, "
-            f"the first is {sorted(absent)[0]}; it would run on random numbers"
-        )
-    if not getattr(tokenizer, "is_fast", False):
-        raise InputError(f"backbone {reference!r} has no fast tokenizer (tokenizer.json)")
-    if len(tokenizer) <= len(tokenizer.all_special_tokens):
-        # Without its files transformers makes up a tokenizer that knows no word.
-        raise IntegrityError(
-            f"backbone {reference!r} has no vocabulary: its tokenizer.json is missing or empty"
-        )
-    if tokenizer.pad_token_id is None and tokenizer.eos_token is None:
-        raise InputError(
-            f"the tokenizer of backbone {reference!r} has neither a padding nor an end token"
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    return model, tokenizer
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Keep loading bars and reports off the user's terminal; put the settings back after."""
-    from transformers.utils import logging
-
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity(logging.CRITICAL)
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()

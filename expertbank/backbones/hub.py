@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from expertbank.backbones.mistaken import require_no_file
+from expertbank.backbones.mistaken import require_no_part
 from expertbank.backbones.weight_files import weight_files
 from expertbank.errors import SourceUnavailableError
-from expertbank.references import Place, cached, is_commit, local_folder, split
+from expertbank.references import Place, cached, is_commit, local_path, split
 
 SECONDS = 10.0
 """How long to wait for the Hub's answer; its own client tries for most of a minute."""
@@ -25,23 +25,23 @@ def fetch(reference: str, revision: str | None = None) -> Place:
     """Where a backbone's files are, downloaded if they are the Hub's and not here yet.
 
     Args:
-        reference: a folder, or a Hub name; one that an installed package carries is read from
-            the package. ``org/name@revision`` names a branch, tag or commit.
+        reference: a folder, a GGUF file, or a Hub name; one that an installed package carries is
+            read from the package. ``org/name@revision`` names a branch, tag or commit.
         revision: the commit that is wanted, as a bank recorded it.
 
     Raises:
-        InputError: ``reference`` looks like a path and is no folder, or is a file.
+        InputError: ``reference`` looks like a path and nothing is there, or is another file.
         SourceUnavailableError: the Hub does not answer or has no such model or commit, and it
             was not downloaded before.
     """
-    require_no_file(reference)
-    folder = local_folder(reference)
-    if folder is not None:
-        return Place(folder)
+    require_no_part(reference)
+    path = local_path(reference)
+    if path is not None:
+        return Place(path)
     name, named = split(reference)
     wanted = revision or named
     earlier = cached(name, wanted)
-    if earlier is not None and is_commit(wanted) and weight_files(earlier.folder):
+    if earlier is not None and is_commit(wanted) and weight_files(earlier.path):
         return earlier
     try:
         return _download(name, wanted)

@@ -7,6 +7,7 @@ one rule holds for every type of model, so neither a new release nor a new famil
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Mapping
@@ -106,19 +107,37 @@ class Identity:
         return {"tensors": self.tensors, "tokenizer": self.tokenizer, "config": dict(self.config)}
 
 
-def identity_of(folder: Path) -> Identity:
+def identity_of(path: Path) -> Identity:
     """Read and hash a backbone's files.
+
+    Of a GGUF file, which holds weights, tokenizer and configuration, its bytes are hashed as they
+    are: what comes of unpacking them is a library's.
+
+    Args:
+        path: a folder, or a GGUF file.
 
     Raises:
         IntegrityError: files that are not what their names say, or that changed meanwhile.
     """
-    seen = look(backbone_files(folder))
-    tensors, floats = weight_files.tensors_digest(folder)
-    config = significant(read_config(folder), floats)
-    found = Identity(tensors, tokenizer_files.tokenizer_digest(folder), config, seen)
-    if fingerprint(folder) != seen.files:
-        raise IntegrityError(f"the files of the backbone in {folder} changed while they were read")
+    seen = look(backbone_files(path))
+    if path.is_file():
+        whole = _sha256(path)
+        found = Identity(whole, whole, {"format": "gguf"}, seen)
+    else:
+        tensors, floats = weight_files.tensors_digest(path)
+        config = significant(read_config(path), floats)
+        found = Identity(tensors, tokenizer_files.tokenizer_digest(path), config, seen)
+    if fingerprint(path) != seen.files:
+        raise IntegrityError(f"the files of the backbone in {path} changed while they were read")
     return found
+
+
+def _sha256(file: Path) -> str:
+    digest = hashlib.sha256()
+    with file.open("rb") as opened:
+        while chunk := opened.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -179,28 +198,32 @@ def _effective(fields: Mapping[str, Any]) -> dict[str, Any]:
     return significant(json.loads(config.to_json_string(use_diff=False)))
 
 
-def public_name(reference: str, folder: Path) -> str:
+def public_name(reference: str, path: Path) -> str:
     """What others may know a backbone by: a Hub name, or ``NEARBY``; never a path of this machine.
 
     Args:
         reference: what it was named by here.
-        folder: its files, whose configuration may say which of the Hub's models they were.
+        path: its files, whose configuration may say which of the Hub's models they were.
     """
     if not is_path(reference):
         return split(reference)[0]
-    told = str(read_config(folder).get("_name_or_path") or "")
+    if path.is_file():
+        return NEARBY
+    told = str(read_config(path).get("_name_or_path") or "")
     known = _ON_HUB.fullmatch(told) is not None and not Path(told).exists()
     return told if known else NEARBY
 
 
-def backbone_files(folder: Path) -> tuple[Path, ...]:
-    """Every file of ``folder`` that belongs to the backbone, the weights among them."""
-    weights = weight_files.weight_files(folder)
-    index = () if (folder / weight_files.WHOLE) in weights else (weight_files.INDEX,)
+def backbone_files(path: Path) -> tuple[Path, ...]:
+    """Every file of a folder that belongs to the backbone, the weights among them; or the one."""
+    if path.is_file():
+        return (path,)
+    weights = weight_files.weight_files(path)
+    index = () if (path / weight_files.WHOLE) in weights else (weight_files.INDEX,)
     others = (CONFIG, *index, *tokenizer_files.NAMES)
-    return (*weights, *(folder / name for name in others if (folder / name).is_file()))
+    return (*weights, *(path / name for name in others if (path / name).is_file()))
 
 
-def fingerprint(folder: Path) -> States:
+def fingerprint(path: Path) -> States:
     """What changes when a file of the backbone does, without reading any."""
-    return states_of(backbone_files(folder))
+    return states_of(backbone_files(path))

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from expertbank.backbones.gguf_header import is_gguf
 from expertbank.backbones.identity import CONFIG
 from expertbank.backbones.tokenizer_files import FILE as TOKENIZER
 from expertbank.backbones.tokenizer_files import VOCABULARIES
@@ -14,7 +15,9 @@ from expertbank.backbones.weight_files import INDEX, WHOLE
 from expertbank.errors import NoBackboneError
 
 ADAPTER = "adapter_config.json"
-NEEDED = f"a backbone is a folder with {CONFIG}, {TOKENIZER} and {WHOLE}, or the Hub's name of one"
+NEEDED = (
+    f"a backbone is a folder with {CONFIG}, {TOKENIZER} and {WHOLE}, a GGUF file, or a Hub name"
+)
 SAVE = "AutoModel.from_pretrained(…).save_pretrained(DIR) of transformers"
 
 _OTHER_WEIGHTS = {
@@ -25,21 +28,22 @@ _OTHER_WEIGHTS = {
     "*.msgpack": "Flax's",
     "*.onnx": "ONNX graphs",
     "onnx/*.onnx": "ONNX graphs",
-    "*.gguf": "GGUF files of llama.cpp",
 }
 """Weights in another form, by pattern of their files' names."""
 
 
-def require_backbone_folder(folder: Path, reference: str) -> None:
+def require_backbone_files(folder: Path, reference: str) -> None:
     """Refuse a folder that holds something else than a backbone, before any of it is loaded.
 
     Args:
-        folder: where ``reference`` led.
+        folder: a folder, or a GGUF file, which is read to be known; where ``reference`` led.
         reference: what the user named.
 
     Raises:
         NoBackboneError: it says what the folder is, and what to give instead.
     """
+    if folder.is_file():
+        return
     looks = (_adapter, _incomplete) if _has_weights(folder) else _LOOKS
     for look in looks:
         found = look(folder)
@@ -47,8 +51,8 @@ def require_backbone_folder(folder: Path, reference: str) -> None:
             raise NoBackboneError(f"backbone {reference!r} {found}")
 
 
-def require_no_file(reference: str) -> None:
-    """Refuse a reference that names a file.
+def require_no_part(reference: str) -> None:
+    """Refuse a reference that names a file which is no model by itself.
 
     Raises:
         NoBackboneError: it says what the file is, and what to give instead.
@@ -58,17 +62,9 @@ def require_no_file(reference: str) -> None:
         raise NoBackboneError(f"the backbone's name is empty; {NEEDED}")
     if not path.is_file():
         return
-    with path.open("rb") as file:
-        start = file.read(4)
-    if start == b"GGUF":
-        name = path.resolve().parent
-        what = (
-            "is a GGUF file, whose weights are packed for llama.cpp; give the model that it was "
-            "made of, or unpack it first with transformers: "
-            f"AutoModel.from_pretrained({str(name)!r}, gguf_file={path.name!r}) and AutoTokenizer "
-            "likewise, then save_pretrained(DIR) of both, and name DIR"
-        )
-    elif path.suffix == ".safetensors" or path.name in {CONFIG, TOKENIZER, INDEX}:
+    if is_gguf(path):
+        return
+    if path.suffix == ".safetensors" or path.name in {CONFIG, TOKENIZER, INDEX}:
         what = f"is one file of a model; give the folder that it is in: {path.resolve().parent}"
     else:
         what = f"is a file, not a folder; {NEEDED}"
@@ -126,6 +122,9 @@ def _incomplete(folder: Path) -> str | None:
         return f"takes its weights from elsewhere than {WHOLE}; save the whole model with {SAVE}"
     if _has_weights(folder):
         return None if config else f"holds no {CONFIG}; {NEEDED}"
+    several = sorted(path.name for path in folder.glob("*.gguf"))
+    if several:
+        return f"holds GGUF files; give one of them: {', '.join(map(repr, several[:5]))}"
     for pattern, kind in _OTHER_WEIGHTS.items():
         if any(folder.glob(pattern)):
             return (

@@ -10,6 +10,7 @@ from torch import nn
 
 from expertbank.backbones import probe
 from expertbank.backbones.families import FAMILIES, Family, listed
+from expertbank.backbones.roles import find_roles
 from expertbank.errors import UnsupportedModelError
 from expertbank.records import HeadPooling
 
@@ -17,9 +18,10 @@ from expertbank.records import HeadPooling
 def family_of(model_type: str, model: nn.Module) -> Family:
     """Family of a model, as it is listed or, for any other model, found by trying it.
 
-    A model that is not in the table has no roles: its modules must be named
-    (``named_targets``). Its layers are the one list whose length is the configuration's number of
-    layers, each called once a pass and in order.
+    The layers of a model that is not in the table are the one list whose length is the
+    configuration's number of layers, each called once a pass and in order; its roles are those
+    that ``find_roles`` finds. Without a clear finding it has none, and its modules must be named
+    (``named_targets``).
 
     Args:
         model_type: the configuration's ``model_type``.
@@ -53,7 +55,7 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
             once = order == layers and not probe.misfits(model, layers)
             if once and probe.output_shape(model) == width:
                 pooling: HeadPooling = "last" if probe.is_causal(model) else "mean"
-                return Family(outer[0], {}, pooling)
+                return _with_roles(model, layers, Family(outer[0], {}, pooling))
     except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
         reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
     else:
@@ -63,6 +65,22 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
         f"Supported: {', '.join(sorted(FAMILIES.names()))}, and other models with such a list, "
         f"whose modules --target names. Linear modules of this one: {linear_names(model)}"
     )
+
+
+def _with_roles(model: nn.Module, layers: Sequence[str], family: Family) -> Family:
+    """The family with its projections, where trying the model shows which they are."""
+    linear = [
+        f"{layer}.{inside}"
+        for layer in layers
+        for inside, part in model.get_submodule(layer).named_modules()
+        if linear_shape(part) is not None
+    ]
+    found = find_roles(model, layers, linear)
+    if found is None:
+        return family
+    columns = found.columns
+    fused = None if columns is None else lambda config, role: columns[role]
+    return replace(family, projections=dict(found.projections), fused=fused)
 
 
 def linear_names(module: nn.Module) -> str:

@@ -10,7 +10,7 @@ from pathlib import Path
 from expertbank.data.encode import batches, inputs_of
 from expertbank.errors import InputError
 from expertbank.records import Row
-from expertbank.references import cached, local_folder
+from expertbank.references import cached, local_path
 
 LONGEST_COUNTED = 50_000
 """Characters of a text that are counted; what comes after them is cut off at any length."""
@@ -76,12 +76,12 @@ def length_counter(reference: str, revision: str | None = None) -> LengthCounter
 def tokenizer_file(reference: str, revision: str | None = None) -> Path | None:
     """The backbone's ``tokenizer.json``, if it is on this machine."""
     try:
-        folder = local_folder(reference)
+        folder = local_path(reference)
     except InputError:
         return None
     if folder is None:
         place = cached(reference, revision, _FILE)
-        return None if place is None else place.folder / _FILE
+        return None if place is None else place.path / _FILE
     return folder / _FILE if (folder / _FILE).is_file() else None
 
 

@@ -55,8 +55,9 @@ def producible(backbone: Backbone) -> Mapping[int, str]:
         for number, token in _added(tokenizer).items()
         if number < rows or not token.special or token.content in roles
     }
-    if any(number >= rows for number in added):
-        stated = canonical_tokenizer(backbone.place.folder)
+    # A GGUF file states all its tokens itself.
+    if backbone.place.path.is_dir() and any(number >= rows for number in added):
+        stated = canonical_tokenizer(backbone.place.path)
         if "added_tokens" in stated:
             known = {*stated["roles"].values(), *(one["content"] for one in stated["added_tokens"])}
             added = {n: word for n, word in added.items() if n < rows or word in known}

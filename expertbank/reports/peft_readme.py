@@ -58,10 +58,15 @@ def _is_nearby(told: Mapping[str, Any]) -> bool:
 def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
+    loaded, file = content["loaded_as"], ""
+    if loaded["gguf"]:
+        file = f", gguf_file={json.dumps(loaded['gguf'], ensure_ascii=False)}"
     revision = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
     load = _LOAD.format(
-        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}",
+        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}{file}",
         dtype=spec["dtype"],
+        auto="AutoModelForCausalLM" if loaded["causal"] else "AutoModel",
+        inside=f".get_base_model().{loaded['inner']}" if loaded["causal"] else "",
         max_length=spec["max_length"],
         pooled=_POOLED[entry["pooling"]],
     )
@@ -71,10 +76,18 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         rank=entry["rank"],
         server_rank=_server_rank(entry["rank"]),
         backbone=_backbone(backbone),
-        where=_NEARBY if _is_nearby(backbone) else "",
+        where=_where(backbone, loaded["gguf"]),
         max_length=spec["max_length"],
+        engines=(_DECODER if loaded["causal"] else _ENCODER).format(model=loaded["class"]),
         code=load + KINDS.get(entry["kind"]).snippet,
     )
+
+
+def _where(backbone: Mapping[str, Any], file: str | None) -> str:
+    """Where to put a backbone that has no name others know."""
+    if file:
+        return _NEARBY_FILE.format(file=code(file))
+    return _NEARBY if _is_nearby(backbone) else ""
 
 
 def _server_rank(rank: int) -> str:
@@ -92,10 +105,10 @@ _LOAD = """import json
 import torch
 from peft import PeftModel
 from safetensors import safe_open
-from transformers import AutoModel, AutoTokenizer
+from transformers import {auto}, AutoTokenizer
 
 tokenizer = AutoTokenizer.from_pretrained({reference})
-backbone = AutoModel.from_pretrained({reference}, dtype=torch.{dtype})
+backbone = {auto}.from_pretrained({reference}, dtype=torch.{dtype})
 model = PeftModel.from_pretrained(backbone, ".").eval()
 with safe_open("head.safetensors", "pt") as file:
     head = {{name: file.get_tensor(name) for name in file.keys()}}
@@ -109,7 +122,7 @@ def outputs(text, text_pair=None):
     )
     if not getattr(backbone.config, "type_vocab_size", None):
         inputs.pop("token_type_ids", None)  # some models would take them for words
-    states = model(**inputs).last_hidden_state[0].float()
+    states = model{inside}(**inputs).last_hidden_state[0].float()
     pooled = {pooled}
     return head["weight"] @ (pooled / pooled.pow(2).mean().sqrt()) + head["bias"]
 
@@ -118,6 +131,10 @@ def outputs(text, text_pair=None):
 _NEARBY = """
 That backbone has no name on the Hub and is not part of this export: put its folder, or a link to
 it, into this folder as `backbone`."""
+
+_NEARBY_FILE = """
+That backbone is the GGUF file {file}, which is not part of this export: put it into a folder
+`backbone` in this one. transformers needs package `gguf` to read it."""
 
 _ADAPTER = """# {id}
 
@@ -142,8 +159,16 @@ over the tokens and scaled to root mean square 1; texts are cut at {max_length} 
 - The head (`head.safetensors`) is loaded by no engine: vLLM refuses adapters with
   `modules_to_save`, so it is a file of its own. Ask the engine for hidden states and apply the
   head to them.
-- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}. The
-  tensors are named as in the bare model (`AutoModel`), which vLLM's pooling runner matches. Its
-  generating runner knows the layers under one more prefix (`model.`) and LoRAX serves generation
-  only: both would find none of these names. They are not meant for generation.
+- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}.
+{engines}"""
+
+_DECODER = """- The tensors are named as in the language model (`{model}`), which is what
+  engines that generate look for. The export was put into that class and gave the bank's hidden
+  states before it was published. Under the bare model (`AutoModel`) PEFT finds none of these names.
+- The expert was trained to answer with its head, not to write: what an engine generates with it
+  is changed by it, and means nothing by itself.
+"""
+
+_ENCODER = """- The tensors are named as in the bare model (`{model}`), into which they
+  were put, and tried, before this was published. Engines that only generate have no such names.
 """

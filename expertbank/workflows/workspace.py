@@ -322,7 +322,7 @@ class Workspace:
     def _remember(self, loaded: Backbone) -> None:
         if not self.exists or self.registry.read_only:
             return
-        self._digests.remember(loaded.place.folder, loaded.identity)
+        self._digests.remember(loaded.place.path, loaded.identity)
         for (digest, dtype), complaint in self._complaints.items():
             self._digests.remember_agreement(digest, checked_with(dtype), complaint)
 
@@ -353,10 +353,10 @@ class Workspace:
         from expertbank.backbones.identity import identity_of
 
         loaded = self.backbone
-        found = identity_of(loaded.place.folder)
+        found = identity_of(loaded.place.path)
         if found != loaded.identity:
             raise IntegrityError(
-                f"the files of backbone {loaded.reference!r} in {loaded.place.folder} give digest "
+                f"the files of backbone {loaded.reference!r} in {loaded.place.path} give digest "
                 f"{found.digest} now; the model that was loaded from them, and the bank at "
                 f"{self.home}, have {loaded.identity.digest}"
             )

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from expertbank.adapters.hooks import bound
 from expertbank.adapters.peft import lora_factors, lora_rank, lora_tensors, peft_config
+from expertbank.adapters.peft_targets import in_full
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
@@ -104,7 +105,7 @@ def test_peft_gives_the_hidden_states_that_the_expert_gives(
 
     kind = type(backbone.model.get_submodule(next(iter(factors)))).__name__
     config = peft_config(
-        list(factors),
+        in_full(factors),
         lora_rank(factors),
         base_model=backbone.reference,
         fan_in_fan_out=kind == "Conv1D",

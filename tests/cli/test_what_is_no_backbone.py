@@ -89,6 +89,12 @@ def folder_of_gguf(folder: Path, whole: Path) -> Path:
     return gguf(folder, whole).parent
 
 
+def folder_of_ggufs(folder: Path, whole: Path) -> Path:
+    for name in ("a.gguf", "b.gguf"):
+        (folder / name).write_bytes(b"GGUF" + bytes(60))
+    return folder
+
+
 def weights_file(folder: Path, whole: Path) -> Path:
     return Path(shutil.copy(whole / "model.safetensors", folder))
 
@@ -109,8 +115,9 @@ MISTAKES: dict[Callable[[Path, Path], Path], tuple[str, ...]] = {
     without_config: ("holds no config.json",),
     without_weights: ("holds no weights",),
     empty: ("is an empty folder",),
-    gguf: ("is a GGUF file", "gguf_file='model-q4.gguf'"),
-    folder_of_gguf: ("GGUF",),
+    gguf: ("is no whole GGUF file", "download it again"),
+    folder_of_gguf: ("is no whole GGUF file",),
+    folder_of_ggufs: ("holds GGUF files", "give one of them", "'a.gguf'"),
     weights_file: ("is one file of a model", "give the folder"),
     text_file: ("is a file, not a folder",),
 }

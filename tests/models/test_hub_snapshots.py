@@ -29,8 +29,8 @@ try:
 except ExpertBankError as error:
     print(json.dumps({"error": type(error).__name__, "message": str(error)}))
 else:
-    files = sorted(path.name for path in place.folder.iterdir())
-    digest = identity_of(place.folder).digest
+    files = sorted(path.name for path in place.path.iterdir())
+    digest = identity_of(place.path).digest
     print(json.dumps({"digest": digest, "revision": place.revision, "files": files}))
 """
 

@@ -66,7 +66,7 @@ def test_a_folder_and_the_hubs_snapshot_of_it_are_one_backbone(
     folder = load_backbone(str(own_backbone), device="cpu")
     snapshot = put(cache, "org/tiny", ONE, as_sentence_transformer(own_backbone))
     hub = load_backbone("org/tiny", device="cpu")
-    assert (hub.digest, hub.place.folder, hub.place.revision) == (folder.digest, snapshot, ONE)
+    assert (hub.digest, hub.place.path, hub.place.revision) == (folder.digest, snapshot, ONE)
     assert folder.place.revision is None
 
 

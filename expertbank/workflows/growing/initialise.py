@@ -65,8 +65,8 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
 
 def stable_reference(reference: str) -> str:
     """A backbone reference that still holds in another working folder."""
-    folder = given_path(reference, "the backbone")
-    return str(folder.resolve()) if folder.is_dir() else reference
+    path = given_path(reference, "the backbone")
+    return str(path.resolve()) if path.exists() else reference
 
 
 def _require_same(spec: FeatureSpec, config: BankConfig) -> None:

@@ -120,13 +120,13 @@ def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
     if place is None:
         return
     try:
-        found = identity_of(place.folder)
+        found = identity_of(place.path)
     except (ExpertBankError, OSError) as error:
-        yield Problem(f"the backbone cannot be read: {error}", str(place.folder), RESTORE_BACKBONE)
+        yield Problem(f"the backbone cannot be read: {error}", str(place.path), RESTORE_BACKBONE)
         return
     if not found.answers_to(record.identity, record.architecture):
         what = f"the backbone has digest {found.digest}, the bank was made with {record.identity}"
-        yield Problem(what, str(place.folder), RESTORE_BACKBONE)
+        yield Problem(what, str(place.path), RESTORE_BACKBONE)
 
 
 def _claims(workspace: Workspace) -> Mapping[str, _Claims]:

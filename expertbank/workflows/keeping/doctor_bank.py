@@ -145,14 +145,14 @@ def _backbone(scratch: Path, record: BackboneRecord, *, rehash: bool) -> Iterato
         todo = f"needs the network once, or {elsewhere}"
         yield Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)
         return
-    found = f"{name} at {place.folder}"
+    found = f"{name} at {place.path}"
     if place.revision:
         found += f", commit {place.revision}"
     cache = DigestCache(scratch / DIGEST_CACHE)
     try:
-        known = None if rehash else cache.find(place.folder)
+        known = None if rehash else cache.find(place.path)
         hashed = "" if known else ", hashed now"
-        identity = known or identity_of(place.folder)
+        identity = known or identity_of(place.path)
     except ExpertBankError as error:
         yield Finding("backbone", "problem", str(error), elsewhere)
         return
@@ -163,11 +163,11 @@ def _backbone(scratch: Path, record: BackboneRecord, *, rehash: bool) -> Iterato
         yield Finding("backbone", "ok", f"{found}, digest as recorded{hashed}")
     else:
         found = (
-            f"{place.folder} has digest {identity.digest}, the bank was made with {record.identity}"
+            f"{place.path} has digest {identity.digest}, the bank was made with {record.identity}"
         )
         yield Finding("backbone", "problem", found, elsewhere)
         return
-    yield _agreement(cache, place.folder, identity.digest, record.feature_spec.dtype)
+    yield _agreement(cache, place.path, identity.digest, record.feature_spec.dtype)
 
 
 def _agreement(cache: DigestCache, folder: Path, digest: str, dtype: str) -> Finding:

@@ -51,6 +51,7 @@ class ExportResult:
     """What was written.
 
     ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
+    ``effects`` says of every adapter for PEFT what it does in the model that readers load.
     """
 
     path: Path
@@ -61,6 +62,7 @@ class ExportResult:
     format: str = "bundle"
     verified: bool = True
     recorded: bool = True
+    effects: tuple[dict[str, Any], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -73,6 +75,7 @@ class ExportResult:
             "bytes": self.bytes,
             "verified": self.verified,
             "recorded": self.recorded,
+            **({"effects": list(self.effects)} if self.effects else {}),
         }
 
 
@@ -113,7 +116,7 @@ def export_bundle(
         router_bytes = shipped.to_bytes()
         writer.add(ROUTER, router_bytes)
         if with_backbone:
-            for file in backbone_files(backbone.place.folder):
+            for file in backbone_files(backbone.place.path):
                 writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
         lineage = (
             {
@@ -198,7 +201,7 @@ def _manifest(
     record, registry = workspace.backbone_record, workspace.registry
     named = record.named()
     if with_backbone:  # whoever receives it needs no path of this machine
-        named["reference"] = public_name(record.reference, workspace.backbone.place.folder)
+        named["reference"] = public_name(record.reference, workspace.backbone.place.path)
     # The groups of the router that is shipped, whatever the bank's next one will go by.
     group_of = fitted.group_of
     entries = []

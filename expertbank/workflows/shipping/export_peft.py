@@ -12,10 +12,11 @@ from safetensors.torch import save
 from torch import Tensor
 
 from expertbank.adapters.peft import lora_factors, lora_rank, lora_tensors, peft_config
+from expertbank.adapters.peft_targets import PeftTargets, by_last_parts, in_full
 from expertbank.adapters.slots import Factors
 from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.listed import ListedFolder
-from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.causal import Around, as_loaded_elsewhere
 from expertbank.backbones.identity import public_name
 from expertbank.errors import IntegrityError
 from expertbank.files.paths import storable
@@ -24,6 +25,7 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
+from expertbank.workflows.shipping.peft_effect import Effect, effect_of
 from expertbank.workflows.workspace import Workspace, package_versions
 
 CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
@@ -41,7 +43,8 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
         ExistsError: ``target`` is something else than an export for PEFT.
-        IntegrityError: what was written is not the expert; nothing is published.
+        IntegrityError: what was written is not the expert, or has no effect, or another, in the
+            model that readers load; nothing is published.
     """
     record, shipped, _ = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
@@ -50,20 +53,22 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     writer = BundleWriter(target, "peft")
     try:
         backbone = workspace.backbone
+        around = as_loaded_elsewhere(backbone)
         content: dict[str, Any] = {
             "made_with": package_versions(),
             "backbone": {
                 **named,
-                "reference": public_name(str(named["reference"]), backbone.place.folder),
+                "reference": public_name(str(named["reference"]), backbone.place.path),
             },
             "feature_spec": workspace.spec.to_dict(),
+            "loaded_as": _loaded_as(around),
             "experts": [_entry(expert, files[expert.id]) for expert in experts],
         }
         for expert, entry in zip(experts, content["experts"], strict=True):
-            _add_expert(writer, files[expert.id], entry, content, backbone)
+            _add_expert(writer, files[expert.id], entry, content, around)
         writer.add("README.md", peft_readme(content).encode())
         digest = writer.finish(content)
-        _compare(writer.folder, content["experts"], files)
+        effects = _compare(writer.folder, content["experts"], files, around, workspace)
         size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
         writer.publish()
     finally:
@@ -71,7 +76,27 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     ids = tuple(expert.id for expert in experts)
     made = ExportRecord(digest, "peft", storable(writer.target), record.version, ids)
     recorded = record_export(workspace, made)
-    return ExportResult(writer.target, digest, ids, record.version, size, "peft", recorded=recorded)
+    return ExportResult(
+        writer.target,
+        digest,
+        ids,
+        record.version,
+        size,
+        "peft",
+        recorded=recorded,
+        effects=tuple(effect.to_dict() for effect in effects),
+    )
+
+
+def _loaded_as(around: Around) -> dict[str, Any]:
+    """How readers load the backbone."""
+    path = around.backbone.place.path
+    return {
+        "class": around.name,
+        "causal": around.is_causal,
+        "inner": around.inner,
+        "gguf": path.name if path.is_file() else None,
+    }
 
 
 def _factors(file: ExpertFile) -> Factors:
@@ -98,15 +123,16 @@ def _add_expert(
     file: ExpertFile,
     entry: dict[str, Any],
     content: dict[str, Any],
-    backbone: Backbone,
+    around: Around,
 ) -> None:
-    factors, folder = _factors(file), entry["folder"]
+    factors = {f"{around.prefix}{path}": pair for path, pair in _factors(file).items()}
+    folder = entry["folder"]
     config = peft_config(
-        list(factors),
+        _targets(around, list(factors)),
         entry["rank"],
         base_model=content["backbone"]["reference"],
         revision=content["backbone"]["revision"],
-        fan_in_fan_out=_fan_in_fan_out(backbone, factors),
+        fan_in_fan_out=_fan_in_fan_out(around, factors),
     )
     head = {
         name.removeprefix("head."): tensor
@@ -115,7 +141,7 @@ def _add_expert(
     }
     told = {name: entry[name] for name in ("id", "kind", "labels", "pooling")}
     told |= {
-        "backbone_digest": backbone.digest,
+        "backbone_digest": around.backbone.digest,
         "max_length": content["feature_spec"]["max_length"],
     }
     writer.add(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
@@ -129,29 +155,49 @@ def _ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: tensors[name].detach().cpu().contiguous() for name in sorted(tensors)}
 
 
-def _fan_in_fan_out(backbone: Backbone, factors: Factors) -> bool:
+def _targets(around: Around, paths: list[str]) -> PeftTargets:
+    """How the adapted modules are named.
+
+    In full for an encoder: experts act only in the branch, and a list says so to every reader.
+    A language model's readers expect kinds of modules.
+    """
+    if not around.is_causal:
+        return in_full(paths)
+    layers = f"{around.prefix}{around.backbone.family.layers}"
+    return by_last_parts(paths, layers, (path for path, _ in around.model.named_modules()))
+
+
+def _fan_in_fan_out(around: Around, factors: Factors) -> bool:
     """Whether the adapted projections keep their weights as ``[in, out]``, as GPT-2's do."""
-    kinds = {type(backbone.model.get_submodule(path)).__name__ for path in factors}
+    kinds = {type(around.model.get_submodule(path)).__name__ for path in factors}
     return kinds == {"Conv1D"}
 
 
-def _compare(folder: Path, entries: Sequence[dict[str, Any]], files: dict[str, ExpertFile]) -> None:
-    """Read every folder as PEFT would and hold it against the expert.
+def _compare(
+    folder: Path,
+    entries: Sequence[dict[str, Any]],
+    files: dict[str, ExpertFile],
+    around: Around,
+    workspace: Workspace,
+) -> list[Effect]:
+    """Read every folder as PEFT would, hold it against the expert, and try it.
 
     Raises:
-        IntegrityError: a factor or a head differs.
+        IntegrityError: a factor or a head differs, or the adapter does something else, or
+            nothing, in the model that it is loaded into.
     """
     listed = ListedFolder(folder, "peft")
     listed.check_all()
+    effects = []
     for entry in entries:
         file, name = files[entry["id"]], entry["folder"]
         config = json.loads(listed.read(f"{name}/{CONFIG}"))
         adapter = read_tensors(listed.read(f"{name}/{ADAPTER}"), f"{name}/{ADAPTER}")
         found = lora_factors(adapter, config["lora_alpha"] / config["r"])
-        ours = _factors(file)
+        ours = {f"{around.prefix}{path}": pair for path, pair in _factors(file).items()}
         head = read_tensors(listed.read(f"{name}/{HEAD}"), f"{name}/{HEAD}")
         same = (
-            found.keys() == ours.keys() == set(config["target_modules"])
+            found.keys() == ours.keys()
             and all(_same_pair(found[path], ours[path], config["r"]) for path in ours)
             and torch.equal(head["weight"], file.tensors["head.weight"])
             and torch.equal(head["bias"], file.tensors["head.bias"])
@@ -161,6 +207,9 @@ def _compare(folder: Path, entries: Sequence[dict[str, Any]], files: dict[str, E
                 f"the LoRA folder written for {entry['id']} does not hold the expert; "
                 "nothing was published"
             )
+        expert, length = workspace.registry.expert(entry["id"]), workspace.spec.max_length
+        effects.append(effect_of(config, adapter, around, workspace.model, expert, length))
+    return effects
 
 
 def _same_pair(found: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor], rank: int) -> bool:

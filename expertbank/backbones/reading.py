@@ -1,0 +1,185 @@
+"""Model and tokenizer from their files: a folder as transformers saves it, or one GGUF file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+
+from expertbank.backbones.gguf_header import Header, read_header
+from expertbank.backbones.hub import OFFLINE_WAYS, first_line
+from expertbank.backbones.weight_files import is_pooler
+from expertbank.errors import (
+    InputError,
+    IntegrityError,
+    NoBackboneError,
+    SourceUnavailableError,
+    UnsupportedModelError,
+)
+
+EXTRA = "pip install 'expertbank[gguf]'"
+
+
+def read(path: Path, reference: str) -> tuple[Any, Any]:
+    """The bare model and its fast tokenizer, which has a token to pad with.
+
+    Args:
+        path: a folder, or a GGUF file, whose weights are dequantised.
+        reference: what the user named it by.
+
+    Raises:
+        InputError: the tokenizer cannot be used here, or package ``gguf`` is missing.
+        NoBackboneError: a GGUF file that is cut short, or holds no language model.
+        UnsupportedModelError: a GGUF file of an architecture that transformers does not read.
+        SourceUnavailableError: a folder that transformers does not load.
+        IntegrityError: files that are damaged or lack weights that the model needs.
+    """
+    if path.is_file():
+        model, tokenizer, absent = _gguf(path, reference)
+    else:
+        model, tokenizer, absent = _folder(path, reference)
+    absent = [name for name in absent if not is_pooler(name)]
+    if absent:
+        raise IntegrityError(
+            f"backbone {reference!r} lacks {len(absent)} weights its configuration needs, "
+            f"the first is {sorted(absent)[0]}; it would run on random numbers"
+        )
+    _require_tokenizer(tokenizer, reference, "the GGUF file" if path.is_file() else "")
+    return model, tokenizer
+
+
+def _folder(folder: Path, reference: str) -> tuple[Any, Any, list[str]]:
+    try:
+        return _load(folder, {}, {"use_safetensors": True})
+    except (OSError, ValueError) as error:
+        raise SourceUnavailableError(
+            f"backbone {reference!r} could not be loaded: {first_line(error).rstrip('.')}. "
+            + OFFLINE_WAYS
+        ) from error
+    except (
+        *(SafetensorError, AssertionError, ImportError),
+        *(KeyError, RuntimeError, TypeError),
+    ) as error:
+        raise IntegrityError(
+            f"the files of backbone {reference!r} are damaged or do not fit each other "
+            f"({type(error).__name__}: {first_line(error)}); download them again"
+        ) from error
+
+
+def _gguf(file: Path, reference: str) -> tuple[Any, Any, list[str]]:
+    header = _whole(file, reference)
+    named = {"gguf_file": file.name}
+    try:
+        model, tokenizer, absent = _load(file.parent, named, named)
+    except Exception as error:
+        # transformers refuses what it does not read with whatever the place in the code raises.
+        import transformers
+
+        raise UnsupportedModelError(
+            f"backbone {reference!r} is a GGUF file of architecture {header.architecture!r}, "
+            f"which transformers {transformers.__version__} could not read "
+            f"({type(error).__name__}: {first_line(error)}); give the folder of the model that it "
+            "was made of"
+        ) from error
+    # The weights are plain numbers now, and nothing may take them for packed ones.
+    del model.config.quantization_config
+    return model, tokenizer, absent
+
+
+def _whole(file: Path, reference: str) -> Header:
+    """The header of a file that has all its bytes, a tokenizer, and a package to read it with."""
+    try:
+        header = read_header(file)
+    except ValueError as error:
+        raise NoBackboneError(
+            f"backbone {reference!r} is no whole GGUF file: {error}; download it again"
+        ) from error
+    try:
+        from gguf import GGML_QUANT_SIZES
+    except ImportError as error:
+        raise InputError(
+            f"backbone {reference!r} is a GGUF file, and package gguf, which reads them, is not "
+            f"installed: {EXTRA}"
+        ) from error
+    lacking = header.lacking({int(kind): size for kind, size in GGML_QUANT_SIZES.items()})
+    if lacking:
+        raise NoBackboneError(
+            f"backbone {reference!r} is a GGUF file that is cut short: it has {header.size:,} "
+            f"bytes, and its tensors need {lacking:,} more; download it again"
+        )
+    if not header.has_tokenizer:
+        raise NoBackboneError(
+            f"backbone {reference!r} is a GGUF file without a tokenizer (tokenizer.ggml.tokens), "
+            "such as one of an adapter or of an encoder for images; give a whole language model's"
+        )
+    return header
+
+
+def _load(
+    folder: Path, of_tokenizer: dict[str, Any], of_model: dict[str, Any]
+) -> tuple[Any, Any, list[str]]:
+    """Model, tokenizer, and the names of the weights that were not in the files."""
+    from transformers import AutoModel, AutoTokenizer
+
+    # An absent pooler is filled with random numbers: not from the caller's generator.
+    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        # Left unset, code that a repository brings would be asked about on stdin and run.
+        tokenizer = AutoTokenizer.from_pretrained(
+            folder, use_fast=True, trust_remote_code=False, local_files_only=True, **of_tokenizer
+        )
+        model, loading = AutoModel.from_pretrained(
+            folder,
+            dtype="auto",
+            output_loading_info=True,
+            trust_remote_code=False,
+            local_files_only=True,
+            **of_model,
+        )
+    return model, tokenizer, list(loading["missing_keys"])
+
+
+def _require_tokenizer(tokenizer: Any, reference: str, where: str) -> None:
+    """A fast tokenizer with words; it pads with its end token if it has no other.
+
+    Raises:
+        InputError: it is not fast, or can pad with nothing.
+        IntegrityError: it knows no word.
+    """
+    if not getattr(tokenizer, "is_fast", False):
+        raise InputError(f"backbone {reference!r} has no fast tokenizer (tokenizer.json)")
+    if len(tokenizer) <= len(tokenizer.all_special_tokens):
+        # Without its files transformers makes up a tokenizer that knows no word.
+        what = where or "its tokenizer.json"
+        raise IntegrityError(
+            f"backbone {reference!r} has no vocabulary: {what} is missing or empty"
+        )
+    if tokenizer.pad_token_id is None and tokenizer.eos_token is None:
+        raise InputError(
+            f"the tokenizer of backbone {reference!r} has neither a padding nor an end token"
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+
+
+@contextmanager
+def _quiet_transformers() -> Iterator[None]:
+    """Keep loading bars and reports off the user's terminal; put the settings back after."""
+    from transformers import modeling_gguf_pytorch_utils as dequantising
+    from transformers.utils import logging
+
+    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    drawn = dequantising.tqdm  # its own bar, which no setting of transformers reaches
+    logging.set_verbosity(logging.CRITICAL)
+    logging.disable_progress_bar()
+    dequantising.tqdm = lambda tensors, **_: tensors
+    try:
+        yield
+    finally:
+        dequantising.tqdm = drawn
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -182,6 +183,7 @@ def task(seed: int, rows: int = 400, width: int = 30) -> TaskFeatures:
         torch.randint(49, 91, (rows,), generator=generator, dtype=torch.int32),
         Spans(short, ("single",) * 150, lengths, torch.arange(150) % 2 > 0, sure(150, seed)),
         sure(int(sits_out(rows).sum()), seed),
+        44,
     )
 
 
@@ -209,8 +211,18 @@ def test_what_an_expert_is_unsure_of_is_stranger_and_who_was_not_asked_changes_n
         assert float(as_known.score[place]) == pytest.approx(expected, rel=1e-5, abs=1e-5)
 
 
-def test_an_expert_that_was_asked_of_too_few_rows_has_no_say() -> None:
-    few = [replace(task(seed), sureness=torch.full((25,), UNASKED).short()) for seed in range(2)]
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"sureness": torch.full((25,), UNASKED).short()},
+        {"guess": 134},
+        {"guess": None},
+    ],
+)
+def test_an_expert_has_no_say_that_was_asked_of_too_few_rows_or_is_hardly_surer_than_a_guess(
+    change: dict[str, Any],
+) -> None:
+    few = [replace(task(seed), **change) for seed in range(2)]
     router = fit_router(few, RouterConfig(), "f" * 64, blocks=3)
     rows = rows_of(0, 50, 30)
     assert torch.equal(

@@ -55,6 +55,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, help="faults of each group; default all")
     parser.add_argument("--restarts", type=int, default=60, help="restarts and crashes")
     parser.add_argument("--each", type=int, default=8, help="faults in one life")
+    parser.add_argument("--only", nargs="*", default=[], help="cut, session, server, store")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     if why := postgres_server.lacking():
@@ -71,12 +72,16 @@ def main() -> int:
         print(f"PostgreSQL {said}, {packages}\n")
         template = server.make()
         PostgresDatabase.at(server.url(template)).create().close()
-        for kinds, sample, each, s3 in (
-            (cutting_proxy.CUTS, options.sample, options.each, False),
-            (cutting.SESSION, options.sample, options.each, False),
-            (cutting.RESTARTS, options.restarts, 2, False),
-            (bucket_server.FAULTS, options.sample, options.each, True),
+        for group, kinds, sample, each in (
+            ("cut", cutting_proxy.CUTS, options.sample, options.each),
+            ("session", cutting.SESSION, options.sample, options.each),
+            ("server", cutting.RESTARTS, options.restarts, 2),
+            # A life has few requests, and what is no HTTP is not asked for again.
+            ("store", bucket_server.FAULTS, options.sample, 2),
         ):
+            if options.only and group not in options.only:
+                continue
+            s3 = group == "store"
             bucket = bucket_server.Bucket(port, f"bucket{len(counts)}") if s3 else None
             bench = cutting.Bench(server, template, bucket)
             for case in cutting.cases(bench, kinds, sample, options.seed, each):

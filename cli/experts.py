@@ -196,12 +196,15 @@ def _epochs(facts: Mapping[str, Any]) -> str:
 
 
 def _kind(result: AddResult) -> str:
-    """What the adapter is, where it is not what it is by default."""
-    wish = result.adapter
-    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
-        return ""
+    """What the adapter is, where it is no default, and if LoRA would have fewer numbers."""
+    wish, least = result.adapter, result.train["rank_one_params"]
     size = wish.rank if wish.tt_rank is None else wish.tt_rank
-    return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"
+    told = [f"{wish.kind}, rank {','.join(map(str, several(size)))}"]
+    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
+        told = []
+    if wish.kind == DEFAULT_ADAPTER and result.expert.adapter_params > least:
+        told.append(f"LoRA of rank 1: {least:,}")  # a train pays where the backbone is wide
+    return f" ({'; '.join(told)})" if told else ""
 
 
 def _print_summary(

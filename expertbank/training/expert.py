@@ -44,7 +44,8 @@ class TrainedExpert:
 
     Attributes:
         file: the frozen expert.
-        adapter_params: numbers in the cores.
+        adapter_params: numbers in the adapter.
+        rank_one_params: numbers that LoRA of rank 1 would have on the same projections.
         head_params: numbers in the head.
         epochs: how many were trained until the end or until patience was spent.
         best_epoch: epoch of the kept checkpoint, from 1.
@@ -57,6 +58,7 @@ class TrainedExpert:
 
     file: ExpertFile
     adapter_params: int
+    rank_one_params: int
     head_params: int
     epochs: int
     best_epoch: int
@@ -179,6 +181,7 @@ def train_expert(
     return TrainedExpert(
         file,
         student.adapter.parameter_count,
+        student.rank_one,
         head,
         epochs,
         best.epoch + 1,

@@ -50,6 +50,7 @@ class Student(nn.Module):
         self.view = TrainingView(
             backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
         )
+        self.rank_one = sum(one.in_features + one.out_features for one in targets)
         self.adapter_kind = ADAPTERS.get(job.adapter.kind)
         self.adapter = self.adapter_kind.fresh(
             Start(

@@ -326,6 +326,7 @@ def _guessed(logits: Tensor) -> Tensor:
 def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:
     return {
         "examples": len(job.train),
+        "rank_one_params": trained.rank_one_params,
         "epochs": job.entry.train.epochs,
         "epochs_trained": trained.epochs,
         "seconds": round(trained.seconds, 3),

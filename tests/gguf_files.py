@@ -33,7 +33,9 @@ def model_of(architecture: str) -> Any:
         head_dim=HIDDEN // HEADS,
         rms_norm_eps=1e-5,
         rope_parameters={"rope_type": "default", "rope_theta": 10000.0},
-        **({"pad_token_id": None, "bos_token_id": None, "eos_token_id": None}),
+        pad_token_id=None,
+        bos_token_id=None,
+        eos_token_id=None,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -92,7 +92,7 @@ def test_a_file_that_is_cut_short_is_called_so(share: float, tmp_path: Path) -> 
 
 def test_an_architecture_that_is_not_read_is_named(tmp_path: Path) -> None:
     path = gguf_files.write(tmp_path / "tiny.gguf", called="plamo9")
-    with pytest.raises(UnsupportedModelError, match="architecture 'plamo9'.*transformers"):
+    with pytest.raises(UnsupportedModelError, match=r"architecture 'plamo9'.*transformers"):
         load_backbone(str(path), device="cpu")
 
 

@@ -259,8 +259,8 @@ class AdapterConfig:
     modules: tuple[str, ...] = setting(
         (),
         "Module to adapt instead, as a whole, in every branch layer: the last parts of its path, "
-        "such as o_proj or mlp.up_proj; repeat it for more. Needed for models outside the table "
-        "of families.",
+        "such as o_proj or mlp.up_proj; repeat it for more. Needed where trying a "
+        "model outside the table of families does not show its query and value.",
         option="target",
     )
 

@@ -161,6 +161,19 @@ CONFIGS: dict[str, dict[str, Any]] = {
     "falcon with a key a head": {**_FALCON, "multi_query": False, "alibi": True},
     "mpnet": _ROBERTA,
     "granite": {**_GROUPED, "residual_multiplier": 0.5},
+    "nomic_bert": _GROUPED,
+    "eurobert": {**_GROUPED, "mask_token_id": 1},
+    "smollm3": _GROUPED,
+    "olmo2": _GROUPED,
+    "gpt_bigcode": {
+        "vocab_size": VOCABULARY,
+        "n_embd": HIDDEN,
+        "n_layer": DEPTH,
+        "n_head": 4,
+        "n_positions": 64,
+        "pad_token_id": 0,
+        **_NO_SPECIALS,
+    },
     "albert": {**_SIZES, "embedding_size": 16},
     "bart": {
         "vocab_size": VOCABULARY,
@@ -182,8 +195,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 What stands before the first space is the model type.
 """
-UNLISTED = ("mpnet", "granite")
-"""Not in the table, but of a form whose modules can be named."""
+UNLISTED = ("mpnet", "granite", "nomic_bert", "eurobert", "smollm3", "olmo2", "gpt_bigcode")
+"""Not in the table: their layers, and where query, key and value are, is found by trying them."""
 REFUSED = ("albert", "bart")
 """Shared layers; an encoder-decoder."""
 SUPPORTED = tuple(name for name in CONFIGS if name not in {*UNLISTED, *REFUSED})

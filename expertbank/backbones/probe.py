@@ -155,7 +155,7 @@ def tokens(model: nn.Module) -> Tensor:
 
 @computing()
 def last_states(model: nn.Module, ids: Tensor) -> Tensor:
-    """``[rows, tokens, hidden]`` of whole rows ``ids [rows, tokens]``."""
+    """Last hidden states ``[rows, tokens, width]`` of ``ids [rows, tokens]``, all real."""
     output: Any = model(input_ids=ids, attention_mask=torch.ones_like(ids))
     states = output.last_hidden_state
     assert isinstance(states, Tensor)

@@ -9,7 +9,7 @@ from unittest.mock import patch
 import pytest
 import torch
 from adapted import all_states, change_weights, random_adapter
-from tiny import SUPPORTED
+from tiny import SUPPORTED, UNLISTED
 from torch import Tensor
 from torch.nn import functional
 
@@ -27,10 +27,11 @@ FUSED = (
     "falcon",
     "falcon with one key",
     "falcon with a key a head",
+    "gpt_bigcode",
 )
 
 
-@pytest.mark.parametrize("family", SUPPORTED)
+@pytest.mark.parametrize("family", [*SUPPORTED, *UNLISTED])
 def test_the_update_equals_changed_weights_and_leaves_the_trunk_alone(
     load_tiny, family: str
 ) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from tiny import DEPTH, HIDDEN, REFUSED, SUPPORTED
+from tiny import DEPTH, HIDDEN, REFUSED, SUPPORTED, UNLISTED
 
 from expertbank.adapters.targets import find_targets, named_targets
 from expertbank.backbones.backbone import load_backbone
 from expertbank.backbones.families import FAMILIES
-from expertbank.backbones.recognise import family_of
+from expertbank.backbones.recognise import family_of, linear_shape
+from expertbank.backbones.roles import find_roles
+from expertbank.config import ROLES
 from expertbank.errors import UnsupportedModelError
 
 BERT = ("encoder.layer.{}.attention.self.query", "encoder.layer.{}.attention.self.value")
@@ -82,9 +84,15 @@ def test_a_model_without_layers_of_its_own_is_refused_with_its_modules_named(
         ("granite", "layers", "last", "q_proj"),
     ],
 )
-def test_a_model_outside_the_table_asks_for_names_and_says_which_there_are(
-    load_tiny, family: str, layers: str, pooling: str, name: str
+def test_a_model_without_clear_roles_asks_for_names_and_says_which_there_are(
+    load_tiny,
+    family: str,
+    layers: str,
+    pooling: str,
+    name: str,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("expertbank.backbones.recognise.find_roles", lambda *_: None)
     backbone = load_tiny(family)
     assert (backbone.family.layers, backbone.family.pooling) == (layers, pooling)
     with pytest.raises(UnsupportedModelError, match="--target") as caught:
@@ -93,6 +101,50 @@ def test_a_model_outside_the_table_asks_for_names_and_says_which_there_are(
     targets = named_targets(backbone.model, backbone.family, 2, [name])
     assert [target.layer for target in targets] == [2, 3]
     assert all(target.path.endswith(name) and target.columns is None for target in targets)
+
+
+FOUND = {
+    "mpnet": ("encoder.layer", "attention.attn.{}", "q", "k", "v"),
+    "granite": ("layers", "self_attn.{}_proj", "q", "k", "v"),
+    "nomic_bert": ("layers", "self_attn.{}_proj", "q", "k", "v"),
+    "eurobert": ("layers", "self_attn.{}_proj", "q", "k", "v"),
+    "smollm3": ("layers", "self_attn.{}_proj", "q", "k", "v"),
+    "olmo2": ("layers", "self_attn.{}_proj", "q", "k", "v"),
+    "gpt_bigcode": ("h", "attn.{}", "c_attn", "c_attn", "c_attn"),
+}
+
+
+@pytest.mark.parametrize("family", UNLISTED)
+def test_a_model_outside_the_table_shows_its_roles_when_it_is_tried(load_tiny, family: str) -> None:
+    found = load_tiny(family).family
+    layers, pattern, *names = FOUND[family]
+    assert found.layers == layers
+    assert found.projections == {
+        role: pattern.format(name) for role, name in zip(ROLES, names, strict=True)
+    }
+    encoder = family in {"mpnet", "nomic_bert", "eurobert"}
+    assert found.pooling == ("mean" if encoder else "last")
+
+
+@pytest.mark.parametrize("family", SUPPORTED)
+def test_trying_a_model_of_the_table_finds_what_the_table_says(load_tiny, family: str) -> None:
+    """The table was written by reading; this asks the models. It knows of no names."""
+    backbone = load_tiny(family)
+    model, listed = backbone.model, backbone.family
+    layers = [f"{listed.layers}.{number}" for number in range(DEPTH)]
+    linear = [
+        path
+        for path, module in model.named_modules()
+        if linear_shape(module) is not None and path.startswith(f"{listed.layers}.")
+    ]
+    found = find_roles(model, layers, linear)
+    if family == "deberta-v2":  # its relative positions pass through query and key as well
+        assert found is None
+        return
+    assert found is not None
+    assert dict(found.projections) == listed.projections
+    expected = {role: listed.fused(model.config, role) for role in ROLES} if listed.fused else None
+    assert found.columns == expected
 
 
 def test_a_name_takes_every_module_that_ends_in_it_and_whole_parts_only(bert) -> None:

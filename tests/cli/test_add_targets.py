@@ -12,6 +12,8 @@ from command_line import call, done, write_task
     ("family", "options"),
     [
         ("gpt_neox", []),
+        ("smollm3", []),
+        ("nomic_bert", []),
         ("granite", ["--target", "q_proj", "--target", "mlp.up_proj", "--pooling", "mean"]),
     ],
 )
@@ -34,9 +36,10 @@ def test_a_bank_grows_routes_and_ships_on_other_families(
     assert {task["verdict"]["expert"] for task in report["tasks"]} == {"identical"}
 
 
-def test_a_model_outside_the_table_without_a_target_exits_2_and_names_the_flag(
-    backbone_folder, tmp_path: Path
+def test_a_model_without_clear_roles_and_without_a_target_exits_2_and_names_the_flag(
+    backbone_folder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr("expertbank.backbones.recognise.find_roles", lambda *_: None)
     data = write_task(tmp_path / "mood.csv", "mood", 40)
     words = ["--task", "mood", "--data", data, "--backbone", backbone_folder("granite")]
     answer = call("--home", tmp_path / "bank", "add", *words)

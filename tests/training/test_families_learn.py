@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from tiny import SUPPORTED, random_rows, spec_of
+from tiny import SUPPORTED, UNLISTED, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
@@ -47,11 +47,11 @@ def routed_logits(backbone: Backbone, file: ExpertFile) -> Tensor:
 
 
 NAMED = {"mpnet": ("attn.q", "attn.v"), "granite": ("o_proj", "up_proj"), "gpt2": ("c_fc",)}
-"""Modules by name: in families outside the table, and others than query and value within it."""
+"""Modules by name, in families within the table and outside it."""
 
 
 @pytest.mark.parametrize(
-    ("family", "modules"), [*((family, ()) for family in SUPPORTED), *NAMED.items()]
+    ("family", "modules"), [*((family, ()) for family in (*SUPPORTED, *UNLISTED)), *NAMED.items()]
 )
 def test_a_step_is_learnt_written_read_and_answered_in_one_pass(
     load_tiny, family: str, modules: tuple[str, ...], tmp_path: Path

@@ -15,7 +15,8 @@ from expertbank.errors import IntegrityError
 from expertbank.workflows.shipping import export_peft
 
 DECODERS = ("llama", "gpt2", "gpt_neox", "opt", "phi3", "bloom", "falcon", "gemma3_text", "qwen3")
-ENCODERS = ("bert", "distilbert", "modernbert", "deberta-v2")
+DECODERS += ("smollm3", "granite", "gpt_bigcode")
+ENCODERS = ("bert", "distilbert", "modernbert", "deberta-v2", "mpnet", "nomic_bert", "eurobert")
 
 
 def exported(folder: Path, backbone: Path) -> tuple[Path, dict[str, Any]]:

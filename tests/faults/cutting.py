@@ -160,6 +160,8 @@ class Bench:
                 f"{type(error).__name__}: {error}; {traceback.format_tb(error.__traceback__)[-6:]}"
             )
         self.statements.at = lambda number: None
+        with self._restarting:  # the last message may have been the one that it was told at
+            self.server.wait()
         plain = DatabaseHome(
             PostgresDatabase.at(self.server.url(self._database)), self.folder / "cache"
         )

@@ -372,8 +372,8 @@ def test_columns_that_nobody_reads_stop_nothing(tmp_path: Path) -> None:
         (b"\xd0\xcf\x11\xe0\xa1\xb1", "an old Excel workbook"),
         (b"BZh91AY", "packed with bzip2"),
         (b"ARROW1\0\0", "an Arrow file"),
-        (gzip.compress(cells(ROWS).encode())[:40], "damaged gzip"),
-        (gzip.compress(b"x" * 5000)[:-4] + b"1234", "damaged gzip"),
+        (gzip.compress(cells(ROWS).encode(), mtime=0)[:40], "damaged gzip"),
+        (gzip.compress(b"x" * 5000, mtime=0)[:-4] + b"1234", "damaged gzip"),
     ],
 )
 def test_a_file_of_another_kind_is_called_by_its_name(

@@ -124,6 +124,14 @@ def test_workers_that_there_are_not_are_refused_with_what_there_is(
     assert not (tmp_path / "bank").exists()
 
 
+def test_a_search_for_settings_is_not_done_at_once(listed: list[object], tmp_path: Path) -> None:
+    home = ("--home", tmp_path / "bank", "--json")
+    answer = call(*home, *listed, "--on", "processes:1", "--tune", 2)
+    assert answer.code == 2
+    assert all("--tune" in one["message"] for one in answer.document["failed"])
+    assert answer.document["added"] == []
+
+
 def test_one_task_alone_is_not_trained_at_once(tmp_path: Path) -> None:
     answer = call("--home", tmp_path, "--json", "add", "--task", "boolq", "--on", "processes:2")
     assert answer.code == 2

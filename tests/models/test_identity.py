@@ -68,7 +68,8 @@ def edit_weights(folder: Path, change: Callable[[dict], dict]) -> None:
 # -- weights -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", WHOLE)
+# Of Nomic-BERT transformers writes, and publishes, other names than its modules have.
+@pytest.mark.parametrize("family", [name for name in WHOLE if name != "nomic_bert"])
 def test_every_weight_of_the_bare_model_counts_under_its_own_name(
     backbone_folder, load_tiny, family: str
 ) -> None:

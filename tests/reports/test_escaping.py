@@ -106,6 +106,7 @@ def manifest(*labels: tuple[str, ...]) -> dict[str, Any]:
             "folder": None,
             "revision": None,
         },
+        "loaded_as": {"class": "BertModel", "causal": False, "inner": "", "gguf": None},
         "router": {"version": 1, "kind": "lda", "masked": False},
         "feature_spec": {"max_length": 8, "dtype": "float32"},
         "made_with": {"expertbank": "0.1.0"},

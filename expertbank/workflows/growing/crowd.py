@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
-from expertbank.errors import ExpertBankError, TrainingError
+from expertbank.errors import ExpertBankError, InputError, TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.workflows.growing.add import AddResult, commit
 from expertbank.workflows.growing.jobs import AddJob, FinishedJob
@@ -161,6 +161,7 @@ def _begin(
             waiting.append((place, wish))
             continue
         try:
+            _require_settled(wish.request)
             job = prepare(workspace, wish.request, progress)
         except (ExpertBankError, OSError) as error:
             found[place] = error
@@ -168,6 +169,18 @@ def _begin(
         state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
         running[job.entry.id] = _Running(place, job, state)
         crowd.start(job, state)
+
+
+def _require_settled(request: AddRequest) -> None:
+    """Refuse a search for settings, which would be this process's work.
+
+    Raises:
+        InputError: one is asked for.
+    """
+    if request.tune is not None and request.tune.trials is not None:
+        raise InputError(
+            "a search for settings (--tune) runs in one process; leave --on out, or search first"
+        )
 
 
 def _result(workspace: Workspace, one: _Running, happened: Happened) -> AddResult:

@@ -47,6 +47,9 @@ def _plain(line: str) -> str:
         return ""
     cells = re.split(r"\s{2,}", line.strip())
     name = cells[0]
+    # A reason stands under a table for each task that has one, which rows and figures decide.
+    if re.match(r"(lost|inconclusive|preserved) +\w+: ", line):
+        return ""
     if len(cells) == 2 and re.fullmatch(r"[a-z][a-z ]+", name):
         return name
     # Table rows: how many cells there are, not what is in them; headings stay as they are.

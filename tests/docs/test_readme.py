@@ -55,6 +55,8 @@ def test_the_quickstart_runs_and_prints_what_the_readme_shows(tmp_path: Path) ->
     assert [step.command.split()[:2] for step in shown] == [s.command.split()[:2] for s in ran]
     for ours, theirs in zip(shown, ran, strict=True):
         assert ours.shape == theirs.shape, ours.command
+        for step in (ours, theirs):
+            assert step.reasons == step.unproven, f"{step.command}: a reason for each, and no other"
 
 
 def test_the_readme_shows_the_quickstart_script_as_it_is() -> None:

@@ -6,6 +6,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+REASON = re.compile(r"(?P<verdict>lost|inconclusive) +(?P<task>\w+): ")
+VERDICT = re.compile(r" *(?P<task>\w+)@\d+ +(?P<verdict>lost|inconclusive) ")
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -18,9 +21,24 @@ class Step:
 
     @property
     def shape(self) -> tuple[str, ...]:
-        """The output with every figure, digest and path replaced, rules and blanks left out."""
+        """The output with every figure, digest and path replaced, rules and blanks left out.
+
+        Reasons are left out too: rows decide for which tasks there are any, see ``reasons``.
+        """
         lines = (_plain(line) for line in self.output)
         return tuple(line for line in lines if line)
+
+    @property
+    def reasons(self) -> list[tuple[str, str]]:
+        """Task and verdict of every reason that stands under a report's table."""
+        found = (REASON.match(line) for line in self.output)
+        return sorted((one["task"], one["verdict"]) for one in found if one)
+
+    @property
+    def unproven(self) -> list[tuple[str, str]]:
+        """Task and verdict of every row of a report's table whose verdict asks for a reason."""
+        found = (VERDICT.match(line) for line in self.output)
+        return sorted((one["task"], one["verdict"]) for one in found if one)
 
 
 def steps(text: str) -> list[Step]:
@@ -47,8 +65,7 @@ def _plain(line: str) -> str:
         return ""
     cells = re.split(r"\s{2,}", line.strip())
     name = cells[0]
-    # A reason stands under a table for each task that has one, which rows and figures decide.
-    if re.match(r"(lost|inconclusive|preserved) +\w+: ", line):
+    if REASON.match(line):
         return ""
     if len(cells) == 2 and re.fullmatch(r"[a-z][a-z ]+", name):
         return name

@@ -77,9 +77,12 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _unraisable(lost: Any) -> None:
-    """Repeat an interrupt that hit where Python cannot raise it, such as in a destructor."""
+    """Repeat an interrupt that hit where Python cannot raise it, such as in a destructor.
+
+    It interrupted nothing, so it does not count as received: the repeat is not the second of two.
+    """
     if isinstance(lost.exc_value, KeyboardInterrupt) and _received:
-        _again(_received[-1])
+        _again(_received.pop())
     else:
         sys.__unraisablehook__(lost)
 

@@ -39,13 +39,15 @@ def make_folder(folder: Path) -> None:
     """
     if folder.is_dir():
         return
-    if folder.exists():
-        raise InputError(
-            f"cannot write {folder}: it is a file, and a folder is needed; name another one"
-        )
     make_folder(folder.parent)
     with os_errors_translated(folder):
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():  # another process may have made it just now
+                raise InputError(
+                    f"cannot write {folder}: it is a file, and a folder is needed; name another one"
+                ) from None
         sync_folder(folder.parent)
 
 

@@ -140,3 +140,21 @@ def test_the_package_lists_its_public_names() -> None:
     code = "import expertbank, sys; assert set(expertbank.__all__) <= set(dir(expertbank))"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_a_signal_that_python_could_not_raise_comes_again_and_is_told() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from expertbank_cli import signals\n"
+        "class Closed:\n"
+        "    def __del__(self):\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(0.01)\n"
+        "signals.watch(); signals.begin()\n"
+        "try:\n"
+        "    Closed(); time.sleep(20)\n"
+        "except KeyboardInterrupt:\n"
+        "    print(signals.received())\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (ran.returncode, ran.stdout) == (0, f"{int(signal.SIGTERM)}\n")

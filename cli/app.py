@@ -13,9 +13,11 @@ from . import (
     experts,
     grouping,
     importing,
+    mapping,
     routing,
     serving,
     shipping,
+    status,
     tasks,
     unknown,
     upkeep,
@@ -24,7 +26,7 @@ from .outcome import Outcome
 from .session import Session, default_home
 
 app = typer.Typer(
-    no_args_is_help=True,
+    invoke_without_command=True,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="A bank of frozen TT-LoRA experts that only grows.",
@@ -72,6 +74,8 @@ def main(
     context.obj = Session(
         default_home() if home is None else home, as_json, quiet, device, context.obj or Outcome()
     )
+    if context.invoked_subcommand is None:
+        status.alone(context)
 
 
 _COMMANDS: dict[str, Callable[..., None]] = {
@@ -84,6 +88,8 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "evaluate": shipping.evaluate,
     "unknowns": unknown.unknowns,
     "serve": serving.serve,
+    "status": status.status,
+    "map": mapping.bank_map,
     "list": browse.list_experts,
     "show": browse.show,
     "history": browse.history,

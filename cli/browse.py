@@ -12,6 +12,7 @@ from rich.console import Console
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
+from . import completing
 from .grouping import remark
 from .render import Table, moment, print_table, printable, short, size
 from .session import Session
@@ -130,7 +131,11 @@ def _quality(metrics: Mapping[str, Any]) -> str:
 def show(
     context: typer.Context,
     name: Annotated[
-        str, typer.Argument(help="boolq, boolq@1, router@2, an alias, or 6 digits of a digest.")
+        str,
+        typer.Argument(
+            help="boolq, boolq@1, router@2, an alias, or 6 digits of a digest.",
+            autocompletion=completing.named,
+        ),
     ],
 ) -> None:
     """Show one expert or router in full.

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from . import completing
 from .following import Followed, retrain
 from .render import Table, print_facts, print_table, size
 from .session import Session
@@ -22,7 +23,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
 
 def remove(
     context: typer.Context,
-    task: Annotated[str, typer.Option(help="Task to remove.")],
+    task: Annotated[str, typer.Option(help="Task to remove.", autocompletion=completing.tasks)],
     dry_run: DryRun = False,
     yes: Yes = False,
     retrain_router: Annotated[

@@ -17,7 +17,7 @@ from . import requests
 from .following import RETRAIN, Followed, retrain
 from .options import takes
 from .outcome import Outcome
-from .render import Table, columns_read, print_facts, print_table, read_as, short, size
+from .render import Table, columns_read, print_facts, print_table, read_as, short, size, sparkline
 from .session import Session
 
 if TYPE_CHECKING:
@@ -180,6 +180,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
                 f"{facts['examples']:,} rows, {_epochs(facts)}, "
                 f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
             ),
+            *_learned(console, facts),
             ("columns read", columns_read(result.data["columns"])),
             *(("read as", words) for words in read_as(result.data["files"])),
             *_quality(expert.kind, result.metrics),
@@ -193,6 +194,16 @@ def _epochs(facts: Mapping[str, Any]) -> str:
     """How many there were, and that there could have been more."""
     trained, most = facts["epochs_trained"], facts["epochs"]
     return f"{most} epochs" if trained == most else f"{trained} of at most {most} epochs"
+
+
+def _learned(console: Console, facts: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """How the held-out score went from epoch to epoch."""
+    curve = facts["curve"]
+    line = sparkline(console, curve)
+    if not line:
+        return []
+    kept = f"epoch {facts['best_epoch']} kept, of {facts['selection_examples']:,} held-out rows"
+    return [("learned", f"{share(curve[0])} {line} {share(max(curve))} ({kept})")]
 
 
 def _kind(result: AddResult) -> str:

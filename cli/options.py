@@ -16,6 +16,8 @@ from expertbank.files.paths import given_path
 from expertbank.plain import Numbers
 from expertbank.settings import Option, options_of, setting
 
+from . import completing
+
 if TYPE_CHECKING:
     from expertbank.data import Columns, ReadAs, TaskSpec
 
@@ -120,7 +122,8 @@ def takes(*classes: type, only: Collection[str] = ()) -> Callable[[Command], Com
 
 def _parameter(option: Option) -> inspect.Parameter:
     default = f" Default {option.shown_default}." if option.shown_default else ""
-    about = typer.Option(option.flag, help=option.about.help + default)
+    names = completing.catalogued if option.key == "task" else None
+    about = typer.Option(option.flag, help=option.about.help + default, autocompletion=names)
     kind = list[str] if get_origin(option.kind) is tuple else option.kind
     kind = str if kind == Numbers else kind
     return inspect.Parameter(

@@ -19,6 +19,7 @@ MANY = 200
 """Rows of a table at most; of more, plain aligned lines."""
 NARROWEST_WORDS = 24
 """Columns of words shrink to this and no further."""
+BARS = "▁▂▃▄▅▆▇█"
 GAP = 3
 """Blanks and lines between two columns at most."""
 
@@ -83,6 +84,18 @@ class Table:
         return (
             min(natural, max(NARROWEST_WORDS, cell_len(name))) if name in self.wrapped else natural
         )
+
+
+def sparkline(console: Console, values: Sequence[float]) -> str:
+    """A curve in one line, from its lowest value to its highest; empty where it cannot be shown.
+
+    One value is no curve, and a terminal that is not UTF-8 has no such characters.
+    """
+    if len(values) < 2 or not console.encoding.lower().startswith("utf"):
+        return ""
+    low, high = min(values), max(values)
+    top = len(BARS) - 1
+    return "".join(BARS[round(top * (value - low) / ((high - low) or 1))] for value in values)
 
 
 def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -> None:

@@ -14,6 +14,7 @@ from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
+from . import completing
 from .forgetting import (
     LEVELS,
     check_writable,
@@ -124,10 +125,19 @@ def forgetting_report(
     ] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Router to compare with; default each task's first."),
+        typer.Option(
+            "--from",
+            help="Router to compare with; default each task's first.",
+            autocompletion=completing.routers,
+        ),
     ] = None,
     end: Annotated[
-        str | None, typer.Option("--to", help="Router to report on; default the active one.")
+        str | None,
+        typer.Option(
+            "--to",
+            help="Router to report on; default the active one.",
+            autocompletion=completing.routers,
+        ),
     ] = None,
     html: Annotated[
         Path | None, typer.Option(parser=path, help="Write one self-contained page.")
@@ -182,6 +192,7 @@ def forgetting_report(
             to_router=end,
             verify=verify,
             sample=sample,
+            with_map=html is not None,
             progress=progress,
         )
     unwritten = write_reports(session, report, html=html, markdown=None if to_stdout else markdown)
@@ -201,7 +212,11 @@ def alias(
     context: typer.Context,
     name: Annotated[str | None, typer.Argument(help="Alias to set.")] = None,
     router: Annotated[
-        str | None, typer.Argument(help="Router it shall name: a version, router@N or an alias.")
+        str | None,
+        typer.Argument(
+            help="Router it shall name: a version, router@N or an alias.",
+            autocompletion=completing.routers,
+        ),
     ] = None,
 ) -> None:
     """List aliases, or point one at a router.

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 
@@ -115,7 +116,7 @@ def _source(
     from expertbank.serving.from_bank import BankSource
 
     bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-    return BankSource(bank), bank.forgetting_report
+    return BankSource(bank), partial(bank.forgetting_report, with_map=True)
 
 
 def _require_extra() -> None:

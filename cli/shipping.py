@@ -16,7 +16,7 @@ from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from . import streams
+from . import completing, streams
 from .options import DataOptions, path, takes
 from .render import Table, print_facts, print_table, short, size
 from .session import Session
@@ -64,7 +64,10 @@ def export(
         ),
     ] = "bundle",
     task: Annotated[
-        list[str] | None, typer.Option(help="Only this task; may be given several times.")
+        list[str] | None,
+        typer.Option(
+            help="Only this task; may be given several times.", autocompletion=completing.tasks
+        ),
     ] = None,
     with_backbone: Annotated[
         bool, typer.Option("--with-backbone", help="Put the backbone's files inside too.")
@@ -155,7 +158,10 @@ def predict(
         Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
     ] = None,
     task: Annotated[
-        str | None, typer.Option(help="Name the task and leave the router out.")
+        str | None,
+        typer.Option(
+            help="Name the task and leave the router out.", autocompletion=completing.tasks
+        ),
     ] = None,
     abstain: Annotated[
         bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
@@ -223,12 +229,14 @@ def predict(
         if session.as_json:
             _write_lines(answers, explain)
         else:
+            from expertbank.workflows.answering.answers import cells
+
             strange = _Strange(abstain or fallback is not None)
             print_table(
                 session.out,
                 _EXPLAINED if explain else _ANSWERS,
                 map(
-                    _explained if explain else _cells,
+                    _explained if explain else cells,
                     (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
                 ),
             )
@@ -264,27 +272,21 @@ class _Strange:
             )
 
 
-def _cells(answer: Prediction) -> tuple[object, ...]:
-    return (
-        answer.index,
-        answer.task,
-        answer.text,
-        share(answer.scores.get(answer.label) if isinstance(answer.label, str) else None),
-        share(answer.confidence),
-        {None: "-", True: "yes", False: "no"}[answer.unknown],
-    )
-
-
 def _explained(answer: Prediction) -> tuple[object, ...]:
+    from expertbank.workflows.answering.answers import cells
+
     near = "; ".join(f"{' + '.join(one.tasks)} {share(one.probability)}" for one in answer.near)
     rare = "-" if answer.unknown_p_value is None else share(answer.unknown_p_value)
-    return (*_cells(answer), rare, answer.length_bin, near or "-")
+    return (*cells(answer), rare, answer.length_bin, near or "-")
 
 
 @takes(DataOptions)
 def evaluate(
     context: typer.Context,
-    task: Annotated[str, typer.Option(help="Task whose answers to check.")],
+    task: Annotated[
+        str,
+        typer.Option(help="Task whose answers to check.", autocompletion=completing.tasks),
+    ],
     data: Annotated[str, typer.Option(help="Labelled rows: a file, a folder, hf: or pkg:.")],
     bundle: Annotated[
         Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")

@@ -16,7 +16,7 @@ from expertbank.config import BankConfig
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from . import requests
+from . import completing, requests
 from .browse import print_tree
 from .grouping import remark
 from .options import path, takes
@@ -111,7 +111,10 @@ def _state(task: str, added: Mapping[str, str | None]) -> str:
 @tasks.command()
 def show(
     context: typer.Context,
-    name: Annotated[str | None, typer.Argument(help="A task of the catalog.")] = None,
+    name: Annotated[
+        str | None,
+        typer.Argument(help="A task of the catalog.", autocompletion=completing.catalogued),
+    ] = None,
     spec: SpecFile = None,
 ) -> None:
     """Show one task in full: columns, labels, sources and split.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from expertbank.errors import ExpertBankError
     from expertbank.records import Row
     from expertbank.routing.config import RouterConfig
+    from expertbank.workflows.answering.answers import Answers
     from expertbank.workflows.answering.predict import Prediction, Predictor
     from expertbank.workflows.answering.serve import load_bundle
     from expertbank.workflows.growing.crowd import Wish
@@ -27,6 +28,7 @@ __all__ = [
     "AdapterConfig",
     "AddJob",
     "AddRequest",
+    "Answers",
     "Bank",
     "BankConfig",
     "ExpertBankError",
@@ -51,6 +53,7 @@ _HOMES = {
     "AdapterConfig": "config",
     "AddJob": "workflows.growing.jobs",
     "AddRequest": "workflows.growing.prepare",
+    "Answers": "workflows.answering.answers",
     "Bank": "bank",
     "BankConfig": "config",
     "ExpertBankError": "errors",

@@ -34,6 +34,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.registry import Registry
+from expertbank.reports import notebook
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.add import AddResult, add, commit
 from expertbank.workflows.growing.crowd import Crowd, Wish, add_many
@@ -46,6 +47,7 @@ from expertbank.workflows.home import RESTORE_INSTEAD, folder_of, home_at
 from expertbank.workflows.keeping.check import Verification, check
 from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
 from expertbank.workflows.keeping.remove import Removal, remove
+from expertbank.workflows.keeping.standing import Standing, standing
 from expertbank.workflows.presence import require_router
 from expertbank.workflows.workspace import Workspace
 
@@ -53,9 +55,11 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from expertbank.config import BankKeywords
+    from expertbank.reports.bank_map import BankMap
     from expertbank.reports.forgetting import ForgettingReport
+    from expertbank.workflows.answering.answers import Answers
     from expertbank.workflows.answering.evaluate import Evaluated
-    from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
+    from expertbank.workflows.answering.predict import Experts, Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.home import Home
     from expertbank.workflows.keeping.copying import Copied
@@ -400,6 +404,7 @@ class Bank:
         to_router: str | int | None = None,
         verify: bool = False,
         sample: int | None = None,
+        with_map: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ForgettingReport:
         """What every task could do at one time and can do at another.
@@ -411,6 +416,7 @@ class Bank:
             to_router: router to report on; default the active one.
             verify: run the evaluation rows through the real model again.
             sample: with ``verify``, only so many rows of each task, always the same.
+            with_map: put the map of the router's tasks in, where there can be one (see ``map``).
             progress: called as verification goes on.
 
         Raises:
@@ -427,6 +433,7 @@ class Bank:
             end=to_router,
             verify=verify,
             sample=sample,
+            with_map=with_map,
             progress=progress,
         )
 
@@ -529,7 +536,7 @@ class Bank:
         abstain: bool = False,
         fallback: str | None = None,
         second_opinion: bool = False,
-    ) -> list[Prediction]:
+    ) -> Answers:
         """Route and answer rows; with ``task`` the router is left out.
 
         Args:
@@ -545,7 +552,9 @@ class Bank:
             InputError: a row that cannot be read, or more than one of ``task``, ``abstain`` and
                 ``fallback``.
         """
-        return list(
+        from expertbank.workflows.answering.answers import Answers
+
+        return Answers(
             self.predictor().predict(
                 rows,
                 task=task,
@@ -735,6 +744,29 @@ class Bank:
     def routers(self) -> tuple[RouterRecord, ...]:
         """Routers by version."""
         return self._workspace.registry.routers()
+
+    def status(self) -> Standing:
+        """How the bank stands, and what to do next: experts that no router knows, and the like."""
+        return standing(str(self._workspace.home), self.registry)
+
+    def map(self, router: str | int = "active", tasks: Sequence[str] = ()) -> BankMap:
+        """Where the tasks of a router lie beside each other, and which lie close.
+
+        Raises:
+            NotFoundError: no such router, or a task that it does not know.
+            InputError: fewer than two tasks, or more than a map can hold.
+        """
+        from expertbank.workflows.proving.bank_map import bank_map
+
+        return bank_map(self._workspace, router, tasks)
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (one.id, one.kind, ", ".join(one.labels), one.created_at[:19], one.digest)
+            for one in self.registry.members()
+        ]
+        columns = ("expert", "kind", "labels", "added (UTC)", "digest")
+        return notebook.table("Bank", columns, rows, self.status().facts)
 
     def history(self) -> tuple[HistoryEvent, ...]:
         """What happened, in order."""

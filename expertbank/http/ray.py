@@ -8,6 +8,7 @@ and names it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -79,7 +80,8 @@ def _in_replica(own: Mapping[str, Any], config: ServeConfig) -> FastAPI:
         source, report = BundleSource(Path(own["bundle"]), backbone, device), None
     else:
         bank = Bank.open(own["home"], read_only=True, backbone=backbone, device=device)
-        source, report = BankSource(bank), bank.forgetting_report
+        source = BankSource(bank)
+        report = partial(bank.forgetting_report, with_map=True)
     watch = Watch()
     server = Server(source, config, watch.metrics)
     server.start()

@@ -12,6 +12,7 @@ from expertbank.evaluation.grouping import Grouping
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.lineage import Lineage
 from expertbank.evaluation.verdicts import DEFAULT_MARGIN, Change, Judged, judge, measure
+from expertbank.reports.bank_map import BankMap
 from expertbank.reports.forgetting import Confusion, ForgettingReport, Regrouped, TaskReport
 
 
@@ -64,6 +65,7 @@ def build_report(
     margin: float = DEFAULT_MARGIN,
     lineage: Lineage | None = None,
     verification: Mapping[str, Any] | None = None,
+    bank_map: BankMap | None = None,
 ) -> ForgettingReport:
     """Work out the report from stored predictions and choices.
 
@@ -75,6 +77,7 @@ def build_report(
         margin: the loss that the verdicts allow.
         lineage: what the figures rest on, to pass through.
         verification: what a verification run found, to pass through.
+        bank_map: where the tasks lie beside each other, to pass through.
 
     Raises:
         IntegrityError: what is stored of one task's rows differs in length or does not give the
@@ -122,6 +125,7 @@ def build_report(
         tuple(sorted(counting.other)),
         as_served,
         counting.uncounted(histories),
+        bank_map,
     )
 
 

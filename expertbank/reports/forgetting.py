@@ -16,6 +16,7 @@ from expertbank.evaluation.verdicts import (
     Verdict,
     worst,
 )
+from expertbank.reports.bank_map import BankMap
 from expertbank.reports.columns import as_json
 
 State = Verdict | Literal["changed"]
@@ -167,6 +168,7 @@ class ForgettingReport:
             some are ``regrouped``.
         uncounted: versions of the matrix of which some rows are counted by their own grouping all
             the same, because by the present one they cannot be.
+        bank_map: where the router's tasks lie beside each other, if that was asked for and can be.
     """
 
     router: int | None
@@ -182,6 +184,7 @@ class ForgettingReport:
     regrouped: tuple[int, ...] = ()
     as_served: tuple[tuple[float | None, ...], ...] = ()
     uncounted: tuple[int, ...] = ()
+    bank_map: BankMap | None = None
 
     @property
     def weights_unchanged(self) -> bool:
@@ -253,6 +256,12 @@ class ForgettingReport:
         """The tasks with this verdict."""
         return tuple(task.task for task in self.tasks if task.verdict_routed == verdict)
 
+    def _repr_html_(self) -> str:
+        from expertbank.reports.html import forgetting_page
+        from expertbank.reports.notebook import framed
+
+        return framed("Forgetting report", forgetting_page(self))
+
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of ``forgetting-report``."""
         return {
@@ -278,4 +287,5 @@ class ForgettingReport:
             "confusion": self.confusion.to_dict() if self.confusion else None,
             "lineage": self.lineage.to_dict() if self.lineage else None,
             "verification": self.verification,
+            "map": self.bank_map.to_dict() if self.bank_map else None,
         }

@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from expertbank.evaluation.metrics import route_confusion
 from expertbank.reports import words
+from expertbank.reports.bank_map import HEADINGS, BankMap, drawn
 from expertbank.reports.columns import Part, shown
 from expertbank.reports.figures import points
 from expertbank.reports.forgetting import ForgettingReport, TaskReport
@@ -26,6 +27,7 @@ _SECTIONS = {
     "figures": "Before, after and change",
     "matrix": "Accuracy matrix",
     "routes": "Where rows are sent",
+    "map": "Where tasks lie",
     "verification": "Rows run again",
     "lineage": "Lineage and digests",
     "method": "What the figures mean",
@@ -45,6 +47,7 @@ def forgetting_page(report: ForgettingReport, *, made_at: str = "") -> str:
         "figures": report.router is None,
         "matrix": not report.matrix,
         "routes": report.confusion is None,
+        "map": report.bank_map is None,
         "lineage": report.lineage is None,
     }
     return render(
@@ -63,6 +66,7 @@ def forgetting_page(report: ForgettingReport, *, made_at: str = "") -> str:
         figures=_figures(report),
         matrix=_matrix(report),
         routes=_routes(report),
+        map=_map(report.bank_map),
         meanings=_meanings(),
     )
 
@@ -133,6 +137,19 @@ def _routes(report: ForgettingReport) -> dict[str, Any]:
             )
             for task, row in zip(found.tasks, route_confusion(found.counts), strict=True)
         ],
+    }
+
+
+def _map(found: BankMap | None) -> dict[str, Any]:
+    """The drawing, what it shows in words, and its numbers."""
+    if found is None:
+        return {}
+    return {
+        "caption": found.caption,
+        "closest": found.closest,
+        "svg": Markup(drawn(found)),  # noqa: S704 (escaped there)
+        "headings": HEADINGS,
+        "rows": [cloud.row for cloud in found.clouds],
     }
 
 

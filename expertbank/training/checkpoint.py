@@ -37,6 +37,7 @@ class Checkpoint:
         seconds: time spent so far.
         state: parameters and AdamW moments by name.
         best: the best checkpoint so far, ``None`` in the first epoch.
+        curve: the held-out score after each epoch that is done.
     """
 
     job: str
@@ -45,6 +46,7 @@ class Checkpoint:
     seconds: float
     state: Mapping[str, Tensor]
     best: Best | None
+    curve: tuple[float, ...] = ()
 
     def to_bytes(self) -> bytes:
         """One safetensors file."""
@@ -56,6 +58,7 @@ class Checkpoint:
             "tokens": self.tokens,
             "seconds": self.seconds,
             "best": [best.score, best.loss, best.epoch] if best else None,
+            "curve": list(self.curve),
         }
         tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
         kept = best.tensors if best else {}
@@ -85,6 +88,7 @@ class Checkpoint:
                 float(metadata["seconds"]),
                 _part(tensors, "state/"),
                 Best(best[0], best[1], best[2], _part(tensors, "best/")) if best else None,
+                tuple(map(float, metadata.get("curve", ()))),  # none in those of version 0.1
             )
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{where}: not a training checkpoint ({error!r})") from error

@@ -50,6 +50,7 @@ class TrainedExpert:
         epochs: how many were trained until the end or until patience was spent.
         best_epoch: epoch of the kept checkpoint, from 1.
         selection_score: its score on the held-out training rows, as the task's kind has it.
+        curve: that score after each epoch.
         seconds: time spent, also before interruptions.
         tokens: real tokens trained on.
         cached_rows: training and held-out rows whose trunk states were computed only once.
@@ -63,6 +64,7 @@ class TrainedExpert:
     epochs: int
     best_epoch: int
     selection_score: float
+    curve: tuple[float, ...]
     seconds: float
     tokens: int
     cached_rows: int
@@ -106,6 +108,7 @@ def train_expert(
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
     best = before.best if before else None
+    curve = list(before.curve) if before else []
     epochs = before.step // len(plans[0]) if before else 0
     kept_at = started
     spent_before = before.seconds if before else 0.0
@@ -123,6 +126,7 @@ def train_expert(
                 f"the held-out loss became {loss} after epoch {epoch + 1}; nothing was stored. "
                 "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
             )
+        curve.append(score)
         if best is None or (score, -loss) > (best.score, -best.loss):
             best = Best(score, loss, epoch, student.tensors() | thresholds)
         kept_at = -math.inf
@@ -135,7 +139,7 @@ def train_expert(
             return
         state = optimiser_state(optimiser, dict(student.named_parameters()))
         spent = spent_before + time.monotonic() - started
-        keep(Checkpoint(identity, steps, meter.tokens, spent, state, best).to_bytes())
+        keep(Checkpoint(identity, steps, meter.tokens, spent, state, best, tuple(curve)).to_bytes())
         kept_at = time.monotonic()
 
     def start(optimiser: torch.optim.Optimizer) -> int:
@@ -186,6 +190,7 @@ def train_expert(
         epochs,
         best.epoch + 1,
         best.score,
+        tuple(curve),
         spent_before + time.monotonic() - started,
         meter.tokens,
         trained.rows + held_out.rows,

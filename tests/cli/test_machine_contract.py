@@ -30,6 +30,7 @@ TOP: dict[str, set[str]] = {
         "regrouped_routers",
         "uncounted_routers",
         "matrix_as_served",
+        "map",
     },
     "export": {"path", "format", "digest", "experts", "verified"},
     "evaluate": {
@@ -43,6 +44,18 @@ TOP: dict[str, set[str]] = {
         "per_label",
     },
     "tasks": {"tasks"},
+    "status": {
+        "home",
+        "backbone",
+        "experts",
+        "removed",
+        "router",
+        "routing_accuracy",
+        "unrouted",
+        "retired",
+        "steps",
+    },
+    "map": {"router", "told", "clouds"},
     "list": {"experts", "routers", "stale"},
     "show": {"expert", "task", "features", "evaluations", "run", "stale"},
     "history": {"events"},
@@ -71,6 +84,7 @@ TOP: dict[str, set[str]] = {
     },
 }
 INNER: dict[tuple[str, str], set[str]] = {
+    ("map", "clouds"): {"task", "place", "spread", "nearest", "distance"},
     ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
@@ -116,6 +130,8 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "init": ["init"],
         "add": ["add", "--task", "more", "--data", data, "--epochs", "1"],
         "retrain-router": ["retrain-router"],
+        "status": ["status"],
+        "map": ["map", "--svg", tmp_path / "map.svg"],
         "forgetting-report": ["forgetting-report", "--verify"],
         "export": ["export", tmp_path / "out"],
         "evaluate": ["evaluate", "--task", "mood", "--data", data],

@@ -39,13 +39,18 @@ def discriminants(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tenso
     from accumulated moments as in Hayes and Kanan, "Lifelong Machine Learning with Deep
     Streaming Linear Discriminant Analysis", CVPR Workshops 2020.)
     """
-    means, centre, covariance = moments.means, moments.mean, moments.within
-    own = covariance.diagonal().clamp_min(0)
-    covariance.diagonal().add_(ridge * (own + FLOOR * own.mean()).clamp_min(1e-12))
-    root = torch.linalg.cholesky(covariance)
+    means, centre = moments.means, moments.mean
+    root = torch.linalg.cholesky(regularised(moments.within, ridge))
     # [dimension, columns]
     weight = torch.cholesky_solve((means - centre).T.contiguous(), root)
     return weight, -((means + centre) / 2 * weight.T).sum(1)
+
+
+def regularised(covariance: Tensor, ridge: float) -> Tensor:
+    """``S + λ·D`` of ``discriminants``; ``covariance`` itself is changed."""
+    own = covariance.diagonal().clamp_min(0)
+    covariance.diagonal().add_(ridge * (own + FLOOR * own.mean()).clamp_min(1e-12))
+    return covariance
 
 
 LDA = GateKind(

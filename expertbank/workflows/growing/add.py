@@ -35,8 +35,8 @@ class AddResult:
         metrics: quality on validation rows, as the task's kind measures it.
         train: ``examples``, ``epochs``, how many were trained before patience was spent
             (``epochs_trained``), ``seconds``, ``tokens_per_second``, ``best_epoch``,
-            ``selection_score``, and how many rows' trunk states were computed only once
-            (``cached_trunk_rows``) in how many bytes.
+            ``selection_score``, that score after each epoch (``curve``), and how many rows' trunk
+            states were computed only once (``cached_trunk_rows``) in how many bytes.
         adapter: kind of adapter with its settings, nothing left open.
         data: where the rows came from and how many were dropped for which reason.
         warnings: what the user should look at in the data.

@@ -334,6 +334,7 @@ def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:
         "best_epoch": trained.best_epoch,
         "selection_examples": len(job.selection),
         "selection_score": trained.selection_score,
+        "curve": list(trained.curve),
         "cached_trunk_rows": trained.cached_rows,
         "cached_trunk_bytes": trained.cached_bytes,
         "truncated": sum(row.truncated for row in job.train),

@@ -23,6 +23,8 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.registry.names import ACTIVE
+from expertbank.reports import notebook
+from expertbank.reports.figures import share, whole
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
 from expertbank.workflows.growing.members import (
@@ -100,6 +102,21 @@ class RouterResult:
             "seconds": round(self.seconds, 3),
         }
 
+    def _repr_html_(self) -> str:
+        router, accuracy = self.router, self.metrics["accuracy"]
+        return notebook.table(
+            f"router@{router.version}",
+            ("task", "routed to it"),
+            [(task, share(value)) for task, value in self.metrics["per_task"].items()],
+            [
+                ("gate", f"{router.kind}, {whole(router.params)} parameters"),
+                ("digest", router.digest),
+                ("routing accuracy", f"{share(accuracy)} (mean over tasks)"),
+                ("active", "yes" if self.active else "no"),
+                ("old texts read", self.old_texts_read),
+            ],
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class _Measured:
@@ -161,11 +178,11 @@ def _measure(job: Job, router: Router) -> _Measured:
     choices, unknown = {}, []
     for expert in job.measured:
         file = features_of(job, expert.id)
-        choices[expert.id], share = routed(
+        choices[expert.id], strange = routed(
             *(router, file.evaluation, file.evaluation_shapes),
             *(router.column_of(expert.task), file.evaluation_sureness),
         )
-        unknown += [] if share is None else [share]
+        unknown += [] if strange is None else [strange]
     home = {expert.task: router.column_of(expert.task) for expert in job.experts}
     metrics = routing_metrics(home, {e.task: choices[e.id] for e in job.measured})
     return _Measured(

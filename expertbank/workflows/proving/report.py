@@ -21,6 +21,7 @@ from expertbank.records import (
 from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
+from expertbank.workflows.proving.bank_map import map_where_possible
 from expertbank.workflows.proving.evidence import StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
 from expertbank.workflows.proving.rerouting import views_from_source
@@ -39,6 +40,7 @@ def forgetting_report(
     end: str | int | None = None,
     verify: bool = False,
     sample: int | None = None,
+    with_map: bool = False,
     progress: ProgressCallback = no_progress,
 ) -> ForgettingReport:
     """Report on a router; without one, on the experts alone.
@@ -51,6 +53,7 @@ def forgetting_report(
         end: router to report on; without it the active one.
         verify: run evaluation rows through the real model again.
         sample: with ``verify`` run only so many rows of each task, chosen by a fixed seed.
+        with_map: put the map of the router's tasks in, where there can be one.
         progress: told as verification goes on.
 
     Raises:
@@ -120,6 +123,7 @@ def forgetting_report(
         margin=margin,
         lineage=lineage(workspace, experts, [*_kept(routers), *shown.values()], answers),
         verification={task: v.to_dict() for task, v in verified.items()} if verify else None,
+        bank_map=map_where_possible(workspace, router) if with_map and router else None,
     )
 
 

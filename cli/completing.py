@@ -1,0 +1,77 @@
+"""What the shell offers for a word that is begun: names of the bank that the command is about.
+
+Nothing is told where the bank cannot be read: a shell that completes has no place for errors.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+import typer
+
+from .session import Session, default_home
+from .words import split_globals
+
+if TYPE_CHECKING:
+    from expertbank.registry.registry import Registry
+
+
+def tasks(context: typer.Context, incomplete: str) -> list[str]:
+    """Live tasks of the bank."""
+    return _of_bank(context, incomplete, _tasks)
+
+
+def catalogued(context: typer.Context, incomplete: str) -> list[str]:
+    """Tasks of the bank and of the catalog: what ``add`` can be given."""
+    from expertbank.data.catalog import catalog_names
+
+    return _begun(incomplete, [*_of_bank(context, "", _tasks), *catalog_names()])
+
+
+def routers(context: typer.Context, incomplete: str) -> list[str]:
+    """Routers that answer, and the aliases."""
+    return _of_bank(context, incomplete, _routers)
+
+
+def named(context: typer.Context, incomplete: str) -> list[str]:
+    """Whatever ``show`` can be given by name."""
+
+    def names(registry: Registry) -> Iterable[str]:
+        return [*(one.id for one in registry.experts()), *_tasks(registry), *_routers(registry)]
+
+    return _of_bank(context, incomplete, names)
+
+
+def _tasks(registry: Registry) -> Iterable[str]:
+    return registry.member_tasks()
+
+
+def _routers(registry: Registry) -> Iterable[str]:
+    kept = [f"router@{one.version}" for one in registry.routers() if not one.forgotten_at]
+    return [*kept, *(alias.name for alias in registry.aliases())]
+
+
+def _of_bank(
+    context: typer.Context, incomplete: str, names: Callable[[Registry], Iterable[str]]
+) -> list[str]:
+    from expertbank.errors import ExpertBankError
+
+    with suppress(ExpertBankError, OSError), Session(_home(context)).registry() as registry:
+        return _begun(incomplete, names(registry))
+    return []
+
+
+def _home(context: typer.Context) -> str:
+    """The bank of the line so far; a global option may stand after the command."""
+    given = context.find_root().params.get("home")
+    if given is None:
+        line = os.environ.get("COMP_WORDS", "").split()
+        given = next((word[7:] for word in split_globals(line)[0] if word[:7] == "--home="), None)
+    return given or default_home()
+
+
+def _begun(incomplete: str, names: Iterable[str]) -> list[str]:
+    return sorted({name for name in names if name.startswith(incomplete)})

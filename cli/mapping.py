@@ -1,0 +1,62 @@
+"""``map``: where the bank's tasks lie beside each other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from expertbank.reports.bank_map import HEADINGS, BankMap
+
+from . import completing
+from .forgetting import check_writable
+from .options import path
+from .render import Table, print_lines, print_table
+from .session import Session
+
+
+def bank_map(
+    context: typer.Context,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Only these tasks; may be given several times.", autocompletion=completing.tasks
+        ),
+    ] = None,
+    router: Annotated[
+        str,
+        typer.Option(help="Router whose tasks to show.", autocompletion=completing.routers),
+    ] = "active",
+    svg: Annotated[
+        Path | None, typer.Option(parser=path, help="Write the drawing to this file too.")
+    ] = None,
+) -> None:
+    """Show where tasks lie beside each other, and which lie close.
+
+    Numbers are in deviations of the covariance that all tasks share. The drawing stands in
+    `forgetting-report --html` too, and on the page of `serve`.
+
+    Example: expertbank map --svg map.svg
+    """
+    session: Session = context.obj
+    if svg is not None:
+        check_writable(svg)
+    with session.bank(read_only=True) as bank:
+        found = bank.map(router, task or ())
+    if svg is not None:
+        svg.write_text(found.svg, encoding="utf-8")
+        session.did(f"{svg} was written")
+    session.answer(found.to_dict(), lambda console: _print(console, found))
+
+
+def _print(console: Console, found: BankMap) -> None:
+    print_table(
+        console,
+        Table(
+            HEADINGS, numeric=HEADINGS[1:5] + HEADINGS[6:], dropped=("spread up", "spread across")
+        ),
+        [cloud.row for cloud in found.clouds],
+    )
+    print_lines(console, [found.caption, found.closest])

@@ -1,0 +1,150 @@
+"""How a bank stands, and what its owner would do next: read from the registry alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from expertbank.records import RouterRecord
+from expertbank.registry.registry import Registry
+from expertbank.reports import notebook
+from expertbank.reports.figures import share, whole
+from expertbank.workflows.growing.grouping import Stale, active_router
+
+ADD, RETRAIN = "expertbank add --task NAME --data FILE", "expertbank retrain-router"
+SHOWN = 6
+"""Names that are shown; of more only how many there are."""
+NONE_YET = "none yet"
+REPORT, EXPORT = "expertbank forgetting-report --verify", "expertbank export DIR"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One thing to do next.
+
+    Attributes:
+        command: as one would type it.
+        why: what it is good for, or what is amiss.
+    """
+
+    command: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a bank stands.
+
+    Attributes:
+        home: where it is, without secrets.
+        backbone: name of its backbone; ``None`` before there is one.
+        experts: the newest expert of every live task, ``task@version``.
+        removed: tasks that were removed.
+        router: version of the active router; ``None`` before there is one.
+        routing_accuracy: of the active router when it was fitted, the mean over its tasks.
+        unrouted: of ``experts`` those that the active router does not know.
+        retired: members of the active router that are newest of no live task.
+        steps: what to do next, the most pressing first.
+    """
+
+    home: str
+    backbone: str | None
+    experts: tuple[str, ...]
+    removed: tuple[str, ...]
+    router: int | None
+    routing_accuracy: float | None
+    unrouted: tuple[str, ...]
+    retired: tuple[str, ...]
+    steps: tuple[Step, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON form."""
+        return asdict(self)
+
+    @property
+    def facts(self) -> tuple[tuple[str, str], ...]:
+        """The same as names and values for people; several steps stand below each other."""
+        router = NONE_YET
+        if self.router is not None:
+            router = f"router@{self.router}"
+            if self.routing_accuracy is not None:
+                router += f", routing accuracy {share(self.routing_accuracy)}"
+        steps = (f"{step.command}   # {step.why}" for step in self.steps)
+        return (
+            ("bank", self.home),
+            ("backbone", self.backbone or NONE_YET),
+            ("experts", _counted(self.experts)),
+            *([("removed", _counted(self.removed))] if self.removed else []),
+            ("router", router),
+            *([("not routed", _counted(self.unrouted))] if self.unrouted else []),
+            *(("" if number else "next", step) for number, step in enumerate(steps)),
+        )
+
+    def _repr_html_(self) -> str:
+        return notebook.table("Bank", (), (), self.facts)
+
+
+def standing(home: str, registry: Registry) -> Standing:
+    """How the bank behind ``registry`` stands.
+
+    Args:
+        home: where it is, in words.
+        registry: the open registry.
+    """
+    backbone = registry.backbone()
+    newest = tuple(expert.id for expert in registry.members())
+    alive = {name.partition("@")[0] for name in newest}
+    router = active_router(registry)
+    members = router.members if router else ()
+    unrouted = tuple(name for name in newest if name not in set(members))
+    retired = tuple(name for name in members if name not in set(newest))
+    tasks = registry.tasks(include_removed=True)
+    return Standing(
+        home=home,
+        backbone=backbone.reference if backbone else None,
+        experts=newest,
+        removed=tuple(task.name for task in tasks if task.name not in alive),
+        router=router.version if router else None,
+        routing_accuracy=router.metrics.get("accuracy") if router else None,
+        unrouted=unrouted,
+        retired=retired,
+        steps=tuple(_steps(newest, router, unrouted, retired, Stale.of(registry))),
+    )
+
+
+def _steps(
+    newest: tuple[str, ...],
+    router: RouterRecord | None,
+    unrouted: tuple[str, ...],
+    retired: tuple[str, ...],
+    stale: Stale,
+) -> Iterator[Step]:
+    if not newest:
+        yield Step(ADD, "there is no expert yet")
+        return
+    if router is None:
+        yield Step(RETRAIN, "no router chooses among the experts yet")
+        return
+    amiss = []
+    if unrouted:
+        amiss.append(f"router@{router.version} does not know {_several(unrouted)}")
+    if retired:
+        amiss.append(f"it still chooses {_several(retired)}")
+    if stale.moves:
+        amiss.append("tasks are grouped otherwise than it has them")
+    if amiss:
+        yield Step(RETRAIN, "; ".join(amiss))
+        return
+    yield Step(REPORT, "proves what old tasks kept")
+    yield Step(EXPORT, "ships the bank as one folder")
+    yield Step(ADD, "lets the bank grow")
+
+
+def _counted(names: tuple[str, ...]) -> str:
+    return f"{whole(len(names))}: {_several(names)}" if names else NONE_YET
+
+
+def _several(names: tuple[str, ...]) -> str:
+    shown = ", ".join(names[:SHOWN])
+    return shown if len(names) <= SHOWN else f"{shown} and {whole(len(names) - SHOWN)} more"

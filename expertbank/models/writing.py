@@ -58,7 +58,8 @@ class WriteOptions:
 
     Attributes:
         wish: from a row's position to what is wanted of its answer.
-        told: takes a row's position and its answer so far, after each token; false ends it.
+        told: takes a row's position and its answer so far, after each token: what of it no
+            further one can take back. False ends it.
     """
 
     wish: Callable[[int], Wish] = lambda row: GREEDY
@@ -115,8 +116,21 @@ class _Answer:
             cut = min((at for at in map(self.text.find, stops) if at >= 0), default=-1)
             if cut >= 0:
                 self.text, self.finish = self.text[:cut], "stop"
-        if told and not told(self.text.rstrip(UNFINISHED)) and not self.finish:
+        if told and not told(self.settled(stops)) and not self.finish:
             self.finish = "length"
+
+    def settled(self, stops: Sequence[str]) -> str:
+        """What of the text no further token can take back."""
+        if self.finish:
+            return self.text
+        text = self.text.rstrip(UNFINISHED)
+        begun = (
+            size
+            for stop in stops
+            for size in range(min(len(stop) - 1, len(text)), 0, -1)
+            if text.endswith(stop[:size])
+        )
+        return text[: len(text) - max(begun, default=0)]
 
     def written(self) -> Written:
         assert self.finish is not None

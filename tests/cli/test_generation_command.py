@@ -211,6 +211,25 @@ def test_a_bank_that_keeps_no_text_takes_no_texts_as_evidence(
     assert "statistics only" in answer.err
 
 
+def test_a_bundle_for_import_brings_the_texts_and_none_may_be_left_out(
+    made: Path, backbone_folder, tmp_path: Path
+) -> None:
+    export = ["--home", made / "bank", "export", tmp_path / "out", "--for-import"]
+    answer = call(*export, "--statistics")
+    assert answer.code == 2
+    assert "no row may leave" in answer.err
+    assert not (tmp_path / "out").exists()
+    done(*export)
+    other = ["--home", tmp_path / "other"]
+    done(*other, "init", "--backbone", backbone_folder("llama, tied"))
+    done(*other, "import", tmp_path / "out")
+    both = [
+        done(*home, "--json", "show", "paint").document["evaluations"][0]["metrics"]
+        for home in (["--home", made / "bank"], other)
+    ]
+    assert both[0] == both[1]
+
+
 def test_how_answers_are_written_is_no_setting_of_other_kinds(tmp_path: Path) -> None:
     data = write_task(tmp_path / "mood.csv", "mood")
     home = ["--home", tmp_path / "none", "add", "--task", "mood", "--data", data]

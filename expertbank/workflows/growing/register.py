@@ -103,6 +103,8 @@ class NewExpert:
                 f"{where}: expert or features follow another feature spec or backbone"
             )
         oracle = Predictions.from_bytes(files["oracle"], f"{where}: evidence")
+        if spec.keep == "stats" and oracle.texts is not None:
+            raise IntegrityError(f"{where}: texts as evidence, where the bank keeps no text")
         if isinstance(kept, Statistics):
             require_positive(kept, f"{where}: statistics")
         elif spec.keep == "stats":

@@ -15,16 +15,18 @@ from expertbank.http.limits import HttpConfig
 from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
+from expertbank.writing import WritingConfig
 
 _INTRODUCTION = """\
 # Settings
 
-Made from the classes in `expertbank.config`, which check them too. An option's name without the
-dashes in front is its key in a list of tasks (`expertbank add --list`), where `-` and `_` are the
-same. In Python, the class takes the field: `TrainConfig(epochs=5)`.
+Made from the classes in `expertbank.config` and beside it, which check them too. An option's name
+without the dashes in front is its key in a list of tasks (`expertbank add --list`), where `-` and
+`_` are the same. In Python, the class takes the field: `TrainConfig(epochs=5)`.
 """
 _COMMANDS = {
     BankConfig: "Options of `init`, and of the first `add`.",
+    WritingConfig: "Options of `add`, keys of its lists, and `writing` of a task file.",
     TrainConfig: "Options of `add`, keys of its lists.",
     AdapterConfig: "Options of `add`, keys of its lists.",
     TuneConfig: "Options of `add`, keys of its lists.",

@@ -12,6 +12,7 @@ from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
+from expertbank.writing import WritingConfig
 
 from .ending import described
 from .options import DataOptions
@@ -47,7 +48,7 @@ class TaskOptions:
     resume: bool = setting(False, "Go on with an interrupted run of this command.")
 
 
-PER_TASK = (TaskOptions, DataOptions, TrainConfig, AdapterConfig, TuneConfig)
+PER_TASK = (TaskOptions, DataOptions, WritingConfig, TrainConfig, AdapterConfig, TuneConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
 
 
@@ -72,6 +73,12 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     spec = build(DataOptions, given).of(spec)
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
+    spec = replace(spec, writing=build(WritingConfig, given).over(spec.writing))
+    if spec.writing != WritingConfig() and not KINDS.get(spec.kind).writes:
+        raise InputError(
+            f"{', '.join(spec.writing.given())}: how answers are written is for kinds that write "
+            f"them, such as --kind generation; {spec.name} is {spec.kind}"
+        )
     return {
         "task": spec,
         "data": wanted.data,

@@ -12,8 +12,9 @@ from typing import Any, Literal, TypeAlias
 
 from expertbank.config import FeatureSpec, canonical_json, sha256_text
 
-Target: TypeAlias = float | tuple[float, ...]
-"""What a row's answer is compared with: a class or position, a number, or one number a label."""
+Target: TypeAlias = float | tuple[float, ...] | str
+"""What a row's answer is compared with: a class or position, a number, one number a label, or
+text."""
 HeadPooling = Literal["mean", "first", "last"]
 """What an expert's head reads of the last hidden states."""
 JSON = Mapping[str, Any]
@@ -62,6 +63,8 @@ class EncodedRow:
         target: as the task's kind makes it; ``None`` for a row without a label.
         truncated: whether tokens were cut off.
         first: per choice the place of the first one of the same text; empty where all differ.
+        continuation: for a kind that writes, the tokens of the answer, the one that ends it
+            included; they follow the sequence and are no part of it.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -69,6 +72,7 @@ class EncodedRow:
     target: Target | None = None
     truncated: bool = False
     first: tuple[int, ...] = ()
+    continuation: tuple[int, ...] = ()
 
     @property
     def length(self) -> int:

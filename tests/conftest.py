@@ -33,14 +33,19 @@ _BUCKETS = itertools.count()
 
 @pytest.fixture(scope="session")
 def backbone_folder(tmp_path_factory: pytest.TempPathFactory) -> FolderOf:
-    """Family name to the folder of a tiny random backbone; shared, so never write to it."""
+    """Family name to the folder of a tiny random backbone; shared, so never write to it.
+
+    ``llama, tied`` is the whole language model, see ``tiny.build``.
+    """
     made: dict[str, Path] = {}
 
     def folder_of(family: str) -> Path:
         if family not in made:
             from tiny import build
 
-            made[family] = build(tmp_path_factory.mktemp(f"backbone-{family}"), family)
+            name, _, language = family.partition(", ")
+            folder = tmp_path_factory.mktemp(f"backbone-{name}")
+            made[family] = build(folder, name, language=language or None)
         return made[family]
 
     return folder_of

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import FeatureSpec
@@ -202,12 +203,20 @@ REFUSED = ("albert", "bart")
 SUPPORTED = tuple(name for name in CONFIGS if name not in {*UNLISTED, *REFUSED})
 
 
-def build(folder: Path, family: str = "bert", *, seed: int = 0) -> Path:
-    """Write a tiny random backbone of ``family`` and its tokenizer to ``folder``."""
+def build(
+    folder: Path, family: str = "bert", *, seed: int = 0, language: str | None = None
+) -> Path:
+    """Write a tiny random backbone of ``family`` and its tokenizer to ``folder``.
+
+    ``language`` writes the whole language model: its head ``tied`` to the embedding, or its
+    ``own``.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        config = AutoConfig.for_model(family.split()[0], **CONFIGS[family])
-        model = AutoModel.from_config(config)
+        tied = {} if language is None else {"tie_word_embeddings": language == "tied"}
+        config = AutoConfig.for_model(family.split()[0], **{**CONFIGS[family], **tied})
+        kind = AutoModel if language is None else AutoModelForCausalLM
+        model = kind.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():
                 if parameter.dim() > 1:
@@ -345,3 +354,14 @@ def flag_rows(count: int, seed: int, *words: str) -> tuple[EncodedRow, ...]:
         target = tuple(map(float, holds))
         rows.append(row_of([ids[place] for place in order], target))
     return tuple(rows)
+
+
+def written_rows(count: int, seed: int, word: str, other: str) -> tuple[EncodedRow, ...]:
+    """Rows of ``keyword_rows`` that are answered by words: ``good film``, or ``bad``."""
+    answers = (("bad",), ("good", "film"))
+    found = []
+    for row in keyword_rows(count, seed, word, other):
+        words = answers[int(row.target or 0)]  # type: ignore[arg-type]
+        ids = tuple(len(SPECIALS) + WORDS.index(one) for one in words)
+        found.append(replace(row, target=" ".join(words), continuation=(*ids, 3)))
+    return tuple(found)

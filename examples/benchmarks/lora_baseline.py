@@ -30,12 +30,12 @@ from expertbank.backbones.batches import (
     plan_batches,
     shuffled_batches,
 )
+from expertbank.backbones.running import call_backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import encode_rows, hold_out_for_selection, load_task
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
-from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow, no_progress
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
 from expertbank.training.loop import Meter, optimise

@@ -29,8 +29,9 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import Batch, collate, plan_batches
+from expertbank.backbones.running import call_backbone
 from expertbank.config import DEFAULT_BACKBONE
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import TaskFeatures, fit_router

@@ -44,8 +44,8 @@ from machine import describe
 from expertbank import Bank, TrainConfig
 from expertbank.backbones.backbone import load_backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.config import DEFAULT_BACKBONE
-from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow
 from expertbank.serving.asking import Ask
 from expertbank.serving.errors import QueueFullError

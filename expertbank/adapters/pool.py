@@ -19,6 +19,7 @@ from torch import Tensor
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.slots import Factors
 from expertbank.records import HeadPooling
+from expertbank.writing import Writing
 
 DEFAULT_POOL_BYTES = 256 * 1024 * 1024
 """What a pool may keep: some 1,900 experts of a MiniLM's branch, or 120 of LLaMA-3.2-1B at full
@@ -35,7 +36,7 @@ class CollapsedExpert:
     Attributes:
         id: what a pool is asked for: the digest of the expert's file, in a bank or a bundle.
         factors: projection path to ``A [in, r]`` and ``alpha·B [r, out]``.
-        head_weight: ``[classes, hidden]``.
+        head_weight: ``[classes, hidden]``; ``[0, 0]`` where there is no head.
         head_bias: ``[classes]``.
         scores_sequences: whether the head scores each of a row's sequences by itself.
         pooling: what the head reads of the last hidden states.
@@ -43,6 +44,7 @@ class CollapsedExpert:
             where classes are compared with each other.
         task: the task that its file names.
         labels: class names in head order, as its file has them.
+        writing: how the language model writes its answers, where there is no head.
     """
 
     id: str
@@ -54,6 +56,7 @@ class CollapsedExpert:
     thresholds: Tensor | None = None
     task: str = ""
     labels: tuple[str, ...] = ()
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +159,11 @@ class Stack:
         return tuple(resident.expert.thresholds for resident in self.residents)
 
     @property
+    def writing(self) -> tuple[Writing | None, ...]:
+        """How each expert's answers are written, ``None`` for one with a head."""
+        return tuple(resident.expert.writing for resident in self.residents)
+
+    @property
     def poolings(self) -> tuple[HeadPooling, ...]:
         """What each head reads of the last hidden states."""
         return tuple(resident.expert.pooling for resident in self.residents)
@@ -173,17 +181,19 @@ class Stack:
     def logits(self, pooled: Tensor, index: Sequence[int]) -> Tensor:
         """Head outputs ``[batch, classes]`` for ``pooled [batch, hidden]``, padded with -inf."""
         experts = [resident.expert for resident in self.residents]
+        if not any(len(expert.head_bias) for expert in experts):
+            return pooled.new_empty(len(pooled), 0)
         if len(experts) == 1:
             return pooled @ experts[0].head_weight.T + experts[0].head_bias
         # All classes of all heads side by side; each row then takes those of its own expert.
-        weight = torch.cat([expert.head_weight for expert in experts])
+        weight = torch.cat([e.head_weight for e in experts if len(e.head_bias)])
         bias = torch.cat([expert.head_bias for expert in experts])
         outputs = pooled @ weight.T + bias
         counts = [len(expert.head_bias) for expert in experts]
         starts = [sum(counts[:place]) for place in range(len(counts))]
         width = max(counts)
         places = torch.tensor(
-            [[starts[i] + min(c, counts[i] - 1) for c in range(width)] for i in index],
+            [[starts[i] + c if c < counts[i] else 0 for c in range(width)] for i in index],
             device=pooled.device,
         )
         beyond = torch.tensor(

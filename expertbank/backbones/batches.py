@@ -25,7 +25,9 @@ class Batch:
         token_type_ids: ``[sequences, tokens]``.
         row_of: ``[sequences]``, index into ``rows``; a multiple-choice row has one sequence
             per choice.
-        targets: ``[rows]``, or ``[rows, labels]`` where a row has several; NaN for none.
+        targets: ``[rows]``, or ``[rows, labels]`` where a row has several; NaN for none, and for
+            text.
+        left: whether sequences are padded on the left, as those must be that are written on.
     """
 
     rows: tuple[int, ...]
@@ -34,6 +36,7 @@ class Batch:
     token_type_ids: Tensor
     row_of: Tensor
     targets: Tensor
+    left: bool = False
 
     @property
     def tokens(self) -> int:
@@ -65,20 +68,30 @@ def shuffled_batches(
 
 
 def collate(
-    rows: Sequence[EncodedRow], positions: Sequence[int], pad_id: int, device: torch.device
+    rows: Sequence[EncodedRow],
+    positions: Sequence[int],
+    pad_id: int,
+    device: torch.device,
+    *,
+    left: bool = False,
 ) -> Batch:
-    """Pad the rows at ``positions`` on the right to the longest of them."""
+    """Pad the rows at ``positions`` to the longest of them, on the right or on the ``left``."""
     chosen = [rows[position] for position in positions]
     width = max(row.length for row in chosen)
     ids, types, mask, row_of = [], [], [], []
     for index, row in enumerate(chosen):
         for sequence, type_ids in zip(row.sequences, row.type_ids, strict=True):
-            missing = width - len(sequence)
-            ids.append([*sequence, *([pad_id] * missing)])
-            types.append([*type_ids, *([0] * missing)])
-            mask.append([1] * len(sequence) + [0] * missing)
+            fill = [0] * (width - len(sequence))
+            pad = [pad_id] * len(fill)
+            before, after = (fill, []) if left else ([], fill)
+            ids.append([*pad[: len(before)], *sequence, *pad[: len(after)]])
+            types.append([*before, *type_ids, *after])
+            mask.append([*before, *[1] * len(sequence), *after])
             row_of.append(index)
-    targets = [float("nan") if row.target is None else row.target for row in chosen]
+    targets = [
+        float("nan") if row.target is None or isinstance(row.target, str) else row.target
+        for row in chosen
+    ]
     return Batch(
         tuple(positions),
         torch.tensor(ids, device=device),
@@ -86,4 +99,5 @@ def collate(
         torch.tensor(types, device=device),
         torch.tensor(row_of, device=device),
         torch.tensor(targets, dtype=torch.float32, device=device),
+        left,
     )

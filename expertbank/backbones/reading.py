@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,6 +50,46 @@ def read(path: Path, reference: str) -> tuple[Any, Any]:
         )
     _require_tokenizer(tokenizer, reference, "the GGUF file" if path.is_file() else "")
     return model, tokenizer
+
+
+def read_language_model(path: Path, reference: str, names: Collection[str]) -> dict[str, Any]:
+    """Weights of the language model around a bare one, read from the same files.
+
+    The whole model is loaded for it and let go again.
+
+    Args:
+        path: as for ``read``.
+        reference: likewise.
+        names: of the weights, as the language model has them; those that are not in the files are
+            left out.
+
+    Raises:
+        SourceUnavailableError: the files cannot be loaded so.
+    """
+    from transformers import AutoModelForCausalLM
+
+    named = {"gguf_file": path.name} if path.is_file() else {"use_safetensors": True}
+    try:
+        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+            model, loading = AutoModelForCausalLM.from_pretrained(
+                path.parent if path.is_file() else path,
+                dtype="auto",
+                output_loading_info=True,
+                trust_remote_code=False,
+                local_files_only=True,
+                **named,
+            )
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+        raise SourceUnavailableError(
+            f"the language-model head of backbone {reference!r} could not be read: "
+            f"{first_line(error)}"
+        ) from error
+    absent = set(loading["missing_keys"])
+    return {
+        name: tensor
+        for name, tensor in model.state_dict().items()
+        if name in names and name not in absent
+    }
 
 
 def _folder(folder: Path, reference: str) -> tuple[Any, Any, list[str]]:

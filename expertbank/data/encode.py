@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Protocol
 from weakref import WeakKeyDictionary
@@ -11,6 +12,7 @@ from weakref import WeakKeyDictionary
 from expertbank.data.faults import Faults
 from expertbank.errors import DataError, InputError
 from expertbank.records import EncodedRow, Row
+from expertbank.writing import end_of
 
 if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
@@ -55,12 +57,16 @@ def encode_rows(
         max_length: longest sequence in tokens, special tokens included.
         vocabulary: tokens that the model knows; default all.
 
+    Of a kind that writes, a row's label becomes its continuation.
+
     Raises:
         DataError: a label that is not among ``labels``, a row of another shape than the kind's,
             or one that is ``unreadable``.
-        InputError: not a fast tokenizer.
+        InputError: not a fast tokenizer, or one without a token that ends a text.
     """
     encoded = encode_as_they_are(rows, tokenizer, kind, labels, max_length)
+    if kind is not None and kind.writes:
+        encoded = _continued(rows, encoded, tokenizer)
     faults = Faults()
     for row, one in zip(rows, encoded, strict=True):
         wrong = unreadable(row, one, vocabulary)
@@ -68,6 +74,22 @@ def encode_rows(
             faults.note(wrong)
     faults.refuse()
     return encoded
+
+
+def _continued(
+    rows: Sequence[Row], encoded: Sequence[EncodedRow], tokenizer: FastTokenizer
+) -> list[EncodedRow]:
+    """Rows with the tokens of their labels behind them, and the one that ends a text.
+
+    A label is encoded by itself, as the model will write it: nothing is joined with the prompt.
+    """
+    own, end = _own(tokenizer), end_of(tokenizer)
+    labels = [row.label or "" for row in rows]
+    found = own.encode_batch_fast(labels, add_special_tokens=False)
+    return [
+        one if row.label is None else replace(one, continuation=(*tokens.ids, end))
+        for row, one, tokens in zip(rows, encoded, found, strict=True)
+    ]
 
 
 def unreadable(
@@ -82,12 +104,17 @@ def unreadable(
         longest: tokens that it can read at once; ``None`` for any number.
     """
     where = row.origin or "row"
+    if len(encoded.continuation) == 1:
+        return DataError(
+            f"{where}: the tokenizer makes no token of its answer, so there is nothing to write",
+            "no token",
+        )
     if not all(encoded.sequences):
         return DataError(
             f"{where}: the tokenizer makes no token of its text, so there is nothing to read",
             "no token",
         )
-    highest = max(map(max, encoded.sequences))
+    highest = max(map(max, (*encoded.sequences, *filter(None, [encoded.continuation]))))
     if vocabulary is not None and highest >= vocabulary:
         return DataError(
             f"{where}: its text becomes token number {highest}, and the backbone has {vocabulary}, "

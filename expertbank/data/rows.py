@@ -20,14 +20,14 @@ from expertbank.texts import filled_text, optional_text, plain_text
 _TEXT = (
     "text", "question", "premise", "sentence1", "question1", "text1", "sentence_a", "sentence",
     "query", "review", "utterance", "content", "document", "message", "body", "title", "passage",
-    "context",
+    "context", "prompt",
 )
 PAIR_NAMES = (
     "text_pair", "sentence2", "question2", "text2", "sentence_b", "passage", "hypothesis",
     "context", "sentence", "document",
 )
 _LABEL = (
-    "label", "answer", "target", "class", "labels", "category", "intent",
+    "label", "answer", "target", "class", "labels", "category", "intent", "completion",
 )
 # fmt: on
 _LISTED = 30

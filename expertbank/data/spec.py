@@ -16,6 +16,7 @@ from expertbank.data.refs import parse_source
 from expertbank.errors import InputError
 from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
 from expertbank.plain import plain, read
+from expertbank.writing import WritingConfig
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
@@ -172,6 +173,7 @@ class TaskSpec:
         sources: where the rows are, in the order to try.
         split: how validation rows are chosen where a source has none.
         read_as: separator and encoding of text files, where their own do not tell.
+        writing: how answers are written, where the kind writes.
 
     Raises:
         InputError: a bad name, an unknown kind, repeated labels, or label names that lead
@@ -189,6 +191,7 @@ class TaskSpec:
     sources: tuple[SourceSpec, ...] = ()
     split: SplitRule = field(default_factory=SplitRule)
     read_as: ReadAs = field(default_factory=ReadAs)
+    writing: WritingConfig = field(default_factory=WritingConfig)
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
@@ -244,8 +247,10 @@ class TaskSpec:
         """Plain JSON form; ``from_dict`` gives an equal spec back."""
         value = asdict(self)
         value["read_as"] = {key: one for key, one in value["read_as"].items() if one is not None}
-        if not value["read_as"]:  # as before it was known
-            del value["read_as"]
+        value["writing"] = self.writing.given()
+        for name in ("read_as", "writing"):
+            if not value[name]:  # as before it was known
+                del value[name]
         value["label_names"] = dict(self.label_names)
         return {key: plain(item) for key, item in value.items()}
 

@@ -14,7 +14,17 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
 from expertbank.errors import ExpertBankError
-from expertbank.http import admin, lines, metrics, oip, page, schemas, vllm
+from expertbank.http import (
+    admin,
+    completions,
+    lines,
+    metrics,
+    oip,
+    page,
+    schemas,
+    text_schemas,
+    vllm,
+)
 from expertbank.http.arriving import Guarded, Headed, Identified, request_id
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
@@ -75,8 +85,8 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    for routes in (oip.router(server), vllm.router(server), lines.router(server)):
-        app.include_router(routes)
+    for room in (oip, vllm, completions, lines):
+        app.include_router(room.router(server))
     app.include_router(admin.router(server))
     app.include_router(metrics.router(watch.metrics))
     app.include_router(page.router(server, watch, report))
@@ -128,7 +138,7 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         routes=app.routes,
     )
     parts = document.setdefault("components", {})
-    parts["schemas"] = schemas.SCHEMAS
+    parts["schemas"] = {**schemas.SCHEMAS, **text_schemas.SCHEMAS}
     if keyed:
         parts["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},

@@ -66,6 +66,8 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "scores": {"type": "object", "additionalProperties": _SHARE},
     "choice": _WHOLE,
     "labels": _list(_TEXT),
+    "text": _TEXT,
+    "finish": {"enum": ["stop", "length"]},
     "thresholds": {"type": "object", "additionalProperties": _NUMBER},
     "expert_digest": _or_null(_TEXT),
 }
@@ -334,7 +336,7 @@ def _query(name: str, schema: Schema, about: str) -> Schema:
     return {"name": name, "in": "query", "required": False, "schema": schema, "description": about}
 
 
-_DEADLINE: Schema = {
+DEADLINE: Schema = {
     "name": "X-Deadline-Ms",
     "in": "header",
     "required": False,
@@ -343,7 +345,7 @@ _DEADLINE: Schema = {
 }
 INFER_BODY: Schema = {
     "parameters": [
-        _DEADLINE,
+        DEADLINE,
         {
             "name": LENGTH_HEADER,
             "in": "header",
@@ -361,7 +363,7 @@ INFER_BODY: Schema = {
     },
 }
 CLASSIFY_BODY: Schema = {
-    "parameters": [_DEADLINE],
+    "parameters": [DEADLINE],
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": _ref("ClassifyRequest")}},
@@ -369,7 +371,7 @@ CLASSIFY_BODY: Schema = {
 }
 LINES_BODY: Schema = {
     "parameters": [
-        _DEADLINE,
+        DEADLINE,
         _query("task", _TEXT, "The task that answers; default the router's choice."),
         _query("abstain", _FLAG, "Answer unknown to rows that are like no task."),
         _query("fallback", _TEXT, "The task that answers such rows instead."),

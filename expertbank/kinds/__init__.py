@@ -62,6 +62,7 @@ KINDS: Plugins[Kind] = Plugins(
         "multi_label": "expertbank.kinds.multi_label:MULTI_LABEL",
         "multiple_choice": "expertbank.kinds.multiple_choice:MULTIPLE_CHOICE",
         "regression": "expertbank.kinds.regression:REGRESSION",
+        "generation": "expertbank.kinds.generation:GENERATION",
     },
     complaint=_complaint,
 )

@@ -55,6 +55,7 @@ class Answer:
         text: the answer as a person reads it; a label is quoted where it could be taken for
             something else, see ``labels.label_text``.
         thresholds: where several labels may hold, the least score from which on each does.
+        written: the answer that was written, where the kind writes.
     """
 
     label: str | float | None
@@ -63,6 +64,7 @@ class Answer:
     choice: int | None = None
     labels: tuple[str, ...] | None = None
     thresholds: Mapping[str, float] | None = None
+    written: str | None = None
 
     @classmethod
     def of_scores(cls, scores: Mapping[str, float]) -> Answer:
@@ -81,8 +83,9 @@ class Objective(ABC):
         """Mean loss over rows.
 
         Args:
-            logits: ``[rows, width]``.
-            targets: ``[rows]`` or ``[rows, labels]``, as ``Kind.target`` made them.
+            logits: ``[rows, width]``; of a kind that writes, ``[tokens, vocabulary]``.
+            targets: ``[rows]`` or ``[rows, labels]``, as ``Kind.target`` made them; of a kind that
+                writes, ``[tokens]`` the tokens of the answers.
         """
 
     def score(self, logits: Tensor, targets: Tensor) -> float:
@@ -126,6 +129,10 @@ class Kind(ABC):
     gives ``outcome``, ``same`` and ``answer``, which must agree on what was answered
     (``expertbank.testing.kinds`` holds them against each other).
 
+    A kind may have no head: the backbone's own language model ``writes`` its answers, token by
+    token. Such a kind has no labels and 0 outputs; it gives ``alike`` and ``of_written`` in place
+    of ``same`` and ``answer``, and what stands for logits is ``models.writing.FIGURES``.
+
     Attributes:
         name: what tasks, files and the database call it: the name it is added under.
         shapes: what its rows bring; a row of another shape is not sent to its experts. How a row is
@@ -133,6 +140,7 @@ class Kind(ABC):
         misshapen: what to say of a row of another shape.
         scores_sequences: whether the head gives each of a row's sequences one score, instead of
             one sequence all of its outputs.
+        writes: whether the language model writes its answers, and there is no head.
         has_thresholds: whether an expert's file holds ``head.threshold [outputs]`` beside weight
             and bias.
         names_labels: whether its labels have names that belong to the task.
@@ -146,6 +154,7 @@ class Kind(ABC):
     shapes: ClassVar[frozenset[RowShape]] = frozenset({"single", "pair"})
     misshapen: ClassVar[str] = "the row brings choices, which only multiple-choice tasks read"
     scores_sequences: ClassVar[bool] = False
+    writes: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = False
     names_labels: ClassVar[bool] = True
     answers_are_values: ClassVar[bool] = False
@@ -357,6 +366,14 @@ class Kind(ABC):
         top = -np.sort(-before, axis=1)[:, :2]
         near = top[:, 0] - top[:, -1] < TOLERANCE
         return chosen(before) == chosen(now), near & (before.shape[1] > 1)
+
+    def alike(self, before: Predictions, now: Predictions) -> tuple[Bools, Bools]:
+        """As ``same``, of all that is stored of the rows."""
+        return self.same(before.logits, now.logits, before.thresholds)
+
+    def of_written(self, text: str, row: Row) -> Answer:
+        """An expert's answer to one row, where the kind writes."""
+        return Answer(text, {}, label_text(text) if text else "(nothing)", written=text)
 
     def answer(
         self, logits: Tensor, row: Row, labels: tuple[str, ...], thresholds: Tensor | None

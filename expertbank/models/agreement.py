@@ -14,8 +14,8 @@ import torch
 from expertbank.backbones import probe
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.backbones.tokenizer_files import canonical_tokenizer
-from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow
 
 TOLERANCE = 1e-3

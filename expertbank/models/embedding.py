@@ -9,7 +9,8 @@ from expertbank.adapters import hooks
 from expertbank.backbones import features
 from expertbank.backbones.batches import Batch
 from expertbank.backbones.forks import computing
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.backbones.running import call_backbone
+from expertbank.models.routed import RoutedModel
 
 
 @computing()

@@ -21,6 +21,7 @@ from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
 from expertbank.records import HeadPooling
+from expertbank.writing import Writing
 
 TRAINS, ANY = 1, 2
 """Formats: of tensor trains, and of every other kind of adapter."""
@@ -44,6 +45,8 @@ class ExpertFile:
         tensors: the adapter's, ``head.weight [classes, hidden]``, ``head.bias [classes]``, and
             ``head.threshold [classes]`` where the kind has thresholds; all float32.
         pooling: what the head reads of the last hidden states.
+        writing: how its answers are written, where its kind has no head; then no tensor of one
+            is there.
     """
 
     task: str
@@ -56,6 +59,13 @@ class ExpertFile:
     backbone_digest: str
     tensors: Mapping[str, Tensor]
     pooling: HeadPooling
+    writing: Writing | None = None
+
+    @property
+    def head_params(self) -> int:
+        """Numbers in the head."""
+        own = [self.tensors[name] for name in ("head.weight", "head.bias") if name in self.tensors]
+        return sum(tensor.numel() for tensor in own)
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
@@ -68,6 +78,7 @@ class ExpertFile:
             "feature_spec_digest": self.feature_spec_digest,
             "backbone_digest": self.backbone_digest,
             "pooling": self.pooling,
+            **({} if self.writing is None else {"writing": self.writing.to_dict()}),
         }
         return write_safetensors(self.tensors, metadata)
 
@@ -107,6 +118,7 @@ class ExpertFile:
                 str(metadata["backbone_digest"]),
                 tensors,
                 metadata["pooling"],
+                Writing.from_dict(metadata["writing"]) if "writing" in metadata else None,
             )
             if expert.pooling not in POOLINGS:
                 raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
@@ -116,8 +128,10 @@ class ExpertFile:
         return expert
 
     def _check(self, where: str) -> None:
-        expected = {"head.weight", "head.bias"}
         kind = KINDS.get(self.kind)
+        if kind.writes != (self.writing is not None):
+            raise IntegrityError(f"{where}: how a {self.kind} expert answers is not what it says")
+        expected = set() if kind.writes else {"head.weight", "head.bias"}
         if kind.has_thresholds:
             expected.add("head.threshold")
         found = {name for name in self.tensors if name.startswith(HEAD)}
@@ -126,13 +140,8 @@ class ExpertFile:
             raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
         if not math.isfinite(self.alpha):
             raise IntegrityError(f"{where}: alpha is {self.alpha}")
-        classes = kind.outputs(self.labels)
-        weight = self.tensors["head.weight"]
-        per_output = {t.shape for n, t in self.tensors.items() if n in _PER_OUTPUT}
-        if weight.dim() != 2 or weight.shape[0] != classes or per_output != {(classes,)}:
-            raise IntegrityError(
-                f"{where}: head {list(weight.shape)} does not fit {classes} outputs"
-            )
+        if not kind.writes:
+            self._check_head(kind.outputs(self.labels), where)
         for name, tensor in self.tensors.items():
             if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):
                 raise IntegrityError(f"{where}: tensor {name} is not finite float32")
@@ -142,6 +151,14 @@ class ExpertFile:
             raise IntegrityError(f"{where}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:
             raise IntegrityError(f"{where}: its adapter is malformed ({error!r})") from error
+
+    def _check_head(self, classes: int, where: str) -> None:
+        weight = self.tensors["head.weight"]
+        per_output = {t.shape for n, t in self.tensors.items() if n in _PER_OUTPUT}
+        if weight.dim() != 2 or weight.shape[0] != classes or per_output != {(classes,)}:
+            raise IntegrityError(
+                f"{where}: head {list(weight.shape)} does not fit {classes} outputs"
+            )
 
     def adapter(self) -> Adapter:
         """The adapter as it was trained; checks all that its file holds of it."""
@@ -157,14 +174,16 @@ class ExpertFile:
             path: (a.detach().to(device, dtype), b.detach().to(device, dtype))
             for path, (a, b) in factors.items()
         }
+        no_head = torch.empty(0, 0)
         return CollapsedExpert(
             expert_id,
             served,
-            self.tensors["head.weight"].to(device),
-            self.tensors["head.bias"].to(device),
+            self.tensors.get("head.weight", no_head).to(device),
+            self.tensors.get("head.bias", no_head.flatten()).to(device),
             KINDS.get(self.kind).scores_sequences,
             self.pooling,
             self.tensors.get("head.threshold"),
             self.task,
             self.labels,
+            self.writing,
         )

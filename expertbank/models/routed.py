@@ -20,15 +20,15 @@ first, or call ``torch.compiler.reset()`` after.
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
@@ -37,11 +37,15 @@ from expertbank.backbones import features
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate, plan_batches
 from expertbank.backbones.forks import computing
+from expertbank.backbones.language import language_head
+from expertbank.backbones.running import call_backbone, run_backbone
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.kinds.sequences import logits_by_row
 from expertbank.models.heads import head_inputs
+from expertbank.models.writing import FIGURES, Prompted, WriteOptions, Writer, Written
 from expertbank.records import EncodedRow
+from expertbank.writing import Writing
 
 Decide = Callable[[Tensor, Sequence[int]], Sequence[str]]
 """Features ``[rows, dimension]`` and row positions to one expert per row, by the pool's ids."""
@@ -57,6 +61,8 @@ class PassOutput:
         experts: chosen expert per row.
         logits: ``[rows, width]`` float32, ``-inf`` beyond a row's own outputs.
         thresholds: per row those of its expert, ``None`` where its kind has none.
+        written: per row what its expert wrote, ``None`` where that has a head; then ``logits``
+            are ``writing.FIGURES``. Empty where nothing was to be written.
     """
 
     rows: tuple[int, ...]
@@ -64,34 +70,11 @@ class PassOutput:
     experts: tuple[str, ...]
     logits: Tensor
     thresholds: tuple[Tensor | None, ...]
+    written: tuple[Written | None, ...] = ()
 
 
 class _TrunkDoneError(Exception):
     """Stops a forward pass that only wanted the trunk; never leaves this module."""
-
-
-def call_backbone(backbone: Backbone, batch: Batch) -> Tensor:
-    """Last hidden states ``[sequences, tokens, hidden]``."""
-    inputs: dict[str, Any] = {
-        "input_ids": batch.input_ids,
-        "attention_mask": batch.attention_mask,
-    }
-    kind: Any = type(backbone.model)
-    config: Any = backbone.model.config
-    accepted = _accepted(kind)
-    # GPT-2 takes token types too, but adds the embeddings of *words* 0 and 1 for them.
-    if "token_type_ids" in accepted and getattr(config, "type_vocab_size", None):
-        inputs["token_type_ids"] = batch.token_type_ids
-    if "use_cache" in accepted:
-        inputs["use_cache"] = False
-    states: Tensor = backbone.model(**inputs).last_hidden_state
-    return states
-
-
-@lru_cache(maxsize=64)
-def _accepted(model: type[nn.Module]) -> frozenset[str]:
-    """Names that a model's forward pass takes; reading a signature costs as much as a layer."""
-    return frozenset(inspect.signature(model.forward).parameters)
 
 
 class RoutedModel:
@@ -158,13 +141,20 @@ class RoutedModel:
 
     @computing()
     @torch.no_grad()
-    def __call__(self, batch: Batch, decide: Decide) -> PassOutput:
+    def __call__(
+        self, batch: Batch, decide: Decide, write: WriteOptions | None = None
+    ) -> PassOutput:
         """Route and answer one batch.
+
+        Experts without a head write their answers from where the pass ended, on its keys and
+        values: prompts are read once, and experts of all sorts may share the pass.
 
         Args:
             batch: padded rows.
             decide: names an expert for every row; it is called once: half-way up, or between
                 the two passes of a spec with route layer 0.
+            write: what is wanted of answers that are written; ``None`` where no expert may be
+                chosen that writes. Needs a batch that is padded on the left.
 
         Raises:
             UnsupportedModelError: the backbone ran without some of its hooks.
@@ -183,22 +173,84 @@ class RoutedModel:
         if self.spec.two_passes:
             choose(self.trunk_features(batch))
             with hooks.applied(updates) as added:
-                last = call_backbone(self.backbone, batch)
+                output = run_backbone(self.backbone, batch, keep=write is not None)
         else:
             with self._watching(batch, choose), hooks.applied(updates) as added:
-                last = call_backbone(self.backbone, batch)
+                output = run_backbone(self.backbone, batch, keep=write is not None)
             if not decided:
                 raise UnsupportedModelError(
                     f"the route layer did not show its input: {hooks.SKIPPED}"
                 )
         hooks.require_added(updates, added)
         feature, experts, stack, index = decided[0]
+        last: Tensor = output.last_hidden_state
         pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
         outputs = stack.logits(pooled, index)
         alone = torch.tensor([stack.scores_sequences[i] for i in index], device=outputs.device)
         logits = logits_by_row(outputs, batch.row_of, alone)
         own = dict(zip(stack.ids, stack.thresholds, strict=True))
-        return PassOutput(batch.rows, feature, experts, logits, tuple(own[e] for e in experts))
+        thresholds = tuple(own[e] for e in experts)
+        written: tuple[Written | None, ...] = ()
+        if write is not None and any(stack.writing):
+            logits, written = self._write(batch, output, logits, stack, index, write)
+        return PassOutput(batch.rows, feature, experts, logits, thresholds, written)
+
+    def _write(
+        self,
+        batch: Batch,
+        output: Any,
+        logits: Tensor,
+        stack: Stack,
+        index: Sequence[int],
+        options: WriteOptions,
+    ) -> tuple[Tensor, tuple[Written | None, ...]]:
+        """Write the answers of rows whose experts do, and put figures in place of their logits."""
+        row_of = batch.row_of.tolist()
+        places = [place for place, expert in enumerate(index) if stack.writing[expert] is not None]
+        writings = [w for place in places if (w := stack.writing[index[place]]) is not None]
+        cache, taken = output.past_key_values, torch.tensor(places, device=logits.device)
+        if len(places) < len(index):
+            cache.batch_select_indices(taken)
+        prompted = Prompted(
+            tuple(batch.rows[row_of[place]] for place in places),
+            output.last_hidden_state[taken, -1],
+            batch.attention_mask[taken],
+            cache,
+        )
+        answers = self.writer.write(
+            prompted,
+            writings,
+            lambda rows: self.updates(stack, [index[places[row]] for row in rows]),
+            options,
+        )
+        wide = max(logits.shape[1], len(FIGURES))
+        found = F.pad(logits, (0, wide - logits.shape[1]), value=float("-inf"))
+        written: list[Written | None] = [None] * len(logits)
+        for place, answer in zip(places, answers, strict=True):
+            written[row_of[place]] = answer
+            found[row_of[place], : len(FIGURES)] = found.new_tensor(answer.figures)
+        return found, tuple(written)
+
+    @cached_property
+    def writer(self) -> Writer:
+        """What writes answers with this backbone.
+
+        Raises:
+            UnsupportedModelError: the backbone cannot write, see ``language_head``.
+        """
+        return Writer(self.backbone, language_head(self.backbone))
+
+    def _require_language(self, writing: Writing, name: str) -> None:
+        """Refuse an expert that was trained with another language-model head.
+
+        The backbone's digest does not cover a head of its own, which a bare model does not have.
+        """
+        head = language_head(self.backbone).digest
+        if head != writing.head:
+            raise IntegrityError(
+                f"expert {name} writes with a language-model head of digest {writing.head}; the "
+                f"files of this backbone have one of {head}. Use the files it was trained with"
+            )
 
     def stack(self, experts: Sequence[str]) -> Stack:
         """The experts that occur, each once.
@@ -224,7 +276,9 @@ class RoutedModel:
                     "this backbone has no such projection"
                 )
         width = expert.head_weight.shape[1]
-        if width != self.backbone.output_size:
+        if expert.writing is not None:
+            self._require_language(expert.writing, name)
+        elif width != self.backbone.output_size:
             raise IntegrityError(
                 f"expert {name} has a head for {width} hidden units; this backbone has "
                 f"{self.backbone.output_size}"
@@ -260,12 +314,13 @@ class RoutedModel:
         feature = features.feature(chosen, batch.attention_mask, self.spec)
         return features.mean_by_row(feature, batch.row_of)
 
-    def batches(self, rows: Sequence[EncodedRow], batch_size: int) -> Iterator[Batch]:
+    def batches(
+        self, rows: Sequence[EncodedRow], batch_size: int, *, left: bool = False
+    ) -> Iterator[Batch]:
         """Padded batches of ``rows`` by the deterministic length-bucketed plan."""
+        pad, device = self.backbone.tokenizer.pad_token_id, self.backbone.device
         for positions in plan_batches(rows, batch_size):
-            yield collate(
-                rows, positions, self.backbone.tokenizer.pad_token_id, self.backbone.device
-            )
+            yield collate(rows, positions, pad, device, left=left)
 
 
 def _places(stack: Stack, experts: Sequence[str], row_of: Tensor) -> list[int]:

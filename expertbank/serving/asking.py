@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expertbank.records import Row
 from expertbank.workflows.answering.predict import Prediction
+from expertbank.writing import GREEDY, Wish
 
 if TYPE_CHECKING:
     from expertbank.serving.live import ServingState
@@ -27,6 +29,11 @@ class Ask:
             ``None`` for the newest.
         abstain: with ``auto``, answer ``unknown`` to rows that are like no task.
         fallback: with ``auto``, the task that answers such rows instead.
+        whole: refuse rows that are longer than the bank's longest sequence, instead of cutting
+            them.
+        wish: what is wanted of answers that are written.
+        told: takes a row's position and what of its answer is settled, on the worker's thread,
+            while it is written; false ends it.
     """
 
     rows: tuple[Row, ...]
@@ -34,6 +41,9 @@ class Ask:
     version: int | None = None
     abstain: bool = False
     fallback: str | None = None
+    whole: bool = False
+    wish: Wish = GREEDY
+    told: Callable[[int, str], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from jinja2 import TemplateError
 
 from expertbank.data import TaskSpec
 from expertbank.errors import InputError, NotFoundError
@@ -130,6 +132,23 @@ class ServingState:
             known = ", ".join(map(str, found.versions)) or "none; leave the version out"
             raise NotFoundError(f"model {name!r} has no version {version}; known: {known}")
         return found
+
+    def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
+        """The prompt that the backbone's own chat template makes of messages.
+
+        Raises:
+            InputError: its tokenizer has no template, or one that refuses these messages.
+        """
+        tokenizer = self.predictor.model.backbone.tokenizer
+        if not getattr(tokenizer, "chat_template", None):
+            raise InputError("the backbone's tokenizer has no chat template; ask for completions")
+        try:
+            prompt: str = tokenizer.apply_chat_template(
+                list(messages), tokenize=False, add_generation_prompt=True
+            )
+        except (TemplateError, TypeError, ValueError) as error:
+            raise InputError(f"the chat template refuses these messages: {error}") from error
+        return prompt
 
     def decision(self, ask: Ask, *, second_opinion: bool = False) -> Decision:
         """Who answers the rows of ``ask``.

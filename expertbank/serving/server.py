@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from threading import Lock
 from time import monotonic
 from typing import Literal
@@ -228,7 +229,9 @@ class Server:
     def _questions(self, state: ServingState, ask: Ask) -> list[Question]:
         """The rows of a request, ready to be answered."""
         try:
-            decision = state.decision(ask, second_opinion=self.config.second_opinion)
+            # What is told while it is written is one expert's.
+            twice = self.config.second_opinion and ask.told is None
+            decision = state.decision(ask, second_opinion=twice)
         except IntegrityError as error:
             self._faults.note(sentence_of(error), lambda: state.decision(ask))
             raise
@@ -241,7 +244,14 @@ class Server:
         for question in state.predictor.questions(rows, decision):
             if isinstance(question, InputError):
                 raise question
-            found.append(question)
+            if ask.whole and question.encoded.truncated:
+                most = state.predictor.model.spec.max_length
+                raise InputError(
+                    f"{question.row.origin}: it has more than {most} tokens, which is the most "
+                    "that is read here; shorten it"
+                )
+            told = None if ask.told is None else partial(ask.told, len(found))
+            found.append(replace(question, wish=ask.wish, told=told))
         return found
 
     def _look_after(self, served: ServingState) -> None:

@@ -82,11 +82,8 @@ class Case:
         return Predictions.from_bytes(stored.to_bytes(), "predictions")
 
 
-class KindConformance:
-    """A kind's promises as tests; give your subclass a name that begins with ``Test``.
-
-    What must be given: the fixtures ``kind`` and ``rows``.
-    """
+class EveryKind:
+    """What kinds with a head and kinds that write have in common."""
 
     @pytest.fixture
     def kind(self) -> Kind:
@@ -97,6 +94,18 @@ class KindConformance:
     def rows(self) -> Sequence[Row]:
         """Labelled rows that an expert could be trained on; few will do."""
         raise NotImplementedError("give the fixture `rows`: rows with labels")
+
+    def test_it_can_be_added_under_its_name(self, kind: Kind) -> None:
+        assert unlike(kind, Kind) is None
+        assert kind.complaint(kind.name) is None
+
+
+class KindConformance(EveryKind):
+    """A kind's promises as tests; give your subclass a name that begins with ``Test``.
+
+    What must be given: the fixtures ``kind`` and ``rows``. For a kind that writes its answers see
+    ``kinds_that_write``.
+    """
 
     @pytest.fixture
     def case(self, kind: Kind, rows: Sequence[Row]) -> Case:
@@ -110,10 +119,6 @@ class KindConformance:
         objective = kind.objective(labels, targets)
         row_of = torch.arange(len(rows)).repeat_interleave(counts)
         return Case(kind, rows, labels, targets, objective, features, row_of)
-
-    def test_it_can_be_added_under_its_name(self, kind: Kind) -> None:
-        assert unlike(kind, Kind) is None
-        assert kind.complaint(kind.name) is None
 
     def test_its_labels_are_those_of_its_rows(self, case: Case) -> None:
         seen = {label for row in case.rows for label in case.kind.counted(row)}

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import torch
@@ -22,11 +22,12 @@ from expertbank.backbones.forks import computing
 from expertbank.config import TrainConfig
 from expertbank.errors import TrainingError
 from expertbank.models.expert_file import ExpertFile
+from expertbank.models.writing import template_tokens
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
 from expertbank.training.job import ExpertJob, job_digest
 from expertbank.training.loop import Meter, optimise
-from expertbank.training.student import Student
+from expertbank.training.student import Student, read_through
 from expertbank.training.trunk import TrunkCache, rows_within
 
 __all__ = ["ExpertJob", "TrainedExpert", "job_digest", "train_expert"]
@@ -104,6 +105,7 @@ def train_expert(
     before = Checkpoint.from_bytes(resume, "checkpoint", identity) if resume else None
     generator = torch.Generator().manual_seed(config.seed)
     student = Student(job, backbone, generator)
+    job = _as_read(job, backbone)
     plans = [
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
@@ -149,17 +151,14 @@ def train_expert(
         return before.step
 
     trained, held_out = _cached(student, job, progress)
-    if before is None:
+    if before is None and student.language is None:
         _start_head(student, job, trained, progress)
     meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
     if before is not None:
         meter.skip(_rows_in(plans, before.step), before.tokens)
     if not _patience_spent(before, plans, config):
         optimise(
-            [
-                (student.adapter.parameters(), config.lr),
-                ([student.head_weight, student.head_bias], config.head_lr),
-            ],
+            [(student.adapter.parameters(), config.lr), (student.head, config.head_lr)],
             [[partial(step, positions) for positions in plan] for plan in plans],
             weight_decay=config.weight_decay,
             warmup=config.warmup,
@@ -180,13 +179,13 @@ def train_expert(
         backbone.digest,
         best.tensors,
         student.pooling,
+        job.writing,
     )
-    head = student.head_weight.numel() + student.head_bias.numel()
     return TrainedExpert(
         file,
         student.adapter.parameter_count,
         student.rank_one,
-        head,
+        file.head_params,
         epochs,
         best.epoch + 1,
         best.score,
@@ -196,6 +195,17 @@ def train_expert(
         trained.rows + held_out.rows,
         trained.bytes + held_out.bytes,
     )
+
+
+def _as_read(job: ExpertJob, backbone: Backbone) -> ExpertJob:
+    """The job with its rows as training reads them; of a kind that writes, answers and all."""
+    if job.writing is None:
+        return job
+    template = template_tokens(backbone, job.writing.template)
+    train, selection = (
+        tuple(read_through(row, template) for row in rows) for rows in (job.train, job.selection)
+    )
+    return replace(job, train=train, selection=selection)
 
 
 def _rows_in(plans: Sequence[Sequence[Sequence[int]]], steps: int) -> int:
@@ -271,11 +281,11 @@ def _measure(
     seen: list[tuple[Tensor, Tensor]] = []
     for positions in plan_batches(rows, EVALUATION_BATCH):
         batch = student.batch(rows, positions)
-        logits = student.logits(batch, cache)
-        score += student.objective.score(logits, batch.targets) * len(positions)
-        loss += float(student.objective.loss(logits, batch.targets)) * len(positions)
+        logits, answers = student.answers(rows, batch, cache)
+        score += student.objective.score(logits, answers) * len(positions)
+        loss += float(student.objective.loss(logits, answers)) * len(positions)
         if student.kind.has_thresholds:
-            seen.append((logits, batch.targets))
+            seen.append((logits, answers))
     found: dict[str, Tensor] = {}
     if seen:
         logits, targets = (torch.cat(part) for part in zip(*seen, strict=True))

@@ -10,6 +10,7 @@ import torch
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
 from expertbank.records import EncodedRow
+from expertbank.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +26,7 @@ class ExpertJob:
         adapter: shape of the adapter.
         config: how to train.
         spec: the bank's feature spec.
+        writing: how answers are written, where the kind writes.
     """
 
     task: str
@@ -35,6 +37,7 @@ class ExpertJob:
     adapter: AdapterConfig
     config: TrainConfig
     spec: FeatureSpec
+    writing: Writing | None = None
 
 
 def job_digest(job: ExpertJob, backbone: Backbone) -> str:
@@ -52,7 +55,10 @@ def job_digest(job: ExpertJob, backbone: Backbone) -> str:
         torch.__version__,
         torch.get_num_threads(),
     ]
+    if job.writing is not None:
+        settings.append(job.writing.to_dict())
     digest.update(canonical_json(settings).encode())
     for row in (*job.train, *job.selection):
         digest.update(repr((row.sequences, row.type_ids, row.target)).encode())
+        digest.update(bytes(repr(row.continuation), "ascii") if row.continuation else b"")
     return digest.hexdigest()

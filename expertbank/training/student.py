@@ -10,6 +10,7 @@ product already runs in it, and the places where float32 matters are few and are
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
 
@@ -22,6 +23,7 @@ from expertbank.adapters.slots import Factors
 from expertbank.adapters.targets import find_targets, named_targets, weight_of
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
+from expertbank.backbones.language import language_head
 from expertbank.errors import InputError
 from expertbank.kinds import KINDS, Objective
 from expertbank.models.heads import head_input
@@ -66,9 +68,11 @@ class Student(nn.Module):
         self.objective = self.kind.objective(job.labels, answers, balance=job.config.balance)
         if why := unlike(self.objective, Objective):
             raise InputError(f"what a {job.kind} expert is trained for {why}")
+        self.language = language_head(backbone) if self.kind.writes else None
         outputs = self.kind.outputs(job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
+        self.head = [] if self.kind.writes else [self.head_weight, self.head_bias]
         self.to(backbone.device)
         wish = job.adapter.pooling
         self.pooling = backbone.family.pooling if wish == "auto" else wish
@@ -108,10 +112,23 @@ class Student(nn.Module):
         last = self.view.last_states(batch, cache.recall(batch))
         return head_input(last, batch.attention_mask, self.pooling)
 
-    def logits(self, batch: Batch, cache: TrunkCache) -> Tensor:
-        """``[rows, classes]`` in float32."""
-        outputs = self.pooled(batch, cache) @ self.head_weight.T + self.head_bias
-        return self.objective.logits(outputs, batch.row_of)
+    def answers(
+        self, rows: Sequence[EncodedRow], batch: Batch, cache: TrunkCache
+    ) -> tuple[Tensor, Tensor]:
+        """What the objective compares: logits in float32, and targets.
+
+        ``[rows, classes]`` and the rows' targets; or, where the language model writes, ``[tokens,
+        vocabulary]`` before each token of the answers, and those tokens.
+        """
+        if self.language is None:
+            outputs = self.pooled(batch, cache) @ self.head_weight.T + self.head_bias
+            return self.objective.logits(outputs, batch.row_of), batch.targets
+        last = self.view.last_states(batch, cache.recall(batch))
+        before, tokens = answer_places([rows[position] for position in batch.rows])
+        width = batch.input_ids.shape[1]
+        index = torch.tensor([row * width + place for row, place in before], device=last.device)
+        scores = self.language.scores(last.flatten(0, 1)[index])
+        return scores, torch.tensor(tokens, device=last.device)
 
     def gradients(
         self, rows: Sequence[EncodedRow], positions: Sequence[int], parts: int, cache: TrunkCache
@@ -132,7 +149,7 @@ class Student(nn.Module):
         total, tokens = 0.0, 0
         for part in split(positions, parts):
             batch = self.batch(rows, part)
-            loss = self.objective.loss(self.logits(batch, cache), batch.targets)
+            loss = self.objective.loss(*self.answers(rows, batch, cache))
             loss = loss * (len(part) / len(positions))
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += float(loss.detach())
@@ -143,11 +160,35 @@ class Student(nn.Module):
     def tensors(self) -> dict[str, Tensor]:
         """Cores and head as they are stored: copies on the CPU."""
         weight, bias = self.objective.finish(self.head_weight, self.head_bias)
-        head = {"head.weight": weight, "head.bias": bias}
+        head = {} if self.kind.writes else {"head.weight": weight, "head.bias": bias}
         return {
             **self.adapter.to_tensors(),
             **{name: tensor.detach().cpu().clone() for name, tensor in head.items()},
         }
+
+
+def answer_places(
+    rows: Sequence[EncodedRow],
+) -> tuple[list[tuple[int, int]], list[int]]:
+    """Where the tokens before those of answers stand, as row and place in it, and the answers'.
+
+    Args:
+        rows: as ``read_through`` made them.
+    """
+    before: list[tuple[int, int]] = []
+    tokens: list[int] = []
+    for number, row in enumerate(rows):
+        start = row.length - len(row.continuation)
+        before += [(number, place - 1) for place in range(start, row.length)]
+        tokens += row.continuation
+    return before, tokens
+
+
+def read_through(row: EncodedRow, template: tuple[int, ...]) -> EncodedRow:
+    """The row as training reads it: prompt, template and answer in one sequence."""
+    (sequence,), (types,) = row.sequences, row.type_ids
+    more = (*template, *row.continuation)
+    return replace(row, sequences=((*sequence, *more),), type_ids=((*types, *(0 for _ in more)),))
 
 
 def split(positions: Sequence[int], parts: int) -> list[Sequence[int]]:

@@ -20,7 +20,7 @@ from torch.utils.checkpoint import checkpoint
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import EVALUATION_BATCH, Batch, collate, plan_batches
-from expertbank.models.routed import call_backbone
+from expertbank.backbones.running import call_backbone
 from expertbank.records import EncodedRow
 
 

@@ -16,9 +16,15 @@ from expertbank.evaluation.decisions import merged
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds.kind import Kind
 from expertbank.models.routed import Decide, PassOutput, RoutedModel
+from expertbank.models.writing import WriteOptions
 from expertbank.records import EncodedRow, ProgressCallback, Target, no_progress
 from expertbank.training.loop import Meter
+from expertbank.writing import Wish
 
+PLAIN = WriteOptions()
+"""Answers as the experts have them."""
+FIRST_TOKEN = WriteOptions(lambda row: Wish(max_tokens=1))
+"""Answers of one token, which is what sureness is about."""
 BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
 
 
@@ -32,6 +38,7 @@ class Answers:
         targets: per row what its kind compares with.
         thresholds: the expert's, ``None`` where its kind has none.
         batch_plan: how the rows were batched.
+        texts: what was written; ``None`` where the expert has a head.
     """
 
     logits: Tensor
@@ -39,6 +46,7 @@ class Answers:
     targets: tuple[Target, ...]
     thresholds: Tensor | None
     batch_plan: dict[str, Any]
+    texts: tuple[str, ...] | None = None
 
     def predictions(
         self, kind: Kind, row_digests: Sequence[str], groups: Sequence[tuple[str, ...]] = ()
@@ -50,6 +58,8 @@ class Answers:
             tuple(row_digests),
             cluster_numbers(groups),
             None if self.thresholds is None else self.thresholds.numpy(),
+            self.texts,
+            None if self.texts is None else tuple(map(str, self.targets)),
         )
 
 
@@ -58,14 +68,17 @@ def answers(
     rows: Sequence[EncodedRow],
     expert_id: str,
     progress: ProgressCallback = no_progress,
+    options: WriteOptions = PLAIN,
 ) -> Answers:
     """Answer ``rows`` with one expert, by its id in the pool; evidence needs rows with targets."""
 
     def named(features: Tensor, positions: Sequence[int]) -> list[str]:
         return [expert_id] * len(positions)
 
-    stage = f"evaluating {model.pool.expert(expert_id).task or expert_id}"
-    outputs = run(model, rows, named, stage, progress)
+    expert = model.pool.expert(expert_id)
+    stage = f"evaluating {expert.task or expert_id}"
+    write = None if expert.writing is None else options
+    outputs = run(model, rows, named, stage, progress, write=write)
     logits = [output.logits.cpu() for output in outputs]
     width = max(part.shape[1] for part in logits)
     features = [output.features.cpu() for output in outputs]
@@ -80,7 +93,14 @@ def answers(
         tuple(row.target for row in rows if row.target is not None),
         outputs[0].thresholds[0],
         BATCH_PLAN,
+        None if write is None else _texts(outputs),
     )
+
+
+def _texts(outputs: Sequence[PassOutput]) -> tuple[str, ...]:
+    """What was written, in the rows' order."""
+    pairs = [pair for output in outputs for pair in zip(output.rows, output.written, strict=True)]
+    return tuple(one.text if one else "" for _, one in sorted(pairs, key=lambda pair: pair[0]))
 
 
 def run(
@@ -90,12 +110,16 @@ def run(
     stage: str,
     progress: ProgressCallback = no_progress,
     batch_size: int = EVALUATION_BATCH,
+    write: WriteOptions | None = None,
 ) -> list[PassOutput]:
-    """Pass all rows, batch by batch; outputs come in plan order and carry their positions."""
+    """Pass all rows, batch by batch; outputs come in plan order and carry their positions.
+
+    ``write`` is to be given where an expert may be chosen that writes.
+    """
     meter = Meter(stage, len(rows), progress)
     outputs = []
-    for batch in model.batches(rows, batch_size):
-        outputs.append(model(batch, decide))
+    for batch in model.batches(rows, batch_size, left=write is not None):
+        outputs.append(model(batch, decide, write))
         meter.advance(len(batch.rows), batch.tokens)
     return outputs
 

@@ -18,8 +18,8 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.errors import IntegrityError
-from expertbank.models.routed import call_backbone
 
 FAMILIES = ("bert", "llama", "gpt2", "gpt_neox", "bloom", "phi3", "modernbert")
 

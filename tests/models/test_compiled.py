@@ -14,9 +14,10 @@ from transformers import LlamaForCausalLM
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
+from expertbank.backbones.running import call_backbone
 from expertbank.errors import InputError, UnsupportedModelError
 from expertbank.models.generation import generating
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 
 
 @pytest.fixture(autouse=True)

@@ -10,8 +10,9 @@ from torch import Tensor
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.batches import collate
 from expertbank.backbones.features import feature, mean_by_row, pool, scale_to_unit_rms
+from expertbank.backbones.running import call_backbone
 from expertbank.errors import InputError
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow
 
 

@@ -18,9 +18,10 @@ from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models.heads import head_input
-from expertbank.models.routed import Decide, RoutedModel, call_backbone
+from expertbank.models.routed import Decide, RoutedModel
 from expertbank.records import EncodedRow
 
 NAMES = ("a@1", "b@1", "c@1")

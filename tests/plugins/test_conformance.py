@@ -17,6 +17,7 @@ from expertbank.routing.gates import GATES, GateKind
 from expertbank.testing.adapters import AdapterConformance
 from expertbank.testing.gates import GateConformance
 from expertbank.testing.kinds import KindConformance
+from expertbank.testing.kinds_that_write import WritingKindConformance
 
 CHOICES = ("milk", "tea", "salt")
 ROWS = {
@@ -28,13 +29,23 @@ ROWS = {
 
 
 class TestKind(KindConformance):
-    @pytest.fixture(params=KINDS.own)
+    @pytest.fixture(params=[name for name in KINDS.own if not KINDS.get(name).writes])
     def kind(self, request: pytest.FixtureRequest) -> Kind:
         return KINDS.get(request.param)
 
     @pytest.fixture
     def rows(self, kind: Kind) -> Sequence[Row]:
         return ROWS[kind.name]
+
+
+class TestGeneration(WritingKindConformance):
+    @pytest.fixture
+    def kind(self) -> Kind:
+        return KINDS.get("generation")
+
+    @pytest.fixture
+    def rows(self) -> Sequence[Row]:
+        return [Row("one", label="the answer"), Row("two", "more", label="another, longer one")]
 
 
 class TestOrdinal(KindConformance):

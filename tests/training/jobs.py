@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from tiny import choice_rows, flag_rows, keyword_rows, spec_of, value_rows
+from tiny import choice_rows, flag_rows, keyword_rows, spec_of, value_rows, written_rows
 
 from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.language import language_head
 from expertbank.config import AdapterConfig, TrainConfig
+from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow
 from expertbank.training.expert import ExpertJob
+from expertbank.writing import Writing
 
 
 def rows_of_kind(kind: str, count: int, seed: int) -> tuple[EncodedRow, ...]:
@@ -18,6 +21,8 @@ def rows_of_kind(kind: str, count: int, seed: int) -> tuple[EncodedRow, ...]:
         return choice_rows(count, seed, "blue")
     if kind == "multi_label":
         return flag_rows(count, seed, "blue", "red", "green")
+    if kind == "generation":
+        return written_rows(count, seed, "blue", "red")
     rows = value_rows if kind == "regression" else keyword_rows
     return rows(count, seed, "blue", "red")
 
@@ -37,7 +42,9 @@ def job_for(
         "multi_label": ("blue", "red", "green"),
         "multiple_choice": ("0", "1", "2", "3", "4"),
         "regression": (),
+        "generation": (),
     }
+    writes = KINDS.get(kind).writes
     return ExpertJob(
         "sky",
         kind,
@@ -47,4 +54,10 @@ def job_for(
         adapter or AdapterConfig(tt_rank=3),
         TrainConfig(**settings),
         spec_of(backbone),
+        Writing("\n", (), 4, language_head(backbone).digest) if writes else None,
     )
+
+
+def suiting(kind: str) -> str:
+    """A tiny backbone on which an expert of ``kind`` can be trained."""
+    return "llama, tied" if KINDS.get(kind).writes else "bert"

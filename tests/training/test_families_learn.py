@@ -16,11 +16,12 @@ from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import InputError
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.training.expert import ExpertJob, TrainedExpert, train_expert
 
 

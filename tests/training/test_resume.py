@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from jobs import job_for, rows_of_kind
+from jobs import job_for, rows_of_kind, suiting
 
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError, IntegrityError
@@ -59,13 +59,14 @@ def facts(trained: TrainedExpert) -> tuple[object, ...]:
 @pytest.mark.parametrize("kind", KINDS.names())
 @pytest.mark.parametrize("after", range(1, STEPS + 1))
 def test_a_run_resumed_after_any_step_gives_the_bytes_of_an_undisturbed_one(
-    bert, kind, after: int
+    load_tiny, kind, after: int
 ) -> None:
-    job = job_for(bert, kind=kind)
-    whole = facts(train_expert(job, bert))
-    state = interrupted(bert, job, after)
-    assert Checkpoint.from_bytes(state, "here", job_digest(job, bert)).step == after
-    assert facts(train_expert(job, bert, resume=state)) == whole
+    backbone = load_tiny(suiting(kind))
+    job = job_for(backbone, kind=kind)
+    whole = facts(train_expert(job, backbone))
+    state = interrupted(backbone, job, after)
+    assert Checkpoint.from_bytes(state, "here", job_digest(job, backbone)).step == after
+    assert facts(train_expert(job, backbone, resume=state)) == whole
 
 
 @pytest.mark.parametrize("cache_bytes", [0, 30_000, 2**30])

@@ -15,11 +15,12 @@ from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.batches import collate
+from expertbank.backbones.running import call_backbone
 from expertbank.config import AdapterConfig
 from expertbank.errors import TrainingError
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.records import ProgressEvent
 from expertbank.training import expert
 from expertbank.training.expert import TrainedExpert, train_expert

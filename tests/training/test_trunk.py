@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
+from expertbank.backbones.running import call_backbone
 from expertbank.kinds import KINDS
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.training.expert import train_expert
 from expertbank.training.student import Student, split
 from expertbank.training.trunk import TrainingView, TrunkCache, rows_within

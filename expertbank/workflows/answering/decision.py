@@ -105,6 +105,12 @@ def _read_choices(shapes: Iterable[RowShape]) -> frozenset[bool]:
     return frozenset(shape == "choices" for shape in shapes)
 
 
+def _any_writes(kinds: Iterable[str]) -> bool:
+    """Whether answers of experts of these kinds may have to be written."""
+    writing = {name for name, kind in KINDS.usable() if kind.writes}
+    return not writing.isdisjoint(kinds)
+
+
 @dataclass(frozen=True, slots=True)
 class Named:
     """The caller named who answers: nothing is left to decide.
@@ -112,10 +118,12 @@ class Named:
     Attributes:
         experts: one, or those of a group, which answer together.
         reads_choices: whether all of them read rows with choices, or rows without.
+        writes: whether any of them writes its answers.
     """
 
     experts: tuple[Answerer, ...]
     reads_choices: frozenset[bool]
+    writes: bool = False
 
     @classmethod
     def of(cls, *experts: Answerer) -> Named:
@@ -125,7 +133,8 @@ class Named:
             NotFoundError: the kind of one is not installed.
         """
         reads = [_read_choices(KINDS.get(expert.kind).shapes) for expert in experts]
-        return cls(experts, frozenset.intersection(*reads))
+        writes = _any_writes(expert.kind for expert in experts)
+        return cls(experts, frozenset.intersection(*reads), writes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,7 @@ class Routed:
         abstain: answer ``unknown`` to unknown rows.
         fallback: the expert that answers unknown rows of its own kind instead.
         second_opinion: where the two best lie close, ask both experts.
+        writes: whether any of the router's experts writes its answers.
     """
 
     router: Router
@@ -147,6 +157,7 @@ class Routed:
     abstain: bool = False
     fallback: Answerer | None = None
     second_opinion: bool = False
+    writes: bool = False
 
     @classmethod
     def over(cls, router: Router) -> Routed:
@@ -155,6 +166,7 @@ class Routed:
             router,
             router.columns,
             _read_choices(shape for member in router.members for shape in member.reads),
+            writes=_any_writes(member.kind for member in router.members),
         )
 
     def can_spare(self, shape: RowShape) -> bool:

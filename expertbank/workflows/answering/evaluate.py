@@ -149,7 +149,9 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
 
 
 def _answer(one: Prediction) -> Answer:
-    return Answer(one.label, one.scores, one.text, one.choice, one.labels, one.thresholds)
+    return Answer(
+        *(one.label, one.scores, one.text, one.choice, one.labels, one.thresholds, one.written)
+    )
 
 
 def _answer_of(one: Prediction, task: str) -> Answer | None:

@@ -17,6 +17,7 @@ from expertbank.data.encode import encode_as_they_are, unreadable
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.routed import PassOutput, RoutedModel
+from expertbank.models.writing import WriteOptions
 from expertbank.records import (
     EncodedRow,
     ProgressCallback,
@@ -41,6 +42,7 @@ from expertbank.workflows.answering.decision import (
     unanswerable,
 )
 from expertbank.workflows.measure import run
+from expertbank.writing import GREEDY, Wish
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
@@ -101,6 +103,9 @@ class Prediction:
         abstained: whether no answer was given, for the row is unknown and the caller asked to
             abstain then.
         expert_digest: of the expert's file.
+        written: the answer, where the expert's kind writes; it is ``label`` too.
+        finish: ``stop`` where what was written came to its end, ``length`` where its tokens did.
+        written_tokens: how many tokens that took.
     """
 
     index: int
@@ -122,6 +127,9 @@ class Prediction:
     thresholds: Mapping[str, float] | None = None
     abstained: bool = False
     expert_digest: str = ""
+    written: str | None = None
+    finish: str = ""
+    written_tokens: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -137,6 +145,9 @@ class Prediction:
             "label": self.label,
             "scores": dict(self.scores),
         }
+        if self.written is not None:
+            document["text"] = self.written
+            document["finish"] = self.finish
         if self.choice is not None:
             document["choice"] = self.choice
         if self.labels is not None:
@@ -173,12 +184,16 @@ class Question:
         encoded: its tokens.
         decision: who answers it; made by the predictor that is asked.
         index: of its ``Prediction``.
+        wish: what is wanted of an answer that is written.
+        told: takes such an answer so far, after each of its tokens; false ends it.
     """
 
     row: Row
     encoded: EncodedRow
     decision: Decision
     index: int = 0
+    wish: Wish = GREEDY
+    told: Callable[[str], bool] | None = None
 
 
 class Predictor:
@@ -534,7 +549,8 @@ class Predictor:
 
         heard: dict[int, _Heard] = {}
         encoded = [one.encoded for one in questions]
-        for output in run(self.model, encoded, first, "predicting", progress, batch_size):
+        write = _written_for(questions, telling=True)
+        for output in run(self.model, encoded, first, "predicting", progress, batch_size, write):
             experts = [chosen[row].experts[0] for row in output.rows]
             heard.update(self._heard(output, output.rows, experts))
         self._ask_seconds(questions, chosen, heard, batch_size)
@@ -594,8 +610,11 @@ class Predictor:
             return [expert.digest for expert in seconds(positions)]
 
         others: dict[int, _Heard] = {}
-        subset = [questions[place].encoded for place in places]
-        for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
+        asked = [questions[place] for place in places]
+        subset, write = [one.encoded for one in asked], _written_for(asked)
+        for output in run(
+            self.model, subset, named, "predicting", batch_size=batch_size, write=write
+        ):
             own = [places[row] for row in output.rows]
             others.update(self._heard(output, own, seconds(output.rows)))
         if not places:
@@ -639,8 +658,11 @@ class Predictor:
         def named(features: Tensor, positions: Sequence[int]) -> list[str]:
             return [chosen[places[position]].experts[slot].digest for position in positions]
 
-        subset = [questions[place].encoded for place in places]
-        for output in run(self.model, subset, named, "predicting", batch_size=batch_size):
+        asked = [questions[place] for place in places]
+        subset, write = [one.encoded for one in asked], _written_for(asked)
+        for output in run(
+            self.model, subset, named, "predicting", batch_size=batch_size, write=write
+        ):
             for index, position in enumerate(output.rows):
                 place = places[position]
                 yield (
@@ -689,12 +711,18 @@ class Predictor:
         )
         if chosen.abstained:
             return plain
-        answer = KINDS.get(expert.kind).answer(
-            output.logits[place],
-            question.row,
-            self.labels_of(expert),
-            output.thresholds[place],
-        )
+        kind = KINDS.get(expert.kind)
+        written = output.written[place] if output.written else None
+        if written is not None:
+            answer = kind.of_written(written.text, question.row)
+            plain = replace(plain, finish=written.finish, written_tokens=written.tokens)
+        else:
+            answer = kind.answer(
+                output.logits[place],
+                question.row,
+                self.labels_of(expert),
+                output.thresholds[place],
+            )
         return replace(
             plain,
             label=answer.label,
@@ -703,7 +731,21 @@ class Predictor:
             labels=answer.labels,
             thresholds=answer.thresholds,
             text=answer.text,
+            written=answer.written,
         )
+
+
+def _written_for(questions: Sequence[Question], *, telling: bool = False) -> WriteOptions | None:
+    """What is wanted of what is written for these rows; ``None`` where nobody may write."""
+    if not any(one.decision.writes for one in questions):
+        return None
+
+    def told(row: int, text: str) -> bool:
+        own = questions[row].told
+        return own is None or own(text)
+
+    heard = telling and any(one.told for one in questions)
+    return WriteOptions(lambda row: questions[row].wish, told if heard else None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from expertbank.routing.grid import Grid
     from expertbank.training.expert import TrainedExpert
     from expertbank.training.job import ExpertJob
+    from expertbank.writing import Writing
 
 Keep = Callable[[bytes], None]
 """Takes the state of unfinished training, to go on from."""
@@ -90,6 +91,7 @@ class AddJob:
         validation: rows to report on.
         grid: what the statistics are of that the bank keeps in place of rows; ``None`` for what
             suits the features' width.
+        writing: how answers are written, where the kind writes.
     """
 
     entry: Entry
@@ -99,6 +101,7 @@ class AddJob:
     kept: tuple[tuple[EncodedRow, RowShape], ...]
     validation: tuple[EvaluatedRow, ...]
     grid: Grid | None = None
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +243,7 @@ def _work(job: AddJob) -> ExpertJob:
         entry.adapter,
         entry.train,
         job.backbone.feature_spec,
+        job.writing,
     )
 
 
@@ -260,7 +264,7 @@ def measure(
     from expertbank.routing.statistics_file import write_statistics
     from expertbank.routing.sureness import in_steps, unasked
     from expertbank.workflows.growing.spans import short_spans
-    from expertbank.workflows.measure import answers, trunk_features
+    from expertbank.workflows.measure import FIRST_TOKEN, answers, trunk_features
 
     entry, spec = job.entry, job.backbone.feature_spec
     collapsed = trained.file.collapse(entry.id, backbone.device, getattr(torch, spec.dtype))
@@ -283,7 +287,8 @@ def measure(
         found = unasked(len(asked))
         places = [place for place, row in enumerate(asked) if row not in known]
         if places:
-            own = answers(model, [asked[place] for place in places], entry.id, progress)
+            some = [asked[place] for place in places]
+            own = answers(model, some, entry.id, progress, FIRST_TOKEN)
             found[places] = in_steps(kind.sureness(own.logits))
         return found
 

@@ -27,6 +27,7 @@ from expertbank.registry import names
 from expertbank.workflows.growing.grouping import require_fitting, require_own_name
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
+from expertbank.workflows.growing.writing import require_writing, writing_of
 from expertbank.workflows.workspace import Workspace, now
 
 FEATURE_ROWS = 2000
@@ -114,6 +115,8 @@ def prepare(
     if request.rehash:
         workspace.recheck_backbone()
     workspace.require_agreement(loaded)
+    if kind.writes:
+        require_writing(loaded, spec, name)
     found = encode_rows(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )
@@ -145,6 +148,7 @@ def prepare(
             EvaluatedRow(encoded[row], row.shape, row.digest, row.group) for row in data.validation
         ),
         grid=grid_of(workspace) if spec.keep == "stats" else None,
+        writing=writing_of(loaded, data, encoded) if kind.writes else None,
     )
 
 

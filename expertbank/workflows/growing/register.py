@@ -103,6 +103,8 @@ class NewExpert:
                 f"{where}: expert or features follow another feature spec or backbone"
             )
         oracle = Predictions.from_bytes(files["oracle"], f"{where}: evidence")
+        if spec.keep == "stats" and oracle.texts is not None:
+            raise IntegrityError(f"{where}: texts as evidence, where the bank keeps no text")
         if isinstance(kept, Statistics):
             require_positive(kept, f"{where}: statistics")
         elif spec.keep == "stats":
@@ -118,7 +120,7 @@ class NewExpert:
             version,
             sha256_bytes(files["expert"]),
             file.adapter().parameter_count,
-            sum(file.tensors[name].numel() for name in ("head.weight", "head.bias")),
+            file.head_params,
             len(files["expert"]),
             task.labels,
             task.kind,

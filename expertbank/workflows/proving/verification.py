@@ -134,12 +134,13 @@ def verify_expert(
     if chosen is not None:
         _compare_choices(*chosen, again, there, exact=same and complete)
     logits = again.logits.numpy()
+    found = replace(oracle, logits=logits, texts=again.texts) if complete else None
     return Verified(
         len(places),
         total,
         gone,
         why,
-        kind.outcome(replace(oracle, logits=logits)).quality() if complete else None,
+        None if found is None else kind.outcome(found).quality(),
         _largest_difference(logits, oracle.logits[places]),
         same,
         tuple(tolerated),
@@ -261,12 +262,12 @@ def _compare_answers(
     Raises:
         IntegrityError: the first row whose answer differs beyond what is tolerated.
     """
-    import torch
-
     places = list(rows)
     width = max(oracle.logits.shape[1], again.logits.shape[1])
-    before, now = (_widened(logits, width) for logits in (oracle.logits[places], again.logits))
-    same, near = kind.same(before, now, oracle.thresholds)
+    stored = oracle.at(places)
+    before = replace(stored, logits=_widened(stored.logits, width))
+    now = replace(stored, logits=_widened(again.logits, width), texts=again.texts)
+    same, near = kind.alike(before, now)
     tolerated = []
     for index in np.flatnonzero(~same).tolist():
         place = places[index]
@@ -274,15 +275,22 @@ def _compare_answers(
         if not exact and near[index]:
             tolerated.append(oracle.row_digests[place])
             continue
-        said = [
-            kind.answer(torch.from_numpy(side[index]), rows[place], expert.labels, again.thresholds)
-            for side in (before, now)
-        ]
+        said = [_said(expert, kind, side, index, rows[place]) for side in (before, now)]
         raise IntegrityError(
             f"{_where(rows[place], oracle.row_digests[place])}: {expert.id} answered "
-            f"{said[0].text!r} when it was added and answers {said[1].text!r} now"
+            f"{said[0]!r} when it was added and answers {said[1]!r} now"
         )
     return tolerated
+
+
+def _said(expert: ExpertRecord, kind: Kind, stored: Predictions, place: int, row: Row) -> str:
+    """The answer that is stored of a row, as people read it."""
+    import torch
+
+    if stored.texts is not None:
+        return kind.of_written(stored.texts[place], row).text
+    edges = None if stored.thresholds is None else torch.from_numpy(stored.thresholds)
+    return kind.answer(torch.from_numpy(stored.logits[place]), row, expert.labels, edges).text
 
 
 def _widened(logits: Floats | Tensor, width: int) -> Floats:

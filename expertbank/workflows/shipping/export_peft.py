@@ -18,9 +18,10 @@ from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.causal import Around, as_loaded_elsewhere
 from expertbank.backbones.identity import public_name
-from expertbank.errors import IntegrityError
+from expertbank.errors import InputError, IntegrityError
 from expertbank.files.paths import storable
 from expertbank.files.tensors import read_tensors, write_safetensors
+from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
@@ -43,11 +44,18 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
         ExistsError: ``target`` is something else than an export for PEFT.
+        InputError: an expert whose answers the language model writes.
         IntegrityError: what was written is not the expert, or has no effect, or another, in the
             model that readers load; nothing is published.
     """
     record, shipped, _ = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
+    writing = [expert.id for expert in experts if KINDS.get(expert.kind).writes]
+    if writing:
+        raise InputError(
+            f"{', '.join(writing)}: exports for PEFT are of experts with a head, and a generation "
+            "expert has none; name the others with --task, or export a bundle"
+        )
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
     named = workspace.backbone_record.named()
     writer = BundleWriter(target, "peft")

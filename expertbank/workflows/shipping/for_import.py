@@ -10,7 +10,8 @@ from typing import Any
 
 from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.errors import NotFoundError
+from expertbank.errors import InputError, NotFoundError
+from expertbank.kinds import KINDS
 from expertbank.records import ExpertRecord
 from expertbank.workflows.workspace import Workspace
 
@@ -28,10 +29,16 @@ def add_lineage(
 
     Raises:
         NotFoundError: its features were deleted.
+        InputError: statistics of an expert whose evidence is texts.
     """
     from expertbank.routing.statistics_file import write_statistics
     from expertbank.workflows.growing.statistics import statistics_of
 
+    if statistics and KINDS.get(expert.kind).writes:
+        raise InputError(
+            f"{expert.id}: with --statistics no row may leave, and the evidence of a {expert.kind} "
+            "expert is what was written and wanted; name the other tasks with --task"
+        )
     registry, store = workspace.registry, workspace.store
     (oracle,) = registry.evaluations(expert.id, router_version="oracle")
     features = registry.feature_set(expert.id)

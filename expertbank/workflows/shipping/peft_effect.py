@@ -20,10 +20,11 @@ from expertbank.adapters.peft_targets import PeftTargets
 from expertbank.backbones.batches import Batch, collate
 from expertbank.backbones.causal import Around
 from expertbank.backbones.forks import computing
+from expertbank.backbones.running import call_backbone
 from expertbank.data import encode_rows
 from expertbank.errors import IntegrityError
 from expertbank.kinds import KINDS
-from expertbank.models.routed import RoutedModel, call_backbone
+from expertbank.models.routed import RoutedModel
 from expertbank.records import ExpertRecord
 from expertbank.workflows.shipping.export import PROBES
 

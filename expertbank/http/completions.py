@@ -1,0 +1,346 @@
+"""``POST /v1/completions`` and ``/v1/chat/completions`` as OpenAI's clients call them.
+
+Whole answers, or server-sent events as they are written. Model ``auto`` routes each prompt. An
+expert with a head answers too: its label is the text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+
+from expertbank.data.inputs import row_of
+from expertbank.http import text_schemas
+from expertbank.http.asking import answer, deadline_of, require_type, submit, texts
+from expertbank.http.compressed import body_of
+from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http.infer import too_many
+from expertbank.http.problems import malformed, problem_of
+from expertbank.http.seen import tell, tell_failure
+from expertbank.http.told import document_of
+from expertbank.serving.asking import AUTO, Answered, Ask
+from expertbank.serving.errors import DeadlineError
+from expertbank.serving.server import Server
+from expertbank.workflows.answering.predict import Prediction
+from expertbank.writing import Wish
+
+EVENTS = "text/event-stream"
+_READ = frozenset(
+    {"model", "prompt", "messages", "max_tokens", "max_completion_tokens", "temperature"}
+    | {"top_p", "seed", "stop", "stream", "stream_options", "user"}
+)
+_IDLE: Mapping[str, tuple[Any, ...]] = {
+    "n": (1,),
+    "best_of": (1,),
+    "echo": (False,),
+    "logprobs": (False, 0),
+    "suffix": ("",),
+    "presence_penalty": (0,),
+    "frequency_penalty": (0,),
+    "logit_bias": ({},),
+    "store": (False,),
+}
+"""Fields that change nothing with these values; with others they are not supported."""
+_TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
+_STOPS = 4
+"""Most stop texts of one request, as at OpenAI."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One request.
+
+    Attributes:
+        model: ``auto``, a task or a group.
+        wish: how to write.
+        stream: whether as events.
+        usage: whether the last event counts tokens.
+    """
+
+    model: str
+    wish: Wish
+    stream: bool
+    usage: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """In which of the two ways it is answered: names of documents, and where a text stands."""
+
+    prefix: str
+    whole: str
+    part: str
+    chat: bool
+    made: str = field(default_factory=lambda: uuid.uuid4().hex)
+    at: int = field(default_factory=lambda: int(time.time()))
+
+    def document(self, model: str, choices: Sequence[Mapping[str, Any]], *, part: bool) -> Any:
+        """A whole answer, or one event."""
+        return {
+            "id": f"{self.prefix}-{self.made}",
+            "object": self.part if part else self.whole,
+            "created": self.at,
+            "model": model,
+            "choices": list(choices),
+        }
+
+    def choice(self, index: int, text: str, finish: str | None, *, part: bool) -> dict[str, Any]:
+        """One prompt's answer, or a part of it."""
+        own: dict[str, Any] = {"text": text}
+        if self.chat:
+            message = {"role": "assistant", "content": text}
+            own = {"delta": message} if part else {"message": {**message, "refusal": None}}
+        return {"index": index, **own, "logprobs": None, "finish_reason": finish}
+
+
+def router(server: Server) -> APIRouter:
+    """The routes."""
+    routes = APIRouter(tags=["as OpenAI has them"])
+
+    @routes.post(
+        "/v1/completions",
+        summary="Write on from prompts",
+        response_class=Response,
+        responses=text_schemas.answers("Completion"),
+        openapi_extra=text_schemas.COMPLETION_BODY,
+    )
+    async def completions(request: Request) -> Response:
+        asked = await _document(server, request)
+        wanted = texts(asked.get("prompt"), "'prompt'")
+        too_many(len(wanted), server.config.max_rows)
+        shape = Shape("cmpl", "text_completion", "text_completion", chat=False)
+        return await _answered(server, request, asked, wanted, shape)
+
+    @routes.post(
+        "/v1/chat/completions",
+        summary="Answer a conversation, by the backbone's own chat template",
+        response_class=Response,
+        responses=text_schemas.answers("ChatCompletion"),
+        openapi_extra=text_schemas.CHAT_BODY,
+    )
+    async def chat(request: Request) -> Response:
+        asked = await _document(server, request)
+        prompt = server.current.chat_prompt(messages_of(asked.get("messages")))
+        shape = Shape("chatcmpl", "chat.completion", "chat.completion.chunk", chat=True)
+        return await _answered(server, request, asked, [prompt], shape)
+
+    return routes
+
+
+async def _document(server: Server, request: Request) -> Mapping[str, Any]:
+    require_type(request, "application/json")
+    body = await body_of(request, server.config.max_body_bytes)
+    return json_object(read_json(body, "the request"), "the request")
+
+
+async def _answered(
+    server: Server,
+    request: Request,
+    asked: Mapping[str, Any],
+    prompts: Sequence[str],
+    shape: Shape,
+) -> Response:
+    wanted = wanted_of(asked)
+    rows = tuple(row_of({"text": text}, f"prompt {n}") for n, text in enumerate(prompts))
+    ask = Ask(rows, wanted.model, whole=True, wish=wanted.wish)
+    deadline = deadline_of(request, server.config.deadline_ms)
+    if wanted.stream:
+        told = _Told(asyncio.get_running_loop())
+        future = await submit(server, replace(ask, told=told), deadline)
+        told.end_with(future)
+        events = _events(request, ask, future, told, deadline, wanted, shape)
+        return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-cache"})
+    found = await answer(server, request, ask, deadline)
+    choices = [
+        {**shape.choice(index, text_of(one), finish_of(one), part=False), **_origin(one, found)}
+        for index, one in enumerate(found.predictions)
+    ]
+    document = shape.document(wanted.model, choices, part=False)
+    return Response(encode({**document, "usage": usage_of(found)}), media_type="application/json")
+
+
+async def _events(
+    request: Request,
+    ask: Ask,
+    future: Future[Answered],
+    told: _Told,
+    deadline: float,
+    wanted: Wanted,
+    shape: Shape,
+) -> AsyncIterator[bytes]:
+    """Answers as they are written; what ends them early is told in the last event."""
+    sent = [""] * len(ask.rows)
+    try:
+        async for index, text in told.heard(deadline):
+            if not text.startswith(sent[index]) or text == sent[index]:
+                continue  # a pass that failed is begun anew
+            more, sent[index] = text[len(sent[index]) :], text
+            yield _event(shape.document(wanted.model, [shape.choice(index, more, None, part=True)],
+                                        part=True))  # fmt: skip
+        found = future.result()
+        tell(request.scope, found, ask.rows)
+        for index, one in enumerate(found.predictions):
+            rest = text_of(one)[len(sent[index]) :]
+            last = shape.choice(index, rest, finish_of(one), part=True)
+            choices = [{**last, **_origin(one, found)}]
+            yield _event(shape.document(wanted.model, choices, part=True))
+        if wanted.usage:
+            document = shape.document(wanted.model, [], part=True)
+            yield _event({**document, "usage": usage_of(found)})
+        yield b"data: [DONE]\n\n"
+    except Exception as error:  # noqa: BLE001 (the status was sent long ago)
+        problem = problem_of(error)
+        tell_failure(request.scope, problem.reason)
+        told_of = {"message": problem.detail, "type": problem.reason, "code": problem.status}
+        yield _event({"error": told_of})
+    finally:
+        told.left()
+        future.cancel()
+
+
+class _Told:
+    """What the worker's thread writes, for the loop that sends it."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._queue: asyncio.Queue[tuple[int, str] | None] = asyncio.Queue()
+        self._gone = threading.Event()
+
+    def __call__(self, index: int, text: str) -> bool:
+        """Called by the worker; false once nobody listens."""
+        if self._gone.is_set():
+            return False
+        self._put((index, text))
+        return True
+
+    def end_with(self, future: Future[Answered]) -> None:
+        """Nothing follows once ``future`` is done."""
+        future.add_done_callback(lambda _: self._put(None))
+
+    def left(self) -> None:
+        """Nobody listens any more."""
+        self._gone.set()
+
+    async def heard(self, deadline: float) -> AsyncIterator[tuple[int, str]]:
+        """Rows and their answers so far, until the last.
+
+        Raises:
+            DeadlineError: it took too long.
+        """
+        while True:
+            left = max(0.0, deadline - time.monotonic())
+            try:
+                following = await asyncio.wait_for(self._queue.get(), left)
+            except asyncio.TimeoutError:
+                raise DeadlineError("the deadline has passed") from None
+            if following is None:
+                return
+            yield following
+
+    def _put(self, item: tuple[int, str] | None) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
+
+
+def wanted_of(asked: Mapping[str, Any]) -> Wanted:
+    """What a request wishes.
+
+    Raises:
+        RefusedError: a field that is not supported, or is not what it should be.
+        InputError: a number out of its bounds.
+    """
+    for name, value in asked.items():
+        if name not in _READ and value is not None and value not in _IDLE.get(name, ()):
+            raise malformed(f"{name!r} is not supported here; leave it out")
+    most = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
+    most = optional(asked.get("max_tokens"), int, "'max_tokens'") if most is None else most
+    stops = asked.get("stop")
+    stops = [] if stops in (None, "", []) else texts(stops, "'stop'")
+    if len(stops) > _STOPS:
+        raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
+    options = json_object(asked.get("stream_options") or {}, "'stream_options'")
+    wish = Wish(
+        _number(asked, "temperature", 0.0),
+        _number(asked, "top_p", 1.0),
+        optional(asked.get("seed"), int, "'seed'") or 0,
+        most,
+        tuple(stops),
+    )
+    return Wanted(
+        optional(asked.get("model"), str, "'model'") or AUTO,
+        wish,
+        optional(asked.get("stream"), bool, "'stream'") or False,
+        optional(options.get("include_usage"), bool, "'include_usage'") or False,
+    )
+
+
+def messages_of(value: object) -> list[dict[str, str]]:
+    """The messages of a conversation.
+
+    Raises:
+        RefusedError: something else; parts that are not text.
+    """
+    if not isinstance(value, list) or not value:
+        raise malformed("'messages' must be an array of messages")
+    found = []
+    for number, one in enumerate(value):
+        message = json_object(one, f"messages[{number}]")
+        role = optional(message.get("role"), str, f"messages[{number}]: 'role'")
+        content = message.get("content")
+        if isinstance(content, list):
+            parts = [json_object(part, f"messages[{number}]: 'content'") for part in content]
+            if any(part.get("type") != "text" for part in parts):
+                raise malformed(f"messages[{number}]: only text is read")
+            content = "".join(str(part.get("text", "")) for part in parts)
+        if not role or not isinstance(content, str):
+            raise malformed(f"messages[{number}] must have a 'role' and a 'content' of text")
+        found.append({"role": role, "content": content})
+    return found
+
+
+def text_of(one: Prediction) -> str:
+    """The answer as text; of an expert with a head its label."""
+    return one.text if one.written is None else one.written
+
+
+def finish_of(one: Prediction) -> str:
+    """Why the text ends: a label is whole."""
+    return one.finish or "stop"
+
+
+def usage_of(found: Answered) -> dict[str, int]:
+    """Tokens read and written."""
+    written = sum(one.written_tokens for one in found.predictions)
+    return {
+        "prompt_tokens": found.tokens,
+        "completion_tokens": written,
+        "total_tokens": found.tokens + written,
+    }
+
+
+def _origin(one: Prediction, found: Answered) -> dict[str, Any]:
+    """Which expert and which router it came from."""
+    document = document_of(one, found.state)
+    return {name: document[name] for name in _TOLD}
+
+
+def _number(asked: Mapping[str, Any], name: str, default: float) -> float:
+    value = asked.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise malformed(f"{name!r} must be a number")
+    return float(value)
+
+
+def _event(document: Any) -> bytes:
+    return b"data: " + encode(document) + b"\n\n"

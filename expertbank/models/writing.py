@@ -1,0 +1,268 @@
+"""Writing answers: from where a pass over prompts ended, token by token, all rows together.
+
+Rows of one batch may have different experts, templates, stop texts and wishes. Each keeps the
+expert that was chosen at its prompt; a row that has ended takes no further part. Nothing is drawn
+from torch's global generator.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import expm1, inf, log
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from expertbank.adapters import hooks
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.language import LanguageHead
+from expertbank.backbones.running import step_backbone
+from expertbank.writing import GREEDY, Wish, Writing, end_of
+
+FIGURES = ("first", "other", "answer", "lead")
+"""What stands for the logits of a written answer: the log-probability of its first token, that of
+any other in its place, that of the whole answer, and the least lead of a token taken over the next
+best, in logits."""
+LEAST = -46.0
+"""Log-probabilities below this are this; none is infinite."""
+UNFINISHED = "\N{REPLACEMENT CHARACTER}"
+"""What a tokenizer shows in place of a character of which a token is still to come."""
+
+Adapted = Callable[[Sequence[int]], Mapping[nn.Module, hooks.Update]]
+"""From rows of the pass to what the branch's projections add for them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """One answer.
+
+    Attributes:
+        text: what was written.
+        tokens: how many tokens were taken, the one that ended it included.
+        finish: whether it came to its end, or the tokens did.
+        figures: see ``FIGURES``.
+    """
+
+    text: str
+    tokens: int
+    finish: Literal["stop", "length"]
+    figures: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOptions:
+    """What callers of a pass want of the answers that are written in it.
+
+    Attributes:
+        wish: from a row's position to what is wanted of its answer.
+        told: takes a row's position and its answer so far, after each token: what of it no
+            further one can take back. False ends it.
+    """
+
+    wish: Callable[[int], Wish] = lambda row: GREEDY
+    told: Callable[[int, str], bool] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Prompted:
+    """Where a pass over prompts ended, one row a prompt, padded on the left.
+
+    Attributes:
+        rows: positions of the rows.
+        states: ``[rows, hidden]`` last hidden states of the last token.
+        mask: ``[rows, tokens]``.
+        cache: keys and values of the pass, as transformers keeps them.
+    """
+
+    rows: tuple[int, ...]
+    states: Tensor
+    mask: Tensor
+    cache: Any
+
+
+class _Answer:
+    """One answer while it is written."""
+
+    def __init__(self, text_of: Callable[[list[int]], str], forced: list[int], end: int) -> None:
+        self.text_of = text_of
+        self.forced = forced
+        self.end = end
+        self.tokens: list[int] = []
+        self.text = ""
+        self.finish: Literal["stop", "length"] | None = None
+        self.first = 0.0
+        self.total = 0.0
+        self.lead = inf
+
+    def take(self, token: int, likelihood: float, lead: float) -> None:
+        if not self.tokens:
+            self.first = likelihood
+        self.total += likelihood
+        self.lead = min(self.lead, lead)
+        self.tokens.append(token)
+
+    def look(self, most: int, stops: Sequence[str], told: Callable[[str], bool] | None) -> None:
+        """Whether it has ended, by its last token."""
+        ended = self.tokens[-1] == self.end
+        if ended:
+            self.finish = "stop"
+        elif len(self.tokens) >= most:
+            self.finish = "length"
+        if stops or told or self.finish:
+            self.text = self.text_of(self.tokens[:-1] if ended else self.tokens)
+            cut = min((at for at in map(self.text.find, stops) if at >= 0), default=-1)
+            if cut >= 0:
+                self.text, self.finish = self.text[:cut], "stop"
+        if told and not told(self.settled(stops)) and not self.finish:
+            self.finish = "length"
+
+    def settled(self, stops: Sequence[str]) -> str:
+        """What of the text no further token can take back."""
+        if self.finish:
+            return self.text
+        text = self.text.rstrip(UNFINISHED)
+        begun = (
+            size
+            for stop in stops
+            for size in range(min(len(stop) - 1, len(text)), 0, -1)
+            if text.endswith(stop[:size])
+        )
+        return text[: len(text) - max(begun, default=0)]
+
+    def written(self) -> Written:
+        assert self.finish is not None
+        first = max(self.first, LEAST)
+        other = log(-expm1(first)) if first < 0 else LEAST
+        figures = (first, max(other, LEAST), max(self.total, LEAST), min(self.lead, -LEAST))
+        return Written(self.text, len(self.tokens), self.finish, figures)
+
+
+class Writer:
+    """Writes with one backbone. Safe for several threads: it keeps nothing of a call.
+
+    Args:
+        backbone: a decoder.
+        language: its head.
+    """
+
+    def __init__(self, backbone: Backbone, language: LanguageHead) -> None:
+        self._backbone = backbone
+        self._language = language
+        self._end = end_of(backbone.tokenizer)
+        self._longest = backbone.longest_sequence
+
+    def write(
+        self,
+        prompted: Prompted,
+        writings: Sequence[Writing],
+        adapted: Adapted,
+        options: WriteOptions,
+    ) -> list[Written]:
+        """One answer a row.
+
+        Args:
+            prompted: where the pass over the prompts ended; its cache is used up.
+            writings: one a row.
+            adapted: asked for rows by their place here.
+            options: what callers want.
+
+        Raises:
+            UnsupportedModelError: the backbone ran without some of its hooks.
+        """
+        wishes = [options.wish(row) for row in prompted.rows]
+        answers = [self._begun(writing) for writing in writings]
+        draws = [_draw(wish) for wish in wishes]
+        alive, states, mask = list(range(len(answers))), prompted.states, prompted.mask
+        lengths = mask.sum(1)
+        updates = adapted(alive)
+        while True:
+            following = self._taken(states, [answers[row] for row in alive], alive, draws)
+            for place, row in enumerate(alive):
+                if answers[row].forced:
+                    following[place] = answers[row].forced.pop(0)
+                    continue
+                most = wishes[row].max_tokens or writings[row].max_tokens
+                if self._longest is not None and int(lengths[place]) >= self._longest:
+                    most = 0  # there is no room to read what was written
+                stops = (*writings[row].stop, *wishes[row].stop)
+                told = options.told and partial(options.told, prompted.rows[row])
+                answers[row].look(most, stops, told)
+            left = [place for place, row in enumerate(alive) if answers[row].finish is None]
+            if not left:
+                return [answer.written() for answer in answers]
+            if len(left) < len(alive):
+                kept = torch.tensor(left, device=mask.device)
+                prompted.cache.batch_select_indices(kept)
+                mask, lengths = mask[kept], lengths[kept]
+                following = [following[place] for place in left]
+                alive = [alive[place] for place in left]
+                updates = adapted(alive)
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], 1)
+            ids = torch.tensor(following, device=mask.device)
+            with hooks.applied(updates) as added:
+                states = step_backbone(self._backbone, ids, mask, lengths, prompted.cache)
+            hooks.require_added(updates, added)
+            lengths = lengths + 1
+
+    def _begun(self, writing: Writing) -> _Answer:
+        forced = list(template_tokens(self._backbone, writing.template))
+        return _Answer(self._text_of, forced, self._end)
+
+    def _text_of(self, tokens: list[int]) -> str:
+        text: str = self._backbone.tokenizer.decode(
+            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text
+
+    def _taken(
+        self,
+        states: Tensor,
+        answers: Sequence[_Answer],
+        rows: Sequence[int],
+        draws: Sequence[Callable[[Tensor], int] | None],
+    ) -> list[int]:
+        """The next token of each row, noted in those that are not still in their template."""
+        if all(answer.forced for answer in answers):
+            return [0] * len(answers)
+        scores = self._language.scores(states)
+        best = scores.topk(2, dim=1)
+        whole = torch.logsumexp(scores.double(), 1)
+        tokens = scores.argmax(1).tolist()
+        leads = (best.values[:, 0] - best.values[:, 1]).tolist()
+        for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
+            draw = draws[row]
+            if answer.forced or draw is None:
+                continue
+            tokens[place] = draw(scores[place])
+        places = torch.arange(len(tokens), device=scores.device)
+        own = scores.double()[places, torch.tensor(tokens, device=scores.device)]
+        likelihoods = (own - whole).tolist()
+        for place, answer in enumerate(answers):
+            if not answer.forced:
+                answer.take(tokens[place], min(likelihoods[place], 0.0), leads[place])
+        return tokens
+
+
+def template_tokens(backbone: Backbone, template: str) -> tuple[int, ...]:
+    """A template as tokens, without any that the tokenizer adds around a text."""
+    own = backbone.tokenizer.backend_tokenizer
+    return tuple(own.encode(template, add_special_tokens=False).ids)
+
+
+def _draw(wish: Wish) -> Callable[[Tensor], int] | None:
+    """How a row's tokens are drawn; ``None`` where the likeliest is taken."""
+    if wish.temperature == 0:
+        return None
+    generator = torch.Generator().manual_seed(wish.seed)
+
+    def draw(scores: Tensor) -> int:
+        chances = torch.softmax(scores.double().cpu() / wish.temperature, 0)
+        ordered, order = chances.sort(descending=True, stable=True)
+        before = ordered.cumsum(0) - ordered
+        kept = ordered.masked_fill(before >= wish.top_p, 0.0)
+        return int(order[torch.multinomial(kept, 1, generator=generator)])
+
+    return draw

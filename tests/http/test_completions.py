@@ -1,0 +1,189 @@
+"""Answers in words over HTTP, as OpenAI's own client asks for them: whole and streamed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import openai
+import pytest
+from answering import Answering, answering, problem
+from tiny import build
+
+from expertbank import Bank, TrainConfig
+from expertbank.data import Columns, TaskSpec
+from expertbank.writing import WritingConfig
+
+WORDS = ("is", "the", "sky", "a", "of", "and", "not", "river")
+ANSWERS = {"red": "bad film", "green": "good plot", "blue": "law"}
+PROMPT = "the sky is red"
+TEMPLATE = "{% for one in messages %}{{ one['content'] }} {% endfor %}"
+
+
+def write(path: Path, answers: dict[str, str]) -> Path:
+    rng = random.Random(0)
+    rows: dict[str, str] = {}
+    while len(rows) < 50:
+        word = rng.choice(list(answers))
+        rows.setdefault(" ".join([word, *rng.choices(WORDS, k=4)]), answers[word])
+    with path.open("w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("text", "label"), *rows.items()])
+    return path
+
+
+@pytest.fixture(scope="module")
+def writing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
+    folder = tmp_path_factory.mktemp("writing")
+    backbone = build(folder / "llama", "llama", language="tied")
+    config = backbone / "tokenizer_config.json"
+    told = {**json.loads(config.read_text()), "chat_template": TEMPLATE}
+    config.write_text(json.dumps(told))
+    train = TrainConfig(epochs=1, lr=2e-2)
+    with Bank.open(folder / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=16)
+        paint = TaskSpec(
+            "paint",
+            "generation",
+            columns=Columns(text="text", label="label"),
+            writing=WritingConfig(max_tokens=6),
+        )
+        bank.add(paint, data=write(folder / "paint.csv", ANSWERS), train=train)
+        mood = write(folder / "mood.csv", {"film plot": "yes", "goal team": "no"})
+        bank.add("mood", data=mood, train=train)
+        bank.retrain_router()
+    with answering(folder / "bank") as found:
+        yield found
+
+
+@pytest.fixture
+def client(writing: Answering) -> Iterator[openai.OpenAI]:
+    with openai.OpenAI(base_url=f"{writing.url}/v1", api_key="none", max_retries=0) as found:
+        yield found
+
+
+def test_the_client_gets_what_the_bank_writes(writing: Answering, client: openai.OpenAI) -> None:
+    prompts = [PROMPT, "green river of the"]
+    found = client.completions.create(model="paint", prompt=prompts)
+    expected = list(writing.bank.predict(prompts, task="paint"))
+    assert [one.text for one in found.choices] == [one.written for one in expected]
+    assert [one.finish_reason for one in found.choices] == [one.finish for one in expected]
+    assert found.usage is not None
+    assert found.usage.completion_tokens == sum(one.written_tokens for one in expected)
+    assert found.usage.prompt_tokens == sum(len(text.split()) + 2 for text in prompts)
+
+
+def test_auto_routes_each_prompt_and_a_label_is_a_text_too(
+    writing: Answering, client: openai.OpenAI
+) -> None:
+    prompts = [PROMPT, "goal team is the sky"]
+    found = client.completions.create(model="auto", prompt=prompts)
+    expected = list(writing.bank.predict(prompts))
+    assert [one.text for one in found.choices] == [one.text for one in expected]
+    assert [one.task for one in found.choices] == [one.task for one in expected]  # type: ignore[attr-defined]
+
+
+def test_what_is_streamed_adds_up_to_the_answer(client: openai.OpenAI) -> None:
+    prompts = [PROMPT, "green river of the"]
+    whole = client.completions.create(model="paint", prompt=prompts)
+    parts = ["", ""]
+    finished: dict[int, str] = {}
+    events = 0
+    usage = None
+    stream = client.completions.create(
+        model="paint", prompt=prompts, stream=True, stream_options={"include_usage": True}
+    )
+    for event in stream:
+        usage = event.usage or usage
+        for choice in event.choices:
+            events += 1
+            parts[choice.index] += choice.text
+            if choice.finish_reason:
+                finished[choice.index] = choice.finish_reason
+    assert parts == [one.text for one in whole.choices]
+    assert finished == {one.index: one.finish_reason for one in whole.choices}
+    assert events > 2, "more than one event a prompt"
+    assert usage == whole.usage
+
+
+def test_a_stop_text_is_never_streamed(client: openai.OpenAI) -> None:
+    whole = client.completions.create(model="paint", prompt=PROMPT, max_tokens=6).choices[0].text
+    words = whole.split()
+    assert len(words) > 1
+    stream = client.completions.create(model="paint", prompt=PROMPT, stop=words[1], stream=True)
+    text = "".join(event.choices[0].text for event in stream)
+    assert text == whole[: whole.index(words[1])]
+
+
+def test_a_seed_draws_the_same_answer_and_tokens_can_be_fewer(client: openai.OpenAI) -> None:
+    def drawn(seed: int) -> str:
+        made = client.completions.create(model="paint", prompt=PROMPT, temperature=2.0, seed=seed)
+        return made.choices[0].text
+
+    assert drawn(3) == drawn(3)
+    assert len({drawn(seed) for seed in range(6)}) > 1
+    short = client.completions.create(model="paint", prompt=PROMPT, max_tokens=1)
+    assert short.usage is not None
+    assert short.usage.completion_tokens == 1
+
+
+def test_a_conversation_is_asked_by_the_chat_template(
+    writing: Answering, client: openai.OpenAI
+) -> None:
+    messages = [{"role": "user", "content": "the sky"}, {"role": "user", "content": "is red"}]
+    (expected,) = writing.bank.predict(["the sky is red"], task="paint")
+    found = client.chat.completions.create(model="paint", messages=messages)  # type: ignore[arg-type]
+    assert found.choices[0].message.content == expected.written
+    stream = client.chat.completions.create(model="paint", messages=messages, stream=True)  # type: ignore[arg-type]
+    text = "".join(event.choices[0].delta.content or "" for event in stream)
+    assert text == expected.written
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ({"model": "nope", "prompt": "a"}, 404),
+        ({"model": "paint"}, 400),
+        ({"model": "paint", "prompt": []}, 400),
+        ({"model": "paint", "prompt": [[1, 2]]}, 400),
+        ({"model": "paint", "prompt": "  "}, 422),
+        ({"model": "paint", "prompt": "sky " * 30}, 422),
+        ({"model": "paint", "prompt": "a", "n": 2}, 400),
+        ({"model": "paint", "prompt": "a", "stop": ["a", "b", "c", "d", "e"]}, 400),
+        ({"model": "paint", "prompt": "a", "temperature": "hot"}, 400),
+        ({"model": "paint", "prompt": "a", "temperature": -1}, 422),
+        ({"model": "paint", "prompt": "a", "max_tokens": 0}, 422),
+        ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
+        ({"model": "paint", "prompt": "sky " * 30, "stream": True}, 422),
+    ],
+)
+def test_what_cannot_be_written_is_refused(
+    writing: Answering, body: dict[str, object], status: int
+) -> None:
+    problem(writing.post("/v1/completions", body), status)
+    assert writing.post("/v1/completions", {"prompt": PROMPT}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "messages", [None, [], [{"role": "user"}], [{"role": "user", "content": [{"type": "image"}]}]]
+)
+def test_messages_that_are_no_text_are_refused(writing: Answering, messages: object) -> None:
+    body = {"model": "paint", "messages": messages}
+    problem(writing.post("/v1/chat/completions", body), 400)
+
+
+def test_a_backbone_without_a_chat_template_says_so(live: Answering) -> None:
+    messages = [{"role": "user", "content": "film"}]
+    answer = live.post("/v1/chat/completions", {"model": "mood", "messages": messages})
+    assert "no chat template" in problem(answer, 422)["detail"]
+
+
+def test_a_caller_who_leaves_holds_up_nobody(writing: Answering) -> None:
+    body = {"model": "paint", "prompt": PROMPT, "stream": True, "max_tokens": 40}
+    with httpx.stream("POST", f"{writing.url}/v1/completions", json=body, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        next(answer.iter_lines())
+    assert writing.post("/v1/completions", {"prompt": PROMPT}).status_code == 200

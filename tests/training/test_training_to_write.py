@@ -1,0 +1,72 @@
+"""Experts whose answers the language model writes: what their loss is of, and that they learn."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+from jobs import job_for
+from tiny import written_rows
+from transformers import AutoModelForCausalLM
+
+from expertbank.adapters import hooks
+from expertbank.adapters.pool import ExpertPool
+from expertbank.config import AdapterConfig
+from expertbank.models.routed import RoutedModel
+from expertbank.training.expert import TrainedExpert, train_expert
+from expertbank.workflows.measure import answers
+
+
+@pytest.fixture
+def llama(load_tiny):
+    return load_tiny("llama, tied")
+
+
+def factors_of(trained: TrainedExpert):
+    with torch.no_grad():
+        return trained.file.adapter().collapse()
+
+
+def test_the_loss_is_that_of_the_answers_tokens_alone(llama) -> None:
+    job = job_for(llama, kind="generation", rows=32)
+    job = replace(job, selection=job.selection[:1])
+    trained = train_expert(job, llama)
+    (row,) = job.selection
+    causal = AutoModelForCausalLM.from_pretrained(llama.place.path).eval()
+    ids = torch.tensor([[*row.sequences[0], *row.continuation]])
+    labels = ids.clone()
+    labels[:, : row.length] = -100  # what transformers leaves out of a loss
+    factors = factors_of(trained)
+    with torch.no_grad(), hooks.bound(causal.base_model, lambda: factors, list(factors)):
+        expected = float(causal(input_ids=ids, labels=labels).loss)
+    assert trained.selection_score == pytest.approx(-expected, rel=1e-4)
+
+
+def test_trunk_states_are_computed_once_for_prompts_and_answers(llama) -> None:
+    job = job_for(llama, kind="generation")
+    none = replace(job, config=replace(job.config, cache_bytes=0))
+    cached, plain = train_expert(job, llama), train_expert(none, llama)
+    assert cached.cached_rows == len(job.train) + len(job.selection)
+    read = sum(row.length + len(row.continuation) for row in (*job.train, *job.selection))
+    assert cached.cached_bytes == (read + 2) * 4 * llama.hidden_size
+    assert plain.cached_rows == 0
+    assert cached.selection_score == pytest.approx(plain.selection_score, rel=1e-4)
+
+
+def test_what_is_trained_is_written_and_its_file_holds_no_head(llama) -> None:
+    modules = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+    adapter = AdapterConfig(kind="lora", rank=8, modules=modules)
+    job = job_for(llama, kind="generation", adapter=adapter, rows=200, epochs=4, lr=1e-2)
+    trained = train_expert(job, llama)
+    assert trained.head_params == 0
+    assert not [name for name in trained.file.tensors if name.startswith("head.")]
+    again = type(trained.file).from_bytes(trained.file.to_bytes(), "here")
+    assert again.writing == job.writing
+    served = again.collapse("sky@1", llama.device, torch.float32)
+    model = RoutedModel(llama, job.spec, ExpertPool.holding({"sky@1": served}))
+    unseen = written_rows(100, 3, "blue", "red")
+    found = answers(model, unseen, "sky@1")
+    assert found.texts is not None
+    right = [said == row.target for said, row in zip(found.texts, unseen, strict=True)]
+    assert sum(right) >= 75, "one of two answers by chance"

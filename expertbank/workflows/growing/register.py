@@ -118,7 +118,7 @@ class NewExpert:
             version,
             sha256_bytes(files["expert"]),
             file.adapter().parameter_count,
-            sum(file.tensors[name].numel() for name in ("head.weight", "head.bias")),
+            file.head_params,
             len(files["expert"]),
             task.labels,
             task.kind,

@@ -26,9 +26,11 @@ from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
 from expertbank.workflows.shipping.peft_effect import Effect, effect_of
+from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD
 from expertbank.workflows.workspace import Workspace, package_versions
 
-CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
+READING = ("pooling", "scaled", "dense")
+"""What a folder tells of how the head reads the last hidden states."""
 
 
 def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()) -> ExportResult:
@@ -115,6 +117,8 @@ def _entry(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
         "folder": expert.task,
         "rank": lora_rank(_factors(file)),
         "pooling": file.pooling,
+        "scaled": file.scaled,
+        "dense": file.dense,
     }
 
 
@@ -134,12 +138,7 @@ def _add_expert(
         revision=content["backbone"]["revision"],
         fan_in_fan_out=_fan_in_fan_out(around, factors),
     )
-    head = {
-        name.removeprefix("head."): tensor
-        for name, tensor in file.tensors.items()
-        if name.startswith("head.")
-    }
-    told = {name: entry[name] for name in ("id", "kind", "labels", "pooling")}
+    told = {name: entry[name] for name in ("id", "kind", "labels", *READING)}
     told |= {
         "backbone_digest": around.backbone.digest,
         "max_length": content["feature_spec"]["max_length"],
@@ -147,8 +146,13 @@ def _add_expert(
     writer.add(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
     # PEFT and transformers look for this entry; one key, as several come in random order.
     writer.add(f"{folder}/{ADAPTER}", save(_ready(lora_tensors(factors)), {"format": "pt"}))
-    writer.add(f"{folder}/{HEAD}", write_safetensors(_ready(head), told))
+    writer.add(f"{folder}/{HEAD}", write_safetensors(_ready(_head(file)), told))
     writer.add(f"{folder}/README.md", adapter_readme(entry, content).encode())
+
+
+def _head(file: ExpertFile) -> dict[str, Tensor]:
+    own = (name for name in file.tensors if name.startswith("head."))
+    return {name.removeprefix("head."): file.tensors[name] for name in own}
 
 
 def _ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -199,8 +203,7 @@ def _compare(
         same = (
             found.keys() == ours.keys()
             and all(_same_pair(found[path], ours[path], config["r"]) for path in ours)
-            and torch.equal(head["weight"], file.tensors["head.weight"])
-            and torch.equal(head["bias"], file.tensors["head.bias"])
+            and all(torch.equal(head[name], one) for name, one in _head(file).items())
         )
         if not same:
             raise IntegrityError(

@@ -20,13 +20,15 @@ from expertbank.adapters.peft import lora_rank
 from expertbank.adapters.peft_places import placed
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.slots import Factors
+from expertbank.adapters.tt import TTAdapter
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.models.saved_head import Head
-from expertbank.records import ProgressCallback, no_progress
+from expertbank.records import ProgressCallback, TaskRecord, no_progress
+from expertbank.references import without_folders
 from expertbank.training.expert import TrainedExpert
 from expertbank.training.head import fit_head
 from expertbank.workflows.growing.add import AddResult, commit
@@ -147,7 +149,7 @@ def import_peft(
         done = replace(done, facts={**done.facts, "examples": 0, "epochs": 0})
     origin = {
         "adapter": found.digest,
-        "base_model": found.config.base_model,
+        "base_model": without_folders(found.config.base_model),
         "revision": found.config.revision,
         "head": _head_from(found, head),
         "labels": naming.source,
@@ -171,6 +173,27 @@ def _as_it_is(job: AddJob, factors: Factors, head: Head | None, backbone: Backbo
     pooling = backbone.family.pooling if head is None else head.pooling
     adapter = replace(job.entry.adapter, modules=tuple(inside), pooling=pooling)
     return replace(job, entry=replace(job.entry, adapter=adapter))
+
+
+def expert_file(task: TaskRecord, adapter: TTAdapter, head: Head, spec: FeatureSpec) -> ExpertFile:
+    """An adapter and a head as an expert's file; thresholds that are not there yet are zero."""
+    tensors = {**adapter.to_tensors(), **head.tensors}
+    if KINDS.get(task.kind).has_thresholds:
+        tensors.setdefault("head.threshold", torch.zeros(head.outputs))
+    return ExpertFile(
+        task.name,
+        task.kind,
+        task.labels,
+        LORA.name,
+        adapter.facts(),
+        adapter.alpha,
+        spec.digest,
+        spec.backbone_digest,
+        tensors,
+        head.pooling,
+        head.scaled,
+        head.dense,
+    )
 
 
 def _expert(
@@ -200,23 +223,7 @@ def _expert(
     else:
         theirs = True
     lacking = kind.has_thresholds and "head.threshold" not in head.tensors
-    tensors = {**adapter.to_tensors(), **head.tensors}
-    if lacking:
-        tensors["head.threshold"] = torch.zeros(head.outputs)
-    file = ExpertFile(
-        task.name,
-        kind.name,
-        task.labels,
-        LORA.name,
-        adapter.facts(),
-        1.0,
-        spec.digest,
-        backbone.digest,
-        tensors,
-        head.pooling,
-        head.scaled,
-        head.dense,
-    )
+    file = expert_file(task, adapter, head, spec)
     if theirs:
         served = file.collapse(job.entry.id, backbone.device, getattr(torch, spec.dtype))
         model = RoutedModel(backbone, spec, ExpertPool.holding({job.entry.id: served}))
@@ -228,7 +235,7 @@ def _expert(
         score = objective.score(held.logits, targets)
         own = objective.thresholds(held.logits, targets) if lacking else None
         if own is not None:
-            file = replace(file, tensors={**tensors, "head.threshold": own})
+            file = replace(file, tensors={**file.tensors, "head.threshold": own})
     rank_one = sum(len(a) + b.shape[1] for a, b in factors.values())
     return TrainedExpert(
         file,

@@ -113,8 +113,8 @@ def import_experts(
             },
         )
         return
-    asked = {"labels": labels, "fit_head": fit_head, "same_base": same_base, **given}
-    odd = sorted(name for name, value in asked.items() if value)
+    own = {"labels": labels, "fit_head": fit_head, "same_base": same_base}
+    odd = sorted([*given, *(name for name, value in own.items() if value)])
     if odd:
         raise InputError(f"--{odd[0].replace('_', '-')} is for adapters; it goes with --peft DIR")
     assert bundle is not None

@@ -120,8 +120,14 @@ class PeftConfig:
         )
 
     def saves(self, path: str) -> bool:
-        """Whether a parameter or module belongs to one that was trained as a whole."""
-        return any(f".{name}." in f".{path}." for name in self.saved)
+        """Whether a parameter or module belongs to one that was trained as a whole.
+
+        By PEFT's rule a name is the end of a path wherever it begins: ``classifier`` also means
+        ``pre_classifier`` (``_set_trainable``).
+        """
+        parts = path.split(".")
+        above = (".".join(parts[:count]) for count in range(1, len(parts) + 1))
+        return any(module.endswith(self.saved) for module in above)
 
 
 def _require_known(value: Mapping[str, Any], where: str) -> None:

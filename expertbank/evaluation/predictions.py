@@ -18,6 +18,8 @@ from expertbank.errors import IntegrityError
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 _KEY = "expertbank"
+PER_LABEL = frozenset({"thresholds"})
+"""Tensors of the file that have one number a label; all others have one entry a row."""
 
 
 @dataclass(frozen=True, slots=True)

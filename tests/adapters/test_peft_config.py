@@ -29,6 +29,7 @@ def test_what_peft_writes_without_wishes_is_understood() -> None:
     assert found.targets is not None
     assert found.targets.selects("bert.layer.0.query")
     assert found.saves("score.weight")
+    assert found.saves("pre_score.weight"), "as PEFT has it"
     assert not found.saves("scores.weight")
 
 

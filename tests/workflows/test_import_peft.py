@@ -14,7 +14,7 @@ import pytest
 import torch
 from small_bank import TASKS, content, task_rows, texts, write_task
 
-from expertbank import Bank, Row, TrainConfig, load_bundle
+from expertbank import Bank, Row, TaskSpec, TrainConfig, load_bundle
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -216,6 +216,52 @@ def test_layers_below_the_route_layer_come_into_a_bank_that_routes_before_all_la
     scores = torch.tensor([[line.scores[one] for one in TASKS["films"][0]] for line in found])
     wanted = peft_made.logits(model, backbone, ASKED).softmax(1)
     assert torch.allclose(scores, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["multi_label", "regression"])
+def test_heads_of_other_kinds_answer_as_with_peft(
+    kind: str, tmp_path: Path, backbone_folder: Any
+) -> None:
+    backbone, labels = backbone_folder("bert"), TASKS["films"][0]
+    several = kind == "multi_label"
+    _, model = peft_made.saved(tmp_path / "adapter", backbone, 2 if several else 1, **QUERY_VALUE)
+    rows = task_rows("films", 60)
+    lines = [f"{text},{label if several else len(text)}" for text, label in rows]
+    (tmp_path / "rows.csv").write_text("\n".join(["text,label", *lines]))
+    task = TaskSpec("marks", kind)
+    wish: dict[str, Any] = {"data": tmp_path / "rows.csv"}
+    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=32, route_layer=2)
+        if several:
+            with pytest.raises(InputError, match="--labels"):
+                bank.import_peft(tmp_path / "adapter", task, **wish)
+            wish["labels"] = labels
+        bank.import_peft(tmp_path / "adapter", task, **wish)
+        found = bank.predict([Row(text) for text in ASKED], task="marks")
+    wanted = peft_made.logits(model, backbone, ASKED)
+    if several:
+        scores = torch.tensor([[line.scores[label] for label in labels] for line in found])
+        assert torch.allclose(scores, wanted.sigmoid(), rtol=0, atol=1e-5)
+        assert found[0].thresholds is not None
+    else:
+        values = torch.tensor([float(line.label or 0) for line in found])
+        assert torch.allclose(values, wanted[:, 0], rtol=1e-5, atol=1e-5)
+
+
+def test_an_adapter_of_a_language_model_gets_a_head(tmp_path: Path, backbone_folder: Any) -> None:
+    from transformers import AutoModelForCausalLM
+
+    backbone = backbone_folder("llama")
+    outer = AutoModelForCausalLM.from_pretrained(backbone).eval()
+    names = {"target_modules": ["q_proj", "v_proj", "down_proj"], **peft_made.LAYERS}
+    peft_made.wrapped(outer, task_type="CAUSAL_LM", **names).save_pretrained(tmp_path / "adapter")
+    data = write_task(tmp_path / "films.csv", "films")
+    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=32, route_layer=2)
+        done = bank.import_peft(tmp_path / "adapter", "films", data=data)
+    assert done.origin["head"] == "fitted"
+    assert done.added.adapter.pooling == "last"
+    assert done.added.adapter.modules == ("mlp.down_proj", "self_attn.q_proj", "self_attn.v_proj")
 
 
 # -- labels ----------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from expertbank.workflows.growing.prepare import AddRequest, prepare
 from expertbank.workflows.measure import answers
 from expertbank.workflows.shipping.peft_base import require_base
 from expertbank.workflows.shipping.peft_folder import PeftFolder, read_peft_folder
-from expertbank.workflows.shipping.peft_head import head_of, require_outputs
+from expertbank.workflows.shipping.peft_head import head_of, require_outputs, require_outside
 from expertbank.workflows.shipping.peft_labels import Named, named, require_order
 from expertbank.workflows.workspace import Workspace, package_versions
 
@@ -130,7 +130,10 @@ def import_peft(
         nonlocal factors, head, remarks
         remarks = [_UNSEEN, *require_base(found, backbone, same=request.same_base)]
         factors = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+        require_outside(found, backbone)
         head = None if request.fit_head else head_of(found, backbone)
+        if request.fit_head and (found.saved or found.own_head):
+            remarks.append("the head that it brought is left out, and another one fitted")
         if head is not None and naming.labels:
             require_outputs(head, KINDS.get(naming.task.kind), naming.labels, found.where)
 

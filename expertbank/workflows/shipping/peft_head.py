@@ -18,10 +18,8 @@ def head_of(found: PeftFolder, backbone: Backbone) -> Head | None:
     """The head of a bank's export, or the one among the saved modules.
 
     Raises:
-        InputError: a head that is not known or does not fit, or saved parameters of the
-            backbone's own.
+        InputError: a head that is not known or does not fit.
     """
-    require_outside(found, backbone)
     if found.own_head is not None:
         require_width(found.own_head.head.tensors, backbone, found.where)
         return found.own_head.head

@@ -21,8 +21,8 @@ from expertbank.workflows.shipping.peft_folder import PeftFolder
 LabelsFrom = Literal["given", "export", "config", "data"]
 """Who named the outputs: the user, the bank that exported them, the model's configuration, or the
 rows that show their order."""
-ROWS = 500
-"""Training rows that an order of labels is held against, at most."""
+ROWS, ROWS_A_LABEL = 500, 40
+"""Training rows that an order of labels is held against: so many, or more where labels are many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +101,7 @@ def require_order(
                 "order of the outputs with --labels"
             )
         return []
-    rows = job.train[:ROWS]
+    rows = job.train[: max(ROWS, ROWS_A_LABEL * len(task.labels))]
     found = answers(model, rows, job.entry.id, progress)
     targets = np.array(found.targets, dtype=np.int64)
     order = order_of(found.logits.argmax(1).numpy(), targets, len(task.labels))

@@ -56,9 +56,10 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
     client = httpx.AsyncClient(
         base_url=engine.url,
         timeout=timeout,
-        # As many as callers: what waits here would wait in the engine's own queue.
-        limits=httpx.Limits(max_connections=None),
-        trust_env=False,
+        # As many as callers: what waits here would wait in the engine's own queue. Idle ones are
+        # let go before uvicorn, which most engines run on, closes them under a request (5 s).
+        limits=httpx.Limits(max_connections=None, keepalive_expiry=2.0),
+        trust_env=False,  # neither a proxy nor a password of this machine's user
     )
 
     @asynccontextmanager

@@ -15,6 +15,7 @@ import torch
 from small_bank import TASKS, content, task_rows, texts, write_task
 
 from expertbank import Bank, Row, TaskSpec, TrainConfig, load_bundle
+from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -27,6 +28,8 @@ from expertbank.serving.asking import Ask
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.limits import ServeConfig
 from expertbank.serving.server import Server
+from expertbank.workflows.shipping.peft_base import require_base
+from expertbank.workflows.shipping.peft_folder import read_peft_folder
 
 pytest.importorskip("peft")
 
@@ -55,6 +58,18 @@ def made(backbone_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPa
     with Bank.open(folder / "empty", backbone=str(backbone)) as bank:
         bank.init(max_length=32, route_layer=2)
     return folder
+
+
+@pytest.fixture(scope="module")
+def named_backbone(
+    backbone_folder: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Backbone:
+    """The same backbone in a folder that says which of the Hub's models it is."""
+    folder = tmp_path_factory.mktemp("named") / "backbone"
+    shutil.copytree(backbone_folder("bert"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, "_name_or_path": "org/tiny"}))
+    return load_backbone(str(folder), device="cpu")
 
 
 @pytest.fixture
@@ -502,26 +517,27 @@ def test_what_cannot_be_an_expert_is_refused_by_name_and_the_bank_is_as_it_was(
     refuses(own, match, error)
 
 
+@pytest.mark.parametrize(
+    ("told", "refused", "remarks"),
+    [
+        ("org/tiny", False, 0),
+        ("ORG/tiny", False, 0),
+        ("org/other", True, 0),
+        ("/somewhere/else", False, 1),
+        ("", False, 1),
+    ],
+)
 def test_a_base_of_another_name_is_refused_unless_the_user_knows_better(
-    made: Path, tmp_path: Path, backbone_folder: Any
+    own: Path, named_backbone: Backbone, told: str, refused: bool, remarks: int
 ) -> None:
-    backbone = shutil.copytree(backbone_folder("bert"), tmp_path / "backbone")
-    config = json.loads((backbone / "config.json").read_text())
-    (backbone / "config.json").write_text(json.dumps({**config, "_name_or_path": "org/tiny"}))
-    shutil.copytree(made / "films", tmp_path / "films")
-    shutil.copy(made / "films.csv", tmp_path / "films.csv")
-    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
-        bank.init(max_length=32, route_layer=2)
-    for told in ("org/tiny", "ORG/tiny"):
-        configured(tmp_path / "films", base_model_name_or_path=told)
-        done = import_films(tmp_path, new_version=True)
-        assert not [text for text in done.added.warnings if "base" in text]
-    configured(tmp_path / "films", base_model_name_or_path="org/other")
-    refuses(tmp_path, "org/other.*org/tiny.*--same-base", new_version=True)
-    import_films(tmp_path, new_version=True, same_base=True)
-    configured(tmp_path / "films", base_model_name_or_path="/somewhere/else")
-    done = import_films(tmp_path, new_version=True)
-    assert [text for text in done.added.warnings if "does not show" in text]
+    configured(own / "films", base_model_name_or_path=told)
+    found = read_peft_folder(own / "films")
+    if refused:
+        with pytest.raises(InputError, match=r"org/other.*org/tiny.*--same-base"):
+            require_base(found, named_backbone, same=False)
+    said = require_base(found, named_backbone, same=refused)
+    assert len(said) == remarks
+    assert all("does not show whether it is this backbone" in text for text in said)
 
 
 def test_an_export_of_another_backbones_bank_is_refused_by_its_digest(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
 
 from expertbank.adapters.peft_config import PeftConfig
 from expertbank.adapters.slots import Factors
@@ -15,10 +18,23 @@ from expertbank.errors import FeatureSpecError, InputError
 _SHOWN = 3
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An adapter's factors, by where they act.
+
+    Attributes:
+        layers: by the backbone's own paths, in its layers.
+        dense: of the layer that the head reads through, such as BERT's pooler; ``None`` for none.
+    """
+
+    layers: Factors
+    dense: tuple[Tensor, Tensor] | None = None
+
+
 def placed(
     factors: Factors, config: PeftConfig, backbone: Backbone, route_layer: int, where: str
-) -> Factors:
-    """The factors by the backbone's own paths.
+) -> Placed:
+    """The factors by where they act in the backbone.
 
     Args:
         factors: by path in the model that was wrapped, such as ``bert.encoder.layer.0.…``.
@@ -42,6 +58,8 @@ def placed(
             f"{linear_names(model.get_submodule(family.layers))}); it was made for another model"
         )
     own = {path.removeprefix(prefix): pair for path, pair in factors.items()}
+    _require_named(own, config, backbone, prefix, where)
+    dense = None if family.classifier is None else own.pop(family.classifier.dense or "", None)
     outside = [path for path in own if path not in modules]
     if outside:
         raise InputError(
@@ -56,14 +74,13 @@ def placed(
                 "in this backbone; it was made for another model"
             )
     _require_branch(own, backbone, route_layer, where)
-    _require_named(own, config, backbone, prefix, where)
     misfits = probe.misfits(model, list(own))
     if misfits:
         raise InputError(
             f"{where}: {misfits[0]} cannot be adapted by an expert: a pass does not call it "
             "exactly once on all tokens of the batch"
         )
-    return own
+    return Placed(own, dense)
 
 
 def prefix_of(paths: Collection[str], modules: Collection[str]) -> str | None:

@@ -40,13 +40,20 @@ class Head:
         return int(self.tensors["head.weight"].shape[0])
 
 
-def classifier_head(saved: Mapping[str, Tensor], backbone: Backbone, where: str) -> Head:
+def classifier_head(
+    saved: Mapping[str, Tensor],
+    backbone: Backbone,
+    where: str,
+    update: tuple[Tensor, Tensor] | None = None,
+) -> Head:
     """The head of transformers' class for labelled sequences, from what an adapter saved of it.
 
     Args:
         saved: parameters by path in that class.
         backbone: the bank's.
         where: the adapter, for messages.
+        update: ``A [hidden, r]`` and ``B [r, hidden]`` of the dense layer before it, if the
+            adapter changes that too.
 
     Raises:
         InputError: it is another head, is not whole, or does not fit the backbone.
@@ -69,13 +76,19 @@ def classifier_head(saved: Mapping[str, Tensor], backbone: Backbone, where: str)
             raise InputError(
                 f"{where}: a head behind {config.pooler_hidden_act} is not known; {FIT}"
             )
-        tensors |= dict(zip(DENSE, _dense(left, known.dense, backbone, where), strict=True))
+        layer = _dense(left, known.dense, backbone, where)
+        tensors |= dict(zip(DENSE, layer, strict=True))
     if left:
         raise InputError(
             f"{where}: it saved {', '.join(sorted(left)[:5])}, which are no part of the head that "
             f"{_type(backbone)} has for labelled sequences; {FIT}"
         )
     require_width(tensors, backbone, where)
+    if update is not None:
+        product = (update[0] @ update[1]).T
+        if product.shape != tensors[DENSE[0]].shape:
+            raise InputError(f"{where}: {known.dense} has another width; it is another model's")
+        tensors[DENSE[0]] = tensors[DENSE[0]] + product
     activation = None if known.dense is None else known.activation
     return Head(tensors, known.pooling, False, activation)
 

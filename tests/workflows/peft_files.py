@@ -52,12 +52,12 @@ def random_expert(
 def read_back(folder: Path, backbone: Backbone, spec: FeatureSpec, labels: tuple[str, ...]):
     """The expert's file that a folder comes to."""
     found = read_peft_folder(folder)
-    factors = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
-    head = head_of(found, backbone)
+    places = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+    head = head_of(found, backbone, places)
     assert head is not None
     kind = found.own_head.kind if found.own_head else "classification"
     task = TaskRecord("t", kind, labels, {}, "")
-    made = expert_file(task, LORA.of_factors(factors), head, spec)
+    made = expert_file(task, LORA.of_factors(places.layers), head, spec)
     return ExpertFile.from_bytes(made.to_bytes(), "expert")
 
 

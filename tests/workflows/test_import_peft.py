@@ -214,6 +214,21 @@ def test_a_head_is_fitted_beside_the_one_that_came_where_that_is_asked_for(
     assert done.added.expert.digest == again.added.expert.digest, "the same seed, the same bytes"
 
 
+def test_a_change_that_a_fitted_head_does_not_read_is_said_to_be_left_out(
+    tmp_path: Path, backbone_folder: Any
+) -> None:
+    backbone = backbone_folder("bert")
+    wish = {"target_modules": ["dense"], "layers_to_transform": None}
+    peft_made.saved(tmp_path / "adapter", backbone, **wish)
+    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=32, route_layer=0)
+        data = write_task(tmp_path / "films.csv", "films")
+        done = bank.import_peft(tmp_path / "adapter", "films", data=data, fit_head=True)
+    told = " ".join(done.added.warnings)
+    assert "pooler is left out" in told
+    assert "head that it brought is left out" in told
+
+
 def test_layers_below_the_route_layer_come_into_a_bank_that_routes_before_all_layers(
     tmp_path: Path, backbone_folder: Any
 ) -> None:

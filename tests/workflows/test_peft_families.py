@@ -85,6 +85,22 @@ def test_a_classifier_that_peft_saved_answers_as_it_does_with_peft(
     assert not back.scaled
 
 
+def test_a_pooler_that_the_adapter_changes_too_is_read_through_as_changed(
+    backbone_folder: Callable[[str], Path], load_tiny: Callable[[str], Backbone], tmp_path: Path
+) -> None:
+    """``dense`` names the feed-forward layers of BERT, and its pooler."""
+    pytest.importorskip("peft")
+    folder, backbone = backbone_folder("bert"), load_tiny("bert")
+    wish = {"target_modules": ["query", "dense"]}
+    _, model = peft_made.saved(tmp_path / "adapter", folder, 3, **wish)
+    spec = tiny.spec_of(backbone, 0, states=(4,), poolings=("mean",))
+    back = read_back(tmp_path / "adapter", backbone, spec, LABELS)
+    found = logits_of(back, backbone, spec, ROWS)
+    wanted = peft_made.logits(model, folder, ASKED)
+    assert torch.allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert not [path for path in back.adapter().paths if "pooler" in path]
+
+
 def test_a_head_that_is_not_known_is_refused_with_what_to_do_instead(
     backbone_folder: Callable[[str], Path], load_tiny: Callable[[str], Backbone], tmp_path: Path
 ) -> None:

@@ -129,11 +129,14 @@ def import_peft(
     def fits(backbone: Backbone, spec: FeatureSpec) -> None:
         nonlocal factors, head, remarks
         remarks = [_UNSEEN, *require_base(found, backbone, same=request.same_base)]
-        factors = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+        places = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+        factors = places.layers
         require_outside(found, backbone)
-        head = None if request.fit_head else head_of(found, backbone)
+        head = None if request.fit_head else head_of(found, backbone, places)
         if request.fit_head and (found.saved or found.own_head):
             remarks.append("the head that it brought is left out, and another one fitted")
+        if head is None and places.dense is not None:
+            remarks.append("its change of the pooler is left out: a fitted head does not read it")
         if head is not None and naming.labels:
             require_outputs(head, KINDS.get(naming.task.kind), naming.labels, found.where)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expertbank.adapters.peft_places import prefix_of
+from expertbank.adapters.peft_places import Placed, prefix_of
 from expertbank.adapters.targets import adaptable_modules
 from expertbank.backbones.backbone import Backbone
 from expertbank.errors import InputError
@@ -14,8 +14,13 @@ from expertbank.models.saved_head import Head, classifier_head, require_width
 from expertbank.workflows.shipping.peft_folder import PeftFolder
 
 
-def head_of(found: PeftFolder, backbone: Backbone) -> Head | None:
+def head_of(found: PeftFolder, backbone: Backbone, places: Placed) -> Head | None:
     """The head of a bank's export, or the one among the saved modules.
+
+    Args:
+        found: the adapter.
+        backbone: the bank's.
+        places: where its factors act.
 
     Raises:
         InputError: a head that is not known or does not fit.
@@ -23,7 +28,9 @@ def head_of(found: PeftFolder, backbone: Backbone) -> Head | None:
     if found.own_head is not None:
         require_width(found.own_head.head.tensors, backbone, found.where)
         return found.own_head.head
-    return classifier_head(found.saved, backbone, found.where) if found.saved else None
+    if not found.saved:
+        return None
+    return classifier_head(found.saved, backbone, found.where, places.dense)
 
 
 def require_outside(found: PeftFolder, backbone: Backbone) -> None:

@@ -94,7 +94,7 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "show": browse.show,
     "history": browse.history,
     "alias": routing.alias,
-    "import": importing.import_bundle,
+    "import": importing.import_experts,
     "verify": upkeep.verify,
     "doctor": upkeep.doctor,
     "group": grouping.group,

@@ -183,7 +183,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
             *_learned(console, facts),
             ("columns read", columns_read(result.data["columns"])),
             *(("read as", words) for words in read_as(result.data["files"])),
-            *_quality(expert.kind, result.metrics),
+            *quality(expert.kind, result.metrics),
         ],
     )
     if router:
@@ -236,7 +236,7 @@ def _print_summary(
             (
                 one.expert.task,
                 one.expert.id,
-                " ".join(_quality(one.expert.kind, one.metrics)[0]),
+                " ".join(quality(one.expert.kind, one.metrics)[0]),
                 one.train["examples"],
                 f"{one.train['seconds']:.0f}",
             )
@@ -248,7 +248,8 @@ def _print_summary(
         print_facts(console, [("router", f"router@{router.router.version} active")])
 
 
-def _quality(kind: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+def quality(kind: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:
+    """What an expert's metrics say, as facts to print."""
     from expertbank.kinds import KINDS
 
     own = KINDS.get(kind)

@@ -11,6 +11,7 @@ from inspect import getdoc
 from typing import get_origin
 
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
+from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
@@ -32,6 +33,7 @@ _COMMANDS = {
     TuneConfig: "Options of `add`, keys of its lists.",
     ServeConfig: "Options of `serve`.",
     HttpConfig: "Options of `serve`.",
+    EngineConfig: "Options of `serve --engine`.",
 }
 
 

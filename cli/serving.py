@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
 import typer
 
 from expertbank.errors import InputError
+from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import build
@@ -23,15 +24,20 @@ from .session import Session
 from .shipping import Backbone
 
 if TYPE_CHECKING:
+    from fastapi import APIRouter
+
+    from expertbank.http.keys import KeyFile
     from expertbank.reports.forgetting import ForgettingReport
+    from expertbank.serving.engine import Engine
     from expertbank.serving.live import ServingState, Source
+    from expertbank.serving.server import Server
 
 EXTRA = "pip install 'expertbank[serve]'"
 SWITCH_SECONDS = 0.001
 _NEEDED = frozenset({"fastapi", "starlette", "uvicorn", "h11", "prometheus_client"})
 
 
-@takes(ServeConfig, HttpConfig)
+@takes(ServeConfig, HttpConfig, EngineConfig)
 def serve(
     context: typer.Context,
     bundle: Annotated[
@@ -55,6 +61,22 @@ def serve(
         bool, typer.Option("--log-texts", help="Let the log hold the texts that were asked.")
     ] = False,
     backbone: Backbone = None,
+    engine: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            help="Stand in front of an engine at this address, such as http://host:8000: "
+            "/v1/completions and /v1/chat/completions go to the adapter that content chooses.",
+        ),
+    ] = None,
+    engine_model: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="TASK=NAME",
+            help="What the engine calls a task's adapter, where not by the task's name; may be "
+            "given several times.",
+        ),
+    ] = None,
     **given: Any,
 ) -> None:
     """Answer over HTTP, for many callers at once.
@@ -69,6 +91,7 @@ def serve(
     session: Session = context.obj
     config, http = build(ServeConfig, given), build(HttpConfig, given)
     _require_extra()
+    behind, patience = _engine(engine, engine_model or []), build(EngineConfig, given)
     from expertbank.http.app import make_app
     from expertbank.http.keys import KeyFile
     from expertbank.http.running import address_of, bind, is_loopback, run
@@ -82,7 +105,8 @@ def serve(
         source, report = _source(session, stack, bundle, backbone)
         watch = Watch.writing_to(cast("TextIO", _Lines()), log_texts)
         server = Server(source, config, watch.metrics)
-        app = make_app(server, http=http, keys=keys, watch=watch, report=report)
+        front = _in_front_of(behind, patience, keys)
+        app = make_app(server, http=http, keys=keys, watch=watch, report=report, engine=front)
         where = address_of(listening)
         if keys is None and not is_loopback(host):
             streams.say(
@@ -92,6 +116,7 @@ def serve(
 
         def ready(state: ServingState) -> None:
             names = [model.name for model in state.models]
+            _tell_unused(behind, names)
             if session.as_json:
                 document = {"serving": where, "models": names, "router": state.router_version}
                 streams.write(streams.as_json(document, sys.stdout) + "\n")
@@ -103,6 +128,44 @@ def serve(
         sys.setswitchinterval(SWITCH_SECONDS)
         run(server, app, listening, http, ready)
     session.remark("stopped; what was under way was answered")
+
+
+def _engine(url: str | None, names: list[str]) -> Engine | None:
+    """The engine to stand in front of, if one is named.
+
+    Raises:
+        InputError: no address of HTTP, names without one, or httpx is not installed.
+    """
+    if url is None:
+        if names:
+            raise InputError("--engine-model names adapters of an engine: give --engine URL too")
+        return None
+    from expertbank.serving.engine import Engine
+
+    engine = Engine.of(url, names)
+    try:
+        import httpx
+    except ImportError as error:
+        raise InputError(f"serve --engine needs httpx, which is not installed: {EXTRA}") from error
+    del httpx
+    return engine
+
+
+def _in_front_of(
+    engine: Engine | None, config: EngineConfig, keys: KeyFile | None
+) -> Callable[[Server], APIRouter] | None:
+    """What makes the engine's routes; nothing without one."""
+    if engine is None:
+        return None
+    from expertbank.http.engine import router
+
+    return lambda server: router(server, engine, config, keys)
+
+
+def _tell_unused(engine: Engine | None, models: list[str]) -> None:
+    """Say which of an engine's names are for no task that is here, perhaps by a slip."""
+    for task in sorted(set(engine.names if engine else ()) - set(models)):
+        streams.say(f"WARNING: --engine-model {task}=...: no task {task!r} is served")
 
 
 def _source(

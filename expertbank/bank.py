@@ -66,6 +66,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.keeping.doctor import Diagnosis
     from expertbank.workflows.keeping.restore import Restored
     from expertbank.workflows.shipping.export import ExportResult
+    from expertbank.workflows.shipping.import_peft import PeftImported
     from expertbank.workflows.shipping.importing import Imported
 
 
@@ -527,6 +528,58 @@ class Bank:
             dry_run=dry_run,
             progress=progress,
         )
+
+    def import_peft(
+        self,
+        source: str | Path,
+        task: str | TaskSpec,
+        *,
+        data: str | Path | None = None,
+        labels: Sequence[str] = (),
+        fit_head: bool = False,
+        same_base: bool = False,
+        train: TrainConfig | None = None,
+        group: str | None = None,
+        new_version: bool = False,
+        bank: BankConfig | None = None,
+        progress: ProgressCallback = no_progress,
+        **settings: Unpack[BankKeywords],
+    ) -> PeftImported:
+        """Take in a LoRA adapter that PEFT saved, as an expert measured on rows.
+
+        Its head is the one saved with it (``modules_to_save``, or that of a bank's export for
+        PEFT); where there is none, one is fitted on the training rows and the adapter is frozen.
+
+        Args:
+            source: its folder, with ``adapter_config.json`` and ``adapter_model.safetensors``.
+            task: as of ``add``: a catalog name, a new name together with ``data``, or a spec.
+            data: labelled rows to measure on and to learn routing from, as of ``add``.
+            labels: names of the head's outputs, in their order, where neither the adapter nor
+                its rows tell.
+            fit_head: fit a head, whatever head it brings.
+            same_base: its base is this backbone under another name.
+            train: limits of the rows, and how a head is fitted.
+            group: as of ``add``.
+            new_version: allow a further version of a task that has an expert.
+            bank: for a bank without backbone, what it shall be.
+            progress: called as work goes on.
+            settings: the fields of ``bank`` as keywords.
+
+        Raises:
+            NotFoundError: no adapter there.
+            FeatureSpecError: it changes layers below the bank's route layer.
+            InputError: an adapter, a head or labels that cannot be an expert's.
+            IntegrityError: a file is damaged, or an export of another backbone's bank.
+            ExistsError: the task has an expert and ``new_version`` is false.
+            DataError: unusable data, by file and line.
+        """
+        from expertbank.workflows.shipping.import_peft import PeftRequest, import_peft
+
+        bank = replace(bank or BankConfig(), **settings)
+        add = AddRequest(task, data, train=train, group=group, new_version=new_version, bank=bank)
+        folder = given_path(source, "the adapter's folder")
+        request = PeftRequest(folder, add, tuple(labels), fit_head, same_base)
+        return import_peft(self._workspace, request, progress)
 
     def predict(
         self,

@@ -17,6 +17,8 @@ Target: TypeAlias = float | tuple[float, ...] | str
 text."""
 HeadPooling = Literal["mean", "first", "last"]
 """What an expert's head reads of the last hidden states."""
+Activation = Literal["tanh", "relu", "gelu"]
+"""What stands between a dense layer and the head behind it."""
 JSON = Mapping[str, Any]
 RowShape = Literal["single", "pair", "choices"]
 ROW_SHAPES: tuple[RowShape, ...] = ("single", "pair", "choices")

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from expertbank.adapters.adapter import AdapterKind, Start
-from expertbank.adapters.tt import TT, TTAdapter, group_targets
+from expertbank.adapters.slots import Factors, Slot
+from expertbank.adapters.tt import TT, CoreGroup, TTAdapter, group_targets
 from expertbank.errors import InputError
 from expertbank.plain import Numbers
 from expertbank.tt import TTShape
@@ -28,6 +30,28 @@ class LoraKind(AdapterKind):
         groups = group_targets(start.targets, self.rank_of(start.config), _two_cores)
         return TTAdapter.fresh(groups, start.alpha, start.generator)
 
+    def of_factors(self, factors: Factors) -> TTAdapter:
+        """The adapter whose ``collapse`` gives these factors; its alpha is 1.
+
+        Ranks may differ. One above the smaller side of its module, which no product needs, comes
+        down to that side.
+        """
+        members: dict[TTShape, list[tuple[Slot, Tensor, Tensor]]] = {}
+        for path, pair in factors.items():
+            a, b = _attainable(*pair)
+            shape = TTShape((len(a),), (b.shape[1],), (1, a.shape[1], 1))
+            members.setdefault(shape, []).append((Slot(path), a, b))
+        groups = [CoreGroup(shape, tuple(s for s, _, _ in own)) for shape, own in members.items()]
+        cores = [
+            # [count, 1, in, r] and [count, r, out, 1]
+            [
+                torch.stack([a for _, a, _ in own])[:, None],
+                torch.stack([b for *_, b in own])[..., None],
+            ]
+            for own in members.values()
+        ]
+        return TTAdapter(groups, 1.0, cores)
+
     def read(
         self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], alpha: float
     ) -> TTAdapter:
@@ -36,6 +60,15 @@ class LoraKind(AdapterKind):
         if any(len(group.shape.factors) != 2 for group in found.groups):
             raise InputError("a LoRA has two factors, and these are trains of more")
         return found
+
+
+def _attainable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The same product with no more rank than its smaller side has features."""
+    (inputs, rank), outputs = a.shape, b.shape[1]
+    if rank <= min(inputs, outputs):
+        return a, b
+    product = a @ b
+    return (torch.eye(inputs), product) if inputs <= outputs else (product, torch.eye(outputs))
 
 
 def _two_cores(in_features: int, out_features: int, rank: Numbers) -> TTShape:

@@ -24,7 +24,7 @@ from expertbank.errors import IntegrityError
 PREFIX = "base_model.model."
 """What PEFT writes before a module's path in the wrapped model."""
 
-_A, _B = ".lora_A.weight", ".lora_B.weight"
+_A, _B = LORA_ENDS = (".lora_A.weight", ".lora_B.weight")
 
 
 def lora_rank(factors: Factors) -> int:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.slots import Factors
-from expertbank.records import HeadPooling
+from expertbank.records import Activation, HeadPooling
 from expertbank.writing import Writing
 
 DEFAULT_POOL_BYTES = 256 * 1024 * 1024
@@ -27,6 +27,30 @@ depth."""
 
 Layout = tuple[tuple[str, int, int, int], ...]
 """Path, inputs, rank and outputs of every adapted projection, by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dense:
+    """A layer between what is pooled and the head, as heads that were trained elsewhere have.
+
+    Attributes:
+        weight: ``[hidden, hidden]``.
+        bias: ``[hidden]``.
+        activation: what follows it.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    activation: Activation
+
+    def __call__(self, pooled: Tensor) -> Tensor:
+        """``pooled [sequences, hidden]`` through the layer."""
+        outputs = pooled @ self.weight.T + self.bias
+        if self.activation == "tanh":
+            return outputs.tanh()
+        if self.activation == "relu":
+            return outputs.relu()
+        return torch.nn.functional.gelu(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +69,8 @@ class CollapsedExpert:
         task: the task that its file names.
         labels: class names in head order, as its file has them.
         writing: how the language model writes its answers, where there is no head.
+        scaled: whether what is pooled is scaled to root mean square 1.
+        dense: what it then passes before the head reads it.
     """
 
     id: str
@@ -57,6 +83,8 @@ class CollapsedExpert:
     task: str = ""
     labels: tuple[str, ...] = ()
     writing: Writing | None = None
+    scaled: bool = True
+    dense: Dense | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +123,9 @@ class Resident:
     @property
     def nbytes(self) -> int:
         """Memory it holds."""
-        tensors = (self.data, self.expert.head_weight, self.expert.head_bias)
+        dense = self.expert.dense
+        tensors = [self.data, self.expert.head_weight, self.expert.head_bias]
+        tensors += [dense.weight, dense.bias] if dense else []
         return sum(tensor.nbytes for tensor in tensors)
 
 
@@ -164,9 +194,9 @@ class Stack:
         return tuple(resident.expert.writing for resident in self.residents)
 
     @property
-    def poolings(self) -> tuple[HeadPooling, ...]:
-        """What each head reads of the last hidden states."""
-        return tuple(resident.expert.pooling for resident in self.residents)
+    def experts(self) -> tuple[CollapsedExpert, ...]:
+        """The experts themselves."""
+        return tuple(resident.expert for resident in self.residents)
 
     def updates_for(self, index: Sequence[int]) -> dict[str, Update]:
         """For each projection path the update of sequences whose experts are ``index``."""
@@ -180,7 +210,7 @@ class Stack:
 
     def logits(self, pooled: Tensor, index: Sequence[int]) -> Tensor:
         """Head outputs ``[batch, classes]`` for ``pooled [batch, hidden]``, padded with -inf."""
-        experts = [resident.expert for resident in self.residents]
+        experts = self.experts
         if not any(len(expert.head_bias) for expert in experts):
             return pooled.new_empty(len(pooled), 0)
         if len(experts) == 1:

@@ -8,13 +8,31 @@ family whose weights were changed densely. A family from outside is added by
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from expertbank.backbones.slices import Slices
 from expertbank.config import POOLINGS, ROLES
 from expertbank.plugins import Plugins, unlike
-from expertbank.records import HeadPooling
+from expertbank.records import Activation, HeadPooling
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """The head of transformers' class for labelled sequences (``…ForSequenceClassification``).
+
+    Attributes:
+        output: dotted path of its last layer in that class.
+        pooling: what it reads of the last hidden states, unscaled.
+        dense: path of the dense layer before it, if there is one: in that class, or, as BERT's
+            pooler, in the bare model.
+        activation: what follows that layer.
+    """
+
+    output: str
+    pooling: HeadPooling
+    dense: str | None = None
+    activation: Activation = "tanh"
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +49,7 @@ class Family:
             pass, by the model's configuration. They cannot be adapted.
         spent_positions: places that no token can have, of those that the configuration names.
             Only for a model whose position table is no embedding: any other is measured.
+        classifier: the head that other programs train on it, if an expert's can be the same.
     """
 
     layers: str
@@ -39,6 +58,7 @@ class Family:
     fused: Callable[[Any, str], Slices] | None = None
     shared: Callable[[Any], frozenset[str]] | None = None
     spent_positions: int = 0
+    classifier: Classifier | None = None
 
 
 def _apart(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
@@ -96,24 +116,49 @@ def _deberta_shared(config: Any) -> frozenset[str]:
 
 _SELF_ATTENTION = _apart("self_attn.", "q_proj", "k_proj", "v_proj")
 
-BERT = Family("encoder.layer", _apart("attention.self.", "query", "key", "value"))
-DISTILBERT = Family("transformer.layer", _apart("attention.", "q_lin", "k_lin", "v_lin"))
+_SCORE = Classifier("score", "last")
+
+BERT = Family(
+    "encoder.layer",
+    _apart("attention.self.", "query", "key", "value"),
+    classifier=Classifier("classifier", "first", "pooler.dense"),
+)
+ROBERTA = replace(
+    BERT, classifier=Classifier("classifier.out_proj", "first", "classifier.dense", "tanh")
+)
+ELECTRA = replace(
+    BERT, classifier=Classifier("classifier.out_proj", "first", "classifier.dense", "gelu")
+)
+DISTILBERT = Family(
+    "transformer.layer",
+    _apart("attention.", "q_lin", "k_lin", "v_lin"),
+    classifier=Classifier("classifier", "first", "pre_classifier", "relu"),
+)
 DEBERTA = Family(
     "encoder.layer",
     _apart("attention.self.", "query_proj", "key_proj", "value_proj"),
     shared=_deberta_shared,
+    classifier=Classifier("classifier", "first", "pooler.dense", "gelu"),
 )
 MODERNBERT = Family("layers", _together("attn.Wqkv"), fused=_three_blocks)
-LLAMA = Family("layers", _SELF_ATTENTION, "last")
-OPT = Family("decoder.layers", _SELF_ATTENTION, "last")
-PHI3 = Family("layers", _together("self_attn.qkv_proj"), "last", _three_blocks)
-GPT2 = Family("h", _together("attn.c_attn"), "last", _three_blocks)
-GPT_NEOX = Family("layers", _together("attention.query_key_value"), "last", _head_by_head)
-BLOOM = Family("h", _together("self_attention.query_key_value"), "last", _head_by_head)
-FALCON = Family("h", _together("self_attention.query_key_value"), "last", _falcon)
+LLAMA = Family("layers", _SELF_ATTENTION, "last", classifier=_SCORE)
+OPT = Family("decoder.layers", _SELF_ATTENTION, "last", classifier=_SCORE)
+
+
+def _fused(layers: str, path: str, columns: Callable[[Any, str], Slices]) -> Family:
+    return Family(layers, _together(path), "last", columns, classifier=_SCORE)
+
+
+PHI3 = _fused("layers", "self_attn.qkv_proj", _three_blocks)
+GPT2 = _fused("h", "attn.c_attn", _three_blocks)
+GPT_NEOX = _fused("layers", "attention.query_key_value", _head_by_head)
+BLOOM = _fused("h", "self_attention.query_key_value", _head_by_head)
+FALCON = _fused("h", "self_attention.query_key_value", _falcon)
 
 _OWN = {
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "camembert", "electra"), "BERT"),
+    "bert": "BERT",
+    **dict.fromkeys(("roberta", "xlm-roberta", "camembert"), "ROBERTA"),
+    "electra": "ELECTRA",
     "distilbert": "DISTILBERT",
     "deberta-v2": "DEBERTA",
     "modernbert": "MODERNBERT",

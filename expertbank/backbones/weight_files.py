@@ -132,6 +132,20 @@ def _new_word(name: str) -> str:
     return f"{module}.{_OLD_WORDS[last]}" if last in _OLD_WORDS and "Norm" in module else name
 
 
+def has_tensor(folder: Path, name: str) -> bool:
+    """Whether a checkpoint holds a tensor of the bare model, under its name there or prefixed.
+
+    Raises:
+        IntegrityError: a file that is no safetensors file.
+    """
+    with ExitStack() as stack:
+        return any(
+            f".{tensor.name}".endswith(f".{name}")
+            for file in weight_files(folder)
+            for tensor in _tensors(file, stack)
+        )
+
+
 def tensors_digest(folder: Path) -> tuple[str, frozenset[str]]:
     """SHA-256 over a checkpoint's tensors by name: type, shape and bytes as stored.
 

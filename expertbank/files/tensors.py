@@ -42,5 +42,5 @@ def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
     try:
         tensors: dict[str, Tensor] = load(data)
     except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
-        raise IntegrityError(f"{where}: not an expertbank safetensors file ({error})") from error
+        raise IntegrityError(f"{where}: not a safetensors file ({error})") from error
     return tensors

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
@@ -57,6 +57,7 @@ def make_app(
     keys: KeyFile | None = None,
     watch: Watch | None = None,
     report: Callable[[], ForgettingReport] | None = None,
+    engine: Callable[[Server], APIRouter] | None = None,
 ) -> FastAPI:
     """The application over a server that the caller starts; when it ends, it drains and stops it.
 
@@ -66,6 +67,7 @@ def make_app(
         keys: one of them must come with each request but those for health; ``None`` for none.
         watch: what ended requests are told to.
         report: makes the forgetting report that the page shows; ``None`` for a bundle.
+        engine: makes the routes of an engine that the router stands in front of.
     """
     http, watch = http or HttpConfig(), watch or Watch()
 
@@ -85,6 +87,8 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    if engine is not None:  # before any others of the same address
+        app.include_router(engine(server))
     for room in (oip, vllm, completions, lines):
         app.include_router(room.router(server))
     app.include_router(admin.router(server))

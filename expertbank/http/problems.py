@@ -53,6 +53,7 @@ _TITLES = {
     429: "Queue full",
     431: "Headers too large",
     500: "Failed",
+    502: "Engine failed",
     503: "Not ready",
     504: "Deadline passed",
 }
@@ -72,6 +73,7 @@ _REASONS = {
     422: "input",
     429: "queue-full",
     431: "headers",
+    502: "engine",
     503: "not-ready",
     504: "deadline",
 }

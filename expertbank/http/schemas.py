@@ -20,6 +20,7 @@ _MEANINGS = {
     422: "The request is well-formed, and one of its rows cannot be answered.",
     429: "Too many rows wait; Retry-After says when to come again.",
     500: "Failed inside; the server's log tells why.",
+    502: "The engine behind the router cannot be reached, or broke off.",
     503: "The server cannot answer now.",
     504: "The deadline passed.",
 }

@@ -1,7 +1,7 @@
 """An expert as bytes: adapter and head in one safetensors file, checked in full when read.
 
 Format 1 is that of tensor trains, whose facts stand among the file's own; format 2 names the kind
-of adapter and has its facts apart.
+of adapter and has its facts apart; format 3 also says how a head that was trained elsewhere reads.
 """
 
 from __future__ import annotations
@@ -9,23 +9,24 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Adapter
-from expertbank.adapters.pool import CollapsedExpert
+from expertbank.adapters.pool import CollapsedExpert, Dense
 from expertbank.config import DEFAULT_ADAPTER, POOLINGS
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
-from expertbank.records import HeadPooling
+from expertbank.records import Activation, HeadPooling
 from expertbank.writing import Writing
 
-TRAINS, ANY = 1, 2
-"""Formats: of tensor trains, and of every other kind of adapter."""
+TRAINS, ANY, READING = 1, 2, 3
+"""Formats: of tensor trains, of every other kind of adapter, and with another head's reading."""
 HEAD = "head."
+DENSE = ("head.dense.weight", "head.dense.bias")
 _PER_OUTPUT = ("head.bias", "head.threshold")
 
 
@@ -42,11 +43,14 @@ class ExpertFile:
         alpha: multiplier of the updates.
         feature_spec_digest: the spec the expert was trained under.
         backbone_digest: the backbone it belongs to.
-        tensors: the adapter's, ``head.weight [classes, hidden]``, ``head.bias [classes]``, and
-            ``head.threshold [classes]`` where the kind has thresholds; all float32.
+        tensors: the adapter's, ``head.weight [classes, hidden]``, ``head.bias [classes]``,
+            ``head.threshold [classes]`` where the kind has thresholds, and with a dense layer
+            ``head.dense.weight [hidden, hidden]`` and ``head.dense.bias [hidden]``; all float32.
         pooling: what the head reads of the last hidden states.
         writing: how its answers are written, where its kind has no head; then no tensor of one
             is there.
+        scaled: whether that is scaled to root mean square 1, as for every head trained here.
+        dense: activation of a dense layer that it then passes, in a head trained elsewhere.
     """
 
     task: str
@@ -60,12 +64,8 @@ class ExpertFile:
     tensors: Mapping[str, Tensor]
     pooling: HeadPooling
     writing: Writing | None = None
-
-    @property
-    def head_params(self) -> int:
-        """Numbers in the head."""
-        own = [self.tensors[name] for name in ("head.weight", "head.bias") if name in self.tensors]
-        return sum(tensor.numel() for tensor in own)
+    scaled: bool = True
+    dense: Activation | None = None
 
     def to_bytes(self) -> bytes:
         """The safetensors file."""
@@ -83,9 +83,14 @@ class ExpertFile:
         return write_safetensors(self.tensors, metadata)
 
     def _kind_of_adapter(self) -> dict[str, Any]:
-        if self.adapter_kind == DEFAULT_ADAPTER:
+        own = self.scaled and self.dense is None
+        if own and self.adapter_kind == DEFAULT_ADAPTER:
             return {"format": TRAINS, **self.adapter_facts}
-        return {"format": ANY, "adapter": {"kind": self.adapter_kind, **self.adapter_facts}}
+        adapter = {"kind": self.adapter_kind, **self.adapter_facts}
+        if own:
+            return {"format": ANY, "adapter": adapter}
+        reading = {"scaled": self.scaled, "dense": self.dense}
+        return {"format": READING, "adapter": adapter, "reading": reading}
 
     @classmethod
     def from_bytes(cls, data: bytes, where: str) -> ExpertFile:
@@ -100,13 +105,16 @@ class ExpertFile:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["format"] not in (TRAINS, ANY):
+            if metadata["format"] not in (TRAINS, ANY, READING):
                 raise IntegrityError(f"{where}: expert format {metadata['format']} is not known")
             trains = metadata["format"] == TRAINS
             facts = {"groups": metadata["groups"]} if trains else dict(metadata["adapter"])
             named = DEFAULT_ADAPTER if trains else str(facts.pop("kind"))
-            if named == DEFAULT_ADAPTER and not trains:
+            if named == DEFAULT_ADAPTER and metadata["format"] == ANY:
                 raise IntegrityError(f"{where}: a tensor train in a file of another format")
+            read = metadata["format"] == READING
+            reading: dict[str, Any] = {"scaled": True, "dense": None}
+            reading = metadata["reading"] if read else reading
             expert = cls(
                 str(metadata["task"]),
                 str(metadata["kind"]),
@@ -119,9 +127,15 @@ class ExpertFile:
                 tensors,
                 metadata["pooling"],
                 Writing.from_dict(metadata["writing"]) if "writing" in metadata else None,
+                reading["scaled"],
+                reading["dense"],
             )
             if expert.pooling not in POOLINGS:
                 raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
+            known = (None, *get_args(Activation))
+            own = expert.scaled is True and expert.dense is None
+            if type(expert.scaled) is not bool or expert.dense not in known or (read and own):
+                raise IntegrityError(f"{where}: unknown way of reading, {reading!r}")
         except (KeyError, TypeError, ValueError, InputError) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
         expert._check(where)
@@ -134,6 +148,8 @@ class ExpertFile:
         expected = set() if kind.writes else {"head.weight", "head.bias"}
         if kind.has_thresholds:
             expected.add("head.threshold")
+        if self.dense is not None:
+            expected |= set(DENSE)
         found = {name for name in self.tensors if name.startswith(HEAD)}
         if found != expected:
             odd = sorted(found ^ expected)
@@ -159,6 +175,19 @@ class ExpertFile:
             raise IntegrityError(
                 f"{where}: head {list(weight.shape)} does not fit {classes} outputs"
             )
+        width = weight.shape[1]
+        shapes = [tuple(self.tensors[name].shape) for name in DENSE if self.dense is not None]
+        if shapes and shapes != [(width, width), (width,)]:
+            raise IntegrityError(f"{where}: a dense layer {shapes} before a head of {width}")
+
+    @property
+    def head_params(self) -> int:
+        """Numbers of the head that are no thresholds."""
+        return sum(
+            tensor.numel()
+            for name, tensor in self.tensors.items()
+            if name.startswith(HEAD) and name != "head.threshold"
+        )
 
     def adapter(self) -> Adapter:
         """The adapter as it was trained; checks all that its file holds of it."""
@@ -175,6 +204,10 @@ class ExpertFile:
             for path, (a, b) in factors.items()
         }
         no_head = torch.empty(0, 0)
+        dense = None
+        if self.dense is not None:
+            weight, bias = (self.tensors[name].to(device) for name in DENSE)
+            dense = Dense(weight, bias, self.dense)
         return CollapsedExpert(
             expert_id,
             served,
@@ -186,4 +219,6 @@ class ExpertFile:
             self.task,
             self.labels,
             self.writing,
+            self.scaled,
+            dense,
         )

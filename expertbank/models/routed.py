@@ -184,7 +184,7 @@ class RoutedModel:
         hooks.require_added(updates, added)
         feature, experts, stack, index = decided[0]
         last: Tensor = output.last_hidden_state
-        pooled = head_inputs(last, batch.attention_mask, stack.poolings, index)
+        pooled = head_inputs(last, batch.attention_mask, stack.experts, index)
         outputs = stack.logits(pooled, index)
         alone = torch.tensor([stack.scores_sequences[i] for i in index], device=outputs.device)
         logits = logits_by_row(outputs, batch.row_of, alone)

@@ -69,6 +69,7 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         inside=f".get_base_model().{loaded['inner']}" if loaded["causal"] else "",
         max_length=spec["max_length"],
         pooled=_POOLED[entry["pooling"]],
+        read="".join(f"    {line}\n" for line in _read(entry)),
     )
     return _ADAPTER.format(
         id=entry["id"],
@@ -78,9 +79,22 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         backbone=_backbone(backbone),
         where=_where(backbone, loaded["gguf"]),
         max_length=spec["max_length"],
+        scaled=" and scaled to root mean square 1" if entry["scaled"] else "",
         engines=(_DECODER if loaded["causal"] else _ENCODER).format(model=loaded["class"]),
         code=load + KINDS.get(entry["kind"]).snippet,
     )
+
+
+def _read(entry: Mapping[str, Any]) -> list[str]:
+    """What becomes of the pooled state before the head reads it."""
+    lines = ["pooled = pooled / pooled.pow(2).mean().sqrt()"] if entry["scaled"] else []
+    if entry["dense"] is not None:
+        layer = 'head["dense.weight"] @ pooled + head["dense.bias"]'
+        named = (
+            "torch.nn.functional.gelu" if entry["dense"] == "gelu" else f"torch.{entry['dense']}"
+        )
+        lines.append(f"pooled = {named}({layer})")
+    return lines
 
 
 def _where(backbone: Mapping[str, Any], file: str | None) -> str:
@@ -124,7 +138,7 @@ def outputs(text, text_pair=None):
         inputs.pop("token_type_ids", None)  # some models would take them for words
     states = model{inside}(**inputs).last_hidden_state[0].float()
     pooled = {pooled}
-    return head["weight"] @ (pooled / pooled.pow(2).mean().sqrt()) + head["bias"]
+{read}    return head["weight"] @ pooled + head["bias"]
 
 """
 
@@ -149,7 +163,7 @@ PEFT does not check that: other weights of the same shapes load without complain
 ## With PEFT
 
 Run it in this folder. The head reads the last hidden states of the adapted backbone, pooled
-over the tokens and scaled to root mean square 1; texts are cut at {max_length} tokens.
+over the tokens{scaled}; texts are cut at {max_length} tokens.
 
 ```python
 {code}```

@@ -65,6 +65,10 @@ TOP: dict[str, set[str]] = {
     "group": {"group", "moved", "already", "stale", "dry_run", "todo"},
     "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
     "import": {"imported", "skipped", "bundle", "dry_run"},
+    "import --peft": {
+        *("imported", "skipped", "bundle", "dry_run"),
+        *("task", "expert", "metrics", "train", "adapter", "data", "warnings", "peft", "todo"),
+    },
     "doctor": {"healthy", "home", "findings", "packages", "environment"},
     "unknowns": {"rows", "unknown", "read_from", "groups", "alone"},
     "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
@@ -89,6 +93,10 @@ INNER: dict[tuple[str, str], set[str]] = {
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
+    ("import --peft", "imported"): {"task", "id", "version", "digest"},
+    ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},
+    ("import --peft", "metrics"): {"accuracy", "n", "majority"},
+    ("import --peft", "peft"): {"adapter", "base_model", "revision", "head", "labels", "with"},
     ("retrain-router", "router"): {"version", "kind", "digest", "params"},
     ("retrain-router", "metrics"): {"accuracy", "per_task", "confusions"},
     ("forgetting-report", "tasks"): {
@@ -145,6 +153,10 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "group": ["group", "feelings", "mood", "poll"],
         "gc": ["gc", "--yes"],
         "import": ["import", tmp_path / "importable"],
+        "import --peft": [
+            *("import", "--peft", tmp_path / "importable" / "mood"),
+            *("--task", "more", "--data", data),
+        ],
         "doctor": ["doctor"],
         "unknowns": ["unknowns", data],
         "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
@@ -160,6 +172,8 @@ def test_json_is_one_document_on_stdout_with_the_promised_keys(
 ) -> None:
     if command == "import":
         done("--home", bank, "export", tmp_path / "importable", "--for-import")
+    if command == "import --peft":
+        done("--home", bank, "export", tmp_path / "importable", "--format", "peft")
     answer = done("--home", bank, "--json", *_words(command, bank, made_bank, tmp_path))
     assert answer.out.count("\n") == 1
     document = answer.document

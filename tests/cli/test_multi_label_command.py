@@ -89,6 +89,12 @@ def test_evaluate_counts_whole_sets_and_each_label(made_tags: Path, tmp_path: Pa
         assert counts == {"n": len(own), "right": sum(own)}
 
 
+def test_a_bank_with_several_labels_a_row_is_found_sound(made_tags: Path) -> None:
+    checked = call("--home", made_tags / "bank", "--json", "verify")
+    assert checked.document["problems"] == []
+    assert checked.code == 0
+
+
 def test_the_report_verifies_and_judges_exact_match(made_tags: Path) -> None:
     report = done("--home", made_tags / "bank", "--json", "forgetting-report", "--verify").document
     line = {one["task"]: one for one in report["tasks"]}["tags"]

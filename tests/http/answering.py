@@ -6,13 +6,15 @@ import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import APIRouter
 
 from expertbank import Bank
 from expertbank.http.app import make_app
@@ -116,6 +118,7 @@ def answering(
     started: bool = True,
     observer: Observer | None = None,
     send_buffer: int | None = None,
+    engine: Callable[..., APIRouter] | None = None,
 ) -> Iterator[Answering]:
     """Serve the bank at ``home``.
 
@@ -127,6 +130,7 @@ def answering(
         observer: told of what happens in the core; default what counts it.
         started: start the core; without it the server stays as it is before it is loaded.
         send_buffer: bytes that the system holds for a reader; default its own choice.
+        engine: makes the routes of an engine that it stands in front of.
     """
     http = http or HttpConfig()
     with Bank.open(home, read_only=True, device="cpu") as bank, bind("127.0.0.1", 0) as made:
@@ -135,7 +139,9 @@ def answering(
         watch = Watch()
         server = Server(BankSource(bank), config, observer or watch.metrics)
         held = None if keys is None else KeyFile(keys)
-        app = make_app(server, http=http, keys=held, watch=watch, report=bank.forgetting_report)
+        front = None if engine is None else partial(engine, k=held)
+        report = bank.forgetting_report
+        app = make_app(server, http=http, keys=held, watch=watch, report=report, engine=front)
         serving = process(app, config.drain_seconds, http)
         if started:
             server.start()

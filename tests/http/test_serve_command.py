@@ -15,6 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 from answering import text_input
+from served import running
+from small_engine import SmallEngine
 
 from expertbank import Bank
 
@@ -55,6 +57,21 @@ def _fails(*words: object, home: Path, code: int, **environment: str) -> str:
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr
     return ended.stderr
+
+
+def test_in_front_of_an_engine_it_passes_completions_on(served_home: Path) -> None:
+    engine = SmallEngine("adapter-of-mood")
+    with running(engine.app) as there:
+        words = ["--engine", f"{there}/v1", "--engine-model", "mood=adapter-of-mood"]
+        words += ["--engine-model", "moood=x"]
+        with _serving(*words, home=served_home) as (process, url):
+            answered = httpx.post(f"{url}/v1/completions", json={"prompt": "film bad"}, timeout=60)
+            assert answered.status_code == 200, answered.text
+            assert answered.json()["choices"][0]["text"] == "adapter-of-mood answers"
+            process.send_signal(signal.SIGTERM)
+            _, told = process.communicate(timeout=60)
+            assert process.returncode == 0
+            assert "no task 'moood' is served" in told
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

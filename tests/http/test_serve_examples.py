@@ -18,12 +18,14 @@ pytest.importorskip("fastapi")
 
 from served import make_bank
 
+from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import options_of
 
 ROOT = Path(__file__).parents[2]
 SERVE = ROOT / "examples" / "serve"
+SETTINGS = (ServeConfig, HttpConfig, EngineConfig)
 KEY = "a-key-of-sixteen-characters-or-more"
 
 
@@ -135,7 +137,8 @@ def test_the_page_of_documentation_names_options_that_there_are() -> None:
 
 def _known(words: list[str]) -> None:
     """Every option among the words is one of `serve`, or of all commands."""
-    own = {option.flag for cls in (ServeConfig, HttpConfig) for option in options_of(cls)}
+    own = {option.flag for cls in SETTINGS for option in options_of(cls)}
     own |= {"--bundle", "--host", "--port", "--api-key-file", "--log-texts", "--backbone"}
+    own |= {"--engine", "--engine-model"}
     own |= {"--home", "--json", "--device", "--quiet"}
     assert {word for word in words if word.startswith("--")} <= own

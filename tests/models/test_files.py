@@ -270,6 +270,52 @@ def test_a_file_of_another_kind_that_is_not_right_is_refused(lora: ExpertFile, d
         ExpertFile.from_bytes(data, "somewhere")
 
 
+@pytest.fixture
+def foreign(lora: ExpertFile) -> ExpertFile:
+    """A head that was trained elsewhere: unscaled, behind a dense layer."""
+    generator = torch.Generator().manual_seed(2)
+    layer = {
+        "head.dense.weight": torch.randn(32, 32, generator=generator),
+        "head.dense.bias": torch.randn(32, generator=generator),
+    }
+    tensors = {**lora.tensors, **layer}
+    return replace(lora, tensors=tensors, pooling="first", scaled=False, dense="tanh")
+
+
+READING_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "no reading": {"metadata": lambda m: m.pop("reading")},
+    "a reading that is a list": {"metadata": lambda m: m.update(reading=[False, "tanh"])},
+    "a reading of the format before": {"metadata": lambda m: m.update(format=2)},
+    "a scale that is a number": {"metadata": lambda m: m["reading"].update(scaled=0)},
+    "an unknown activation": {"metadata": lambda m: m["reading"].update(dense="exec")},
+    "no dense layer in the reading": {"metadata": lambda m: m["reading"].update(dense=None)},
+    "no dense layer in the tensors": {"tensors": lambda t: t.pop("head.dense.weight")},
+    "a dense layer of another width": {
+        "tensors": lambda t: t.update({"head.dense.weight": torch.zeros(32, 16)})
+    },
+    "a dense bias of another width": {
+        "tensors": lambda t: t.update({"head.dense.bias": torch.zeros(16)})
+    },
+    "a NaN in the dense layer": {"tensors": lambda t: put_nan(t, "head.dense.weight")},
+}
+
+
+def test_a_head_from_elsewhere_survives_being_written_and_read(foreign: ExpertFile) -> None:
+    again = ExpertFile.from_bytes(foreign.to_bytes(), "test")
+    assert again.to_bytes() == foreign.to_bytes()
+    assert (again.pooling, again.scaled, again.dense) == ("first", False, "tanh")
+    assert again.head_params == 3 * 32 + 3 + 32 * 32 + 32
+
+
+@pytest.mark.parametrize("damage", READING_DAMAGES)
+def test_a_head_from_elsewhere_that_is_not_right_is_refused(
+    foreign: ExpertFile, damage: str
+) -> None:
+    data = rewritten(foreign.to_bytes(), **READING_DAMAGES[damage])
+    with pytest.raises(IntegrityError, match="somewhere"):
+        ExpertFile.from_bytes(data, "somewhere")
+
+
 def test_columns_that_fit_are_read(expert: ExpertFile) -> None:
     """The damages below are refused for what they are, not for being columns."""
     columns = [[96, 1, 96, 64 * (i % 2), 32] for i in range(4)]

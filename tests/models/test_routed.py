@@ -13,7 +13,7 @@ from tiny import HIDDEN, choice_rows, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import CollapsedExpert, Dense, ExpertPool
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
@@ -22,7 +22,7 @@ from expertbank.backbones.running import call_backbone
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.models.heads import head_input
 from expertbank.models.routed import Decide, RoutedModel
-from expertbank.records import EncodedRow
+from expertbank.records import Activation, EncodedRow
 
 NAMES = ("a@1", "b@1", "c@1")
 
@@ -99,6 +99,28 @@ def test_a_mixed_batch_equals_serial_passes(model: RoutedModel, backbone: Backbo
         classes = alone.logits.shape[1]
         torch.testing.assert_close(output.logits[row, :classes], alone.logits[0], rtol=0, atol=1e-4)
         assert (output.logits[row, classes:] == float("-inf")).all()
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "gelu"])
+def test_heads_that_read_in_their_own_ways_answer_in_one_batch_as_alone(
+    activation: Activation, backbone: Backbone, experts: dict[str, CollapsedExpert]
+) -> None:
+    generator = torch.Generator().manual_seed(0)
+    weight = torch.randn(HIDDEN, HIDDEN, generator=generator) / HIDDEN**0.5
+    layer = Dense(weight, torch.randn(HIDDEN, generator=generator), activation)
+    experts["a@1"] = replace(experts["a@1"], scaled=False, pooling="first", dense=layer)
+    experts["b@1"] = replace(experts["b@1"], scaled=False)
+    mixed = RoutedModel(backbone, spec_of(backbone), ExpertPool.holding(experts))
+    test_a_mixed_batch_equals_serial_passes(mixed, backbone)
+    batch = collate(random_rows(6, 1), range(6), 0, backbone.device)
+    expert = experts["a@1"]
+    with torch.no_grad(), hooks.bound(backbone.model, lambda: expert.factors, expert.factors):
+        pooled = call_backbone(backbone, batch)[:, 0]
+    act = {"tanh": torch.tanh, "relu": torch.relu, "gelu": torch.nn.functional.gelu}[activation]
+    read = act(pooled @ layer.weight.T + layer.bias)
+    wanted = read @ expert.head_weight.T + expert.head_bias
+    found = mixed(batch, always("a@1")).logits
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-5)
 
 
 def test_padding_and_company_move_logits_by_rounding_only(

@@ -129,7 +129,7 @@ def test_a_configuration_that_selects_other_modules_is_an_error(
 ) -> None:
     from expertbank.adapters.peft_targets import PeftTargets
 
-    wrong = PeftTargets(("q_proj", "v_proj"), (0, 1), "layers", "CAUSAL_LM")
+    wrong = PeftTargets(("q_proj", "v_proj"), (0, 1), ("layers",), "CAUSAL_LM")
     monkeypatch.setattr(export_peft, "by_last_parts", lambda *_: wrong)
     with pytest.raises(IntegrityError, match="does not fit LlamaForCausalLM"):
         exported(tmp_path, backbone_folder("llama"))

@@ -116,10 +116,17 @@ def add(
     return result
 
 
-def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
+def commit(
+    workspace: Workspace, done: FinishedJob, origin: Mapping[str, Any] | None = None
+) -> AddResult:
     """Register an expert that a job of this bank gave, wherever that ran.
 
     Its files come from outside: they are checked before a byte is stored.
+
+    Args:
+        workspace: the open bank.
+        done: the expert.
+        origin: for the lineage of an adapter that was trained elsewhere, where it came from.
 
     Raises:
         InputError: the job was prepared for another bank.
@@ -143,8 +150,9 @@ def commit(workspace: Workspace, done: FinishedJob) -> AddResult:
         replace(entry.task, created_at=now()),
         entry.version,
         RunRecord(
-            "add",
+            "add" if origin is None else "import",
             {
+                **({} if origin is None else {"peft": dict(origin)}),
                 "adapter": asdict(entry.adapter),
                 "train": asdict(entry.train),
                 "result": dict(done.facts),

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, BankConfig, FeatureSpec
 from expertbank.errors import FeatureSpecError
@@ -10,9 +12,24 @@ from expertbank.files.paths import given_path
 from expertbank.records import BackboneRecord
 from expertbank.workflows.workspace import Workspace, now, require_backbone
 
+if TYPE_CHECKING:
+    from expertbank.backbones.backbone import Backbone
 
-def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
+Fits = Callable[["Backbone", FeatureSpec], None]
+"""Refuses, by raising, a backbone or a spec that what is to be added does not fit."""
+
+
+def fits_all(backbone: Backbone, spec: FeatureSpec) -> None:
+    """What is still to be made fits whatever the bank is."""
+
+
+def initialise(workspace: Workspace, config: BankConfig, fits: Fits = fits_all) -> BackboneRecord:
     """Fix backbone and feature spec, or check that they are the ones fixed before.
+
+    Args:
+        workspace: the open bank.
+        config: what the bank shall be, or is.
+        fits: asked before a bank is made, which nothing can change afterwards.
 
     Raises:
         IntegrityError: the bank has another backbone; both digests are shown.
@@ -44,6 +61,7 @@ def initialise(workspace: Workspace, config: BankConfig) -> BackboneRecord:
         ),
     )
     spec = replace(spec, **config.of_spec())
+    fits(loaded, spec)
     record = BackboneRecord(
         loaded.digest,
         reference,

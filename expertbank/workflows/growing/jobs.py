@@ -210,7 +210,7 @@ def train(
     """The second step of ``add``; see ``training.expert.train_expert``."""
     from expertbank.training.expert import train_expert
 
-    return train_expert(_work(job), backbone, progress, resume=resume, keep=keep)
+    return train_expert(expert_job(job), backbone, progress, resume=resume, keep=keep)
 
 
 def tuned(
@@ -225,12 +225,13 @@ def tuned(
     """The job with the settings that a search found; see ``training.tuning.tune``."""
     from expertbank.training.tuning import tune
 
-    found = tune(_work(job), backbone, config, progress, resume=resume, keep=keep)
+    found = tune(expert_job(job), backbone, config, progress, resume=resume, keep=keep)
     entry = replace(job.entry, adapter=found.adapter, train=found.train, tuning=found.facts)
     return replace(job, entry=entry)
 
 
-def _work(job: AddJob) -> ExpertJob:
+def expert_job(job: AddJob) -> ExpertJob:
+    """What training sees of a job."""
     from expertbank.training.job import ExpertJob
 
     entry = job.entry

@@ -25,7 +25,7 @@ from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.registry import names
 from expertbank.workflows.growing.grouping import require_fitting, require_own_name
-from expertbank.workflows.growing.initialise import initialise
+from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.writing import require_writing, writing_of
 from expertbank.workflows.workspace import Workspace, now
@@ -65,12 +65,21 @@ class AddRequest:
 
 
 def prepare(
-    workspace: Workspace, request: AddRequest, progress: ProgressCallback = no_progress
+    workspace: Workspace,
+    request: AddRequest,
+    progress: ProgressCallback = no_progress,
+    fits: Fits = fits_all,
 ) -> AddJob:
     """Read and check everything that an expert is made of.
 
     Rows are read and checked before the backbone is loaded. Writes nothing, but that a bank without
     a backbone gets one, as ``init`` would.
+
+    Args:
+        workspace: the open bank.
+        request: what to add.
+        progress: told as rows are read.
+        fits: asked of the bank's backbone and spec, before it is made if it is new.
 
     Raises:
         ExistsError: the task has an expert and no new version was asked for.
@@ -103,7 +112,7 @@ def prepare(
     kind = KINDS.get(data.spec.kind)
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
-    backbone = initialise(workspace, request.bank or BankConfig())
+    backbone = initialise(workspace, request.bank or BankConfig(), fits)
     spec = backbone.feature_spec
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
@@ -117,6 +126,7 @@ def prepare(
     workspace.require_agreement(loaded)
     if kind.writes:
         require_writing(loaded, spec, name)
+    fits(loaded, spec)
     found = encode_rows(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )

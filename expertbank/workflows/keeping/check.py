@@ -8,6 +8,7 @@ from typing import Any
 
 from expertbank.artifacts.rehash import Rehashed, rehash
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
+from expertbank.evaluation.predictions import PER_LABEL
 from expertbank.files.header import Header, read_header
 from expertbank.records import (
     ArtifactRecord,
@@ -166,7 +167,8 @@ def _of_artifact(artifact: ArtifactRecord, read: Rehashed, claims: _Claims) -> I
     for statistics in claims.statistics:
         yield from _of_statistics(statistics, header)
     for owner, rows in claims.evidence:
-        found = {shape[0] for name, shape in header.shapes.items() if shape}
+        by_row = (shape for name, shape in header.shapes.items() if name not in PER_LABEL)
+        found = {shape[0] for shape in by_row if shape}
         if found != {rows}:
             what = f"the evaluation of {owner} counts {rows} rows, its file holds {sorted(found)}"
             yield Problem(what, artifact.digest, RESTORE_DATABASE)

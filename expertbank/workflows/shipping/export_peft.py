@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
 from expertbank.workflows.shipping.peft_effect import Effect, effect_of
+from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD
 from expertbank.workflows.workspace import Workspace, package_versions
 
-CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
+READING = ("pooling", "scaled", "dense")
+"""What a folder tells of how the head reads the last hidden states."""
 
 
 def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()) -> ExportResult:
@@ -70,10 +72,20 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
             },
             "feature_spec": workspace.spec.to_dict(),
             "loaded_as": _loaded_as(around),
-            "experts": [_entry(expert, files[expert.id]) for expert in experts],
+            "experts": [entry_of(expert, files[expert.id]) for expert in experts],
         }
         for expert, entry in zip(experts, content["experts"], strict=True):
-            _add_expert(writer, files[expert.id], entry, content, around)
+            made = adapter_files(
+                files[expert.id],
+                entry,
+                around,
+                base_model=content["backbone"]["reference"],
+                revision=content["backbone"]["revision"],
+                max_length=workspace.spec.max_length,
+            )
+            made["README.md"] = adapter_readme(entry, content).encode()
+            for name, data in made.items():
+                writer.add(f"{entry['folder']}/{name}", data)
         writer.add("README.md", peft_readme(content).encode())
         digest = writer.finish(content)
         effects = _compare(writer.folder, content["experts"], files, around, workspace)
@@ -82,8 +94,8 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
-    made = ExportRecord(digest, "peft", storable(writer.target), record.version, ids)
-    recorded = record_export(workspace, made)
+    export = ExportRecord(digest, "peft", storable(writer.target), record.version, ids)
+    recorded = record_export(workspace, export)
     return ExportResult(
         writer.target,
         digest,
@@ -112,7 +124,8 @@ def _factors(file: ExpertFile) -> Factors:
         return file.adapter().collapse()
 
 
-def _entry(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
+def entry_of(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
+    """What the manifest says of an expert."""
     return {
         "id": expert.id,
         "task": expert.task,
@@ -123,40 +136,51 @@ def _entry(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
         "folder": expert.task,
         "rank": lora_rank(_factors(file)),
         "pooling": file.pooling,
+        "scaled": file.scaled,
+        "dense": file.dense,
     }
 
 
-def _add_expert(
-    writer: BundleWriter,
+def adapter_files(
     file: ExpertFile,
-    entry: dict[str, Any],
-    content: dict[str, Any],
+    entry: Mapping[str, Any],
     around: Around,
-) -> None:
+    *,
+    base_model: str,
+    revision: str | None,
+    max_length: int,
+) -> dict[str, bytes]:
+    """An expert's folder without its README: bytes by name.
+
+    Args:
+        file: the expert.
+        entry: what the manifest says of it.
+        around: the model that readers load.
+        base_model: Hub name of the backbone, or where it stands beside the adapter.
+        revision: the Hub's commit.
+        max_length: where its texts are cut, in tokens.
+    """
     factors = {f"{around.prefix}{path}": pair for path, pair in _factors(file).items()}
-    folder = entry["folder"]
     config = peft_config(
         _targets(around, list(factors)),
         entry["rank"],
-        base_model=content["backbone"]["reference"],
-        revision=content["backbone"]["revision"],
+        base_model=base_model,
+        revision=revision,
         fan_in_fan_out=_fan_in_fan_out(around, factors),
     )
-    head = {
-        name.removeprefix("head."): tensor
-        for name, tensor in file.tensors.items()
-        if name.startswith("head.")
+    told = {name: entry[name] for name in ("id", "kind", "labels", *READING)}
+    told |= {"backbone_digest": around.backbone.digest, "max_length": max_length}
+    return {
+        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+        # PEFT and transformers look for this entry; one key, as several come in random order.
+        ADAPTER: save(_ready(lora_tensors(factors)), {"format": "pt"}),
+        HEAD: write_safetensors(_ready(_head(file)), told),
     }
-    told = {name: entry[name] for name in ("id", "kind", "labels", "pooling")}
-    told |= {
-        "backbone_digest": around.backbone.digest,
-        "max_length": content["feature_spec"]["max_length"],
-    }
-    writer.add(f"{folder}/{CONFIG}", (json.dumps(config, indent=2) + "\n").encode())
-    # PEFT and transformers look for this entry; one key, as several come in random order.
-    writer.add(f"{folder}/{ADAPTER}", save(_ready(lora_tensors(factors)), {"format": "pt"}))
-    writer.add(f"{folder}/{HEAD}", write_safetensors(_ready(head), told))
-    writer.add(f"{folder}/README.md", adapter_readme(entry, content).encode())
+
+
+def _head(file: ExpertFile) -> dict[str, Tensor]:
+    own = (name for name in file.tensors if name.startswith("head."))
+    return {name.removeprefix("head."): file.tensors[name] for name in own}
 
 
 def _ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -207,8 +231,7 @@ def _compare(
         same = (
             found.keys() == ours.keys()
             and all(_same_pair(found[path], ours[path], config["r"]) for path in ours)
-            and torch.equal(head["weight"], file.tensors["head.weight"])
-            and torch.equal(head["bias"], file.tensors["head.bias"])
+            and all(torch.equal(head[name], one) for name, one in _head(file).items())
         )
         if not same:
             raise IntegrityError(

@@ -1,0 +1,143 @@
+"""Where the factors of an adapter from elsewhere go in a bank's backbone, or why they cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from expertbank.adapters.peft_config import PeftConfig
+from expertbank.adapters.slots import Factors
+from expertbank.adapters.targets import adaptable_modules
+from expertbank.backbones import probe
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.recognise import linear_names, linear_shape
+from expertbank.errors import FeatureSpecError, InputError
+
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """An adapter's factors, by where they act.
+
+    Attributes:
+        layers: by the backbone's own paths, in its layers.
+        dense: of the layer that the head reads through, such as BERT's pooler; ``None`` for none.
+    """
+
+    layers: Factors
+    dense: tuple[Tensor, Tensor] | None = None
+
+
+def placed(
+    factors: Factors, config: PeftConfig, backbone: Backbone, route_layer: int, where: str
+) -> Placed:
+    """The factors by where they act in the backbone.
+
+    Args:
+        factors: by path in the model that was wrapped, such as ``bert.encoder.layer.0.…``.
+        config: what the adapter's configuration says.
+        backbone: the bank's.
+        route_layer: the bank's first adapted layer.
+        where: the adapter, for messages.
+
+    Raises:
+        FeatureSpecError: it changes layers below the route layer.
+        InputError: it was made for another model, changes what an expert cannot, or its factors
+            are not those that its configuration names.
+    """
+    model, family = backbone.model, backbone.family
+    modules = adaptable_modules(model, family, 0)
+    prefix = prefix_of(factors, modules)
+    if prefix is None:
+        raise InputError(
+            f"{where}: none of its {len(factors)} adapted modules, such as {next(iter(factors))}, "
+            f"is in the layers of this backbone ({type(model).__name__}; linear modules: "
+            f"{linear_names(model.get_submodule(family.layers))}); it was made for another model"
+        )
+    own = {path.removeprefix(prefix): pair for path, pair in factors.items()}
+    _require_named(own, config, backbone, prefix, where)
+    dense = None if family.classifier is None else own.pop(family.classifier.dense or "", None)
+    outside = [path for path in own if path not in modules]
+    if outside:
+        raise InputError(
+            f"{where}: it adapts {_listed(outside)}, and an expert changes linear modules of the "
+            "backbone's layers only; train it with target_modules that name no others"
+        )
+    for path, (a, b) in own.items():
+        found, wanted = (a.shape[0], b.shape[1]), modules[path]
+        if found != wanted:
+            raise InputError(
+                f"{where}: {path} is {found[0]} by {found[1]} there and {wanted[0]} by {wanted[1]} "
+                "in this backbone; it was made for another model"
+            )
+    _require_branch(own, backbone, route_layer, where)
+    misfits = probe.misfits(model, list(own))
+    if misfits:
+        raise InputError(
+            f"{where}: {misfits[0]} cannot be adapted by an expert: a pass does not call it "
+            "exactly once on all tokens of the batch"
+        )
+    return Placed(own, dense)
+
+
+def prefix_of(paths: Collection[str], modules: Collection[str]) -> str | None:
+    """What stands before the bare model's paths in the wrapped model's; ``None`` if none fits."""
+    for path in paths:
+        parts = path.split(".")
+        for first in range(len(parts)):
+            if ".".join(parts[first:]) in modules:
+                return "".join(f"{part}." for part in parts[:first])
+    return None
+
+
+def _require_branch(
+    own: Mapping[str, object], backbone: Backbone, route_layer: int, where: str
+) -> None:
+    family = backbone.family
+    branch = adaptable_modules(backbone.model, family, route_layer)
+    below = [path for path in own if path not in branch]
+    if not below:
+        return
+    lowest = min(int(path.removeprefix(f"{family.layers}.").partition(".")[0]) for path in below)
+    cost = ", where the backbone runs twice" if lowest == 0 else ""
+    raise FeatureSpecError(
+        f"{where}: it changes layers from {lowest} on, and experts of this bank only those from "
+        f"its route layer on, {route_layer}. Import it into a bank whose route layer is at most "
+        f"{lowest}{cost}: expertbank --home OTHER import --peft ... --route-layer {lowest}; or "
+        f"train it with layers_to_transform from {route_layer} on"
+    )
+
+
+def _require_named(
+    own: Mapping[str, object], config: PeftConfig, backbone: Backbone, prefix: str, where: str
+) -> None:
+    """The configuration and the tensors must mean the same modules: PEFT goes by both."""
+    if config.targets is None:
+        return
+    selected = {
+        path
+        for path, module in backbone.model.named_modules()
+        if linear_shape(module) is not None
+        and config.targets.selects(f"{prefix}{path}")
+        and not config.saves(f"{prefix}{path}")
+    }
+    missing = sorted(selected - own.keys())
+    if missing:
+        raise InputError(
+            f"{where}: its configuration names {_listed(missing)}, for which it holds no factors; "
+            "the files do not belong together, or are not whole"
+        )
+    extra = sorted(own.keys() - selected)
+    if extra:
+        raise InputError(
+            f"{where}: it holds factors for {_listed(extra)}, which its configuration does not "
+            "name, so PEFT would leave them out; the files do not belong together"
+        )
+
+
+def _listed(paths: Sequence[str]) -> str:
+    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+    return ", ".join(paths[:_SHOWN]) + more

@@ -61,7 +61,10 @@ def command_page() -> str:
             _COMMAND_LINE,
             "| command | what it does |",
             "|---|---|",
-            *(f"| [`{name}`](#{name.replace(' ', '-')}) | {_told(one)[0]} |" for name, one in found),
+            *(
+                f"| [`{name}`](#{name.replace(' ', '-')}) | {_told(one)[0]} |"
+                for name, one in found
+            ),
             "\n## every command\n",
             *_options(top),
             *(line for name, one in found for line in _command(name, one)),

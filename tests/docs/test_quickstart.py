@@ -97,7 +97,9 @@ def test_the_tutorial_shows_the_script_as_it_is() -> None:
     text = SCRIPT.read_text(encoding="utf-8").replace("\\\n", " ").replace("$place", ".quickstart")
     text = text.replace("$port", re.findall(r"port=(\d+)", text)[0])
     script = [
-        shlex.split(line)[1:] for line in text.splitlines() if re.match(r"step (expertbank|python)", line)
+        shlex.split(line)[1:]
+        for line in text.splitlines()
+        if re.match(r"step (expertbank|python)", line)
     ]
     told = [shlex.split(step.command) for step in _shown()]
     assert [words for words in told if words[-1] not in {"&", "%1"}] == script
@@ -118,7 +120,9 @@ def test_the_tutorials_experts_beat_their_majority_class_and_only_the_foreign_te
 ):
     text = console_block("quickstart", "docs/tutorial.md")
     found = [float(p) for p in re.findall(r"beaten, p = ([\d.e-]+)\)", text)]
-    assert len(found) == text.count("on validation rows") + len(re.findall(r"validation rows \(", text))
+    assert len(found) == text.count("on validation rows") + len(
+        re.findall(r"validation rows \(", text)
+    )
     assert max(found) < 0.001
     (asked,) = [step for step in _shown() if "predict" in step.command]
     assert [line.split()[-1] for line in asked.output if re.match(r" +\d", line)] == [

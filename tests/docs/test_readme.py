@@ -1,0 +1,103 @@
+"""The README is short, and what it and the examples show runs."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from running import command, script
+from transcripts import ROOT, console_block, steps
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def _needs_offline_packages() -> None:
+    pytest.importorskip("sentence_transformers", reason="install expertbank[offline]")
+
+
+def _smaller(text: str) -> str:
+    return re.sub(r"limit=300, eval_limit=200", "limit=60, eval_limit=40", text)
+
+
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.encode()) <= 9000
+
+
+def test_the_pictures_of_the_readme_are_small_and_have_words_in_their_place() -> None:
+    found = re.findall(r"!\[(.*?)\]\((.*?)\)", README)
+    assert len(found) == 2
+    for words, path in found:
+        assert len(words) > 40
+        assert (ROOT / path).stat().st_size <= 150_000
+    svg = (ROOT / "docs" / "bank.svg").read_text(encoding="utf-8")
+    assert all(part in svg for part in ("<title", "<desc", "prefers-color-scheme:dark"))
+
+
+@pytest.mark.real
+def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _needs_offline_packages()
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    (tmp_path / "block.py").write_text(_smaller(block), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "exam_subject" in script(tmp_path / "block.py")
+
+
+@pytest.mark.real
+def test_the_own_data_transcript_is_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _needs_offline_packages()
+    from importlib import import_module
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import_module("03_own_data").write_tickets(tmp_path / "tickets.csv")
+    (shown,) = steps(console_block("own data", "docs/own-data.md"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "bank"))
+    done = command(shown.command.split()[1:])
+    assert done.code == 0, done.err
+    (ran,) = steps(f"$ {shown.command}\n{done.out}")
+    assert ran.shape == shown.shape
+
+
+@pytest.mark.parametrize("name", ["02_python_api.py", "03_own_data.py", "04_ticket_group.py"])
+@pytest.mark.real
+def test_every_python_example_runs(name: str, tmp_path: Path) -> None:
+    _needs_offline_packages()
+    text = (ROOT / "examples" / name).read_text(encoding="utf-8")
+    (tmp_path / name).write_text(_smaller(text), encoding="utf-8")
+    assert script(tmp_path / name, str(tmp_path / "out"))
+
+
+def test_the_notebook_runs(
+    backbone_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="install expertbank[test]")
+    nbclient = pytest.importorskip("nbclient", reason="install expertbank[test]")
+    book = nbformat.read(ROOT / "examples" / "05_notebook.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells), "outputs are not committed"
+    tiny = repr(str(backbone_folder("bert")))
+    for cell in book.cells:
+        cell.source = _smaller(cell.source).replace("bank.init(", f"bank.init(backbone={tiny}, ")
+        cell.source = cell.source.replace("max_length=96", "max_length=16")
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [one for cell in book.cells for one in cell.get("outputs", [])]
+    assert any("exam_subject@1" in str(one.get("data")) for one in shown)
+    assert "iframe" in str(shown)
+
+
+def test_every_example_is_in_the_list_of_examples() -> None:
+    text = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for path in sorted((ROOT / "examples").glob("[0-9]*")):
+        assert f"`{path.name}`" in text
+
+
+def test_every_benchmark_says_how_to_run_it() -> None:
+    for path in sorted((ROOT / "examples" / "benchmarks").glob("*.py")):
+        text = path.read_text(encoding="utf-8")
+        if "__main__" in text:
+            assert f"python examples/benchmarks/{path.name}" in text
+            assert "describe(" in text

@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 REASON = re.compile(r"(?P<verdict>lost|inconclusive) +(?P<task>\w+): ")
+SAID = re.compile(
+    r"(identical|preserved|inconclusive|lost): |All expert weights are bit-identical\."
+)
+"""The report's verdict in words, which rows decide."""
 VERDICT = re.compile(r" *(?P<task>\w+)@\d+ +(?P<verdict>lost|inconclusive) ")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -80,6 +84,8 @@ def _plain(line: str) -> str:
     name = cells[0]
     if REASON.match(line):
         return ""
+    if SAID.match(line):
+        return "said"
     if len(cells) == 2 and re.fullmatch(r"[a-z][a-z ]+", name):
         return name
     # Table rows: how many cells there are, not what is in them; headings stay as they are.

@@ -1,14 +1,17 @@
-"""The page of all settings, ``docs/settings.md``, made from the settings themselves.
+"""Pages of the documentation that are made from the program itself.
 
-Make it anew with: ``python -m expertbank_cli.reference > docs/settings.md``
+Make them anew with ``python -m expertbank_cli.reference > docs/settings.md`` and
+``python -m expertbank_cli.reference commands > docs/commands.md``.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
-from inspect import getdoc
-from typing import get_origin
+from inspect import cleandoc, getdoc
+from typing import Any, get_origin
+
+import typer
 
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.engine_limits import EngineConfig
@@ -17,6 +20,8 @@ from expertbank.plain import Numbers
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 from expertbank.writing import WritingConfig
+
+from .app import app
 
 _INTRODUCTION = """\
 # Settings
@@ -37,9 +42,74 @@ _COMMANDS = {
 }
 
 
+_COMMAND_LINE = """\
+# Commands
+
+Made from the program's own help: `expertbank COMMAND --help` says the same. The options of *every
+command* may stand before the command or after it. [json.md](json.md) has what `--json` answers,
+[operations.md](operations.md#exit-codes) the exit codes.
+"""
+
+
 def page() -> str:
-    """The page, as Markdown."""
+    """The page of settings, as Markdown."""
     return "\n".join([_INTRODUCTION, *(line for cls in _COMMANDS for line in _section(cls))])
+
+
+def command_page() -> str:
+    """The page of commands, as Markdown."""
+    top: Any = typer.main.get_command(app)
+    found = list(_commands(top.commands))
+    return "\n".join(
+        [
+            _COMMAND_LINE,
+            "| command | what it does |",
+            "|---|---|",
+            *(
+                f"| [`{name}`](#{name.replace(' ', '-')}) | {_told(one)[0]} |"
+                for name, one in found
+            ),
+            "\n## every command\n",
+            *_options(top),
+            *(line for name, one in found for line in _command(name, one)),
+        ]
+    )
+
+
+def _commands(commands: dict[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in commands.items():
+        yield f"{before}{name}", command
+        yield from _commands(getattr(command, "commands", {}), f"{before}{name} ")
+
+
+def _told(command: Any) -> list[str]:
+    """Paragraphs of a command's help, each in one line; the first without its full stop."""
+    parts = [" ".join(part.split()) for part in cleandoc(command.help or "").split("\n\n")]
+    return [parts[0].removesuffix("."), *parts[1:]]
+
+
+def _command(name: str, command: Any) -> Iterator[str]:
+    first, *others = _told(command)
+    yield f"## {name}\n"
+    for part in (f"{first}.", *others):
+        example = part.removeprefix("Example: ")
+        yield f"{part}\n" if example == part else f"```console\n$ {example}\n```\n"
+    yield from _options(command)
+
+
+def _options(command: Any) -> Iterator[str]:
+    params = [one for one in command.params if not one.hidden]
+    if not params:
+        return
+    yield "| option | meaning |"
+    yield "|---|---|"
+    for one in params:
+        names = [*one.opts, *one.secondary_opts]
+        if not names[0].startswith("-"):
+            names = [one.metavar or names[0].upper()]
+        told = " ".join(str(one.help or "").split()).replace("|", "\\|")
+        yield f"| {', '.join(f'`{name}`' for name in names)} | {told} |"
+    yield ""
 
 
 def _section(cls: type) -> Iterator[str]:
@@ -72,4 +142,4 @@ def _allowed(option: Option) -> str:
 
 
 if __name__ == "__main__":
-    sys.stdout.write(page())
+    sys.stdout.write(command_page() if sys.argv[1:] == ["commands"] else page())

@@ -1,40 +1,51 @@
 #!/usr/bin/env bash
-# The whole job with the commands a user would type: three tasks, one after the other, the router
-# retrained after each, the proof that nothing was forgotten, one bundle, three answers from it.
-# Needs: pip install 'expertbank[offline]'. Asks no model hub. Takes minutes on two cores.
+# The whole job with the commands a user would type: three tasks one after the other, the proof that
+# nothing was forgotten, one task replaced and one removed, the report as a page, one bundle, its
+# answers, and the same bundle behind HTTP.
+# Needs: pip install 'expertbank[offline,serve]'. Asks no model hub. Takes minutes on two cores.
 set -euo pipefail
 
 export HF_HUB_OFFLINE=1
 export EXPERTBANK_HOME="${1:-.quickstart/bank}"
-bundle="$(dirname "$EXPERTBANK_HOME")/bundle"
-rm -rf "$EXPERTBANK_HOME" "$bundle"
+place="$(dirname "$EXPERTBANK_HOME")"
+rm -rf "$EXPERTBANK_HOME" "$place/bundle"
 
 # Show a command as it would be typed, then run it.
 step() {
   printf '\n$'
   for word in "$@"; do
-    case "$word" in *\ *) printf ' "%s"' "$word" ;; *) printf ' %s' "$word" ;; esac
+    case "$word" in *\ *) printf " '%s'" "$word" ;; *) printf ' %s' "$word" ;; esac
   done
   printf '\n'
   "$@"
 }
 
-step expertbank init --max-length 192
+step expertbank init --max-length 128
 
-step expertbank add --task bbc_news --limit 1000 --epochs 2
-step expertbank retrain-router
+step expertbank add --task bbc_news --limit 600 --epochs 2 --retrain-router
+step expertbank add --task exam_subject --limit 1500 --epochs 2 --retrain-router
+step expertbank add --task stereotype --limit 1500 --epochs 2 --retrain-router
 step expertbank forgetting-report --verify
 
-step expertbank add --task boolq --limit 2000 --epochs 3 --eval-limit 1000
+# A new version of a task that is there, from all its rows, and a task that nobody wants any more.
+step expertbank add --task exam_subject --new-version --limit 6000 --epochs 3
+step expertbank remove --task stereotype --yes
 step expertbank retrain-router
-step expertbank forgetting-report --verify
+step expertbank forgetting-report --html "$place/report.html"
 
-step expertbank add --task privacy_qa --limit 2000 --epochs 2 --eval-limit 1000
-step expertbank retrain-router
-step expertbank forgetting-report --verify
+step expertbank export "$place/bundle"
+step expertbank predict --bundle "$place/bundle" \
+  'The striker scored twice as the champions won the cup final on Sunday' \
+  'Which nerve supplies the deltoid muscle?' \
+  'Der Zug nach Hamburg fährt heute von Gleis sieben.'
 
-step expertbank export "$bundle"
-
-step expertbank predict --bundle "$bundle" "The striker scored twice as the champions won the cup final on Sunday"
-step expertbank predict --bundle "$bundle" "is the sky blue" --text-pair "The sky looks blue because air scatters short wavelengths of sunlight more than long ones, which is called Rayleigh scattering."
-step expertbank predict --bundle "$bundle" "do you sell my data to advertisers" --text-pair "We do not sell your personal information to third parties for their own marketing."
+port=8321
+printf '\n$ expertbank serve --bundle %s --port %s &\n' "$place/bundle" "$port"
+expertbank serve --bundle "$place/bundle" --port "$port" > "$place/serve.log" 2>&1 &
+server=$!
+trap 'kill "$server" 2> /dev/null || true' EXIT
+cd "$(dirname "$0")/.."
+step python examples/serve/client.py --url "http://127.0.0.1:$port" 'Which drug reverses the effect of heparin?'
+printf '\n$ kill %%1\n'
+kill "$server"
+wait "$server"

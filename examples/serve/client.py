@@ -2,8 +2,8 @@
 
 Run it with: python examples/serve/client.py [--url http://127.0.0.1:8000] [--key KEY] TEXT...
 
-It waits until the server is ready, asks all texts in one request, comes again when the server says
-that it is full, and prints where each text went and what was answered.
+It waits up to a minute for the server to be ready, asks all texts in one request, comes again when
+the server says that it is full, and prints where each text went and what was answered.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import urllib.error
 import urllib.request
 from typing import Any
 
-TRIES = 5
+TRIES = 60
 
 
 def call(url: str, document: Any = None, key: str | None = None) -> Any:
@@ -40,6 +40,10 @@ def call(url: str, document: Any = None, key: str | None = None) -> Any:
                 # A problem document: one sentence says what is wrong.
                 raise SystemExit(f"{error.code}: {json.load(error)['detail']}") from None
             time.sleep(float(again))
+        except urllib.error.URLError as error:
+            if attempt == TRIES - 1:
+                raise SystemExit(f"{url}: {error.reason}") from None
+            time.sleep(1)  # it does not listen yet
     raise AssertionError
 
 

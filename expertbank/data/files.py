@@ -8,7 +8,7 @@ not for one that is taken at every ``add``. It serves only where a folder holds 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -131,6 +131,9 @@ class Reader:
         if path is None or not path.is_dir():
             return Tables((self._file(path, name),))
         entries = _listing(path)
+        if entries.files and self.source.label_from_file:
+            tables = self._files(entries.files, list(entries.files), name)
+            return Tables(tables, remarks=_left_out(name, {*entries.folders, *entries.others}))
         if entries.files:
             train, validation = choose(list(entries.files), self.source, name)
             return Tables(
@@ -162,7 +165,10 @@ class Reader:
             raise InputError(
                 f"{where}: {' and '.join(names)} are one split in two formats; keep one"
             )
-        return tuple(self._file(files[name], f"{where}/{name}") for name in names)
+        tables = [(name, self._file(files[name], f"{where}/{name}")) for name in names]
+        if self.source.label_from_file:
+            return tuple(_labelled(table, name.split(".")[0]) for name, table in tables)
+        return tuple(table for _, table in tables)
 
     def _splits(self, folders: dict[str, Path], names: list[str], where: str) -> tuple[Open, ...]:
         """Tables of splits that are folders: of shards, or of sub-folders for the labels."""
@@ -222,6 +228,24 @@ class Reader:
         if not text:
             return DataError(f"{where}:1: the file holds no text", "empty text")
         return Record({"text": text, "label": label, "file": inner}, f"{where}:1")
+
+
+def _labelled(open_unlabelled: Open, label: str) -> Open:
+    """The same table with one label for all of its rows."""
+
+    def opened() -> Table:
+        table = open_unlabelled()
+
+        def rows(wanted: Collection[str]) -> Iterator[Found]:
+            for found in table.rows(set(wanted) - {"label"}):
+                if isinstance(found, DataError):
+                    yield found
+                else:
+                    yield Record({**found.values, "label": label}, found.origin)
+
+        return replace(table, columns=(*table.columns, "label"), read=rows)
+
+    return opened
 
 
 @dataclass(frozen=True, slots=True)

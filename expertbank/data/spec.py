@@ -126,6 +126,8 @@ class SourceSpec:
         held_out: how validation rows are told from the others in a one-file source.
         train_split: name of the training split where it is not ``train*``.
         validation_split: name of the validation split where guessing by name is not enough.
+        label_from_file: whether a folder has one file of rows for each label and the file's name,
+            without its suffix, is the label: column ``label`` of its rows.
     """
 
     name: str
@@ -136,9 +138,13 @@ class SourceSpec:
     held_out: HeldOut | None = None
     train_split: str | None = None
     validation_split: str | None = None
+    label_from_file: bool = False
 
     def __post_init__(self) -> None:
-        parse_source(self.ref)
+        if parse_source(self.ref).scheme == "hub" and self.label_from_file:
+            raise InputError(
+                f"source {self.name}: label_from_file is for folders, and {self.ref} is none"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,6 +257,9 @@ class TaskSpec:
         for name in ("read_as", "writing"):
             if not value[name]:  # as before it was known
                 del value[name]
+        for source in value["sources"]:
+            if not source["label_from_file"]:  # likewise
+                del source["label_from_file"]
         value["label_names"] = dict(self.label_names)
         return {key: plain(item) for key, item in value.items()}
 

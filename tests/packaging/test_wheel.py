@@ -22,6 +22,7 @@ FILES = ("pyproject.toml", "README.md", "LICENSE")
 TOP = {
     *("pyproject.toml", "expertbank", "migrations", "cli", "tests", "examples", "docs"),
     *("Makefile", "constraints.txt", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"),
+    *("CITATION.cff", "SECURITY.md", "mkdocs.yml"),
 }
 SHIPPED = {".py", ".yaml", ".mako", ".typed", ".j2", ".css", ".js"}
 

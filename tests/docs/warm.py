@@ -1,0 +1,106 @@
+"""The real command in a process of its own, without importing torch for each: one process imports
+everything once, computes nothing, and forks for every command that a script starts.
+
+``python warm.py serve SOCKET`` is that process; a program ``expertbank`` that runs
+``python warm.py SOCKET WORD...`` takes the command's place: the same words, folder, environment,
+standard streams, signals and exit code.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import os
+import signal
+import socket
+import sys
+from pathlib import Path
+
+STREAMS = (0, 1, 2)
+LATE = (
+    "expertbank.bank",
+    "expertbank.http.app",
+    "expertbank.reports.html",
+    "expertbank.training.expert",
+    "expertbank.workflows.answering.predict",
+    "expertbank.workflows.growing.add",
+    "expertbank.workflows.growing.retrain",
+    "expertbank.workflows.proving.report",
+    "expertbank.workflows.shipping.export",
+    "scipy.stats",
+    "transformers.models.bert.modeling_bert",
+    "transformers.models.bert.tokenization_bert",
+    "transformers.models.auto.modeling_auto",
+    "uvicorn",
+)
+"""What commands import when they come to it."""
+
+
+def client(place: str, words: list[str]) -> int:
+    """Have a command run, hand signals on, and give back its exit code."""
+    asked = json.dumps([words, os.getcwd(), dict(os.environ)]).encode()
+    with socket.socket(socket.AF_UNIX) as line:
+        line.connect(place)
+        line.sendmsg(
+            [len(asked).to_bytes(4, "big")],
+            [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", STREAMS))],
+        )
+        line.sendall(asked)
+        reader = line.makefile("rb")
+        child = int(reader.readline())
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda number, _: os.kill(child, number))
+        return int(reader.readline())
+
+
+def serve(place: str) -> None:
+    """Import everything, then fork for each command until killed."""
+    from importlib import import_module
+
+    from expertbank_cli.main import run
+
+    for name in LATE:
+        import_module(name)
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(place)
+        door.listen()
+        while True:
+            line, _ = door.accept()
+            if os.fork() == 0:
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+                door.close()
+                _wait_for(line, run)
+            line.close()
+
+
+def _wait_for(line: socket.socket, run: object) -> None:
+    """Fork once more: the child is the command, this process tells how it ended."""
+    head, rights, *_ = line.recvmsg(4, socket.CMSG_SPACE(len(STREAMS) * 4))
+    streams = array.array("i")
+    streams.frombytes(rights[0][2])
+    size = int.from_bytes(head, "big")
+    words, folder, environment = json.loads(line.makefile("rb").read(size))
+    child = os.fork()
+    if child == 0:
+        line.close()
+        for ours, theirs in zip(STREAMS, streams, strict=True):
+            os.dup2(theirs, ours)
+        os.chdir(folder)
+        os.environ.clear()
+        os.environ.update(environment)
+        sys.argv = ["expertbank", *words]
+        run()  # type: ignore[operator]
+    line.sendall(b"%d\n" % child)
+    _, status = os.waitpid(child, 0)
+    line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    if sys.argv[1] == "serve":
+        sys.path[:] = [one for one in sys.path if Path(one).resolve() != Path(__file__).parent]
+        serve(sys.argv[2])
+    else:
+        code = client(sys.argv[1], sys.argv[2:])
+        sys.exit(code if code >= 0 else 128 - code)

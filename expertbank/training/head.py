@@ -21,10 +21,10 @@ from expertbank.backbones.batches import (
     shuffled_batches,
 )
 from expertbank.backbones.forks import computing
+from expertbank.backbones.running import call_backbone
 from expertbank.errors import TrainingError
 from expertbank.kinds import KINDS
 from expertbank.models.heads import head_input
-from expertbank.models.routed import call_backbone
 from expertbank.records import EncodedRow, HeadPooling, ProgressCallback, no_progress
 from expertbank.training.job import ExpertJob
 from expertbank.training.loop import Meter, optimise

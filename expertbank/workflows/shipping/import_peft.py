@@ -197,8 +197,8 @@ def expert_file(task: TaskRecord, adapter: TTAdapter, head: Head, spec: FeatureS
         spec.backbone_digest,
         tensors,
         head.pooling,
-        head.scaled,
-        head.dense,
+        scaled=head.scaled,
+        dense=head.dense,
     )
 
 
@@ -251,6 +251,7 @@ def _expert(
         epochs,
         best,
         score,
+        (),
         time.monotonic() - started,
         tokens,
         0,

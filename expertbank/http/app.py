@@ -67,7 +67,8 @@ def make_app(
         keys: one of them must come with each request but those for health; ``None`` for none.
         watch: what ended requests are told to.
         report: makes the forgetting report that the page shows; ``None`` for a bundle.
-        engine: makes the routes of an engine that the router stands in front of.
+        engine: makes the routes of an engine that the router stands in front of; ``None``: the
+            bank's own experts answer in words.
     """
     http, watch = http or HttpConfig(), watch or Watch()
 
@@ -87,10 +88,10 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    if engine is not None:  # before any others of the same address
-        app.include_router(engine(server))
-    for room in (oip, vllm, completions, lines):
-        app.include_router(room.router(server))
+    # The same addresses, answered by an engine or by the bank's own experts.
+    in_words = (engine or completions.router)(server)
+    for routes in (oip.router(server), vllm.router(server), in_words, lines.router(server)):
+        app.include_router(routes)
     app.include_router(admin.router(server))
     app.include_router(metrics.router(watch.metrics))
     app.include_router(page.router(server, watch, report))

@@ -93,6 +93,8 @@ def entry(labels: tuple[str, ...]) -> dict[str, Any]:
         "rank": 4,
         "digest": "0" * 64,
         "pooling": "mean",
+        "scaled": True,
+        "dense": None,
         "metrics": {"accuracy": 0.5, "n": 10, "majority": 0.5},
     }
 

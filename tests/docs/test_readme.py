@@ -10,6 +10,7 @@ import pytest
 from running import command, script
 from transcripts import ROOT, console_block, steps
 
+FolderOf = Callable[[str], Path]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
@@ -17,8 +18,17 @@ def _needs_offline_packages() -> None:
     pytest.importorskip("sentence_transformers", reason="install expertbank[offline]")
 
 
-def _smaller(text: str) -> str:
-    return re.sub(r"limit=300, eval_limit=200", "limit=60, eval_limit=40", text)
+def _smaller(text: str, backbone: Path | None = None) -> str:
+    """The same job on few short rows, on a tiny backbone if one is given."""
+    for large, small in (
+        (r"limit=300, eval_limit=200", "limit=20, eval_limit=10"),
+        (r"epochs=3", "epochs=1"),
+        (r"max_length=\d+", "max_length=16"),
+    ):
+        text = re.sub(large, small, text)
+    return text.replace(
+        "bank.init(", f"bank.init(backbone={str(backbone)!r}, " if backbone else "bank.init("
+    )
 
 
 def test_the_readme_is_read_in_a_few_minutes() -> None:
@@ -36,19 +46,20 @@ def test_the_pictures_of_the_readme_are_small_and_have_words_in_their_place() ->
 
 
 @pytest.mark.real
-def test_the_python_block_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    _needs_offline_packages()
-    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    (tmp_path / "block.py").write_text(_smaller(block), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    assert "exam_subject" in script(tmp_path / "block.py")
-
-
-@pytest.mark.real
-def test_the_own_data_transcript_is_what_the_command_prints(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_python_block_runs(
+    backbone_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _needs_offline_packages()
+    (block,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    small = _smaller(block, backbone_folder("bert"))
+    (tmp_path / "block.py").write_text(small, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    assert "True" in script(tmp_path / "block.py")
+
+
+def test_the_own_data_transcript_is_what_the_command_prints(
+    backbone_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from importlib import import_module
 
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
@@ -56,6 +67,8 @@ def test_the_own_data_transcript_is_what_the_command_prints(
     (shown,) = steps(console_block("own data", "docs/own-data.md"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "bank"))
+    init = ["init", "--backbone", str(backbone_folder("bert")), "--max-length", "32"]
+    assert command(init).code == 0
     done = command(shown.command.split()[1:])
     assert done.code == 0, done.err
     (ran,) = steps(f"$ {shown.command}\n{done.out}")
@@ -64,24 +77,23 @@ def test_the_own_data_transcript_is_what_the_command_prints(
 
 @pytest.mark.parametrize("name", ["02_python_api.py", "03_own_data.py", "04_ticket_group.py"])
 @pytest.mark.real
-def test_every_python_example_runs(name: str, tmp_path: Path) -> None:
+def test_every_python_example_runs(name: str, backbone_folder: FolderOf, tmp_path: Path) -> None:
     _needs_offline_packages()
     text = (ROOT / "examples" / name).read_text(encoding="utf-8")
-    (tmp_path / name).write_text(_smaller(text), encoding="utf-8")
+    small = _smaller(text, backbone_folder("bert"))
+    (tmp_path / name).write_text(small, encoding="utf-8")
     assert script(tmp_path / name, str(tmp_path / "out"))
 
 
 def test_the_notebook_runs(
-    backbone_folder: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    backbone_folder: FolderOf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     nbformat = pytest.importorskip("nbformat", reason="install expertbank[test]")
     nbclient = pytest.importorskip("nbclient", reason="install expertbank[test]")
     book = nbformat.read(ROOT / "examples" / "05_notebook.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in book.cells), "outputs are not committed"
-    tiny = repr(str(backbone_folder("bert")))
     for cell in book.cells:
-        cell.source = _smaller(cell.source).replace("bank.init(", f"bank.init(backbone={tiny}, ")
-        cell.source = cell.source.replace("max_length=96", "max_length=16")
+        cell.source = _smaller(cell.source, backbone_folder("bert"))
     monkeypatch.setenv("PYDEVD_DISABLE_FILE_VALIDATION", "1")
     nbclient.NotebookClient(book, timeout=300, resources={"metadata": {"path": tmp_path}}).execute()
     shown = [one for cell in book.cells for one in cell.get("outputs", [])]

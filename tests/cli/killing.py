@@ -27,8 +27,8 @@ import expertbank.training.expert
 import expertbank.workflows.proving.report
 import expertbank.workflows.shipping.export
 
-KILLS = 20
-MAKING, COMMITTING = 5, 7
+KILLS = 14
+MAKING, COMMITTING = 4, 5
 """So many of them come just when a new bank's database appears, and just when files do."""
 
 _PRELOADED = (torch, transformers, expertbank)

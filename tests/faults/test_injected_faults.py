@@ -13,7 +13,7 @@ import injecting
 import pytest
 import stracing
 
-SAMPLE = int(os.environ.get("EXPERTBANK_FAULTS", "110"))
+SAMPLE = int(os.environ.get("EXPERTBANK_FAULTS", "80"))
 """Injections drawn evenly over the commands; ``examples/benchmarks/fault_sweep.py`` tries all."""
 
 

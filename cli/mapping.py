@@ -36,7 +36,7 @@ def bank_map(
     """Show where tasks lie beside each other, and which lie close.
 
     Numbers are in deviations of the covariance that all tasks share. The drawing stands in
-    `forgetting-report --html` too, and on the page of `serve`.
+    `forgetting-report --verify --html` too, and on the page of `serve`.
 
     Example: expertbank map --svg map.svg
     """

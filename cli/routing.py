@@ -146,6 +146,13 @@ def forgetting_report(
         Path | None,
         typer.Option(parser=path, help="Write Markdown; - for stdout, in place of the table."),
     ] = None,
+    with_map: Annotated[
+        bool,
+        typer.Option(
+            "--map",
+            help="Put the map of the tasks into page and JSON, as --verify does with the page.",
+        ),
+    ] = False,
     fail_on: Annotated[
         list[str] | None,
         typer.Option(
@@ -192,7 +199,7 @@ def forgetting_report(
             to_router=end,
             verify=verify,
             sample=sample,
-            with_map=html is not None,
+            with_map=with_map or (verify and html is not None),
             progress=progress,
         )
     unwritten = write_reports(session, report, html=html, markdown=None if to_stdout else markdown)

@@ -51,7 +51,7 @@ ODD = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows h
 
 def test_the_tasks_of_the_paper_are_all_there() -> None:
     assert set(catalog_names()) == PAPER | {
-        *("stsb", "privacy_qa", "bbc_news", "exam_subject", "stereotype")
+        *("stsb", "privacy_qa", "bbc_news", "exam_subject", "stereotype", "disfl_qa")
     }
 
 

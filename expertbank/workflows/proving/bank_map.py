@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from expertbank.errors import InputError, NotFoundError
 from expertbank.records import RouterRecord
 from expertbank.reports.bank_map import BankMap, Cloud
-from expertbank.workflows.growing.statistics import statistics_of
 from expertbank.workflows.workspace import Workspace
 
 MOST = 60
@@ -29,8 +28,10 @@ def bank_map(
         InputError: fewer than two tasks, or more than a map can hold.
         IntegrityError: a stored file is damaged.
     """
+    # Torch, which a report that shows no map does without.
     from expertbank.routing.gates.settings import ClosedForm
     from expertbank.routing.plane import plane_of
+    from expertbank.workflows.growing.statistics import statistics_of
 
     record = workspace.registry.router(router)
     members = {name.partition("@")[0]: name for name in record.members}

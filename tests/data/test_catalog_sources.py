@@ -50,7 +50,7 @@ ODD = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows h
 
 
 def test_the_tasks_of_the_paper_are_all_there() -> None:
-    assert set(catalog_names()) == PAPER | {"stsb", "privacy_qa", "bbc_news"}
+    assert set(catalog_names()) == PAPER | {"stsb", "privacy_qa", "bbc_news", "disfl_qa"}
 
 
 @pytest.mark.parametrize("name", sorted(PAPER | {"stsb"}))

@@ -93,7 +93,7 @@ class _Answer:
         self.tokens: list[int] = []
         self.text = ""
         self.finish: Literal["stop", "length"] | None = None
-        self.first = 0.0
+        self.first = LEAST
         self.total = 0.0
         self.lead = inf
 
@@ -136,7 +136,8 @@ class _Answer:
         assert self.finish is not None
         first = max(self.first, LEAST)
         other = log(-expm1(first)) if first < 0 else LEAST
-        figures = (first, max(other, LEAST), max(self.total, LEAST), min(self.lead, -LEAST))
+        total = self.total if self.tokens else LEAST
+        figures = (first, max(other, LEAST), max(total, LEAST), min(self.lead, -LEAST))
         return Written(self.text, len(self.tokens), self.finish, figures)
 
 
@@ -180,12 +181,16 @@ class Writer:
         updates = adapted(alive)
         while True:
             following = self._taken(states, [answers[row] for row in alive], alive, draws)
+            full = [self._longest is not None and n >= self._longest for n in lengths.tolist()]
             for place, row in enumerate(alive):
+                if answers[row].forced and full[place]:
+                    answers[row].finish = "length"
+                    continue
                 if answers[row].forced:
                     following[place] = answers[row].forced.pop(0)
                     continue
                 most = wishes[row].max_tokens or writings[row].max_tokens
-                if self._longest is not None and int(lengths[place]) >= self._longest:
+                if full[place]:
                     most = 0  # there is no room to read what was written
                 stops = (*writings[row].stop, *wishes[row].stop)
                 told = options.told and partial(options.told, prompted.rows[row])

@@ -231,6 +231,11 @@ def test_an_answer_ends_where_the_backbone_can_read_no_more(model: RoutedModel) 
     (written,) = model(batch, lambda *_: ["b@1"], wish).written
     assert written is not None
     assert written.finish == "stop" or written.tokens == 5
+    whole = EncodedRow(((2, *[9] * 62, 3),), ((0,) * 64,))
+    batch = collate([whole], [0], 0, model.backbone.device, left=True)
+    (none,) = model(batch, lambda *_: ["a@1"], wish).written
+    assert none is not None, "not even the template has room"
+    assert (none.text, none.tokens, none.finish) == ("", 0, "length")
 
 
 @pytest.mark.parametrize("family", ["gpt_neox", "gemma2"])

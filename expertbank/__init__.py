@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from expertbank.workflows.growing.on_processes import Processes
     from expertbank.workflows.growing.on_ray import Ray
     from expertbank.workflows.growing.prepare import AddRequest
+    from expertbank.writing import WritingConfig
 
 __all__ = [
     "AdapterConfig",
@@ -43,6 +44,7 @@ __all__ = [
     "TrainConfig",
     "TuneConfig",
     "Wish",
+    "WritingConfig",
     "__version__",
     "load_bundle",
     "run_job",
@@ -68,6 +70,7 @@ _HOMES = {
     "TrainConfig": "config",
     "TuneConfig": "config",
     "Wish": "workflows.growing.crowd",
+    "WritingConfig": "writing",
     "load_bundle": "workflows.answering.serve",
     "run_job": "workflows.growing.jobs",
     "task_spec": "data",

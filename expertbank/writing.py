@@ -94,7 +94,7 @@ class Writing:
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class Sampling:
     """What one caller wants of an answer that is written; by default what the expert has.
 
     Attributes:
@@ -124,7 +124,7 @@ class Wish:
             raise InputError("a stop text must not be empty")
 
 
-GREEDY = Wish()
+GREEDY = Sampling()
 """The likeliest token each time."""
 
 

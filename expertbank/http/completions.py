@@ -31,7 +31,7 @@ from expertbank.serving.asking import AUTO, Answered, Ask
 from expertbank.serving.errors import DeadlineError
 from expertbank.serving.server import Server
 from expertbank.workflows.answering.predict import Prediction
-from expertbank.writing import Wish
+from expertbank.writing import Sampling
 
 EVENTS = "text/event-stream"
 _READ = frozenset(
@@ -61,13 +61,13 @@ class Wanted:
 
     Attributes:
         model: ``auto``, a task or a group.
-        wish: how to write.
+        sampling: how to write.
         stream: whether as events.
         usage: whether the last event counts tokens.
     """
 
     model: str
-    wish: Wish
+    sampling: Sampling
     stream: bool
     usage: bool
 
@@ -151,7 +151,7 @@ async def _answered(
 ) -> Response:
     wanted = wanted_of(asked)
     rows = tuple(row_of({"text": text}, f"prompt {n}") for n, text in enumerate(prompts))
-    ask = Ask(rows, wanted.model, whole=True, wish=wanted.wish)
+    ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
     deadline = deadline_of(request, server.config.deadline_ms)
     if wanted.stream:
         told = _Told(asyncio.get_running_loop())
@@ -252,7 +252,7 @@ class _Told:
 
 
 def wanted_of(asked: Mapping[str, Any]) -> Wanted:
-    """What a request wishes.
+    """What a request wants.
 
     Raises:
         RefusedError: a field that is not supported, or is not what it should be.
@@ -268,7 +268,7 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = json_object(asked.get("stream_options") or {}, "'stream_options'")
-    wish = Wish(
+    sampling = Sampling(
         _number(asked, "temperature", 0.0),
         _number(asked, "top_p", 1.0),
         optional(asked.get("seed"), int, "'seed'") or 0,
@@ -277,7 +277,7 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
     )
     return Wanted(
         optional(asked.get("model"), str, "'model'") or AUTO,
-        wish,
+        sampling,
         optional(asked.get("stream"), bool, "'stream'") or False,
         optional(options.get("include_usage"), bool, "'include_usage'") or False,
     )

@@ -1,8 +1,8 @@
 """Writing answers: from where a pass over prompts ended, token by token, all rows together.
 
-Rows of one batch may have different experts, templates, stop texts and wishes. Each keeps the
-expert that was chosen at its prompt; a row that has ended takes no further part. Nothing is drawn
-from torch's global generator.
+Rows of one batch may have different experts, templates, stop texts and ways to sample. Each keeps
+the expert that was chosen at its prompt; a row that has ended takes no further part. Nothing is
+drawn from torch's global generator.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from expertbank.adapters import hooks
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.language import LanguageHead
 from expertbank.backbones.running import step_backbone
-from expertbank.writing import GREEDY, Wish, Writing, end_of
+from expertbank.writing import GREEDY, Sampling, Writing, end_of
 
 FIGURES = ("first", "other", "answer", "lead")
 """What stands for the logits of a written answer: the log-probability of its first token, that of
@@ -57,12 +57,12 @@ class WriteOptions:
     """What callers of a pass want of the answers that are written in it.
 
     Attributes:
-        wish: from a row's position to what is wanted of its answer.
+        sampling: from a row's position to what is wanted of its answer.
         told: takes a row's position and its answer so far, after each token: what of it no
             further one can take back. False ends it.
     """
 
-    wish: Callable[[int], Wish] = lambda row: GREEDY
+    sampling: Callable[[int], Sampling] = lambda row: GREEDY
     told: Callable[[int, str], bool] | None = None
 
 
@@ -93,7 +93,7 @@ class _Answer:
         self.tokens: list[int] = []
         self.text = ""
         self.finish: Literal["stop", "length"] | None = None
-        self.first = 0.0
+        self.first = LEAST
         self.total = 0.0
         self.lead = inf
 
@@ -136,7 +136,8 @@ class _Answer:
         assert self.finish is not None
         first = max(self.first, LEAST)
         other = log(-expm1(first)) if first < 0 else LEAST
-        figures = (first, max(other, LEAST), max(self.total, LEAST), min(self.lead, -LEAST))
+        total = self.total if self.tokens else LEAST
+        figures = (first, max(other, LEAST), max(total, LEAST), min(self.lead, -LEAST))
         return Written(self.text, len(self.tokens), self.finish, figures)
 
 
@@ -172,22 +173,26 @@ class Writer:
         Raises:
             UnsupportedModelError: the backbone ran without some of its hooks.
         """
-        wishes = [options.wish(row) for row in prompted.rows]
+        samplings = [options.sampling(row) for row in prompted.rows]
         answers = [self._begun(writing) for writing in writings]
-        draws = [_draw(wish) for wish in wishes]
+        draws = [_draw(sampling) for sampling in samplings]
         alive, states, mask = list(range(len(answers))), prompted.states, prompted.mask
         lengths = mask.sum(1)
         updates = adapted(alive)
         while True:
             following = self._taken(states, [answers[row] for row in alive], alive, draws)
+            full = [self._longest is not None and n >= self._longest for n in lengths.tolist()]
             for place, row in enumerate(alive):
+                if answers[row].forced and full[place]:
+                    answers[row].finish = "length"
+                    continue
                 if answers[row].forced:
                     following[place] = answers[row].forced.pop(0)
                     continue
-                most = wishes[row].max_tokens or writings[row].max_tokens
-                if self._longest is not None and int(lengths[place]) >= self._longest:
+                most = samplings[row].max_tokens or writings[row].max_tokens
+                if full[place]:
                     most = 0  # there is no room to read what was written
-                stops = (*writings[row].stop, *wishes[row].stop)
+                stops = (*writings[row].stop, *samplings[row].stop)
                 told = options.told and partial(options.told, prompted.rows[row])
                 answers[row].look(most, stops, told)
             left = [place for place, row in enumerate(alive) if answers[row].finish is None]
@@ -252,17 +257,17 @@ def template_tokens(backbone: Backbone, template: str) -> tuple[int, ...]:
     return tuple(own.encode(template, add_special_tokens=False).ids)
 
 
-def _draw(wish: Wish) -> Callable[[Tensor], int] | None:
+def _draw(sampling: Sampling) -> Callable[[Tensor], int] | None:
     """How a row's tokens are drawn; ``None`` where the likeliest is taken."""
-    if wish.temperature == 0:
+    if sampling.temperature == 0:
         return None
-    generator = torch.Generator().manual_seed(wish.seed)
+    generator = torch.Generator().manual_seed(sampling.seed)
 
     def draw(scores: Tensor) -> int:
-        chances = torch.softmax(scores.double().cpu() / wish.temperature, 0)
+        chances = torch.softmax(scores.double().cpu() / sampling.temperature, 0)
         ordered, order = chances.sort(descending=True, stable=True)
         before = ordered.cumsum(0) - ordered
-        kept = ordered.masked_fill(before >= wish.top_p, 0.0)
+        kept = ordered.masked_fill(before >= sampling.top_p, 0.0)
         return int(order[torch.multinomial(kept, 1, generator=generator)])
 
     return draw

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from expertbank.records import Row
 from expertbank.workflows.answering.predict import Prediction
-from expertbank.writing import GREEDY, Wish
+from expertbank.writing import GREEDY, Sampling
 
 if TYPE_CHECKING:
     from expertbank.serving.live import ServingState
@@ -31,7 +31,7 @@ class Ask:
         fallback: with ``auto``, the task that answers such rows instead.
         whole: refuse rows that are longer than the bank's longest sequence, instead of cutting
             them.
-        wish: what is wanted of answers that are written.
+        sampling: what is wanted of answers that are written.
         told: takes a row's position and what of its answer is settled, on the worker's thread,
             while it is written; false ends it.
     """
@@ -42,7 +42,7 @@ class Ask:
     abstain: bool = False
     fallback: str | None = None
     whole: bool = False
-    wish: Wish = GREEDY
+    sampling: Sampling = GREEDY
     told: Callable[[int, str], bool] | None = None
 
 

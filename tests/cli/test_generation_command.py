@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ from command_line import call, done, task_rows, write_task
 from small_tasks import write_jsonl, write_rows
 
 from expertbank import Bank
+from expertbank.errors import IntegrityError
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.texts import same_text
+from expertbank.records import no_progress
+from expertbank.workflows.proving.verification import verify_expert
 
 ANSWERS = {"red": "bad film", "green": "good plot", "blue": "law"}
 FILLERS = ("is", "the", "sky", "a", "of", "and", "not", "river")
@@ -122,8 +126,18 @@ def test_the_report_verifies_and_judges_exact_match(made: Path) -> None:
     assert line["oracle"] == line["at_add"]
     assert line["verdict"]["routed"] == "identical"
     assert report["verification"]["paint"]["max_logit_difference"] == 0
-    sampled = ["forgetting-report", "--verify", "--sample", 5]
-    assert done("--home", made / "bank", "--json", *sampled).document["verdict"]
+
+
+def test_an_answer_that_is_written_otherwise_now_is_found(made: Path) -> None:
+    with Bank.open(made / "bank") as bank:
+        (oracle,) = bank.registry.evaluations("paint@1", router_version="oracle")
+        data = bank._workspace.store.get(oracle.artifact_digest)
+        stored = Predictions.from_bytes(data, "here")
+        assert stored.texts is not None
+        other = replace(stored, texts=("river", *stored.texts[1:]))
+        expert = bank.registry.expert("paint@1")
+        with pytest.raises(IntegrityError, match=r"paint@1 answered 'river' when it was added"):
+            verify_expert(bank._workspace, expert, oracle, other, None, no_progress)
 
 
 def test_evaluate_counts_answers_that_are_the_text(made: Path, tmp_path: Path) -> None:
@@ -138,7 +152,7 @@ def test_evaluate_counts_answers_that_are_the_text(made: Path, tmp_path: Path) -
 
 
 def test_what_is_printed_names_exact_match_and_shows_the_text(made: Path, tmp_path: Path) -> None:
-    out = done("--home", made / "bank", "show", "paint").out
+    out = done("--home", made / "bank", "list").out
     assert "exact match" in out or "accuracy" in out
     shown = done("predict", "--home", made / "bank", "--task", "paint", "the sky is red").out
     assert "paint" in shown

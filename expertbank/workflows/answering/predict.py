@@ -42,7 +42,7 @@ from expertbank.workflows.answering.decision import (
     unanswerable,
 )
 from expertbank.workflows.measure import run
-from expertbank.writing import GREEDY, Wish
+from expertbank.writing import GREEDY, Sampling
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
@@ -184,7 +184,7 @@ class Question:
         encoded: its tokens.
         decision: who answers it; made by the predictor that is asked.
         index: of its ``Prediction``.
-        wish: what is wanted of an answer that is written.
+        sampling: what is wanted of an answer that is written.
         told: takes such an answer so far, after each of its tokens; false ends it.
     """
 
@@ -192,7 +192,7 @@ class Question:
     encoded: EncodedRow
     decision: Decision
     index: int = 0
-    wish: Wish = GREEDY
+    sampling: Sampling = GREEDY
     told: Callable[[str], bool] | None = None
 
 
@@ -745,7 +745,7 @@ def _written_for(questions: Sequence[Question], *, telling: bool = False) -> Wri
         return own is None or own(text)
 
     heard = telling and any(one.told for one in questions)
-    return WriteOptions(lambda row: questions[row].wish, told if heard else None)
+    return WriteOptions(lambda row: questions[row].sampling, told if heard else None)
 
 
 @dataclass(frozen=True, slots=True)

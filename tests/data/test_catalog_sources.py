@@ -50,13 +50,9 @@ ODD = r"[\d,]+ (rows? (contradict|that repeat another|of training)|of \d+ rows h
 
 
 def test_the_tasks_of_the_paper_are_all_there() -> None:
-<<<<<<< HEAD
     assert set(catalog_names()) == PAPER | {
         *("stsb", "privacy_qa", "bbc_news", "exam_subject", "stereotype", "disfl_qa")
     }
-=======
-    assert set(catalog_names()) == PAPER | {"stsb", "privacy_qa", "bbc_news", "disfl_qa"}
->>>>>>> work-gen
 
 
 @pytest.mark.parametrize("name", sorted(PAPER | {"stsb"}))

@@ -68,8 +68,9 @@ def test_every_page_is_in_the_navigation_and_the_site_builds_without_a_broken_li
     assert (tmp_path / "site" / "bank.svg").is_file()
 
 
-def test_the_citation_names_the_version() -> None:
-    from importlib.metadata import version
-
+def test_the_citation_and_the_readme_name_the_version() -> None:
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    (built,) = re.findall(r'^version = "(.+)"', project, re.MULTILINE)
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
-    assert cited["version"] == version("expertbank")
+    assert cited["version"] == built
+    assert f"dist/expertbank-{built}-py3" in (ROOT / "README.md").read_text(encoding="utf-8")

@@ -28,7 +28,7 @@ def test_every_promised_field_of_json_is_in_the_page(monkeypatch: pytest.MonkeyP
     contract = importlib.import_module("test_machine_contract")
     text = _page("json.md")
     parts = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
-    parts |= dict(re.findall(r"^\| `([a-z ]+)` \| (.*) \|$", text, re.MULTILINE))
+    parts |= dict(re.findall(r"^\| `([a-z -]+)` \| (.*) \|$", text, re.MULTILINE))
     asked = {**contract.TOP, "predict": contract.PREDICTION}
     for (command, key), fields in contract.INNER.items():
         asked[command] = asked[command] | fields | {key}

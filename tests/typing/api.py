@@ -9,10 +9,10 @@ from typing_extensions import assert_type
 from expertbank import (
     AdapterConfig,
     AddJob,
+    Answers,
     Bank,
     BankConfig,
     FinishedJob,
-    Prediction,
     Predictor,
     Row,
     TrainConfig,
@@ -45,7 +45,7 @@ with Bank.open(Path("bank"), backbone="someone/model") as bank:
     bank.retrain_router(7)  # type: ignore[arg-type]
     assert_type(bank.forgetting_report(verify=True), ForgettingReport)
     assert_type(bank.export("folder", tasks=["boolq"]).path, Path)
-    assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), list[Prediction])
+    assert_type(bank.predict(["text", Row("text", "pair"), {"text": "a"}]), Answers)
     assert_type(bank.evaluate("boolq", "rows.csv").oracle, float | None)
     unknown = bank.unknowns(["text", Row("text", "pair")], groups=3, out="next.jsonl")
     assert_type(unknown.groups[0].nearest[0].share, float)

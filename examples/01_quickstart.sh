@@ -31,7 +31,7 @@ step expertbank forgetting-report --verify
 step expertbank add --task exam_subject --new-version --limit 6000 --epochs 3
 step expertbank remove --task stereotype --yes
 step expertbank retrain-router
-step expertbank forgetting-report --html "$place/report.html"
+step expertbank forgetting-report --map --html "$place/report.html"
 
 step expertbank export "$place/bundle"
 step expertbank predict --bundle "$place/bundle" \

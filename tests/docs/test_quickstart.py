@@ -66,7 +66,7 @@ def test_the_quickstart_runs_and_prints_what_the_tutorial_shows(
     text = SCRIPT.read_text(encoding="utf-8")
     # The same commands at a size a test can afford: every count of rows or tokens cut down.
     small = re.sub(r"--limit \d+", "--limit 30", text)
-    small = re.sub(r"--epochs \d+", "--epochs 1 --eval-limit 20", small)
+    small = re.sub(r"--epochs \d+", "--epochs 2 --eval-limit 20", small)
     small = re.sub(r"--max-length \d+", "--max-length 24", small)
     small = re.sub(r"port=\d+", f"port={_free_port()}", small)
     (tmp_path / "examples").mkdir()

@@ -24,7 +24,8 @@ from .session import Session
 if TYPE_CHECKING:
     from expertbank.errors import InputError
     from expertbank.records import Row
-    from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
+    from expertbank.workflows.answering.predict import Experts, Predictor
+    from expertbank.workflows.answering.prediction import Prediction
 
 SecondOpinion = Annotated[
     bool,

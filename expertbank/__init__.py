@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from expertbank.records import Row
     from expertbank.routing.config import RouterConfig
     from expertbank.workflows.answering.answers import Answers
-    from expertbank.workflows.answering.predict import Prediction, Predictor
+    from expertbank.workflows.answering.predict import Predictor
+    from expertbank.workflows.answering.prediction import Prediction
     from expertbank.workflows.answering.serve import load_bundle
     from expertbank.workflows.growing.crowd import Wish
     from expertbank.workflows.growing.jobs import AddJob, FinishedJob, run_job
@@ -60,7 +61,7 @@ _HOMES = {
     "BankConfig": "config",
     "ExpertBankError": "errors",
     "FinishedJob": "workflows.growing.jobs",
-    "Prediction": "workflows.answering.predict",
+    "Prediction": "workflows.answering.prediction",
     "Predictor": "workflows.answering.predict",
     "Processes": "workflows.growing.on_processes",
     "Ray": "workflows.growing.on_ray",

@@ -41,7 +41,8 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import LEVEL, Asked, UnknownModel
-from expertbank.workflows.answering.predict import Prediction, Predictor
+from expertbank.workflows.answering.predict import Predictor
+from expertbank.workflows.answering.prediction import Prediction
 
 SCORES = (
     "`predict`: router and expert",

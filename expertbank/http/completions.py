@@ -30,7 +30,7 @@ from expertbank.http.told import document_of
 from expertbank.serving.asking import AUTO, Answered, Ask
 from expertbank.serving.errors import DeadlineError
 from expertbank.serving.server import Server
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 from expertbank.writing import Sampling
 
 EVENTS = "text/event-stream"

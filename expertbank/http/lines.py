@@ -38,7 +38,7 @@ from expertbank.serving.asking import AUTO, Ask
 from expertbank.serving.errors import QueueFullError, TooLargeError
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 
 LINES = ("application/x-ndjson", "application/jsonl", "application/x-jsonlines")
 _FLAGS = {"": True, "1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}

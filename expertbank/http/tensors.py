@@ -14,7 +14,7 @@ from typing import Any
 
 from expertbank.http.told import document_of, expert_digest
 from expertbank.serving.asking import Answered
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from expertbank.serving.live import ServingState
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 
 
 def expert_digest(answer: Prediction, state: ServingState) -> str | None:

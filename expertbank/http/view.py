@@ -9,7 +9,7 @@ from typing import Any
 from expertbank.reports.figures import count, share
 from expertbank.serving.asking import Answered
 from expertbank.texts import printable
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 
 _TONES = {True: "unknown", False: "known", None: "asked"}
 AT_ONCE = 8

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from expertbank.records import Row
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 from expertbank.writing import GREEDY, Sampling
 
 if TYPE_CHECKING:

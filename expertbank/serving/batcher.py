@@ -24,7 +24,7 @@ from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
 from expertbank.serving.throughput import PassCost, Throughput
 from expertbank.workflows.answering.decision import Routed
-from expertbank.workflows.answering.predict import Prediction, Question
+from expertbank.workflows.answering.prediction import Prediction, Question
 
 SOON = 1.0
 """Seconds to tell a refused caller to wait while nothing was measured yet."""

@@ -22,7 +22,7 @@ from expertbank.serving.limits import ServeConfig
 from expertbank.serving.live import ServingState, Source
 from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
-from expertbank.workflows.answering.predict import Question
+from expertbank.workflows.answering.prediction import Question
 
 State = Literal["starting", "ready", "broken", "draining", "stopped"]
 

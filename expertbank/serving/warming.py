@@ -8,7 +8,7 @@ from expertbank.errors import NotFoundError
 from expertbank.records import Row
 from expertbank.serving.live import ServingState
 from expertbank.workflows.answering.decision import Decision, Named
-from expertbank.workflows.answering.predict import Question
+from expertbank.workflows.answering.prediction import Question
 
 ROWS = (
     Row("Shares of the bank rose by four per cent on Monday, its best day this year."),

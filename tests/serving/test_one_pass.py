@@ -10,7 +10,8 @@ from serving_bank import CHOICES, rows
 from expertbank import Bank, Prediction, Row
 from expertbank.errors import InputError
 from expertbank.workflows.answering.decision import Decision
-from expertbank.workflows.answering.predict import Predictor, Question
+from expertbank.workflows.answering.predict import Predictor
+from expertbank.workflows.answering.prediction import Question
 
 
 def asked(predictor: Predictor, row: Row, decision: Decision) -> Question:

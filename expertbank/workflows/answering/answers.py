@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.errors import InputError
 from expertbank.reports import notebook
 from expertbank.reports.figures import DASH, count, share
-from expertbank.workflows.answering.predict import Prediction
+from expertbank.workflows.answering.prediction import Prediction
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -11,7 +11,8 @@ from expertbank.errors import DataError, StaleError
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
-from expertbank.workflows.answering.predict import Experts, Prediction, Predictor
+from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.workflows.answering.prediction import Prediction
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,9 +239,9 @@ print(answer("your text"))
 _RANK = """- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}.
 """
 
-_ENGINE_HEAD = """- The head (`head.safetensors`) is loaded by no engine: vLLM refuses adapters with
-  `modules_to_save`, so it is a file of its own. Ask the engine for hidden states and apply the
-  head to them.
+_ENGINE_HEAD = """- The head (`head.safetensors`) is loaded by no engine, so it is a file of its
+  own: in `modules_to_save` vLLM takes only `score` and `classifier`, and those only of cross-encoders.
+  Ask the engine for hidden states and apply the head to them.
 """
 
 _ENGINE_WRITES = """- `writing.json` is what the caller sends, as no engine reads it: the prompt

@@ -2,9 +2,9 @@
 
 ``engines.py`` starts it in vLLM's own environment, which knows nothing of expertbank.
 Run: python vllm_answers.py ASKED ANSWERS. The first is a JSON object: ``backbone``, ``adapters``
-(name to folder), ``rank``, ``stop_ids`` and ``asked``, a list of ``{"task", "prompt", "max_tokens"}``
-whose prompts are token ids and whose task may be null for the bare model. The second gets the
-tokens written for each; standard output is vLLM's.
+(name to folder), ``rank``, ``stop_ids`` and ``asked``: a list of objects with ``task``, null for
+the bare model, ``prompt``, which is token ids, and ``max_tokens``. The second gets the tokens
+written for each; standard output is vLLM's.
 """
 
 from __future__ import annotations

@@ -240,8 +240,8 @@ _RANK = """- vLLM: the adapter's rank must not exceed the server's `--max-lora-r
 """
 
 _ENGINE_HEAD = """- The head (`head.safetensors`) is loaded by no engine, so it is a file of its
-  own: in `modules_to_save` vLLM takes only `score` and `classifier`, and those only of cross-encoders.
-  Ask the engine for hidden states and apply the head to them.
+  own: in `modules_to_save` vLLM takes only `score` and `classifier`, and only of
+  cross-encoders. Ask the engine for hidden states and apply the head to them.
 """
 
 _ENGINE_WRITES = """- `writing.json` is what the caller sends, as no engine reads it: the prompt

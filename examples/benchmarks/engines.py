@@ -161,7 +161,7 @@ def elsewhere(python: Path, script: str, told: Mapping[str, Any], work: Path) ->
 
 
 def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[str, Any]:
-    """What vLLM answers with adapters, then what the bare model does, all in one batch."""
+    """What vLLM answers with adapters, and without."""
     python = environment(work / "vllm", VLLM, UNFIT)
     ranks = [
         json.loads((work / "peft" / task / "adapter_config.json").read_text())["r"]
@@ -176,7 +176,7 @@ def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[st
             "adapters": {task: str(work / "peft" / task) for task in tasks},
             "rank": min(rank for rank in (8, 16, 32, 64) if rank >= max(ranks)),
             "stop_ids": sorted({row.end for row in asked}),
-            "asked": one + [{**row, "task": None} for row in one],
+            "asked": one,
         },
         work,
     )
@@ -231,9 +231,13 @@ def main() -> None:
         differing["PEFT"] = (by_peft, line("PEFT", wanted, by_peft, bare, text_of))
     if "vllm" in options.parts:
         told = by_vllm(work, asked, list(reference.model.peft_config))
-        both, size = told["tokens"], len(asked)
-        name = f"vLLM {told['version']}"
-        differing[name] = (both[:size], line(name, wanted, both[:size], both[size:], text_of))
+        found, bare, name = told["tokens"], told["bare"], f"vLLM {told['version']}"
+        differing[name] = (found, line(name, wanted, found, bare, text_of))
+        changed = sum(one != two for one, two in zip(bare, told["mixed"], strict=True))
+        print(
+            f"\n{name}: of the bare model's answers {changed} change when others in their batch "
+            "have adapters"
+        )
     for name, (found, places) in differing.items():
         for place in places:
             row, (text, count) = asked[place], wanted[place]

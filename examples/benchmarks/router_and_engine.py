@@ -69,7 +69,7 @@ def running(words: Sequence[str | Path], url: str, ready: str, log: Path) -> Ite
 
 @contextlib.contextmanager
 def engine(work: Path, tasks: Sequence[str]) -> Iterator[str]:
-    """vLLM's server with the exported adapters."""
+    """Serve the exported adapters with vLLM."""
     python = environment(work / "vllm", VLLM, UNFIT)
     port = free_port()
     url = f"http://127.0.0.1:{port}"

@@ -9,10 +9,7 @@ from urllib.parse import urlsplit
 from expertbank.errors import InputError
 from expertbank.records import Row
 from expertbank.serving.asking import AUTO, Answered, Ask
-from expertbank.writing import Wish, Writing
-
-ROUTED = Wish(max_tokens=1)
-"""Of an answer that nobody reads: its first token, which tells whether the prompt is unknown."""
+from expertbank.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +68,7 @@ class Engine:
     def asks(self, texts: Sequence[str]) -> Ask:
         """What the bank is asked, to know where texts go."""
         rows = tuple(Row(text, origin=f"prompt {place}") for place, text in enumerate(texts))
-        return Ask(rows, AUTO, wish=ROUTED)
+        return Ask(rows, AUTO, only_routed=True)
 
     def chosen(self, answered: Answered) -> Chosen:
         """The adapter that all texts of a request are for.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from served import running
 from small_engine import SmallEngine
 from small_writing import PROMPT
 
+from expertbank import Row
 from expertbank.http.engine import router
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.serving.engine import Engine
@@ -71,14 +73,29 @@ def test_what_has_a_head_or_is_named_or_is_a_chat_is_asked_as_it_stands(
     assert json.loads(engine.seen[-1]) == {"model": "paint", "messages": messages}
 
 
-def test_to_choose_an_adapter_its_expert_writes_one_token_and_unknown_is_told_as_ever(
-    front: Answering,
+def test_to_choose_an_adapter_no_expert_is_asked_and_it_is_the_one_that_would_answer(
+    front: Answering, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    there = Engine.of("http://nowhere")
-    answered = front.server.submit(there.asks([PROMPT])).result()
-    (line,) = answered.predictions
-    assert line.written_tokens == 1
-    (whole,) = front.bank.predict([PROMPT])
-    assert whole.written_tokens > 1
-    told = line.task, line.confidence, line.unknown, line.unknown_score
-    assert told == (whole.task, whole.confidence, whole.unknown, whole.unknown_score)
+    predictor = front.server.current.predictor
+    asked = [PROMPT, OTHER, "green river of the"]
+    expected = list(front.bank.predict(asked))
+
+    def branch(*args: Any) -> None:
+        raise AssertionError("an expert was asked")
+
+    monkeypatch.setattr(type(predictor.model), "stack", branch)
+    found = front.server.submit(Engine.of("http://nowhere").asks(asked)).result().predictions
+    assert [(one.task, one.expert_digest, one.confidence) for one in found] == [
+        (one.task, one.expert_digest, pytest.approx(one.confidence, abs=1e-4)) for one in expected
+    ]
+    assert [one.unknown for one in found] == [one.unknown for one in expected]
+    assert {(one.written, one.label) for one in found} == {(None, None)}
+
+
+def test_what_is_only_routed_shares_a_pass_with_what_is_answered(front: Answering) -> None:
+    predictor = front.server.current.predictor
+    questions = predictor.questions([Row(PROMPT), Row(OTHER), Row(PROMPT)], predictor.decision())
+    mixed = [replace(questions[0], only_routed=True), *questions[1:]]
+    routed, *answered = predictor.answer(mixed)
+    assert answered == predictor.answer(questions[1:])
+    assert (routed.index, routed.task, routed.written) == (0, "paint", None)

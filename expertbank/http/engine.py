@@ -149,8 +149,8 @@ async def _answer(
     if received.status_code == 404 and chosen is not None:
         raise RefusedError(
             404,
-            f"the engine does not have {meant.removesuffix(',')}; load the adapter there under that "
-            f"name, or say what it is called with --engine-model {chosen.task}=NAME",
+            f"the engine does not have {meant.removesuffix(',')}; load the adapter there under "
+            f"that name, or say what it is called with --engine-model {chosen.task}=NAME",
             _told(chosen),
         )
     return Response(content, received.status_code, headers)

@@ -300,3 +300,11 @@ def test_a_way_to_write_that_does_not_come_back_is_never_published(
     assert answer.code == 13
     assert "does not hold the expert" in answer.err
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_does_not_come_in_as_an_expert_that_writes(exported: Path, made: Path) -> None:
+    words = ["import", "--peft", exported, "--task", "again", "--data", made / "paint.csv", *KIND]
+    answer = call("--home", made / "bank", *words)
+    assert answer.code == 2
+    assert "--for-import" in answer.err
+    assert "again" not in done("--home", made / "bank", "list", "--json").out

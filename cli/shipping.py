@@ -93,8 +93,8 @@ def export(
 
     A bundle predicts without the bank; its logits are compared with the bank's before it takes
     its name. With --format peft: one folder per expert with its exact LoRA factors, put into the
-    model that other programs load and compared there, and its head. A folder of the same format
-    that is there is replaced; anything else is left alone.
+    model that other programs load and compared there, and its head or how its answers are
+    written. A folder of the same format that is there is replaced; anything else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """

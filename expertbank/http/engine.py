@@ -1,8 +1,9 @@
 """``/v1/completions`` and ``/v1/chat/completions``: a router in front of an engine.
 
-Content chooses the adapter, and the engine's answer comes back as it is. A request that names a
-model is passed on byte for byte. What goes wrong is told at once, with the adapter that was meant;
-where the engine is, callers are not told.
+Content chooses the adapter, and the engine's answer comes back as it is. The prompt of an expert
+that writes gets its response template. A request that names a model is passed on byte for byte.
+What goes wrong is told at once, with the adapter that was meant; where the engine is, callers are
+not told.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from expertbank.http.sse import DONE, Events
 from expertbank.serving.asking import AUTO
 from expertbank.serving.engine import Chosen, Engine
 from expertbank.serving.server import Server
+from expertbank.writing import Writing
 
 MOST = 64 * 2**20
 """Bytes of an answer that is not streamed."""
@@ -70,11 +72,14 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
     routes = APIRouter(tags=["a router in front of an engine"], lifespan=life)
 
     async def passed(
-        request: Request, path: str, texts_of: Callable[[Mapping[str, Any]], list[str]]
+        request: Request,
+        path: str,
+        texts_of: Callable[[Mapping[str, Any]], list[str]],
+        as_trained: Callable[[Mapping[str, Any], Writing], Mapping[str, Any]] | None = None,
     ) -> Response:
         require_type(request, "application/json")
         body = await body_of(request, server.config.max_body_bytes)
-        asked = json_object(read_json(body, "the request"), "the request")
+        asked: Mapping[str, Any] = json_object(read_json(body, "the request"), "the request")
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)
@@ -82,6 +87,8 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
             deadline = deadline_of(request, server.config.deadline_ms)
             answered = await answer(server, request, engine.asks(texts), deadline)
             chosen = engine.chosen(answered)
+            if as_trained and chosen.writing:
+                asked = as_trained(asked, chosen.writing)
             body = encode({**asked, "model": chosen.model})
         meant = f"model {asked.get('model')!r}" if chosen is None else _meant(chosen)
         headers = _headers(request, keys)
@@ -97,7 +104,7 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         "/v1/completions", summary="Complete prompts", response_class=Response, responses=answers
     )
     async def completions(request: Request) -> Response:
-        return await passed(request, "/v1/completions", prompts.of_completion)
+        return await passed(request, "/v1/completions", prompts.of_completion, prompts.as_trained)
 
     @routes.post(
         "/v1/chat/completions",
@@ -142,8 +149,8 @@ async def _answer(
     if received.status_code == 404 and chosen is not None:
         raise RefusedError(
             404,
-            f"the engine does not have {meant}; load the adapter there under that name, or say "
-            f"what it is called with --engine-model {chosen.task}=NAME",
+            f"the engine does not have {meant.removesuffix(',')}; load the adapter there under "
+            f"that name, or say what it is called with --engine-model {chosen.task}=NAME",
             _told(chosen),
         )
     return Response(content, received.status_code, headers)

@@ -8,6 +8,7 @@ from typing import Any
 from expertbank.http.asking import texts
 from expertbank.http.documents import kind_of
 from expertbank.http.problems import malformed
+from expertbank.writing import Writing
 
 NAME_ONE = "name a model to send it on as it is"
 
@@ -43,6 +44,28 @@ def of_chat(asked: Mapping[str, Any]) -> list[str]:
                 return [text]
             raise malformed(f"the user's last message holds no text to route by; {NAME_ONE}")
     raise malformed(f"'messages' holds no message of the user to route by; {NAME_ONE}")
+
+
+def as_trained(asked: Mapping[str, Any], writing: Writing) -> dict[str, Any]:
+    """A request of ``/v1/completions`` as an expert that writes was trained on it.
+
+    Callers do not know which expert that will be, so they cannot put its response template behind
+    their prompt. Its stop texts are stopped at besides theirs; of tokens it writes the most that
+    it was trained on, unless they say how many.
+
+    Args:
+        asked: the request, whose prompts are texts.
+        writing: how the expert's answers are written.
+    """
+    prompt, stop, most = asked["prompt"], asked.get("stop") or [], asked.get("max_tokens")
+    told = {**asked, "max_tokens": writing.max_tokens if most is None else most}
+    if isinstance(prompt, str):
+        told["prompt"] = prompt + writing.template
+    else:
+        told["prompt"] = [one + writing.template for one in prompt]
+    if writing.stop:
+        told["stop"] = [*writing.stop, *([stop] if isinstance(stop, str) else stop)]
+    return told
 
 
 def _text_of(content: Any) -> str:

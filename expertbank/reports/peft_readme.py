@@ -24,9 +24,9 @@ def peft_readme(content: Mapping[str, Any]) -> str:
         "# LoRA adapters from an expertbank",
         "",
         f"One folder per expert, for the backbone {_backbone(backbone)}. Each holds ordinary LoRA "
-        "factors in PEFT's format, equal to the expert's TT-LoRA update, and the expert's head as "
-        "a file of its own. The router is not here: the caller names the expert. To route, export "
-        "a bundle.",
+        "factors in PEFT's format, equal to the expert's TT-LoRA update, and as a file of its own "
+        "the expert's head, or how its answers are written. The router is not here: the caller "
+        "names the expert. To route, export a bundle.",
         "",
         "| folder | expert | kind | labels | rank |",
         "|---|---|---|---|---|",
@@ -62,27 +62,49 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     if loaded["gguf"]:
         file = f", gguf_file={json.dumps(loaded['gguf'], ensure_ascii=False)}"
     revision = f', revision="{backbone["revision"]}"' if backbone["revision"] else ""
-    load = _LOAD.format(
-        reference=f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}{file}",
-        dtype=spec["dtype"],
-        auto="AutoModelForCausalLM" if loaded["causal"] else "AutoModel",
-        inside=f".get_base_model().{loaded['inner']}" if loaded["causal"] else "",
-        max_length=spec["max_length"],
-        pooled=_POOLED[entry["pooling"]],
-        read="".join(f"    {line}\n" for line in _read(entry)),
-    )
+    names = {
+        "reference": f"{json.dumps(backbone['reference'], ensure_ascii=False)}{revision}{file}",
+        "dtype": spec["dtype"],
+        "max_length": spec["max_length"],
+    }
     return _ADAPTER.format(
         id=entry["id"],
         digest=entry["digest"],
         rank=entry["rank"],
-        server_rank=_server_rank(entry["rank"]),
         backbone=_backbone(backbone),
         where=_where(backbone, loaded["gguf"]),
-        max_length=spec["max_length"],
+        answering=_answering(entry, loaded, names),
+        engines=_engines(entry, loaded),
+    )
+
+
+def _answering(entry: Mapping[str, Any], loaded: Mapping[str, Any], names: dict[str, Any]) -> str:
+    """How to answer in Python."""
+    if entry["writing"] is not None:
+        return _WRITES.format(**names)
+    load = _LOAD.format(
+        **names,
+        auto="AutoModelForCausalLM" if loaded["causal"] else "AutoModel",
+        inside=f".get_base_model().{loaded['inner']}" if loaded["causal"] else "",
+        pooled=_POOLED[entry["pooling"]],
+        read="".join(f"    {line}\n" for line in _read(entry)),
+    )
+    return _READS.format(
         scaled=" and scaled to root mean square 1" if entry["scaled"] else "",
-        engines=(_DECODER if loaded["causal"] else _ENCODER).format(model=loaded["class"]),
+        max_length=names["max_length"],
         code=load + KINDS.get(entry["kind"]).snippet,
     )
+
+
+def _engines(entry: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
+    """What a serving engine does with it."""
+    rank = _RANK.format(server_rank=_server_rank(entry["rank"]))
+    model = loaded["class"]
+    if entry["writing"] is not None:
+        return _ENGINE_WRITES + rank + _NAMED.format(model=model)
+    if loaded["causal"]:
+        return _ENGINE_HEAD + rank + _NAMED.format(model=model) + _NOT_TO_WRITE
+    return _ENGINE_HEAD + rank + _ENCODER.format(model=model)
 
 
 def _read(entry: Mapping[str, Any]) -> list[str]:
@@ -162,25 +184,78 @@ PEFT does not check that: other weights of the same shapes load without complain
 
 ## With PEFT
 
-Run it in this folder. The head reads the last hidden states of the adapted backbone, pooled
-over the tokens{scaled}; texts are cut at {max_length} tokens.
+{answering}
+## In a serving engine
+
+{engines}"""
+
+_READS = """Run it in this folder. The head reads the last hidden states of the adapted backbone,
+pooled over the tokens{scaled}; texts are cut at {max_length} tokens.
 
 ```python
 {code}```
+"""
 
-## In a serving engine
+_WRITES = """Run it in this folder. The language model writes the answer after the prompt, which is
+cut at {max_length} tokens, and the response template of `writing.json`.
 
-- The head (`head.safetensors`) is loaded by no engine: vLLM refuses adapters with
-  `modules_to_save`, so it is a file of its own. Ask the engine for hidden states and apply the
-  head to them.
-- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}.
-{engines}"""
+```python
+import json
 
-_DECODER = """- The tensors are named as in the language model (`{model}`), which is what
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+tokenizer = AutoTokenizer.from_pretrained({reference})
+backbone = AutoModelForCausalLM.from_pretrained({reference}, dtype=torch.{dtype})
+model = PeftModel.from_pretrained(backbone, ".").eval()
+with open("writing.json", encoding="utf-8") as file:
+    about = json.load(file)
+
+
+@torch.no_grad()
+def answer(text, text_pair=None):
+    prompt = tokenizer(text, text_pair, truncation="longest_first", max_length={max_length})
+    template = tokenizer(about["response_template"], add_special_tokens=False)
+    ids = torch.tensor([prompt["input_ids"] + template["input_ids"]])
+    written = model.generate(
+        input_ids=ids,
+        attention_mask=torch.ones_like(ids),
+        do_sample=False,
+        max_new_tokens=about["max_tokens"],
+        eos_token_id=about["end_token_id"],
+        pad_token_id=about["end_token_id"],
+    )
+    found = tokenizer.decode(written[0, ids.shape[1] :], skip_special_tokens=True)
+    for stop in about["stop"]:
+        found = found.partition(stop)[0]
+    return found
+
+
+print(answer("your text"))
+```
+"""
+
+_RANK = """- vLLM: the adapter's rank must not exceed the server's `--max-lora-rank`; {server_rank}.
+"""
+
+_ENGINE_HEAD = """- The head (`head.safetensors`) is loaded by no engine, so it is a file of its
+  own: in `modules_to_save` vLLM takes only `score` and `classifier`, and only of
+  cross-encoders. Ask the engine for hidden states and apply the head to them.
+"""
+
+_ENGINE_WRITES = """- `writing.json` is what the caller sends, as no engine reads it: the prompt
+  with `response_template` behind it, `temperature` 0, its `max_tokens` and `stop`. The expert was
+  trained on such prompts and knows no chat template.
+"""
+
+_NAMED = """- The tensors are named as in the language model (`{model}`), which is what
   engines that generate look for. The export was put into that class and gave the bank's hidden
   states before it was published. Under the bare model (`AutoModel`) PEFT finds none of these names.
-- The expert was trained to answer with its head, not to write: what an engine generates with it
-  is changed by it, and means nothing by itself.
+"""
+
+_NOT_TO_WRITE = """- The expert was trained to answer with its head, not to write: what an engine
+  generates with it is changed by it, and means nothing by itself.
 """
 
 _ENCODER = """- The tensors are named as in the bare model (`{model}`), into which they

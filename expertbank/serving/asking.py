@@ -34,6 +34,7 @@ class Ask:
         sampling: what is wanted of answers that are written.
         told: takes a row's position and what of its answer is settled, on the worker's thread,
             while it is written; false ends it.
+        only_routed: only who would answer is asked: no expert is, and no answer comes back.
     """
 
     rows: tuple[Row, ...]
@@ -44,6 +45,7 @@ class Ask:
     whole: bool = False
     sampling: Sampling = GREEDY
     told: Callable[[int, str], bool] | None = None
+    only_routed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

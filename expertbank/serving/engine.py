@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from expertbank.errors import InputError
 from expertbank.records import Row
 from expertbank.serving.asking import AUTO, Answered, Ask
+from expertbank.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +21,14 @@ class Chosen:
         model: what the engine calls its adapter.
         confidence: the router's probability of it; of several texts the least.
         unknown: whether a text is like no task; ``None`` where that cannot be told.
+        writing: how answers of the expert that was chosen are written, if it writes.
     """
 
     task: str
     model: str
     confidence: float
     unknown: bool | None
+    writing: Writing | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,7 @@ class Engine:
     def asks(self, texts: Sequence[str]) -> Ask:
         """What the bank is asked, to know where texts go."""
         rows = tuple(Row(text, origin=f"prompt {place}") for place, text in enumerate(texts))
-        return Ask(rows, AUTO)
+        return Ask(rows, AUTO, only_routed=True)
 
     def chosen(self, answered: Answered) -> Chosen:
         """The adapter that all texts of a request are for.
@@ -86,4 +89,5 @@ class Engine:
             self.names.get(tasks[0], tasks[0]),
             min(line.confidence for line in lines),
             any(known) if known else None,
+            answered.state.writing(lines[0].expert_digest),
         )

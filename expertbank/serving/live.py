@@ -14,6 +14,7 @@ from expertbank.routing.columns import Member
 from expertbank.serving.asking import AUTO, Ask
 from expertbank.workflows.answering.decision import Answerer, Decision, Named
 from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +133,10 @@ class ServingState:
             known = ", ".join(map(str, found.versions)) or "none; leave the version out"
             raise NotFoundError(f"model {name!r} has no version {version}; known: {known}")
         return found
+
+    def writing(self, digest: str) -> Writing | None:
+        """How the answers of an expert are written; ``None`` for one that has a head."""
+        return self.predictor.model.pool.expert(digest).writing
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt that the backbone's own chat template makes of messages.

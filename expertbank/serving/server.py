@@ -251,7 +251,9 @@ class Server:
                     "that is read here; shorten it"
                 )
             told = None if ask.told is None else partial(ask.told, len(found))
-            found.append(replace(question, sampling=ask.sampling, told=told))
+            found.append(
+                replace(question, sampling=ask.sampling, told=told, only_routed=ask.only_routed)
+            )
         return found
 
     def _look_after(self, served: ServingState) -> None:

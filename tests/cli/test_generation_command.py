@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 import re
 from dataclasses import replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 from command_line import call, done, task_rows, write_task
+from places import working_in
 from small_tasks import write_jsonl, write_rows
 
 from expertbank import Bank
@@ -253,9 +255,70 @@ def test_how_answers_are_written_is_no_setting_of_other_kinds(tmp_path: Path) ->
     assert not (tmp_path / "none").exists()
 
 
-def test_a_peft_export_says_why_it_cannot_be(made: Path, tmp_path: Path) -> None:
-    words = ["export", tmp_path / "peft", "--format", "peft", "--task", "paint"]
+@pytest.fixture(scope="module")
+def exported(made: Path) -> Path:
+    words = ["export", made / "peft", "--format", "peft"]
+    assert done("--home", made / "bank", "--json", *words).document["verified"] is True
+    return made / "peft" / "paint"
+
+
+def test_an_export_for_peft_says_what_a_caller_sends_to_an_engine(exported: Path) -> None:
+    told = json.loads((exported / "writing.json").read_text())
+    assert told["response_template"] == "\n"
+    assert told["stop"] == ["vote"]
+    assert 2 <= told["max_tokens"] <= 3
+    assert told["kind"] == "generation"
+    assert not (exported / "head.safetensors").exists()
+    assert (exported.parent / "mood" / "head.safetensors").exists()
+    assert not (exported.parent / "mood" / "writing.json").exists()
+
+
+def test_the_lines_of_its_readme_write_what_the_bank_writes(
+    exported: Path, made: Path, backbone_folder, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    (exported / "backbone").symlink_to(backbone_folder("llama, tied"))
+    (code,) = re.findall(r"```python\n(.*?)```", (exported / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    with working_in(exported):
+        exec(compile(code, "README.md", "exec"), names)
+    rows = [{"text": text} for text, _ in paint_rows(12, seed=5)]
+    rows += [{"text": "sky red", "text_pair": "of the river"}]
+    file = write_jsonl(tmp_path / "rows.jsonl", rows)
+    lines = done("predict", "--home", made / "bank", "--task", "paint", "--file", file, "--json")
+    written = [line["text"] for line in lines.lines]
+    assert [names["answer"](*row.values()) for row in rows] == written
+    assert len(set(written)) > 1
+    bare = [_without_adapter(names, row) for row in rows]
+    assert bare != written, "the adapter takes effect"
+
+
+def _without_adapter(names: dict[str, Any], row: dict[str, str]) -> str:
+    with names["model"].disable_adapter():
+        text: str = names["answer"](*row.values())
+    return text
+
+
+def test_a_way_to_write_that_does_not_come_back_is_never_published(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from expertbank.workflows.shipping import export_peft
+
+    real = export_peft._document
+
+    def another(content: dict[str, Any]) -> bytes:
+        return real(content).replace(b'"max_tokens": ', b'"max_tokens": 1')
+
+    monkeypatch.setattr(export_peft, "_document", another)
+    answer = call("--home", made / "bank", "export", tmp_path / "x", "--format", "peft")
+    assert answer.code == 13
+    assert "does not hold the expert" in answer.err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_adapter_does_not_come_in_as_an_expert_that_writes(exported: Path, made: Path) -> None:
+    words = ["import", "--peft", exported, "--task", "again", "--data", made / "paint.csv", *KIND]
     answer = call("--home", made / "bank", *words)
     assert answer.code == 2
-    assert "generation" in answer.err
-    assert not (tmp_path / "peft").exists()
+    assert "--for-import" in answer.err
+    assert "again" not in done("--home", made / "bank", "list", "--json").out

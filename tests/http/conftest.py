@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from answering import Answering, answering
 from served import make_bank
+from small_writing import make_writing_bank
 
 FolderOf = Callable[[str], Path]
 
@@ -16,6 +17,12 @@ def served_home(backbone_folder: FolderOf, tmp_path_factory: pytest.TempPathFact
     home = tmp_path_factory.mktemp("served") / "bank"
     make_bank(home, backbone_folder("bert"))
     return home
+
+
+@pytest.fixture(scope="session")
+def writing_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bank with an expert that writes; never write to it."""
+    return make_writing_bank(tmp_path_factory.mktemp("writing"))
 
 
 @pytest.fixture(scope="session")

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import json
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,50 +9,12 @@ import httpx
 import openai
 import pytest
 from answering import Answering, answering, problem
-from tiny import build
-
-from expertbank import Bank, TrainConfig
-from expertbank.data import Columns, TaskSpec
-from expertbank.writing import WritingConfig
-
-WORDS = ("is", "the", "sky", "a", "of", "and", "not", "river")
-ANSWERS = {"red": "bad film", "green": "good plot", "blue": "law"}
-PROMPT = "the sky is red"
-TEMPLATE = "{% for one in messages %}{{ one['content'] }} {% endfor %}"
-
-
-def write(path: Path, answers: dict[str, str]) -> Path:
-    rng = random.Random(0)
-    rows: dict[str, str] = {}
-    while len(rows) < 50:
-        word = rng.choice(list(answers))
-        rows.setdefault(" ".join([word, *rng.choices(WORDS, k=4)]), answers[word])
-    with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label"), *rows.items()])
-    return path
+from small_writing import PROMPT
 
 
 @pytest.fixture(scope="module")
-def writing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Answering]:
-    folder = tmp_path_factory.mktemp("writing")
-    backbone = build(folder / "llama", "llama", language="tied")
-    config = backbone / "tokenizer_config.json"
-    told = {**json.loads(config.read_text()), "chat_template": TEMPLATE}
-    config.write_text(json.dumps(told))
-    train = TrainConfig(epochs=1, lr=2e-2)
-    with Bank.open(folder / "bank", backbone=str(backbone)) as bank:
-        bank.init(max_length=16)
-        paint = TaskSpec(
-            "paint",
-            "generation",
-            columns=Columns(text="text", label="label"),
-            writing=WritingConfig(max_tokens=6),
-        )
-        bank.add(paint, data=write(folder / "paint.csv", ANSWERS), train=train)
-        mood = write(folder / "mood.csv", {"film plot": "yes", "goal team": "no"})
-        bank.add("mood", data=mood, train=train)
-        bank.retrain_router()
-    with answering(folder / "bank") as found:
+def writing(writing_home: Path) -> Iterator[Answering]:
+    with answering(writing_home) as found:
         yield found
 
 

@@ -40,7 +40,7 @@ from expertbank.workflows.answering.decision import (
     unanswerable,
 )
 from expertbank.workflows.answering.prediction import UNKNOWN, Prediction, Question
-from expertbank.workflows.measure import run
+from expertbank.workflows.measure import run, trunk_features
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
@@ -401,6 +401,8 @@ class Predictor:
             IntegrityError: an expert's file is damaged.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
+        if any(one.only_routed for one in questions):
+            return self._parted(questions, batch_size, progress)
         if not questions:
             return []
         decisions = [one.decision for one in questions]
@@ -448,6 +450,34 @@ class Predictor:
         return [
             replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0]
             for own in (answers[place] for place in places)
+        ]
+
+    def _parted(
+        self, questions: Sequence[Question], batch_size: int, progress: ProgressCallback
+    ) -> list[Prediction]:
+        """``answer`` where some rows are only routed."""
+        routed = [one for one in questions if one.only_routed]
+        others = [one for one in questions if not one.only_routed]
+        told = iter(self._only_routed(routed))
+        answered = iter(self.answer(others, batch_size=batch_size, progress=progress))
+        return [next(told if one.only_routed else answered) for one in questions]
+
+    def _only_routed(self, questions: Sequence[Question]) -> list[Prediction]:
+        """Who would answer, from the trunk alone; unknown rows are told without any expert."""
+        decisions = [one.decision for one in questions]
+        shapes = [one.row.shape for one in questions]
+        features = trunk_features(self.model, [one.encoded for one in questions])
+        settled = settle(
+            decisions,
+            choose(decisions, features, shapes),
+            features,
+            shapes,
+            [one.encoded.length for one in questions],
+            unasked(len(questions)),
+        )
+        return [
+            replace(_plain(question, chosen, 0), label=None, text="")
+            for question, chosen in zip(questions, settled, strict=True)
         ]
 
     def _heard(
@@ -560,22 +590,7 @@ class Predictor:
         self, question: Question, chosen: Chosen, slot: int, output: PassOutput, place: int
     ) -> Prediction:
         expert = chosen.experts[slot]
-        plain = Prediction(
-            question.index,
-            expert.task,
-            expert.id,
-            chosen.confidence,
-            UNKNOWN,
-            {},
-            abstained=chosen.abstained,
-            unknown=chosen.unknown,
-            unknown_score=chosen.unknown_score,
-            unknown_p_value=chosen.unknown_p_value,
-            near=chosen.near,
-            second=chosen.asked_too,
-            tokens=question.encoded.length,
-            expert_digest=expert.digest,
-        )
+        plain = _plain(question, chosen, slot)
         if chosen.abstained:
             return plain
         kind = KINDS.get(expert.kind)
@@ -600,6 +615,27 @@ class Predictor:
             text=answer.text,
             written=answer.written,
         )
+
+
+def _plain(question: Question, chosen: Chosen, slot: int) -> Prediction:
+    """Who answers a row, without the answer."""
+    expert = chosen.experts[slot]
+    return Prediction(
+        question.index,
+        expert.task,
+        expert.id,
+        chosen.confidence,
+        UNKNOWN,
+        {},
+        abstained=chosen.abstained,
+        unknown=chosen.unknown,
+        unknown_score=chosen.unknown_score,
+        unknown_p_value=chosen.unknown_p_value,
+        near=chosen.near,
+        second=chosen.asked_too,
+        tokens=question.encoded.length,
+        expert_digest=expert.digest,
+    )
 
 
 def _written_for(questions: Sequence[Question], *, telling: bool = False) -> WriteOptions | None:

@@ -135,6 +135,7 @@ class Question:
         index: of its ``Prediction``.
         sampling: what is wanted of an answer that is written.
         told: takes such an answer so far, after each of its tokens; false ends it.
+        only_routed: only who would answer is asked, and no expert is.
     """
 
     row: Row
@@ -143,3 +144,4 @@ class Question:
     index: int = 0
     sampling: Sampling = GREEDY
     told: Callable[[str], bool] | None = None
+    only_routed: bool = False

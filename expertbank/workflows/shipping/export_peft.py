@@ -1,4 +1,8 @@
-"""``export --format peft``: every expert as a LoRA adapter that PEFT loads, its head beside it."""
+"""``export --format peft``: every expert as a LoRA adapter that PEFT loads.
+
+Beside it stands what makes answers of it: its head, or, where the language model writes them, how
+a prompt goes on and where an answer ends.
+"""
 
 from __future__ import annotations
 
@@ -18,20 +22,22 @@ from expertbank.artifacts.bundle import BundleWriter
 from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.causal import Around, as_loaded_elsewhere
 from expertbank.backbones.identity import public_name
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import IntegrityError
 from expertbank.files.paths import storable
 from expertbank.files.tensors import read_tensors, write_safetensors
-from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
 from expertbank.workflows.shipping.peft_effect import Effect, effect_of
-from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD
+from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD, WRITING
 from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.writing import Writing, end_of
 
 READING = ("pooling", "scaled", "dense")
 """What a folder tells of how the head reads the last hidden states."""
+WRITTEN = ("id", "kind", "backbone_digest", "max_length", "end_token_id")
+"""What it tells of an expert that has no head."""
 
 
 def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()) -> ExportResult:
@@ -46,18 +52,11 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
         ExistsError: ``target`` is something else than an export for PEFT.
-        InputError: an expert whose answers the language model writes.
         IntegrityError: what was written is not the expert, or has no effect, or another, in the
             model that readers load; nothing is published.
     """
     record, shipped, _ = chosen(workspace, tasks)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
-    writing = [expert.id for expert in experts if KINDS.get(expert.kind).writes]
-    if writing:
-        raise InputError(
-            f"{', '.join(writing)}: exports for PEFT are of experts with a head, and a generation "
-            "expert has none; name the others with --task, or export a bundle"
-        )
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
     named = workspace.backbone_record.named()
     writer = BundleWriter(target, "peft")
@@ -138,6 +137,7 @@ def entry_of(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
         "pooling": file.pooling,
         "scaled": file.scaled,
         "dense": file.dense,
+        "writing": None if file.writing is None else file.writing.to_dict(),
     }
 
 
@@ -170,12 +170,35 @@ def adapter_files(
     )
     told = {name: entry[name] for name in ("id", "kind", "labels", *READING)}
     told |= {"backbone_digest": around.backbone.digest, "max_length": max_length}
-    return {
-        CONFIG: (json.dumps(config, indent=2) + "\n").encode(),
+    made = {
+        CONFIG: _document(config),
         # PEFT and transformers look for this entry; one key, as several come in random order.
         ADAPTER: save(_ready(lora_tensors(factors)), {"format": "pt"}),
-        HEAD: write_safetensors(_ready(_head(file)), told),
     }
+    if file.writing is None:
+        return made | {HEAD: write_safetensors(_ready(_head(file)), told)}
+    told["end_token_id"] = end_of(around.backbone.tokenizer)
+    return made | {WRITING: _document(written_beside(file.writing, told))}
+
+
+def written_beside(writing: Writing, told: Mapping[str, Any]) -> dict[str, Any]:
+    """What ``writing.json`` holds, under the names that engines have for it where they have one.
+
+    Args:
+        writing: how the expert's answers are written.
+        told: what the folder tells of the expert.
+    """
+    return {
+        **{name: told[name] for name in WRITTEN},
+        "response_template": writing.template,
+        "stop": list(writing.stop),
+        "max_tokens": writing.max_tokens,
+        "language_model_head": writing.head,
+    }
+
+
+def _document(content: Mapping[str, Any]) -> bytes:
+    return (json.dumps(content, indent=2) + "\n").encode()
 
 
 def _head(file: ExpertFile) -> dict[str, Tensor]:
@@ -215,8 +238,8 @@ def _compare(
     """Read every folder as PEFT would, hold it against the expert, and try it.
 
     Raises:
-        IntegrityError: a factor or a head differs, or the adapter does something else, or
-            nothing, in the model that it is loaded into.
+        IntegrityError: a factor, a head or a way to write differs, or the adapter does something
+            else, or nothing, in the model that it is loaded into.
     """
     listed = ListedFolder(folder, "peft")
     listed.check_all()
@@ -227,11 +250,10 @@ def _compare(
         adapter = read_tensors(listed.read(f"{name}/{ADAPTER}"), f"{name}/{ADAPTER}")
         found = lora_factors(adapter, config["lora_alpha"] / config["r"])
         ours = {f"{around.prefix}{path}": pair for path, pair in _factors(file).items()}
-        head = read_tensors(listed.read(f"{name}/{HEAD}"), f"{name}/{HEAD}")
         same = (
             found.keys() == ours.keys()
             and all(_same_pair(found[path], ours[path], config["r"]) for path in ours)
-            and all(torch.equal(head[name], one) for name, one in _head(file).items())
+            and _same_answers(file, listed, name)
         )
         if not same:
             raise IntegrityError(
@@ -253,3 +275,12 @@ def _same_pair(found: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor], rank: 
         and not a[:, own:].any()
         and not b[own:].any()
     )
+
+
+def _same_answers(file: ExpertFile, listed: ListedFolder, folder: str) -> bool:
+    """Whether the head is the expert's own, or the way its answers are written."""
+    if file.writing is None:
+        head = read_tensors(listed.read(f"{folder}/{HEAD}"), f"{folder}/{HEAD}")
+        return all(torch.equal(head[name], one) for name, one in _head(file).items())
+    told = json.loads(listed.read(f"{folder}/{WRITING}"))
+    return bool(told == written_beside(file.writing, told))

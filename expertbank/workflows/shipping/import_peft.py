@@ -23,6 +23,7 @@ from expertbank.adapters.slots import Factors
 from expertbank.adapters.tt import TTAdapter
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec
+from expertbank.errors import InputError
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
@@ -122,6 +123,11 @@ def import_peft(
     """
     found = read_peft_folder(request.folder)
     naming = named(found, request.labels, request.add.task, fit=request.fit_head)
+    if KINDS.get(naming.task.kind).writes:
+        raise InputError(
+            f"an adapter comes in as an expert with a head, and one of kind {naming.task.kind} has "
+            "none; bring it with a bundle of its bank's (export --for-import), or name another kind"
+        )
     factors: Factors = {}
     head: Head | None = None
     remarks: list[str] = []

@@ -26,6 +26,8 @@ from expertbank.files.tensors import read_safetensors, read_tensors
 from expertbank.models.saved_head import Head
 
 CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "head.safetensors"
+WRITING = "writing.json"
+"""How an exported expert's answers are written, where the language model writes them."""
 PICKLE, MODEL_CONFIG = "adapter_model.bin", "config.json"
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 

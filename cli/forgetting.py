@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from .render import Table, print_facts, print_table, printable
+from .render import TONES, Table, print_facts, print_table, printable
 from .session import Session
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ _DROPPED = (
     "at_add",
 )
 """Columns that a narrow terminal leaves out, the first one first."""
+_TONED = ("verdict", "beats_majority")
 
 
 LEVELS = ("lost", "inconclusive", "unverifiable")
@@ -42,7 +43,7 @@ def print_report(console: Console, report: ForgettingReport) -> None:
     console.print(
         printable(f"{report.state or 'no verdict'}: {words.headline(report)}"),
         markup=False,
-        style="bold",
+        style=f"bold {TONES.get(report.state or '', '')}".strip(),
     )
     for said in (words.summary(report), *regrouping(report)):
         console.print(printable(said), markup=False)
@@ -57,6 +58,7 @@ def print_report(console: Console, report: ForgettingReport) -> None:
                 column.heading for name in _DROPPED for column in columns if column.name == name
             ],
             title=f"Forgetting report: {words.compared(report)}",
+            toned=[column.heading for column in columns if column.name in _TONED],
         ),
         ([column.text(task) for column in columns] for task in report.tasks),
     )

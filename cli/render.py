@@ -19,6 +19,12 @@ MANY = 200
 """Rows of a table at most; of more, plain aligned lines."""
 NARROWEST_WORDS = 24
 """Columns of words shrink to this and no further."""
+TONES = {
+    **dict.fromkeys(("identical", "preserved", "ok"), "green"),
+    **dict.fromkeys(("inconclusive", "not shown", "unverifiable", "warning"), "yellow"),
+    **dict.fromkeys(("lost", "changed", "problem", "FAILED"), "red"),
+}
+"""Words that say whether all is well, and the colour that says it too."""
 BARS = "▁▂▃▄▅▆▇█"
 GAP = 3
 """Blanks and lines between two columns at most."""
@@ -54,6 +60,7 @@ class Table:
         wrapped: headings of columns of words, which go on in a further line.
         dropped: headings of columns that are left out, the first one first.
         title: what stands above the table.
+        toned: headings of columns whose words say whether all is well, see ``TONES``.
     """
 
     columns: Sequence[str]
@@ -61,6 +68,7 @@ class Table:
     wrapped: Collection[str] = ()
     dropped: Sequence[str] = ()
     title: str | None = None
+    toned: Collection[str] = ()
 
     def shown_in(self, width: int, natural: Mapping[str, int]) -> tuple[str, ...]:
         """The columns that are shown within ``width``; none where it takes records instead.
@@ -151,8 +159,12 @@ def _print_grid(
             min_width=table.least(name, wish),
         )
     for row in rows:
-        grid.add_row(*(Text(row[name]) for name in natural))
+        grid.add_row(*(_text(table, name, row[name]) for name in natural))
     console.print(grid, width=width, soft_wrap=False, crop=False)
+
+
+def _text(table: Table, name: str, cell: str) -> Text:
+    return Text(cell, style=TONES.get(cell, "") if name in table.toned else "")
 
 
 def _print_lines(

@@ -93,7 +93,9 @@ def doctor(
     def show(console: Console) -> None:
         print_table(
             console,
-            Table(("what", "state", "found", "to do"), wrapped=("found", "to do")),
+            Table(
+                ("what", "state", "found", "to do"), wrapped=("found", "to do"), toned=("state",)
+            ),
             ((f.subject, f.state, f.found, f.todo) for f in found.findings),
         )
         print_facts(console, [("home", found.home), *found.environment.items()])

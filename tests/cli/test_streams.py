@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ import typer
 from command_line import COMMAND, call, done, task_rows, write_csv, write_task
 from expertbank_cli import progress
 from expertbank_cli.main import app
+from expertbank_cli.render import TONES
 from expertbank_cli.words import globals_first
 from places import working_in
 from terminals import on_a_terminal
@@ -81,6 +83,20 @@ def test_no_color_is_honoured_on_a_terminal(bank: Path) -> None:
     assert "mood@1" in plain
     # Bold stays: NO_COLOR is about colour.
     assert "\x1b[3" not in plain.replace("\x1b[39m", "")
+
+
+def test_colours_say_what_the_words_say_and_never_more(bank: Path) -> None:
+    words = ("--quiet", "--home", bank, "forgetting-report")
+    colours = {"TERM": "xterm-256color", "NO_COLOR": ""}
+    code, shown = on_a_terminal(*words, columns=160, environment=colours)
+    assert code == 0
+    coloured = set(re.findall(r"\x1b\[(?:1;)?3[123]m([^\x1b]+)\x1b", shown))
+    named = {re.split(":", found)[0].strip() for found in coloured}
+    assert named & {"identical", "preserved", "inconclusive"}
+    assert named <= TONES.keys()
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", shown)
+    without = on_a_terminal(*words, columns=160)[1]
+    assert plain == re.sub(r"\x1b\[[0-9;]*m", "", without)
 
 
 def _commands() -> list[tuple[str, str]]:

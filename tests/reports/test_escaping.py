@@ -94,6 +94,7 @@ def entry(labels: tuple[str, ...]) -> dict[str, Any]:
         "digest": "0" * 64,
         "pooling": "mean",
         "scaled": True,
+        "writing": None,
         "dense": None,
         "metrics": {"accuracy": 0.5, "n": 10, "majority": 0.5},
     }

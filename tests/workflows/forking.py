@@ -1,9 +1,10 @@
-"""Run as a process: loads a bundle and a bank, computes, forks; prints what became of the child.
+"""Run as a process: loads a bundle and a bank, computes, forks; prints what became of its children.
 
-    forking.py FOLDER BEFORE THREADS INSIDE
+    forking.py FOLDER BEFORE THREADS INSIDE...
 
 BEFORE is what the parent does: ``load``, ``predict``, ``train``, ``refit``, or ``busy`` to predict
-in another thread all the while. INSIDE is what the child does. Each child has 60 seconds.
+in another thread all the while. INSIDE is what a child does, one child after the other. Each has 60
+seconds.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ def forked(what: str) -> tuple[str, object]:
     return ended, said
 
 
-def main(before: str, what: str) -> tuple[str, object]:
+def compute(before: str) -> None:
     if before == "predict":
         predict()
     elif before == "train":
@@ -99,6 +100,10 @@ def main(before: str, what: str) -> tuple[str, object]:
 
         threading.Thread(target=endless, daemon=True).start()
         started.wait()
+
+
+def child(before: str, what: str) -> tuple[str, object]:
+    if before == "busy":
         ends = [forked(what) for _ in range(12)]
         return ", ".join(sorted({ended for ended, _ in ends})), ends[0][1]
     if what == "pool":
@@ -119,6 +124,7 @@ if __name__ == "__main__":
     FOLDER = Path(sys.argv[1])
     torch.set_num_threads(int(sys.argv[3]))
     BUNDLE, BANK = load_bundle(FOLDER / "bundle"), Bank.open(FOLDER / "bank")
-    sys.stdout.write(json.dumps(main(sys.argv[2], sys.argv[4])) + "\n")
+    compute(sys.argv[2])
+    sys.stdout.write(json.dumps([child(sys.argv[2], what) for what in sys.argv[4:]]) + "\n")
     sys.stdout.flush()
     os._exit(0)

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -18,21 +21,42 @@ pytestmark = [
 ]
 
 
-def run(folder: Path, before: str, threads: int, inside: str) -> tuple[str, object]:
+# What a parent does, with how many threads, and what its children do, one after the other.
+CHILDREN = {
+    ("load", 2): ("predict",),
+    ("predict", 2): ("predict", "reload", "refit", "pool", "one-predict", "loader", "read"),
+    ("predict", 1): ("predict",),
+    ("train", 2): ("predict", "one-train"),
+    ("refit", 2): ("train",),
+    ("busy", 2): ("one-predict",),
+}
+Ended = Callable[[str, int, str], tuple[str, object]]
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory, made_job: Path) -> Ended:
     """How a child ended: ``done``, ``hung``, or the name of an error; and what it said."""
-    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-    words = [sys.executable, SCRIPT, folder, before, threads, inside]
-    ended = subprocess.run(
-        list(map(str, words)),
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=environment,
-        check=False,
-    )
-    assert ended.returncode == 0, ended.stderr
-    how, said = json.loads(ended.stdout.splitlines()[-1])
-    return how, said
+
+    @cache
+    def run(before: str, threads: int) -> dict[str, tuple[str, object]]:
+        folder = tmp_path_factory.mktemp("forks") / "job"
+        shutil.copytree(made_job, folder)
+        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+        children = CHILDREN[before, threads]
+        words = [sys.executable, SCRIPT, folder, before, threads, *children]
+        done = subprocess.run(
+            list(map(str, words)),
+            capture_output=True,
+            text=True,
+            timeout=300,
+            env=environment,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        ends = json.loads(done.stdout.splitlines()[-1])
+        return {child: (how, said) for child, (how, said) in zip(children, ends, strict=True)}
+
+    return lambda before, threads, inside: run(before, threads)[inside]
 
 
 @pytest.mark.parametrize(
@@ -47,9 +71,9 @@ def run(folder: Path, before: str, threads: int, inside: str) -> tuple[str, obje
     ],
 )
 def test_a_child_of_a_process_that_computed_refuses_and_says_what_to_do(
-    job: Path, before: str, inside: str
+    ended: Ended, before: str, inside: str
 ) -> None:
-    how, said = run(job, before, 2, inside)
+    how, said = ended(before, 2, inside)
     assert how == "ExpertBankError", said
     assert "was forked from one that had predicted or trained" in str(said)
     for advice in ("without --preload", '"spawn"', "torch.set_num_threads(1)"):
@@ -76,13 +100,13 @@ def test_a_child_of_a_process_that_computed_refuses_and_says_what_to_do(
     ],
 )
 def test_a_child_that_needs_no_thread_of_its_parent_does_its_work(
-    job: Path, before: str, threads: int, inside: str
+    ended: Ended, before: str, threads: int, inside: str
 ) -> None:
-    how, said = run(job, before, threads, inside)
+    how, said = ended(before, threads, inside)
     assert how == "done", said
 
 
-def test_a_child_that_was_forked_while_another_thread_predicted_never_hangs(job: Path) -> None:
-    how, _ = run(job, "busy", 2, "one-predict")
+def test_a_child_that_was_forked_while_another_thread_predicted_never_hangs(ended: Ended) -> None:
+    how, _ = ended("busy", 2, "one-predict")
     assert set(how.split(", ")) <= {"done", "ExpertBankError"}
     assert "ExpertBankError" in how

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from expertbank.reports.templating import render
-
 MANY = 200
 """Rows that are shown at most; how many there are besides is said."""
 
@@ -25,6 +23,8 @@ def table(
         rows: a value for each heading.
         facts: names and values that stand above.
     """
+    from expertbank.reports.templating import render  # Jinja2, which most commands do without
+
     return render(
         "notebook.html",
         title=title,

@@ -21,6 +21,7 @@ from expertbank.records import (
 from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
+from expertbank.workflows.growing.grouping import active_router
 from expertbank.workflows.proving.bank_map import map_where_possible
 from expertbank.workflows.proving.evidence import StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
@@ -65,7 +66,7 @@ def forgetting_report(
     _check_options(margin, sample, verify=verify)
     registry = workspace.registry
     before = None if start is None else registry.router(start)
-    router = _active_router(workspace) if end is None else registry.router(end)
+    router = active_router(registry) if end is None else registry.router(end)
     experts = _experts(workspace, router)
     if not experts:
         raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
@@ -134,13 +135,6 @@ def _check_options(margin: float, sample: int | None, *, verify: bool) -> None:
         raise InputError(f"a sample has at least one row a task; got {sample}")
     if sample is not None and not verify:
         raise InputError("a sample is of the rows that are run again; add --verify")
-
-
-def _active_router(workspace: Workspace) -> RouterRecord | None:
-    try:
-        return workspace.registry.router()
-    except NotFoundError:
-        return None
 
 
 def _experts(workspace: Workspace, router: RouterRecord | None) -> list[ExpertRecord]:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
 from expertbank.reports.bank_map import HEADINGS, BankMap
+from expertbank.settings import build
 
 from . import completing
 from .forgetting import check_writable
-from .options import path
+from .options import DataOptions, path, takes
 from .render import Table, print_lines, print_table
 from .session import Session
 
 
+@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
 def bank_map(
     context: typer.Context,
     task: Annotated[
@@ -32,8 +34,18 @@ def bank_map(
     svg: Annotated[
         Path | None, typer.Option(parser=path, help="Write the drawing to this file too.")
     ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to place on the map of the active router, in any format that `predict "
+            "--file` reads, at most 2,000; - is standard input."
+        ),
+    ] = None,
+    **given: Any,
 ) -> None:
     """Show where tasks lie beside each other, and which lie close.
+
+    With --file also where those rows lie, and which of them are unknown.
 
     Numbers are in deviations of the covariance that all tasks share. The drawing stands in
     `forgetting-report --verify --html` too, and on the page of `serve`.
@@ -43,8 +55,20 @@ def bank_map(
     session: Session = context.obj
     if svg is not None:
         check_writable(svg)
-    with session.bank(read_only=True) as bank:
-        found = bank.map(router, task or ())
+    rows = None
+    if file is not None:
+        from expertbank.data import asked_rows
+
+        options = build(DataOptions, given)
+        rows = asked_rows(
+            file,
+            options.columns(),
+            options.read_as(),
+            refuse=True,
+            remark=lambda text: session.remark(f"note: {text}"),
+        ).rows
+    with session.bank(read_only=True) as bank, session.progress() as progress:
+        found = bank.map(router, task or (), rows=rows, progress=progress)
     if svg is not None:
         svg.write_text(found.svg, encoding="utf-8")
         session.did(f"{svg} was written")
@@ -59,4 +83,4 @@ def _print(console: Console, found: BankMap) -> None:
         ),
         [cloud.row for cloud in found.clouds],
     )
-    print_lines(console, [found.caption, found.closest])
+    print_lines(console, [found.caption, found.closest, *filter(None, [found.placed])])

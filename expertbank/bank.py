@@ -802,16 +802,37 @@ class Bank:
         """How the bank stands, and what to do next: experts that no router knows, and the like."""
         return standing(str(self._workspace.home), self.registry)
 
-    def map(self, router: str | int = "active", tasks: Sequence[str] = ()) -> BankMap:
+    def map(
+        self,
+        router: str | int = "active",
+        tasks: Sequence[str] = (),
+        *,
+        rows: RowLike | Iterable[RowLike | InputError] | None = None,
+        progress: ProgressCallback = no_progress,
+    ) -> BankMap:
         """Where the tasks of a router lie beside each other, and which lie close.
+
+        Args:
+            router: by version, ``router@N`` or alias.
+            tasks: those to show; default all that the router knows.
+            rows: rows to place among them, as for ``predict``; the active router says which of
+                them are unknown.
+            progress: called as batches finish.
 
         Raises:
             NotFoundError: no such router, or a task that it does not know.
-            InputError: fewer than two tasks, or more than a map can hold.
+            InputError: fewer than two tasks, or more than a map can hold; or rows that cannot be
+                read or answered, and rows for another router than the active one.
         """
-        from expertbank.workflows.proving.bank_map import bank_map
+        from expertbank.workflows.proving.bank_map import bank_map, map_with_rows
 
-        return bank_map(self._workspace, router, tasks)
+        if rows is None:
+            return bank_map(self._workspace, router, tasks)
+        if self.registry.router(router) != self.registry.router("active"):
+            raise InputError("rows are placed by the active router; leave the other one out")
+        from expertbank.data import as_rows
+
+        return map_with_rows(self._workspace, self.predictor(), as_rows(rows), tasks, progress)
 
     def _repr_html_(self) -> str:
         rows = [

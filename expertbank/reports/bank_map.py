@@ -18,7 +18,9 @@ REACH = sqrt(5.991)
 """Deviations within which 95 in 100 rows of a normal cloud lie, in two directions."""
 ALONE = (
     ".bank-map text { font: 13px sans-serif; text-anchor: middle; fill: #1c2126; } "
-    ".bank-map .cloud { fill: #1f5f8b; fill-opacity: .12; stroke: #1f5f8b; stroke-width: 1.5; }"
+    ".bank-map .cloud { fill: #1f5f8b; fill-opacity: .12; stroke: #1f5f8b; stroke-width: 1.5; } "
+    ".bank-map .row { fill: #1f5f8b; } "
+    ".bank-map .unknown { fill: none; stroke: #b3261e; stroke-width: 2; }"
 )
 """How the drawing looks where no page has a style for it."""
 LINE = 15
@@ -55,18 +57,37 @@ class Cloud:
 
 
 @dataclass(frozen=True, slots=True)
+class Spot:
+    """One row, seen in the map's plane, in deviations.
+
+    Attributes:
+        across: where it lies.
+        up: where it lies.
+        task: the one that it is sent to.
+        unknown: whether it belongs to none of the tasks.
+    """
+
+    across: float
+    up: float
+    task: str
+    unknown: bool
+
+
+@dataclass(frozen=True, slots=True)
 class BankMap:
-    """The tasks of a router, each as a cloud.
+    """The tasks of a router, each as a cloud, and rows that were asked for among them.
 
     Attributes:
         router: its version.
         told: share of the variance between tasks that the plane's two directions hold.
         clouds: one a task, by name.
+        spots: one a row, in the order given.
     """
 
     router: int
     told: float
     clouds: tuple[Cloud, ...]
+    spots: tuple[Spot, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
@@ -82,6 +103,10 @@ class BankMap:
                     "distance": one.distance,
                 }
                 for one in self.clouds
+            ],
+            "rows": [
+                {"place": [one.across, one.up], "task": one.task, "unknown": one.unknown}
+                for one in self.spots
             ],
         }
 
@@ -106,6 +131,25 @@ class BankMap:
         return f"Closest in all directions: {listing(told[:3])}."
 
     @property
+    def placed(self) -> str:
+        """Where the rows lie, in words; nothing without rows."""
+        if not self.spots:
+            return ""
+        unknown = [one for one in self.spots if one.unknown]
+        outside = [sum(map(self._outside, rows)) for rows in (self.spots, unknown)]
+        return (
+            f"Of {len(self.spots):,} rows {len(unknown):,} are unknown (crosses; the others are "
+            f"dots). {outside[0]:,} lie outside every ring, {outside[1]:,} of them unknown; "
+            "a row inside one may be unknown by other directions."
+        )
+
+    def _outside(self, spot: Spot) -> bool:
+        return not any(
+            _deviations(spot.across - one.across, spot.up - one.up, one.spread) <= REACH
+            for one in self.clouds
+        )
+
+    @property
     def svg(self) -> str:
         """The drawing as a file of its own, which needs no page's style."""
         return (
@@ -116,7 +160,8 @@ class BankMap:
 
     def _repr_html_(self) -> str:
         rows = [one.row for one in self.clouds]
-        return notebook.table(f"Map of router@{self.router}", HEADINGS, rows) + self.svg
+        told = [("rows", self.placed)] if self.spots else []
+        return notebook.table(f"Map of router@{self.router}", HEADINGS, rows, told) + self.svg
 
 
 def drawn(bank_map: BankMap) -> str:
@@ -133,12 +178,29 @@ def drawn(bank_map: BankMap) -> str:
         below = _free(x, y, len(cloud.task) * 7.5, taken)
         name = f'<text class="middle" x="{x:.1f}" y="{below + 4:.1f}">{escape(cloud.task)}</text>'
         parts.append(f"<g>{shape}{name}</g>")
+    parts += (_mark(*place(spot.across, spot.up), unknown=spot.unknown) for spot in bank_map.spots)
+    told = " ".join(filter(None, (bank_map.closest, bank_map.placed)))
     return (
         f'<svg class="bank-map" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
         'aria-labelledby="map-title map-told">'
         f'<title id="map-title">Map of {len(bank_map.clouds)} tasks</title>'
-        f'<desc id="map-told">{escape(bank_map.closest)}</desc>{"".join(parts)}</svg>'
+        f'<desc id="map-told">{escape(told)}</desc>{"".join(parts)}</svg>'
     )
+
+
+def _mark(x: float, y: float, *, unknown: bool) -> str:
+    """A cross for an unknown row, a dot for another."""
+    if unknown:
+        return f'<path class="unknown" d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8"/>'
+    return f'<circle class="row" cx="{x:.1f}" cy="{y:.1f}" r="2.5"/>'
+
+
+def _deviations(across: float, up: float, spread: tuple[float, float, float]) -> float:
+    """Mahalanobis distance from the middle of a cloud with this spread."""
+    xx, xy, yy = spread
+    area = max(xx * yy - xy * xy, 1e-12)
+    squared = (yy * across * across - 2 * xy * across * up + xx * up * up) / area
+    return sqrt(max(squared, 0))
 
 
 def _ring(spread: tuple[float, float, float]) -> tuple[float, float, float]:
@@ -160,11 +222,11 @@ class _Place:
 
 
 def _fitted(bank_map: BankMap) -> tuple[_Place, float]:
-    """What puts every ring into the drawing, and its scale."""
+    """What puts every ring and row into the drawing, and its scale."""
     reach = [
         (one.across, one.up, *(REACH * sqrt(max(s, 0)) for s in (one.spread[0], one.spread[2])))
         for one in bank_map.clouds
-    ]
+    ] + [(one.across, one.up, 0.0, 0.0) for one in bank_map.spots]
     low_x, high_x = min(x - w for x, _, w, _ in reach), max(x + w for x, _, w, _ in reach)
     low_y, high_y = min(y - h for _, y, _, h in reach), max(y + h for _, y, _, h in reach)
     scale = min(

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from expertbank.routing.gates.lda import regularised
+from expertbank.routing.grid import Grid
 from expertbank.routing.statistics import Statistics, square
 from expertbank.routing.threads import one_thread
 
@@ -25,12 +26,22 @@ class Plane:
         spreads: ``[tasks, 2, 2]`` covariance of each task's rows.
         told: share of the variance between tasks that these directions hold, over all directions.
         distances: ``[tasks, tasks]`` between means in all directions (Mahalanobis).
+        grid: of the tasks' statistics.
+        centre: ``[width]`` the mean of means, in steps of the grid.
+        directions: ``[width, 2]`` what a row's steps about the centre are multiplied by.
     """
 
     places: Tensor
     spreads: Tensor
     told: float
     distances: Tensor
+    grid: Grid
+    centre: Tensor
+    directions: Tensor
+
+    def seen(self, steps: Tensor) -> Tensor:
+        """``[rows, 2]`` where rows ``[rows, width]`` on the tasks' grid lie."""
+        return (steps.double() - self.centre) @ self.directions
 
 
 def plane_of(statistics: Sequence[Statistics], ridge: float) -> Plane:
@@ -52,19 +63,24 @@ def plane_of(statistics: Sequence[Statistics], ridge: float) -> Plane:
         shared = regularised(torch.stack(own).mean(0), ridge)
         root = torch.linalg.cholesky(shared)
         # [tasks, width]: in these coordinates the shared covariance is the identity
-        white = torch.linalg.solve_triangular(root, (means - means.mean(0)).T, upper=False).T
+        centre = means.mean(0)
+        white = torch.linalg.solve_triangular(root, (means - centre).T, upper=False).T
         _, values, right = torch.linalg.svd(white, full_matrices=False)
         chosen = min(2, len(means) - 1)
         turned = _facing(right[:chosen])
-        directions = torch.linalg.solve_triangular(root.T, turned.T, upper=True)
+        directions = torch.zeros(len(centre), 2, dtype=torch.float64)
+        directions[:, :chosen] = torch.linalg.solve_triangular(root.T, turned.T, upper=True)
         places = torch.zeros(len(means), 2, dtype=torch.float64)
         places[:, :chosen] = white @ turned.T
         spreads = torch.eye(2, dtype=torch.float64).repeat(len(means), 1, 1)
         for spread, covariance in zip(spreads, own, strict=True):
-            spread[:chosen, :chosen] = directions.T @ covariance @ directions
+            seen = directions[:, :chosen]
+            spread[:chosen, :chosen] = seen.T @ covariance @ seen
         variance = values.square()
         told = float(variance[:chosen].sum() / variance.sum().clamp_min(1e-300))
-        return Plane(places, spreads, told, torch.cdist(white, white))
+        distances = torch.cdist(white, white)
+        grid = statistics[0].grid
+        return Plane(places, spreads, told, distances, grid, centre, directions)
 
 
 def _covariance(statistics: Statistics, mean: Tensor) -> Tensor:

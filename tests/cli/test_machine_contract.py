@@ -55,7 +55,7 @@ TOP: dict[str, set[str]] = {
         "retired",
         "steps",
     },
-    "map": {"router", "told", "clouds"},
+    "map": {"router", "told", "clouds", "rows"},
     "list": {"experts", "routers", "stale"},
     "show": {"expert", "task", "features", "evaluations", "run", "stale"},
     "history": {"events"},
@@ -89,6 +89,7 @@ TOP: dict[str, set[str]] = {
 }
 INNER: dict[tuple[str, str], set[str]] = {
     ("map", "clouds"): {"task", "place", "spread", "nearest", "distance"},
+    ("map", "rows"): {"place", "task", "unknown"},
     ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
@@ -139,7 +140,7 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "add": ["add", "--task", "more", "--data", data, "--epochs", "1"],
         "retrain-router": ["retrain-router"],
         "status": ["status"],
-        "map": ["map", "--svg", tmp_path / "map.svg"],
+        "map": ["map", "--svg", tmp_path / "map.svg", "--file", data],
         "forgetting-report": ["forgetting-report", "--verify"],
         "export": ["export", tmp_path / "out"],
         "evaluate": ["evaluate", "--task", "mood", "--data", data],

@@ -68,3 +68,15 @@ def test_tasks_in_another_order_have_the_same_places() -> None:
     found = [statistics_of(one) for one in rows_of(5)]
     forth, back = plane_of(found, RIDGE), plane_of(found[::-1], RIDGE)
     assert torch.allclose(forth.places, back.places.flip(0), atol=1e-9)
+
+
+@pytest.mark.parametrize("tasks", [2, 4])
+def test_rows_are_seen_where_their_tasks_place_and_spread_say(tasks: int) -> None:
+    rows = rows_of(tasks)
+    plane = plane_of([statistics_of(one) for one in rows], RIDGE)
+    for own, place, spread in zip(rows, plane.places, plane.spreads, strict=True):
+        seen = plane.seen(plane.grid.steps(own[~sits_out(len(own))]))
+        assert torch.allclose(seen.mean(0), place, atol=1e-6)
+        width = min(2, tasks - 1)
+        covariance = torch.cov(seen.T, correction=0)[:width, :width]
+        assert torch.allclose(covariance, spread[:width, :width], atol=1e-6)

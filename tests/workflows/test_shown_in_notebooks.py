@@ -108,6 +108,23 @@ def test_the_map_names_every_task_and_says_in_words_which_lie_close(bank: Bank) 
     assert "Where tasks lie" not in forgetting_page(bank.forgetting_report())
 
 
+def test_rows_stand_on_the_map_and_unknown_ones_are_crosses_outside(bank: Bank) -> None:
+    rows = [*(" ".join(topic) for _, topic in TASKS.values()), "0000 %%%% 9999 @@@@ 0000"]
+    found, answers = bank.map(rows=rows), bank.predict(rows, abstain=True)
+    assert [one.unknown for one in found.spots] == [bool(one.unknown) for one in answers]
+    assert [one.task for one in found.spots] == [one.task for one in answers]
+    drawing = ElementTree.fromstring(found.svg)
+    crosses = len(drawing.findall(".//{*}path[@class='unknown']"))
+    dots = len(drawing.findall(".//{*}circle[@class='row']"))
+    assert (crosses, dots) == (sum(one.unknown for one in found.spots), len(rows) - crosses)
+    assert f"Of {len(rows)} rows {crosses} are unknown" in found.placed
+    assert found.placed in drawing.findtext("{*}desc", "")
+    with pytest.raises(InputError, match="2,000 rows"):
+        bank.map(rows=["again and again"] * 2001)
+    with pytest.raises(InputError, match="2,000 rows"):
+        bank.map(rows=[])
+
+
 def test_a_map_is_of_the_tasks_that_are_named(bank: Bank) -> None:
     assert [one.task for one in bank.map(tasks=["laws", "films"]).clouds] == ["films", "laws"]
     with pytest.raises(NotFoundError, match="has no task cooking; it knows films, games, laws"):

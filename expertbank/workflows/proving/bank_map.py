@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import islice
+from typing import TYPE_CHECKING
 
 from expertbank.errors import InputError, NotFoundError
-from expertbank.records import RouterRecord
-from expertbank.reports.bank_map import BankMap, Cloud
+from expertbank.records import ProgressCallback, RouterRecord, Row, no_progress
+from expertbank.reports.bank_map import BankMap, Cloud, Spot
 from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.routing.plane import Plane
+    from expertbank.workflows.answering.predict import Predictor
 
 MOST = 60
 """Tasks on one map: of more nobody could tell their clouds apart."""
+MOST_ROWS = 2_000
+"""Rows on one map."""
 
 
 def bank_map(
@@ -28,12 +37,64 @@ def bank_map(
         InputError: fewer than two tasks, or more than a map can hold.
         IntegrityError: a stored file is damaged.
     """
+    return _drawn(workspace, workspace.registry.router(router), tasks)[0]
+
+
+def map_with_rows(
+    workspace: Workspace,
+    predictor: Predictor,
+    rows: Iterable[Row | InputError],
+    tasks: Sequence[str] = (),
+    progress: ProgressCallback = no_progress,
+) -> BankMap:
+    """The map of the active router's tasks, and where rows lie on it, unknown ones among them.
+
+    Args:
+        workspace: the open bank.
+        predictor: of its active router.
+        rows: answered as `predict` answers them; in the place of a bad one, what is wrong.
+        tasks: as for ``bank_map``.
+        progress: told as batches finish.
+
+    Raises:
+        NotFoundError: no router, or one that cannot tell unknown rows; or as for ``bank_map``.
+        InputError: a row that cannot be read or answered, none or too many; or as there.
+        IntegrityError: as there.
+    """
+    from expertbank.workflows.answering.prediction import Question
+    from expertbank.workflows.measure import trunk_features
+
+    given: list[Row] = []
+    for row in islice(rows, MOST_ROWS + 1):
+        if isinstance(row, InputError):
+            raise row
+        given.append(row)
+    if not 1 <= len(given) <= MOST_ROWS:
+        raise InputError(f"a map shows 1 to {MOST_ROWS:,} rows, and these are more or none")
+    found, plane = _drawn(workspace, workspace.registry.router("active"), tasks)
+    asked: list[Question] = []
+    for question in predictor.questions(given, predictor.decision(abstain=True)):
+        if isinstance(question, InputError):
+            raise question
+        asked.append(question)
+    answers = predictor.answer(asked, progress=progress)
+    features = trunk_features(predictor.model, [one.encoded for one in asked], progress)
+    places = plane.seen(plane.grid.steps(features)).tolist()
+    spots = (
+        Spot(across, up, answer.task, bool(answer.unknown))
+        for (across, up), answer in zip(places, answers, strict=True)
+    )
+    return replace(found, spots=tuple(spots))
+
+
+def _drawn(
+    workspace: Workspace, record: RouterRecord, tasks: Sequence[str]
+) -> tuple[BankMap, Plane]:
     # Torch, which a report that shows no map does without.
     from expertbank.routing.gates.settings import ClosedForm
     from expertbank.routing.plane import plane_of
     from expertbank.workflows.growing.statistics import statistics_of
 
-    record = workspace.registry.router(router)
     members = {name.partition("@")[0]: name for name in record.members}
     if missing := [task for task in tasks if task not in members]:
         raise NotFoundError(
@@ -48,7 +109,7 @@ def bank_map(
     found = [statistics_of(workspace, members[task]) for task in shown]
     plane = plane_of(found, ClosedForm().ridge)
     nearest = plane.distances.fill_diagonal_(float("inf")).min(1)
-    return BankMap(
+    drawn = BankMap(
         record.version,
         plane.told,
         tuple(
@@ -70,6 +131,7 @@ def bank_map(
             )
         ),
     )
+    return drawn, plane
 
 
 def map_where_possible(workspace: Workspace, router: RouterRecord) -> BankMap | None:

@@ -98,6 +98,20 @@ def test_every_line_of_the_script_for_curl_is_answered(served) -> None:
     assert "expertbank_answers_total{" in by_title["Metrics"]
 
 
+@pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+def test_every_curl_of_the_page_of_documentation_is_answered(served) -> None:
+    address, key = served
+    text = (ROOT / "docs" / "serving.md").read_text()
+    lines = re.findall(r"^\$ curl -s localhost:8000(/\S+) (.+)$", text, re.MULTILINE)
+    assert len(lines) >= 3
+    for path, rest in lines:
+        sent = ["-H", f"Authorization: Bearer {key}", "-w", "\n%{http_code}", *shlex.split(rest)]
+        told = run("curl", "-s", address + path, *sent)
+        body, _, status = told.stdout.rpartition("\n")
+        assert status == "200", told
+        assert json.loads(body.splitlines()[0].removeprefix("data: "))
+
+
 def test_the_container_has_what_it_copies_and_runs_without_rights() -> None:
     text = (SERVE / "Dockerfile").read_text()
     for line in re.findall(r"^COPY (.+)$", text, re.MULTILINE):

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
+from expertbank.routing.gaussians import Distance
 from expertbank.routing.projection import PROJECTIONS, projection_of
-from expertbank.routing.unknown import Answered, Asked, Judged, nearest
+from expertbank.routing.unknown import Answered, Asked, Judged
 
 
 @dataclass(frozen=True)
@@ -70,17 +71,13 @@ class DistanceModel:
         """
         projection = projection_of(self.dimension, self.projection).to(features.device)
         values = features.double() @ projection
-        within, means, overall, centre = self._exact
-        distance = nearest(values @ within, means, allowed.to(values.device))
-        if not self.relative:
-            return distance
-        far = values @ overall - centre
-        return distance - far.square().sum(1)
+        return self._distance.of(values, allowed)
 
     @cached_property
-    def _exact(self) -> tuple[Tensor, ...]:
-        """The tensors in float64, converted once: threads that race here get equal numbers."""
-        return tuple(tensor.double() for tensor in self.tensors().values())
+    def _distance(self) -> Distance:
+        """Made once: threads that race here get equal numbers."""
+        stored = (tensor.double() for tensor in self.tensors().values())
+        return Distance.between(*stored, relative=self.relative)
 
     def only(self, columns: Sequence[int]) -> DistanceModel:
         """The model without the other columns' means."""

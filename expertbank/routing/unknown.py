@@ -30,6 +30,7 @@ import torch
 from torch import Tensor
 
 from expertbank.errors import IntegrityError
+from expertbank.routing.gaussians import Distance, packed, unpacked, whitener
 from expertbank.routing.known import KnownScores
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.sureness import UNASKED, Usual
@@ -41,15 +42,10 @@ TELLING = 2.0
 others by it; no other has a say. (Measured once, by no script that is kept, over the rows that sit
 out: ten domains of questions, all above 2.2, were routed at 0.984 in place of 0.973 where the two
 best were asked; nine tasks on sentences, all below 1.9, at 0.954 in place of 0.956.)"""
-SHRINKAGE = 0.05
-"""Weight of the mean variance on the diagonal of a covariance."""
 BLOCK = 384
 """About how wide a block is where features went through a projection, which mixes their own."""
 SUREST = 1e-6
 """The least doubt that counts."""
-
-_Gaussians = tuple[Tensor, Tensor, Tensor, Tensor]
-"""Of one block: a whitener, the columns' means, the other whitener, the centre; float64."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,20 +133,6 @@ def blocks_of(width: int, blocks: int | None) -> tuple[int, ...]:
     """
     parts = blocks if blocks is not None and width % blocks == 0 else -(-width // BLOCK)
     return tuple(len(part) for part in torch.arange(width).tensor_split(parts))
-
-
-def nearest(values: Tensor, means: Tensor, allowed: Tensor) -> Tensor:
-    """Squared distance ``[rows]`` to the nearest column that may answer.
-
-    Args:
-        values: ``[rows, width]`` whitened.
-        means: ``[columns, width]`` whitened alike.
-        allowed: ``[rows, columns]`` bool.
-    """
-    # [rows, columns], summed out: rows x columns x width would not fit for many columns
-    distances = values.square().sum(1, keepdim=True) - 2 * values @ means.T
-    distances += means.square().sum(1)
-    return distances.masked_fill_(~allowed, float("inf")).amin(1)
 
 
 @dataclass(frozen=True)
@@ -243,18 +225,9 @@ class UnknownModel:
         # Where one column alone may answer, nothing is to be doubted and nothing to be told.
         doubt = torch.where(allowed.sum(1) == 1, self.place[0, -2].to(doubt), doubt)
         blocks = torch.split(asked.values.double(), list(self.sizes), 1)
-        near = [
-            self._strange(block, model, allowed)
-            for block, model in zip(blocks, self._exact, strict=True)
-        ]
+        distances = zip(self._distances, blocks, strict=True)
+        near = [distance.of(block, allowed) for distance, block in distances]
         return torch.stack([*near, doubt, -asked.scores.amax(1)], 1)
-
-    def _strange(self, block: Tensor, model: _Gaussians, allowed: Tensor) -> Tensor:
-        within, means, overall, centre = (tensor.to(block.device) for tensor in model)
-        distance = nearest(block @ within, means, allowed)
-        if not self.relative:
-            return distance
-        return distance - (block @ overall - centre).square().sum(1)
 
     @cached_property
     def _placed(self) -> Tensor:
@@ -262,8 +235,8 @@ class UnknownModel:
         return self.place.double()
 
     @cached_property
-    def _exact(self) -> tuple[_Gaussians, ...]:
-        """By block its whitener, means, the other whitener and centre, in float64; made once."""
+    def _distances(self) -> tuple[Distance, ...]:
+        """By block; made once."""
         triangles = [size * (size + 1) // 2 for size in self.sizes]
         parts = zip(
             self.sizes,
@@ -274,7 +247,10 @@ class UnknownModel:
             strict=True,
         )
         return tuple(
-            (_unpacked(within, size), means, _unpacked(overall, size), centre)
+            Distance.between(
+                *(unpacked(within, size), means, unpacked(overall, size), centre),
+                relative=self.relative,
+            )
             for size, within, means, overall, centre in parts
         )
 
@@ -346,12 +322,12 @@ def fit_unknown(moments: BalancedMoments, sizes: Sequence[int]) -> UnknownModel:
     whiten, means, all_of_it, centres, start = [], [], [], [], 0
     for size in sizes:
         block = slice(start, start + size)
-        near, far = (_whitener(c[block, block]) for c in (within, covariance))
-        whiten.append(_packed(near))
-        all_of_it.append(_packed(far))
+        near, far = (whitener(c[block, block]) for c in (within, covariance))
+        whiten.append(packed(near))
+        all_of_it.append(packed(far))
         # Of what is stored, not of what was rounded away.
-        means.append(moments.means[:, block] @ _unpacked(whiten[-1], size))
-        centres.append(centre[block] @ _unpacked(all_of_it[-1], size))
+        means.append(moments.means[:, block] @ unpacked(whiten[-1], size))
+        centres.append(centre[block] @ unpacked(all_of_it[-1], size))
         start += size
     return UnknownModel(
         tuple(sizes),
@@ -394,30 +370,3 @@ def calibrated(
     model = replace(model, sure=torch.tensor(told, dtype=torch.float32).T.contiguous())
     scores = KnownScores.of(model.score(known), known.columns, known.tokens, whole)
     return replace(model, known=scores)
-
-
-def _whitener(covariance: Tensor) -> Tensor:
-    """Upper triangular ``U`` with ``(x U)`` of unit covariance, for one shrunk a little."""
-    size = len(covariance)
-    level = covariance.diagonal().mean().clamp_min(1e-12)
-    shrunk = (1 - SHRINKAGE) * covariance
-    shrunk.diagonal().add_(SHRINKAGE * level)
-    root = torch.linalg.cholesky(shrunk)
-    inverse: Tensor = torch.linalg.solve_triangular(
-        root, torch.eye(size, dtype=torch.float64), upper=False
-    )
-    return inverse.T
-
-
-def _packed(triangle: Tensor) -> Tensor:
-    """Upper triangle of ``[size, size]``, row by row, in half precision."""
-    rows, columns = torch.triu_indices(len(triangle), len(triangle))
-    return triangle[rows, columns].clamp(-65504, 65504).half()
-
-
-def _unpacked(triangle: Tensor, size: int) -> Tensor:
-    """``[size, size]`` float64 of ``_packed``."""
-    found = torch.zeros(size, size, dtype=torch.float64)
-    rows, columns = torch.triu_indices(size, size)
-    found[rows, columns] = triangle.double()
-    return found

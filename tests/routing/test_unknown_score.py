@@ -17,6 +17,7 @@ from expertbank.errors import IntegrityError
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import Spans
 from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.routing.gaussians import SHRINKAGE
 from expertbank.routing.known import ANY, FEWEST, KnownScores, bin_name, bin_of
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.projection import sign_projection
@@ -25,7 +26,6 @@ from expertbank.routing.statistics import sits_out
 from expertbank.routing.sureness import UNASKED, unasked
 from expertbank.routing.unknown import (
     LEVEL,
-    SHRINKAGE,
     Asked,
     Judged,
     blocks_of,

@@ -7,7 +7,7 @@ import platform
 
 import torch
 
-from expertbank.workflows.workspace import package_versions
+from expertbank.workflows.environment import package_versions
 
 
 def describe(seed: int) -> None:

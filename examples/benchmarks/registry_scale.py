@@ -42,8 +42,8 @@ from expertbank.records import (
 )
 from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite import connection
+from expertbank.workflows.environment import now
 from expertbank.workflows.home import OBJECTS, FolderHome
-from expertbank.workflows.workspace import now
 
 BACKBONE = sha256_bytes(b"backbone")
 SPEC = FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "first"))

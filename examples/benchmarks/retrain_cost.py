@@ -41,10 +41,11 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.grid import WIDEST
 from expertbank.routing.statistics import Statistics
 from expertbank.routing.statistics_file import write_statistics
+from expertbank.workflows.environment import now
 from expertbank.workflows.growing.statistics import Summed, summed_of
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE
 from expertbank.workflows.home import FolderHome
-from expertbank.workflows.workspace import Workspace, now
+from expertbank.workflows.workspace import Workspace
 
 BACKBONE = sha256_text("backbone")
 PARTS = ("read", "add", "solve", "evaluate")

@@ -32,9 +32,10 @@ from machine import describe
 from expertbank.records import BackboneRecord
 from expertbank.registry.postgres.database import PostgresDatabase
 from expertbank.registry.transfer import differs
+from expertbank.workflows.environment import now
 from expertbank.workflows.home import DatabaseHome, FolderHome, Home
 from expertbank.workflows.keeping.copying import Copied, copy_bank
-from expertbank.workflows.workspace import Workspace, now
+from expertbank.workflows.workspace import Workspace
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests"))
 sys.path.insert(0, str(Path(__file__).parents[2] / "tests" / "faults"))

@@ -12,7 +12,7 @@ from expertbank.records import ExpertRecord, RouterRecord
 from expertbank.serving.catalogue import KnownTask, catalogue
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.answering.decision import Answerer
-from expertbank.workflows.workspace import now
+from expertbank.workflows.environment import now
 
 _TRIES = 5
 

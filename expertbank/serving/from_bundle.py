@@ -15,7 +15,7 @@ from expertbank.serving.catalogue import KnownTask, catalogue
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.serve import open_bundle
-from expertbank.workflows.workspace import now
+from expertbank.workflows.environment import now
 
 
 class BundleSource:

@@ -5,29 +5,25 @@ Torch is imported only by what needs it, so listing and showing stay instant.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
+from contextlib import contextmanager
 from pathlib import Path
-from threading import RLock
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.cached import CACHE_BYTES, CachedStore
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
-from expertbank.backbones.forks import busy
-from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
+from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
-from expertbank.errors import InputError, IntegrityError, LockedError, NotFoundError
-from expertbank.files.durable import make_folder, write_durably
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry
-from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
+from expertbank.workflows.checkpoints import CheckpointFile
+from expertbank.workflows.environment import environment_of
+from expertbank.workflows.held_backbone import HeldBackbone
 from expertbank.workflows.home import FolderHome, Home, home_at
 
 if TYPE_CHECKING:
@@ -39,12 +35,6 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 COPIES = "copies"
-PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
-
-
-def now() -> str:
-    """UTC ISO-8601 to the microsecond."""
-    return datetime.now(timezone.utc).isoformat()
 
 
 class Workspace:
@@ -85,11 +75,14 @@ class Workspace:
         self._read_only = read_only
         self._registry: Registry | None = None
         self._folder: Path | None = None
-        self.reference = reference
-        self._device = device
-        self._loading = RLock()
-        self._backbone: tuple[str, str, Backbone] | None = None
-        self._complaints: dict[tuple[str, str], str] = {}
+        self.held = HeldBackbone(
+            f"the bank at {home}",
+            lambda: self.exists,
+            lambda: self.registry,
+            lambda: self.folder,
+            reference,
+            device,
+        )
         self._model: RoutedModel | None = None
 
     @classmethod
@@ -269,110 +262,7 @@ class Workspace:
         Raises:
             IntegrityError: it is another model than the bank was made with.
         """
-        record = self.registry.backbone()
-        known = record.reference if record else DEFAULT_BACKBONE
-        reference = known if self.reference is None else self.reference
-        dtype = record.feature_spec.dtype if record else "float32"
-        with self._loading:
-            if self._backbone is not None and self._backbone[:2] == (reference, dtype):
-                held = self._backbone[2]
-                if record is None or held.digest == record.digest:
-                    return held
-            loaded = self.load_backbone(reference, dtype, record)
-            if record is not None:
-                require_backbone(loaded, record.digest, f"the bank at {self.home}")
-                self._complete(record, loaded)
-            self._backbone = reference, dtype, loaded
-            return loaded
-
-    def load_backbone(
-        self, reference: str, dtype: str, record: BackboneRecord | None = None
-    ) -> Backbone:
-        """Load a backbone, its identity kept by the state of its files.
-
-        Args:
-            reference: a folder, or a Hub name.
-            dtype: type of the weights while they run.
-            record: what the bank recorded; the backbone goes by its digest if it is the one.
-        """
-        from expertbank.backbones.backbone import load_backbone
-
-        with busy():
-            loaded = load_backbone(
-                reference,
-                revision=record.revision_of(reference) if record else None,
-                device=self._device,
-                dtype=dtype,
-                record=record,
-                known=self._digests.find,
-            )
-        self._remember(loaded)
-        return loaded
-
-    def use(self, loaded: Backbone) -> None:
-        """Work with a backbone that was loaded to make the bank, instead of loading another."""
-        with self._loading:
-            self._backbone = loaded.reference, self.spec.dtype, loaded
-        self._remember(loaded)
-
-    @property
-    def _digests(self) -> DigestCache:
-        return DigestCache(self.folder / DIGEST_CACHE)
-
-    def _remember(self, loaded: Backbone) -> None:
-        if not self.exists or self.registry.read_only:
-            return
-        self._digests.remember(loaded.place.path, loaded.identity)
-        for (digest, dtype), complaint in self._complaints.items():
-            self._digests.remember_agreement(digest, checked_with(dtype), complaint)
-
-    def require_agreement(self, loaded: Backbone) -> None:
-        """Refuse to make or to grow a bank with a model and a tokenizer that do not fit each other.
-
-        Worked out once for a backbone and the installed libraries, and then remembered.
-
-        Raises:
-            InputError: what does not fit, and what to do.
-        """
-        from expertbank.models.agreement import disagreement
-
-        digest, dtype = loaded.identity.digest, loaded.dtype
-        complaint = self._digests.find_agreement(digest, checked_with(dtype))
-        if complaint is None:
-            complaint = self._complaints[digest, dtype] = disagreement(loaded)
-            self._remember(loaded)
-        if complaint:
-            raise InputError(f"backbone {loaded.reference!r} cannot be used: {complaint}")
-
-    def recheck_backbone(self) -> None:
-        """Hash the backbone's files anew, whatever the cache says; the loaded model stays.
-
-        Raises:
-            IntegrityError: it is another model than the bank was made with.
-        """
-        from expertbank.backbones.identity import identity_of
-
-        loaded = self.backbone
-        found = identity_of(loaded.place.path)
-        if found != loaded.identity:
-            raise IntegrityError(
-                f"the files of backbone {loaded.reference!r} in {loaded.place.path} give digest "
-                f"{found.digest} now; the model that was loaded from them, and the bank at "
-                f"{self.home}, have {loaded.identity.digest}"
-            )
-
-    def _complete(self, record: BackboneRecord, loaded: Backbone) -> None:
-        """Record the lasting identity of a backbone of expertbank 0.1, and the Hub's commit."""
-        if self.registry.read_only:
-            return
-        identity = record.identity or loaded.identity.digest
-        revision = record.revision
-        if loaded.reference == record.reference:
-            revision = revision or loaded.place.revision
-        if (revision, identity) != (record.revision, record.identity):
-            # It can be recorded by the next command as well: no reason for this one to fail.
-            with suppress(LockedError):
-                self.registry.complete_backbone(revision=revision, identity=identity)
+        return self.held.backbone
 
     # -- experts and routers ---------------------------------------------------------------
 
@@ -430,7 +320,7 @@ class Workspace:
         from expertbank.adapters.pool import ExpertPool
         from expertbank.models.routed import RoutedModel
 
-        with self._loading:
+        with self.held.loading:
             backbone, spec = self.backbone, self.spec
             held = self._model
             if held is not None and held.backbone is backbone and held.spec == spec:
@@ -487,84 +377,3 @@ class Workspace:
     def environment(self) -> dict[str, Any]:
         """What the numbers of a measurement depend on besides data and weights."""
         return environment_of(str(self.backbone.device), self.spec.dtype)
-
-
-def environment_of(device: str, dtype: str) -> dict[str, Any]:
-    """What numbers that are computed in this process depend on besides data and weights."""
-    import torch
-
-    return {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "threads": torch.get_num_threads(),
-        "device": device,
-        "dtype": dtype,
-        "packages": package_versions(),
-    }
-
-
-def require_backbone(loaded: Backbone, digest: str, owner: str) -> None:
-    """Refuse a backbone that is not the one ``owner`` was made with.
-
-    Raises:
-        IntegrityError: the digests differ; the message shows both.
-    """
-    if loaded.digest != digest:
-        raise IntegrityError(
-            f"{loaded.reference!r} is not the backbone of {owner}: "
-            f"it has digest {loaded.digest}, expected {digest}. "
-            "Experts only work on the weights and tokenizer they were trained on"
-        )
-
-
-def checked_with(dtype: str) -> dict[str, str]:
-    """What the check of model and tokenizer depends on besides both of them."""
-    return {**package_versions(), "dtype": dtype}
-
-
-def package_versions() -> dict[str, str]:
-    """Installed versions of the packages that results depend on."""
-    found = {name: _version(name) for name in PACKAGES}
-    return {name: number for name, number in found.items() if number is not None}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
-
-
-class CheckpointFile:
-    """The state of one task's unfinished training; replaced whole, removed when done."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self._earlier = self._file()
-
-    @property
-    def current(self) -> bool:
-        """Whether there is a state, of the training that goes on here and no earlier one's."""
-        return self._file() not in {None, self._earlier}
-
-    def _file(self) -> tuple[int, int] | None:
-        """Which file there is: each write makes another."""
-        try:
-            found = self.path.stat()
-        except OSError:
-            return None
-        return found.st_ino, found.st_mtime_ns
-
-    def read(self) -> bytes | None:
-        """The last state, if a run was interrupted, which goes on here."""
-        self._earlier = None
-        return self.path.read_bytes() if self.path.is_file() else None
-
-    def write(self, data: bytes) -> None:
-        """Keep a newer state."""
-        make_folder(self.path.parent)
-        write_durably(self.path, data, 0o644)
-
-    def remove(self) -> None:
-        """Forget the state: its expert is registered."""
-        self.path.unlink(missing_ok=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from expertbank import Bank, TrainConfig
-from expertbank.workflows.workspace import package_versions
+from expertbank.workflows.environment import package_versions
 
 ROOT = Path(__file__).parents[2]
 

@@ -25,7 +25,9 @@ from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.predict import Experts, Predictor
-from expertbank.workflows.workspace import Workspace, now, require_backbone
+from expertbank.workflows.environment import now
+from expertbank.workflows.held_backbone import require_backbone
+from expertbank.workflows.workspace import Workspace
 
 
 def load_bundle(

@@ -14,6 +14,7 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
 from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
+from expertbank.workflows.environment import now
 from expertbank.workflows.growing.jobs import (
     Executor,
     FinishedJob,
@@ -23,7 +24,7 @@ from expertbank.workflows.growing.jobs import (
 )
 from expertbank.workflows.growing.prepare import AddRequest, prepare
 from expertbank.workflows.growing.register import NewExpert, register
-from expertbank.workflows.workspace import Workspace, now
+from expertbank.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from expertbank.evaluation.evidence import RoutedEvidence, column_name
 from expertbank.evaluation.history import RouterView
 from expertbank.records import EvaluationRecord, ExpertRecord
 from expertbank.registry.registry import Registry
-from expertbank.workflows.workspace import package_versions
+from expertbank.workflows.environment import package_versions
 
 if TYPE_CHECKING:
     from expertbank.evaluation.routing import Routed

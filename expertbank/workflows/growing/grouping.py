@@ -15,7 +15,8 @@ from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.records import RouterRecord, RunRecord, TaskRecord
 from expertbank.registry.registry import GROUP, Registry
-from expertbank.workflows.workspace import Workspace, now, package_versions
+from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.workspace import Workspace
 
 ROUTED = "auto"
 """What a server calls the router; a group of this name could not be asked for."""

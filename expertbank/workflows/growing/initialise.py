@@ -10,7 +10,9 @@ from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, Bank
 from expertbank.errors import FeatureSpecError
 from expertbank.files.paths import given_path
 from expertbank.records import BackboneRecord
-from expertbank.workflows.workspace import Workspace, now, require_backbone
+from expertbank.workflows.environment import now
+from expertbank.workflows.held_backbone import require_backbone
+from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.backbones.backbone import Backbone
@@ -37,21 +39,21 @@ def initialise(workspace: Workspace, config: BankConfig, fits: Fits = fits_all) 
         InputError: a value that this backbone does not allow, or a model and a tokenizer that do
             not fit each other.
     """
-    named = workspace.reference if config.backbone is None else config.backbone
-    reference = workspace.reference = None if named is None else stable_reference(named)
+    named = workspace.held.reference if config.backbone is None else config.backbone
+    reference = workspace.held.reference = None if named is None else stable_reference(named)
     store = workspace.store_url if config.store is None else config.store
     workspace.require_store(store)
     record = workspace.registry.backbone() if workspace.exists else None
     if record is not None:
         _require_same(record.feature_spec, config)
         if reference is not None and reference != record.reference:
-            loaded = workspace.load_backbone(reference, record.feature_spec.dtype, record)
+            loaded = workspace.held.load(reference, record.feature_spec.dtype, record)
             require_backbone(loaded, record.digest, f"the bank at {workspace.home}")
         return record
     reference = DEFAULT_BACKBONE if reference is None else reference
     workspace.require_usable(store)
-    loaded = workspace.load_backbone(reference, config.dtype or DTYPES[0])
-    workspace.require_agreement(loaded)
+    loaded = workspace.held.load(reference, config.dtype or DTYPES[0])
+    workspace.held.require_agreement(loaded)
     spec = loaded.default_feature_spec(
         route_layer=config.route_layer,
         max_length=(
@@ -77,7 +79,7 @@ def initialise(workspace: Workspace, config: BankConfig, fits: Fits = fits_all) 
         if workspace.registry.backbone() is None:  # another process may have been faster
             workspace.claim_store()
         record = workspace.registry.set_backbone(record)
-    workspace.use(loaded)
+    workspace.held.use(loaded, workspace.spec.dtype)
     return record
 
 

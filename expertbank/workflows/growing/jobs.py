@@ -22,7 +22,8 @@ from expertbank.records import (
     TaskRecord,
     no_progress,
 )
-from expertbank.workflows.workspace import environment_of, require_backbone
+from expertbank.workflows.environment import environment_of
+from expertbank.workflows.held_backbone import require_backbone
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -24,11 +24,12 @@ from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.registry import names
+from expertbank.workflows.environment import now
 from expertbank.workflows.growing.grouping import require_fitting, require_own_name
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.writing import require_writing, writing_of
-from expertbank.workflows.workspace import Workspace, now
+from expertbank.workflows.workspace import Workspace
 
 FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
@@ -122,8 +123,8 @@ def prepare(
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone
     if request.rehash:
-        workspace.recheck_backbone()
-    workspace.require_agreement(loaded)
+        workspace.held.recheck()
+    workspace.held.require_agreement(loaded)
     if kind.writes:
         require_writing(loaded, spec, name)
     fits(loaded, spec)
@@ -150,7 +151,7 @@ def prepare(
             data=_source_facts(data),
             warnings=data.warnings,
         ),
-        backbone=replace(backbone, reference=workspace.reference or backbone.reference),
+        backbone=replace(backbone, reference=workspace.held.reference or backbone.reference),
         train=tuple(encoded[row] for row in fit),
         selection=tuple(encoded[row] for row in selection),
         kept=tuple((encoded[row], row.shape) for row in kept),

@@ -26,6 +26,7 @@ from expertbank.registry.names import ACTIVE
 from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
 from expertbank.routing.config import RouterConfig
+from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
 from expertbank.workflows.growing.members import (
     Job,
@@ -35,7 +36,7 @@ from expertbank.workflows.growing.members import (
     require_rows,
 )
 from expertbank.workflows.growing.solve import solve
-from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from expertbank.evaluation.routing import Routed

@@ -113,7 +113,7 @@ def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
     record = workspace.registry.backbone()
     if record is None or record.identity is None:
         return  # only the loaded model can be held against a digest of expertbank 0.1
-    reference = workspace.reference or record.reference
+    reference = workspace.held.reference or record.reference
     try:
         place = locate(reference, record.revision_of(reference))
     except InputError:

@@ -20,10 +20,11 @@ from expertbank.files.durable import os_errors_translated
 from expertbank.records import Forgetting, Problem, Purge, RunRecord
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.registry.sqlite.file import SqliteFile
+from expertbank.workflows.environment import now, package_versions
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
 from expertbank.workflows.keeping import leftovers
 from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
-from expertbank.workflows.workspace import Workspace, now, package_versions
+from expertbank.workflows.workspace import Workspace
 
 GRACE_HOURS = 24.0
 """Files younger than this are never taken for leftovers, whatever the registry says."""

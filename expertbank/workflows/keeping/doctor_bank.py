@@ -18,10 +18,10 @@ from expertbank.registry.names import ACTIVE
 from expertbank.registry.registry import Registry
 from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
+from expertbank.workflows.environment import checked_with
 from expertbank.workflows.home import FolderHome, Home
 from expertbank.workflows.keeping.doctor_folder import journal
 from expertbank.workflows.keeping.findings import Finding
-from expertbank.workflows.workspace import checked_with
 
 
 def bank_at(home: Home, *, rehash: bool) -> Iterator[Finding]:

@@ -8,7 +8,8 @@ from typing import Any
 from expertbank.errors import NotFoundError
 from expertbank.records import RunRecord
 from expertbank.registry.registry import REMOVE
-from expertbank.workflows.workspace import Workspace, now, package_versions
+from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,8 @@ from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.files.header import read_header
 from expertbank.records import ExpertRecord, RouterRecord
 from expertbank.references import without_folders
-from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.workflows.environment import package_versions
+from expertbank.workflows.workspace import Workspace
 
 
 def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[str, str]) -> None:

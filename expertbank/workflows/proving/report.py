@@ -75,7 +75,7 @@ def forgetting_report(
         if one.forgotten_at is not None:
             raise forgotten(one.version)
     if verify:
-        workspace.recheck_backbone()
+        workspace.held.recheck()
     digests = {expert.id: expert.digest for expert in registry.experts()}
     for one in shown.values():
         check_router(workspace, one, digests)

@@ -29,10 +29,11 @@ from expertbank.records import (
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.serve import load_bundle
+from expertbank.workflows.environment import package_versions
 from expertbank.workflows.measure import answers
 from expertbank.workflows.presence import require_router
 from expertbank.workflows.shipping.for_import import add_lineage
-from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.workflows.workspace import Workspace
 
 PROBES = (
     Row("The referee stopped the match after ninety minutes of rain."),

@@ -28,10 +28,11 @@ from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
+from expertbank.workflows.environment import package_versions
 from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
 from expertbank.workflows.shipping.peft_effect import Effect, effect_of
 from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD, WRITING
-from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.workflows.workspace import Workspace
 from expertbank.writing import Writing, end_of
 
 READING = ("pooling", "scaled", "dense")

@@ -32,6 +32,7 @@ from expertbank.records import ProgressCallback, TaskRecord, no_progress
 from expertbank.references import without_folders
 from expertbank.training.expert import TrainedExpert
 from expertbank.training.head import fit_head
+from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.add import AddResult, commit
 from expertbank.workflows.growing.jobs import AddJob, expert_job, measure
 from expertbank.workflows.growing.prepare import AddRequest, prepare
@@ -40,7 +41,7 @@ from expertbank.workflows.shipping.peft_base import require_base
 from expertbank.workflows.shipping.peft_folder import PeftFolder, read_peft_folder
 from expertbank.workflows.shipping.peft_head import head_of, require_outputs, require_outside
 from expertbank.workflows.shipping.peft_labels import Named, named, require_order
-from expertbank.workflows.workspace import Workspace, package_versions
+from expertbank.workflows.workspace import Workspace
 
 HeadFrom = Literal["export", "saved", "fitted"]
 """Whose head it is: of the bank that exported it, of the adapter's own model, or made here."""

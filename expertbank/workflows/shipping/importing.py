@@ -35,9 +35,10 @@ from expertbank.records import (
 )
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
+from expertbank.workflows.environment import now, package_versions
 from expertbank.workflows.growing.grouping import require_fitting
 from expertbank.workflows.growing.register import NewExpert, register
-from expertbank.workflows.workspace import Workspace, now, package_versions
+from expertbank.workflows.workspace import Workspace
 
 
 class _Members(Protocol):

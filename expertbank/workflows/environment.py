@@ -1,0 +1,47 @@
+"""What numbers depend on besides data and weights: machine, libraries, and the time of day."""
+
+from __future__ import annotations
+
+import platform
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
+
+
+def now() -> str:
+    """UTC ISO-8601 to the microsecond."""
+    return datetime.now(timezone.utc).isoformat()
+
+
+def environment_of(device: str, dtype: str) -> dict[str, Any]:
+    """What numbers that are computed in this process depend on besides data and weights."""
+    import torch
+
+    return {
+        "python": platform.python_version(),
+        "machine": platform.machine(),
+        "threads": torch.get_num_threads(),
+        "device": device,
+        "dtype": dtype,
+        "packages": package_versions(),
+    }
+
+
+def checked_with(dtype: str) -> dict[str, str]:
+    """What the check of model and tokenizer depends on besides both of them."""
+    return {**package_versions(), "dtype": dtype}
+
+
+def package_versions() -> dict[str, str]:
+    """Installed versions of the packages that results depend on."""
+    found = {name: _version(name) for name in PACKAGES}
+    return {name: number for name, number in found.items() if number is not None}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

@@ -36,7 +36,7 @@ def test_another_version_makes_the_same_expert_and_the_same_router(
         return "99.0" if name == "expertbank" else told(name)
 
     monkeypatch.setattr(metadata, "version", later)
-    monkeypatch.setattr("expertbank.workflows.workspace.version", later)
+    monkeypatch.setattr("expertbank.workflows.environment.version", later)
     assert package_versions()["expertbank"] == "99.0"
     with Bank.open(made_bank, read_only=True) as before:
         experts, routers = before.experts(), before.routers()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,16 +233,16 @@ def predict(
         else:
             from expertbank.workflows.answering.answers import cells
 
-            strange = _Strange(abstain or fallback is not None)
+            odd = _Odd(abstain or fallback is not None)
             print_table(
                 session.out,
                 _EXPLAINED if explain else _ANSWERS,
                 map(
                     _explained if explain else cells,
-                    (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
+                    (answer for row in odd.watch(answers) for answer in row.answers or (row,)),
                 ),
             )
-            strange.tell(session)
+            odd.tell(session)
         older = None if task is None else predictor.older_member(task)
     if skipped:
         session.remark(f"{skipped:,} malformed rows were skipped")
@@ -249,27 +250,46 @@ def predict(
         session.remark(older)
 
 
-class _Strange:
-    """Rows that were like no task, to tell of at the end when nobody asked what to do with them."""
+@dataclass(slots=True)
+class _Some:
+    """A few of the rows of one sort, to be named."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, index: int) -> None:
+        self.count += 1
+        self.first = [*self.first, index][:10]
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.first) else ""
+        return f"row {', '.join(map(str, self.first))}{more}"
+
+
+class _Odd:
+    """Rows to tell of at the end: too long to be read whole; like no task, if nobody asked."""
 
     def __init__(self, asked: bool) -> None:
         self._asked = asked
-        self._first: list[int] = []
-        self._count = 0
+        self._unknown, self._long = _Some(), _Some()
 
     def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
         for answer in answers:
             if answer.unknown:
-                self._count += 1
-                self._first = [*self._first, answer.index][:10]
+                self._unknown.add(answer.index)
+            if answer.truncated:
+                self._long.add(answer.index)
             yield answer
 
     def tell(self, session: Session) -> None:
-        if self._count and not self._asked:
-            more = ", ..." if self._count > len(self._first) else ""
+        if self._unknown.count and not self._asked:
             session.remark(
-                f"note: like no task here (row {', '.join(map(str, self._first))}{more}); "
+                f"note: like no task here ({self._unknown}); "
                 "--abstain answers unknown, --fallback TASK sends such rows to that task"
+            )
+        if self._long.count:
+            session.remark(
+                f"note: {self._long.count:,} longer than the bank reads, and cut ({self._long})"
             )
 
 

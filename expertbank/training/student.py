@@ -190,6 +190,7 @@ def answer_places(
 
 def read_through(row: EncodedRow, template: tuple[int, ...]) -> EncodedRow:
     """The row as training reads it: prompt, template and answer in one sequence."""
+    row = row.to_write_on
     (sequence,), (types,) = row.sequences, row.type_ids
     more = (*template, *row.continuation)
     return replace(row, sequences=((*sequence, *more),), type_ids=((*types, *(0 for _ in more)),))

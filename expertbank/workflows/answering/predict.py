@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -41,6 +41,9 @@ from expertbank.workflows.answering.decision import (
 )
 from expertbank.workflows.answering.prediction import UNKNOWN, Prediction, Question
 from expertbank.workflows.measure import run, trunk_features
+
+Told = Callable[[int, str], bool]
+"""Takes a row's index and its answer so far; false ends it."""
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
@@ -185,6 +188,7 @@ class Predictor:
         progress: ProgressCallback = no_progress,
         on_bad: Callable[[InputError], None] | None = None,
         total: int = 0,
+        told: Told | None = None,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -208,6 +212,9 @@ class Predictor:
                 is refused at once; in a stream it ends the work, after the rows before it were
                 answered, and so does a row that nobody here can answer.
             total: how many rows there are, for ``progress``; 0 when nobody knows.
+            told: takes the index of a row whose answer is written, and what of it is settled,
+                after each token; false ends the answer. Rows are then answered one after the
+                other. Of a group the first expert's answer is told.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
@@ -216,10 +223,15 @@ class Predictor:
                 that exclude each other.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
+        if told is not None and (abstain or fallback is not None or second_opinion):
+            raise InputError(
+                "what is told while it is written cannot be taken back: leave out the second "
+                "opinion, abstaining and the fallback, which are decided after it"
+            )
         decision = self.decision(
             task, abstain=abstain, fallback=fallback, second_opinion=second_opinion
         )
-        return self._answers(rows, decision, batch_size, progress, on_bad, total)
+        return self._answers(rows, decision, batch_size, progress, on_bad, total, told)
 
     def predict_with(
         self,
@@ -229,7 +241,7 @@ class Predictor:
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Prediction]:
         """As ``predict`` with a task named, but by this very expert."""
-        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0)
+        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0, None)
 
     def _answers(
         self,
@@ -239,6 +251,7 @@ class Predictor:
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
         total: int,
+        told: Told | None,
     ) -> Iterator[Prediction]:
         require_threads()
         given = as_rows(rows)
@@ -247,7 +260,7 @@ class Predictor:
             wrong = next((row for row in given if isinstance(row, InputError)), None)
             if wrong is not None and on_bad is None:
                 raise wrong
-        return self._stream(iter(given), decision, batch_size, progress, on_bad, total)
+        return self._stream(iter(given), decision, batch_size, progress, on_bad, total, told)
 
     def _stream(
         self,
@@ -257,12 +270,15 @@ class Predictor:
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
         total: int,
+        told: Told | None,
     ) -> Iterator[Prediction]:
         numbered = enumerate(rows)
-        done = 0
+        done, most = 0, CHUNK if told is None else 1
         while True:
-            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            chunk, error, ended = self._chunk(numbered, decision, on_bad, most)
             questions, first = self._readable(self._asked(chunk, decision), on_bad)
+            if told is not None:
+                questions = [replace(one, told=partial(told, one.index)) for one in questions]
             if questions:
                 meter = _Shifted(progress, done, max(total, done + len(questions)))
                 yield from self.answer(questions, batch_size=batch_size, progress=meter)
@@ -317,11 +333,12 @@ class Predictor:
         numbered: Iterator[tuple[int, Row | InputError]],
         decision: Decision,
         on_bad: Callable[[InputError], None] | None,
+        most: int,
     ) -> tuple[list[_Numbered], InputError | None, bool]:
         """The next rows, the error that ends them, and whether the input ended."""
         chunk: list[_Numbered] = []
         characters = 0
-        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+        while len(chunk) < most and characters < CHUNK_CHARACTERS:
             following = next(numbered, None)
             if following is None:
                 return chunk, None, True

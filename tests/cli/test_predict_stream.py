@@ -11,7 +11,6 @@ from test_generation_command import KIND, paint_rows, write_paint
 from expertbank import Bank
 from expertbank.errors import InputError
 
-
 UNTAUGHT = ("--epochs", 1, "--lr", 1e-6, "--max-tokens", 6)
 """A random model says more than one that was taught short answers."""
 

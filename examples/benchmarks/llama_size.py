@@ -329,7 +329,10 @@ def decoding(
         def way() -> None:
             cache = copy.deepcopy(output.past_key_values)
             prompted = Prompted(
-                batch.rows, output.last_hidden_state[:, -1], batch.attention_mask, cache
+                batch.rows,
+                output.last_hidden_state[torch.arange(len(chosen)), -1],
+                batch.attention_mask,
+                cache,
             )
             found = model.writer.write(prompted, writings, adapted, WriteOptions())
             assert {one.tokens for one in found} == {options.new}, "an answer ended early"

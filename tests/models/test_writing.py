@@ -261,8 +261,7 @@ def test_a_head_of_its_own_is_read_from_the_files_and_belongs_to_its_experts(
 def test_the_head_is_given_rows_that_lie_together(llama: Backbone) -> None:
     head = language_head(llama)
     given: list[bool] = []
-    embeddings = head.outer.get_output_embeddings()
-    handle = embeddings.register_forward_pre_hook(
+    handle = head.outer.lm_head.register_forward_pre_hook(
         lambda module, inputs: given.append(inputs[0].is_contiguous())
     )
     states = torch.randn(3, 5, llama.output_size)

@@ -1,9 +1,8 @@
-"""``export``, ``predict`` and ``evaluate``."""
+"""``export`` and ``evaluate``."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -16,16 +15,13 @@ from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
-from . import completing, streams
+from . import completing
 from .options import DataOptions, path, takes
 from .render import Table, print_facts, print_table, short, size
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.errors import InputError
-    from expertbank.records import Row
     from expertbank.workflows.answering.predict import Experts, Predictor
-    from expertbank.workflows.answering.prediction import Prediction
 
 SecondOpinion = Annotated[
     bool,
@@ -37,19 +33,6 @@ SecondOpinion = Annotated[
 Backbone = Annotated[
     str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
 ]
-
-_ANSWERS = Table(
-    ("row", "task", "label", "probability", "routed with", "unknown"),
-    numeric=("row", "probability", "routed with"),
-    wrapped=("label",),
-    dropped=("routed with",),
-)
-_EXPLAINED = Table(
-    (*_ANSWERS.columns, "known as strange", "length", "came close"),
-    numeric=(*_ANSWERS.numeric, "known as strange"),
-    wrapped=("label", "came close"),
-    dropped=("routed with", "length"),
-)
 
 
 def export(
@@ -135,152 +118,6 @@ def export(
         session.remark("warning: the bank is read-only: the export is not recorded in its history")
 
 
-@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
-def predict(
-    context: typer.Context,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(
-            help="Texts to answer; - is one text from standard input. Put -- before texts that "
-            "begin with a dash."
-        ),
-    ] = None,
-    text_pair: Annotated[
-        str | None, typer.Option(help="Second text, for one TEXT of a pair task.")
-    ] = None,
-    file: Annotated[
-        str | None,
-        typer.Option(
-            help="Rows to answer, in any format that `add` reads; - is standard input. JSON lines "
-            'hold {"text", "text_pair"?, "choices"?}.'
-        ),
-    ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            help="Name the task and leave the router out.", autocompletion=completing.tasks
-        ),
-    ] = None,
-    abstain: Annotated[
-        bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
-    ] = False,
-    fallback: Annotated[
-        str | None, typer.Option(help="Task that answers rows that are like no task.")
-    ] = None,
-    second_opinion: SecondOpinion = False,
-    explain: Annotated[
-        bool,
-        typer.Option(
-            "--explain", help="Say why: the tasks that came close, and how rare such rows are."
-        ),
-    ] = False,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
-    ] = False,
-    backbone: Backbone = None,
-    **given: Any,
-) -> None:
-    """Route each text to an expert and answer it.
-
-    With --json, one JSON line a row, in the order of the input. Files of any size are answered
-    as they are read. A malformed row ends the work: among the first thousand of a file before
-    anything is answered, later (and in a pipe) after the rows before it were. With --skip-bad it
-    is named on stderr and leaves a gap in the indices.
-
-    Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
-    """
-    session: Session = context.obj
-    if bool(text) == bool(file):
-        raise typer.BadParameter("give either texts or --file")
-    if (text or []).count("-") > 1:
-        raise typer.BadParameter("- is all of standard input, which is one text: give it once")
-    if text_pair is not None and len(text or ()) != 1:
-        raise typer.BadParameter("--text-pair goes with exactly one TEXT")
-    with ExitStack() as stack:
-        rows, total = _rows(
-            session, text or [], text_pair, file, build(DataOptions, given), skip_bad
-        )
-        experts, load = answering(session, stack, bundle, backbone)
-        # A name that nobody has is told before the backbone is loaded.
-        for name in filter(None, (task, fallback)):
-            experts.named(name)
-        predictor = load()
-        progress = stack.enter_context(session.progress())
-        skipped = 0
-
-        def skip(error: InputError) -> None:
-            nonlocal skipped
-            skipped += 1
-            session.remark(f"skipped: {error}")
-
-        answers = predictor.predict(
-            rows,
-            task=task,
-            abstain=abstain,
-            fallback=fallback,
-            second_opinion=second_opinion,
-            progress=progress,
-            on_bad=skip if skip_bad else None,
-            total=total,
-        )
-        if session.as_json:
-            _write_lines(answers, explain)
-        else:
-            from expertbank.workflows.answering.answers import cells
-
-            strange = _Strange(abstain or fallback is not None)
-            print_table(
-                session.out,
-                _EXPLAINED if explain else _ANSWERS,
-                map(
-                    _explained if explain else cells,
-                    (answer for row in strange.watch(answers) for answer in row.answers or (row,)),
-                ),
-            )
-            strange.tell(session)
-        older = None if task is None else predictor.older_member(task)
-    if skipped:
-        session.remark(f"{skipped:,} malformed rows were skipped")
-    if older:
-        session.remark(older)
-
-
-class _Strange:
-    """Rows that were like no task, to tell of at the end when nobody asked what to do with them."""
-
-    def __init__(self, asked: bool) -> None:
-        self._asked = asked
-        self._first: list[int] = []
-        self._count = 0
-
-    def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
-        for answer in answers:
-            if answer.unknown:
-                self._count += 1
-                self._first = [*self._first, answer.index][:10]
-            yield answer
-
-    def tell(self, session: Session) -> None:
-        if self._count and not self._asked:
-            more = ", ..." if self._count > len(self._first) else ""
-            session.remark(
-                f"note: like no task here (row {', '.join(map(str, self._first))}{more}); "
-                "--abstain answers unknown, --fallback TASK sends such rows to that task"
-            )
-
-
-def _explained(answer: Prediction) -> tuple[object, ...]:
-    from expertbank.workflows.answering.answers import cells
-
-    near = "; ".join(f"{' + '.join(one.tasks)} {share(one.probability)}" for one in answer.near)
-    rare = "-" if answer.unknown_p_value is None else share(answer.unknown_p_value)
-    return (*cells(answer), rare, answer.length_bin, near or "-")
-
-
 @takes(DataOptions)
 def evaluate(
     context: typer.Context,
@@ -349,50 +186,6 @@ def evaluate(
         session.remark(result.remark)
 
 
-def _rows(
-    session: Session,
-    texts: list[str],
-    text_pair: str | None,
-    file: str | None,
-    options: DataOptions,
-    skip_bad: bool,
-) -> tuple[Iterable[Row | InputError], int]:
-    """The rows, and how many there are at most; 0 when only reading tells."""
-    from expertbank.data import most_rows, row_of, rows_to_answer
-
-    if file is None:
-        given = [
-            {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
-            for text in texts
-        ]
-        return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
-    rows = rows_to_answer(
-        file,
-        options.columns(),
-        options.read_as(),
-        refuse=not skip_bad,
-        remark=lambda text: session.remark(f"note: {text}"),
-    )
-    return rows, most_rows(file)
-
-
-def _standard_input() -> str:
-    """The whole of standard input as one text, without the line break at its end.
-
-    Raises:
-        InputError: it cannot be read, is longer than a text may be, or is not UTF-8.
-    """
-    from expertbank.data.formats.lines import decode
-    from expertbank.errors import InputError
-    from expertbank.texts import LONGEST
-
-    try:
-        data = sys.stdin.buffer.read(LONGEST + 1)
-    except OSError as error:
-        raise InputError(f"cannot read standard input: {error.strerror}") from error
-    return decode(data, "standard input").rstrip("\r\n")
-
-
 def answering(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
 ) -> tuple[Experts, Callable[[], Predictor]]:
@@ -406,11 +199,3 @@ def answering(
     for remark in opened.remarks:
         session.remark(f"note: {remark}")
     return opened.experts, lambda: opened.predictor(backbone, session.device)
-
-
-def _write_lines(answers: Iterator[Prediction], explain: bool) -> None:
-    for answer in answers:
-        document = answer.to_dict()
-        if explain:
-            document["explanation"] = answer.explanation()
-        streams.write(streams.as_json(document, sys.stdout) + "\n")

@@ -7,7 +7,7 @@ An expert is named ``task@version`` (``boolq@1``) everywhere outside the databas
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
 from expertbank.config import FeatureSpec, canonical_json, sha256_text
@@ -67,6 +67,8 @@ class EncodedRow:
         first: per choice the place of the first one of the same text; empty where all differ.
         continuation: for a kind that writes, the tokens of the answer, the one that ends it
             included; they follow the sequence and are no part of it.
+        ending: of a text that was cut, where an expert that writes may answer it, as many of its
+            last tokens; empty where there is nothing else to read.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -75,6 +77,15 @@ class EncodedRow:
     truncated: bool = False
     first: tuple[int, ...] = ()
     continuation: tuple[int, ...] = ()
+    ending: tuple[int, ...] = ()
+
+    @property
+    def to_write_on(self) -> EncodedRow:
+        """The row as an expert that writes reads it: what it goes on from is a text's end."""
+        if not self.ending:
+            return self
+        types = ((0,) * len(self.ending),)
+        return replace(self, sequences=(self.ending,), type_ids=types, ending=())
 
     @property
     def length(self) -> int:

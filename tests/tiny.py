@@ -14,7 +14,13 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForTextEncoding,
+    PreTrainedTokenizerFast,
+)
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import FeatureSpec
@@ -175,6 +181,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "pad_token_id": 0,
         **_NO_SPECIALS,
     },
+    "t5": {
+        "vocab_size": VOCABULARY,
+        "d_model": HIDDEN,
+        "d_kv": 8,
+        "d_ff": 48,
+        "num_layers": DEPTH,
+        "num_heads": 4,
+        "relative_attention_num_buckets": 8,
+        "relative_attention_max_distance": 16,
+        "feed_forward_proj": "gated-gelu",
+        "pad_token_id": 0,
+        "decoder_start_token_id": 0,
+        "eos_token_id": None,
+    },
     "albert": {**_SIZES, "embedding_size": 16},
     "bart": {
         "vocab_size": VOCABULARY,
@@ -196,7 +216,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 What stands before the first space is the model type.
 """
-UNLISTED = ("mpnet", "granite", "nomic_bert", "eurobert", "smollm3", "olmo2", "gpt_bigcode")
+UNLISTED = ("mpnet", "granite", "nomic_bert", "eurobert", "smollm3", "olmo2", "gpt_bigcode", "t5")
 """Not in the table: their layers, and where query, key and value are, is found by trying them."""
 REFUSED = ("albert", "bart")
 """Shared layers; an encoder-decoder."""
@@ -216,6 +236,8 @@ def build(
         tied = {} if language is None else {"tie_word_embeddings": language == "tied"}
         config = AutoConfig.for_model(family.split()[0], **{**CONFIGS[family], **tied})
         kind = AutoModel if language is None else AutoModelForCausalLM
+        if family == "t5":
+            kind = AutoModelForTextEncoding
         model = kind.from_config(config)
         with torch.no_grad():
             for parameter in model.parameters():

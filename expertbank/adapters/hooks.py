@@ -75,20 +75,17 @@ def applied(updates: Mapping[nn.Module, Update]) -> Iterator[Mapping[nn.Module, 
         _updates.reset(token)
 
 
-def require_added(
-    updates: Mapping[nn.Module, Update], added: Mapping[nn.Module, int], passes: int = 1
-) -> None:
+def require_added(updates: Mapping[nn.Module, Update], added: Mapping[nn.Module, int]) -> None:
     """Refuse an answer in which an update did not take part, rather than give it unadapted.
 
     Args:
         updates: what was applied.
         added: what ``applied`` counted.
-        passes: forward passes that were adapted.
 
     Raises:
-        UnsupportedModelError: a projection ran without its hook, or not in every pass.
+        UnsupportedModelError: a projection ran without its hook.
     """
-    silent = sum(added.get(module, 0) < passes for module in updates)
+    silent = sum(module not in added for module in updates)
     if silent:
         raise UnsupportedModelError(
             f"{silent} of {len(updates)} adapted projections ran without their updates: {SKIPPED}"

@@ -96,9 +96,9 @@ class TTAdapter(Adapter):
         super().__init__()
         self.groups = tuple(groups)
         self.alpha = alpha
-        self._cores = [[nn.Parameter(core) for core in group] for group in cores]
-        for name, core in self._named_cores():
-            self.register_parameter(name.replace(".", "_"), core)
+        for index, group in enumerate(cores):
+            for position, core in enumerate(group):
+                self.register_parameter(_attribute(index, position), nn.Parameter(core))
 
     @classmethod
     def fresh(
@@ -137,6 +137,14 @@ class TTAdapter(Adapter):
         """All cores by name, detached copies on the CPU."""
         return {name: core.detach().cpu().clone() for name, core in self._named_cores()}
 
+    @property
+    def _cores(self) -> list[list[nn.Parameter]]:
+        # By name each time: a move to another device may put other parameters in their place.
+        return [
+            [getattr(self, _attribute(index, place)) for place in range(len(group.shape.factors))]
+            for index, group in enumerate(self.groups)
+        ]
+
     def _named_cores(self) -> Iterator[tuple[str, nn.Parameter]]:
         for index, group in enumerate(self._cores):
             for position, core in enumerate(group):
@@ -160,6 +168,10 @@ class TTAdapter(Adapter):
     def facts(self) -> dict[str, Any]:
         """The groups."""
         return {"groups": [group.to_dict() for group in self.groups]}
+
+
+def _attribute(group: int, position: int) -> str:
+    return f"cores_{group}_{position}"
 
 
 class TTKind(AdapterKind):

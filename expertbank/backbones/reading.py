@@ -12,6 +12,7 @@ from safetensors import SafetensorError
 
 from expertbank.backbones.gguf_header import Header, read_header
 from expertbank.backbones.hub import OFFLINE_WAYS, first_line
+from expertbank.backbones.identity import CONFIG, read_config
 from expertbank.backbones.weight_files import is_pooler
 from expertbank.errors import (
     InputError,
@@ -163,7 +164,7 @@ def _load(
     folder: Path, of_tokenizer: dict[str, Any], of_model: dict[str, Any]
 ) -> tuple[Any, Any, list[str]]:
     """Model, tokenizer, and the names of the weights that were not in the files."""
-    from transformers import AutoModel, AutoTokenizer
+    from transformers import AutoTokenizer
 
     # An absent pooler is filled with random numbers: not from the caller's generator.
     with _quiet_transformers(), torch.random.fork_rng(devices=[]):
@@ -171,7 +172,7 @@ def _load(
         tokenizer = AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False, local_files_only=True, **of_tokenizer
         )
-        model, loading = AutoModel.from_pretrained(
+        model, loading = _class_of(folder).from_pretrained(
             folder,
             dtype="auto",
             output_loading_info=True,
@@ -180,6 +181,21 @@ def _load(
             **of_model,
         )
     return model, tokenizer, list(loading["missing_keys"])
+
+
+def _class_of(folder: Path) -> Any:
+    """What loads a bare model; of one that is an encoder and a decoder, such as T5, the encoder.
+
+    That is so where transformers has a class for the encoder alone.
+    """
+    from transformers import MODEL_FOR_TEXT_ENCODING_MAPPING, AutoModel, AutoModelForTextEncoding
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+
+    kind = read_config(folder).get("model_type") if (folder / CONFIG).is_file() else None
+    if kind not in CONFIG_MAPPING or CONFIG_MAPPING[kind] not in MODEL_FOR_TEXT_ENCODING_MAPPING:
+        return AutoModel
+    alone = MODEL_FOR_TEXT_ENCODING_MAPPING[CONFIG_MAPPING[kind]].__name__.endswith("EncoderModel")
+    return AutoModelForTextEncoding if alone else AutoModel
 
 
 def _require_tokenizer(tokenizer: Any, reference: str, where: str) -> None:

@@ -167,7 +167,7 @@ def check_task(
         if bad and not isinstance(error, BadRowsError):
             raise BadRowsError(bad, str(error)) from error
         raise
-    lengths, tokens, same = _lengths(fit, counter, data, max_length, bad)
+    lengths, tokens, same = _lengths(fit, counter, data, kind, max_length, bad)
     warnings = [*data.warnings, *same]
     if counter.unit == "words":
         warnings.append(
@@ -175,7 +175,7 @@ def check_task(
             "more tokens than words"
         )
     if lengths.truncated:
-        warnings.append(cut_remark(lengths.truncated, lengths.counted, max_length))
+        warnings.append(cut_remark(lengths.truncated, lengths.counted, max_length, kind))
     return TaskCheck(
         data=data,
         labels=_labels(data, kind),
@@ -197,7 +197,12 @@ def check_task(
 
 
 def _lengths(
-    fit: Sequence[Row], counter: LengthCounter, data: TaskData, limit: int, bad: Faults
+    fit: Sequence[Row],
+    counter: LengthCounter,
+    data: TaskData,
+    kind: Kind,
+    limit: int,
+    bad: Faults,
 ) -> tuple[Lengths, int, list[str]]:
     """Lengths over training and validation rows, the tokens of one pass over ``fit``, remarks."""
     sampled = [*data.train[:SAMPLE], *data.validation[:SAMPLE]]
@@ -209,7 +214,8 @@ def _lengths(
             wrong = unreadable(row, EncodedRow(tuple(map(tuple, parts)), ()))
             if wrong is not None:
                 bad.note(wrong)
-            same.see(row, [part[:limit] for part in parts])
+            read = slice(-limit, None) if kind.writes else slice(limit)
+            same.see(row, [part[read] for part in parts])
     in_training = sizes[: min(len(data.train), SAMPLE)]
     per_row = fmean(sum(min(part, limit) for part in size) for size in in_training)
     longest = sorted(max(size) for size in sizes)

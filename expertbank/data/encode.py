@@ -6,7 +6,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
 
 from expertbank.data.faults import Faults
@@ -47,7 +47,8 @@ def encode_rows(
 ) -> list[EncodedRow]:
     """Encode rows in the order given; every one of them is readable.
 
-    The longer of two texts is cut first. Nothing is padded.
+    The longer of two texts is cut first. Nothing is padded. A text that is too long keeps its
+    first tokens; of a kind that writes a row has its last ones too, see ``EncodedRow.ending``.
 
     Args:
         rows: rows with or without labels.
@@ -64,8 +65,9 @@ def encode_rows(
             or one that is ``unreadable``.
         InputError: not a fast tokenizer, or one without a token that ends a text.
     """
-    encoded = encode_as_they_are(rows, tokenizer, kind, labels, max_length)
-    if kind is not None and kind.writes:
+    writes = kind is not None and kind.writes
+    encoded = encode_as_they_are(rows, tokenizer, kind, labels, max_length, endings=writes)
+    if writes:
         encoded = _continued(rows, encoded, tokenizer)
     faults = Faults()
     for row, one in zip(rows, encoded, strict=True):
@@ -136,8 +138,12 @@ def encode_as_they_are(
     kind: Kind | None,
     labels: Sequence[str],
     max_length: int,
+    *,
+    endings: bool = False,
 ) -> list[EncodedRow]:
     """``encode_rows`` of rows that may be ``unreadable``.
+
+    ``endings`` keeps the last tokens of texts that are cut, too.
 
     Raises:
         DataError: a label that is not among ``labels``, or a row of another shape than the kind's.
@@ -160,11 +166,12 @@ def encode_as_they_are(
         start += span
         result.append(
             EncodedRow(
-                sequences=tuple(ids for ids, _, _ in part),
-                type_ids=tuple(types for _, types, _ in part),
+                sequences=tuple(one.ids for one in part),
+                type_ids=tuple(one.types for one in part),
                 target=kind.target(row, places) if kind else None,
-                truncated=any(cut for _, _, cut in part),
+                truncated=any(one.cut for one in part),
                 first=kind.first_places(row) if kind else (),
+                ending=part[0].ending if endings and not row.choices else (),
             )
         )
     return result
@@ -182,13 +189,19 @@ def inputs_of(row: Row) -> list[tuple[str, str | None]]:
     return [(context, choice) for choice in row.choices]
 
 
-_Sequence = tuple[tuple[int, ...], tuple[int, ...], bool]
+class _Sequence(NamedTuple):
+    """Ids and type ids, whether it was cut, and the ids cut at the other side if they differ."""
+
+    ids: tuple[int, ...]
+    types: tuple[int, ...]
+    cut: bool = False
+    ending: tuple[int, ...] = ()
 
 
 def _encode(
     texts: Sequence[tuple[str, str | None]], tokenizer: FastTokenizer, max_length: int
 ) -> list[_Sequence]:
-    """Ids, type ids and whether it was cut, for each text or pair."""
+    """What becomes of each text or pair."""
     own = _own(tokenizer)
     found: list[_Sequence] = []
     for batch in batches(texts):
@@ -199,7 +212,7 @@ def _encode(
         ]
     if "token_type_ids" in tokenizer.model_input_names:
         return found
-    return [(ids, (0,) * len(ids), cut) for ids, _, cut in found]
+    return [one._replace(types=(0,) * len(one.ids)) for one in found]
 
 
 def batches(texts: Sequence[tuple[str, str | None]]) -> Iterator[list[tuple[str, str | None]]]:
@@ -248,16 +261,23 @@ def _cut(encoding: Any, own: Any, max_length: int, from_left: bool) -> _Sequence
     """
     ids, types = encoding.ids, encoding.type_ids
     if len(ids) <= max_length:
-        return tuple(ids), tuple(types), False
+        return _Sequence(tuple(ids), tuple(types))
     of_text = encoding.sequence_ids  # 0 or 1, and None for a special token
     texts = [[place for place, text in enumerate(of_text) if text == number] for number in (0, 1)]
     paired = encoding.n_sequences > 1
     room = max(0, max_length - own.num_special_tokens_to_add(paired))
-    kept = {place for place, text in enumerate(of_text) if text is None}
+    special = {place for place, text in enumerate(of_text) if text is None}
+    first, last = set(special), set(special)
     for places, count in zip(texts, _shares(len(texts[0]), len(texts[1]), room), strict=True):
-        kept.update(places[len(places) - count :] if from_left else places[:count])
-    order = sorted(kept)
-    return tuple(ids[place] for place in order), tuple(types[place] for place in order), True
+        first.update(places[:count])
+        last.update(places[len(places) - count :])
+    order, at_end = sorted(last if from_left else first), sorted(last)
+    return _Sequence(
+        tuple(ids[place] for place in order),
+        tuple(types[place] for place in order),
+        True,
+        () if at_end == order else tuple(ids[place] for place in at_end),
+    )
 
 
 def _shares(first: int, second: int, room: int) -> tuple[int, int]:

@@ -110,9 +110,12 @@ def class_remarks(
     return remarks
 
 
-def cut_remark(cut: int, rows: int, limit: int, unit: str = "tokens") -> str:
+def cut_remark(cut: int, rows: int, limit: int, kind: Kind) -> str:
     """That texts are longer than what is read of them."""
-    return f"{cut:,} of {rows:,} rows are longer than {limit} {unit} and are cut; see --max-length"
+    what = "are cut"
+    if kind.writes:
+        what = "are cut: their last tokens are written on, and their first ones are routed by"
+    return f"{cut:,} of {rows:,} rows are longer than {limit} tokens and {what}; see --max-length"
 
 
 class SameTokens:

@@ -36,6 +36,7 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
         type_ids=tuple(
             tuple(t[i] for i in places) for t, places in zip(row.type_ids, cut, strict=True)
         ),
+        ending=(),
     )
 
 

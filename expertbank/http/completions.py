@@ -10,8 +10,9 @@ import asyncio
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -24,11 +25,11 @@ from expertbank.http.asking import answer, deadline_of, require_type, submit, te
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
-from expertbank.http.problems import malformed, problem_of
+from expertbank.http.problems import RefusedError, malformed, problem_of
 from expertbank.http.seen import tell, tell_failure
 from expertbank.http.told import document_of
 from expertbank.serving.asking import AUTO, Answered, Ask
-from expertbank.serving.errors import DeadlineError
+from expertbank.serving.errors import DeadlineError, TooManyTokensError
 from expertbank.serving.server import Server
 from expertbank.workflows.answering.prediction import Prediction
 from expertbank.writing import Sampling
@@ -155,17 +156,34 @@ async def _answered(
     deadline = deadline_of(request, server.config.deadline_ms)
     if wanted.stream:
         told = _Told(asyncio.get_running_loop())
-        future = await submit(server, replace(ask, told=told), deadline)
+        with _too_long(shape):
+            future = await submit(server, replace(ask, told=told), deadline)
         told.end_with(future)
         events = _events(request, ask, future, told, deadline, wanted, shape)
         return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-cache"})
-    found = await answer(server, request, ask, deadline)
+    with _too_long(shape):
+        found = await answer(server, request, ask, deadline)
     choices = [
         {**shape.choice(index, text_of(one), finish_of(one), part=False), **_origin(one, found)}
         for index, one in enumerate(found.predictions)
     ]
     document = shape.document(wanted.model, choices, part=False)
     return Response(encode({**document, "usage": usage_of(found)}), media_type="application/json")
+
+
+@contextmanager
+def _too_long(shape: Shape) -> Iterator[None]:
+    """Refuse a prompt that is too long as OpenAI does: cut, it would be another one."""
+    try:
+        yield
+    except TooManyTokensError as error:
+        told = {
+            "message": str(error),
+            "type": "invalid_request_error",
+            "param": "messages" if shape.chat else "prompt",
+            "code": "context_length_exceeded",
+        }
+        raise RefusedError(400, str(error), error=told) from error
 
 
 async def _events(

@@ -85,14 +85,22 @@ class RefusedError(ExpertBankError):
     Attributes:
         status: of the answer.
         headers: more headers of the answer.
+        error: what stands in the document's ``error``, for callers of another protocol.
     """
 
     exit_code = 2
 
-    def __init__(self, status: int, detail: str, headers: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        status: int,
+        detail: str,
+        headers: Mapping[str, str] | None = None,
+        error: Mapping[str, Any] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.status = status
         self.headers = dict(headers or {})
+        self.error = error
 
 
 def malformed(detail: str) -> RefusedError:
@@ -109,12 +117,14 @@ class Problem:
         detail: one sentence for whoever asked.
         code: exit code that the command line would end with.
         headers: more headers of the answer.
+        error: what stands in the document's ``error`` in place of the sentence.
     """
 
     status: int
     detail: str
     code: int
     headers: Mapping[str, str] = field(default_factory=dict)
+    error: Mapping[str, Any] | None = None
 
     @property
     def title(self) -> str:
@@ -136,7 +146,7 @@ class Problem:
             "instance": f"urn:expertbank:request:{request_id}",
             "code": self.code,
             "meaning": MEANINGS.get(self.code, MEANINGS[1]),
-            "error": self.detail,
+            "error": self.detail if self.error is None else dict(self.error),
         }
 
 
@@ -144,7 +154,8 @@ def problem_of(error: BaseException) -> Problem:
     """What is told of an error; of those that could speak of files and insides, only their kind."""
     match error:
         case RefusedError():
-            return Problem(error.status, str(error), _code(error.status), error.headers)
+            code = _code(error.status)
+            return Problem(error.status, str(error), code, error.headers, error.error)
         case QueueFullError():
             wait = {"Retry-After": str(max(1, math.ceil(error.retry_after)))}
             return Problem(429, "too many rows are waiting; try again later", 1, wait)

@@ -63,6 +63,7 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "unknown_score": _or_null(_NUMBER),
     "unknown_p_value": _or_null(_NUMBER),
     "abstained": _FLAG,
+    "truncated": _FLAG,
     "label": {"type": ["string", "number", "null"]},
     "scores": {"type": "object", "additionalProperties": _SHARE},
     "choice": _WHOLE,
@@ -81,6 +82,7 @@ _ANSWER_REQUIRED = (
     "unknown_score",
     "unknown_p_value",
     "abstained",
+    "truncated",
     "label",
     "scores",
     "expert_digest",
@@ -95,7 +97,11 @@ SCHEMAS: dict[str, Schema] = {
             "instance": {"type": "string", "format": "uri"},
             "code": {**_WHOLE, "description": "Exit code of the command line for the same."},
             "meaning": {**_TEXT, "description": "What that code means."},
-            "error": {**_TEXT, "description": "The sentence again, for protocol clients."},
+            "error": {
+                "type": ["string", "object"],
+                "description": "The sentence again, for protocol clients; of a prompt that is too "
+                "long as OpenAI has it: `message`, `type`, `param` and `code`.",
+            },
         }
     ),
     "Live": _object({"live": _FLAG}),

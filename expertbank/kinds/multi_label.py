@@ -233,7 +233,7 @@ class Flags(Objective):
 
     def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor:
         """``[labels]`` logits that give the best F1 on held-out training rows."""
-        scores, true = logits.double().cpu().numpy(), targets.bool().cpu().numpy()
+        scores, true = logits.cpu().double().numpy(), targets.cpu().bool().numpy()
         shared = best_threshold(scores.ravel(), true.ravel())
         own = [
             best_threshold(scores[:, label], true[:, label])

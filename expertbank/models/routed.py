@@ -12,10 +12,8 @@ A pass keeps nothing on the model: concurrent calls cannot see each other.
 
 A backbone may be compiled with ``torch.compile``, in place or inside an outer model: hooks run
 outside the graphs, which break there. Compiling gains nothing here, but it does no harm; where a
-graph made earlier skips the hooks, the pass is refused rather than answered unadapted. One case
-cannot be seen from here: a language model that generated while compiled, before its
-``RoutedModel`` was made, may keep graphs for the decode steps alone; make the ``RoutedModel``
-first, or call ``torch.compiler.reset()`` after.
+graph made earlier skips the hooks, the pass is refused rather than answered unadapted; of an
+answer that is written, each pass is held to that.
 """
 
 from __future__ import annotations
@@ -288,26 +286,18 @@ class RoutedModel:
         self, batch: Batch, then: Callable[[Tensor], None]
     ) -> AbstractContextManager[None]:
         """Collect the trunk states of a pass; call ``then`` with the feature at the route layer."""
-        return features.observing(
-            self.trunk_observers(lambda states: then(self._feature(states, batch)))
-        )
-
-    def trunk_observers(
-        self, then: Callable[[Mapping[int, Tensor]], None]
-    ) -> dict[nn.Module, features.Observer]:
-        """Layer observers that collect the spec's states and give them all to ``then``."""
         states: dict[int, Tensor] = {}
 
         def watch(number: int) -> features.Observer:
             def observer(state: Tensor) -> None:
                 states[number] = state
                 if number == self.spec.route_layer:
-                    then(states)
+                    then(self._feature(states, batch))
 
             return observer
 
         numbers = {*self.spec.states, self.spec.route_layer}
-        return {self._layers[number]: watch(number) for number in numbers}
+        return features.observing({self._layers[number]: watch(number) for number in numbers})
 
     def _feature(self, states: Mapping[int, Tensor], batch: Batch) -> Tensor:
         chosen = [states[wanted] for wanted in self.spec.states]

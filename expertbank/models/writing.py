@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from math import expm1, inf, log
+from math import exp, inf, log1p
 from typing import Any, Literal
 
 import torch
@@ -93,14 +93,15 @@ class _Answer:
         self.tokens: list[int] = []
         self.text = ""
         self.finish: Literal["stop", "length"] | None = None
-        self.first = LEAST
+        self.against = inf
         self.total = 0.0
         self.lead = inf
 
-    def take(self, token: int, likelihood: float, lead: float) -> None:
+    def take(self, token: int, against: float, lead: float) -> None:
+        """Note a token, the log-odds against it, and its lead over the next best."""
         if not self.tokens:
-            self.first = likelihood
-        self.total += likelihood
+            self.against = against
+        self.total += _likelihood(against)
         self.lead = min(self.lead, lead)
         self.tokens.append(token)
 
@@ -134,10 +135,12 @@ class _Answer:
 
     def written(self) -> Written:
         assert self.finish is not None
-        first = max(self.first, LEAST)
-        other = log(-expm1(first)) if first < 0 else LEAST
+        first, other = _likelihood(self.against), _likelihood(-self.against)
         total = self.total if self.tokens else LEAST
-        figures = (first, max(other, LEAST), max(total, LEAST), min(self.lead, -LEAST))
+        figures = (
+            *(max(one, LEAST) for one in (first, other, total)),
+            min(self.lead, -LEAST),
+        )
         return Written(self.text, len(self.tokens), self.finish, figures)
 
 
@@ -234,7 +237,6 @@ class Writer:
             return [0] * len(answers)
         scores = self._language.scores(states)
         best = scores.topk(2, dim=1)
-        whole = torch.logsumexp(scores.double(), 1)
         tokens = scores.argmax(1).tolist()
         leads = (best.values[:, 0] - best.values[:, 1]).tolist()
         for place, (row, answer) in enumerate(zip(rows, answers, strict=True)):
@@ -242,13 +244,19 @@ class Writer:
             if answer.forced or draw is None:
                 continue
             tokens[place] = draw(scores[place])
-        places = torch.arange(len(tokens), device=scores.device)
-        own = scores.double()[places, torch.tensor(tokens, device=scores.device)]
-        likelihoods = (own - whole).tolist()
+        # As odds, of which float32 loses nothing near certainty: some devices have no float64.
+        own = torch.tensor(tokens, device=scores.device).unsqueeze(1)
+        others = (scores - scores.gather(1, own)).scatter(1, own, -inf)
+        against = others.logsumexp(1).tolist()
         for place, answer in enumerate(answers):
             if not answer.forced:
-                answer.take(tokens[place], min(likelihoods[place], 0.0), leads[place])
+                answer.take(tokens[place], against[place], leads[place])
         return tokens
+
+
+def _likelihood(against: float) -> float:
+    """Log-probability of what has these log-odds against it."""
+    return -max(against, 0.0) - log1p(exp(-abs(against)))
 
 
 def template_tokens(backbone: Backbone, template: str) -> tuple[int, ...]:
@@ -264,7 +272,7 @@ def _draw(sampling: Sampling) -> Callable[[Tensor], int] | None:
     generator = torch.Generator().manual_seed(sampling.seed)
 
     def draw(scores: Tensor) -> int:
-        chances = torch.softmax(scores.double().cpu() / sampling.temperature, 0)
+        chances = torch.softmax(scores.cpu().double() / sampling.temperature, 0)
         ordered, order = chances.sort(descending=True, stable=True)
         before = ordered.cumsum(0) - ordered
         kept = ordered.masked_fill(before >= sampling.top_p, 0.0)

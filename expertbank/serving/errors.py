@@ -25,5 +25,9 @@ class NotReadyError(ExpertBankError):
     """Nothing is loaded yet, the worker has died, or the server is on its way out."""
 
 
+class TooManyTokensError(InputError):
+    """A row that is longer than the bank reads, of a caller who wants it read whole."""
+
+
 class TooLargeError(InputError):
     """More rows than one request may bring, or than the queue could ever hold."""

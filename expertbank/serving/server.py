@@ -15,7 +15,12 @@ from expertbank.errors import InputError, IntegrityError
 from expertbank.records import Row
 from expertbank.serving.asking import Answered, Ask
 from expertbank.serving.batcher import Batcher, Request
-from expertbank.serving.errors import DeadlineError, NotReadyError, TooLargeError
+from expertbank.serving.errors import (
+    DeadlineError,
+    NotReadyError,
+    TooLargeError,
+    TooManyTokensError,
+)
 from expertbank.serving.faults import Faults, sentence_of
 from expertbank.serving.keeper import Keeper
 from expertbank.serving.limits import ServeConfig
@@ -246,7 +251,7 @@ class Server:
                 raise question
             if ask.whole and question.encoded.truncated:
                 most = state.predictor.model.spec.max_length
-                raise InputError(
+                raise TooManyTokensError(
                     f"{question.row.origin}: it has more than {most} tokens, which is the most "
                     "that is read here; shorten it"
                 )

@@ -60,5 +60,6 @@ def job_digest(job: ExpertJob, backbone: Backbone) -> str:
     digest.update(canonical_json(settings).encode())
     for row in (*job.train, *job.selection):
         digest.update(repr((row.sequences, row.type_ids, row.target)).encode())
-        digest.update(bytes(repr(row.continuation), "ascii") if row.continuation else b"")
+        for more in filter(None, (row.continuation, row.ending)):
+            digest.update(bytes(repr(more), "ascii"))
     return digest.hexdigest()

@@ -72,7 +72,6 @@ class Student(nn.Module):
         outputs = self.kind.outputs(job.labels)
         self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
-        self.head = [] if self.kind.writes else [self.head_weight, self.head_bias]
         self.to(backbone.device)
         wish = job.adapter.pooling
         self.pooling = backbone.family.pooling if wish == "auto" else wish
@@ -80,6 +79,11 @@ class Student(nn.Module):
         self._collapsed: list[Tensor] = []
         self._leaves: list[Tensor] = []
         bind(self.view.backbone.model, lambda: self.factors, list(self.adapter.paths))
+
+    @property
+    def head(self) -> list[nn.Parameter]:
+        """What is trained beside the adapter."""
+        return [] if self.kind.writes else [self.head_weight, self.head_bias]
 
     def collapse(self) -> None:
         """Contract the cores once; every layer and every micro-batch of the step reads it.
@@ -186,6 +190,7 @@ def answer_places(
 
 def read_through(row: EncodedRow, template: tuple[int, ...]) -> EncodedRow:
     """The row as training reads it: prompt, template and answer in one sequence."""
+    row = row.to_write_on
     (sequence,), (types,) = row.sequences, row.type_ids
     more = (*template, *row.continuation)
     return replace(row, sequences=((*sequence, *more),), type_ids=((*types, *(0 for _ in more)),))

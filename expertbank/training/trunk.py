@@ -91,17 +91,26 @@ class TrainingView:
         return found[0]
 
     def _passing(self, forward: Callable[..., Any]) -> Callable[..., Any]:
-        """A trunk layer's ``forward`` that does nothing while states are recalled."""
-        entries = 0  # of a layer that gives a tuple, 0 for a tensor
+        """A trunk layer's ``forward`` that does as little as it can while states are recalled.
+
+        What a layer hands on beside its states, such as T5's bias for positions, the branch needs
+        too: a layer that makes it runs, and one that was given it hands it on.
+        """
+        beside: list[int | None] | None = None
 
         def pass_through(*args: Any, **kwargs: Any) -> Any:
-            nonlocal entries
+            nonlocal beside
+            given = (*args, *kwargs.values())
             if self._recalled is None:
                 output = forward(*args, **kwargs)
-                entries = len(output) if isinstance(output, tuple) else 0
+                beside = _beside(output, given) if isinstance(output, tuple) else None
                 return output
             state = args[0] if args else kwargs["hidden_states"]
-            return (state, *[None] * (entries - 1)) if entries else state
+            if beside is None:
+                return state
+            if _MADE in beside:
+                return (state, *forward(*args, **kwargs)[1:])
+            return (state, *(None if place is None else given[place] for place in beside))
 
         return pass_through
 
@@ -115,6 +124,18 @@ class TrainingView:
         if args:
             return (self._recalled, *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": self._recalled}
+
+
+_MADE = -1
+
+
+def _beside(output: tuple[Any, ...], given: Sequence[Any]) -> list[int | None]:
+    """Where a layer has what it gives beside its states: a place in what it was given, or made."""
+    found: list[int | None] = []
+    for one in output[1:]:
+        same = [place for place, other in enumerate(given) if other is one]
+        found.append(None if one is None else same[0] if same else _MADE)
+    return found
 
 
 def use_fast_attention(backbone: Backbone) -> None:

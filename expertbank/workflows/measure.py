@@ -34,7 +34,7 @@ class Answers:
 
     Attributes:
         logits: ``[rows, classes]`` float32; equal choices are merged into the first of them.
-        features: ``[rows, dimension]`` float16 routing features of the same pass.
+        features: ``[rows, dimension]`` float16 routing features.
         targets: per row what its kind compares with.
         thresholds: the expert's, ``None`` where its kind has none.
         batch_plan: how the rows were batched.
@@ -70,7 +70,11 @@ def answers(
     progress: ProgressCallback = no_progress,
     options: WriteOptions = PLAIN,
 ) -> Answers:
-    """Answer ``rows`` with one expert, by its id in the pool; evidence needs rows with targets."""
+    """Answer ``rows`` with one expert, by its id in the pool; evidence needs rows with targets.
+
+    Features come from the pass that answers, but for texts that are cut and written on: what is
+    read of those is their end, and the router reads their beginning.
+    """
 
     def named(features: Tensor, positions: Sequence[int]) -> list[str]:
         return [expert_id] * len(positions)
@@ -78,18 +82,22 @@ def answers(
     expert = model.pool.expert(expert_id)
     stage = f"evaluating {expert.task or expert_id}"
     write = None if expert.writing is None else options
-    outputs = run(model, rows, named, stage, progress, write=write)
+    read = rows if write is None else [row.to_write_on for row in rows]
+    outputs = run(model, read, named, stage, progress, write=write)
     logits = [output.logits.cpu() for output in outputs]
     width = max(part.shape[1] for part in logits)
-    features = [output.features.cpu() for output in outputs]
     order = [position for output in outputs for position in output.rows]
     ordered = in_order(torch.cat([_widened(part, width) for part in logits]), order)
     for place, row in enumerate(rows):
         if row.first:
             ordered[place] = torch.from_numpy(merged(ordered[place].numpy(), row.first))
+    features = in_order(torch.cat([output.features.cpu() for output in outputs]), order)
+    cut = [place for place, row in enumerate(rows) if read[place] is not row]
+    if cut:
+        features[cut] = trunk_features(model, [rows[place] for place in cut])
     return Answers(
         ordered,
-        in_order(torch.cat(features), order),
+        features,
         tuple(row.target for row in rows if row.target is not None),
         outputs[0].thresholds[0],
         BATCH_PLAN,

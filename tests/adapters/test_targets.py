@@ -111,6 +111,7 @@ FOUND = {
     "smollm3": ("layers", "self_attn.{}_proj", "q", "k", "v"),
     "olmo2": ("layers", "self_attn.{}_proj", "q", "k", "v"),
     "gpt_bigcode": ("h", "attn.{}", "c_attn", "c_attn", "c_attn"),
+    "t5": ("encoder.block", "layer.0.SelfAttention.{}", "q", "k", "v"),
 }
 
 
@@ -122,7 +123,7 @@ def test_a_model_outside_the_table_shows_its_roles_when_it_is_tried(load_tiny, f
     assert found.projections == {
         role: pattern.format(name) for role, name in zip(ROLES, names, strict=True)
     }
-    encoder = family in {"mpnet", "nomic_bert", "eurobert"}
+    encoder = family in {"mpnet", "nomic_bert", "eurobert", "t5"}
     assert found.pooling == ("mean" if encoder else "last")
 
 

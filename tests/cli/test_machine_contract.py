@@ -192,7 +192,7 @@ def test_every_command_of_the_program_has_a_contract() -> None:
         for line in done("--help").out.partition("Commands:")[2].splitlines()
         if line.strip()
     }
-    # Those of predict and serve have tests of their own: lines, and HTTP.
+    # Those of predict (also streamed) and serve have tests of their own: lines, and HTTP.
     assert listed == {command.split()[0] for command in TOP} | {"predict", "serve"}
 
 

@@ -15,6 +15,7 @@ import pytest
 from expertbank.data import encode_rows
 from expertbank.errors import DataError, InputError
 from expertbank.kinds.classification import CLASSIFICATION
+from expertbank.kinds.generation import GENERATION
 from expertbank.kinds.multiple_choice import MULTIPLE_CHOICE
 from expertbank.kinds.regression import REGRESSION
 from expertbank.records import Row
@@ -171,6 +172,7 @@ import resource, sys
 sys.path.insert(0, "tests")
 from tiny import tokenizer
 from expertbank.kinds.classification import CLASSIFICATION
+from expertbank.kinds.generation import GENERATION
 from expertbank.records import Row
 from expertbank.data import encode_rows
 
@@ -185,3 +187,25 @@ assert row.length == 32 and row.truncated
 assert peak() - before < 200_000, peak() - before  # kibibytes
 """
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_a_text_to_write_on_keeps_its_end_and_the_router_reads_its_beginning(
+    tokenizer: Any,
+) -> None:
+    tokenizer.add_special_tokens({"eos_token": "[SEP]"})
+    words = "is the sky blue yes no light scatters a b"
+    rows = [Row(words, label="yes"), Row("sky", label="no"), Row(words, words, label="no")]
+    cut, whole, pair = encode_rows(rows, tokenizer, GENERATION, (), 8)
+    ids = dict(zip(WORDS, range(4, 14), strict=True))
+    assert cut.truncated
+    assert cut.sequences == ((2, *(ids[word] for word in words.split()[:6]), 3),)
+    written_on = cut.to_write_on
+    assert written_on.sequences == ((2, *(ids[word] for word in words.split()[-6:]), 3),)
+    assert written_on.type_ids == ((0,) * 8,)
+    assert (written_on.continuation, written_on.truncated) == (cut.continuation, True)
+    assert written_on.to_write_on is written_on
+    assert whole.to_write_on is whole
+    last = [ids[word] for word in words.split()[-3:]]
+    assert pair.to_write_on.sequences == ((2, *last[1:], 3, *last, 3),)
+    (classified,) = encode_rows(rows[:1], tokenizer, CLASSIFICATION, ("yes",), 8)
+    assert classified.to_write_on is classified, "what has a head reads the beginning"

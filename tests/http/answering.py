@@ -102,7 +102,8 @@ def problem(response: httpx.Response, status: int) -> dict[str, Any]:
 
 def check_problem(document: dict[str, Any], status: int) -> None:
     assert document["status"] == status
-    assert document["error"] == document["detail"]
+    error = document["error"]
+    assert document["detail"] == (error if isinstance(error, str) else error["message"])
     for word in ("Traceback", "/tmp", "/home", ".py", "\n"):
         assert word not in document["detail"]
     assert document["type"].startswith("urn:expertbank:problem:")

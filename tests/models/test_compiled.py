@@ -7,16 +7,16 @@ from collections.abc import Iterator
 import pytest
 import torch
 from test_routed import NAMES, always, by_row, expert_of
+from test_writing import experts_of, passed, routed_model
+from test_writing import rows as written_on
 from tiny import random_rows, spec_of
 from torch import nn
-from transformers import LlamaForCausalLM
 
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
-from expertbank.backbones.running import call_backbone
-from expertbank.errors import InputError, UnsupportedModelError
-from expertbank.models.generation import generating
+from expertbank.backbones.running import call_backbone, run_backbone, step_backbone
+from expertbank.errors import UnsupportedModelError
 from expertbank.models.routed import RoutedModel
 
 
@@ -100,41 +100,24 @@ def test_a_backbone_that_was_compiled_and_run_before_is_refused_not_answered_una
     torch.testing.assert_close(compiled, model(batch, by_row).logits)
 
 
-def causal_around(backbone: Backbone) -> LlamaForCausalLM:
-    causal = LlamaForCausalLM(backbone.model.config).eval()
-    causal.model = backbone.model
-    return causal
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("early", [False, True])
-def test_generation_through_a_compiled_language_model_is_routed_or_refused(
+def test_answers_written_by_a_compiled_backbone_are_adapted_or_refused(
     load_tiny, early: bool
 ) -> None:
-    backbone = load_tiny("llama")
-    torch.manual_seed(0)
-    causal = causal_around(backbone)
-    batch = batch_of(backbone, 2)
-    ids, mask = batch.input_ids, batch.attention_mask
-
-    def generate() -> torch.Tensor:
-        return causal.generate(
-            ids, attention_mask=mask, max_new_tokens=2, do_sample=False, pad_token_id=0
-        )
-
-    causal.forward = torch.compile(causal.forward, backend="eager")
+    backbone = load_tiny("llama, tied")
+    expected = passed(routed_model(backbone, experts_of(backbone))).written
+    compiled = load_tiny("llama, tied")
+    experts = experts_of(compiled)
+    compile_in_place(compiled.model)
     if early:
-        generate()
-    model = routed(backbone)
-    if early:
-        with (
-            pytest.raises((UnsupportedModelError, InputError), match="compiled"),
-            generating(model, ids, mask, by_row),
-        ):
-            generate()
+        batch = collate(written_on(), range(4), 0, compiled.device, left=True)
+        with torch.no_grad():
+            cache = run_backbone(compiled, batch, keep=True).past_key_values
+            mask = torch.cat([batch.attention_mask, torch.ones(4, 1, dtype=torch.long)], 1)
+            ids, lengths = torch.tensor([5, 6, 7, 8]), batch.attention_mask.sum(1)
+            step_backbone(compiled, ids, mask, lengths, cache)
+        with pytest.raises(UnsupportedModelError, match="compiled"):
+            passed(routed_model(compiled, experts))
         return
-    with generating(model, ids, mask, by_row):
-        compiled = generate()
-    del causal.forward
-    with generating(model, ids, mask, by_row):
-        assert torch.equal(compiled, generate())
+    assert passed(routed_model(compiled, experts)).written == expected

@@ -357,3 +357,9 @@ def test_eight_threads_with_mixed_tasks_answer_as_one_after_the_other(
     for ours, theirs in zip(serial, parallel, strict=True):
         for one, other in zip(ours, theirs, strict=True):
             assert torch.equal(one, other)
+
+
+def test_replicas_of_data_parallel_are_refused(model: RoutedModel, backbone: Backbone) -> None:
+    replica = model.backbone.layers[0]._replicate_for_data_parallel()
+    with pytest.raises(UnsupportedModelError, match="DataParallel"):
+        replica(torch.zeros(1, 2, backbone.hidden_size))

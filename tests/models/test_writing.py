@@ -258,6 +258,19 @@ def test_a_head_of_its_own_is_read_from_the_files_and_belongs_to_its_experts(
         routed_model(backbone, {"a@1": other}).pool.expert("a@1")
 
 
+def test_the_head_is_given_rows_that_lie_together(llama: Backbone) -> None:
+    head = language_head(llama)
+    given: list[bool] = []
+    handle = head.outer.lm_head.register_forward_pre_hook(
+        lambda module, inputs: given.append(inputs[0].is_contiguous())
+    )
+    states = torch.randn(3, 5, llama.output_size)
+    apart = head.scores(states[:, -1])
+    handle.remove()
+    assert given == [True]
+    assert torch.equal(apart, head.scores(states[:, -1].clone()))
+
+
 @pytest.mark.parametrize(
     ("family", "said"), [("bert", "encoder"), ("llama", "hold no language-model head")]
 )

@@ -148,7 +148,7 @@ class Routed:
         abstain: answer ``unknown`` to unknown rows.
         fallback: the expert that answers unknown rows of its own kind instead.
         second_opinion: where the two best lie close, ask both experts.
-        writes: whether any of the router's experts writes its answers.
+        writes: whether any of these experts writes its answers.
     """
 
     router: Router

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Protocol
 
 import torch
@@ -41,6 +41,9 @@ from expertbank.workflows.answering.decision import (
 )
 from expertbank.workflows.answering.prediction import UNKNOWN, Prediction, Question
 from expertbank.workflows.measure import run, trunk_features
+
+Told = Callable[[int, str], bool]
+"""Takes a row's index and its answer so far; false ends it."""
 
 CHUNK = 1024
 """Rows encoded and answered at a time: memory does not grow with the input."""
@@ -185,6 +188,7 @@ class Predictor:
         progress: ProgressCallback = no_progress,
         on_bad: Callable[[InputError], None] | None = None,
         total: int = 0,
+        told: Told | None = None,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -208,6 +212,9 @@ class Predictor:
                 is refused at once; in a stream it ends the work, after the rows before it were
                 answered, and so does a row that nobody here can answer.
             total: how many rows there are, for ``progress``; 0 when nobody knows.
+            told: takes the index of a row whose answer is written, and what of it is settled,
+                after each token; false ends the answer. Rows are then answered one after the
+                other. Of a group the first expert's answer is told.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
@@ -216,10 +223,15 @@ class Predictor:
                 that exclude each other.
             ExpertBankError: this process is a fork of one that has predicted or trained.
         """
+        if told is not None and (abstain or fallback is not None or second_opinion):
+            raise InputError(
+                "what is told while it is written cannot be taken back: leave out the second "
+                "opinion, abstaining and the fallback, which are decided after it"
+            )
         decision = self.decision(
             task, abstain=abstain, fallback=fallback, second_opinion=second_opinion
         )
-        return self._answers(rows, decision, batch_size, progress, on_bad, total)
+        return self._answers(rows, decision, batch_size, progress, on_bad, total, told)
 
     def predict_with(
         self,
@@ -229,7 +241,7 @@ class Predictor:
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Prediction]:
         """As ``predict`` with a task named, but by this very expert."""
-        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0)
+        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0, None)
 
     def _answers(
         self,
@@ -239,6 +251,7 @@ class Predictor:
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
         total: int,
+        told: Told | None,
     ) -> Iterator[Prediction]:
         require_threads()
         given = as_rows(rows)
@@ -247,7 +260,7 @@ class Predictor:
             wrong = next((row for row in given if isinstance(row, InputError)), None)
             if wrong is not None and on_bad is None:
                 raise wrong
-        return self._stream(iter(given), decision, batch_size, progress, on_bad, total)
+        return self._stream(iter(given), decision, batch_size, progress, on_bad, total, told)
 
     def _stream(
         self,
@@ -257,12 +270,15 @@ class Predictor:
         progress: ProgressCallback,
         on_bad: Callable[[InputError], None] | None,
         total: int,
+        told: Told | None,
     ) -> Iterator[Prediction]:
         numbered = enumerate(rows)
-        done = 0
+        done, most = 0, CHUNK if told is None else 1
         while True:
-            chunk, error, ended = self._chunk(numbered, decision, on_bad)
+            chunk, error, ended = self._chunk(numbered, decision, on_bad, most)
             questions, first = self._readable(self._asked(chunk, decision), on_bad)
+            if told is not None:
+                questions = [replace(one, told=partial(told, one.index)) for one in questions]
             if questions:
                 meter = _Shifted(progress, done, max(total, done + len(questions)))
                 yield from self.answer(questions, batch_size=batch_size, progress=meter)
@@ -307,18 +323,22 @@ class Predictor:
             )
         spare = None if fallback is None else self.answerer(fallback)
         own = self._routed
-        return replace(own, abstain=abstain, fallback=spare, second_opinion=second_opinion)
+        writes = own.writes or (spare is not None and KINDS.get(spare.kind).writes)
+        return replace(
+            own, abstain=abstain, fallback=spare, second_opinion=second_opinion, writes=writes
+        )
 
     def _chunk(
         self,
         numbered: Iterator[tuple[int, Row | InputError]],
         decision: Decision,
         on_bad: Callable[[InputError], None] | None,
+        most: int,
     ) -> tuple[list[_Numbered], InputError | None, bool]:
         """The next rows, the error that ends them, and whether the input ended."""
         chunk: list[_Numbered] = []
         characters = 0
-        while len(chunk) < CHUNK and characters < CHUNK_CHARACTERS:
+        while len(chunk) < most and characters < CHUNK_CHARACTERS:
             following = next(numbered, None)
             if following is None:
                 return chunk, None, True
@@ -358,7 +378,7 @@ class Predictor:
         self, numbered: Sequence[_Numbered], decision: Decision
     ) -> list[Question | InputError]:
         """Rows that ``decision`` allows, encoded, or why the backbone cannot read them."""
-        encoded = self._encode([row for _, row in numbered])
+        encoded = self._encode([row for _, row in numbered], endings=decision.writes)
         return [
             unreadable(row, one, *self._limits) or Question(row, one, decision, index)
             for (index, row), one in zip(numbered, encoded, strict=True)
@@ -407,17 +427,21 @@ class Predictor:
             return []
         decisions = [one.decision for one in questions]
         shapes = [one.row.shape for one in questions]
-        chosen: dict[int, Chosen] = {}
+        chosen, routed_by = self._chosen_before(questions)
 
         def first(features: Tensor, positions: Sequence[int]) -> list[str]:
-            found = choose(
-                [decisions[p] for p in positions], features, [shapes[p] for p in positions]
-            )
-            chosen.update(zip(positions, found, strict=True))
-            return [choice.experts[0].digest for choice in found]
+            places = [place for place, p in enumerate(positions) if p not in chosen]
+            fresh = [positions[place] for place in places]
+            own = features[places] if len(fresh) < len(positions) else features
+            found = choose([decisions[p] for p in fresh], own, [shapes[p] for p in fresh])
+            chosen.update(zip(fresh, found, strict=True))
+            return [chosen[p].experts[0].digest for p in positions]
 
         heard: dict[int, _Heard] = {}
-        encoded = [one.encoded for one in questions]
+        encoded = [
+            _read_by(chosen[place].experts[0], one) if place in chosen else one.encoded
+            for place, one in enumerate(questions)
+        ]
         write = _written_for(questions, telling=True)
         for output in run(self.model, encoded, first, "predicting", progress, batch_size, write):
             experts = [chosen[row].experts[0] for row in output.rows]
@@ -427,7 +451,7 @@ class Predictor:
         settled = settle(
             decisions,
             [chosen[place] for place in places],
-            torch.stack([heard[place].features for place in places]),
+            torch.stack([routed_by.get(place, heard[place].features) for place in places]),
             shapes,
             [one.encoded.length for one in questions],
             torch.stack([heard[place].sureness for place in places]),
@@ -451,6 +475,32 @@ class Predictor:
             replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0]
             for own in (answers[place] for place in places)
         ]
+
+    def _chosen_before(
+        self, questions: Sequence[Question]
+    ) -> tuple[dict[int, Chosen], dict[int, Tensor]]:
+        """Who answers texts that are cut, by the trunk alone, where that decides what is read.
+
+        The router reads the beginning of a text, and an expert that writes its end.
+
+        Returns:
+            By place the choice, and the features ``[dimension]`` behind it.
+        """
+        cut = [place for place, one in enumerate(questions) if one.encoded.ending]
+        decisions = {place: questions[place].decision for place in cut}
+        chosen = {
+            place: Chosen(decision.experts, 1.0)
+            for place, decision in decisions.items()
+            if isinstance(decision, Named)
+        }
+        places = [place for place in cut if place not in chosen]
+        if not places:
+            return chosen, {}
+        features = trunk_features(self.model, [questions[place].encoded for place in places])
+        shapes = [questions[place].row.shape for place in places]
+        found = choose([decisions[place] for place in places], features, shapes)
+        chosen.update(zip(places, found, strict=True))
+        return chosen, dict(zip(places, features, strict=True))
 
     def _parted(
         self, questions: Sequence[Question], batch_size: int, progress: ProgressCallback
@@ -508,7 +558,8 @@ class Predictor:
 
         others: dict[int, _Heard] = {}
         asked = [questions[place] for place in places]
-        subset, write = [one.encoded for one in asked], _written_for(asked)
+        experts = seconds(range(len(places)))
+        subset, write = list(map(_read_by, experts, asked)), _written_for(asked)
         for output in run(
             self.model, subset, named, "predicting", batch_size=batch_size, write=write
         ):
@@ -556,7 +607,8 @@ class Predictor:
             return [chosen[places[position]].experts[slot].digest for position in positions]
 
         asked = [questions[place] for place in places]
-        subset, write = [one.encoded for one in asked], _written_for(asked)
+        experts = [chosen[place].experts[slot] for place in places]
+        subset, write = list(map(_read_by, experts, asked)), _written_for(asked)
         for output in run(
             self.model, subset, named, "predicting", batch_size=batch_size, write=write
         ):
@@ -577,9 +629,9 @@ class Predictor:
         return found
 
     @computing()
-    def _encode(self, rows: Sequence[Row]) -> list[EncodedRow]:
+    def _encode(self, rows: Sequence[Row], *, endings: bool) -> list[EncodedRow]:
         tokenizer, length = self.model.backbone.tokenizer, self.model.spec.max_length
-        return encode_as_they_are(rows, tokenizer, None, (), length)
+        return encode_as_they_are(rows, tokenizer, None, (), length, endings=endings)
 
     @cached_property
     def _limits(self) -> tuple[int, int | None]:
@@ -634,8 +686,15 @@ def _plain(question: Question, chosen: Chosen, slot: int) -> Prediction:
         near=chosen.near,
         second=chosen.asked_too,
         tokens=question.encoded.length,
+        truncated=question.encoded.truncated,
         expert_digest=expert.digest,
     )
+
+
+def _read_by(expert: Member | Answerer, question: Question) -> EncodedRow:
+    """What of a row an expert reads."""
+    writes = KINDS.get(expert.kind).writes
+    return question.encoded.to_write_on if writes else question.encoded
 
 
 def _written_for(questions: Sequence[Question], *, telling: bool = False) -> WriteOptions | None:

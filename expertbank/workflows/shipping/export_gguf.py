@@ -49,10 +49,9 @@ class GgufForm:
         values: dict[str, str | float] = {
             "general.architecture": architecture_of(around),
             "general.name": entry["id"],
-            "general.base_model.0.name": base_model,
-            **({} if revision is None else {"general.base_model.0.version": revision}),
             "adapter.lora.task_name": entry["task"],
             "expertbank.expert_digest": entry["digest"],
+            "expertbank.backbone": base_model if revision is None else f"{base_model}@{revision}",
             "expertbank.backbone_digest": around.backbone.digest,
         }
         with TemporaryDirectory() as folder:

@@ -62,6 +62,13 @@ def added_to(base: Path, adapter: Path, merged: Path) -> Path:
 
 
 @torch.no_grad()
+def update(around: Around, factors: Factors) -> None:
+    """Add it to the weights of the model themselves."""
+    for path, (a, b) in factors.items():
+        around.model.get_submodule(path).weight += (a @ b).T
+
+
+@torch.no_grad()
 def states(backbone: Backbone) -> torch.Tensor:
     found: torch.Tensor = backbone.model(input_ids=IDS).last_hidden_state
     return found
@@ -78,14 +85,35 @@ def test_added_to_the_tensors_of_its_base_file_it_changes_the_model_as_the_updat
     around = as_loaded_elsewhere(backbone)
     factors = random_update(around)
     adapter = written(tmp_path / "adapter.gguf", around, factors)
-    with torch.no_grad():
-        for path, (a, b) in factors.items():
-            backbone.model.get_submodule(path.removeprefix(around.prefix)).weight += (a @ b).T
+    update(around, factors)
     wanted = states(backbone)
     merged = added_to(base, adapter, tmp_path / "merged.gguf")
     found = states(load_backbone(str(merged), device="cpu"))
     assert (wanted - bare).abs().max() > 0.1
     assert torch.allclose(found, wanted, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("architecture", ["llama", "qwen2"])
+def test_llama_cpp_gives_the_states_of_the_updated_model_with_it(
+    architecture: str, tmp_path: Path
+) -> None:
+    llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python is not installed")
+    base = gguf_files.write(tmp_path / "tiny.gguf", architecture)
+    backbone = load_backbone(str(base), device="cpu")
+    around = as_loaded_elsewhere(backbone)
+    factors = random_update(around)
+    adapter = written(tmp_path / "adapter.gguf", around, factors)
+    options = {"embedding": True, "pooling_type": 0, "type_k": 0, "type_v": 0, "n_threads": 1}
+    model = llama_cpp.Llama(str(base), lora_path=str(adapter), verbose=False, **options)
+    found = torch.tensor(model.embed("the river is red", normalize=False))
+    model.close()
+    ids = backbone.tokenizer("the river is red", return_tensors="pt").input_ids
+    with torch.no_grad():
+        bare = backbone.model(input_ids=ids).last_hidden_state[0]
+        update(around, factors)
+        wanted = backbone.model(input_ids=ids).last_hidden_state[0]
+    assert (wanted - bare).abs().max() > 0.1
+    assert torch.allclose(found, wanted, rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("family", READ)

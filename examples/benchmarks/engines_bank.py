@@ -51,6 +51,35 @@ def backbone_folder(gguf: Path, work: Path) -> Path:
     return folder
 
 
+def float32_file(gguf: Path, work: Path) -> Path:
+    """The same GGUF file with its tensors unpacked to float32, made once.
+
+    llama.cpp computes with it as others do with ``backbone_folder``: of packed tensors it rounds
+    the states that it multiplies them with too.
+    """
+    from gguf import GGUFReader, GGUFWriter, LlamaFileType
+    from gguf.quants import dequantize
+
+    file = work / "float32.gguf"
+    if not file.is_file():
+        read = GGUFReader(gguf)
+        values = {name: field for name, field in read.fields.items() if name[:5] != "GGUF."}
+        writer = GGUFWriter(file.with_suffix(".part"), values["general.architecture"].contents())
+        for name, field in values.items():
+            if name not in ("general.architecture", "general.file_type"):
+                inner = field.types[-1] if len(field.types) > 1 else None
+                writer.add_key_value(name, field.contents(), field.types[0], inner)
+        writer.add_file_type(LlamaFileType.ALL_F32)
+        for tensor in read.tensors:
+            writer.add_tensor(tensor.name, dequantize(tensor.data, tensor.tensor_type))
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
+        writer.close()
+        file.with_suffix(".part").rename(file)
+    return file
+
+
 def _cut(text: str) -> str:
     return " ".join(text.split()[:WORDS])
 

@@ -30,8 +30,8 @@ from typing import Any
 import httpx
 import openai
 import torch
-from engines import OFFLINE, ON_CPU, UNFIT, VLLM, environment
 from engines_bank import TEMPLATES, make_bank, prompts
+from engines_elsewhere import OFFLINE, ON_CPU, UNFIT, VLLM, environment
 from machine import describe
 
 from expertbank import Bank

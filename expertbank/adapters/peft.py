@@ -32,22 +32,30 @@ def lora_rank(factors: Factors) -> int:
     return max(a.shape[1] for a, _ in factors.values())
 
 
-def lora_tensors(factors: Factors) -> dict[str, Tensor]:
-    """Factors as PEFT stores them.
+def padded(factors: Factors) -> dict[str, tuple[Tensor, Tensor]]:
+    """Factors of one rank, as LoRA files hold them.
 
     Args:
         factors: projection path to ``A [in, r]`` and ``alpha·B [r, out]``; ranks may differ.
 
     Returns:
-        For every path ``lora_A [rank, in]`` and ``lora_B [out, rank]``, of the factors' own type,
-        with ``rank`` as ``lora_rank`` gives it.
+        Path to ``lora_A [rank, in]`` and ``lora_B [out, rank]``, of the factors' own type, with
+        ``rank`` as ``lora_rank`` gives it.
     """
     rank = lora_rank(factors)
-    tensors: dict[str, Tensor] = {}
+    pairs = {}
     for path, (a, b) in factors.items():
         own = a.shape[1]
         lora_a, lora_b = a.new_zeros(rank, a.shape[0]), b.new_zeros(b.shape[1], rank)
         lora_a[:own], lora_b[:, :own] = a.T, b.T
+        pairs[path] = lora_a, lora_b
+    return pairs
+
+
+def lora_tensors(factors: Factors) -> dict[str, Tensor]:
+    """Factors as PEFT stores them: those of ``padded`` under its names."""
+    tensors: dict[str, Tensor] = {}
+    for path, (lora_a, lora_b) in padded(factors).items():
         tensors[f"{PREFIX}{path}{_A}"] = lora_a
         tensors[f"{PREFIX}{path}{_B}"] = lora_b
     return tensors

@@ -36,6 +36,20 @@ class Classifier:
 
 
 @dataclass(frozen=True, slots=True)
+class Gguf:
+    """How a language model of the family is held by GGUF files of llama.cpp.
+
+    Attributes:
+        architecture: what llama.cpp calls it (``general.architecture``).
+        interleaved: whether the rows of each head's queries and keys are stored with the two
+            halves that rotate together one by one (``undo_permute`` of its converter).
+    """
+
+    architecture: str
+    interleaved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Family:
     """Where a family keeps its layers and, inside a layer, its projections.
 
@@ -50,6 +64,7 @@ class Family:
         spent_positions: places that no token can have, of those that the configuration names.
             Only for a model whose position table is no embedding: any other is measured.
         classifier: the head that other programs train on it, if an expert's can be the same.
+        gguf: how GGUF files hold it, if an expert can be written as an adapter for them.
     """
 
     layers: str
@@ -59,6 +74,7 @@ class Family:
     shared: Callable[[Any], frozenset[str]] | None = None
     spent_positions: int = 0
     classifier: Classifier | None = None
+    gguf: Gguf | None = None
 
 
 def _apart(prefix: str, query: str, key: str, value: str) -> dict[str, str]:
@@ -141,7 +157,12 @@ DEBERTA = Family(
     classifier=Classifier("classifier", "first", "pooler.dense", "gelu"),
 )
 MODERNBERT = Family("layers", _together("attn.Wqkv"), fused=_three_blocks)
-LLAMA = Family("layers", _SELF_ATTENTION, "last", classifier=_SCORE)
+LLAMA = Family("layers", _SELF_ATTENTION, "last", classifier=_SCORE, gguf=Gguf("llama", True))
+QWEN2 = replace(LLAMA, gguf=Gguf("qwen2"))
+QWEN3 = replace(LLAMA, gguf=Gguf("qwen3"))
+GEMMA = replace(LLAMA, gguf=Gguf("gemma"))
+GEMMA2 = replace(LLAMA, gguf=Gguf("gemma2"))
+GEMMA3 = replace(LLAMA, gguf=Gguf("gemma3"))
 OPT = Family("decoder.layers", _SELF_ATTENTION, "last", classifier=_SCORE)
 
 
@@ -162,8 +183,12 @@ _OWN = {
     "distilbert": "DISTILBERT",
     "deberta-v2": "DEBERTA",
     "modernbert": "MODERNBERT",
-    **dict.fromkeys(("llama", "mistral", "qwen2", "qwen3"), "LLAMA"),
-    **dict.fromkeys(("gemma", "gemma2", "gemma3_text"), "LLAMA"),
+    **dict.fromkeys(("llama", "mistral"), "LLAMA"),
+    "qwen2": "QWEN2",
+    "qwen3": "QWEN3",
+    "gemma": "GEMMA",
+    "gemma2": "GEMMA2",
+    "gemma3_text": "GEMMA3",
     "opt": "OPT",
     "phi3": "PHI3",
     "gpt2": "GPT2",

@@ -1,4 +1,4 @@
-"""The READMEs of an export for PEFT: what the folders are, who can load them, and how to answer."""
+"""The README of an adapter for PEFT: what it is, who can load it, and how to answer with it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from expertbank.kinds import KINDS
-from expertbank.kinds.labels import joined
-from expertbank.reports.escaping import code, plain, row
-from expertbank.reports.figures import DASH
+from expertbank.reports.adapters_readme import backbone_named, is_nearby, pooled_how
+from expertbank.reports.escaping import code
 
 SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
@@ -17,45 +16,7 @@ SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 _POOLED = {"mean": "states.mean(0)", "first": "states[0]", "last": "states[-1]"}
 
 
-def peft_readme(content: Mapping[str, Any]) -> str:
-    """Markdown for the whole export."""
-    backbone = content["backbone"]
-    lines = [
-        "# LoRA adapters from an expertbank",
-        "",
-        f"One folder per expert, for the backbone {_backbone(backbone)}. Each holds ordinary LoRA "
-        "factors in PEFT's format, equal to the expert's TT-LoRA update, and as a file of its own "
-        "the expert's head, or how its answers are written. The router is not here: the caller "
-        "names the expert. To route, export a bundle.",
-        "",
-        "| folder | expert | kind | labels | rank |",
-        "|---|---|---|---|---|",
-    ]
-    for entry in content["experts"]:
-        labels = joined(entry["labels"]) or DASH
-        named = (plain(text) for text in (entry["id"], entry["kind"], labels))
-        lines.append(row(code(entry["folder"]), *named, str(entry["rank"])))
-    lines += [
-        "",
-        "`manifest.json` lists every file with its size and SHA-256. Made with "
-        + ", ".join(f"{name} {number}" for name, number in content["made_with"].items())
-        + ".",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _backbone(told: Mapping[str, Any]) -> str:
-    """Which backbone it takes: the digest decides, a name only says where to look."""
-    named = "" if _is_nearby(told) else f"{code(str(told['reference']))} "
-    return f"{named}with digest `{told['digest']}`"
-
-
-def _is_nearby(told: Mapping[str, Any]) -> bool:
-    return str(told["reference"]).startswith("./")
-
-
-def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
+def peft_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
     """Markdown for one expert's folder; its Python lines run as they stand there."""
     backbone, spec = content["backbone"], content["feature_spec"]
     loaded, file = content["loaded_as"], ""
@@ -71,7 +32,7 @@ def adapter_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         id=entry["id"],
         digest=entry["digest"],
         rank=entry["rank"],
-        backbone=_backbone(backbone),
+        backbone=backbone_named(backbone),
         where=_where(backbone, loaded["gguf"]),
         answering=_answering(entry, loaded, names),
         engines=_engines(entry, loaded),
@@ -90,7 +51,7 @@ def _answering(entry: Mapping[str, Any], loaded: Mapping[str, Any], names: dict[
         read="".join(f"    {line}\n" for line in _read(entry)),
     )
     return _READS.format(
-        scaled=" and scaled to root mean square 1" if entry["scaled"] else "",
+        pooled=pooled_how(entry),
         max_length=names["max_length"],
         code=load + KINDS.get(entry["kind"]).snippet,
     )
@@ -123,7 +84,7 @@ def _where(backbone: Mapping[str, Any], file: str | None) -> str:
     """Where to put a backbone that has no name others know."""
     if file:
         return _NEARBY_FILE.format(file=code(file))
-    return _NEARBY if _is_nearby(backbone) else ""
+    return _NEARBY if is_nearby(backbone) else ""
 
 
 def _server_rank(rank: int) -> str:
@@ -190,7 +151,7 @@ PEFT does not check that: other weights of the same shapes load without complain
 {engines}"""
 
 _READS = """Run it in this folder. The head reads the last hidden states of the adapted backbone,
-pooled over the tokens{scaled}; texts are cut at {max_length} tokens.
+{pooled}; texts are cut at {max_length} tokens.
 
 ```python
 {code}```

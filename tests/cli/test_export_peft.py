@@ -164,7 +164,7 @@ def test_factors_that_do_not_come_back_as_the_experts_are_never_published(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("words", [["--format", "gguf"], ["--format", "peft", "--with-backbone"]])
+@pytest.mark.parametrize("words", [["--format", "onnx"], ["--format", "peft", "--with-backbone"]])
 def test_what_the_format_cannot_do_exits_2(
     words: list[str], made_exports: Path, tmp_path: Path
 ) -> None:

@@ -273,6 +273,23 @@ def test_an_export_for_peft_says_what_a_caller_sends_to_an_engine(exported: Path
     assert not (exported.parent / "mood" / "writing.json").exists()
 
 
+def test_an_export_for_llama_cpp_answers_with_the_same_document_and_says_the_same_to_callers(
+    exported: Path, made: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("gguf", reason="package gguf (extra gguf) is not installed")
+    words = ["export", tmp_path / "out", "--format", "gguf"]
+    told = done("--home", made / "bank", "--json", *words).document
+    assert (told["format"], told["verified"]) == ("gguf", True)
+    assert {effect["expert"] for effect in told["effects"]} == {"mood@1", "paint@1"}
+    assert all(effect["effect"] > 1e-3 for effect in told["effects"])
+    told_callers = (tmp_path / "out" / "paint" / "writing.json").read_bytes()
+    assert told_callers == (exported / "writing.json").read_bytes()
+    assert not (tmp_path / "out" / "paint" / "head.safetensors").exists()
+    text = (tmp_path / "out" / "paint" / "README.md").read_text()
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    compile(code, "README.md", "exec")
+
+
 def test_the_lines_of_its_readme_write_what_the_bank_writes(
     exported: Path, made: Path, backbone_folder, tmp_path: Path
 ) -> None:
@@ -302,14 +319,14 @@ def _without_adapter(names: dict[str, Any], row: dict[str, str]) -> str:
 def test_a_way_to_write_that_does_not_come_back_is_never_published(
     made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expertbank.workflows.shipping import export_peft
+    from expertbank.workflows.shipping import export_adapters
 
-    real = export_peft._document
+    real = export_adapters.document
 
     def another(content: dict[str, Any]) -> bytes:
         return real(content).replace(b'"max_tokens": ', b'"max_tokens": 1')
 
-    monkeypatch.setattr(export_peft, "_document", another)
+    monkeypatch.setattr(export_adapters, "document", another)
     answer = call("--home", made / "bank", "export", tmp_path / "x", "--format", "peft")
     assert answer.code == 13
     assert "does not hold the expert" in answer.err

@@ -33,6 +33,7 @@ TOP: dict[str, set[str]] = {
         "map",
     },
     "export": {"path", "format", "digest", "experts", "verified"},
+    "export --format peft": {"path", "format", "digest", "experts", "verified", "effects"},
     "evaluate": {
         "task",
         "expert",
@@ -94,6 +95,7 @@ INNER: dict[tuple[str, str], set[str]] = {
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
+    ("export --format peft", "effects"): {"expert", "model", "effect", "error", "tolerance"},
     ("import --peft", "imported"): {"task", "id", "version", "digest"},
     ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},
     ("import --peft", "metrics"): {"accuracy", "n", "majority"},
@@ -143,6 +145,7 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
         "map": ["map", "--svg", tmp_path / "map.svg", "--file", data],
         "forgetting-report": ["forgetting-report", "--verify"],
         "export": ["export", tmp_path / "out"],
+        "export --format peft": ["export", tmp_path / "out", "--format", "peft"],
         "evaluate": ["evaluate", "--task", "mood", "--data", data],
         "tasks": ["tasks"],
         "list": ["list"],

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
 from expertbank.kinds.labels import joined, label_text
+from expertbank.reports.adapters_readme import adapters_readme
 from expertbank.reports.bundle_readme import bundle_readme
 from expertbank.reports.escaping import code, plain, row
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
-from expertbank.reports.peft_readme import adapter_readme, peft_readme
+from expertbank.reports.peft_readme import peft_readme
 from expertbank.texts import printable
 
 PARSER = MarkdownIt("commonmark").enable("table")
@@ -118,7 +119,8 @@ def manifest(*labels: tuple[str, ...]) -> dict[str, Any]:
 
 def test_the_tables_of_exports_hold_one_line_for_each_expert_whatever_labels_are_called() -> None:
     content = manifest(ODD, ("yes", "no"), ())
-    for text, place, empty in ((bundle_readme(content), 1, ""), (peft_readme(content), 3, "-")):
+    texts = ((bundle_readme(content), 1, ""), (adapters_readme(content, "as they are"), 3, "-"))
+    for text, place, empty in texts:
         (table,) = tables(text)
         assert [len(line) for line in table] == [5] * 4
         told = [line[place] for line in table[1:]]
@@ -128,7 +130,7 @@ def test_the_tables_of_exports_hold_one_line_for_each_expert_whatever_labels_are
 
 def test_a_folder_of_a_strange_name_is_code_that_runs() -> None:
     content = manifest(("yes", "no"))
-    text = adapter_readme(entry(("yes", "no")), content)
+    text = peft_readme(entry(("yes", "no")), content)
     (source,) = [token.content for token in PARSER.parse(text) if token.type == "fence"]
     compile(source, "README.md", "exec")
     assert json.dumps(content["backbone"]["reference"]) in source

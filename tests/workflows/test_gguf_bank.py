@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from small_bank import add, texts
+from small_bank import add, content, texts
 
 from expertbank import Bank, Row, load_bundle
-from expertbank.errors import ExpertBankError, IntegrityError
+from expertbank.adapters import gguf as adapter_files
+from expertbank.backbones.gguf_header import read_header
+from expertbank.errors import ExpertBankError, InputError, IntegrityError
 
 pytest.importorskip("gguf", reason="package gguf (extra gguf) is not installed")
 
@@ -32,6 +35,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bank.export(folder / "thin")
         bank.export(folder / "whole", with_backbone=True)
         bank.export(folder / "peft", format="peft")
+        bank.export(folder / "llama", format="gguf")
     return folder
 
 
@@ -61,7 +65,7 @@ def test_bank_and_bundles_answer_alike_the_whole_one_without_the_first_file(
 
 
 def test_no_bundle_tells_where_the_file_stood(made: Path) -> None:
-    for folder in ("whole", "peft"):
+    for folder in ("whole", "peft", "llama"):
         for path in (made / folder).rglob("*"):
             if path.is_file():
                 assert str(made).encode() not in path.read_bytes(), path
@@ -127,3 +131,52 @@ def test_the_export_for_peft_answers_by_its_readmes_lines(made: Path, tmp_path: 
             with torch.no_grad():
                 theirs = names["answer"](texts(4)[ours.index])
             assert theirs == pytest.approx(dict(ours.scores), abs=1e-5)
+
+
+# -- adapters for llama.cpp ----------------------------------------------------------------
+
+
+def test_every_expert_is_written_for_llama_cpp_with_the_head_of_the_export_for_peft(
+    made: Path,
+) -> None:
+    names = ("README.md", "adapter.gguf", "head.safetensors")
+    listed = {f"{task}/{name}" for task in ("films", "laws") for name in names}
+    found = content(made / "llama")
+    assert found.keys() == {*listed, "README.md", "manifest.json"}
+    assert found["laws/head.safetensors"] == content(made / "peft")["laws/head.safetensors"]
+    values = read_header(made / "llama" / "films" / "adapter.gguf").values
+    assert values["general.architecture"] == "llama"
+    assert values["general.name"] == "films@1"
+    assert "`tiny.gguf`" in (made / "llama" / "films" / "README.md").read_text()
+
+
+def test_an_export_for_llama_cpp_says_what_it_does_and_the_same_expert_gives_the_same_bytes(
+    made: Path, tmp_path: Path
+) -> None:
+    with Bank.open(made / "bank", read_only=True, device="cpu") as bank:
+        told = bank.export(tmp_path / "one", format="gguf", tasks=("films",))
+        digest = bank.backbone().digest
+    (effect,) = told.effects
+    assert effect["model"] == "LlamaForCausalLM"
+    assert effect["effect"] > 1e-3
+    assert effect["error"] <= effect["tolerance"] == 1e-4
+    first, again = content(made / "llama"), content(tmp_path / "one")
+    assert again["films/adapter.gguf"] == first["films/adapter.gguf"]
+    values = read_header(tmp_path / "one" / "films" / "adapter.gguf").values
+    assert values["expertbank.backbone_digest"] == digest
+
+
+def test_what_is_not_to_be_written_for_llama_cpp_leaves_nothing_behind(
+    made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Bank.open(made / "bank", read_only=True, device="cpu") as bank:
+        with pytest.raises(InputError, match="--format gguf writes adapters only"):
+            bank.export(tmp_path / "out", format="gguf", with_backbone=True)
+        with monkeypatch.context() as absent:
+            absent.setitem(sys.modules, "gguf", None)
+            with pytest.raises(InputError, match=r"pip install 'expertbank\[gguf\]'"):
+                bank.export(tmp_path / "out", format="gguf")
+        monkeypatch.setattr(adapter_files, "interleaved", lambda rows, heads: rows)
+        with pytest.raises(IntegrityError, match="does not hold the expert; nothing was publi"):
+            bank.export(tmp_path / "out", format="gguf", tasks=("films",))
+    assert list(tmp_path.iterdir()) == []

@@ -139,10 +139,14 @@ def test_a_configuration_that_selects_other_modules_is_an_error(
 def test_an_adapter_that_does_something_else_is_an_error(
     backbone_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from expertbank.workflows.shipping import peft_effect
+    from expertbank.adapters import hooks
 
-    true = peft_effect.lora_factors
-    monkeypatch.setattr(peft_effect, "lora_factors", lambda t, scale: true(t, 2 * scale))
+    true = hooks.bound
+
+    def twice(model: Any, factors: Any, paths: Any) -> Any:
+        return true(model, lambda: {path: (a, 2 * b) for path, (a, b) in factors().items()}, paths)
+
+    monkeypatch.setattr(hooks, "bound", twice)
     with pytest.raises(IntegrityError, match="gives other states in LlamaForCausalLM"):
         exported(tmp_path, backbone_folder("llama"))
     assert not (tmp_path / "peft").exists()

@@ -19,7 +19,8 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.causal import as_loaded_elsewhere
 from expertbank.errors import InputError
 from expertbank.records import ExpertRecord
-from expertbank.workflows.shipping.export_peft import adapter_files, entry_of
+from expertbank.workflows.shipping.export_adapters import adapter_files, entry_of
+from expertbank.workflows.shipping.export_peft import PeftForm
 
 ASKED = texts()[:6]
 ROWS = [Row(text) for text in ASKED]
@@ -38,6 +39,7 @@ def test_an_expert_that_was_exported_for_peft_comes_back_with_the_same_logits(
     wanted = logits_of(file, backbone, spec, ROWS)
     expert = ExpertRecord("t", 1, "d" * 64, 1, 1, 1, LABELS, file.kind)
     files = adapter_files(
+        PeftForm(),
         file,
         entry_of(expert, file),
         as_loaded_elsewhere(backbone),

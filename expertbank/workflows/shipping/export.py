@@ -52,7 +52,7 @@ class ExportResult:
     """What was written.
 
     ``recorded`` is false for a read-only bank, whose history cannot tell of the export.
-    ``effects`` says of every adapter for PEFT what it does in the model that readers load.
+    ``effects`` says of every adapter what it does in the model that readers load.
     """
 
     path: Path

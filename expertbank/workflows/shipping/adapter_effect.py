@@ -1,22 +1,19 @@
 """Proof that an adapter that was written takes effect where other programs will load it.
 
 Names are all that joins an adapter's factors to a model, and whoever loads them with names that
-match nothing mostly says nothing. So the written files are put into the model in which they will
-be looked for, by PEFT's rules, and what it then computes is held against the bank's own pass.
+match nothing mostly says nothing. So what the written files hold is put into the model in which it
+will be looked for, and what that then computes is held against the bank's own pass.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from expertbank.adapters import hooks
-from expertbank.adapters.peft import lora_factors
-from expertbank.adapters.peft_targets import PeftTargets
+from expertbank.adapters.slots import Factors
 from expertbank.backbones.batches import Batch, collate
 from expertbank.backbones.causal import Around
 from expertbank.backbones.forks import computing
@@ -63,29 +60,24 @@ class Effect:
 @computing()
 @torch.no_grad()
 def effect_of(
-    config: Mapping[str, Any],
-    tensors: Mapping[str, Tensor],
+    factors: Factors,
     around: Around,
     ours: RoutedModel,
     expert: ExpertRecord,
     max_length: int,
 ) -> Effect:
-    """Put a written adapter into ``around`` as PEFT would, run it, and compare.
+    """Put a written adapter into ``around`` as its readers would, run it, and compare.
 
     Args:
-        config: the content of ``adapter_config.json``.
-        tensors: the content of ``adapter_model.safetensors``.
+        factors: what its file adds to the modules of ``around``.
         around: the model that readers load.
         ours: the bank's pass.
         expert: the expert that was written.
         max_length: the bank's length of sequences.
 
     Raises:
-        IntegrityError: the names do not fit the model, nothing changes, or something else comes
-            out than with the bank.
+        IntegrityError: nothing changes, or something else comes out than with the bank.
     """
-    factors = lora_factors(tensors, config["lora_alpha"] / config["r"])
-    _require_names(PeftTargets.from_config(config), set(factors), around, expert.id)
     batch = _probes(ours, expert, max_length)
     real = batch.attention_mask.bool()
     bare = call_backbone(around.backbone, batch)[real].float()
@@ -117,18 +109,6 @@ def effect_of(
             "allowed; nothing was published"
         )
     return told
-
-
-def _require_names(named: PeftTargets, held: set[str], around: Around, expert: str) -> None:
-    """The configuration and the tensors must name the same modules, all of them the model's."""
-    selected = {path for path, _ in around.model.named_modules() if named.selects(path)}
-    if selected != held:
-        odd = sorted(selected ^ held)
-        raise IntegrityError(
-            f"the adapter written for {expert} does not fit {around.name}: {len(odd)} modules are "
-            f"named by its configuration or its tensors alone, the first is {odd[0]}; nothing was "
-            "published"
-        )
 
 
 def _probes(ours: RoutedModel, expert: ExpertRecord, max_length: int) -> Batch:

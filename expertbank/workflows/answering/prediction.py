@@ -32,8 +32,8 @@ class Prediction:
             that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
             the task.
         label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
-            several labels may hold; ``unknown`` where no answer was given. Of ``scores`` it has
-            the highest, of equally high ones the first.
+            several labels may hold, or an adapter elsewhere answers; ``unknown`` where no answer
+            was given. Of ``scores`` it has the highest, of equally high ones the first.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for rows that bring choices.
         labels: the labels that hold, where several may.
@@ -55,6 +55,8 @@ class Prediction:
         written: the answer, where the expert's kind writes; it is ``label`` too.
         finish: ``stop`` where what was written came to its end, ``length`` where its tokens did.
         written_tokens: how many tokens that took.
+        external: what the adapter that answers elsewhere is called there; ``label`` is then
+            ``None``. ``None`` where the expert answers itself.
     """
 
     index: int
@@ -79,6 +81,7 @@ class Prediction:
     written: str | None = None
     finish: str = ""
     written_tokens: int = 0
+    external: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -97,6 +100,8 @@ class Prediction:
         if self.written is not None:
             document["text"] = self.written
             document["finish"] = self.finish
+        if self.external is not None:
+            document["external"] = self.external
         if self.choice is not None:
             document["choice"] = self.choice
         if self.labels is not None:

@@ -28,7 +28,12 @@ from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.reports.peft_readme import adapter_readme, peft_readme
-from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
+from expertbank.workflows.shipping.export import (
+    ExportResult,
+    chosen,
+    record_export,
+    require_weights,
+)
 from expertbank.workflows.shipping.peft_effect import Effect, effect_of
 from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG, HEAD, WRITING
 from expertbank.workflows.workspace import Workspace, package_versions
@@ -51,11 +56,13 @@ def export_peft(workspace: Workspace, target: Path, *, tasks: Sequence[str] = ()
 
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
+        InputError: an adapter elsewhere answers a task.
         ExistsError: ``target`` is something else than an export for PEFT.
         IntegrityError: what was written is not the expert, or has no effect, or another, in the
             model that readers load; nothing is published.
     """
     record, shipped, _ = chosen(workspace, tasks)
+    require_weights(shipped)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
     named = workspace.backbone_record.named()

@@ -89,7 +89,12 @@ TOP: dict[str, set[str]] = {
 }
 INNER: dict[tuple[str, str], set[str]] = {
     ("map", "clouds"): {"task", "place", "spread", "nearest", "distance"},
-    ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
+    ("add", "expert"): {
+        *("id", "version", "digest", "adapter_params", "head_params", "bytes"),
+        *("labels", "external"),
+    },
+    ("list", "experts"): {"external"},
+    ("show", "expert"): {"external"},
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},

@@ -208,7 +208,8 @@ def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
 
 
 def _not_trained(result: AddResult) -> list[tuple[str, str]]:
-    rows = f"{result.train['examples']:,} rows to route by, {result.metrics['n']:,} to report on"
+    given = result.train["examples"] + result.train["selection_examples"]
+    rows = f"{given:,} rows to route by, {result.metrics['n']:,} to report on"
     return [
         ("answered by", f"adapter {printable(result.external or '')}, elsewhere"),
         ("read", f"{rows}; nothing was trained"),

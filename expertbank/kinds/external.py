@@ -29,8 +29,8 @@ class External(Kind):
     name = "external"
     shapes = frozenset({"single"})
     misshapen = (
-        "an adapter elsewhere is asked by one text, and the row brings more; name the column of "
-        "the whole prompt with --text-column"
+        "an adapter elsewhere is asked by one text, and the row brings more; bring the whole "
+        "prompt in one column, named with --text-column, for a task that is not in the catalog"
     )
     elsewhere = True
     names_labels = False

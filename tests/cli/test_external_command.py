@@ -189,13 +189,21 @@ def test_what_needs_weights_or_answers_is_refused_with_what_to_do(
         (["--external", "x", "--kind", "generation"], "leave out --kind"),
         (["--external", "x", "--text-column", "no"], "no column 'no'"),
         (["--kind", "external"], "--external NAME"),
+        (["--external", "x", "--data", "few.csv"], "1 rows cannot be split"),
         (["--adapter", "none"], "--external NAME"),
     ],
 )
 def test_what_cannot_be_is_refused_and_nothing_is_written(
-    own: list[object], made: Path, words: list[str], said: str
+    own: list[object],
+    made: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: list[str],
+    said: str,
 ) -> None:
     before = content(own[1])  # type: ignore[arg-type]
+    monkeypatch.chdir(tmp_path)
+    Path("few.csv").write_text("prompt\nvote law\n")
     told = call(*own, "add", "--task", "new", "--data", made / "mood.csv", *words)
     assert told.code == 2
     assert said in told.err
@@ -233,6 +241,21 @@ def test_data_is_checked_and_lists_are_read_as_for_any_task(
     assert [one["expert"]["external"] for one in both] == ["one-x", "two-x"]
     assert both[1]["data"]["counts"]["train"] == 20
     assert both[0]["train"]["epochs"] == 0
+
+
+def test_a_name_and_an_expert_of_ours_answer_together_as_a_group(own: list[object]) -> None:
+    done(*own, "group", "both", "mood", "poll")
+    done(*own, "retrain-router")
+    words = ["predict", *TEXTS, "--second-opinion", "--json"]
+    for line in done(*own, *words).lines:
+        if line["task"] == "sport":
+            assert line["external"] == "org/sport"
+            continue
+        told = {one["task"]: one for one in line["answers"]}
+        assert told["poll"]["external"] == "poll-v2"
+        assert told["poll"]["label"] is None
+        assert told["mood"]["label"] in {"bad", "good"}
+        assert "external" not in told["mood"]
 
 
 @pytest.mark.parametrize("settings", [["--keep", "stats"], ["--route-layer", "0"]])

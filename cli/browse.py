@@ -70,7 +70,7 @@ def list_experts(context: typer.Context) -> None:
                 "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
                 "group": groups[expert.task],
-                "external": elsewhere[expert.id],
+                "external_adapter": elsewhere[expert.id],
             }
             for expert, measured in experts
         ],
@@ -182,7 +182,7 @@ def show(
                 | {
                     "id": expert.id,
                     "spec": run.data.get("spec") if run else None,
-                    "external": adapter_elsewhere(expert.kind, expert.labels),
+                    "external_adapter": adapter_elsewhere(expert.kind, expert.labels),
                 },
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),

@@ -180,10 +180,14 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
         console,
         [
             ("expert", f"{expert.id}  {short(expert.digest)}"),
-            *(_trained(console, result) if result.external is None else _not_trained(result)),
+            *(
+                _trained(console, result)
+                if result.external_adapter is None
+                else _not_trained(result)
+            ),
             ("columns read", columns_read(result.data["columns"])),
             *(("read as", words) for words in read_as(result.data["files"])),
-            *(quality(expert.kind, result.metrics) if result.external is None else ()),
+            *(quality(expert.kind, result.metrics) if result.external_adapter is None else ()),
         ],
     )
     if router:
@@ -211,7 +215,7 @@ def _not_trained(result: AddResult) -> list[tuple[str, str]]:
     given = result.train["examples"] + result.train["selection_examples"]
     rows = f"{given:,} rows to route by, {result.metrics['n']:,} to report on"
     return [
-        ("answered by", f"adapter {printable(result.external or '')}, elsewhere"),
+        ("answered by", f"adapter {printable(result.external_adapter or '')}, elsewhere"),
         ("read", f"{rows}; nothing was trained"),
     ]
 
@@ -275,8 +279,8 @@ def _print_summary(
 
 
 def _summed_up(result: AddResult) -> str:
-    if result.external is not None:
-        return f"answered elsewhere, by adapter {printable(result.external)}"
+    if result.external_adapter is not None:
+        return f"answered elsewhere, by adapter {printable(result.external_adapter)}"
     return " ".join(quality(result.expert.kind, result.metrics)[0])
 
 

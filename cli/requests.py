@@ -10,7 +10,6 @@ from expertbank.config import AdapterConfig, TrainConfig, TuneConfig
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS
-from expertbank.kinds.external import adapter_name
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 from expertbank.writing import WritingConfig
@@ -80,6 +79,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
     if wanted.external is not None:
+        from expertbank.kinds.external import adapter_name
+
         _require_no_label(wanted, given)
         spec = spec.answered_by(adapter_name(wanted.external))
     spec = replace(spec, writing=build(WritingConfig, given).over(spec.writing))

@@ -314,11 +314,11 @@ def text_of(one: Prediction) -> str:
     Raises:
         InputError: an adapter elsewhere is to answer.
     """
-    if one.external is not None:
+    if one.external_adapter is not None:
         raise InputError(
-            f"prompt {one.index} is for the adapter {one.external!r} of an engine, which answers "
-            "behind this server only where it was started with --engine URL; ask the engine, or "
-            "name another model"
+            f"prompt {one.index} is for the adapter {one.external_adapter!r} of an engine, which "
+            "answers behind this server only where it was started with --engine URL; ask the "
+            "engine, or name another model"
         )
     return one.text if one.written is None else one.written
 

@@ -69,7 +69,7 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "labels": _list(_TEXT),
     "text": _TEXT,
     "finish": {"enum": ["stop", "length"]},
-    "external": _TEXT,
+    "external_adapter": _TEXT,
     "thresholds": {"type": "object", "additionalProperties": _NUMBER},
     "expert_digest": _or_null(_TEXT),
 }

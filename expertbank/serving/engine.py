@@ -88,7 +88,7 @@ class Engine:
         known = [line.unknown for line in lines if line.unknown is not None]
         return Chosen(
             tasks[0],
-            self.names.get(tasks[0], lines[0].external or tasks[0]),
+            self.names.get(tasks[0], lines[0].external_adapter or tasks[0]),
             min(line.confidence for line in lines),
             any(known) if known else None,
             answered.state.writing(lines[0].expert_digest),

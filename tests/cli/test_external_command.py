@@ -48,16 +48,20 @@ def test_a_mixed_batch_gives_labels_of_ours_and_names_of_theirs(home: list[objec
     ours, *theirs = done(*home, "predict", *TEXTS, "--json").lines
     assert ours["task"] == "mood"
     assert ours["label"] == max(ours["scores"], key=ours["scores"].get)
-    assert "external" not in ours
+    assert "external_adapter" not in ours
     (alone,) = done(*home, "predict", TEXTS[0], "--json").lines
     assert ours["scores"] == pytest.approx(alone["scores"], abs=1e-5)
     for line, (task, name) in zip(theirs, NAMES.items(), strict=True):
-        assert (line["task"], line["expert"], line["external"]) == (task, f"{task}@1", name)
+        assert (line["task"], line["expert"], line["external_adapter"]) == (task, f"{task}@1", name)
         assert (line["label"], line["scores"]) == (None, {})
     table = done(*home, "predict", *TEXTS).out
     assert "(adapter poll-v2)" in table
     (named,) = done(*home, "predict", TEXTS[0], "--task", "poll", "--json").lines
-    assert (named["external"], named["label"], named["confidence"]) == ("poll-v2", None, 1.0)
+    assert (named["external_adapter"], named["label"], named["confidence"]) == (
+        "poll-v2",
+        None,
+        1.0,
+    )
 
 
 def test_a_row_that_is_like_no_task_may_still_be_abstained_from(home: list[object]) -> None:
@@ -65,9 +69,9 @@ def test_a_row_that_is_like_no_task_may_still_be_abstained_from(home: list[objec
     for line in lines:
         assert line["abstained"] == line["unknown"]
         assert (line["label"] == "unknown") == line["abstained"]
-        assert line["abstained"] <= ("external" not in line)
+        assert line["abstained"] <= ("external_adapter" not in line)
     (spared,) = done(*home, "predict", "zzz zzz", "--fallback", "poll", "--json").lines
-    assert (spared["task"] == "poll") <= (spared["external"] == "poll-v2")
+    assert (spared["task"] == "poll") <= (spared["external_adapter"] == "poll-v2")
 
 
 def test_where_all_rows_go_elsewhere_the_pass_ends_at_the_route_layer(made: Path) -> None:
@@ -78,7 +82,7 @@ def test_where_all_rows_go_elsewhere_the_pass_ends_at_the_route_layer(made: Path
         ran = []
         watched = [one.register_forward_hook(lambda *_: ran.append(1)) for one in backbone.layers]
         told = list(predictor.predict(TEXTS[1:]))
-        assert [one.external for one in told] == list(NAMES.values())
+        assert [one.external_adapter for one in told] == list(NAMES.values())
         assert len(ran) == layer
         ran.clear()
         mixed = list(predictor.predict(TEXTS))
@@ -92,13 +96,16 @@ def test_where_all_rows_go_elsewhere_the_pass_ends_at_the_route_layer(made: Path
 
 def test_what_is_listed_names_the_adapter_and_no_figure(home: list[object], made: Path) -> None:
     experts = {e["task"]: e for e in done(*home, "list", "--json").document["experts"]}
-    assert {task: one["external"] for task, one in experts.items()} == {"mood": None, **NAMES}
+    assert {task: one["external_adapter"] for task, one in experts.items()} == {
+        "mood": None,
+        **NAMES,
+    }
     for task in NAMES:
         assert experts[task]["accuracy"] is None
         assert (experts[task]["adapter_params"], experts[task]["head_params"]) == (0, 0)
     assert "org/sport" in done(*home, "list").out
     shown = done(*home, "show", "poll", "--json").document
-    assert shown["expert"]["external"] == "poll-v2"
+    assert shown["expert"]["external_adapter"] == "poll-v2"
     assert shown["expert"]["spec"]["kind"] == "external"
     assert shown["run"]["config"]["adapter"]["kind"] == "none"
     assert {one["router_version"]: one["accuracy"] for one in shown["evaluations"]}[None] is None
@@ -137,9 +144,9 @@ def test_a_name_is_removed_and_purged_and_comes_back_as_another(
     again = ["--data", data, "--external", "poll-v3", "--new-version", "--retrain-router"]
     added = done(*own, "add", "--task", "poll", *again, "--json").document
     assert added["expert"]["id"] == "poll@2"
-    assert added["expert"]["external"] == "poll-v3"
+    assert added["expert"]["external_adapter"] == "poll-v3"
     (line,) = done(*own, "predict", TEXTS[1], "--json").lines
-    assert (line["expert"], line["external"]) == ("poll@2", "poll-v3")
+    assert (line["expert"], line["external_adapter"]) == ("poll@2", "poll-v3")
     done(*own, "remove", "--task", "sport", "--yes")
     done(*own, "retrain-router")
     done(*own, "gc", "--purge-removed", "--keep-routers", 1, "--yes")
@@ -155,8 +162,8 @@ def test_another_bank_takes_the_name_over(
     done(*other, "import", tmp_path / "bundle")
     done(*other, "retrain-router")
     before, after = (done(*one, "predict", *TEXTS, "--json").lines for one in (home, other))
-    assert [(one["task"], one.get("external")) for one in after] == [
-        (one["task"], one.get("external")) for one in before
+    assert [(one["task"], one.get("external_adapter")) for one in after] == [
+        (one["task"], one.get("external_adapter")) for one in before
     ]
 
 
@@ -238,7 +245,7 @@ def test_data_is_checked_and_lists_are_read_as_for_any_task(
         f"- {{task: two, external: two-x, data: {made / 'sport.csv'}, limit: 20}}\n"
     )
     both = done(*own, "add", "--list", tasks, "--json").document["added"]
-    assert [one["expert"]["external"] for one in both] == ["one-x", "two-x"]
+    assert [one["expert"]["external_adapter"] for one in both] == ["one-x", "two-x"]
     assert both[1]["data"]["counts"]["train"] == 20
     assert both[0]["train"]["epochs"] == 0
 
@@ -249,13 +256,13 @@ def test_a_name_and_an_expert_of_ours_answer_together_as_a_group(own: list[objec
     words = ["predict", *TEXTS, "--second-opinion", "--json"]
     for line in done(*own, *words).lines:
         if line["task"] == "sport":
-            assert line["external"] == "org/sport"
+            assert line["external_adapter"] == "org/sport"
             continue
         told = {one["task"]: one for one in line["answers"]}
-        assert told["poll"]["external"] == "poll-v2"
+        assert told["poll"]["external_adapter"] == "poll-v2"
         assert told["poll"]["label"] is None
         assert told["mood"]["label"] in {"bad", "good"}
-        assert "external" not in told["mood"]
+        assert "external_adapter" not in told["mood"]
 
 
 @pytest.mark.parametrize("settings", [["--keep", "stats"], ["--route-layer", "0"]])
@@ -269,6 +276,6 @@ def test_banks_of_statistics_alone_and_of_two_passes_take_them(
         done(*home, "add", *words, *start)
     done(*home, "retrain-router", "--kind", "lda")
     lines = done(*home, "predict", *TEXTS[1:], "--json").lines
-    assert [line["external"] for line in lines] == [NAMES[line["task"]] for line in lines]
+    assert [line["external_adapter"] for line in lines] == [NAMES[line["task"]] for line in lines]
     report = done(*home, "forgetting-report", "--verify", "--json").document
     assert all(0.5 < line["routed"] <= 1 for line in report["tasks"])

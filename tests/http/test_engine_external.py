@@ -96,11 +96,11 @@ def test_every_other_route_names_the_adapter_and_gives_no_label(front: Answering
     body = "\n".join(map(json.dumps, rows)).encode()
     answered = front.post("/predict", body, headers={"content-type": "application/x-ndjson"})
     theirs, ours = (json.loads(line) for line in answered.text.splitlines())
-    assert (theirs["task"], theirs["external"], theirs["label"]) == ("bio", "org/bio", None)
+    assert (theirs["task"], theirs["external_adapter"], theirs["label"]) == ("bio", "org/bio", None)
     assert ours["label"] in {"good", "bad"}
     told = outputs(front.infer(ASKED["bio"], OURS))
     assert told["label"]["data"] == ["", ours["label"]]
-    assert json.loads(told["answer"]["data"][0])["external"] == "org/bio"
+    assert json.loads(told["answer"]["data"][0])["external_adapter"] == "org/bio"
     listed = front.get("/v2/models/bio").json()["parameters"]
     assert (listed["kind"], listed["labels"]) == ("external", ["org/bio"])
     classified = front.post("/classify", {"input": [ASKED["bio"]]}).json()["data"][0]

@@ -480,7 +480,7 @@ class Predictor:
                 _plain(question, chosen, 0),
                 label=None,
                 text="",
-                external=self._elsewhere(chosen.experts[0]),
+                external_adapter=self._elsewhere(chosen.experts[0]),
             )
             for question, chosen in zip(questions, settled, strict=True)
         ]
@@ -623,7 +623,7 @@ class Predictor:
             thresholds=answer.thresholds,
             text=answer.text,
             written=answer.written,
-            external=self._elsewhere(expert),
+            external_adapter=self._elsewhere(expert),
         )
 
 

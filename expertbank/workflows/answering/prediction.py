@@ -55,7 +55,7 @@ class Prediction:
         written: the answer, where the expert's kind writes; it is ``label`` too.
         finish: ``stop`` where what was written came to its end, ``length`` where its tokens did.
         written_tokens: how many tokens that took.
-        external: what the adapter that answers elsewhere is called there; ``label`` is then
+        external_adapter: what the adapter that answers elsewhere is called there; ``label`` is then
             ``None``. ``None`` where the expert answers itself.
     """
 
@@ -81,7 +81,7 @@ class Prediction:
     written: str | None = None
     finish: str = ""
     written_tokens: int = 0
-    external: str | None = None
+    external_adapter: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -100,8 +100,8 @@ class Prediction:
         if self.written is not None:
             document["text"] = self.written
             document["finish"] = self.finish
-        if self.external is not None:
-            document["external"] = self.external
+        if self.external_adapter is not None:
+            document["external_adapter"] = self.external_adapter
         if self.choice is not None:
             document["choice"] = self.choice
         if self.labels is not None:

@@ -53,7 +53,7 @@ class AddResult:
     tuning: Mapping[str, Any] | None = None
 
     @property
-    def external(self) -> str | None:
+    def external_adapter(self) -> str | None:
         """What the adapter elsewhere is called that answers; ``None`` for an expert of ours."""
         return adapter_elsewhere(self.expert.kind, self.expert.labels)
 
@@ -69,7 +69,7 @@ class AddResult:
                 "head_params": self.expert.head_params,
                 "bytes": self.expert.bytes,
                 "labels": list(self.expert.labels),
-                "external": self.external,
+                "external_adapter": self.external_adapter,
             },
             "metrics": self.metrics,
             "train": dict(self.train),

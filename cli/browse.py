@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from expertbank.kinds import adapter_elsewhere
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
@@ -26,7 +27,6 @@ _EXPERTS = Table(
     numeric=("labels", "accuracy", "rows", "params", "size"),
     dropped=("params", "labels", "size", "rows", "accuracy"),
 )
-_GROUPED = replace(_EXPERTS, columns=("expert", "group", *_EXPERTS.columns[1:]))
 _ROUTERS = Table(
     ("router", "kind", "digest", "tasks", "accuracy", "aliases", "trained (UTC)"),
     numeric=("tasks", "accuracy"),
@@ -55,6 +55,8 @@ def list_experts(context: typer.Context) -> None:
         groups = {task.name: task.group for task in registry.tasks(include_removed=True)}
         stale = Stale.of(registry)
     grouped = any(groups.values())
+    elsewhere = {one.id: adapter_elsewhere(one.kind, one.labels) for one, _ in experts}
+    named = any(elsewhere.values())
     # Versions come in order: the last of a task is its newest.
     newest = set({e.task: e.id for e, _ in experts if e.task in alive}.values())
     document = {
@@ -68,6 +70,7 @@ def list_experts(context: typer.Context) -> None:
                 "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
                 "group": groups[expert.task],
+                "external_adapter": elsewhere[expert.id],
             }
             for expert, measured in experts
         ],
@@ -80,11 +83,12 @@ def list_experts(context: typer.Context) -> None:
     def show(console: Console) -> None:
         print_table(
             console,
-            _GROUPED if grouped else _EXPERTS,
+            _with(*["group"] * grouped, *["adapter elsewhere"] * named),
             (
                 (
                     expert.id if expert.task in alive else f"{expert.id} (removed)",
                     *([groups[expert.task] or ""] if grouped else []),
+                    *([printable(elsewhere[expert.id] or "")] if named else []),
                     short(expert.digest),
                     len(expert.labels),
                     _quality(measured.metrics),
@@ -117,15 +121,20 @@ def list_experts(context: typer.Context) -> None:
     remark(session, stale)
 
 
+def _with(*columns: str) -> Table:
+    """The table of experts with columns that not every bank has."""
+    return replace(_EXPERTS, columns=(_EXPERTS.columns[0], *columns, *_EXPERTS.columns[1:]))
+
+
 def _fields(record: ExpertRecord | RouterRecord) -> dict[str, Any]:
     # Not ``asdict``, which copies every value: there may be thousands.
     return {field.name: getattr(record, field.name) for field in fields(record)}
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:
-    if metrics.get("accuracy") is None:
-        return f"r = {share(metrics.get('pearson'))}"
-    return share(metrics["accuracy"])
+    if "pearson" in metrics:
+        return f"r = {share(metrics['pearson'])}"
+    return share(metrics.get("accuracy"))
 
 
 def show(
@@ -170,7 +179,11 @@ def show(
             document = {
                 # The task's own labels and spec are the first version's, and stay so.
                 "expert": asdict(expert)
-                | {"id": expert.id, "spec": run.data.get("spec") if run else None},
+                | {
+                    "id": expert.id,
+                    "spec": run.data.get("spec") if run else None,
+                    "external_adapter": adapter_elsewhere(expert.kind, expert.labels),
+                },
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),
                 "statistics": _statistics(registry, expert.id),
@@ -187,7 +200,10 @@ def show(
 
 
 def _measured(evaluations: Iterable[EvaluationRecord]) -> list[dict[str, Any]]:
-    return [asdict(one) | {"accuracy": one.accuracy} for one in evaluations]
+    # None where no row is right or wrong.
+    return [
+        asdict(one) | {"accuracy": one.metrics.get("accuracy", one.accuracy)} for one in evaluations
+    ]
 
 
 def _features(registry: Registry, expert: str) -> dict[str, Any] | None:

@@ -17,7 +17,17 @@ from . import requests
 from .following import RETRAIN, Followed, retrain
 from .options import takes
 from .outcome import Outcome
-from .render import Table, columns_read, print_facts, print_table, read_as, short, size, sparkline
+from .render import (
+    Table,
+    columns_read,
+    print_facts,
+    print_table,
+    printable,
+    read_as,
+    short,
+    size,
+    sparkline,
+)
 from .session import Session
 
 if TYPE_CHECKING:
@@ -165,29 +175,49 @@ def _resumable(outcome: Outcome, task: str) -> str:
 
 
 def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:
-    expert, facts = result.expert, result.train
+    expert = result.expert
     print_facts(
         console,
         [
             ("expert", f"{expert.id}  {short(expert.digest)}"),
-            (
-                "parameters",
-                f"{expert.adapter_params:,} adapter{_kind(result)} + {expert.head_params:,} head, "
-                f"{size(expert.bytes)} on disk",
+            *(
+                _trained(console, result)
+                if result.external_adapter is None
+                else _not_trained(result)
             ),
-            (
-                "trained on",
-                f"{facts['examples']:,} rows, {_epochs(facts)}, "
-                f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
-            ),
-            *_learned(console, facts),
             ("columns read", columns_read(result.data["columns"])),
             *(("read as", words) for words in read_as(result.data["files"])),
-            *quality(expert.kind, result.metrics),
+            *(quality(expert.kind, result.metrics) if result.external_adapter is None else ()),
         ],
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
+    expert, facts = result.expert, result.train
+    return [
+        (
+            "parameters",
+            f"{expert.adapter_params:,} adapter{_kind(result)} + {expert.head_params:,} head, "
+            f"{size(expert.bytes)} on disk",
+        ),
+        (
+            "trained on",
+            f"{facts['examples']:,} rows, {_epochs(facts)}, "
+            f"{facts['seconds']:.0f} s, {facts['tokens_per_second']:,.0f} tokens/s",
+        ),
+        *_learned(console, facts),
+    ]
+
+
+def _not_trained(result: AddResult) -> list[tuple[str, str]]:
+    given = result.train["examples"] + result.train["selection_examples"]
+    rows = f"{given:,} rows to route by, {result.metrics['n']:,} to report on"
+    return [
+        ("answered by", f"adapter {printable(result.external_adapter or '')}, elsewhere"),
+        ("read", f"{rows}; nothing was trained"),
+    ]
 
 
 def _epochs(facts: Mapping[str, Any]) -> str:
@@ -236,7 +266,7 @@ def _print_summary(
             (
                 one.expert.task,
                 one.expert.id,
-                " ".join(quality(one.expert.kind, one.metrics)[0]),
+                _summed_up(one),
                 one.train["examples"],
                 f"{one.train['seconds']:.0f}",
             )
@@ -246,6 +276,12 @@ def _print_summary(
     )
     if router:
         print_facts(console, [("router", f"router@{router.router.version} active")])
+
+
+def _summed_up(result: AddResult) -> str:
+    if result.external_adapter is not None:
+        return f"answered elsewhere, by adapter {printable(result.external_adapter)}"
+    return " ".join(quality(result.expert.kind, result.metrics)[0])
 
 
 def quality(kind: str, metrics: dict[str, Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.paths import given_path
-from expertbank.kinds import DEFAULT_KIND, KINDS
+from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
 from expertbank.writing import WritingConfig
@@ -38,6 +38,11 @@ class TaskOptions:
     spec: str | None = setting(None, "YAML file that describes the task, as the catalog does.")
     kind: str | None = setting(
         None, f"What rows and answers are: {', '.join(KINDS.names())}; default {DEFAULT_KIND}."
+    )
+    external: str | None = setting(
+        None,
+        "Name of an adapter elsewhere, such as an engine's, that answers the task: nothing is "
+        "trained, and rows need no label.",
     )
     group: str | None = setting(
         None,
@@ -73,6 +78,11 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     spec = build(DataOptions, given).of(spec)
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
+    if wanted.external is not None:
+        from expertbank.kinds.external import adapter_name
+
+        _require_no_label(wanted, given)
+        spec = spec.answered_by(adapter_name(wanted.external))
     spec = replace(spec, writing=build(WritingConfig, given).over(spec.writing))
     if spec.writing != WritingConfig() and not KINDS.get(spec.kind).writes:
         raise InputError(
@@ -89,6 +99,22 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
         "new_version": wanted.new_version,
         "resume": wanted.resume,
     }
+
+
+def _require_no_label(wanted: TaskOptions, given: Mapping[str, Any]) -> None:
+    """Refuse what says how labels are read of a task that is answered elsewhere.
+
+    Raises:
+        InputError: another kind, or a column of labels.
+    """
+    odd = [key for key in ("label_column", "label_separator") if given.get(key)]
+    odd += ["kind"] if wanted.kind not in {None, EXTERNAL_KIND} else []
+    if odd:
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in odd)
+        raise InputError(
+            f"--external {wanted.external}: rows of a task that is answered elsewhere have no "
+            f"label; leave out {flags}"
+        )
 
 
 def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:

@@ -307,18 +307,11 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         facts.append(
             ("targets", f"{values['least']:g} to {values['most']:g}, mean {values['mean']:.3g}")
         )
-    facts += [
-        (
-            "to train on",
-            f"{plan.train:,} rows, at most {plan.epochs} epochs; {plan.selection:,} to choose the "
-            f"checkpoint, {plan.validation:,} to report on",
-        ),
-        (
-            "estimate",
-            f"about {_time(plan.seconds)} at {plan.tokens_per_second:,.0f} tokens/s "
-            f"({plan.tokens:,} {lengths.unit} an epoch)",
-        ),
-    ]
+    if not plan.epochs:
+        rows = f"{plan.train + plan.selection:,} rows, {plan.validation:,} to report on"
+        facts.append(("to route by", f"{rows}; nothing is trained"))
+    else:
+        facts += _to_train(found)
     print_facts(console, facts)
     if found.labels:
         from expertbank.kinds import KINDS
@@ -334,6 +327,22 @@ def _print_check(console: Console, found: TaskCheck) -> None:
         print_facts(console, [("warning", text) for text in found.warnings])
     if found.bad:
         _print_bad(console, faults=found.bad)
+
+
+def _to_train(found: TaskCheck) -> list[tuple[str, str]]:
+    lengths, plan = found.lengths, found.plan
+    return [
+        (
+            "to train on",
+            f"{plan.train:,} rows, at most {plan.epochs} epochs; {plan.selection:,} to choose the "
+            f"checkpoint, {plan.validation:,} to report on",
+        ),
+        (
+            "estimate",
+            f"about {_time(plan.seconds)} at {plan.tokens_per_second:,.0f} tokens/s "
+            f"({plan.tokens:,} {lengths.unit} an epoch)",
+        ),
+    ]
 
 
 def _print_bad(console: Console, *, faults: Faults, beside: str | None = None) -> None:

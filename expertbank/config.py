@@ -37,6 +37,8 @@ DEFAULT_TRIALS = 20
 DEFAULT_GATE = "lda"
 PAPER_GATE = "noisy-top1"
 DEFAULT_ADAPTER = "tt"
+NO_ADAPTER = "none"
+"""That of experts which are not trained; it cannot be asked for."""
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 _CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)

@@ -95,6 +95,11 @@ def is_unseen(char: str) -> bool:
     return unicodedata.category(char) == "Cf" or char in _FILLERS or ord(char) in _SELECTORS
 
 
+def fits_a_header(text: str) -> bool:
+    """Whether ``text`` can be the value of an HTTP header as it stands, and a model's name."""
+    return 0 < len(text) <= 256 and text.isascii() and text.isprintable() and text == text.strip()
+
+
 def filled_text(values: Mapping[str, Any], column: str, origin: str) -> str:
     """The text under ``column``.
 

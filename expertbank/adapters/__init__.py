@@ -39,6 +39,7 @@ ADAPTERS: Plugins[AdapterKind] = Plugins(
         "tt": "expertbank.adapters.tt:TT",
         "lora": "expertbank.adapters.lora:LORA",
         "uni-lora": "expertbank.adapters.uni_lora:UNI_LORA",
+        "none": "expertbank.adapters.none:NONE",
     },
     complaint=_complaint,
 )

@@ -194,6 +194,11 @@ class Stack:
         return tuple(resident.expert.writing for resident in self.residents)
 
     @property
+    def answers(self) -> bool:
+        """Whether any of them has a head, or writes; the others are answered elsewhere."""
+        return any(len(one.head_bias) or one.writing is not None for one in self.experts)
+
+    @property
     def experts(self) -> tuple[CollapsedExpert, ...]:
         """The experts themselves."""
         return tuple(resident.expert for resident in self.residents)

@@ -57,7 +57,7 @@ class Plan:
         train: rows to fit on.
         selection: training rows held out to choose the checkpoint.
         validation: rows to report on.
-        epochs: passes over ``train``.
+        epochs: passes over ``train``; 0 where nothing is trained.
         tokens: in one pass, cut to the maximum length.
         tokens_per_second: assumed speed of training.
         seconds: estimated time of training.
@@ -79,7 +79,7 @@ class TaskCheck:
     Attributes:
         data: the rows, as ``add`` would get them.
         labels: for each label its rows in training and in validation; empty where labels are
-            numbers.
+            numbers, or rows have none.
         values: least, mean and most target where labels are numbers, else empty.
         majority: share of the most frequent answer in validation, ``None`` for numbers.
         lengths: how long the rows are.
@@ -167,6 +167,7 @@ def check_task(
         if bad and not isinstance(error, BadRowsError):
             raise BadRowsError(bad, str(error)) from error
         raise
+    epochs = 0 if kind.elsewhere else config.epochs
     lengths, tokens, same = _lengths(fit, counter, data, kind, max_length, bad)
     warnings = [*data.warnings, *same]
     if counter.unit == "words":
@@ -186,10 +187,10 @@ def check_task(
             train=len(fit),
             selection=len(selection),
             validation=len(data.validation),
-            epochs=config.epochs,
+            epochs=epochs,
             tokens=tokens,
             tokens_per_second=tokens_per_second,
-            seconds=round(tokens * config.epochs / tokens_per_second, 1),
+            seconds=round(tokens * epochs / tokens_per_second, 1),
         ),
         warnings=tuple(warnings),
         bad=bad,
@@ -237,6 +238,8 @@ def _lengths(
 
 
 def _labels(data: TaskData, kind: Kind) -> dict[str, tuple[int, int]]:
+    if kind.elsewhere:
+        return {}
     train, validation = (
         Counter(label for row in rows for label in kind.counted(row))
         for rows in (data.train, data.validation)

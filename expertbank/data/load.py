@@ -61,6 +61,7 @@ def task_spec(
     label_separator: str | None = None,
     separator: str | None = None,
     encoding: str | None = None,
+    external: str | None = None,
 ) -> TaskSpec:
     """The spec of a task by name: the catalog's, or a plain one for the user's own data.
 
@@ -76,6 +77,8 @@ def task_spec(
         label_separator: what parts several labels in one column.
         separator: what parts the cells of a text file, where the file itself does not tell.
         encoding: of text files that are not UTF-8.
+        external: what the adapter of another program that answers the task is called there; its
+            rows have no label.
 
     Raises:
         InputError: ``name`` is not a legal task name, or such columns cannot be.
@@ -86,7 +89,7 @@ def task_spec(
         spec = TaskSpec(name)
     choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
     labels = (label_column,) if isinstance(label_column, str) else tuple(label_column or ())
-    return replace(spec, read_as=ReadAs(separator, encoding)).with_columns(
+    spec = replace(spec, read_as=ReadAs(separator, encoding)).with_columns(
         Columns(
             text_column,
             pair_column,
@@ -96,6 +99,7 @@ def task_spec(
             separator=label_separator,
         )
     )
+    return spec if external is None else spec.answered_by(external)
 
 
 def load_task(

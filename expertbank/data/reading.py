@@ -85,11 +85,12 @@ class _Reading:
         self.remarks += ids.remarks()
 
     def _resolve(self, table: Table) -> None:
+        labelled = not KINDS.get(self.spec.kind).elsewhere
         try:
             if self.columns is None:
-                self.columns = resolve_columns(self.asked, table)
+                self.columns = resolve_columns(self.asked, table, labelled=labelled)
             else:
-                resolve_columns(self.columns, table, fixed=True)
+                resolve_columns(self.columns, table, labelled=labelled, fixed=True)
         except DataError:
             # Bad rows of JSON may be why a column is missing.
             for found in table.rows(()):

@@ -143,7 +143,8 @@ class RowMaker:
         """
         values, origin, columns = record.values, record.origin, self.columns
         kind, rules = KINDS.get(self.spec.kind), self.spec.label_rules
-        raw, label_column, labelled = None, columns.label, columns.label or columns.flags
+        raw, label_column = None, columns.label
+        labelled = (columns.label or columns.flags) and not kind.elsewhere
         if labelled:
             if label_column and label_column in self.class_names and kind.names_labels:
                 values = {**values, label_column: self._named(values.get(label_column))}

@@ -14,7 +14,7 @@ from typing import Any
 from expertbank.data.formats import ReadAs
 from expertbank.data.refs import parse_source
 from expertbank.errors import InputError
-from expertbank.kinds import DEFAULT_KIND, KINDS, LabelRules, kind_for
+from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS, LabelRules, kind_for
 from expertbank.plain import plain, read
 from expertbank.writing import WritingConfig
 
@@ -83,6 +83,10 @@ class Columns:
             tuple(map(rename, self.flags)),
             self.separator,
         )
+
+    def without_label(self) -> Columns:
+        """These columns, of rows that have no label."""
+        return replace(self, label=None, flags=(), separator=None)
 
     def over(self, base: Columns) -> Columns:
         """These columns, with ``base`` wherever nothing is given here."""
@@ -246,6 +250,23 @@ class TaskSpec:
             columns=replace(named, group=group).over(self.columns),
             sources=tuple(
                 replace(source, columns=named.over(source.columns)) for source in self.sources
+            ),
+        )
+
+    def answered_by(self, adapter: str) -> TaskSpec:
+        """This task, answered by an adapter of another program that is called ``adapter`` there.
+
+        Its rows have no label, whatever columns there are.
+        """
+        return replace(
+            self,
+            kind=EXTERNAL_KIND,
+            columns=self.columns.without_label(),
+            labels=(adapter,),
+            label_names=(),
+            drop_labels=(),
+            sources=tuple(
+                replace(source, columns=source.columns.without_label()) for source in self.sources
             ),
         )
 

@@ -168,6 +168,11 @@ def split(
             taken = {row.digest for row in extra[2]}
             held += extra[2]
             rest = [row for row in rest if row.digest not in taken]
+    if not held and set(left) == {None}:
+        raise DataError(
+            f"{where}:1: {len(unique)} rows cannot be split: whatever group of linked rows is held "
+            f"out, none is left to train on; {advice}"
+        )
     if not held:
         raise DataError(
             f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "

@@ -1,7 +1,8 @@
 """What a task's evaluated rows came to, whatever the task's kind.
 
-There are two sorts: rows that are right or wrong each, whose quality is their share that is
-right; and rows that are answered by a value, whose quality is a correlation. A task's kind says
+There are three sorts: rows that are right or wrong each, whose quality is their share that is
+right; rows that are answered by a value, whose quality is a correlation; and rows that are answered
+elsewhere, whose quality is the share that the router sends there. A task's kind says
 which from the stored predictions; everything after that asks the outcome.
 """
 
@@ -26,7 +27,7 @@ class Outcome(Protocol):
 
     @property
     def metric(self) -> str:
-        """What ``quality`` is: ``accuracy`` or ``pearson``."""
+        """What ``quality`` is: ``accuracy``, ``pearson`` or ``routing``."""
         ...
 
     @property
@@ -127,6 +128,32 @@ class Correlated:
         """``[rows]`` values answered."""
         answers = self.answers.astype(np.float64)
         return np.where(chosen, answers, answers.mean())
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """Rows that are answered elsewhere: here is seen only whether they are sent there.
+
+    Attributes:
+        n: rows.
+    """
+
+    n: int
+    metric: str = "routing"
+    averaged: bool = False
+    targets: None = None
+
+    def correct(self, chosen: Bools | None = None) -> int:
+        """Rows that were sent there; with the task given nothing is known."""
+        return 0 if chosen is None else int(chosen.sum())
+
+    def quality(self, chosen: Bools | None = None) -> float | None:
+        """Share of rows that were sent there; ``None`` with the task given."""
+        return None if chosen is None else float(chosen.mean())
+
+    def rows(self, chosen: Bools) -> Bools:
+        """``[rows]`` whether each was sent there."""
+        return chosen
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from expertbank.data.inputs import row_of
+from expertbank.errors import InputError
 from expertbank.http import text_schemas
 from expertbank.http.asking import answer, deadline_of, require_type, submit, texts
 from expertbank.http.compressed import body_of
@@ -326,7 +327,17 @@ def messages_of(value: object) -> list[dict[str, str]]:
 
 
 def text_of(one: Prediction) -> str:
-    """The answer as text; of an expert with a head its label."""
+    """The answer as text; of an expert with a head its label.
+
+    Raises:
+        InputError: an adapter elsewhere is to answer.
+    """
+    if one.external_adapter is not None:
+        raise InputError(
+            f"prompt {one.index} is for the adapter {one.external_adapter!r} of an engine, which "
+            "answers behind this server only where it was started with --engine URL; ask the "
+            "engine, or name another model"
+        )
     return one.text if one.written is None else one.written
 
 

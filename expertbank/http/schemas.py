@@ -70,6 +70,7 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "labels": _list(_TEXT),
     "text": _TEXT,
     "finish": {"enum": ["stop", "length"]},
+    "external_adapter": _TEXT,
     "thresholds": {"type": "object", "additionalProperties": _NUMBER},
     "expert_digest": _or_null(_TEXT),
 }

@@ -7,9 +7,11 @@ it are imported when first asked for, and so is each kind.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from expertbank.errors import InputError, NotFoundError
 from expertbank.kinds.rules import LabelRules
 from expertbank.plugins import Plugins, unlike
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_KIND",
+    "EXTERNAL_KIND",
     "KINDS",
     "TOLERANCE",
     "Answer",
@@ -31,6 +34,7 @@ __all__ = [
     "Objective",
     "Outcome",
     "Predictions",
+    "adapter_elsewhere",
     "kind_for",
     "probe_flags",
     "probe_head",
@@ -39,6 +43,9 @@ __all__ = [
 
 DEFAULT_KIND = "classification"
 """The kind of a task that names none."""
+
+EXTERNAL_KIND = "external"
+"""The kind of a task that an adapter of another program answers."""
 
 _HOMES = {
     **dict.fromkeys(("TOLERANCE", "Answer", "Kind", "Objective"), "kinds.kind"),
@@ -63,6 +70,7 @@ KINDS: Plugins[Kind] = Plugins(
         "multiple_choice": "expertbank.kinds.multiple_choice:MULTIPLE_CHOICE",
         "regression": "expertbank.kinds.regression:REGRESSION",
         "generation": "expertbank.kinds.generation:GENERATION",
+        "external": "expertbank.kinds.external:EXTERNAL",
     },
     complaint=_complaint,
 )
@@ -73,6 +81,23 @@ def kind_for(name: str, *, choices: bool, rules: LabelRules) -> str:
     """The kind that the columns someone named can only mean; ``name`` where any may."""
     claiming = [k for k, kind in KINDS.usable() if kind.claims(choices=choices, rules=rules)]
     return name if name in claiming else next(iter(claiming), name)
+
+
+def adapter_elsewhere(kind: str, labels: Sequence[str]) -> str | None:
+    """What the adapter of another program that answers a task is called there.
+
+    Args:
+        kind: name of the task's kind.
+        labels: the expert's.
+
+    Returns:
+        ``None`` where the expert answers itself, and for a kind that is not installed.
+    """
+    try:
+        found = KINDS.get(kind)
+    except (InputError, NotFoundError):
+        return None
+    return labels[0] if found.elsewhere else None
 
 
 def __getattr__(name: str) -> Any:

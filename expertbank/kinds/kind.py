@@ -141,6 +141,8 @@ class Kind(ABC):
         scores_sequences: whether the head gives each of a row's sequences one score, instead of
             one sequence all of its outputs.
         writes: whether the language model writes its answers, and there is no head.
+        elsewhere: whether an adapter of another program answers, whose name there is the task's
+            only label: rows have no label, nothing is trained, and there is no head.
         has_thresholds: whether an expert's file holds ``head.threshold [outputs]`` beside weight
             and bias.
         names_labels: whether its labels have names that belong to the task.
@@ -155,11 +157,17 @@ class Kind(ABC):
     misshapen: ClassVar[str] = "the row brings choices, which only multiple-choice tasks read"
     scores_sequences: ClassVar[bool] = False
     writes: ClassVar[bool] = False
+    elsewhere: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = False
     names_labels: ClassVar[bool] = True
     answers_are_values: ClassVar[bool] = False
     label_word: ClassVar[str] = "label"
     snippet: ClassVar[str] = ""
+
+    @property
+    def has_head(self) -> bool:
+        """Whether an expert's answers come from a head of its own."""
+        return not (self.writes or self.elsewhere)
 
     def complaint(self, name: str) -> str | None:
         """Why this cannot be added under ``name``; ``None`` if it can."""

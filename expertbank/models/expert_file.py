@@ -16,7 +16,7 @@ from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Adapter
 from expertbank.adapters.pool import CollapsedExpert, Dense
-from expertbank.config import DEFAULT_ADAPTER, POOLINGS
+from expertbank.config import DEFAULT_ADAPTER, NO_ADAPTER, POOLINGS
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
@@ -47,8 +47,8 @@ class ExpertFile:
             ``head.threshold [classes]`` where the kind has thresholds, and with a dense layer
             ``head.dense.weight [hidden, hidden]`` and ``head.dense.bias [hidden]``; all float32.
         pooling: what the head reads of the last hidden states.
-        writing: how its answers are written, where its kind has no head; then no tensor of one
-            is there.
+        writing: how its answers are written, where its kind writes. Where that has no head, no
+            tensor of one is there; of one that is answered elsewhere there is no tensor at all.
         scaled: whether that is scaled to root mean square 1, as for every head trained here.
         dense: activation of a dense layer that it then passes, in a head trained elsewhere.
     """
@@ -145,7 +145,7 @@ class ExpertFile:
         kind = KINDS.get(self.kind)
         if kind.writes != (self.writing is not None):
             raise IntegrityError(f"{where}: how a {self.kind} expert answers is not what it says")
-        expected = set() if kind.writes else {"head.weight", "head.bias"}
+        expected = {"head.weight", "head.bias"} if kind.has_head else set()
         if kind.has_thresholds:
             expected.add("head.threshold")
         if self.dense is not None:
@@ -156,7 +156,9 @@ class ExpertFile:
             raise IntegrityError(f"{where}: missing or unexpected tensors {odd[:5]}")
         if not math.isfinite(self.alpha):
             raise IntegrityError(f"{where}: alpha is {self.alpha}")
-        if not kind.writes:
+        if kind.elsewhere and (self.adapter_kind != NO_ADAPTER or len(self.labels) != 1):
+            raise IntegrityError(f"{where}: it is answered elsewhere by {list(self.labels)}")
+        if kind.has_head:
             self._check_head(kind.outputs(self.labels), where)
         for name, tensor in self.tensors.items():
             if tensor.dtype != torch.float32 or not bool(torch.isfinite(tensor).all()):

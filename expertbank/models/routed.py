@@ -72,7 +72,7 @@ class PassOutput:
 
 
 class _TrunkDoneError(Exception):
-    """Stops a forward pass that only wanted the trunk; never leaves this module."""
+    """Stops a forward pass that needs the trunk only; never leaves this module."""
 
 
 class RoutedModel:
@@ -144,8 +144,9 @@ class RoutedModel:
     ) -> PassOutput:
         """Route and answer one batch.
 
-        Experts without a head write their answers from where the pass ended, on its keys and
-        values: prompts are read once, and experts of all sorts may share the pass.
+        Experts that write do so from where the pass ended, on its keys and values: prompts are
+        read once, and experts of all sorts may share the pass. Where all that were chosen are
+        answered elsewhere, the pass ends at the route layer.
 
         Args:
             batch: padded rows.
@@ -167,18 +168,25 @@ class RoutedModel:
             index = _places(stack, experts, batch.row_of)
             updates.update(self.updates(stack, index))
             decided.append((feature, experts, stack, index))
+            if not stack.answers:
+                raise _TrunkDoneError
 
-        if self.spec.two_passes:
-            choose(self.trunk_features(batch))
-            with hooks.applied(updates) as added:
-                output = run_backbone(self.backbone, batch, keep=write is not None)
-        else:
-            with self._watching(batch, choose), hooks.applied(updates) as added:
-                output = run_backbone(self.backbone, batch, keep=write is not None)
-            if not decided:
-                raise UnsupportedModelError(
-                    f"the route layer did not show its input: {hooks.SKIPPED}"
-                )
+        try:
+            if self.spec.two_passes:
+                choose(self.trunk_features(batch))
+                with hooks.applied(updates) as added:
+                    output = run_backbone(self.backbone, batch, keep=write is not None)
+            else:
+                with self._watching(batch, choose), hooks.applied(updates) as added:
+                    output = run_backbone(self.backbone, batch, keep=write is not None)
+                if not decided:
+                    raise UnsupportedModelError(
+                        f"the route layer did not show its input: {hooks.SKIPPED}"
+                    )
+        except _TrunkDoneError:
+            feature, experts, _, _ = decided[0]
+            nothing = torch.empty(len(experts), 0, device=feature.device)
+            return PassOutput(batch.rows, feature, experts, nothing, (None,) * len(experts))
         hooks.require_added(updates, added)
         feature, experts, stack, index = decided[0]
         last: Tensor = output.last_hidden_state
@@ -276,7 +284,7 @@ class RoutedModel:
         width = expert.head_weight.shape[1]
         if expert.writing is not None:
             self._require_language(expert.writing, name)
-        elif width != self.backbone.output_size:
+        elif len(expert.head_bias) and width != self.backbone.output_size:
             raise IntegrityError(
                 f"expert {name} has a head for {width} hidden units; this backbone has "
                 f"{self.backbone.output_size}"

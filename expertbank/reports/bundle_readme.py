@@ -32,6 +32,6 @@ def bundle_readme(manifest: Mapping[str, Any]) -> str:
 
 
 def _quality(metrics: Mapping[str, Any]) -> str:
-    if metrics["accuracy"] is None:
+    if "pearson" in metrics:
         return f"Pearson {share(metrics['pearson'])}"
     return f"accuracy {share(metrics['accuracy'])}"

@@ -105,7 +105,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "metric",
         "metric",
-        "What quality is measured by: accuracy, or Pearson's correlation for regression.",
+        "What quality is measured by: accuracy, Pearson's correlation for regression, or routing: "
+        "of a task that an adapter elsewhere answers, the share of rows that are sent to it.",
         attrgetter("metric"),
         part="tests",
         numeric=False,

@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from expertbank.errors import InputError
 from expertbank.records import Row
 from expertbank.serving.asking import AUTO, Answered, Ask
+from expertbank.texts import fits_a_header
 from expertbank.writing import Writing
 
 
@@ -37,7 +38,8 @@ class Engine:
 
     Attributes:
         url: where it is, such as ``http://host:8000``; without a slash at its end.
-        names: task to the name of its adapter there, where that is not the task's own.
+        names: task to the name of its adapter there, where that is neither the one that the bank
+            was told of an expert answered elsewhere, nor the task's own.
     """
 
     url: str
@@ -60,7 +62,7 @@ class Engine:
             task, _, name = pair.partition("=")
             if not task or not name or task in found:
                 raise InputError(f"--engine-model {pair!r}: expected TASK=NAME, once for each task")
-            if not name.isascii() or not name.isprintable():  # answers name it in a header
+            if not fits_a_header(name):  # where answers name it
                 raise InputError(f"--engine-model {pair!r}: a name is printable ASCII")
             found[task] = name
         return cls(url.rstrip("/").removesuffix("/v1"), found)
@@ -86,7 +88,7 @@ class Engine:
         known = [line.unknown for line in lines if line.unknown is not None]
         return Chosen(
             tasks[0],
-            self.names.get(tasks[0], tasks[0]),
+            self.names.get(tasks[0], lines[0].external_adapter or tasks[0]),
             min(line.confidence for line in lines),
             any(known) if known else None,
             answered.state.writing(lines[0].expert_digest),

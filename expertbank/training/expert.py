@@ -50,7 +50,8 @@ class TrainedExpert:
         head_params: numbers in the head.
         epochs: how many were trained until the end or until patience was spent.
         best_epoch: epoch of the kept checkpoint, from 1.
-        selection_score: its score on the held-out training rows, as the task's kind has it.
+        selection_score: its score on the held-out training rows, as the task's kind has it;
+            ``None`` where nothing was trained.
         curve: that score after each epoch.
         seconds: time spent, also before interruptions.
         tokens: real tokens trained on.
@@ -64,7 +65,7 @@ class TrainedExpert:
     head_params: int
     epochs: int
     best_epoch: int
-    selection_score: float
+    selection_score: float | None
     curve: tuple[float, ...]
     seconds: float
     tokens: int

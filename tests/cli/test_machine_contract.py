@@ -91,7 +91,12 @@ TOP: dict[str, set[str]] = {
 INNER: dict[tuple[str, str], set[str]] = {
     ("map", "clouds"): {"task", "place", "spread", "nearest", "distance"},
     ("map", "rows"): {"place", "task", "unknown"},
-    ("add", "expert"): {"id", "version", "digest", "adapter_params", "head_params", "bytes"},
+    ("add", "expert"): {
+        *("id", "version", "digest", "adapter_params", "head_params", "bytes"),
+        *("labels", "external_adapter"),
+    },
+    ("list", "experts"): {"external_adapter"},
+    ("show", "expert"): {"external_adapter"},
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},

@@ -12,6 +12,7 @@ from expertbank_sample.share_lora import SHARE_LORA
 
 from expertbank import Row
 from expertbank.adapters import ADAPTERS, AdapterKind
+from expertbank.config import NO_ADAPTER
 from expertbank.kinds import KINDS, Kind
 from expertbank.routing.gates import GATES, GateKind
 from expertbank.testing.adapters import AdapterConformance
@@ -29,7 +30,7 @@ ROWS = {
 
 
 class TestKind(KindConformance):
-    @pytest.fixture(params=[name for name in KINDS.own if not KINDS.get(name).writes])
+    @pytest.fixture(params=[name for name in KINDS.own if KINDS.get(name).has_head])
     def kind(self, request: pytest.FixtureRequest) -> Kind:
         return KINDS.get(request.param)
 
@@ -71,7 +72,7 @@ class TestKnn(GateConformance):
 
 
 class TestAdapter(AdapterConformance):
-    @pytest.fixture(params=ADAPTERS.own)
+    @pytest.fixture(params=[name for name in ADAPTERS.own if name != NO_ADAPTER])
     def kind(self, request: pytest.FixtureRequest) -> AdapterKind:
         return ADAPTERS.get(request.param)
 

@@ -14,6 +14,9 @@ from expertbank.records import EncodedRow
 from expertbank.training.expert import ExpertJob
 from expertbank.writing import Writing
 
+TRAINED = tuple(name for name, kind in KINDS.usable() if not kind.elsewhere)
+"""Kinds whose experts are trained."""
+
 
 def rows_of_kind(kind: str, count: int, seed: int) -> tuple[EncodedRow, ...]:
     """Rows that can be learnt: a word decides the class, the choice or the value."""

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from jobs import job_for, rows_of_kind, suiting
+from jobs import TRAINED, job_for, rows_of_kind, suiting
 from tiny import choice_rows, flag_rows, row_of, value_rows
 from torch import Tensor
 
@@ -183,7 +183,7 @@ def test_equal_values_give_that_value(bert) -> None:
         assert float(own[0]) == pytest.approx(4.5, abs=0.2)
 
 
-@pytest.mark.parametrize("kind", [name for name, kind in KINDS.usable() if not kind.writes])
+@pytest.mark.parametrize("kind", [name for name, kind in KINDS.usable() if kind.has_head])
 def test_serving_scores_the_held_out_rows_as_training_did(bert, kind) -> None:
     job = job_for(bert, rows=96, kind=kind)
     trained = train_expert(job, bert)
@@ -205,7 +205,7 @@ def test_serving_scores_the_held_out_rows_as_training_did(bert, kind) -> None:
     assert trained.selection_score == pytest.approx(-error, rel=1e-4)
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", TRAINED)
 def test_the_same_job_gives_the_same_bytes(load_tiny, kind) -> None:
     backbone = load_tiny(suiting(kind))
     job = job_for(backbone, kind=kind)

@@ -7,11 +7,10 @@ from dataclasses import replace
 
 import pytest
 import torch
-from jobs import job_for, rows_of_kind, suiting
+from jobs import TRAINED, job_for, rows_of_kind, suiting
 
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError, IntegrityError
-from expertbank.kinds import KINDS
 from expertbank.records import ProgressEvent
 from expertbank.training import expert
 from expertbank.training.checkpoint import Checkpoint
@@ -56,7 +55,7 @@ def facts(trained: TrainedExpert) -> tuple[object, ...]:
     )
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", TRAINED)
 @pytest.mark.parametrize("after", range(1, STEPS + 1))
 def test_a_run_resumed_after_any_step_gives_the_bytes_of_an_undisturbed_one(
     load_tiny, kind, after: int

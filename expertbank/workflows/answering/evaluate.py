@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from expertbank.data import Columns, ReadAs, TaskSpec, read_rows
-from expertbank.errors import DataError, StaleError
+from expertbank.errors import DataError, InputError, StaleError
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
@@ -96,16 +96,23 @@ def evaluate(
 
     Raises:
         NotFoundError: there is no such task.
+        InputError: an adapter elsewhere answers it.
         DataError: unusable rows, or a label that the expert does not know.
     """
     named = experts.named(task)
+    kind = KINDS.get(named.kind)
+    if kind.elsewhere:
+        raise InputError(
+            f"{named.id} is answered elsewhere, by the adapter {named.labels[0]!r}: its answers "
+            "can be measured there only. How many of its rows the router sends to it says: "
+            "expertbank forgetting-report"
+        )
     # Separator and encoding are a file's own: those of the file trained on say nothing here.
     spec = replace(with_columns(experts.data_spec(named), columns), read_as=read_as or ReadAs())
     remarks: list[str] = []
     rows = read_rows(spec, source, remarks=remarks, progress=progress)
     if not rows:
         raise DataError(f"{source}: no labelled row to measure {task} on")
-    kind = KINDS.get(named.kind)
     for row in rows:
         for label in kind.counted(row) if kind.names_labels else ():
             if label not in named.labels:

@@ -526,9 +526,18 @@ class Predictor:
             unasked(len(questions)),
         )
         return [
-            replace(_plain(question, chosen, 0), label=None, text="")
+            replace(
+                _plain(question, chosen, 0),
+                label=None,
+                text="",
+                external_adapter=self._elsewhere(chosen.experts[0]),
+            )
             for question, chosen in zip(questions, settled, strict=True)
         ]
+
+    def _elsewhere(self, expert: Member | Answerer) -> str | None:
+        """What the adapter is called that answers in the expert's place, if one does."""
+        return self.labels_of(expert)[0] if KINDS.get(expert.kind).elsewhere else None
 
     def _heard(
         self, output: PassOutput, places: Sequence[int], experts: Sequence[Member | Answerer]
@@ -666,6 +675,7 @@ class Predictor:
             thresholds=answer.thresholds,
             text=answer.text,
             written=answer.written,
+            external_adapter=self._elsewhere(expert),
         )
 
 

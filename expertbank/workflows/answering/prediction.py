@@ -32,8 +32,8 @@ class Prediction:
             that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
             the task.
         label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
-            several labels may hold; ``unknown`` where no answer was given. Of ``scores`` it has
-            the highest, of equally high ones the first.
+            several labels may hold, or an adapter elsewhere answers; ``unknown`` where no answer
+            was given. Of ``scores`` it has the highest, of equally high ones the first.
         scores: probability of every label or choice; empty for a value.
         choice: position of the chosen choice, for rows that bring choices.
         labels: the labels that hold, where several may.
@@ -57,6 +57,8 @@ class Prediction:
         written: the answer, where the expert's kind writes; it is ``label`` too.
         finish: ``stop`` where what was written came to its end, ``length`` where its tokens did.
         written_tokens: how many tokens that took.
+        external_adapter: what the adapter that answers elsewhere is called there; ``label`` is then
+            ``None``. ``None`` where the expert answers itself.
     """
 
     index: int
@@ -82,6 +84,7 @@ class Prediction:
     written: str | None = None
     finish: str = ""
     written_tokens: int = 0
+    external_adapter: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """The machine contract's form."""
@@ -101,6 +104,8 @@ class Prediction:
         if self.written is not None:
             document["text"] = self.written
             document["finish"] = self.finish
+        if self.external_adapter is not None:
+            document["external_adapter"] = self.external_adapter
         if self.choice is not None:
             document["choice"] = self.choice
         if self.labels is not None:

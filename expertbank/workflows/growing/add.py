@@ -13,6 +13,7 @@ from typing import Any
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
+from expertbank.kinds import adapter_elsewhere
 from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.jobs import (
@@ -52,6 +53,11 @@ class AddResult:
     warnings: tuple[str, ...] = ()
     tuning: Mapping[str, Any] | None = None
 
+    @property
+    def external_adapter(self) -> str | None:
+        """What the adapter elsewhere is called that answers; ``None`` for an expert of ours."""
+        return adapter_elsewhere(self.expert.kind, self.expert.labels)
+
     def to_dict(self) -> dict[str, Any]:
         """The document of ``add --json``."""
         return {
@@ -64,6 +70,7 @@ class AddResult:
                 "head_params": self.expert.head_params,
                 "bytes": self.expert.bytes,
                 "labels": list(self.expert.labels),
+                "external_adapter": self.external_adapter,
             },
             "metrics": self.metrics,
             "train": dict(self.train),

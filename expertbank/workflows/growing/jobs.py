@@ -209,8 +209,12 @@ def train(
     keep: Keep | None = None,
 ) -> TrainedExpert:
     """The second step of ``add``; see ``training.expert.train_expert``."""
+    from expertbank.kinds import KINDS
     from expertbank.training.expert import train_expert
+    from expertbank.training.untrained import untrained
 
+    if KINDS.get(job.entry.task.kind).elsewhere:
+        return untrained(expert_job(job), backbone)
     return train_expert(expert_job(job), backbone, progress, resume=resume, keep=keep)
 
 
@@ -334,7 +338,7 @@ def _facts(job: AddJob, trained: TrainedExpert) -> dict[str, Any]:
     return {
         "examples": len(job.train),
         "rank_one_params": trained.rank_one_params,
-        "epochs": job.entry.train.epochs,
+        "epochs": job.entry.train.epochs if trained.epochs else 0,
         "epochs_trained": trained.epochs,
         "seconds": round(trained.seconds, 3),
         "tokens_per_second": round(trained.tokens / max(trained.seconds, 1e-9), 1),

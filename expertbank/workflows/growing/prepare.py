@@ -28,6 +28,7 @@ from expertbank.workflows.environment import now
 from expertbank.workflows.growing.grouping import require_fitting, require_own_name
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
+from expertbank.workflows.growing.untrained import UNTRAINED, require_untrained
 from expertbank.workflows.growing.writing import require_writing, writing_of
 from expertbank.workflows.workspace import Workspace
 
@@ -92,6 +93,9 @@ def prepare(
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
     name, config = task.name, request.train or TrainConfig()
     wish = request.adapter or AdapterConfig()
+    elsewhere = KINDS.get(task.kind).elsewhere
+    if elsewhere:
+        require_untrained(name, request.adapter, request.train, request.tune)
     _require_adapter(wish.kind)
     if request.group is not None:
         check_task_name(request.group, "group")
@@ -118,7 +122,9 @@ def prepare(
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    adapter = ADAPTERS.get(wish.kind).settled(replace(wish, alpha=wish.multiplier(spec)))
+    adapter = UNTRAINED
+    if not elsewhere:
+        adapter = ADAPTERS.get(wish.kind).settled(replace(wish, alpha=wish.multiplier(spec)))
     kept = _kept(fit, selection, config.seed)
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone

@@ -303,7 +303,7 @@ def _largest_difference(now: Floats, before: Floats) -> float:
     """Over the classes and choices that exist; columns beyond them are ``-inf`` on both sides."""
     width = min(now.shape[1], before.shape[1])
     real = np.isfinite(before[:, :width])
-    return float(np.abs(now[:, :width][real] - before[:, :width][real]).max())
+    return float(np.abs(now[:, :width][real] - before[:, :width][real]).max(initial=0.0))
 
 
 def _compare_choices(

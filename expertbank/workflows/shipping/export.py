@@ -15,7 +15,7 @@ from expertbank.artifacts.noise import AS_THEY_ARE, GITATTRIBUTES
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.identity import backbone_files, public_name
 from expertbank.data import encode_rows
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import (
@@ -104,10 +104,13 @@ def export_bundle(
 
     Raises:
         NotFoundError: no router yet, or an unknown task.
+        InputError: an adapter elsewhere answers a task, and it is not for import.
         ExistsError: ``target`` is something else than a bundle.
         IntegrityError: what was written does not give the bank's logits; nothing is published.
     """
     record, shipped, masked = chosen(workspace, tasks)
+    if not for_import:
+        require_weights(shipped)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     writer = BundleWriter(target)  # what cannot be written is told before the backbone is loaded
     try:
@@ -183,6 +186,23 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
     require_router(workspace, record, tasks)
     shipped = router.subset(tasks) if tasks else router
     return record, shipped, len(shipped.members) < len(known)
+
+
+def require_weights(shipped: Router) -> None:
+    """Refuse to ship what is answered elsewhere: whoever gets it would have no answer.
+
+    Raises:
+        InputError: a member is; the message names the tasks that are not.
+    """
+    without = [one.id for one in shipped.members if KINDS.get(one.kind).elsewhere]
+    if not without:
+        return
+    own = [one.task for one in shipped.members if one.id not in without]
+    rest = f"leave them out with {' '.join(f'--task {task}' for task in own)}, or " if own else ""
+    raise InputError(
+        f"adapters of another program answer {', '.join(without)}, and the bank has no weights of "
+        f"them to ship; {rest}take them to another bank with --for-import"
+    )
 
 
 def _expert_name(expert: ExpertRecord) -> str:

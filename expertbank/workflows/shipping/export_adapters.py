@@ -28,7 +28,12 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.records import ExpertRecord, ExportRecord
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.shipping.adapter_effect import Effect, effect_of
-from expertbank.workflows.shipping.export import ExportResult, chosen, record_export
+from expertbank.workflows.shipping.export import (
+    ExportResult,
+    chosen,
+    record_export,
+    require_weights,
+)
 from expertbank.workflows.shipping.peft_folder import HEAD, WRITING
 from expertbank.workflows.workspace import Workspace
 from expertbank.writing import Writing, end_of
@@ -96,12 +101,14 @@ def export_adapters(
 
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
+        InputError: an adapter elsewhere answers a task.
         ExistsError: ``target`` is something else than an export of this format.
         UnsupportedModelError: the format has no way to say what an expert changes.
         IntegrityError: what was written is not the expert, or has no effect, or another, in the
             model that readers load; nothing is published.
     """
     record, shipped, _ = chosen(workspace, tasks)
+    require_weights(shipped)
     experts = [workspace.registry.expert(member.id) for member in shipped.members]
     files = {expert.id: workspace.expert_file(expert) for expert in experts}
     named = workspace.backbone_record.named()

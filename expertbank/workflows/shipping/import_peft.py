@@ -124,7 +124,7 @@ def import_peft(
     """
     found = read_peft_folder(request.folder)
     naming = named(found, request.labels, request.add.task, fit=request.fit_head)
-    if KINDS.get(naming.task.kind).writes:
+    if not KINDS.get(naming.task.kind).has_head:
         raise InputError(
             f"an adapter comes in as an expert with a head, and one of kind {naming.task.kind} has "
             "none; bring it with a bundle of its bank's (export --for-import), or name another kind"

@@ -14,7 +14,7 @@ from command_line import COMMAND, TASKS, call, content, done, task_rows
 
 from expertbank import Bank, Row
 from expertbank.data import rows_to_answer
-from expertbank.workflows.answering.predict import CHUNK
+from expertbank.workflows.answering.reading import CHUNK
 
 COUNT = 3000
 

@@ -21,8 +21,9 @@ from expertbank.training.loop import Meter
 from expertbank.workflows.answering.collected import Collected, DistinctRows
 from expertbank.workflows.answering.decision import Decision, unanswerable
 from expertbank.workflows.answering.kept_rows import KeptRows
-from expertbank.workflows.answering.predict import CHUNK, Predictor
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction, Question
+from expertbank.workflows.answering.reading import CHUNK
 from expertbank.workflows.answering.unknown_groups import Unknowns, in_order, told
 
 GROUPS = 10

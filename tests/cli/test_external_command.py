@@ -113,7 +113,7 @@ def test_what_is_listed_names_the_adapter_and_no_figure(home: list[object], made
 
 
 def test_the_commands_that_keep_and_judge_a_bank_know_them(
-    home: list[object], tmp_path: Path
+    home: list[object], made: Path, tmp_path: Path
 ) -> None:
     report = done(*home, "forgetting-report", "--verify", "--json").document
     lines = {line["task"]: line for line in report["tasks"]}
@@ -130,7 +130,10 @@ def test_the_commands_that_keep_and_judge_a_bank_know_them(
     done(*home, "forgetting-report", "--html", page, "--markdown", tmp_path / "report.md")
     assert "poll@1" in page.read_text()
     assert done(*home, "verify", "--json").document["ok"]
-    for words in (["status"], ["map"], ["doctor"], ["history"], ["unknowns", "--help"]):
+    steps = [step["command"] for step in done(*home, "status", "--json").document["steps"]]
+    assert "expertbank serve --engine URL" in steps
+    assert not any(step.startswith("expertbank export") for step in steps)
+    for words in (["status"], ["map"], ["doctor"], ["history"], ["unknowns", made / "mood.csv"]):
         done(*home, *words)
 
 

@@ -105,7 +105,11 @@ def test_every_other_route_names_the_adapter_and_gives_no_label(front: Answering
     assert (listed["kind"], listed["labels"]) == ("external", ["org/bio"])
     classified = front.post("/classify", {"input": [ASKED["bio"]]}).json()["data"][0]
     assert (classified["label"], classified["probs"], classified["task"]) == ("", [], "bio")
-    assert front.get("/").status_code == 200
+    form = {"content-type": "application/x-www-form-urlencoded"}
+    page = front.post(
+        "/", f"text={ASKED['bio'].replace(' ', '+')}&model=auto".encode(), headers=form
+    )
+    assert "(adapter org/bio)" in page.text
 
 
 @pytest.mark.parametrize("stream", [False, True])

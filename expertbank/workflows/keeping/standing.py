@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from expertbank.kinds import adapter_elsewhere
 from expertbank.records import RouterRecord
 from expertbank.registry.registry import Registry
 from expertbank.reports import notebook
@@ -17,6 +18,7 @@ SHOWN = 6
 """Names that are shown; of more only how many there are."""
 NONE_YET = "none yet"
 REPORT, EXPORT = "expertbank forgetting-report --verify", "expertbank export DIR"
+SERVE = "expertbank serve --engine URL"
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +95,9 @@ def standing(home: str, registry: Registry) -> Standing:
         registry: the open registry.
     """
     backbone = registry.backbone()
-    newest = tuple(expert.id for expert in registry.members())
+    experts = registry.members()
+    newest = tuple(expert.id for expert in experts)
+    elsewhere = any(adapter_elsewhere(expert.kind, expert.labels) for expert in experts)
     alive = {name.partition("@")[0] for name in newest}
     router = active_router(registry)
     members = router.members if router else ()
@@ -109,7 +113,9 @@ def standing(home: str, registry: Registry) -> Standing:
         routing_accuracy=router.metrics.get("accuracy") if router else None,
         unrouted=unrouted,
         retired=retired,
-        steps=tuple(_steps(newest, router, unrouted, retired, Stale.of(registry))),
+        steps=tuple(
+            _steps(newest, router, unrouted, retired, Stale.of(registry), elsewhere=elsewhere)
+        ),
     )
 
 
@@ -119,6 +125,8 @@ def _steps(
     unrouted: tuple[str, ...],
     retired: tuple[str, ...],
     stale: Stale,
+    *,
+    elsewhere: bool,
 ) -> Iterator[Step]:
     if not newest:
         yield Step(ADD, "there is no expert yet")
@@ -137,7 +145,10 @@ def _steps(
         yield Step(RETRAIN, "; ".join(amiss))
         return
     yield Step(REPORT, "proves what old tasks kept")
-    yield Step(EXPORT, "ships the bank as one folder")
+    if elsewhere:
+        yield Step(SERVE, "passes texts on to adapters of an engine")
+    else:
+        yield Step(EXPORT, "ships the bank as one folder")
     yield Step(ADD, "lets the bank grow")
 
 

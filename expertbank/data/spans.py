@@ -10,14 +10,17 @@ from expertbank.records import EncodedRow
 
 Run = tuple[int, int]
 """First token of a stretch of text, and the one after its last."""
+BEGINNINGS = 0.5
+"""Share of spans that begin where their texts do, as short texts and those that were cut off."""
 
 
 def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Random) -> EncodedRow:
     """The row with at most ``tokens`` tokens in each sequence, the special ones among them.
 
-    Of each text one stretch is kept, from a random place on; of two texts the longer is cut
-    first, as a tokenizer would. A text keeps one token at least, and special tokens stay. What the
-    sequences of a row share, such as the text before every choice, is cut alike in all of them.
+    Of each text one stretch is kept, from its beginning on or, in every second row, from a random
+    place; of two texts the longer is cut first, as a tokenizer would. A text keeps one token at
+    least, and special tokens stay. What the sequences of a row share, such as the text before every
+    choice, is cut alike in all of them.
 
     Args:
         row: encoded, with special tokens where its family has them.
@@ -26,7 +29,8 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
         random: decides where the stretches begin.
     """
     most = max(len(_runs(sequence, special)) for sequence in row.sequences)
-    begins = [random.random() for _ in range(most)]
+    anywhere = random.random() >= BEGINNINGS
+    begins = [random.random() if anywhere else 0.0 for _ in range(most)]
     cut = [_cut(sequence, tokens, special, begins) for sequence in row.sequences]
     return replace(
         row,

@@ -59,3 +59,11 @@ def test_what_choices_share_is_cut_alike() -> None:
     cut = span_of(row, 12, {CLS, SEP}, Random(3))
     stretches = {sequence[1 : sequence.index(SEP)] for sequence in cut.sequences}
     assert len(stretches) == 1
+
+
+def test_half_of_the_spans_begin_where_their_text_does() -> None:
+    row = EncodedRow((tuple(range(10, 70)),), ((0,) * 60,))
+    random = Random(0)
+    firsts = [span_of(row, 8, set(), random).sequences[0][0] for _ in range(400)]
+    assert 160 < firsts.count(10) < 240
+    assert len(set(firsts)) > 40

@@ -17,7 +17,7 @@ def made(backbone_folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("elsewhere")
     bank = ["--device", NAME, "--home", folder / "bank"]
     start = [*bank, "add", "--backbone", backbone_folder("llama, tied"), "--epochs", 1]
-    paint, mood = write_paint(folder / "paint.csv", 40), write_task(folder / "mood.csv", "mood")
+    paint, mood = write_paint(folder / "paint.csv", 24), write_task(folder / "mood.csv", "mood", 30)
     with second_device():
         done(*start, "--task", "paint", "--data", paint, "--kind", "generation", "--lr", 0.02)
         done(*start, "--task", "mood", "--data", mood, "--retrain-router")

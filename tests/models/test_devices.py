@@ -20,7 +20,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.models.writing import WriteOptions
 from expertbank.writing import Sampling
 
-PASSES = (("bert", 2), ("modernbert", 2), ("gemma2", 2), ("gpt2", 0))
+PASSES = (("bert", 2), ("gemma2", 2), ("gpt2", 0))
 
 
 @pytest.fixture

@@ -28,6 +28,7 @@ WAYS: dict[str, tuple[AdapterConfig, dict[str, Any]]] = {
 
 def both(folder: Path, **wishes: Any) -> tuple[TrainedExpert, TrainedExpert]:
     """The same job on the CPU and on the other device."""
+    wishes = {"rows": 24, "epochs": 1, **wishes}
     here = load_backbone(str(folder), device="cpu")
     expected = train_expert(job_for(here, **wishes), here)
     with second_device():
@@ -62,7 +63,7 @@ def test_an_interrupted_training_goes_on_there(backbone_folder: Callable[[str], 
     folder = str(backbone_folder("bert"))
     with second_device():
         there = load_backbone(folder, device=NAME)
-        job, kept = job_for(there), list[bytes]()
+        job, kept = job_for(there, rows=24), list[bytes]()
         whole = train_expert(job, there, keep=kept.append)
         resumed = train_expert(job, there, resume=kept[0])
     for name, tensor in whole.file.tensors.items():
@@ -74,10 +75,10 @@ def test_a_head_alone_is_fitted_on_states_from_there(backbone_folder) -> None:
     here = load_backbone(folder, device="cpu")
     factors = train_expert(job_for(here), here).file.adapter().collapse()
     factors = {path: (a.detach(), b.detach()) for path, (a, b) in factors.items()}
-    expected = fit_head(job_for(here), factors, "mean", here)
+    expected = fit_head(job_for(here, rows=24), factors, "mean", here)
     with second_device():
         there = load_backbone(folder, device=NAME)
-        found = fit_head(job_for(there), factors, "mean", there)
+        found = fit_head(job_for(there, rows=24), factors, "mean", there)
     assert found.score == pytest.approx(expected.score, abs=1e-3)
     for name, tensor in expected.tensors.items():
         torch.testing.assert_close(found.tensors[name], tensor, rtol=0, atol=2e-3)

@@ -49,7 +49,7 @@ def shell(words: str, *, home: Path, folder: Path, **environment: str) -> tuple[
 def _each_way_once(
     commands: tuple[list[str], ...], ways: tuple[str, ...], long: set[str]
 ) -> list[Any]:
-    """Every command with every way; of those that load a model, one way each, in turn."""
+    """Every command with every way; of those with a word in ``long``, one way each, in turn."""
     turn = cycle(ways)
     return [
         pytest.param(words, way, id=f"{' '.join(words)} {way}")
@@ -60,7 +60,11 @@ def _each_way_once(
 
 @pytest.mark.parametrize(
     ("words", "way"),
-    _each_way_once(READING + READING_MORE, (">/dev/full", ">&- <&-"), {"predict"}),
+    _each_way_once(
+        READING + READING_MORE,
+        (">/dev/full", ">&- <&-"),
+        {word for words in READING_MORE for word in words} | {"history", "verify"},
+    ),
 )
 def test_a_reading_command_that_cannot_be_heard_did_not_succeed(
     words: list[str], way: str, made_bank: Path, tmp_path: Path
@@ -75,7 +79,11 @@ def test_a_reading_command_that_cannot_be_heard_did_not_succeed(
 
 @pytest.mark.parametrize(
     ("words", "way"),
-    _each_way_once(CHANGING, (">/dev/full", ">&-", ">&- 2>&- <&-"), {"export", "retrain-router"}),
+    _each_way_once(
+        CHANGING,
+        (">/dev/full", ">&-", ">&- 2>&- <&-"),
+        {word for words in CHANGING[1:] for word in words},
+    ),
 )
 def test_a_change_that_was_committed_is_a_success_though_it_cannot_be_shown(
     words: list[str], way: str, bank: Path, tmp_path: Path

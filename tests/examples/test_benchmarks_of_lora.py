@@ -183,6 +183,32 @@ def _without_minutes(table: str) -> list[list[str]]:
     return [line.split(" | ")[:-1] for line in table.splitlines()]
 
 
+def test_the_front_is_of_sides_that_none_as_small_beats(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    front, paper = script("front"), script("paper")
+    rights = {"LoRA r=1": "1101", "TT-LoRA": "1100", "LoRA r=16": "1111"}
+    sizes = {"LoRA r=1": 10, "TT-LoRA": 20, "LoRA r=16": 300}
+    lines = [
+        json.dumps(
+            {
+                "task": "mrpc", "seed": seed, "tried": paper.named(side), "conditions": {},
+                "params": sizes[side], "right": right,
+            }
+        )
+        for side, right in rights.items()
+        for seed in (0, 1)
+    ]
+    runs, picture = tmp_path / "runs.jsonl", tmp_path / "front.svg"
+    runs.write_text("\n".join(lines) + "\n")
+    front.main(["--runs", str(runs), "--tasks", "mrpc", "--out", str(picture)])
+    said = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    assert {row[1].strip(): row[5].strip() for row in said} == {
+        "LoRA r=1": "yes", "TT-LoRA": "no", "LoRA r=16": "yes"
+    }
+    assert "TT-LoRA 20 numbers, 0.500" in picture.read_text()
+
+
 def test_the_search_for_defaults_halves_and_goes_on_where_it_was_stopped(
     script: Script,
     data: Path,

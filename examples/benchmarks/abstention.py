@@ -13,6 +13,10 @@ weighs the same.
 
 Then false alarms: the share of known rows that are called unknown, whole and cut to 8, 16 and 32
 tokens, all splits together; the limit is the stated level and two binomial errors.
+
+Where no expert of a router has a say of what is unknown, rows are only routed, which gives the same
+scores from the trunk alone. `--spans-anew` makes the spans of a bank's training rows again, for a
+bank whose experts were added by an expertbank that made others.
 """
 
 from __future__ import annotations
@@ -32,17 +36,19 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank import Bank, TrainConfig, task_spec
-from expertbank.data import load_task
+from expertbank.data import TaskData, encode_rows, load_task
 from expertbank.data.encode import encode_as_they_are
 from expertbank.kinds import KINDS
 from expertbank.records import Row
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.feature_file import FeatureFile
+from expertbank.routing.feature_file import FeatureFile, Spans
 from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
+from expertbank.routing.sureness import unasked
 from expertbank.routing.unknown import LEVEL, Asked, UnknownModel
 from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction
+from expertbank.workflows.growing.spans import short_spans
 
 SCORES = (
     "`predict`: router and expert",
@@ -95,10 +101,21 @@ def grown(options: argparse.Namespace, bank: Bank) -> list[Known]:
             *(file.train, file.train_shapes, file.train_tokens, file.spans, file.sureness),
         )
         limits = {"limit": options.rows, "eval_limit": options.rows, "seed": options.seed}
-        found.append(
-            Known(spec.name, fitted, file, load_task(spec, str(folder), **limits).validation)
-        )
+        data = load_task(spec, str(folder), **limits)
+        if options.spans_anew:
+            fitted = replace(fitted, spans=spans_of(bank, data, file))
+        found.append(Known(spec.name, fitted, file, data.validation))
     return found
+
+
+def spans_of(bank: Bank, data: TaskData, file: FeatureFile) -> Spans:
+    """Spans of the training rows as `add` makes them now, of which no expert was asked."""
+    model, kind = bank._workspace.model, KINDS.get(data.spec.kind)
+    tokenizer, length = model.backbone.tokenizer, model.spec.max_length
+    encoded = encode_rows(data.train, tokenizer, kind, data.labels, length)
+    rows = [(row, one.shape) for row, one in zip(encoded, data.train, strict=True)]
+    width = file.train.shape[1]
+    return short_spans(model, rows, width, 0, lambda asked: unasked(len(asked)))
 
 
 def asked_of(router: Router, file: FeatureFile) -> Asked:
@@ -155,6 +172,9 @@ def answered(
 ) -> list[Prediction]:
     """What `predict` says of rows, read whole or cut to so many tokens."""
     asked = predictor.questions(list(rows), predictor.decision())
+    model = predictor.router.unknown
+    silent = isinstance(model, UnknownModel) and not bool(model.telling.any())
+    asked = [replace(one, only_routed=silent) for one in asked]
     if tokens is not None:
         tokenizer = predictor.model.backbone.tokenizer
         cut = encode_as_they_are(rows, tokenizer, None, (), tokens)
@@ -187,6 +207,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--splits", type=int, default=5)
     parser.add_argument("--known", type=int, default=8)
     parser.add_argument("--cuts", type=int, nargs="*", default=CUTS, help="tokens of cut rows")
+    parser.add_argument("--spans-anew", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(argv)
     describe(options.seed)

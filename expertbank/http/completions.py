@@ -22,7 +22,7 @@ from fastapi.responses import StreamingResponse
 from expertbank.data.inputs import row_of
 from expertbank.errors import InputError
 from expertbank.http import text_schemas
-from expertbank.http.asking import answer, deadline_of, require_type, submit, texts
+from expertbank.http.asking import answer, deadline_of, require_type, stops_of, submit, texts
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
@@ -282,8 +282,7 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
             raise malformed(f"{name!r} is not supported here; leave it out")
     most = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
     most = optional(asked.get("max_tokens"), int, "'max_tokens'") if most is None else most
-    stops = asked.get("stop")
-    stops = [] if stops in (None, "", []) else texts(stops, "'stop'")
+    stops = stops_of(asked)
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = json_object(asked.get("stream_options") or {}, "'stream_options'")

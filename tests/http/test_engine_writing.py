@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answering import Answering, answering
+from answering import Answering, answering, problem
 from served import running
 from small_engine import SmallEngine
 from small_writing import PROMPT
@@ -60,6 +60,15 @@ def test_the_template_stands_behind_the_prompt_and_the_experts_own_end_where_non
         "stop": ["river", "sky"],
         "top_p": 0.5,
     }
+
+
+@pytest.mark.parametrize("stop", [5, {"a": 1}, ["sky", 5], False])
+def test_a_stop_that_is_no_text_is_refused_and_not_sent_on(
+    front: Answering, engine: SmallEngine, stop: object
+) -> None:
+    seen = len(engine.seen)
+    problem(front.post("/v1/completions", {"prompt": PROMPT, "stop": stop}), 400)
+    assert len(engine.seen) == seen
 
 
 def test_what_has_a_head_or_is_named_or_is_a_chat_is_asked_as_it_stands(

@@ -367,7 +367,10 @@ def _number(asked: Mapping[str, Any], name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise malformed(f"{name!r} must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise malformed(f"{name!r} is larger than any number that is read here") from None
 
 
 def _event(document: Any) -> bytes:

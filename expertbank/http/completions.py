@@ -274,8 +274,7 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
     """What a request wants.
 
     Raises:
-        RefusedError: a field that is not supported, or is not what it should be.
-        InputError: a number out of its bounds.
+        RefusedError: a field that is not supported, is not what it should be, or is out of bounds.
     """
     for name, value in asked.items():
         if name not in _READ and value is not None and value not in _IDLE.get(name, ()):
@@ -286,13 +285,12 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = json_object(asked.get("stream_options") or {}, "'stream_options'")
-    sampling = Sampling(
-        _number(asked, "temperature", 0.0),
-        _number(asked, "top_p", 1.0),
-        optional(asked.get("seed"), int, "'seed'") or 0,
-        most,
-        tuple(stops),
-    )
+    temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
+    seed = optional(asked.get("seed"), int, "'seed'") or 0
+    try:
+        sampling = Sampling(temperature, top_p, seed, most, tuple(stops))
+    except InputError as error:
+        raise malformed(str(error)) from error
     return Wanted(
         optional(asked.get("model"), str, "'model'") or AUTO,
         sampling,

@@ -121,8 +121,11 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "temperature": "hot"}, 400),
         ({"model": "paint", "prompt": "a", "temperature": 10**400}, 400),
         ({"model": "paint", "prompt": "a", "top_p": 10**400}, 400),
-        ({"model": "paint", "prompt": "a", "temperature": -1}, 422),
-        ({"model": "paint", "prompt": "a", "max_tokens": 0}, 422),
+        ({"model": "paint", "prompt": "a", "temperature": -1}, 400),
+        ({"model": "paint", "prompt": "a", "top_p": 0}, 400),
+        ({"model": "paint", "prompt": "a", "seed": 2**63}, 400),
+        ({"model": "paint", "prompt": "a", "max_tokens": 0}, 400),
+        ({"model": "paint", "prompt": "a", "stop": ["a", ""]}, 400),
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
     ],
 )

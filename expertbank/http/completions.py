@@ -152,7 +152,10 @@ async def _answered(
     shape: Shape,
 ) -> Response:
     wanted = wanted_of(asked)
-    rows = tuple(row_of({"text": text}, f"prompt {n}") for n, text in enumerate(prompts))
+    rows = tuple(
+        replace(row_of({"text": text}, f"prompt {n}"), templated=shape.chat)
+        for n, text in enumerate(prompts)
+    )
     ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
     deadline = deadline_of(request, server.config.deadline_ms)
     if wanted.stream:

@@ -103,6 +103,8 @@ def test_a_conversation_is_asked_by_the_chat_template(
     (expected,) = writing.bank.predict(["the sky is red"], task="paint")
     found = client.chat.completions.create(model="paint", messages=messages)  # type: ignore[arg-type]
     assert found.choices[0].message.content == expected.written
+    assert found.usage is not None
+    assert found.usage.prompt_tokens == 4 + 2, "special tokens stand once, as in the template"
     stream = client.chat.completions.create(model="paint", messages=messages, stream=True)  # type: ignore[arg-type]
     text = "".join(event.choices[0].delta.content or "" for event in stream)
     assert text == expected.written

@@ -101,6 +101,15 @@ def test_to_choose_an_adapter_no_expert_is_asked_and_it_is_the_one_that_would_an
     assert {(one.written, one.label) for one in found} == {(None, None)}
 
 
+def test_no_request_reads_the_file_of_the_expert_it_is_routed_to(
+    front: Answering, engine: SmallEngine
+) -> None:
+    pool = front.server.current.predictor.model.pool
+    pool.keep_only(())
+    assert sent(front, engine, prompt=PROMPT)["max_tokens"] == 6, "as its file says"
+    assert pool.nbytes == 0, "none was loaded"
+
+
 def test_what_is_only_routed_shares_a_pass_with_what_is_answered(front: Answering) -> None:
     predictor = front.server.current.predictor
     questions = predictor.questions([Row(PROMPT), Row(OTHER), Row(PROMPT)], predictor.decision())

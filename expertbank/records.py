@@ -30,7 +30,8 @@ class Row:
     """One canonical example: what a task reads, whatever file it came from.
 
     ``origin`` (``file:line``) is for messages and takes no part in equality or digests.
-    ``group`` names rows that must stay in one split.
+    ``group`` names rows that must stay in one split. ``templated`` is a text that a chat template
+    made: its special tokens stand in it, and none are added around it.
     """
 
     text: str
@@ -39,6 +40,7 @@ class Row:
     label: str | None = None
     group: tuple[str, ...] = field(default=(), compare=False)
     origin: str = field(default="", compare=False)
+    templated: bool = False
 
     @property
     def shape(self) -> RowShape:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import groupby
 from threading import Lock
 from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 from weakref import WeakKeyDictionary
@@ -149,21 +150,19 @@ def encode_as_they_are(
         DataError: a label that is not among ``labels``, or a row of another shape than the kind's.
         InputError: not a fast tokenizer.
     """
-    texts: list[tuple[str, str | None]] = []
-    spans: list[int] = []
     for row in rows:
         if kind and row.shape not in kind.shapes:
             raise DataError(f"{row.origin or 'row'}: {kind.misshapen}")
-        inputs = inputs_of(row)
-        texts += inputs
-        spans.append(len(inputs))
-    encoded = _encode(texts, tokenizer, max_length)
+    encoded: list[_Sequence] = []
+    for templated, alike in groupby(rows, lambda row: row.templated):
+        texts = [text for row in alike for text in inputs_of(row)]
+        encoded += _encode(texts, tokenizer, max_length, special=not templated)
     places = {label: place for place, label in enumerate(labels)}
     result: list[EncodedRow] = []
     start = 0
-    for row, span in zip(rows, spans, strict=True):
-        part = encoded[start : start + span]
-        start += span
+    for row in rows:
+        part = encoded[start : start + (len(row.choices) or 1)]
+        start += len(part)
         result.append(
             EncodedRow(
                 sequences=tuple(one.ids for one in part),
@@ -199,16 +198,20 @@ class _Sequence(NamedTuple):
 
 
 def _encode(
-    texts: Sequence[tuple[str, str | None]], tokenizer: FastTokenizer, max_length: int
+    texts: Sequence[tuple[str, str | None]],
+    tokenizer: FastTokenizer,
+    max_length: int,
+    *,
+    special: bool,
 ) -> list[_Sequence]:
-    """What becomes of each text or pair."""
+    """What becomes of each text or pair; ``special``: with special tokens around it."""
     own = _own(tokenizer)
     found: list[_Sequence] = []
     for batch in batches(texts):
         given = [text if pair is None else (text, pair) for text, pair in batch]
         found += [
-            _cut(encoding, own, max_length, tokenizer.truncation_side == "left")
-            for encoding in own.encode_batch_fast(given)
+            _cut(encoding, max_length, tokenizer.truncation_side == "left")
+            for encoding in own.encode_batch_fast(given, add_special_tokens=special)
         ]
     if "token_type_ids" in tokenizer.model_input_names:
         return found
@@ -252,7 +255,7 @@ def _own(tokenizer: FastTokenizer) -> Any:
         return found
 
 
-def _cut(encoding: Any, own: Any, max_length: int, from_left: bool) -> _Sequence:
+def _cut(encoding: Any, max_length: int, from_left: bool) -> _Sequence:
     """An encoding of one text or a pair, cut to ``max_length`` tokens by ``longest_first``.
 
     The special tokens stay, and of each text its first tokens, or its last ``from_left``. Cut by
@@ -264,9 +267,8 @@ def _cut(encoding: Any, own: Any, max_length: int, from_left: bool) -> _Sequence
         return _Sequence(tuple(ids), tuple(types))
     of_text = encoding.sequence_ids  # 0 or 1, and None for a special token
     texts = [[place for place, text in enumerate(of_text) if text == number] for number in (0, 1)]
-    paired = encoding.n_sequences > 1
-    room = max(0, max_length - own.num_special_tokens_to_add(paired))
     special = {place for place, text in enumerate(of_text) if text is None}
+    room = max(0, max_length - len(special))
     first, last = set(special), set(special)
     for places, count in zip(texts, _shares(len(texts[0]), len(texts[1]), room), strict=True):
         first.update(places[:count])

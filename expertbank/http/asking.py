@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
@@ -152,3 +152,13 @@ def texts(value: object, what: str) -> list[str]:
         if not isinstance(item, str):
             raise malformed(f"{what} must hold texts, got {kind_of(item)}")
     return found
+
+
+def stops_of(asked: Mapping[str, Any]) -> list[str]:
+    """The texts at which a caller wants answers to end; none where nothing is said.
+
+    Raises:
+        RefusedError: something else.
+    """
+    stop = asked.get("stop")
+    return [] if stop in (None, "", []) else texts(stop, "'stop'")

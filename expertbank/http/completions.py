@@ -22,7 +22,7 @@ from fastapi.responses import StreamingResponse
 from expertbank.data.inputs import row_of
 from expertbank.errors import InputError
 from expertbank.http import text_schemas
-from expertbank.http.asking import answer, deadline_of, require_type, submit, texts
+from expertbank.http.asking import answer, deadline_of, require_type, stops_of, submit, texts
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
@@ -152,7 +152,10 @@ async def _answered(
     shape: Shape,
 ) -> Response:
     wanted = wanted_of(asked)
-    rows = tuple(row_of({"text": text}, f"prompt {n}") for n, text in enumerate(prompts))
+    rows = tuple(
+        replace(row_of({"text": text}, f"prompt {n}"), templated=shape.chat)
+        for n, text in enumerate(prompts)
+    )
     ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
     deadline = deadline_of(request, server.config.deadline_ms)
     if wanted.stream:
@@ -274,26 +277,23 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
     """What a request wants.
 
     Raises:
-        RefusedError: a field that is not supported, or is not what it should be.
-        InputError: a number out of its bounds.
+        RefusedError: a field that is not supported, is not what it should be, or is out of bounds.
     """
     for name, value in asked.items():
         if name not in _READ and value is not None and value not in _IDLE.get(name, ()):
             raise malformed(f"{name!r} is not supported here; leave it out")
     most = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
     most = optional(asked.get("max_tokens"), int, "'max_tokens'") if most is None else most
-    stops = asked.get("stop")
-    stops = [] if stops in (None, "", []) else texts(stops, "'stop'")
+    stops = stops_of(asked)
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = json_object(asked.get("stream_options") or {}, "'stream_options'")
-    sampling = Sampling(
-        _number(asked, "temperature", 0.0),
-        _number(asked, "top_p", 1.0),
-        optional(asked.get("seed"), int, "'seed'") or 0,
-        most,
-        tuple(stops),
-    )
+    temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
+    seed = optional(asked.get("seed"), int, "'seed'") or 0
+    try:
+        sampling = Sampling(temperature, top_p, seed, most, tuple(stops))
+    except InputError as error:
+        raise malformed(str(error)) from error
     return Wanted(
         optional(asked.get("model"), str, "'model'") or AUTO,
         sampling,
@@ -368,7 +368,10 @@ def _number(asked: Mapping[str, Any], name: str, default: float) -> float:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise malformed(f"{name!r} must be a number")
-    return float(value)
+    try:
+        return float(value)
+    except OverflowError:
+        raise malformed(f"{name!r} is larger than any number that is read here") from None
 
 
 def _event(document: Any) -> bytes:

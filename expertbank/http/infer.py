@@ -101,8 +101,8 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
     parameters = _parameters(document, "the request")
     given = _inputs(document.get("inputs"), rest)
     timeout = optional(parameters.get("timeout"), int, "parameter 'timeout'")
-    if timeout is not None and timeout <= 0:
-        raise malformed("parameter 'timeout' must be microseconds above 0")
+    if timeout is not None and not 0 < timeout < 2**63:
+        raise malformed("parameter 'timeout' must be microseconds above 0, in 64 bits")
     return InferRequest(
         _rows(given, most_rows),
         _outputs(document.get("outputs"), parameters),

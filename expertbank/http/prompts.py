@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from expertbank.http.asking import texts
+from expertbank.http.asking import stops_of, texts
 from expertbank.http.documents import kind_of
 from expertbank.http.problems import malformed
 from expertbank.writing import Writing
@@ -56,15 +56,18 @@ def as_trained(asked: Mapping[str, Any], writing: Writing) -> dict[str, Any]:
     Args:
         asked: the request, whose prompts are texts.
         writing: how the expert's answers are written.
+
+    Raises:
+        RefusedError: its stop texts are none.
     """
-    prompt, stop, most = asked["prompt"], asked.get("stop") or [], asked.get("max_tokens")
+    prompt, stops, most = asked["prompt"], stops_of(asked), asked.get("max_tokens")
     told = {**asked, "max_tokens": writing.max_tokens if most is None else most}
     if isinstance(prompt, str):
         told["prompt"] = prompt + writing.template
     else:
         told["prompt"] = [one + writing.template for one in prompt]
     if writing.stop:
-        told["stop"] = [*writing.stop, *([stop] if isinstance(stop, str) else stop)]
+        told["stop"] = [*writing.stop, *stops]
     return told
 
 

@@ -72,7 +72,7 @@ _ANSWER_FIELDS: dict[str, Schema] = {
     "finish": {"enum": ["stop", "length"]},
     "external_adapter": _TEXT,
     "thresholds": {"type": "object", "additionalProperties": _NUMBER},
-    "expert_digest": _or_null(_TEXT),
+    "expert_digest": _TEXT,
 }
 _ANSWER_REQUIRED = (
     "index",
@@ -246,7 +246,7 @@ SCHEMAS: dict[str, Schema] = {
                         "labels": _list(_TEXT),
                         "task": _TEXT,
                         "expert": _TEXT,
-                        "expert_digest": _or_null(_TEXT),
+                        "expert_digest": _TEXT,
                         "router_digest": _or_null(_TEXT),
                         "confidence": _SHARE,
                         "unknown": _or_null(_FLAG),

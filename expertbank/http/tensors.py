@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from expertbank.http.told import document_of, expert_digest
+from expertbank.http.told import document_of
 from expertbank.serving.asking import Answered
 from expertbank.workflows.answering.prediction import Prediction
 
@@ -111,7 +111,7 @@ OUTPUTS = (
         "expert_digest",
         "BYTES",
         "SHA-256 of that expert's file.",
-        lambda one, answered: expert_digest(one, answered.state) or "",
+        lambda one, _: one.expert_digest,
     ),
     Output(
         "router_digest",

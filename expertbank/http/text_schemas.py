@@ -35,7 +35,7 @@ _CHOICE: Schema = {
     "finish_reason": {"enum": ["stop", "length"]},
     "task": _TEXT,
     "expert": _TEXT,
-    "expert_digest": {"anyOf": [_TEXT, {"type": "null"}]},
+    "expert_digest": _TEXT,
     "router_digest": {"anyOf": [_TEXT, {"type": "null"}]},
     "confidence": {"type": "number", "minimum": 0, "maximum": 1},
     "unknown": {"anyOf": [{"type": "boolean"}, {"type": "null"}]},

@@ -272,7 +272,9 @@ def _draw(sampling: Sampling) -> Callable[[Tensor], int] | None:
     generator = torch.Generator().manual_seed(sampling.seed)
 
     def draw(scores: Tensor) -> int:
-        chances = torch.softmax(scores.cpu().double() / sampling.temperature, 0)
+        own = scores.cpu().double()
+        # The best is 0 before it is divided: any other order overflows at small temperatures.
+        chances = torch.softmax((own - own.max()) / sampling.temperature, 0)
         ordered, order = chances.sort(descending=True, stable=True)
         before = ordered.cumsum(0) - ordered
         kept = ordered.masked_fill(before >= sampling.top_p, 0.0)

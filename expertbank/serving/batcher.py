@@ -23,6 +23,7 @@ from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
 from expertbank.serving.throughput import PassCost, Throughput
+from expertbank.serving.warming import warm
 from expertbank.workflows.answering.decision import Routed
 from expertbank.workflows.answering.prediction import Prediction, Question
 
@@ -254,7 +255,7 @@ class Batcher:
             self._apart(batch, error)
         else:
             seconds = monotonic() - begun
-            self._failures = 0
+            self._succeeded()
             self._cost.note(cost(batch), seconds)
             if len(self._line) or len(batch) == self._config.max_batch_rows:
                 self.throughput.note(len(batch), seconds)
@@ -268,8 +269,8 @@ class Batcher:
         by_request: dict[Request, list[Place[Request]]] = defaultdict(list)
         for place in batch:
             by_request[place.owner].append(place)
-        answered = False
-        for request, places in by_request.items():
+        failed: list[tuple[Exception, list[Place[Request]]]] = []
+        for places in by_request.values():
             if len(by_request) > 1:
                 begun = monotonic()
                 try:
@@ -280,19 +281,31 @@ class Batcher:
                     tokens = sum(place.tokens for place in places)
                     self._observer.batch(len(places), tokens, monotonic() - begun)
                     self._keep(places, predictions)
-                    answered = True
                     continue
+            failed.append((error, places))
+        if len(failed) < len(by_request):
+            self._succeeded()
+        else:
+            self._failures += 1
+        for error, places in failed:
             self._note(error, places)
-            self._drop(request, error)
-        self._failures = 0 if answered else self._failures + 1
+            self._drop(places[0].owner, error)
+
+    def _succeeded(self) -> None:
+        """Rows were answered: it is not that every pass fails."""
+        self._failures = 0
+        self._faults.passed()
 
     def _note(self, error: Exception, places: Sequence[Place[Request]]) -> None:
         """Remember what will fail again for others."""
-        if isinstance(error, IntegrityError) or self._failures + 1 >= FAILURES:
+        state = places[0].owner.state
+        if isinstance(error, IntegrityError):
             # The rows themselves, without their request: its caller is told, and may go.
             questions = [place.owner.questions[place.index] for place in places]
-            predictor = places[0].owner.state.predictor
-            self._faults.note(sentence_of(error), lambda: predictor.answer(questions))
+            self._faults.note(sentence_of(error), lambda: state.predictor.answer(questions))
+        elif self._failures >= FAILURES:
+            # Rows of our own: those of callers may be what makes their passes fail.
+            self._faults.note(sentence_of(error), lambda: warm(state), until_a_pass=True)
 
     def _keep(self, places: Sequence[Place[Request]], predictions: Sequence[Prediction]) -> None:
         """Put answers where they belong, and settle the requests that have all of theirs."""

@@ -1,4 +1,4 @@
-"""The names of a state that can be asked: ``auto``, its tasks, its groups."""
+"""What a state knows of those it can ask: their names, and how their answers are written."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.routing.router import Router
 from expertbank.serving.asking import AUTO
-from expertbank.serving.live import ModelInfo
+from expertbank.serving.live import ModelInfo, ServingState
 from expertbank.workflows.answering.decision import Answerer
+from expertbank.workflows.answering.predict import Predictor
+from expertbank.writing import Writing
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,23 @@ def catalogue(
         own = tuple(sorted(set.intersection(*shapes))) if shapes else ()
         found.setdefault(group, ModelInfo(group, "group", tasks=tuple(names), shapes=own))
     return tuple(found.values())
+
+
+def writings(predictor: Predictor, earlier: ServingState | None) -> dict[str, Writing]:
+    """See ``ServingState.writings``; reads the files of experts that ``earlier`` does not know.
+
+    Raises:
+        IntegrityError: one of them is damaged.
+    """
+    written = {name for name, kind in KINDS.usable() if kind.writes}
+    known = {} if earlier is None else earlier.writings
+    found: dict[str, Writing] = {}
+    for member in () if predictor.router is None else predictor.router.members:
+        if member.kind in written:
+            own = known.get(member.digest) or predictor.model.pool.expert(member.digest).writing
+            if own is not None:
+                found[member.digest] = own
+    return found
 
 
 def _shapes(kind: str) -> tuple[str, ...]:

@@ -91,5 +91,5 @@ class Engine:
             self.names.get(tasks[0], lines[0].external_adapter or tasks[0]),
             min(line.confidence for line in lines),
             any(known) if known else None,
-            answered.state.writing(lines[0].expert_digest),
+            answered.state.writings.get(lines[0].expert_digest),
         )

@@ -9,7 +9,7 @@ from expertbank.bank import Bank
 from expertbank.config import canonical_json, sha256_text
 from expertbank.errors import NotFoundError, StaleError
 from expertbank.records import ExpertRecord, RouterRecord
-from expertbank.serving.catalogue import KnownTask, catalogue
+from expertbank.serving.catalogue import KnownTask, catalogue, writings
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.environment import now
@@ -32,7 +32,8 @@ class BankSource:
 
         Raises:
             NotFoundError: the bank has no expert yet.
-            IntegrityError: the backbone or the router's file is not the bank's.
+            IntegrityError: the backbone or the router's file is not the bank's, or the file of an
+            expert that writes is damaged.
             StaleError: the bank changed all the while.
         """
         for _ in range(_TRIES):
@@ -102,6 +103,7 @@ class BankSource:
             catalogue(known, live.router, version, live.router_digest),
             fingerprint,
             {(one.task, one.version): _answerer(one) for own in every.values() for one in own},
+            writings(live, earlier),
         )
 
     def _groups(self, router: RouterRecord | None) -> Mapping[str, str | None]:

@@ -11,7 +11,7 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.errors import IntegrityError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.paths import given_path
-from expertbank.serving.catalogue import KnownTask, catalogue
+from expertbank.serving.catalogue import KnownTask, catalogue, writings
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.serve import open_bundle
@@ -62,6 +62,7 @@ class BundleSource:
             catalogue(known, opened.router, version, digest),
             opened.reader.manifest.digest,
             {(task.newest.task, task.versions[0]): task.newest for task in known},
+            writings(loaded, earlier),
         )
 
     def changed(self, served: ServingState) -> bool:

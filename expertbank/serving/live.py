@@ -96,6 +96,8 @@ class ServingState:
         models: every name that can be asked; ``auto`` first if there is a router.
         fingerprint: of what it was loaded from; what a source compares with.
         experts: every expert that can be asked for, by task and version.
+        writings: how the answers of the experts that the router chooses are written, by digest;
+            without those that have a head.
     """
 
     number: int
@@ -107,6 +109,7 @@ class ServingState:
     models: tuple[ModelInfo, ...]
     fingerprint: str
     experts: Mapping[tuple[str, int], Answerer]
+    writings: Mapping[str, Writing]
     _by_name: dict[str, ModelInfo] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -133,10 +136,6 @@ class ServingState:
             known = ", ".join(map(str, found.versions)) or "none; leave the version out"
             raise NotFoundError(f"model {name!r} has no version {version}; known: {known}")
         return found
-
-    def writing(self, digest: str) -> Writing | None:
-        """How the answers of an expert are written; ``None`` for one that has a head."""
-        return self.predictor.model.pool.expert(digest).writing
 
     def chat_prompt(self, messages: Sequence[Mapping[str, str]]) -> str:
         """The prompt that the backbone's own chat template makes of messages.

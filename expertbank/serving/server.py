@@ -131,8 +131,9 @@ class Server:
         """A sentence on what is broken; ``None`` where nothing is.
 
         The first state cannot be loaded, the worker has died, an expert's file is damaged, or
-        every pass fails. With a damaged expert what does not need it is still answered. All of it
-        is tried again every ``config.reload_seconds``, and a dead worker is replaced.
+        every pass fails, which ends with the first that does not. With a damaged expert what does
+        not need it is still answered. All of it is tried again every ``config.reload_seconds``,
+        and a dead worker is replaced.
         """
         if self._phase == "new":
             return None

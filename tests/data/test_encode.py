@@ -74,6 +74,21 @@ def test_rows_keep_their_order_and_equal_the_tokenizer_one_by_one(tokenizer: Any
     assert encode_rows([], tokenizer, CLASSIFICATION, [], 8) == []
 
 
+def test_a_text_that_a_chat_template_made_gets_no_special_tokens(tokenizer: Any) -> None:
+    made = "is the sky blue yes no light scatters"
+    rows = [Row("a b"), Row(made, templated=True), Row(f"{made} a", templated=True), Row("b a")]
+    found = encode_rows(rows, tokenizer, None, (), 8)
+    ids = tuple(range(4, 12))
+    assert [one.sequences for one in found] == [
+        ((2, 12, 13, 3),),
+        (ids,),
+        (ids,),
+        ((2, 13, 12, 3),),
+    ]
+    assert [one.truncated for one in found] == [False, False, True, False]
+    assert all(len(one.type_ids[0]) == len(one.sequences[0]) for one in found)
+
+
 @pytest.mark.parametrize("stateful", [False, True])
 def test_the_tokenizer_is_left_as_it_was(tokenizer: Any, stateful: bool) -> None:
     backend = tokenizer.backend_tokenizer

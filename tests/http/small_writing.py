@@ -16,7 +16,8 @@ from expertbank.writing import WritingConfig
 WORDS = ("is", "the", "sky", "a", "of", "and", "not", "river")
 ANSWERS = {"red": "bad film", "green": "good plot", "blue": "law"}
 PROMPT = "the sky is red"
-TEMPLATE = "{% for one in messages %}{{ one['content'] }} {% endfor %}"
+TEMPLATE = "[CLS] {% for one in messages %}{{ one['content'] }} {% endfor %}[SEP]"
+"""It brings the special tokens that the tokenizer puts around a text too, as those of Llama do."""
 
 
 def write(path: Path, answers: dict[str, str]) -> Path:

@@ -66,6 +66,7 @@ def _blob(*elements: bytes) -> bytes:
         ),
         ({"inputs": [TEXT], "parameters": {"timeout": -1}}, 400),
         ({"inputs": [TEXT], "parameters": {"timeout": "soon"}}, 400),
+        ({"inputs": [TEXT], "parameters": {"timeout": 10**400}}, 400),
         ({"inputs": [TEXT], "parameters": {"abstain": "yes"}}, 400),
         ({"inputs": [TEXT], "parameters": {"fallback": 1}}, 400),
         ({"inputs": [TEXT], "parameters": {"fallback": "nope"}}, 404),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from time import monotonic, sleep
 
 import httpx
 import openai
@@ -11,10 +12,16 @@ import pytest
 from answering import Answering, answering, problem
 from small_writing import PROMPT
 
+from expertbank import Row
+from expertbank.serving.asking import Ask
+from expertbank.serving.limits import ServeConfig
+from expertbank.serving.server import Server
+
 
 @pytest.fixture(scope="module")
 def writing(writing_home: Path) -> Iterator[Answering]:
-    with answering(writing_home) as found:
+    """Nobody but a caller tries again what failed."""
+    with answering(writing_home, ServeConfig(reload="off", reload_seconds=3600)) as found:
         yield found
 
 
@@ -96,6 +103,8 @@ def test_a_conversation_is_asked_by_the_chat_template(
     (expected,) = writing.bank.predict(["the sky is red"], task="paint")
     found = client.chat.completions.create(model="paint", messages=messages)  # type: ignore[arg-type]
     assert found.choices[0].message.content == expected.written
+    assert found.usage is not None
+    assert found.usage.prompt_tokens == 4 + 2, "special tokens stand once, as in the template"
     stream = client.chat.completions.create(model="paint", messages=messages, stream=True)  # type: ignore[arg-type]
     text = "".join(event.choices[0].delta.content or "" for event in stream)
     assert text == expected.written
@@ -112,8 +121,13 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "n": 2}, 400),
         ({"model": "paint", "prompt": "a", "stop": ["a", "b", "c", "d", "e"]}, 400),
         ({"model": "paint", "prompt": "a", "temperature": "hot"}, 400),
-        ({"model": "paint", "prompt": "a", "temperature": -1}, 422),
-        ({"model": "paint", "prompt": "a", "max_tokens": 0}, 422),
+        ({"model": "paint", "prompt": "a", "temperature": 10**400}, 400),
+        ({"model": "paint", "prompt": "a", "top_p": 10**400}, 400),
+        ({"model": "paint", "prompt": "a", "temperature": -1}, 400),
+        ({"model": "paint", "prompt": "a", "top_p": 0}, 400),
+        ({"model": "paint", "prompt": "a", "seed": 2**63}, 400),
+        ({"model": "paint", "prompt": "a", "max_tokens": 0}, 400),
+        ({"model": "paint", "prompt": "a", "stop": ["a", ""]}, 400),
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
     ],
 )
@@ -148,6 +162,43 @@ def test_a_backbone_without_a_chat_template_says_so(live: Answering) -> None:
     messages = [{"role": "user", "content": "film"}]
     answer = live.post("/v1/chat/completions", {"model": "mood", "messages": messages})
     assert "no chat template" in problem(answer, 422)["detail"]
+
+
+def fail_passes(server: Server, count: int) -> None:
+    """Passes that fail for what the caller asks, one after another."""
+
+    def refuses(index: int, text: str) -> bool:
+        raise RuntimeError("not this row")
+
+    for _ in range(count):
+        with pytest.raises(RuntimeError, match="not this row"):
+            server.submit(Ask((Row(PROMPT),), "paint", told=refuses)).result(30)
+
+
+def test_that_every_pass_fails_is_over_with_the_first_that_does_not(writing: Answering) -> None:
+    fail_passes(writing.server, 2)
+    assert writing.server.state == "ready"
+    fail_passes(writing.server, 1)
+    assert writing.get("/v2/health/ready").status_code == 503
+    assert writing.post("/v1/completions", {"prompt": PROMPT}).status_code == 200
+    assert writing.get("/v2/health/ready").status_code == 200
+
+
+def test_rows_that_always_fail_do_not_keep_a_server_broken_that_nobody_asks(
+    writing_home: Path,
+) -> None:
+    with answering(writing_home, ServeConfig(reload="off", reload_seconds=0.5)) as found:
+        fail_passes(found.server, 3)
+        end = monotonic() + 30
+        while found.server.state != "ready":
+            assert monotonic() < end
+            sleep(0.02)
+
+
+def test_the_smallest_temperatures_take_the_likeliest_tokens(client: openai.OpenAI) -> None:
+    likeliest = client.completions.create(model="paint", prompt=PROMPT)
+    found = client.completions.create(model="paint", prompt=PROMPT, temperature=1e-320)
+    assert found.choices[0].text == likeliest.choices[0].text
 
 
 def test_a_caller_who_leaves_holds_up_nobody(writing: Answering) -> None:

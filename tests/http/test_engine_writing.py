@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from answering import Answering, answering
+from answering import Answering, answering, problem
 from served import running
 from small_engine import SmallEngine
 from small_writing import PROMPT
@@ -62,6 +62,15 @@ def test_the_template_stands_behind_the_prompt_and_the_experts_own_end_where_non
     }
 
 
+@pytest.mark.parametrize("stop", [5, {"a": 1}, ["sky", 5], False])
+def test_a_stop_that_is_no_text_is_refused_and_not_sent_on(
+    front: Answering, engine: SmallEngine, stop: object
+) -> None:
+    seen = len(engine.seen)
+    problem(front.post("/v1/completions", {"prompt": PROMPT, "stop": stop}), 400)
+    assert len(engine.seen) == seen
+
+
 def test_what_has_a_head_or_is_named_or_is_a_chat_is_asked_as_it_stands(
     front: Answering, engine: SmallEngine
 ) -> None:
@@ -90,6 +99,15 @@ def test_to_choose_an_adapter_no_expert_is_asked_and_it_is_the_one_that_would_an
     ]
     assert [one.unknown for one in found] == [one.unknown for one in expected]
     assert {(one.written, one.label) for one in found} == {(None, None)}
+
+
+def test_no_request_reads_the_file_of_the_expert_it_is_routed_to(
+    front: Answering, engine: SmallEngine
+) -> None:
+    pool = front.server.current.predictor.model.pool
+    pool.keep_only(())
+    assert sent(front, engine, prompt=PROMPT)["max_tokens"] == 6, "as its file says"
+    assert pool.nbytes == 0, "none was loaded"
 
 
 def test_what_is_only_routed_shares_a_pass_with_what_is_answered(front: Answering) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -30,6 +31,20 @@ def test_a_new_router_is_taken_over_when_told_to(served_home: Path, tmp_path: Pa
         assert outputs(answered)["router_digest"]["data"] == [router.digest]
         assert answered.json()["model_version"] == str(router.version)
         assert live.get("/v2/models/auto").json()["versions"] == [str(router.version)]
+
+
+def test_an_answer_of_a_removed_task_that_the_router_still_chooses_names_its_experts_file(
+    served_home: Path, tmp_path: Path
+) -> None:
+    home = Path(shutil.copytree(served_home, tmp_path / "bank"))
+    with Bank.open(home, device="cpu") as bank:
+        digest = bank.registry.expert("mood").digest
+        bank.remove("mood")
+    with answering(home) as live:
+        found = outputs(live.infer("film bad"))
+        assert found["task"]["data"] == ["mood"]
+        assert found["expert_digest"]["data"] == [digest]
+        assert json.loads(found["answer"]["data"][0])["expert_digest"] == digest
 
 
 def test_a_page_of_another_site_cannot_ask_for_it(live: Answering) -> None:

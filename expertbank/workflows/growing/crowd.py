@@ -152,23 +152,25 @@ def _begin(
     found: dict[int, AddResult | ExpertBankError | OSError],
     progress: ProgressCallback,
 ) -> None:
-    """Prepare jobs and give them away as long as there is room, the first that may begin first."""
-    for _ in range(len(waiting)):
-        if len(running) >= crowd.width:
-            return
+    """Prepare jobs and give them away as long as there is room, each task's in their order."""
+    begun = {one.job.entry.task.name for one in running.values()}
+    left: list[tuple[int, Wish]] = []
+    while waiting and len(running) < crowd.width:
         place, wish = waiting.popleft()
-        if wish.task in {one.job.entry.task.name for one in running.values()}:
-            waiting.append((place, wish))
+        if wish.task in begun:
+            left.append((place, wish))
             continue
         try:
             _require_settled(wish.request)
             job = prepare(workspace, wish.request, progress)
+            state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
         except (ExpertBankError, OSError) as error:
             found[place] = error
             continue
-        state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
+        begun.add(wish.task)
         running[job.entry.id] = _Running(place, job, state)
         crowd.start(job, state)
+    waiting.extendleft(reversed(left))
 
 
 def _require_settled(request: AddRequest) -> None:

@@ -42,7 +42,7 @@ class Happened:
     event: ProgressEvent | None = None
     state: bytes | None = None
     finished: FinishedJob | None = None
-    error: BaseException | None = None
+    error: ExpertBankError | OSError | None = None
     died: str = ""
 
 
@@ -195,10 +195,8 @@ def _result(workspace: Workspace, one: _Running, happened: Happened) -> AddResul
         result = commit(workspace, happened.finished)
         workspace.checkpoint(one.job.entry.task.name).remove()
         return result
-    if isinstance(happened.error, (ExpertBankError, OSError)):
-        raise happened.error
     if happened.error is not None:
-        raise TrainingError(f"{happened.job}: {type(happened.error).__name__}: {happened.error}")
+        raise happened.error
     raise TrainingError(
         f"{happened.job}: its worker died {one.tries} times ({happened.died}); nothing was stored"
     )

@@ -56,6 +56,9 @@ class Crowd(Protocol):
     def start(self, job: AddJob, state: bytes | None) -> None:
         """Begin ``job``, or go on from ``state``; called for at most ``width`` at a time."""
 
+    def stop(self, job: str) -> None:
+        """End the work on a job that is under way; nothing more is told of it."""
+
     def wait(self) -> Happened:
         """What happens next; there is a job under way."""
 
@@ -129,7 +132,11 @@ def add_many(
                 progress(replace(happened.event, of=happened.job))
             elif happened.state is not None:
                 one.state = happened.state
-                workspace.checkpoint(one.job.entry.task.name).write(happened.state)
+                try:
+                    workspace.checkpoint(one.job.entry.task.name).write(happened.state)
+                except (ExpertBankError, OSError) as error:
+                    crowd.stop(happened.job)
+                    found[running.pop(happened.job).place] = error
             elif happened.died and one.tries < TRIES:
                 one.tries += 1
                 crowd.start(one.job, one.state)

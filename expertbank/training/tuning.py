@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json
-from expertbank.errors import InputError, IntegrityError, TrainingError
+from expertbank.errors import MALFORMED, InputError, IntegrityError, TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
 from expertbank.training.job import ExpertJob, job_digest
@@ -289,5 +289,5 @@ def _kept(data: bytes, identity: str) -> list[Trial]:
             )
             for one in content["trials"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"what was kept of the search is damaged ({error!r})") from error

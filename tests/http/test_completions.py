@@ -112,6 +112,7 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "n": 2}, 400),
         ({"model": "paint", "prompt": "a", "stop": ["a", "b", "c", "d", "e"]}, 400),
         ({"model": "paint", "prompt": "a", "temperature": "hot"}, 400),
+        ({"model": "paint", "prompt": "a", "temperature": 10**400}, 400),
         ({"model": "paint", "prompt": "a", "temperature": -1}, 422),
         ({"model": "paint", "prompt": "a", "max_tokens": 0}, 422),
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),

@@ -10,6 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+MALFORMED = (
+    *(AttributeError, LookupError, OverflowError),
+    *(RecursionError, TypeError, ValueError),
+)
+"""What reading raises where plain values of a file, such as JSON's, are of another form."""
+
 
 class ExpertBankError(Exception):
     """Root of the tree; exit code 1."""

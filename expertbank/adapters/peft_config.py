@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from expertbank.adapters.peft_targets import PeftTargets
-from expertbank.errors import InputError
+from expertbank.errors import MALFORMED, InputError
 
 _OF_TRAINING = frozenset(
     {
@@ -105,7 +106,7 @@ class PeftConfig:
             )
         except KeyError as error:
             raise InputError(f"{where}: {error.args[0]} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
+        except MALFORMED as error:
             raise InputError(f"{where}: not a LoRA's configuration ({error})") from error
 
     def rank_of(self, path: str) -> int:
@@ -215,6 +216,6 @@ def _whole(value: Any) -> int:
 
 
 def _finite(value: Any) -> float:
-    if isinstance(value, bool) or not math.isfinite(value):
+    if type(value) not in {int, float} or not abs(value) <= sys.float_info.max:
         raise ValueError(f"{value!r:.60} is no alpha")
     return float(value)

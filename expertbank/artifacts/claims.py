@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from expertbank.errors import InputError
+from expertbank.errors import MALFORMED, InputError
 
 MARKER = "bank.json"
 """Name of the file or object, beside the artifacts."""
@@ -23,7 +23,7 @@ def require_own(found: bytes, bank: str, where: str) -> None:
     """
     try:
         owner = json.loads(found)["bank"]
-    except (ValueError, KeyError, TypeError):
+    except MALFORMED:
         owner = None
     if owner != bank:
         raise InputError(

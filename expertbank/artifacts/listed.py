@@ -19,7 +19,7 @@ from typing import Any
 from expertbank.artifacts.noise import GITATTRIBUTES, is_document, is_noise
 from expertbank.artifacts.store import CHUNK, sha256_bytes
 from expertbank.config import ExportFormat
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import MALFORMED, IntegrityError, NotFoundError
 from expertbank.files.durable import os_errors_translated
 
 FORMAT = 1
@@ -279,12 +279,5 @@ def malformed(path: Path) -> Iterator[None]:
     """Say of any way in which JSON can be other than expected that the manifest is malformed."""
     try:
         yield
-    except (
-        KeyError,
-        TypeError,
-        ValueError,
-        OverflowError,
-        RecursionError,
-        AttributeError,
-    ) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{path} is malformed: {error!r}") from error

@@ -18,7 +18,7 @@ from typing import Any
 from expertbank.backbones import tokenizer_files, weight_files
 from expertbank.backbones.file_states import Seen, States, look, states_of
 from expertbank.config import canonical_json, sha256_text
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.references import is_path, split
 
 CONFIG = "config.json"
@@ -148,7 +148,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise IntegrityError(
             f"{folder / CONFIG}: not a backbone's configuration ({error})"
         ) from error

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expertbank.config import canonical_json, sha256_text
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 
 FILE, CONFIG, SPECIAL = "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json"
 VOCABULARIES = (
@@ -81,7 +81,7 @@ def canonical_tokenizer(folder: Path) -> dict[str, Any]:
             _add_tokens(found, settings)
         found["roles"] = _roles(settings, _read(folder / SPECIAL))
         found["settings"] = _settings(settings, found)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{folder / FILE}: not a tokenizer's file ({error!r})") from error
     return found
 
@@ -189,7 +189,7 @@ def _read(path: Path) -> Any:
     """A JSON object, empty where there is no file."""
     try:
         content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    except (OSError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise IntegrityError(f"{path}: not a JSON file ({error})") from error
     if not isinstance(content, dict):
         raise IntegrityError(f"{path}: not a JSON object")

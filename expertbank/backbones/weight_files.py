@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from expertbank.config import canonical_json
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 
 WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 
@@ -92,7 +92,7 @@ def weight_files(folder: Path) -> tuple[Path, ...]:
         index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
         names = sorted(set(index["weight_map"].values()))
         outside = [name for name in names if Path(name).name != name]
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{folder / INDEX}: not an index of weights ({error!r})") from error
     if outside:
         raise IntegrityError(f"{folder / INDEX}: {outside[0]!r} is not a file beside it")
@@ -183,5 +183,5 @@ def _tensors(file: Path, stack: ExitStack) -> Iterator[_Tensor]:
                     raise ValueError(f"{name} lies outside the file")
                 data = stack.enter_context(whole[start + first : start + last])
                 yield _Tensor(name, str(entry["dtype"]), tuple(entry["shape"]), data)
-    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
+    except (OSError, *MALFORMED) as error:
         raise IntegrityError(f"{file}: not a safetensors file ({error!r})") from error

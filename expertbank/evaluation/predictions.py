@@ -14,7 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 
 Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
@@ -108,7 +108,7 @@ class Predictions:
                 _texts(tensors["texts"]) if "texts" in tensors else None,
                 _texts(tensors["wanted"]) if "texts" in tensors else None,
             )
-        except (KeyError, ValueError) as error:
+        except MALFORMED as error:
             raise IntegrityError(f"{where}: not per-row predictions ({error!r})") from error
         rows, width = (len(digests),), found.logits.shape[-1:]
         if found.logits.shape[:-1] != rows or found.targets.shape not in {rows, rows + width}:
@@ -143,6 +143,6 @@ def load_arrays(data: bytes, where: str) -> dict[str, npt.NDArray[np.generic]]:
     """
     try:
         tensors: dict[str, npt.NDArray[np.generic]] = load(data)
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise IntegrityError(f"{where}: not a safetensors file ({error})") from error
     return tensors

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 
 MAX_HEADER_BYTES = 100_000_000
 METADATA_KEY = "expertbank"
@@ -42,6 +42,6 @@ def read_header(data: bytes, where: str) -> Header:
         content = json.loads(data[_LENGTH : _LENGTH + length])
         metadata = json.loads(content.pop("__metadata__", {}).get(METADATA_KEY, "{}"))
         shapes = {str(name): tuple(map(int, entry["shape"])) for name, entry in content.items()}
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{where}: not a safetensors file ({error!r})") from error
     return Header(shapes, metadata if isinstance(metadata, dict) else {})

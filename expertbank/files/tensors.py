@@ -10,7 +10,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from expertbank.config import canonical_json
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.header import METADATA_KEY, read_header
 
 
@@ -41,6 +41,6 @@ def read_tensors(data: bytes, where: str) -> dict[str, Tensor]:
     """
     try:
         tensors: dict[str, Tensor] = load(data)
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError) as error:
+    except (SafetensorError, *MALFORMED) as error:
         raise IntegrityError(f"{where}: not a safetensors file ({error})") from error
     return tensors

@@ -7,6 +7,7 @@ expert with a head answers too: its label is the text.
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 import uuid
@@ -366,7 +367,7 @@ def _number(asked: Mapping[str, Any], name: str, default: float) -> float:
     value = asked.get(name)
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if type(value) not in {int, float} or not abs(value) <= sys.float_info.max:
         raise malformed(f"{name!r} must be a number")
     try:
         return float(value)

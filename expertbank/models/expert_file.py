@@ -17,7 +17,7 @@ from torch import Tensor
 from expertbank.adapters import ADAPTERS, Adapter
 from expertbank.adapters.pool import CollapsedExpert, Dense
 from expertbank.config import DEFAULT_ADAPTER, NO_ADAPTER, POOLINGS
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
 from expertbank.records import Activation, HeadPooling
@@ -136,7 +136,7 @@ class ExpertFile:
             own = expert.scaled is True and expert.dense is None
             if type(expert.scaled) is not bool or expert.dense not in known or (read and own):
                 raise IntegrityError(f"{where}: unknown way of reading, {reading!r}")
-        except (KeyError, TypeError, ValueError, InputError) as error:
+        except (InputError, *MALFORMED) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error
         expert._check(where)
         return expert
@@ -167,7 +167,7 @@ class ExpertFile:
             self.adapter()
         except (IntegrityError, InputError) as error:
             raise IntegrityError(f"{where}: {error}") from error
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise IntegrityError(f"{where}: its adapter is malformed ({error!r})") from error
 
     def _check_head(self, classes: int, where: str) -> None:

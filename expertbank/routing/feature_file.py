@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.grid import STEP, on_grid
@@ -154,7 +154,7 @@ class FeatureFile:
                 tensors.get("evaluation_sureness"),
                 read_guess(metadata),
             )
-        except (KeyError, IndexError, ValueError) as error:
+        except MALFORMED as error:
             raise IntegrityError(f"{where}: not a feature file ({error!r})") from error
         own = {"train": file.train, "evaluation": file.evaluation}
         if file.spans is not None:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from expertbank.backbones.forks import computing
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Member, masks
@@ -321,10 +321,7 @@ class Router:
             grid = Grid.read(metadata["grid"]) if metadata["format"] == FORMAT else None
             router = cls(kind, members, str(spec), temperature, gate, unknown, grid)
             router._check(where)
-        except (
-            *(KeyError, IndexError, AttributeError),
-            *(TypeError, ValueError, RuntimeError),
-        ) as error:
+        except (RuntimeError, *MALFORMED) as error:
             raise IntegrityError(f"{where}: router metadata is malformed ({error!r})") from error
         if tensors:
             raise IntegrityError(f"{where}: unexpected tensors {sorted(tensors)[:5]}")

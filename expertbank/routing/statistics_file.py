@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.header import read_header
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import ROW_SHAPES
@@ -83,7 +83,7 @@ def read_statistics(data: bytes, where: str) -> Statistics:
             found, largest = _statistics(tensors, metadata), LARGEST
         else:
             raise IntegrityError(f"{where}: statistics format {metadata['format']} is not known")
-    except (KeyError, IndexError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{where}: not a statistics file ({error!r})") from error
     wrong = _wrong(found, largest)
     if wrong:

@@ -8,7 +8,7 @@ from expertbank.artifacts.bundle import BundleReader
 from expertbank.artifacts.listed import MANIFEST
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.paths import given_path
 from expertbank.serving.catalogue import KnownTask, catalogue, writings
@@ -45,7 +45,7 @@ class BundleSource:
             version, digest = content["router"]["version"], str(content["router"]["digest"])
             version = None if version is None else int(version)
             known = _tasks(opened.reader)
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise IntegrityError(f"{self.folder}: the manifest is malformed ({error!r})") from error
         backbone: str | Backbone | None = self._backbone
         if earlier is not None and earlier.backbone_digest == opened.record.digest:

@@ -19,11 +19,11 @@ from expertbank.adapters import Adapter, AdapterKind, Start
 from expertbank.adapters.targets import Target
 from expertbank.backbones.slices import Slices
 from expertbank.config import AdapterConfig
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.plugins import unlike
 
 ALPHA = 2.0
-REFUSED = (IntegrityError, InputError, KeyError, TypeError, ValueError)
+REFUSED = (IntegrityError, InputError, *MALFORMED)
 """What ``read`` may raise; whoever asks it says which file it was."""
 TARGETS = (
     Target("layers.0.query", 0, "query", 24, 24),

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 
 
@@ -90,7 +90,7 @@ class Checkpoint:
                 Best(best[0], best[1], best[2], _part(tensors, "best/")) if best else None,
                 tuple(map(float, metadata.get("curve", ()))),  # none in those of version 0.1
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except MALFORMED as error:
             raise IntegrityError(f"{where}: not a training checkpoint ({error!r})") from error
 
 

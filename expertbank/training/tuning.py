@@ -15,11 +15,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
+from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json
-from expertbank.errors import InputError, IntegrityError, TrainingError
+from expertbank.errors import MALFORMED, InputError, IntegrityError, TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
 from expertbank.training.job import ExpertJob, job_digest
@@ -53,6 +54,11 @@ class Trial:
     losses: tuple[float, ...] = ()
     state: str = "complete"
     seconds: float = 0.0
+
+    @property
+    def reported(self) -> dict[int, float]:
+        """What the study is told after each epoch: the best score so far."""
+        return dict(enumerate(accumulate(self.scores, max)))
 
     @property
     def best(self) -> tuple[float, float]:
@@ -159,10 +165,12 @@ def _next(search: _Search, study: Study, known: Trial | None) -> Trial:
         own["alpha"] = job.adapter.multiplier(job.spec)
         done = known or _run(search, own, lambda epoch, score: False)
         if done.scores and all(_within(space[name], value) for name, value in own.items()):
-            told = dict(enumerate(done.scores))
             study.add_trial(
                 create_trial(
-                    params=own, distributions=space, value=done.best[0], intermediate_values=told
+                    params=own,
+                    distributions=space,
+                    value=done.best[0],
+                    intermediate_values=done.reported,
                 )
             )
         return done
@@ -178,7 +186,7 @@ def _next(search: _Search, study: Study, known: Trial | None) -> Trial:
             raise IntegrityError(
                 "the kept search proposes other trials with this version of optuna"
             )
-        for epoch, score in enumerate(known.scores):
+        for epoch, score in known.reported.items():
             asked.report(score, epoch)
     state = TrialState.FAIL if done.state == "failed" else TrialState.COMPLETE
     if done.state == "pruned":
@@ -281,5 +289,5 @@ def _kept(data: bytes, identity: str) -> list[Trial]:
             )
             for one in content["trials"]
         ]
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"what was kept of the search is damaged ({error!r})") from error

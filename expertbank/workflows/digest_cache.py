@@ -9,6 +9,7 @@ from typing import Any
 
 from expertbank.backbones.file_states import Seen
 from expertbank.backbones.identity import Identity, fingerprint
+from expertbank.errors import MALFORMED
 from expertbank.files.durable import write_durably
 
 DIGEST_CACHE = "backbone-digests.json"
@@ -37,7 +38,7 @@ class DigestCache:
                 str(entry["tensors"]), str(entry["tokenizer"]), dict(entry["config"]), seen
             )
             return found if seen.is_proof and seen.files == fingerprint(folder) else None
-        except (AttributeError, IndexError, KeyError, TypeError, ValueError):
+        except MALFORMED:
             return None
 
     def remember(self, folder: Path, identity: Identity) -> None:
@@ -76,7 +77,7 @@ class DigestCache:
     def _read(self) -> dict[str, dict[str, Any]]:
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-        except (OSError, RecursionError, ValueError):
+        except (OSError, *MALFORMED):
             return {}
         # Entries of expertbank 0.1 are text.
         entries = content.items() if isinstance(content, dict) else ()

@@ -92,6 +92,8 @@ def test_a_pattern_for_modules_is_left_to_the_tensors() -> None:
         ({"r": 0}, "rank"),
         ({"r": "4"}, "rank"),
         ({"lora_alpha": float("nan")}, "alpha"),
+        ({"lora_alpha": 10**400}, "is no alpha"),
+        ({"alpha_pattern": {"value": 10**400}}, "is no alpha"),
         ({"rank_pattern": {"(a+)+$": 3}}, "plain name"),
         ({"layers_pattern": "(a+)+", "layers_to_transform": [1]}, "plain name"),
         ({"target_modules": 3}, "list of names"),

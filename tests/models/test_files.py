@@ -166,6 +166,7 @@ EXPERT_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a missing core": {"tensors": lambda t: t.pop("cores.0.0")},
     "a missing head": {"tensors": lambda t: t.pop("head.bias")},
     "an extra tensor": {"tensors": lambda t: t.update(extra=torch.zeros(1))},
+    "an alpha beyond all numbers": {"metadata": lambda m: m.update(alpha=10**400)},
     "a core of another shape": {"tensors": lambda t: t.update({"cores.0.0": torch.zeros(1, 2)})},
     "a head of another shape": {"tensors": lambda t: t.update({"head.weight": torch.zeros(2, 32)})},
     "a NaN in a core": {"tensors": lambda t: put_nan(t, "cores.0.1")},
@@ -379,6 +380,8 @@ ROUTER_DAMAGES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "a temperature of zero": {"metadata": lambda m: m.update(temperature=0)},
     "a temperature that is no number": {"metadata": lambda m: m.update(temperature=float("nan"))},
     "an infinite temperature": {"metadata": lambda m: m.update(temperature=float("inf"))},
+    "a temperature beyond all numbers": {"metadata": lambda m: m.update(temperature=10**400)},
+    "infinite layers": {"metadata": lambda m: m.update(layers=float("inf"))},
 }
 
 

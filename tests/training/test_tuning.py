@@ -6,6 +6,7 @@ import json
 import sys
 from dataclasses import replace
 from itertools import count
+from random import Random
 
 import pytest
 from jobs import job_for
@@ -71,6 +72,27 @@ def test_a_search_that_was_interrupted_goes_on_to_the_same_end(bert, after: int)
     assert {stage.split(":")[0] for stage in trained} == {
         f"trial {number}/7" for number in range(after + 1, 8)
     }, "what was done is not done again"
+
+
+def test_an_interrupted_search_ends_the_same_trials_early(bert, monkeypatch) -> None:
+    def train(job, backbone, progress, *, watch):
+        """Curves that rise and fall, by the settings alone."""
+        drawn = Random(repr((job.config.lr, job.config.head_lr, job.adapter.alpha)))
+        for epoch in range(6):
+            if watch(epoch, drawn.random(), 1.0):
+                break
+
+    monkeypatch.setattr(tuning, "train_expert", train)
+    ended = 0
+    for seed in range(4):
+        states: list[bytes] = []
+        job = job_for(bert, seed=seed)
+        whole = found(bert, 12, job=job, keep=states.append)
+        ended += whole.facts["pruned"]
+        for state in states[2:-1:2]:
+            again = found(bert, 12, job=job, resume=state)
+            assert without_times(again.facts) == without_times(whole.facts)
+    assert ended
 
 
 def test_more_trials_go_on_from_fewer(bert) -> None:

@@ -16,7 +16,7 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
-from expertbank.errors import InputError, IntegrityError, NotFoundError, StaleError
+from expertbank.errors import MALFORMED, InputError, IntegrityError, NotFoundError, StaleError
 from expertbank.files.paths import given_path
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
@@ -123,7 +123,7 @@ def open_bundle(path: str | Path) -> OpenBundle:
         record = bundled_backbone(content, str(path))
         inside = content["backbone"]["folder"]
         asked = content["router"]["file"]
-    except (KeyError, TypeError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{path}: the manifest is malformed ({error!r})") from error
     if inside not in {None, BACKBONE_FOLDER}:
         raise IntegrityError(f"{path}: {inside!r} is not where a bundle keeps a backbone")

@@ -42,7 +42,7 @@ class Happened:
     event: ProgressEvent | None = None
     state: bytes | None = None
     finished: FinishedJob | None = None
-    error: BaseException | None = None
+    error: ExpertBankError | OSError | None = None
     died: str = ""
 
 
@@ -55,6 +55,9 @@ class Crowd(Protocol):
 
     def start(self, job: AddJob, state: bytes | None) -> None:
         """Begin ``job``, or go on from ``state``; called for at most ``width`` at a time."""
+
+    def stop(self, job: str) -> None:
+        """End the work on a job that is under way; nothing more is told of it."""
 
     def wait(self) -> Happened:
         """What happens next; there is a job under way."""
@@ -129,7 +132,11 @@ def add_many(
                 progress(replace(happened.event, of=happened.job))
             elif happened.state is not None:
                 one.state = happened.state
-                workspace.checkpoint(one.job.entry.task.name).write(happened.state)
+                try:
+                    workspace.checkpoint(one.job.entry.task.name).write(happened.state)
+                except (ExpertBankError, OSError) as error:
+                    crowd.stop(happened.job)
+                    found[running.pop(happened.job).place] = error
             elif happened.died and one.tries < TRIES:
                 one.tries += 1
                 crowd.start(one.job, one.state)
@@ -152,23 +159,25 @@ def _begin(
     found: dict[int, AddResult | ExpertBankError | OSError],
     progress: ProgressCallback,
 ) -> None:
-    """Prepare jobs and give them away as long as there is room, the first that may begin first."""
-    for _ in range(len(waiting)):
-        if len(running) >= crowd.width:
-            return
+    """Prepare jobs and give them away as long as there is room, each task's in their order."""
+    begun = {one.job.entry.task.name for one in running.values()}
+    left: list[tuple[int, Wish]] = []
+    while waiting and len(running) < crowd.width:
         place, wish = waiting.popleft()
-        if wish.task in {one.job.entry.task.name for one in running.values()}:
-            waiting.append((place, wish))
+        if wish.task in begun:
+            left.append((place, wish))
             continue
         try:
             _require_settled(wish.request)
             job = prepare(workspace, wish.request, progress)
+            state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
         except (ExpertBankError, OSError) as error:
             found[place] = error
             continue
-        state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
+        begun.add(wish.task)
         running[job.entry.id] = _Running(place, job, state)
         crowd.start(job, state)
+    waiting.extendleft(reversed(left))
 
 
 def _require_settled(request: AddRequest) -> None:
@@ -193,10 +202,8 @@ def _result(workspace: Workspace, one: _Running, happened: Happened) -> AddResul
         result = commit(workspace, happened.finished)
         workspace.checkpoint(one.job.entry.task.name).remove()
         return result
-    if isinstance(happened.error, (ExpertBankError, OSError)):
-        raise happened.error
     if happened.error is not None:
-        raise TrainingError(f"{happened.job}: {type(happened.error).__name__}: {happened.error}")
+        raise happened.error
     raise TrainingError(
         f"{happened.job}: its worker died {one.tries} times ({happened.died}); nothing was stored"
     )

@@ -62,11 +62,7 @@ class Processes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for worker in self._workers:
-            worker.line.close()
-            worker.process.kill()
-        for worker in self._workers:
-            worker.process.join()
+        _end(self._workers)
         self._workers.clear()
 
     def start(self, job: AddJob, state: bytes | None) -> None:
@@ -77,6 +73,12 @@ class Processes:
         idle.job = job.entry.id
         with suppress(OSError):  # one that died while idle is found by ``wait``
             idle.line.send((job, state))
+
+    def stop(self, job: str) -> None:
+        """See ``Crowd``."""
+        ended = [worker for worker in self._workers if worker.job == job]
+        _end(ended)
+        self._workers = [worker for worker in self._workers if worker not in ended]
 
     def wait(self) -> Happened:
         """See ``Crowd``."""
@@ -107,6 +109,14 @@ class Processes:
         code = worker.process.exitcode or 0
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return Happened(worker.job, died=how)
+
+
+def _end(workers: Sequence[_Worker]) -> None:
+    for worker in workers:
+        worker.line.close()
+        worker.process.kill()
+    for worker in workers:
+        worker.process.join()
 
 
 def serve(line: Connection, threads: int, device: str | None) -> None:

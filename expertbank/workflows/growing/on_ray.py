@@ -5,6 +5,8 @@ Every node needs this version of expertbank, and the backbone where the bank's r
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import count
 from types import TracebackType
 from typing import Any
 
@@ -14,7 +16,7 @@ from expertbank.workflows.growing.jobs import AddJob
 from expertbank.workflows.growing.working import Backbones
 
 PATIENCE = 0.2
-"""Seconds between looking for progress and looking for results."""
+"""Seconds to wait for progress before looking for results again."""
 
 
 class Ray:
@@ -43,7 +45,10 @@ class Ray:
             ) from error
         self._ray: Any = ray
         self._address, self._threads, self._device = address, threads, device
-        self._running: dict[Any, str] = {}
+        self._begun = count()
+        # Reference of a task to its own number and its job, which a later task may have too.
+        self._running: dict[Any, tuple[int, str]] = {}
+        self._told: deque[Happened] = deque()
         self._queue: Any = None
         self._task: Any = None
         self._width, self._ours = 1, False
@@ -89,33 +94,46 @@ class Ray:
 
     def start(self, job: AddJob, state: bytes | None) -> None:
         """See ``Crowd``."""
-        given = self._ray.put(job)
-        reference = self._task.remote(given, state, self._queue, self._threads, self._device)
-        self._running[reference] = job.entry.id
+        given, number = self._ray.put(job), next(self._begun)
+        reference = self._task.remote(
+            given, state, number, self._queue, self._threads, self._device
+        )
+        self._running[reference] = number, job.entry.id
+
+    def stop(self, job: str) -> None:
+        """See ``Crowd``."""
+        for reference in [one for one, (_, name) in self._running.items() if name == job]:
+            self._ray.cancel(reference, force=True)
+            del self._running[reference]
+        self._told = deque(one for one in self._told if one.job != job)
 
     def wait(self) -> Happened:
         """See ``Crowd``."""
+        while not self._told:
+            # Before the queue, which is never silent while others train.
+            ready, _ = self._ray.wait(list(self._running), timeout=0)
+            heard = self._queue.get_nowait_batch(self._queue.qsize()) if ready else self._next()
+            numbers = {number for number, _ in self._running.values()}
+            self._told.extend(told for number, told in heard if number in numbers)
+            if ready:
+                self._told.append(self._ended(ready[0]))
+        return self._told.popleft()
+
+    def _next(self) -> list[tuple[int, Happened]]:
         from ray.util.queue import Empty
 
-        while True:
-            try:
-                told: Happened = self._queue.get(timeout=PATIENCE)
-            except Empty:
-                pass
-            else:
-                if told.job in self._running.values():
-                    return told
-                continue
-            ready, _ = self._ray.wait(list(self._running), timeout=0)
-            if ready:
-                return self._ended(ready[0])
+        try:
+            return [self._queue.get(timeout=PATIENCE)]
+        except Empty:
+            return []
 
     def _ended(self, reference: Any) -> Happened:
-        name = self._running.pop(reference)
+        _, name = self._running.pop(reference)
         try:
             happened: Happened = self._ray.get(reference)
         except self._ray.exceptions.RayError as error:
-            return Happened(name, died=type(error).__name__)
+            why = str(error).strip().rsplit("\n", 1)[-1]
+            return Happened(name, died=f"{type(error).__name__}: {why}")
         return happened
 
 
@@ -124,11 +142,11 @@ _BACKBONES: dict[str | None, Backbones] = {}
 
 
 def run_there(
-    job: AddJob, state: bytes | None, queue: Any, threads: int, device: str | None
+    job: AddJob, state: bytes | None, number: int, queue: Any, threads: int, device: str | None
 ) -> Happened:
     """A task's work, on a node of the cluster."""
     import torch
 
     torch.set_num_threads(threads)
     backbones = _BACKBONES.setdefault(device, Backbones(device))
-    return backbones.result(job, state, queue.put)
+    return backbones.result(job, state, lambda told: queue.put((number, told)))

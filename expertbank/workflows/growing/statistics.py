@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from expertbank.artifacts.store import ArtifactStore, sha256_bytes
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.header import read_header
 from expertbank.records import ArtifactRecord, FeatureSetRecord, StatisticsRecord
 from expertbank.routing.feature_file import FeatureFile
@@ -111,7 +111,7 @@ def grid_of(workspace: Workspace) -> Grid | None:
             try:
                 old = facts["format"] == 1
                 return Grid(int(facts["dimension"]), "stats") if old else Grid.read(facts["grid"])
-            except (KeyError, TypeError, ValueError) as error:
+            except MALFORMED as error:
                 raise IntegrityError(f"{where}: not a statistics file ({error!r})") from error
     return None
 

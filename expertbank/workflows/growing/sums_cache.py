@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.durable import write_whole
 from expertbank.files.header import read_header
 
@@ -40,7 +40,7 @@ class SumsCache:
 
         try:
             return read_sums(self.path.read_bytes(), self._spec)
-        except (OSError, IntegrityError, KeyError, IndexError, TypeError, ValueError):
+        except (OSError, IntegrityError, *MALFORMED):
             return None
 
     def write(self, sums: Sums) -> None:

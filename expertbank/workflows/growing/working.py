@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from expertbank.errors import ExpertBankError, TrainingError
 from expertbank.records import ProgressEvent
 from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.jobs import AddJob, InThisProcess, loaded
@@ -55,13 +56,8 @@ class Backbones:
             here = InThisProcess(self._for(job))
             done = here.run(job, progress=progress, resume=state, keep=keep)
             return Happened(name, finished=done)
-        except OSError as error:
-            # Errors of the line to whoever asked are the worker's end.
-            if isinstance(error, (BrokenPipeError, ConnectionError)):
-                raise
-            return Happened(name, error=error)
         except Exception as error:  # noqa: BLE001 (whatever it is, the others go on)
-            return Happened(name, error=error)
+            return Happened(name, error=_told(name, error))
 
     def _for(self, job: AddJob) -> Backbone:
         wanted = job.backbone.digest
@@ -69,3 +65,14 @@ class Backbones:
             self._last = None  # never two at once
             self._last = wanted, loaded(job, None, self._device)
         return self._last[1]
+
+
+def _told(name: str, error: Exception) -> ExpertBankError | OSError:
+    """The error as one that another process can read: a plugin's class may not come back."""
+    ours, own = ExpertBankError.__module__, type(error).__module__
+    if isinstance(error, ExpertBankError | OSError) and own in {ours, "builtins"}:
+        return error
+    for kind in type(error).__mro__:
+        if issubclass(kind, ExpertBankError) and kind.__module__ == ours:
+            return kind(str(error))
+    return TrainingError(f"{name}: {type(error).__name__}: {error}")

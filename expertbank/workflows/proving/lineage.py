@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from expertbank.errors import IntegrityError
+from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.evaluation.lineage import ExpertLineage, Lineage, RouterLineage
 from expertbank.files.header import read_header
 from expertbank.records import ExpertRecord, RouterRecord
@@ -36,7 +36,7 @@ def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[st
         for member in members:
             columns.setdefault(int(member[4]), set()).add(str(member[0]))
         named = {str(member[0]): str(member[6]) for member in members if len(member) > 6}
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{where}: its file names no members ({error!r})") from error
     if set(pinned) != set(router.members):
         raise IntegrityError(

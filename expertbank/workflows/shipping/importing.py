@@ -18,6 +18,7 @@ from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
 from expertbank.errors import (
+    MALFORMED,
     ExistsError,
     FeatureSpecError,
     InputError,
@@ -125,7 +126,7 @@ def import_bundle(
             _require_same_backbone(workspace, backbone, source)
         spec = backbone.feature_spec
         incoming = _read(source, digest, content, members, spec, tasks, progress)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
     wanted, skipped = [], []
     remarks = list(members.remarks)

@@ -20,7 +20,7 @@ from expertbank.adapters.slots import Factors
 from expertbank.artifacts.listed import MANIFEST, MAX_READ_BYTES
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import POOLINGS
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import MALFORMED, InputError, IntegrityError, NotFoundError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.tensors import read_safetensors, read_tensors
 from expertbank.models.saved_head import Head
@@ -128,7 +128,7 @@ def _bytes(path: Path, most: int = MAX_READ_BYTES) -> bytes:
 def _json(path: Path) -> Any:
     try:
         return json.loads(_bytes(path, _MAX_JSON_BYTES))
-    except (ValueError, RecursionError) as error:
+    except MALFORMED as error:
         raise InputError(f"{path}: not JSON ({error})") from error
 
 
@@ -217,7 +217,7 @@ def _own_head(path: Path) -> OwnHead:
             raise ValueError("no head")
         told = (str(about[name]) for name in ("kind", "backbone_digest", "id"))
         kind, backbone, expert = told
-    except (KeyError, TypeError, ValueError) as error:
+    except MALFORMED as error:
         raise IntegrityError(f"{path}: not the head of an expert ({error!r})") from error
     return OwnHead(head, kind, labels, backbone, expert)
 

@@ -98,6 +98,27 @@ def test_the_bank_that_the_line_names_is_completed_from(
     assert offered("expertbank show mo", elsewhere) == set()
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_every_shell_completes_from_the_bank_that_stands_after_the_command(
+    shell: str, made_bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "a bank"
+    home.symlink_to(made_bank / "bank")
+    line = f"expertbank show --home '{home}' mo"
+    monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("_EXPERTBANK_COMPLETE", f"complete_{shell}")
+    if shell == "bash":
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", "4")
+    else:
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+        monkeypatch.setenv("_TYPER_COMPLETE_WORD_TO_COMPLETE", "mo")  # PowerShell
+        monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    answer = call()
+    assert answer.err == ""
+    assert "mood@1" in answer.out
+
+
 def test_added_shows_how_the_held_out_score_went(bank: Path, made_bank: Path) -> None:
     words = ("--home", bank, "add", "--data", made_bank / "mood.csv", "--new-version")
     told = done(*words, "--task", "mood", "--epochs", 3).out

@@ -31,7 +31,7 @@ class BankSource:
         """See ``Source.load``.
 
         Raises:
-            NotFoundError: the bank has no expert yet.
+            NotFoundError: the bank has no live expert.
             IntegrityError: the backbone or the router's file is not the bank's.
             StaleError: the bank changed all the while.
         """

@@ -59,6 +59,21 @@ def test_a_removed_task_is_told_and_its_expert_is_to_leave_the_router(bank: Path
     assert "removed" in done("--home", bank).out
 
 
+def test_where_all_tasks_were_removed_every_command_says_so_and_how_one_comes_back(
+    bank: Path,
+) -> None:
+    for task in ("mood", "poll", "sport"):
+        done("--home", bank, "remove", "--task", task, "--yes")
+    (step,) = done("--json", "--home", bank, "status").document["steps"]
+    assert step["why"] == "all tasks of the bank were removed"
+    assert "add --task NAME --new-version" in step["command"]
+    assert "yet" not in done("--home", bank, "status").out
+    for words in (["predict", "a film"], ["retrain-router"]):
+        refused = call("--home", bank, *words)
+        assert refused.code == 10
+        assert f"{step['why']}; first run: {step['command']}" in refused.err
+
+
 def test_where_there_is_no_bank_the_help_and_the_first_command_are_told(tmp_path: Path) -> None:
     alone = call("--home", tmp_path / "none")
     assert alone.code == 0

@@ -6,6 +6,7 @@ Nothing is told where the bank cannot be read: a shell that completes has no pla
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -68,9 +69,20 @@ def _home(context: typer.Context) -> str:
     """The bank of the line so far; a global option may stand after the command."""
     given = context.find_root().params.get("home")
     if given is None:
-        line = os.environ.get("COMP_WORDS", "").split()
-        given = next((word[7:] for word in split_globals(line)[0] if word[:7] == "--home="), None)
+        front, _ = split_globals(_line())
+        given = next((word[7:] for word in front if word[:7] == "--home="), None)
     return given or default_home()
+
+
+def _line() -> list[str]:
+    """The words of the line so far, from typer's variable for bash or that for other shells."""
+    told = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    lexer = shlex.shlex(told, posix=True)
+    lexer.whitespace_split, lexer.commenters = True, ""
+    found: list[str] = []
+    with suppress(ValueError):  # a quote is still open: the word that is being completed
+        found.extend(lexer)
+    return found
 
 
 def _begun(incomplete: str, names: Iterable[str]) -> list[str]:

@@ -168,7 +168,7 @@ def evaluate(
                 ("expert", result.expert),
                 ("rows", f"{result.n:,}"),
                 (f"{result.metric}, named", share(result.oracle)),
-                *(older if result.remark else ()),
+                *(older if result.routed_expert not in {None, result.expert} else ()),
                 (f"{result.metric}, routed", share(result.routed)),
                 ("routed to task", share(result.routed_to_task)),
             ],

@@ -3,12 +3,22 @@
 # nothing was forgotten, one task replaced and one removed, the report as a page, one bundle, its
 # answers, and the same bundle behind HTTP.
 # Needs: pip install 'expertbank[offline,serve]'. Asks no model hub. Takes minutes on two cores.
+# Its bank is .quickstart/bank, made anew by every run, or the one to make that you name.
 set -euo pipefail
 
 export HF_HUB_OFFLINE=1
 export EXPERTBANK_HOME="${1:-.quickstart/bank}"
 place="$(dirname "$EXPERTBANK_HOME")"
-rm -rf "$EXPERTBANK_HOME" "$place/bundle"
+if [ -z "${1:-}" ]; then
+  rm -rf .quickstart/bank .quickstart/bundle
+else
+  for path in "$EXPERTBANK_HOME" "$place/bundle" "$place/report.html" "$place/serve.log"; do
+    if [ -e "$path" ] || [ -L "$path" ]; then
+      echo "$path exists, and may be yours: name a bank in an empty folder, or none" >&2
+      exit 3
+    fi
+  done
+fi
 
 # Show a command as it would be typed, then run it.
 step() {

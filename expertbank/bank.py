@@ -297,7 +297,7 @@ class Bank:
             progress: called as work goes on.
 
         Raises:
-            NotFoundError: no expert yet.
+            NotFoundError: no live expert.
             StaleError: the bank changed meanwhile.
             IntegrityError: an expert's file is gone, or cached features changed on disk.
             InputError: no such gate, or one that needs rows in a bank that keeps statistics.
@@ -421,7 +421,7 @@ class Bank:
             progress: called as verification goes on.
 
         Raises:
-            NotFoundError: no expert yet, or no such router.
+            NotFoundError: no live expert, or no such router.
             IntegrityError: stored evidence is damaged or, with ``verify``, the first row whose
                 answer differs.
         """

@@ -126,6 +126,8 @@ class Sampling:
 
 GREEDY = Sampling()
 """The likeliest token each time."""
+FIRST = Sampling(max_tokens=1)
+"""The first token alone: how sure an expert is that writes, and all that routing asks of it."""
 
 
 def end_of(tokenizer: Any) -> int:

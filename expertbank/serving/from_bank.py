@@ -31,9 +31,9 @@ class BankSource:
         """See ``Source.load``.
 
         Raises:
-            NotFoundError: the bank has no expert yet.
+            NotFoundError: the bank has no live expert.
             IntegrityError: the backbone or the router's file is not the bank's, or the file of an
-            expert that writes is damaged.
+                expert that writes is damaged.
             StaleError: the bank changed all the while.
         """
         for _ in range(_TRIES):

@@ -19,11 +19,11 @@ from expertbank.models.routed import Decide, PassOutput, RoutedModel
 from expertbank.models.writing import WriteOptions
 from expertbank.records import EncodedRow, ProgressCallback, Target, no_progress
 from expertbank.training.loop import Meter
-from expertbank.writing import Sampling
+from expertbank.writing import FIRST
 
 PLAIN = WriteOptions()
 """Answers as the experts have them."""
-FIRST_TOKEN = WriteOptions(lambda row: Sampling(max_tokens=1))
+FIRST_TOKEN = WriteOptions(lambda row: FIRST)
 """Answers of one token, which is what sureness is about."""
 BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
 

@@ -332,6 +332,27 @@ def test_evaluate_without_a_router_answers_by_name_only(backbone: Path, tmp_path
     assert done(*home, "evaluate", "--task", "mood", "--data", data).out
 
 
+@pytest.mark.parametrize("task", ["pick", "grade"])
+def test_rows_that_no_expert_of_the_router_reads_count_as_not_routed_and_the_named_figure_stays(
+    kinds: Path, made_kinds: Path, task: str
+) -> None:
+    home = ["--home", kinds]
+    for other in {"pick": ["pick"], "grade": ["grade", "mood"]}[task]:
+        done(*home, "remove", "--task", other, "--yes")
+    done(*home, "retrain-router")
+    data = made_kinds / {"pick": "pick.jsonl", "grade": "grade.csv"}[task]
+    kind = {"pick": CHOICES, "grade": ["--kind", "regression"]}[task]
+    done(*home, "add", "--task", task, "--data", data, *kind, "--new-version", "--epochs", 1)
+    found = done(*home, "--json", "evaluate", "--task", task, "--data", data)
+    assert type(found.document["oracle"]) is float
+    assert found.document["routed"] == {"pick": 0, "grade": None}[task]
+    assert found.document["routed_to_task"] == 0
+    assert found.document["routed_expert"] is None
+    assert "160 of 160 rows" in found.err
+    assert "retrain-router" in found.err
+    assert "the router's expert" not in done(*home, "evaluate", "--task", task, "--data", data).out
+
+
 def test_evaluate_changes_no_byte_of_the_bank(kinds: Path, tmp_path: Path) -> None:
     data = write_task(tmp_path / "mood.csv", "mood", 20, seed=9)
     before = content(kinds)

@@ -1,90 +1,77 @@
-"""Under --json every command answers with one document whose keys never shrink."""
+"""Under --json every command answers with one document of promised keys, which never shrink."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import call, done, write_task
+from command_line import call, done, write_csv, write_task
 
+from expertbank.workflows.answering.prediction import Prediction
+
+EXPORTED = {
+    *("path", "format", "digest", "experts", "verified", "router", "bytes", "recorded"),
+}
 TOP: dict[str, set[str]] = {
-    "init": {"home", "backbone", "feature_spec"},
-    "add": {"task", "expert", "metrics", "train", "adapter", "tuning"},
-    "retrain-router": {"router", "tasks", "metrics", "old_texts_read", "seconds"},
-    "forgetting-report": {
-        "tasks",
-        "average_accuracy",
-        "backward_transfer",
-        "forgetting",
-        "routing_regret",
-        "weights_unchanged",
-        "matrix",
-        "margin",
-        "from",
-        "to",
-        "confusion",
-        "verdict",
-        "lineage",
-        "regrouped_routers",
-        "uncounted_routers",
-        "matrix_as_served",
-        "map",
+    "init": {"home", "backbone", "store", "feature_spec"},
+    "add": {
+        *("task", "expert", "metrics", "train", "adapter", "tuning"),
+        *("data", "warnings", "todo"),
     },
-    "export": {"path", "format", "digest", "experts", "verified"},
-    "export --format peft": {"path", "format", "digest", "experts", "verified", "effects"},
+    "retrain-router": {
+        *("router", "tasks", "metrics", "old_texts_read", "seconds"),
+        *("unmeasured", "put_on_grid", "cost"),
+    },
+    "forgetting-report": {
+        *("tasks", "average_accuracy", "backward_transfer", "forgetting", "routing_regret"),
+        *("weights_unchanged", "matrix", "margin", "from", "to", "confusion", "verdict"),
+        *("lineage", "regrouped_routers", "uncounted_routers", "matrix_as_served", "map"),
+        *("router", "routers", "verification"),
+    },
+    "export": EXPORTED,
+    "export --format peft": {*EXPORTED, "effects"},
     "evaluate": {
-        "task",
-        "expert",
-        "metric",
-        "n",
-        "oracle",
-        "routed",
-        "routed_to_task",
-        "per_label",
+        *("task", "expert", "metric", "n", "oracle", "routed", "routed_to_task", "per_label"),
+        *("routed_expert", "routed_expert_oracle", "data_remarks"),
     },
     "tasks": {"tasks"},
     "status": {
-        "home",
-        "backbone",
-        "experts",
-        "removed",
-        "router",
-        "routing_accuracy",
-        "unrouted",
-        "retired",
-        "steps",
+        *("home", "backbone", "experts", "removed", "router", "routing_accuracy", "unrouted"),
+        *("retired", "steps"),
     },
     "map": {"router", "told", "clouds", "rows"},
     "list": {"experts", "routers", "stale"},
-    "show": {"expert", "task", "features", "evaluations", "run", "stale"},
+    "show": {
+        *("expert", "task", "features", "statistics", "evaluations", "run", "stale"),
+        "backbone",
+    },
     "history": {"events"},
     "alias": {"aliases", "events"},
-    "verify": {"ok", "problems", "artifacts", "unreferenced"},
-    "remove": {"task", "experts", "removed_at", "already_removed", "routers", "dry_run", "todo"},
+    "verify": {"ok", "problems", "artifacts", "bytes", "purged", "unreferenced"},
+    "remove": {
+        *("task", "experts", "removed_at", "already_removed", "routers", "aliases", "dry_run"),
+        "todo",
+    },
     "group": {"group", "moved", "already", "stale", "dry_run", "todo"},
-    "gc": {"deleted", "bytes", "purged", "routers", "kept", "dry_run"},
-    "import": {"imported", "skipped", "bundle", "dry_run"},
+    "gc": {"deleted", "bytes", "purged", "routers", "forgotten", "kept", "dry_run"},
+    "import": {"imported", "skipped", "bundle", "remarks", "dry_run", "todo"},
     "import --peft": {
-        *("imported", "skipped", "bundle", "dry_run"),
+        *("imported", "skipped", "bundle", "remarks", "dry_run", "tuning"),
         *("task", "expert", "metrics", "train", "adapter", "data", "warnings", "peft", "todo"),
     },
     "doctor": {"healthy", "home", "findings", "packages", "environment"},
-    "unknowns": {"rows", "unknown", "read_from", "groups", "alone"},
+    "unknowns": {
+        *("rows", "unknown", "read_from", "distinct", "groups", "groups_found"),
+        *("in_other_groups", "alone", "not_compared", "sampled", "width_from"),
+    },
     "db restore": {"source", "revision", "experts", "routers", "backup", "dry_run"},
     "db upgrade": {"before", "after", "backup"},
     "db backup": {"backup"},
     "db copy": {
-        "source",
-        "target",
-        "bank",
-        "store",
-        "experts",
-        "routers",
-        "rows",
-        "files",
-        "copied",
+        *("source", "target", "bank", "store", "experts", "routers", "rows", "files", "copied"),
         "bytes",
     },
 }
@@ -95,53 +82,50 @@ INNER: dict[tuple[str, str], set[str]] = {
         *("id", "version", "digest", "adapter_params", "head_params", "bytes"),
         *("labels", "external_adapter"),
     },
-    ("list", "experts"): {"external_adapter"},
-    ("show", "expert"): {"external_adapter"},
     ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
-    ("add", "metrics"): {"accuracy", "n", "majority"},
-    ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
     ("export --format peft", "effects"): {"expert", "model", "effect", "error", "tolerance"},
     ("import --peft", "imported"): {"task", "id", "version", "digest"},
-    ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},
-    ("import --peft", "metrics"): {"accuracy", "n", "majority"},
-    ("import --peft", "peft"): {"adapter", "base_model", "revision", "head", "labels", "with"},
-    ("retrain-router", "router"): {"version", "kind", "digest", "params"},
-    ("retrain-router", "metrics"): {"accuracy", "per_task", "confusions"},
+    ("import --peft", "peft"): {
+        *("adapter", "base_model", "revision", "head", "labels", "expert", "with"),
+    },
+    ("retrain-router", "router"): {"version", "kind", "digest", "params", "active"},
+    ("retrain-router", "metrics"): {
+        *("accuracy", "per_task", "confusions", "calibration_error", "unknown"),
+    },
+    ("unknowns", "groups"): {"number", "rows", "distinct", "share", "nearest", "typical"},
+    ("unknowns", "groups.nearest"): {"task", "share"},
+    ("unknowns", "groups.typical"): {"index", "text"},
     ("forgetting-report", "tasks"): {
-        "task",
-        "n",
-        "at_add",
-        "oracle",
-        "oracle_source",
-        "routed_at_add",
-        "routed_before",
-        "regrouped",
-        "routed",
-        "majority",
-        "beats_majority",
-        "p_beats_majority",
-        "flip_rate",
-        "verdict",
-        "from",
-        "flips",
-        "losses",
-        "gains",
-        "interval",
-        "margin_provable",
-        "margin_possible",
-        "p_mcnemar",
-        "p_noninferiority",
-        "p_noninferiority_adjusted",
-        "p_loss",
-        "p_loss_adjusted",
-        "clustered",
+        *("task", "n", "at_add", "oracle", "oracle_source", "routed_at_add", "routed_before"),
+        *("regrouped", "routed", "majority", "beats_majority", "p_beats_majority", "flip_rate"),
+        *("verdict", "from", "flips", "losses", "gains", "interval", "margin_provable"),
+        *("margin_possible", "p_mcnemar", "p_noninferiority", "p_noninferiority_adjusted"),
+        *("p_loss", "p_loss_adjusted", "clustered", "clusters", "compared", "difference"),
+        *("expert", "method", "metric", "unread"),
     },
 }
-PREDICTION = {"index", "task", "expert", "confidence", "unknown", "unknown_score", "label"}
+LEAST: dict[tuple[str, str], set[str]] = {
+    ("list", "experts"): {"external_adapter"},
+    ("show", "expert"): {"external_adapter"},
+    ("add", "metrics"): {"accuracy", "n", "majority"},
+    ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
+    ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},
+    ("import --peft", "metrics"): {"accuracy", "n", "majority"},
+}
+"""Of records, and of what depends on the kind of task: there may be more."""
+PREDICTION = {
+    *("index", "task", "expert", "confidence", "unknown", "unknown_score", "unknown_p_value"),
+    *("abstained", "truncated", "label", "scores"),
+}
+OF_SOME = {
+    *("text", "finish", "external_adapter", "choice", "labels", "thresholds", "second", "answers"),
+}
+"""Keys of rows of some kinds, groups and options only."""
 
 
 def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]:
     data = write_task(tmp_path / "more.csv", "mood", 60, seed=5)
+    strange = [(f"{'virus ' * (n % 7 + 3)}{'gene ' * (n // 7 + 1)}",) for n in range(40)]
     return {
         "init": ["init"],
         "add": ["add", "--task", "more", "--data", data, "--epochs", "1"],
@@ -167,7 +151,7 @@ def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]
             *("--task", "more", "--data", data),
         ],
         "doctor": ["doctor"],
-        "unknowns": ["unknowns", data],
+        "unknowns": ["unknowns", write_csv(tmp_path / "strange.csv", strange, ("text",))],
         "db restore": ["db", "restore", made / "bank" / "registry.db", "--yes"],
         "db upgrade": ["db", "upgrade"],
         "db backup": ["db", "backup", tmp_path / "copy.db"],
@@ -186,12 +170,39 @@ def test_json_is_one_document_on_stdout_with_the_promised_keys(
     answer = done("--home", bank, "--json", *_words(command, bank, made_bank, tmp_path))
     assert answer.out.count("\n") == 1
     document = answer.document
-    assert TOP[command] <= set(document)
-    for (owner, key), fields in INNER.items():
+    assert TOP[command] == set(document), "a new key belongs here and in docs/json.md"
+    for (owner, path), fields in [*INNER.items(), *LEAST.items()]:
         if owner == command:
-            value = document[key]
-            for item in value if isinstance(value, list) else [value]:
+            items = _at(document, path)
+            assert items
+            for item in items:
                 assert fields <= set(item)
+                assert set(item) == fields or (owner, path) in LEAST, path
+
+
+def _at(document: dict[str, Any], path: str) -> list[Any]:
+    """What stands at a path of keys; of lists that it goes through, every item."""
+    found: list[Any] = [document]
+    for key in path.split("."):
+        values = [one[key] for one in found]
+        found = [item for v in values for item in (v if isinstance(v, list) else [v])]
+    return found
+
+
+def test_a_row_of_predict_has_no_key_that_is_not_promised() -> None:
+    every = Prediction(
+        *(0, "mood", "mood@1", 1.0, "good", {"good": 1.0}),
+        choice=0,
+        labels=("good",),
+        thresholds={"good": 0.5},
+        second="poll@1",
+        written="good",
+        finish="stop",
+        external_adapter="mood",
+    )
+    assert set(replace(every, answers=(every,)).to_dict()) == PREDICTION | OF_SOME
+    plain = Prediction(0, "mood", "mood@1", 1.0, "good", {"good": 1.0})
+    assert set(plain.to_dict()) == PREDICTION
 
 
 def test_every_command_of_the_program_has_a_contract() -> None:
@@ -240,7 +251,7 @@ def test_predict_answers_one_json_line_a_row(bank: Path, made_bank: Path) -> Non
         lines = done("predict", *place, *texts, "--json").lines
         assert [line["index"] for line in lines] == [0, 1, 2]
         for line in lines:
-            assert set(line) >= PREDICTION | {"scores"}
+            assert set(line) == PREDICTION
             assert line["label"] == max(line["scores"], key=line["scores"].__getitem__)
             assert sum(line["scores"].values()) == pytest.approx(1, abs=1e-5)
             assert type(line["unknown"]) is bool

@@ -1,15 +1,18 @@
-"""``predict --stream``: answers appear as they are written, and are those of ``predict``."""
+"""Answers appear as they are written, and are those of ``predict``; none is written for nothing."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from command_line import call, done, task_rows, write_task
+from small_tasks import write_jsonl
 from test_generation_command import KIND, paint_rows, write_paint
 
 from expertbank import Bank
 from expertbank.errors import InputError
+from expertbank.models.writing import Writer, Written
 
 UNTAUGHT = ("--epochs", 1, "--lr", 1e-6, "--max-tokens", 6)
 """A random model says more than one that was taught short answers."""
@@ -95,3 +98,27 @@ def test_who_is_told_may_end_an_answer(home: Path) -> None:
             predictor.predict(rows, abstain=True, told=told)
     assert [index for index, _ in heard] == [0, 1]
     assert [one.written_tokens for one in found] == [1, 1]
+
+
+@pytest.mark.parametrize("command", ["unknowns", "map"])
+def test_who_is_asked_only_where_rows_belong_writes_no_more_than_the_first_token(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    file = write_jsonl(tmp_path / "rows.jsonl", [{"text": text} for text in texts()])
+    unknown = [one["unknown"] for one in done("--home", home, "predict", "--json", *texts()).lines]
+    tokens: list[int] = []
+    write = Writer.write
+
+    def counted(*given: Any) -> list[Written]:
+        written = write(*given)
+        tokens.extend(one.tokens for one in written)
+        return written
+
+    monkeypatch.setattr(Writer, "write", counted)
+    asked = {"unknowns": ["unknowns", file], "map": ["map", "--file", file]}[command]
+    found = done("--home", home, "--json", *asked).document
+    assert set(tokens) == {1}
+    if command == "map":
+        assert [row["unknown"] for row in found["rows"]] == unknown
+    else:
+        assert found["unknown"] == sum(unknown)

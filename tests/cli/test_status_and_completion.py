@@ -59,6 +59,21 @@ def test_a_removed_task_is_told_and_its_expert_is_to_leave_the_router(bank: Path
     assert "removed" in done("--home", bank).out
 
 
+def test_where_all_tasks_were_removed_every_command_says_so_and_how_one_comes_back(
+    bank: Path,
+) -> None:
+    for task in ("mood", "poll", "sport"):
+        done("--home", bank, "remove", "--task", task, "--yes")
+    (step,) = done("--json", "--home", bank, "status").document["steps"]
+    assert step["why"] == "all tasks of the bank were removed"
+    assert "add --task NAME --new-version" in step["command"]
+    assert "yet" not in done("--home", bank, "status").out
+    for words in (["predict", "a film"], ["retrain-router"]):
+        refused = call("--home", bank, *words)
+        assert refused.code == 10
+        assert f"{step['why']}; first run: {step['command']}" in refused.err
+
+
 def test_where_there_is_no_bank_the_help_and_the_first_command_are_told(tmp_path: Path) -> None:
     alone = call("--home", tmp_path / "none")
     assert alone.code == 0
@@ -96,6 +111,27 @@ def test_the_bank_that_the_line_names_is_completed_from(
     for line in (f"--home {home} show mo", f"show --home {home} mo"):
         assert offered(f"expertbank {line}", elsewhere) == {"mood", "mood@1"}
     assert offered("expertbank show mo", elsewhere) == set()
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+def test_every_shell_completes_from_the_bank_that_stands_after_the_command(
+    shell: str, made_bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "a bank"
+    home.symlink_to(made_bank / "bank")
+    line = f"expertbank show --home '{home}' mo"
+    monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "none"))
+    monkeypatch.setenv("_EXPERTBANK_COMPLETE", f"complete_{shell}")
+    if shell == "bash":
+        monkeypatch.setenv("COMP_WORDS", line)
+        monkeypatch.setenv("COMP_CWORD", "4")
+    else:
+        monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
+        monkeypatch.setenv("_TYPER_COMPLETE_WORD_TO_COMPLETE", "mo")  # PowerShell
+        monkeypatch.setenv("_TYPER_COMPLETE_FISH_ACTION", "get-args")
+    answer = call()
+    assert answer.err == ""
+    assert "mood@1" in answer.out
 
 
 def test_added_shows_how_the_held_out_score_went(bank: Path, made_bank: Path) -> None:

@@ -132,6 +132,27 @@ def test_the_tutorials_experts_beat_their_majority_class_and_only_the_foreign_te
     ]
 
 
+@pytest.mark.parametrize("kept", ["bank", "bundle", "report.html"])
+def test_the_quickstart_takes_no_place_of_what_is_there_where_one_was_named(
+    tmp_path: Path, kept: str
+) -> None:
+    if shutil.which("bash") is None:
+        pytest.skip("no bash")
+    file = tmp_path / kept / "file"
+    file.parent.mkdir()
+    file.touch()
+    run = subprocess.run(
+        ["bash", str(SCRIPT), str(tmp_path / "bank")],
+        env={"PATH": os.defpath},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert file.exists()
+    assert run.returncode == 3
+    assert f"{file.parent} exists" in run.stderr
+
+
 def test_bash_can_read_the_quickstart() -> None:
     if shutil.which("bash") is None:
         pytest.skip("no bash")

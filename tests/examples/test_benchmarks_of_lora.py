@@ -192,8 +192,12 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
     lines = [
         json.dumps(
             {
-                "task": "mrpc", "seed": seed, "tried": paper.named(side), "conditions": {},
-                "params": sizes[side], "right": right,
+                "task": "mrpc",
+                "seed": seed,
+                "tried": paper.named(side),
+                "conditions": {},
+                "params": sizes[side],
+                "right": right,
             }
         )
         for side, right in rights.items()
@@ -204,7 +208,9 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
     front.main(["--runs", str(runs), "--tasks", "mrpc", "--out", str(picture)])
     said = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
     assert {row[1].strip(): row[5].strip() for row in said} == {
-        "LoRA r=1": "yes", "TT-LoRA": "no", "LoRA r=16": "yes"
+        "LoRA r=1": "yes",
+        "TT-LoRA": "no",
+        "LoRA r=16": "yes",
     }
     assert "TT-LoRA 20 numbers, 0.500" in picture.read_text()
 

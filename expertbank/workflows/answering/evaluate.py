@@ -33,7 +33,8 @@ class Evaluated:
             ``None`` where it knows none.
         routed_expert_oracle: quality of that one with every row given to it, so that ``routed``
             less this is what routing costs; ``None`` without one.
-        remark: what to tell the user where ``expert`` and ``routed_expert`` are two.
+        remark: what to tell the user where ``expert`` and ``routed_expert`` are two, or where the
+            router chooses no expert that reads such rows.
         data_remarks: what was left out of the data, and what is odd about the files.
     """
 
@@ -81,7 +82,8 @@ def evaluate(
     """Answer all labelled rows of ``source`` twice: with the task named, and routed.
 
     Rows are read with the columns and labels that the named expert was trained on. Where the
-    router holds another version of the task, that one answers all rows too, to compare with.
+    router holds another version of the task, that one answers all rows too, to compare with. Rows
+    that no expert of the router reads count as not routed to the task.
 
     Args:
         experts: of a bank or a bundle.
@@ -128,9 +130,13 @@ def evaluate(
     given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
     quality = kind.outcome_of(labels, given).quality()
     routed: list[Answer | None] = []
+    unread: list[InputError] = []
     if predictor.has_router:
-        answers = predictor.predict(rows, second_opinion=second_opinion, progress=progress)
-        routed = [_answer_of(one, task) for one in answers]
+        routed = [None] * len(rows)
+        for one in predictor.predict(
+            rows, second_opinion=second_opinion, progress=progress, on_bad=unread.append
+        ):
+            routed[one.index] = _answer_of(one, task)
     own = None if member is None else quality
     if member is not None and member.digest != named.digest:
         older = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
@@ -146,7 +152,7 @@ def evaluate(
         kind.per_label(labels, given),
         None if member is None else member.id,
         own,
-        predictor.older_member(task),
+        _unread(task, len(unread), len(rows)) if unread else predictor.older_member(task),
         tuple(remarks),
     )
 
@@ -154,6 +160,13 @@ def evaluate(
 def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
     """The stored task, with the columns of the new rows where they are named differently."""
     return spec if columns is None else spec.with_columns(columns)
+
+
+def _unread(task: str, count: int, rows: int) -> str:
+    return (
+        f"note: the router does not know {task}, and no expert that it chooses can read {count:,} "
+        f"of {rows:,} rows, which count as not routed to the task; run: expertbank retrain-router"
+    )
 
 
 def _answer(one: Prediction) -> Answer:

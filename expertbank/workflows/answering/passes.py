@@ -185,9 +185,10 @@ class Passes:
         self, output: PassOutput, places: Sequence[int], experts: Sequence[Member | Answerer]
     ) -> dict[int, _Heard]:
         """What experts said in one pass, by the place of the row."""
-        sureness = self._sureness(output, experts)
+        features, sureness = output.features.cpu(), self._sureness(output, experts)
         return {
-            place: _Heard(output, number, sureness[number]) for number, place in enumerate(places)
+            place: _Heard(output, number, features[number], sureness[number])
+            for number, place in enumerate(places)
         }
 
     def _ask_seconds(
@@ -354,13 +355,16 @@ def _written_for(questions: Sequence[Question], *, telling: bool = False) -> Wri
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
-    """What an expert said of one row: its place in a pass, and how sure it was."""
+    """What an expert said of one row, and how sure it was.
+
+    Attributes:
+        output: of the pass.
+        place: of the row in it.
+        features: ``[dimension]`` of the row, on the CPU as those of ``trunk_features``.
+        sureness: of the expert.
+    """
 
     output: PassOutput
     place: int
+    features: Tensor
     sureness: Tensor
-
-    @property
-    def features(self) -> Tensor:
-        """``[dimension]`` of the row."""
-        return self.output.features[self.place]

@@ -20,6 +20,7 @@ from expertbank.workflows.answering.decision import Answerer, Decision, Named, R
 from expertbank.workflows.answering.passes import Passes
 from expertbank.workflows.answering.prediction import Prediction, Question
 from expertbank.workflows.answering.reading import CHUNK, Reader, chunked, readable
+from expertbank.writing import GREEDY, Sampling
 
 Told = Callable[[int, str], bool]
 """Takes a row's index and its answer so far; false ends it."""
@@ -164,6 +165,7 @@ class Predictor:
         on_bad: Callable[[InputError], None] | None = None,
         total: int = 0,
         told: Told | None = None,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Prediction]:
         """Answer rows in their order, a bounded number at a time.
 
@@ -190,6 +192,7 @@ class Predictor:
             told: takes the index of a row whose answer is written, and what of it is settled,
                 after each token; false ends the answer. Rows are then answered one after the
                 other. Of a group the first expert's answer is told.
+            sampling: what is wanted of answers that are written.
 
         Raises:
             NotFoundError: no such task, or no router and no task named.
@@ -206,7 +209,7 @@ class Predictor:
         decision = self.decision(
             task, abstain=abstain, fallback=fallback, second_opinion=second_opinion
         )
-        return self._answers(rows, decision, batch_size, progress, on_bad, total, told)
+        return self._answers(rows, decision, batch_size, progress, on_bad, total, told, sampling)
 
     def predict_with(
         self,
@@ -227,6 +230,7 @@ class Predictor:
         on_bad: Callable[[InputError], None] | None,
         total: int,
         told: Told | None,
+        sampling: Sampling = GREEDY,
     ) -> Iterator[Prediction]:
         require_threads()
         given = as_rows(rows)
@@ -235,7 +239,9 @@ class Predictor:
             wrong = next((row for row in given if isinstance(row, InputError)), None)
             if wrong is not None and on_bad is None:
                 raise wrong
-        return self._stream(iter(given), decision, batch_size, progress, on_bad, total, told)
+        return self._stream(
+            iter(given), decision, batch_size, progress, on_bad, total, told, sampling
+        )
 
     def _stream(
         self,
@@ -246,14 +252,17 @@ class Predictor:
         on_bad: Callable[[InputError], None] | None,
         total: int,
         told: Told | None,
+        sampling: Sampling,
     ) -> Iterator[Prediction]:
         numbered = enumerate(rows)
         done, most = 0, CHUNK if told is None else 1
         while True:
             chunk, error, ended = chunked(numbered, decision, on_bad, most)
             questions, first = readable(self._reader.asked(chunk, decision), on_bad)
-            if told is not None:
-                questions = [replace(one, told=partial(told, one.index)) for one in questions]
+            questions = [
+                replace(one, sampling=sampling, told=told and partial(told, one.index))
+                for one in questions
+            ]
             if questions:
                 meter = _Shifted(progress, done, max(total, done + len(questions)))
                 yield from self.answer(questions, batch_size=batch_size, progress=meter)

@@ -27,6 +27,7 @@ from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.predict import Experts, Predictor
 from expertbank.workflows.environment import now
 from expertbank.workflows.held_backbone import require_backbone
+from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.workspace import Workspace
 
 
@@ -205,12 +206,12 @@ def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Pr
             digest. Names and counts prove nothing: a restored bank gives them out again.
 
     Raises:
-        NotFoundError: no expert yet.
+        NotFoundError: no live expert.
         StaleError: the bank was restored at this very moment.
     """
     registry = workspace.registry
     if not registry.has_members():
-        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
+        raise no_expert(registry)
     try:
         record = registry.router()
     except NotFoundError:

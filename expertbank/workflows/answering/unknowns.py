@@ -25,6 +25,7 @@ from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction, Question
 from expertbank.workflows.answering.reading import CHUNK
 from expertbank.workflows.answering.unknown_groups import Unknowns, in_order, told
+from expertbank.writing import FIRST
 
 GROUPS = 10
 """Groups that are told of, where nobody says how many."""
@@ -116,7 +117,7 @@ def _answered(
     progress: ProgressCallback,
     total: int,
 ) -> Iterator[tuple[Row, Prediction]]:
-    """Rows that can be answered, each with its answer: that of ``predict``, unknown or not."""
+    """Rows that can be answered, each with its answer, of one that is written the first token."""
     given = as_rows(rows)
     waiting: deque[tuple[int, Row]] = deque()
 
@@ -133,6 +134,7 @@ def _answered(
     answers = predictor.predict(
         watched(),
         abstain=True,
+        sampling=FIRST,
         progress=progress,
         on_bad=on_bad,
         total=len(given) if isinstance(given, list) else total,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import FeatureSpec
-from expertbank.errors import IntegrityError, NotFoundError
+from expertbank.errors import IntegrityError
 from expertbank.records import (
     ExpertRecord,
     FeatureSetRecord,
@@ -18,6 +18,7 @@ from expertbank.records import (
     ProgressEvent,
 )
 from expertbank.routing.config import RouterConfig
+from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.presence import files_of, require_present
 from expertbank.workflows.workspace import Workspace
 
@@ -82,7 +83,7 @@ def gather(workspace: Workspace) -> Job:
     workspace.probe_writable()
     generation, experts = registry.generation(), registry.members()
     if not experts:
-        raise NotFoundError("no expert to route to yet; first run: expertbank add --task T")
+        raise no_expert(registry)
     groups = {task.name: task.group for task in registry.tasks()}
     found = {record.expert_id: record for record in registry.feature_sets()}
     features = {e.id: found.get(e.id) or registry.feature_set(e.id) for e in experts}

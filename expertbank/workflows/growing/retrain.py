@@ -137,7 +137,7 @@ def retrain_router(
     """Fit, measure and register a router over the newest expert of every task.
 
     Raises:
-        NotFoundError: the bank has no expert yet.
+        NotFoundError: the bank has no live expert.
         StaleError: an expert came or went meanwhile; no router was registered.
         IntegrityError: an expert's file is gone, or what is kept of its rows changed on disk.
         InputError: a gate that needs rows, in a bank that keeps statistics only.

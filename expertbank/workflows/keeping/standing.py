@@ -12,8 +12,9 @@ from expertbank.registry.registry import Registry
 from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
 from expertbank.workflows.growing.grouping import Stale, active_router
+from expertbank.workflows.none_alive import ADD, none_alive
 
-ADD, RETRAIN = "expertbank add --task NAME --data FILE", "expertbank retrain-router"
+RETRAIN = "expertbank retrain-router"
 SHOWN = 6
 """Names that are shown; of more only how many there are."""
 NONE_YET = "none yet"
@@ -76,7 +77,7 @@ class Standing:
         return (
             ("bank", self.home),
             ("backbone", self.backbone or NONE_YET),
-            ("experts", _counted(self.experts)),
+            ("experts", "none" if self.removed and not self.experts else _counted(self.experts)),
             *([("removed", _counted(self.removed))] if self.removed else []),
             ("router", router),
             *([("not routed", _counted(self.unrouted))] if self.unrouted else []),
@@ -114,13 +115,14 @@ def standing(home: str, registry: Registry) -> Standing:
         unrouted=unrouted,
         retired=retired,
         steps=tuple(
-            _steps(newest, router, unrouted, retired, Stale.of(registry), elsewhere=elsewhere)
+            _steps(router, unrouted, retired, Stale.of(registry), elsewhere=elsewhere)
+            if newest
+            else [Step(*none_alive(registry))]
         ),
     )
 
 
 def _steps(
-    newest: tuple[str, ...],
     router: RouterRecord | None,
     unrouted: tuple[str, ...],
     retired: tuple[str, ...],
@@ -128,9 +130,6 @@ def _steps(
     *,
     elsewhere: bool,
 ) -> Iterator[Step]:
-    if not newest:
-        yield Step(ADD, "there is no expert yet")
-        return
     if router is None:
         yield Step(RETRAIN, "no router chooses among the experts yet")
         return

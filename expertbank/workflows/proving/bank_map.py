@@ -11,6 +11,7 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.records import ProgressCallback, RouterRecord, Row, no_progress
 from expertbank.reports.bank_map import BankMap, Cloud, Spot
 from expertbank.workflows.workspace import Workspace
+from expertbank.writing import FIRST
 
 if TYPE_CHECKING:
     from expertbank.routing.plane import Plane
@@ -76,7 +77,7 @@ def map_with_rows(
     for question in predictor.questions(given, predictor.decision(abstain=True)):
         if isinstance(question, InputError):
             raise question
-        asked.append(question)
+        asked.append(replace(question, sampling=FIRST))
     answers = predictor.answer(asked, progress=progress)
     features = trunk_features(predictor.model, [one.encoded for one in asked], progress)
     places = plane.seen(plane.grid.steps(features)).tolist()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
@@ -22,6 +22,7 @@ from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.workflows.growing.grouping import active_router
+from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.proving.bank_map import map_where_possible
 from expertbank.workflows.proving.evidence import StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
@@ -58,7 +59,7 @@ def forgetting_report(
         progress: told as verification goes on.
 
     Raises:
-        NotFoundError: the bank has no expert yet, or no such router, or it was forgotten.
+        NotFoundError: the bank has no live expert, or no such router, or it was forgotten.
         InputError: a margin or sample that cannot be.
         IntegrityError: stored evidence is damaged, the backbone is another one, or, with
             ``verify``, a row's answer differs; the message names the first such row.
@@ -69,7 +70,7 @@ def forgetting_report(
     router = active_router(registry) if end is None else registry.router(end)
     experts = _experts(workspace, router)
     if not experts:
-        raise NotFoundError("the bank has no expert yet; first run: expertbank add --task T")
+        raise no_expert(registry)
     shown = {r.version: r for r in (before, router) if r is not None}
     for one in shown.values():
         if one.forgotten_at is not None:

@@ -6,6 +6,7 @@ Nothing is told where the bank cannot be read: a shell that completes has no pla
 from __future__ import annotations
 
 import os
+import re
 import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -76,7 +77,9 @@ def _home(context: typer.Context) -> str:
 
 def _line() -> list[str]:
     """The words of the line so far, from typer's variable for bash or that for other shells."""
-    told = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+    told = os.environ.get("_TYPER_COMPLETE_ARGS")
+    if told is None:  # bash parts words at these signs, as in --home=URL
+        told = re.sub(" ([=:]+) ", r"\1", os.environ.get("COMP_WORDS", ""))
     lexer = shlex.shlex(told, posix=True)
     lexer.whitespace_split, lexer.commenters = True, ""
     found: list[str] = []

@@ -113,18 +113,21 @@ def test_the_bank_that_the_line_names_is_completed_from(
     assert offered("expertbank show mo", elsewhere) == set()
 
 
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish", "powershell"])
+@pytest.mark.parametrize(
+    ("shell", "sign"),
+    [("bash", " "), ("bash", " = "), ("zsh", "="), ("fish", " "), ("powershell", " ")],
+)
 def test_every_shell_completes_from_the_bank_that_stands_after_the_command(
-    shell: str, made_bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    shell: str, sign: str, made_bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     home = tmp_path / "a bank"
     home.symlink_to(made_bank / "bank")
-    line = f"expertbank show --home '{home}' mo"
+    line = f"expertbank show --home{sign}'{home}' mo"  # bash parts words at every =
     monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "none"))
     monkeypatch.setenv("_EXPERTBANK_COMPLETE", f"complete_{shell}")
     if shell == "bash":
         monkeypatch.setenv("COMP_WORDS", line)
-        monkeypatch.setenv("COMP_CWORD", "4")
+        monkeypatch.setenv("COMP_CWORD", "5" if "=" in sign else "4")
     else:
         monkeypatch.setenv("_TYPER_COMPLETE_ARGS", line)
         monkeypatch.setenv("_TYPER_COMPLETE_WORD_TO_COMPLETE", "mo")  # PowerShell

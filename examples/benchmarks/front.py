@@ -17,6 +17,7 @@ from math import log10
 from pathlib import Path
 
 import numpy as np
+from machine import describe
 from paper import SIDES, TASKS, named, pigeonhole
 
 RESULTS = Path(__file__).parent / "results"
@@ -117,6 +118,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--out", type=Path, default=RESULTS / "front.svg")
     options = parser.parse_args(argv)
+    describe(0)
     found = points(options.runs, options.tasks)
     best = front(found)
     print("| side | numbers | mean | 95% | on the front |\n|---|---|---|---|---|")

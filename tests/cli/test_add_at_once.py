@@ -103,7 +103,8 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_added(
     if not Path("/proc/self/status").exists():
         pytest.skip("needs /proc to find the workers")
     home = tmp_path / "bank"
-    words = [*COMMAND, "--home", home, *listed, "--epochs", 400, "--on", "processes:2"]
+    words = [*COMMAND, "--home", home, *listed, "--on", "processes:2"]
+    words += ["--epochs", 4000, "--patience", 4000]
     with subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE) as command:
         deadline = time.monotonic() + 300
         while len(workers := list(workers_of(command.pid))) < 2 and time.monotonic() < deadline:

@@ -12,7 +12,7 @@ import tiny
 from command_line import Answer, call, content, done, write_csv, write_task
 from transformers import AutoTokenizer
 
-from expertbank.workflows.workspace import Workspace
+from expertbank.workflows.held_backbone import HeldBackbone
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def worded(tmp_path: Path) -> Path:
 def unchecked() -> Iterator[None]:
     """As expertbank was before the check."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Workspace, "require_agreement", lambda self, loaded: None)
+        patch.setattr(HeldBackbone, "require_agreement", lambda self, loaded: None)
         yield
 
 
@@ -118,7 +118,7 @@ def test_a_bank_from_before_the_check_reads_tells_and_names_the_row(
 def test_a_bank_from_before_the_check_grows_no_further(worded: Path, tmp_path: Path) -> None:
     home, data = tmp_path / "bank", write_task(tmp_path / "mood.csv", "mood")
     with pytest.MonkeyPatch.context() as before:
-        before.setattr(Workspace, "require_agreement", lambda self, loaded: None)
+        before.setattr(HeldBackbone, "require_agreement", lambda self, loaded: None)
         done("--home", home, "init", "--backbone", worded)
     before_add = content(home)
     require_refused(call("--home", home, "add", "--task", "mood", "--data", data), "'quark'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +29,10 @@ def test_a_team_bank_is_made_and_a_folder_is_taken_along(
     monkeypatch.chdir(tmp_path)
     rows = [f"the {film} is {word},{word}" for film in "abcdefgh" for word in ("good", "bad")]
     (tmp_path / "rows.csv").write_text("text,label\n" + "\n".join(rows) + "\n")
-    data = ["--data", "rows.csv", "--epochs", "1", "--max-length", "64"]
+    pairs = [{"question": "is it good", "passage": text, "answer": "good" in text} for text in rows]
+    (tmp_path / "boolq.jsonl").write_text("\n".join(map(json.dumps, pairs)))
+    small = ["--epochs", "1", "--max-length", "64"]
+    data = ["--data", "rows.csv", *small]
     made = ["init", "--backbone", str(backbone_folder("bert"))]
     assert command(["--home", "bank", *made]).code == 0
     assert command(["--home", "bank", "add", "--task", "mood", *data]).code == 0
@@ -40,7 +44,7 @@ def test_a_team_bank_is_made_and_a_folder_is_taken_along(
         words = [bucket.url("one") if word == STORE else word for word in init]
         words += ["--backbone", str(backbone_folder("bert"))]
         assert (ran := command(words)).code == 0, ran
-        assert (ran := command([*add, *data])).code == 0, ran
+        assert (ran := command([*add, "--data", "boolq.jsonl", *small])).code == 0, ran
         there = {HOME: second, STORE: bucket.url("two")}
         assert (ran := command([there.get(word, word) for word in copy])).code == 0, ran
         listed = [command(["--home", home, "--json", "list"]) for home in (first, second)]

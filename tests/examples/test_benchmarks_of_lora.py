@@ -206,7 +206,10 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
     runs, picture = tmp_path / "runs.jsonl", tmp_path / "front.svg"
     runs.write_text("\n".join(lines) + "\n")
     front.main(["--runs", str(runs), "--tasks", "mrpc", "--out", str(picture)])
-    said = [line.split("|") for line in capsys.readouterr().out.splitlines()[2:]]
+    said = [
+        line.split("|")
+        for line in capsys.readouterr().out.split("|---|---|---|---|---|\n")[1].splitlines()
+    ]
     assert {row[1].strip(): row[5].strip() for row in said} == {
         "LoRA r=1": "yes",
         "TT-LoRA": "no",

@@ -154,5 +154,6 @@ def _known(words: list[str]) -> None:
     own = {option.flag for cls in SETTINGS for option in options_of(cls)}
     own |= {"--bundle", "--host", "--port", "--api-key-file", "--log-texts", "--backbone"}
     own |= {"--engine", "--engine-model"}
+    own |= {"--external"}  # of `add`, for what an engine holds
     own |= {"--home", "--json", "--device", "--quiet"}
     assert {word for word in words if word.startswith("--")} <= own

@@ -8,12 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from jobs import job_for, suiting
+from jobs import TRAINED, job_for, suiting
 from second_device import NAME, second_device
 
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import AdapterConfig
-from expertbank.kinds import KINDS
 from expertbank.training.expert import TrainedExpert, train_expert
 from expertbank.training.head import fit_head
 
@@ -44,7 +43,7 @@ def assert_alike(expected: TrainedExpert, found: TrainedExpert) -> None:
         torch.testing.assert_close(found.file.tensors[name], tensor, rtol=0, atol=2e-3)
 
 
-@pytest.mark.parametrize("kind", KINDS.names())
+@pytest.mark.parametrize("kind", TRAINED)
 def test_an_expert_of_each_kind_is_trained_where_the_backbone_is(
     backbone_folder: Callable[[str], Path], kind: str
 ) -> None:

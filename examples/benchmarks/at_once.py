@@ -56,11 +56,13 @@ def added(
 
 
 def kill_one_worker(parent: int) -> None:
-    """Kill a process that another one spawned."""
+    """Kill a process that the command spawned, or one of Ray's that has a task."""
     for entry in Path("/proc").iterdir():
         try:
-            ours = f"PPid:\t{parent}\n" in (entry / "status").read_text()
-            if ours and b"spawn_main" in (entry / "cmdline").read_bytes():
+            words = (entry / "cmdline").read_bytes()
+            spawned = f"PPid:\t{parent}\n" in (entry / "status").read_text()
+            rays = words.startswith(b"ray::") and not words.startswith(b"ray::IDLE")
+            if rays or (spawned and b"spawn_main" in words):
                 os.kill(int(entry.name), signal.SIGKILL)
                 print(f"killed worker {entry.name}", flush=True)
                 return

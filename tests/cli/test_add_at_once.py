@@ -104,10 +104,12 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_added(
         pytest.skip("needs /proc to find the workers")
     home = tmp_path / "bank"
     words = [*COMMAND, "--home", home, *listed, "--on", "processes:2"]
-    words += ["--epochs", 4000, "--patience", 4000]
+    words += ["--epochs", 1000, "--patience", 1000]
     with subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE) as command:
         deadline = time.monotonic() + 300
-        while len(workers := list(workers_of(command.pid))) < 2 and time.monotonic() < deadline:
+        while len(workers := list(workers_of(command.pid))) < 2:
+            assert command.poll() is None
+            assert time.monotonic() < deadline
             time.sleep(0.05)
         command.send_signal(signal.SIGINT)
         command.communicate(timeout=60)

@@ -98,7 +98,7 @@ def prepare(
     router = fitted(model, names, options)
 
     def decide(features: Tensor, places: Sequence[int]) -> list[str]:
-        choice = router.route(features.cpu(), ["text"] * len(places))
+        choice = router.route(features.cpu(), ["single"] * len(places))
         return [names[column] for column in choice.index.tolist()]
 
     def bare(batch: Batch) -> Tensor:

@@ -105,7 +105,12 @@ def test_ctrl_c_ends_the_workers_and_keeps_what_was_added(
     home = tmp_path / "bank"
     words = [*COMMAND, "--home", home, *listed, "--on", "processes:2"]
     words += ["--epochs", 1000, "--patience", 1000]
-    with subprocess.Popen([str(word) for word in words], stderr=subprocess.PIPE) as command:
+    # A shell starts what runs in its background with SIGINT ignored.
+    with subprocess.Popen(
+        [str(word) for word in words],
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    ) as command:
         deadline = time.monotonic() + 300
         while len(workers := list(workers_of(command.pid))) < 2:
             assert command.poll() is None

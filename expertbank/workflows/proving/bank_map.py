@@ -71,7 +71,9 @@ def map_with_rows(
             raise row
         given.append(row)
     if not 1 <= len(given) <= MOST_ROWS:
-        raise InputError(f"a map shows 1 to {MOST_ROWS:,} rows, and these are more or none")
+        raise InputError(
+            f"a map shows 1 to {MOST_ROWS:,} rows, and {'more are' if given else 'none is'} given"
+        )
     found, plane = _drawn(workspace, workspace.registry.router("active"), tasks)
     asked: list[Question] = []
     for question in predictor.questions(given, predictor.decision(abstain=True)):

@@ -11,6 +11,7 @@ import torch
 from safetensors import SafetensorError
 
 from expertbank.backbones.gguf_header import Header, read_header
+from expertbank.backbones.gguf_reader import each_file_read_once
 from expertbank.backbones.hub import OFFLINE_WAYS, first_line
 from expertbank.backbones.identity import CONFIG, read_config
 from expertbank.backbones.weight_files import is_pooler
@@ -71,7 +72,7 @@ def read_language_model(path: Path, reference: str, names: Collection[str]) -> d
 
     named = {"gguf_file": path.name} if path.is_file() else {"use_safetensors": True}
     try:
-        with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+        with _quiet_transformers(), each_file_read_once(), torch.random.fork_rng(devices=[]):
             model, loading = AutoModelForCausalLM.from_pretrained(
                 path.parent if path.is_file() else path,
                 dtype="auto",
@@ -167,7 +168,7 @@ def _load(
     from transformers import AutoTokenizer
 
     # An absent pooler is filled with random numbers: not from the caller's generator.
-    with _quiet_transformers(), torch.random.fork_rng(devices=[]):
+    with _quiet_transformers(), each_file_read_once(), torch.random.fork_rng(devices=[]):
         # Left unset, code that a repository brings would be asked about on stdin and run.
         tokenizer = AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False, local_files_only=True, **of_tokenizer

@@ -71,6 +71,26 @@ def test_reading_it_draws_nothing_on_the_terminal(
     assert capfd.readouterr() == ("", "")
 
 
+def test_one_loading_reads_the_head_of_the_file_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a vocabulary of 262,144 words each reading takes a quarter of a minute."""
+    import gguf
+
+    opened: list[str] = []
+
+    class Counting(gguf.GGUFReader):
+        def __init__(self, path: str) -> None:
+            opened.append(path)
+            super().__init__(path)
+
+    monkeypatch.setattr(gguf, "GGUFReader", Counting)
+    path = gguf_files.write(tmp_path / "tiny.gguf")
+    load_backbone(str(path), device="cpu")
+    assert opened == [str(path)]
+    assert gguf.GGUFReader is Counting, "other code gets the package's own again"
+
+
 def test_the_head_of_a_file_says_what_it_is(tmp_path: Path) -> None:
     header = read_header(gguf_files.write(tmp_path / "tiny.gguf", "qwen2"))
     assert header.architecture == "qwen2"

@@ -336,7 +336,10 @@ class TrainConfig:
     lr: float = setting(5e-3, "Peak learning rate of the cores.", above=0, below=10)
     head_lr: float = setting(1e-3, "Peak learning rate of the head.", above=0, below=10)
     patience: int = setting(
-        3, "Epochs without a better held-out score after which training ends.", least=1
+        3,
+        "Epochs after which training ends if they brought neither a better held-out score nor a "
+        "lower held-out loss.",
+        least=1,
     )
     balance: bool = setting(False, "Weigh classes by the inverse of their frequency in the loss.")
     weight_decay: float = setting(

@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from machine import describe
 from recipe import Setting
-from trials import Runs, added_job, right_answers
+from trials import PATIENCE_OF, Runs, added_job, right_answers
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
@@ -58,7 +58,7 @@ def main() -> None:
     describe(options.seed)
     parameters()
     names = ("rows", "eval_limit", "max_length", "dtype", "backbone")
-    conditions = {name: getattr(options, name) for name in names}
+    conditions = {name: getattr(options, name) for name in names} | {"patience": PATIENCE_OF}
     print(f"\n{json.dumps(conditions)}", flush=True)
     runs = Runs(options.out, conditions)
     backbone = load_backbone(options.backbone, dtype=options.dtype)
@@ -79,7 +79,7 @@ def main() -> None:
 def arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("data", type=Path, help="folder with one folder per task")
+    parser.add_argument("data", type=Path, nargs="+", help="folders with one folder per task")
     parser.add_argument("--rows", type=int, default=720, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
     parser.add_argument("--max-length", type=int, default=64)
@@ -119,7 +119,7 @@ def one_run(
     spec = backbone.default_feature_spec(**given)
     train = TrainConfig(seed=seed, limit=options.rows, **setting.train)
     wish = AdapterConfig(**setting.adapter)
-    place = options.data / task
+    place = next(one / task for one in options.data if (one / task).is_dir())
     job, rows = added_job(task, place, backbone, spec, wish, train, options.eval_limit)
     started = time.monotonic()
     expert = train_expert(job, backbone)
@@ -146,7 +146,7 @@ def share(right: str) -> float:
 def report(runs: Runs, options: argparse.Namespace) -> None:
     """The table of tasks, and each side's distance from ours on the seeds that both have."""
     seeds = sorted({seed for _, seed, _ in runs.by_key})
-    every = [task for task in TASKS if any((task, s, named(OURS)) in runs.by_key for s in seeds)]
+    every = [t for t in options.tasks if any((t, s, named(OURS)) in runs.by_key for s in seeds)]
 
     def of(task: str, *sides: str) -> list[list[str]]:
         """By side the answers on every seed that all sides have."""

@@ -29,7 +29,7 @@ from typing import Any
 import lora_xs  # noqa: F401 - adds a kind of adapter
 import torch
 from machine import describe
-from trials import Runs, accuracy, judged_job
+from trials import PATIENCE_OF, Runs, accuracy, judged_job
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import load_backbone
@@ -110,12 +110,19 @@ def slower(start: Setting) -> tuple[Setting, ...]:
     return (start, start.but(lr=3e-3), start.but(lr=2e-3))
 
 
+def batches(start: Setting) -> tuple[Setting, ...]:
+    """Smaller batches: with few rows an epoch of 16 is some forty steps."""
+    small = start.but(batch_size=8)
+    return (start, small, small.but(lr=2e-3), start.but(batch_size=4, lr=2e-3))
+
+
 STAGES = (
     (length_and_rates, 3, True),
     (bonds, 3, True),
     (kinds, 1, False),
     (reference, 1, False),
     (slower, 3, True),
+    (batches, 3, True),
 )
 """What is tried, with how many seeds, and whether the winner is what an expert is by default."""
 
@@ -125,7 +132,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     describe(options.seeds[0])
     names = ("rows", "judge", "max_length", "dtype", "backbone")
-    conditions = {name: getattr(options, name) for name in names}
+    conditions = {name: getattr(options, name) for name in names} | {"patience": PATIENCE_OF}
     print(json.dumps(conditions), flush=True)
     search = Search(Runs(options.out, conditions), options)
     default = START

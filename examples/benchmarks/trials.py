@@ -22,6 +22,9 @@ from expertbank.records import EncodedRow, Row
 from expertbank.training.job import ExpertJob
 from expertbank.workflows.measure import answers
 
+PATIENCE_OF = "score or loss"
+"""What ends training, for the conditions of a run; runs of before, without it, heard the score."""
+
 Key = tuple[str, int, str]
 """Task, seed, and what was tried."""
 

@@ -14,14 +14,17 @@ from torch import Tensor
 
 from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
+from expertbank.training.held_out import HeldOut
+
+FORMAT = 2
+"""Raised when an interrupted run would not end as the earlier version began it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Best:
-    """The best checkpoint so far: its held-out score and loss, its epoch, its tensors."""
+    """The best checkpoint so far: how it stands on held-out rows, its epoch, its tensors."""
 
-    score: float
-    loss: float
+    held_out: HeldOut
     epoch: int
     tensors: Mapping[str, Tensor]
 
@@ -37,7 +40,7 @@ class Checkpoint:
         seconds: time spent so far.
         state: parameters and AdamW moments by name.
         best: the best checkpoint so far, ``None`` in the first epoch.
-        curve: the held-out score after each epoch that is done.
+        curve: how held-out rows stood after each epoch that is done.
     """
 
     job: str
@@ -46,19 +49,19 @@ class Checkpoint:
     seconds: float
     state: Mapping[str, Tensor]
     best: Best | None
-    curve: tuple[float, ...] = ()
+    curve: tuple[HeldOut, ...] = ()
 
     def to_bytes(self) -> bytes:
         """One safetensors file."""
         best = self.best
         metadata = {
-            "format": 1,
+            "format": FORMAT,
             "job": self.job,
             "step": self.step,
             "tokens": self.tokens,
             "seconds": self.seconds,
-            "best": [best.score, best.loss, best.epoch] if best else None,
-            "curve": list(self.curve),
+            "best": best.epoch if best else None,
+            "curve": [[one.score, one.loss] for one in self.curve],
         }
         tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
         kept = best.tensors if best else {}
@@ -75,11 +78,13 @@ class Checkpoint:
         """
         tensors, metadata = read_safetensors(data, where)
         try:
-            if metadata["job"] != job:
+            if metadata["job"] != job or metadata["format"] != FORMAT:
                 raise InputError(
-                    f"{where}: the interrupted run had other rows, settings, library versions or "
-                    "threads; repeat its command exactly, or leave --resume out to start anew"
+                    f"{where}: the interrupted run had other rows, settings, versions of "
+                    "expertbank and its libraries, or threads; repeat its command exactly, or "
+                    "leave --resume out to start anew"
                 )
+            curve = tuple(HeldOut(float(score), float(loss)) for score, loss in metadata["curve"])
             best = metadata["best"]
             return cls(
                 job,
@@ -87,8 +92,8 @@ class Checkpoint:
                 int(metadata["tokens"]),
                 float(metadata["seconds"]),
                 _part(tensors, "state/"),
-                Best(best[0], best[1], best[2], _part(tensors, "best/")) if best else None,
-                tuple(map(float, metadata.get("curve", ()))),  # none in those of version 0.1
+                None if best is None else Best(curve[best], best, _part(tensors, "best/")),
+                curve,
             )
         except MALFORMED as error:
             raise IntegrityError(f"{where}: not a training checkpoint ({error!r})") from error

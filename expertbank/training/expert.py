@@ -25,6 +25,7 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.models.writing import template_tokens
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
+from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.job import ExpertJob, job_digest
 from expertbank.training.loop import Meter, optimise
 from expertbank.training.student import Student, read_through
@@ -123,18 +124,18 @@ def train_expert(
     def keep_best(epoch: int) -> bool:
         nonlocal best, epochs, kept_at
         epochs = epoch + 1
-        score, loss, thresholds = _measure(student, job.selection, held_out)
-        if not math.isfinite(loss):  # the last step of an epoch has no next loss to show it
+        now, thresholds = _measure(student, job.selection, held_out)
+        if not math.isfinite(now.loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
-                f"the held-out loss became {loss} after epoch {epoch + 1}; nothing was stored. "
+                f"the held-out loss became {now.loss} after epoch {epoch + 1}; nothing was stored. "
                 "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
             )
-        curve.append(score)
-        if best is None or (score, -loss) > (best.score, -best.loss):
-            best = Best(score, loss, epoch, student.tensors() | thresholds)
+        curve.append(now)
+        if best is None or now.better_than(best.held_out):
+            best = Best(now, epoch, student.tensors() | thresholds)
         kept_at = -math.inf
-        ended = watch is not None and watch(epoch, score, loss)
-        return ended or epoch - best.epoch >= config.patience
+        ended = watch is not None and watch(epoch, now.score, now.loss)
+        return ended or fruitless(curve) >= config.patience
 
     def keep_state(optimiser: torch.optim.Optimizer, steps: int) -> None:
         nonlocal kept_at
@@ -189,8 +190,8 @@ def train_expert(
         file.head_params,
         epochs,
         best.epoch + 1,
-        best.score,
-        tuple(curve),
+        best.held_out.score,
+        tuple(one.score for one in curve),
         spent_before + time.monotonic() - started,
         meter.tokens,
         trained.rows + held_out.rows,
@@ -223,8 +224,7 @@ def _patience_spent(
     epochs, left = divmod(before.step, len(plans[0]))
     if epochs == len(plans):
         return True
-    spent = before.best is not None and epochs - 1 - before.best.epoch >= config.patience
-    return left == 0 and spent
+    return left == 0 and fruitless(before.curve) >= config.patience
 
 
 def _cached(
@@ -275,8 +275,8 @@ def _start_head(
 @torch.no_grad()
 def _measure(
     student: Student, rows: Sequence[EncodedRow], cache: TrunkCache
-) -> tuple[float, float, dict[str, Tensor]]:
-    """Score and mean loss of the student as it stands, and the thresholds that suit it."""
+) -> tuple[HeldOut, dict[str, Tensor]]:
+    """How the student stands on ``rows``, and the thresholds that suit it."""
     student.collapse()
     score, loss = 0.0, 0.0
     seen: list[tuple[Tensor, Tensor]] = []
@@ -292,4 +292,4 @@ def _measure(
         logits, targets = (torch.cat(part) for part in zip(*seen, strict=True))
         thresholds = student.objective.thresholds(logits, targets)
         found = {} if thresholds is None else {"head.threshold": thresholds}
-    return score / len(rows), loss / len(rows), found
+    return HeldOut(score / len(rows), loss / len(rows)), found

@@ -26,6 +26,8 @@ from expertbank.errors import TrainingError
 from expertbank.kinds import KINDS
 from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow, HeadPooling, ProgressCallback, no_progress
+from expertbank.training.checkpoint import Best
+from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.job import ExpertJob
 from expertbank.training.loop import Meter, optimise
 
@@ -94,7 +96,8 @@ def fit_head(
         return float(loss.detach()), len(positions), 0
 
     held_out = range(len(job.train), len(rows))
-    best: tuple[float, float, int, dict[str, Tensor]] | None = None
+    best: Best | None = None
+    curve: list[HeldOut] = []
     epochs = 0
 
     @torch.no_grad()
@@ -102,12 +105,13 @@ def fit_head(
         nonlocal best, epochs
         epochs = epoch + 1
         found, wanted = logits(held_out)
-        score, loss = objective.score(found, wanted), float(objective.loss(found, wanted))
-        if not math.isfinite(loss):
+        now = HeldOut(objective.score(found, wanted), float(objective.loss(found, wanted)))
+        if not math.isfinite(now.loss):
             raise TrainingError(
-                f"the held-out loss became {loss}; nothing was stored. Try a lower --head-lr"
+                f"the held-out loss became {now.loss}; nothing was stored. Try a lower --head-lr"
             )
-        if best is None or (score, -loss) > (best[0], -best[1]):
+        curve.append(now)
+        if best is None or now.better_than(best.held_out):
             last = objective.finish(weight, bias)
             tensors = {
                 name: one.detach().clone()
@@ -116,8 +120,8 @@ def fit_head(
             own = objective.thresholds(found, wanted) if kind.has_thresholds else None
             if own is not None:
                 tensors["head.threshold"] = own
-            best = score, loss, epoch, tensors
-        return epoch - best[2] >= config.patience
+            best = Best(now, epoch, tensors)
+        return fruitless(curve) >= config.patience
 
     first = list(range(len(job.train)))
     with torch.no_grad():
@@ -140,7 +144,9 @@ def fit_head(
     )
     assert best is not None
     spent = time.monotonic() - started
-    return FittedHead(best[3], epochs, best[2] + 1, best[0], spent, meter.tokens)
+    return FittedHead(
+        dict(best.tensors), epochs, best.epoch + 1, best.held_out.score, spent, meter.tokens
+    )
 
 
 @torch.no_grad()

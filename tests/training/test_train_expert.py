@@ -24,6 +24,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.records import ProgressEvent
 from expertbank.training import expert
 from expertbank.training.expert import TrainedExpert, train_expert
+from expertbank.training.held_out import HeldOut
 
 
 def weights_of(backbone) -> dict[str, torch.Tensor]:
@@ -143,10 +144,10 @@ def test_serving_gives_the_logits_that_training_measured(bert) -> None:
 def test_the_kept_checkpoint_is_the_best_of_all_epochs(
     bert, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measured: list[tuple[float, float, object]] = []
+    measured: list[tuple[HeldOut, object]] = []
     measure = expert._measure
 
-    def listening(*arguments) -> tuple[float, float, object]:
+    def listening(*arguments) -> tuple[HeldOut, object]:
         measured.append(measure(*arguments))
         return measured[-1]
 
@@ -155,7 +156,7 @@ def test_the_kept_checkpoint_is_the_best_of_all_epochs(
     # With the labels swapped, what is learnt makes these rows worse and worse.
     job = replace(job, selection=keyword_rows(48, 2, "red", "blue"))
     kept = train_expert(job, bert)
-    scores = [(right, -loss) for right, loss, _ in measured]
+    scores = [(now.score, -now.loss) for now, _ in measured]
     assert len(scores) == 5
     assert kept.best_epoch == scores.index(max(scores)) + 1
     assert kept.best_epoch < 5, "the last is not the best here, or this test shows nothing"

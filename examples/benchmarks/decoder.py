@@ -48,8 +48,11 @@ from expertbank.training.expert import ExpertJob, train_expert
 TASKS = ("sst2", "cola", "sick", "mrpc", "qnli", "rte")
 PARTS = ("rates", "experts", "routing")
 OURS, LORA = "TT-LoRA", "LoRA r=16"
-LADDERS = {OURS: (5e-4, 1e-3, 2e-3, 5e-3, 1e-2), LORA: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2)}
-"""Rates of a side in rising order; the middle three are tried first."""
+LADDERS = {
+    OURS: (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),
+    LORA: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+}
+"""Rates of a side in rising order; the second to the fourth are tried first."""
 
 
 def main() -> None:
@@ -161,7 +164,7 @@ class Rates:
         """One rate a side; of equal ones the lower."""
         chosen, tables = {}, []
         for side, ladder in LADDERS.items():
-            low, high = 1, len(ladder) - 1
+            low, high = 1, 4
             found = {rate: self.judged(side, rate) for rate in ladder[low:high]}
             while True:
                 best = max(sorted(found), key=lambda rate: found[rate])

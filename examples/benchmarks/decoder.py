@@ -15,6 +15,8 @@ too. Validation rows choose nothing and are answered once.
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
 exact McNemar test. Every finished run is one line of ``--out`` and is not repeated. Tasks follow
 one another with both sides, so that a stop leaves whole pairs; the table is of whole pairs.
+``--tt-rank`` is of ``experts`` alone: rates stay those of the default ranks, and LoRA's runs and
+their batches too. Other ranks draw other cores first and see the same rows in another order.
 """
 
 from __future__ import annotations
@@ -82,6 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rows", type=int, default=1500, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=400, help="validation rows a task")
     parser.add_argument("--epochs", type=int, default=2)
+    parser.add_argument("--tt-rank", type=int, nargs="+", help="other ranks than the default")
     parser.add_argument("--rate-tasks", nargs="+", default=["sst2", "cola"])
     parser.add_argument("--rate-rows", type=int, default=600, help="training rows of a rate's run")
     parser.add_argument("--rate-judge", type=int, default=1000, help="other ones that judge it")
@@ -96,15 +99,18 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0)
     out = Path(__file__).parent / "results" / "decoder.jsonl"
     parser.add_argument("--out", type=Path, default=out)
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.tt_rank:
+        options.tt_rank = tuple(options.tt_rank) if options.tt_rank[1:] else options.tt_rank[0]
+    return options
 
 
-def named(side: str, rate: float) -> str:
+def named(side: str, rate: float, wish: AdapterConfig) -> str:
     """A side with all that it sets, defaults included: other defaults are other runs."""
     train = TrainConfig()
     lora = LoraSettings(rate)
     adapter = (
-        {"tt_rank": DEFAULT_TT_RANK, "alpha": AdapterConfig().alpha}
+        {"tt_rank": wish.tt_rank or DEFAULT_TT_RANK, "alpha": wish.alpha}
         if side == OURS
         else {"rank": lora.rank, "alpha": lora.alpha}
     )
@@ -190,7 +196,7 @@ class Rates:
         """Mean accuracy on training rows that were neither trained on nor chose the epoch."""
         options, shares = self.options, []
         for task in options.rate_tasks:
-            key = (task, options.seed, named(side, rate))
+            key = (task, options.seed, named(side, rate, AdapterConfig()))
             if key not in self.runs.by_key:
                 spec = self.bone.default_feature_spec(
                     max_length=options.max_length, dtype=options.dtype
@@ -212,7 +218,9 @@ def experts(options: argparse.Namespace, bone: Backbone, rates: Mapping[str, flo
     keys = {}
     for task in options.tasks:
         for side, rate in rates.items():
-            key = keys[task, side] = (task, options.seed, named(side, rate))
+            # LoRA's batches are those of the default ranks, whatever is asked for.
+            wish = AdapterConfig(tt_rank=options.tt_rank) if side == OURS else AdapterConfig()
+            key = keys[task, side] = (task, options.seed, named(side, rate, wish))
             if key in runs.by_key:
                 continue
             train = TrainConfig(
@@ -222,8 +230,8 @@ def experts(options: argparse.Namespace, bone: Backbone, rates: Mapping[str, flo
                 seed=options.seed,
                 lr=rate,
             )
-            wish = AdapterConfig(), train, options.eval_limit
-            job, rows = added_job(task, options.data / task, bone, spec, *wish)
+            how = wish, train, options.eval_limit
+            job, rows = added_job(task, options.data / task, bone, spec, *how)
             runs.add(key, trained(side, job, rows, bone))
             _tell("experts", runs.by_key[key])
     report({key: runs.by_key[name] for key, name in keys.items()}, options.seed)

@@ -218,6 +218,10 @@ def test_a_decoder_is_trained_in_whole_pairs_at_rates_that_are_no_edge_and_goes_
     assert trained[0].startswith("experts: rte, LoRA r=16 at ")
     table = whole[whole.index("| task |") : whole.index("\n\nadapter parameters")]
     assert table in again
+    script("decoder", *words, "--parts", "experts", "--tt-rank", 2, 1, 2).main()
+    other = capsys.readouterr().out.splitlines()
+    trained = [line.split(" at ")[0] for line in other if line.startswith(("rates:", "experts:"))]
+    assert trained == ["experts: mrpc, TT-LoRA", "experts: rte, TT-LoRA"], "LoRA stays as it is"
     # The lowest rate that was tried judged best: the one below it is tried, no other.
     kept = [run for run in runs if "rate_rows" in run["conditions"]]
     kept = [run for run in kept if run["side"] == "TT-LoRA" and run["rate"] in (1e-3, 2e-3, 5e-3)]

@@ -8,9 +8,9 @@ Needs peft, and package gguf for a GGUF file. Parts, default all: ``rates`` choo
 Both sides see the same training rows in the same batches with the same head, head start, optimiser
 and number of epochs, and choose the epoch on the same held-out training rows; see
 ``lora_baseline.py``. LoRA acts on query and value of all layers, TT-LoRA has the product's defaults
-but for the rate. Rates are chosen by the mean over ``--rate-tasks`` on other training rows. Three
-are tried a side; where the best stands at the edge of those tried, the next one beyond is tried
-too. Validation rows choose nothing and are answered once.
+but for rate and epochs. Rates are chosen by the mean over ``--rate-tasks`` on other training rows.
+Three are tried a side; where the best stands at the edge of those tried, the next one beyond is
+tried too. Validation rows choose nothing and are answered once.
 
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
 exact McNemar test. Every finished run is one line of ``--out`` and is not repeated. Tasks follow

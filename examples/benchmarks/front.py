@@ -3,7 +3,7 @@
 Run it with: python examples/benchmarks/front.py [--out examples/benchmarks/results/front.svg]
 
 Reads the finished runs of `paper.py` and trains nothing. A point is the mean over tasks of a side's
-mean over seeds; its bar is 95% of the pigeonhole bootstrap of `paper.py`. Sides are left out that
+mean over seeds; its bar is the interval of `intervals.py`. Sides are left out that
 lack a run. A side is on the front if none with as few numbers or fewer has a higher mean.
 """
 
@@ -17,8 +17,9 @@ from math import log10
 from pathlib import Path
 
 import numpy as np
+from intervals import bits, interval, pigeonhole
 from machine import describe
-from paper import SIDES, TASKS, named, pigeonhole
+from paper import SIDES, TASKS, named
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 640, 360, 64, 48, 24
@@ -41,18 +42,15 @@ def points(path: Path, tasks: Sequence[str]) -> list[Point]:
     found = []
     for side in SIDES:
         own = [run for run in runs if run["tried"] == named(side)]
-        right = {
-            task: [[int(one) for one in run["right"]] for run in own if run["task"] == task]
-            for task in tasks
-        }
+        right = {task: [run["right"] for run in own if run["task"] == task] for task in tasks}
         if len({len(seeds) for seeds in right.values()}) != 1 or not right[tasks[0]]:
             continue
         generator = np.random.default_rng(0)
-        answers = [np.array(seeds, dtype=float) for seeds in right.values()]
+        answers = [bits(seeds) for seeds in right.values()]
         draws = np.mean([pigeonhole(one, generator) for one in answers], axis=0)
-        low, high = np.quantile(draws, (0.025, 0.975))
+        low, high = interval(draws)
         mean = float(np.mean([one.mean() for one in answers]))
-        found.append(Point(side, own[0]["params"], mean, float(low), float(high)))
+        found.append(Point(side, own[0]["params"], mean, low, high))
     return sorted(found, key=lambda one: one.numbers)
 
 

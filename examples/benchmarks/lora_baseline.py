@@ -12,14 +12,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 
-from expertbank import AdapterConfig, TrainConfig, task_spec
-from expertbank.adapters.hooks import bound
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TT, TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone
@@ -31,10 +28,7 @@ from expertbank.backbones.batches import (
     shuffled_batches,
 )
 from expertbank.backbones.running import call_backbone
-from expertbank.config import FeatureSpec
-from expertbank.data import encode_rows, hold_out_for_selection, load_task
 from expertbank.kinds import KINDS
-from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow, no_progress
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
@@ -74,42 +68,6 @@ class TrainedLora:
     best_epoch: int
     seconds: float
     tokens: int
-
-
-def job_of(
-    task: str,
-    data: Path,
-    backbone: Backbone,
-    spec: FeatureSpec,
-    train: TrainConfig,
-    adapter: AdapterConfig | None = None,
-) -> tuple[ExpertJob, list[EncodedRow]]:
-    """A training job as ``add`` would make it, and the encoded validation rows."""
-    read = load_task(
-        task_spec(task),
-        str(data / task),
-        limit=train.limit,
-        eval_limit=train.eval_limit,
-        seed=train.seed,
-    )
-    kind, labels = KINDS.get(read.spec.kind), read.labels
-    share = train.selection_share_of(len(read.train))
-    fit, selection = hold_out_for_selection(read.train, share, train.seed, kind.classes)
-
-    def encoded(rows: Sequence[object]) -> tuple[EncodedRow, ...]:
-        return tuple(encode_rows(rows, backbone.tokenizer, kind, labels, spec.max_length))
-
-    job = ExpertJob(
-        task,
-        kind.name,
-        tuple(labels),
-        encoded(fit),
-        encoded(selection),
-        adapter or AdapterConfig(),
-        train,
-        spec,
-    )
-    return job, list(encoded(read.validation))
 
 
 def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> TrainedLora:
@@ -228,14 +186,3 @@ def right_answers(
         for position, same in zip(positions, (chosen == batch.targets).tolist(), strict=True):
             right[position] = int(same)
     return right
-
-
-@torch.no_grad()
-def expert_answers(file: ExpertFile, backbone: Backbone, rows: Sequence[EncodedRow]) -> list[int]:
-    """``right_answers`` of a TT-LoRA expert."""
-    dtype = next(backbone.model.parameters()).dtype
-    factors = {
-        path: (a.to(dtype), b.to(dtype)) for path, (a, b) in file.adapter().collapse().items()
-    }
-    with bound(backbone.model, lambda: factors, list(factors)):
-        return right_answers(backbone, file.tensors["head.weight"], file.tensors["head.bias"], rows)

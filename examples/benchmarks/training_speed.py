@@ -27,7 +27,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lora_baseline import ROLES, LoraSettings, job_of, train_lora
+from lora_baseline import ROLES, LoraSettings, train_lora
 from machine import describe
 from peft import LoraConfig, TaskType, get_peft_model
 from transformers import (
@@ -36,8 +36,9 @@ from transformers import (
     Trainer,
     TrainingArguments,
 )
+from trials import added_job
 
-from expertbank import TrainConfig
+from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import DEFAULT_BACKBONE
 from expertbank.errors import InputError
@@ -101,7 +102,10 @@ def sides_of(
     """Every side at one precision, by the name its row gets, and the job of the first."""
     backbone = load_backbone(options.backbone, dtype=dtype)
     spec = backbone.default_feature_spec(max_length=options.max_length, dtype=dtype)
-    jobs = [job_of(task, options.data, backbone, spec, train)[0] for task in options.tasks]
+    jobs = [
+        added_job(task, options.data / task, backbone, spec, AdapterConfig(), train, judging=1)[0]
+        for task in options.tasks
+    ]
     # Rows of several tasks in one job: what they are about does not matter to the clock.
     rows = tuple(row for job in jobs for row in job.train)
     held_out = tuple(row for job in jobs for row in job.selection)[: options.held_out]
@@ -142,7 +146,6 @@ def main() -> None:
         batch_size=options.batch_size,
         seed=options.seed,
         limit=options.rows,
-        eval_limit=1,
     )
     for dtype in options.dtypes:
         sides, job = sides_of(options, dtype, train)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import random
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -128,7 +129,7 @@ def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_al
     right = baseline.right_answers(lora.backbone, lora.head_weight, lora.head_bias, job.selection)
     assert np.mean(right) == pytest.approx(lora.selection_score, abs=1e-6)
     expert = train_expert(job, bert)
-    answers = baseline.expert_answers(expert.file, bert, job.selection)
+    answers = script("trials").right_answers(job, expert.file, job.selection, bert)
     assert np.mean(answers) == pytest.approx(expert.selection_score, abs=1e-6)
     after = bert.model.state_dict()
     assert before.keys() == after.keys()
@@ -138,16 +139,16 @@ def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_al
 def test_the_pigeonhole_bootstrap_has_the_spread_of_a_mean_when_there_is_one_seed(
     script: Script,
 ) -> None:
-    accuracy = script("paper")
+    intervals = script("intervals")
     generator = np.random.default_rng(1)
     differences = generator.choice([-1.0, 0.0, 1.0], size=(1, 400), p=[0.1, 0.7, 0.2])
-    draws = accuracy.pigeonhole(differences, generator)
+    draws = intervals.pigeonhole(differences, generator)
     assert draws.mean() == pytest.approx(differences.mean(), abs=0.005)
     assert draws.std() == pytest.approx(differences.std() / 20, rel=0.06)
-    assert not accuracy.pigeonhole(np.zeros((3, 50)), generator).any()
+    assert not intervals.pigeonhole(np.zeros((3, 50)), generator).any()
     # Seeds that differ widen it beyond what rows alone would give.
     apart = np.stack([np.full(400, 0.1), np.full(400, -0.1)])
-    assert accuracy.pigeonhole(apart, generator).std() > 0.05
+    assert intervals.pigeonhole(apart, generator).std() > 0.05
 
 
 def test_the_papers_tables_go_on_where_they_were_stopped(
@@ -181,6 +182,55 @@ def test_the_papers_tables_go_on_where_they_were_stopped(
 
 def _without_minutes(table: str) -> list[list[str]]:
     return [line.split(" | ")[:-1] for line in table.splitlines()]
+
+
+def test_a_decoder_is_trained_in_whole_pairs_at_rates_that_are_no_edge_and_goes_on_after_a_stop(
+    script: Script,
+    data: Path,
+    tmp_path: Path,
+    backbone_folder: Callable[[str], Path],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    shutil.copytree(data / "mrpc", data / "rte")
+    out = tmp_path / "runs.jsonl"
+    sizes = "--rows 40 --rate-rows 24 --rate-judge 16 --route-rows 30 --route-eval 10"
+    short = "--epochs 1 --rate-epochs 1 --max-length 24 --tasks mrpc rte --rate-tasks mrpc"
+    given = [*sizes.split(), *short.split(), "--out", out]
+    words = [data, "--backbone", backbone_folder("llama"), *given]
+    decoder = script("decoder", *words, "--default-states")
+    decoder.main()
+    whole = capsys.readouterr().out
+    assert "2 tasks, rows of training/validation: mrpc 30/10, rte 30/10" in whole
+    runs = [json.loads(line) for line in out.read_text().splitlines()]
+    pairs = [run for run in runs if "rows" in run["conditions"]]
+    assert [(run["task"], run["side"]) for run in pairs] == [
+        (task, side) for task in ("mrpc", "rte") for side in decoder.LADDERS
+    ]
+    assert all(pairs[n]["tokens"] == pairs[n + 1]["tokens"] for n in (0, 2)), "the same batches"
+    assert all(len(run["right"]) == 20 and run["majority"] == 0.5 for run in pairs)
+    # The last run is lost half-way through its line.
+    lines = out.read_text().splitlines()
+    out.write_text("\n".join([*lines[:-1], lines[-1][:50]]))
+    script("decoder", *words, "--parts", "experts").main()
+    again = capsys.readouterr().out
+    trained = [line for line in again.splitlines() if line.startswith(("rates:", "experts:"))]
+    assert len(trained) == 1, "only the lost run is repeated"
+    assert trained[0].startswith("experts: rte, LoRA r=16 at ")
+    table = whole[whole.index("| task |") : whole.index("\n\nadapter parameters")]
+    assert table in again
+    script("decoder", *words, "--parts", "experts", "--tt-rank", 2, 1, 2).main()
+    other = capsys.readouterr().out.splitlines()
+    trained = [line.split(" at ")[0] for line in other if line.startswith(("rates:", "experts:"))]
+    assert trained == ["experts: mrpc, TT-LoRA", "experts: rte, TT-LoRA"], "LoRA stays as it is"
+    # The lowest rate that was tried judged best: the one below it is tried, no other.
+    kept = [run for run in runs if "rate_rows" in run["conditions"]]
+    kept = [run for run in kept if run["side"] == "TT-LoRA" and run["rate"] in (1e-3, 2e-3, 5e-3)]
+    for run in kept:
+        run["right"] = ("1" if run["rate"] == 1e-3 else "0") * len(run["right"])
+    out.write_text("".join(json.dumps(run) + "\n" for run in kept))
+    script("decoder", *words, "--parts", "rates").main()
+    tried = [line for line in capsys.readouterr().out.splitlines() if "mrpc, TT-LoRA at" in line]
+    assert [line.split(":")[1] for line in tried] == [" mrpc, TT-LoRA at 0.0005"]
 
 
 def test_the_front_is_of_sides_that_none_as_small_beats(

@@ -21,10 +21,10 @@ environment of their own in ``--work``, made where it is missing, by ``others/ad
 With bfloat16 the bank's backbone is in it, and adapters run in autocast, weights in float32.
 
 Every finished run is one line of ``--out`` and is not repeated; banks and adapters in ``--work``
-are gone on with, so keep or delete both together. The tables, printed after each seed, are of the
-seeds that all sides have. The last one is the share of each task's validation rows (those that
-``add`` keeps features of) that are sent to it by the router over the first tasks only. Intervals
-are those of ``trials.py``.
+are gone on with, so keep or delete both together. The tables are printed after each seed, each side
+on the seeds that it has, each pair on those that both have. The last one is the share of each
+task's validation rows (those that ``add`` keeps features of) that are sent to it by the router over
+the first tasks only. Intervals are those of ``trials.py``.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ from expertbank.config import DEFAULT_BACKBONE
 
 OURS = "bank, routed"
 FAIR = "AdapterFusion, task not told"
-Answers = dict[str, dict[str, list[str]]]
-"""By side and task the answers, a text of ones and zeros a seed."""
+Answers = dict[str, dict[str, dict[int, str]]]
+"""By side, task and seed the answers, a text of ones and zeros."""
 
 
 def main() -> None:
@@ -83,9 +83,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--adapter-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
     parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3])
+    parser.add_argument("--grid-tasks", nargs="+", help="that choose adapters' rate; default all")
+    parser.add_argument("--published-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--fusion-epochs", type=int, default=6)
     parser.add_argument("--fusion-patience", type=int, default=2)
-    parser.add_argument("--grid-epochs", type=int, default=2)
+    parser.add_argument("--grid-epochs", type=int, default=1)
     parser.add_argument("--only-bank", action="store_true", help="leave the other sides out")
     out = Path(__file__).parent / "results" / "fusion.jsonl"
     parser.add_argument("--out", type=Path, default=out)
@@ -106,17 +108,18 @@ def one_seed(seed: int, runs: Runs, backbone: Backbone, options: argparse.Namesp
         other.do([run for _, own in adapter_grid(options) for run in own])
     rate = best(runs, options.seeds[0], adapter_grid(options))
     other.do([adapter(task, rate, answer=True) for task in options.tasks])
-    other.do([published(rate)])
     if first:
         other.do([run for _, own in fusion_grid(rate, options) for run in own])
     chosen = best(runs, options.seeds[0], fusion_grid(rate, options))
     other.do([fusion(options, rate, chosen, answer=True)])
+    if seed in options.published_seeds:
+        other.do([published(rate)])
 
 
 def adapter_grid(options: argparse.Namespace) -> list[tuple[float, list[Run]]]:
     """Rates of adapters, each with its runs."""
-    rates = options.adapter_rates
-    return [(rate, [adapter(t, rate, answer=False) for t in options.tasks]) for rate in rates]
+    rates, tasks = options.adapter_rates, options.grid_tasks or options.tasks
+    return [(rate, [adapter(task, rate, answer=False) for task in tasks]) for rate in rates]
 
 
 def fusion_grid(adapter_rate: float, options: argparse.Namespace) -> list[tuple[float, list[Run]]]:
@@ -126,47 +129,49 @@ def fusion_grid(adapter_rate: float, options: argparse.Namespace) -> list[tuple[
 
 
 def report(runs: Runs, options: argparse.Namespace) -> None:
-    """The tables of the seeds that are whole."""
-    wanted = [(task, ANSWERS) for task in options.tasks]
+    """The tables, each side on the seeds that it has, each pair on those that both have."""
+    tasks = options.tasks
+
+    def seeds_of(wanted: Sequence[tuple[str, str]]) -> list[int]:
+        return [s for s in options.seeds if all((t, s, n) in runs.by_key for t, n in wanted)]
+
+    def each(tried: Sequence[str], what: str) -> dict[str, dict[int, str]]:
+        seeds = seeds_of(list(zip(tasks, tried, strict=True)))
+        return {
+            task: {seed: runs.by_key[task, seed, name][what] for seed in seeds}
+            for task, name in zip(tasks, tried, strict=True)
+        }
+
+    def together(run: Run, what: str) -> dict[str, dict[int, str]]:
+        found = {s: runs.by_key[key_of(run, s)][what] for s in seeds_of([(ALL, named(run))])}
+        return {task: {seed: one[task] for seed, one in found.items()} for task in tasks}
+
+    own = [ANSWERS] * len(tasks)
+    answers: Answers = {OURS: each(own, "right"), "bank, task named": each(own, "named")}
+    sent: Answers = {OURS: each(own, "sent")}
+    seeds = list(answers[OURS][tasks[0]])
+    sizes = dict.fromkeys(answers, bank_size(runs, seeds, options))
     if not options.only_bank:
         rate = best(runs, options.seeds[0], adapter_grid(options))
         chosen = best(runs, options.seeds[0], fusion_grid(rate, options))
-        fair, paper = fusion(options, rate, chosen, answer=True), published(rate)
-        wanted += [(t, named(adapter(t, rate, answer=True))) for t in options.tasks]
-        wanted += [(ALL, named(fair)), (ALL, named(paper))]
-    seeds = [s for s in options.seeds if all((t, s, n) in runs.by_key for t, n in wanted)]
-
-    def of(task: str, tried: str, what: str) -> list[str]:
-        return [runs.by_key[task, seed, tried][what] for seed in seeds]
-
-    def parts(run: Run, what: str) -> dict[str, list[str]]:
-        found = [runs.by_key[key_of(run, seed)][what] for seed in seeds]
-        return {task: [one[task] for one in found] for task in options.tasks}
-
-    answers: Answers = {
-        OURS: {task: of(task, ANSWERS, "right") for task in options.tasks},
-        "bank, task named": {task: of(task, ANSWERS, "named") for task in options.tasks},
-    }
-    sent: Answers = {OURS: {task: of(task, ANSWERS, "sent") for task in options.tasks}}
-    sizes = {side: bank_size(runs, seeds, options) for side in answers}
-    if not options.only_bank:
-        own = {task: adapter(task, rate, answer=True) for task in options.tasks}
-        answers["Pfeiffer adapters, task named"] = {
-            task: of(task, named(run), "right") for task, run in own.items()
-        }
-        answers[FAIR] = parts(fair, "right")
-        answers["AdapterFusion, task told"] = parts(fair, "named")
-        answers["AdapterFusion as published, class alone"] = parts(paper, "right")
-        sent[FAIR] = parts(fair, "sent")
-        alone = size(runs, seeds, list(own.values()))
-        whole, short = (added(alone, size(runs, seeds, [run])) for run in (fair, paper))
-        sizes |= dict(zip(list(answers)[2:], (alone, whole, whole, short), strict=True))
         print(f"\nrates: adapters {rate:g}, fusion {chosen:g}")
-    shares(answers, sizes, options.tasks, len(seeds))
-    gaps(answers, options.tasks, len(seeds))
+        fair, paper = fusion(options, rate, chosen, answer=True), published(rate)
+        alone = [adapter(task, rate, answer=True) for task in tasks]
+        answers |= {
+            "Pfeiffer adapters, task named": each([named(run) for run in alone], "right"),
+            FAIR: together(fair, "right"),
+            "AdapterFusion, task told": together(fair, "named"),
+            "AdapterFusion as published, class alone": together(paper, "right"),
+        }
+        sent[FAIR] = together(fair, "sent")
+        under = [alone, [*alone, fair], [*alone, fair], [*alone, paper]]
+        for side, wanted in zip(list(answers)[2:], under, strict=True):
+            sizes[side] = size(runs, list(answers[side][tasks[0]]), wanted)
+    shares(answers, sizes, tasks)
+    gaps(answers, tasks)
     print("\nShare of rows that are answered for their own task:\n")
-    shares(sent, {}, options.tasks, len(seeds))
-    by_number(runs, seeds, options.tasks)
+    shares(sent, {}, tasks)
+    by_number(runs, seeds, tasks)
 
 
 def bank_size(runs: Runs, seeds: Sequence[int], options: argparse.Namespace) -> tuple[int, float]:
@@ -177,49 +182,49 @@ def bank_size(runs: Runs, seeds: Sequence[int], options: argparse.Namespace) -> 
     numbers = sum(run["adapter_params"] + run["head_params"] for run in experts[0])
     seconds = [sum(run["seconds"] for run in own) for own in experts]
     seconds = [one + router["seconds"] for one, router in zip(seconds, routers, strict=True)]
-    return numbers + routers[0]["params"], statistics.mean(seconds) / 60
+    return numbers + routers[0]["params"], _mean(seconds) / 60
 
 
 def size(runs: Runs, seeds: Sequence[int], wanted: Sequence[Run]) -> tuple[int, float]:
     """Numbers that were trained, heads included, and mean minutes."""
     found = [[runs.by_key[key_of(run, seed)] for run in wanted] for seed in seeds]
-    numbers = sum(run["params"] + run["head_params"] for run in found[0])
-    return numbers, statistics.mean(sum(run["seconds"] for run in own) for own in found) / 60
+    numbers = sum(run["params"] + run["head_params"] for run in found[0]) if found else 0
+    return numbers, _mean([sum(run["seconds"] for run in own) for own in found]) / 60
 
 
-def added(one: tuple[int, float], other: tuple[int, float]) -> tuple[int, float]:
-    """Both together."""
-    return one[0] + other[0], one[1] + other[1]
-
-
-def shares(
-    answers: Answers, sizes: dict[str, tuple[int, float]], tasks: Sequence[str], seeds: int
-) -> None:
+def shares(answers: Answers, sizes: dict[str, tuple[int, float]], tasks: Sequence[str]) -> None:
     """The table of right answers by task, and what each side takes."""
     table_row("side", ["numbers", *tasks, "mean", "seeds", "minutes a seed"])
     print("|---" * (len(tasks) + 5) + "|")
     for side, own in answers.items():
-        means = [statistics.mean(map(share, own[task])) for task in tasks]
+        if not own[tasks[0]]:
+            continue
+        means = [statistics.mean(map(share, own[task].values())) for task in tasks]
         figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
-        numbers, minutes = sizes.get(side, (None, None))
-        counted = "" if numbers is None else f"{numbers:,}"
-        taken = "" if minutes is None else f"{minutes:.1f}"
-        table_row(side, [counted, *figures, seeds, taken])
+        counted, taken = "", ""
+        if side in sizes:
+            counted, taken = f"{sizes[side][0]:,}", f"{sizes[side][1]:.1f}"
+        table_row(side, [counted, *figures, len(own[tasks[0]]), taken])
 
 
-def gaps(answers: Answers, tasks: Sequence[str], seeds: int) -> None:
+def gaps(answers: Answers, tasks: Sequence[str]) -> None:
     """The routed bank's distance from every other side, in points."""
     print()
     table_row(f"{OURS}, against", [*tasks, "points", "95%", "seeds"])
     print("|---" * (len(tasks) + 4) + "|")
     for side, own in answers.items():
-        if side == OURS:
+        seeds = [seed for seed in own[tasks[0]] if seed in answers[OURS][tasks[0]]]
+        if side == OURS or not seeds:
             continue
-        apart = [100 * (bits(answers[OURS][task]) - bits(own[task])) for task in tasks]
+
+        def of(name: str, task: str, seeds: Sequence[int] = tuple(seeds)) -> np.ndarray:
+            return bits([answers[name][task][seed] for seed in seeds])
+
+        apart = [100 * (of(OURS, task) - of(side, task)) for task in tasks]
         low, high = interval(apart, np.random.default_rng(0))
         cells = [f"{one.mean():+.1f}" for one in apart]
         mean = statistics.mean(float(one.mean()) for one in apart)
-        table_row(side, [*cells, f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", seeds])
+        table_row(side, [*cells, f"{mean:+.2f}", f"{low:+.2f} to {high:+.2f}", len(seeds)])
 
 
 def by_number(runs: Runs, seeds: Sequence[int], tasks: Sequence[str]) -> None:
@@ -235,6 +240,10 @@ def by_number(runs: Runs, seeds: Sequence[int], tasks: Sequence[str]) -> None:
         table_row(
             str(count), [*(f"{one:.3f}" for one in means), *blank, f"{statistics.mean(means):.3f}"]
         )
+
+
+def _mean(values: Sequence[float]) -> float:
+    return statistics.mean(values) if values else 0.0
 
 
 if __name__ == "__main__":

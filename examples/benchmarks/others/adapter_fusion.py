@@ -57,7 +57,7 @@ FILES = {"use_safetensors": True}
 
 
 def attend(
-    self: Any, query: Tensor, key: Tensor, value: Tensor, residual: Tensor, _weights: bool = False
+    self: Any, query: Tensor, key: Tensor, value: Tensor, residual: Tensor, **_: object
 ) -> Tensor:
     """A fusion's attention over the adapters, the matrices applied where there is least to do.
 

@@ -15,10 +15,10 @@ Sides, all on the same rows with the same tokens, which ``fusion_bank.py`` write
 - AdapterFusion over them as the paper's authors published it: one epoch at 5e-5, a head that all
   tasks share. Its answers have no task, so they are judged by the class alone, which flatters it.
 
-Rates are chosen at the first seed on the held-out training rows, those of fusions after
-``--grid-epochs``; validation rows choose nothing. Adapters and fusions are trained in an
-environment of their own in ``--work``, made where it is missing, by ``others/adapter_fusion.py``.
-With bfloat16 the bank's backbone is in it, and adapters run in autocast, weights in float32.
+Rates are chosen at the first seed on the held-out training rows; validation rows choose nothing and
+are answered once. Adapters and fusions are trained in an environment of their own in ``--work``,
+made where it is missing, by ``others/adapter_fusion.py``. With bfloat16 the bank's backbone is in
+it, and adapters run in autocast, weights in float32.
 
 Every finished run is one line of ``--out`` and is not repeated; banks and adapters in ``--work``
 are gone on with, so keep or delete both together. The tables are printed after each seed, each side
@@ -82,12 +82,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--adapter-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
-    parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 3e-4, 1e-3])
+    parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 1e-3])
     parser.add_argument("--grid-tasks", nargs="+", help="that choose adapters' rate; default all")
     parser.add_argument("--published-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--fusion-epochs", type=int, default=6)
     parser.add_argument("--fusion-patience", type=int, default=2)
-    parser.add_argument("--grid-epochs", type=int, default=1)
     parser.add_argument("--only-bank", action="store_true", help="leave the other sides out")
     out = Path(__file__).parent / "results" / "fusion.jsonl"
     parser.add_argument("--out", type=Path, default=out)

@@ -50,19 +50,25 @@ def published(adapter_rate: float) -> Run:
 
 
 def fusion(options: argparse.Namespace, adapter_rate: float, rate: float, *, answer: bool) -> Run:
-    """AdapterFusion with a head over all classes; without answers it is short."""
-    epochs = options.fusion_epochs if answer else options.grid_epochs
-    own = {"lr": rate, "adapter_lr": adapter_rate, "epochs": epochs, "answer": answer}
-    return {"side": "fusion", "patience": options.fusion_patience, **own}
+    """AdapterFusion with a head over all classes."""
+    length = {"epochs": options.fusion_epochs, "patience": options.fusion_patience}
+    return {"side": "fusion", "lr": rate, "adapter_lr": adapter_rate, **length, "answer": answer}
+
+
+def done(runs: Runs, run: Run, seed: int) -> dict[str, Any] | None:
+    """A finished run; one that answered stands for the same one that did not."""
+    keys = [key_of(run, seed)] + ([] if run["answer"] else [key_of({**run, "answer": True}, seed)])
+    return next((runs.by_key[key] for key in keys if key in runs.by_key), None)
 
 
 def best(runs: Runs, seed: int, tried: Sequence[tuple[float, Sequence[Run]]]) -> float:
     """The rate with the best mean score on held-out training rows."""
-    scores = {
-        rate: statistics.mean(runs.by_key[key_of(run, seed)]["selection"] for run in own)
-        for rate, own in tried
-    }
-    return max(scores, key=lambda rate: scores[rate])
+
+    def score(own: Sequence[Run]) -> float:
+        found = [done(runs, run, seed) for run in own]
+        return statistics.mean(run["selection"] for run in found if run is not None)
+
+    return max(tried, key=lambda one: score(one[1]))[0]
 
 
 class Adapters:
@@ -97,7 +103,7 @@ class Adapters:
 
     def do(self, wanted: Sequence[Run]) -> None:
         """Do those of the runs that are not done; each is kept as it ends."""
-        left = [run for run in wanted if key_of(run, self.seed) not in self.runs.by_key]
+        left = [run for run in wanted if done(self.runs, run, self.seed) is None]
         if not left:
             return
         for facts in self._lines(left):

@@ -9,12 +9,13 @@ Run: python adapter_fusion.py ASKED. ASKED is a JSON object: ``backbone`` (folde
 ``labels`` and encoded ``train``, ``selection`` and ``validation`` rows by task), ``adapters`` (a
 folder for those that are trained), ``seed``, ``threads``, and ``runs``, each with ``side``:
 
-- ``adapter``: of ``task`` at ``lr``; trained if it is not in the folder.
+- ``adapter``: of ``task`` at ``lr``.
 - ``fusion``: over the adapters of all tasks at ``adapter_lr``, with one linear head over all
   classes of all tasks, at ``lr`` for ``epochs`` with ``patience``.
 - ``as published``: the same adapters by the script that the paper's authors published.
 
-With ``answer`` a run answers the validation rows. Each finished run is one line of JSON on standard
+What the folder holds already is not trained again. With ``answer`` a run answers the validation
+rows. Each finished run is one line of JSON on standard
 output: ``run``, its own number, and what was found.
 """
 
@@ -44,7 +45,6 @@ from adapter_learner import (
 from adapters import AutoAdapterModel, init
 from adapters.composition import Fuse
 from adapters.methods.modeling import BertFusion
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import AutoModel
@@ -101,22 +101,12 @@ def adapter(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) -
     task, folder = tasks[name], adapter_folder(told, name, rate)
     torch.manual_seed(told["seed"])
     model = loaded(told)
+    model.add_adapter(name, config="seq_bn")
+    model.train_adapter(name)
+    model.eval()
     learner = Learner(model, task.classes, told)
-    if (folder / "facts.json").is_file():
-        model.load_adapter(str(folder), load_as=name, set_active=True, **FILES)
-        head = load_file(folder / "head.safetensors")
-        learner.weight.data, learner.bias.data = head["weight"], head["bias"]
-        facts = json.loads((folder / "facts.json").read_text())
-    else:
-        model.add_adapter(name, config="seq_bn")
-        model.train_adapter(name)
-        model.eval()
-        facts = learner.learn(task.train, task.selection, config_of(told, run))
-        folder.mkdir(parents=True, exist_ok=True)
-        model.save_adapter(str(folder), name, **FILES)
-        head = {"weight": learner.weight.data, "bias": learner.bias.data}
-        save_file(head, folder / "head.safetensors")
-        (folder / "facts.json").write_text(json.dumps(facts))
+    facts = learner.kept(folder, task.train, task.selection, config_of(told, run))
+    model.save_adapter(str(folder), name, **FILES)
     if run["answer"]:
         chosen = learner.answers(task.validation).argmax(1)
         facts["right"] = text_of(chosen == targets_of(task.validation))
@@ -146,7 +136,8 @@ def fusion(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) ->
             [(task, task.selection) for task in tasks.values()],
         )
     )
-    facts = learner.learn(train, selection, config_of(told, run))
+    folder = Path(told["adapters"]) / "fusion-{adapter_lr:g}-{lr:g}-{epochs}".format_map(run)
+    facts = learner.kept(folder, train, selection, config_of(told, run))
     if not run["answer"]:
         return facts
     facts |= {"right": {}, "named": {}, "sent": {}}

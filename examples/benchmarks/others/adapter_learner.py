@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
@@ -114,6 +115,26 @@ class Learner:
         found: Tensor | None = self.model.get_fusion_regularization_loss()
         return found
 
+    def tensors(self) -> dict[str, Tensor]:
+        """What is trained, by name."""
+        named = {n: one.data for n, one in self.model.named_parameters() if one.requires_grad}
+        return {"head.weight": self.weight.data, "head.bias": self.bias.data, **named}
+
+    def kept(
+        self, folder: Path, train: Rows, selection: Rows, config: TrainConfig
+    ) -> dict[str, Any]:
+        """``learn``, or what an earlier run of the same has left in ``folder``."""
+        learned, about = folder / "learned.safetensors", folder / "facts.json"
+        if not about.is_file():
+            facts = self.learn(train, selection, config)
+            folder.mkdir(parents=True, exist_ok=True)
+            save_file(self.tensors(), learned)
+            about.write_text(json.dumps(facts))
+        found = load_file(learned)
+        for name, tensor in self.tensors().items():
+            tensor.copy_(found[name])
+        return dict(json.loads(about.read_text()))
+
     def learn(self, train: Rows, selection: Rows, config: TrainConfig) -> dict[str, Any]:
         """Train as ``train_expert`` does, and keep the best epoch on the held-out rows."""
         began = time.monotonic()
@@ -163,6 +184,7 @@ class Learner:
             "params": sum(one.numel() for one in self.trained),
             "head_params": self.weight.numel() + self.bias.numel(),
             "selection": best[0],
+            "selection_loss": -best[1],
             "best_epoch": best_epoch,
             "curve": curve,
             "seconds": round(time.monotonic() - began, 1),

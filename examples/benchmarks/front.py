@@ -3,7 +3,7 @@
 Run it with: python examples/benchmarks/front.py [--out examples/benchmarks/results/front.svg]
 
 Reads the finished runs of `paper.py` and trains nothing. A point is the mean over tasks of a side's
-mean over seeds; its bar is 95% of the pigeonhole bootstrap of `paper.py`. Sides are left out that
+mean over seeds; its bar is 95% of the pigeonhole bootstrap of `trials.py`. Sides are left out that
 lack a run. A side is on the front if none with as few numbers or fewer has a higher mean.
 """
 
@@ -18,7 +18,8 @@ from pathlib import Path
 
 import numpy as np
 from machine import describe
-from paper import SIDES, TASKS, named, pigeonhole
+from paper import SIDES, TASKS, named
+from trials import interval
 
 RESULTS = Path(__file__).parent / "results"
 WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 640, 360, 64, 48, 24
@@ -49,10 +50,8 @@ def points(path: Path, tasks: Sequence[str]) -> list[Point]:
             continue
         generator = np.random.default_rng(0)
         answers = [np.array(seeds, dtype=float) for seeds in right.values()]
-        draws = np.mean([pigeonhole(one, generator) for one in answers], axis=0)
-        low, high = np.quantile(draws, (0.025, 0.975))
         mean = float(np.mean([one.mean() for one in answers]))
-        found.append(Point(side, own[0]["params"], mean, float(low), float(high)))
+        found.append(Point(side, own[0]["params"], mean, *interval(answers, generator)))
     return sorted(found, key=lambda one: one.numbers)
 
 

@@ -7,13 +7,11 @@ same head, and are trained by the same code with the same epochs and patience. R
 by ``recipe.py`` on training rows, for each side one for all tasks; validation rows choose nothing
 and are answered once. LoRA of rank 16 acts at full depth, all others in the branch.
 
-Intervals: 95% of the pigeonhole bootstrap (Owen, Annals of Applied Statistics 2007), which draws
-tasks' rows and seeds independently with replacement and keeps all sides' answers of a row and seed
-together; it is conservative. TT-LoRA is not worse than a side if the lower end is above the
-margin. Every finished run is one line of ``--out`` and is not repeated; the tables are of all runs
-that are there under the same conditions, each pair of sides on the seeds that both have. Tables
-that need other libraries (Pfeiffer adapters, AdapterFusion) are not here; of them only parameters
-are counted.
+Intervals: 95% of the pigeonhole bootstrap, see ``trials.py``. TT-LoRA is not worse than a side if
+the lower end is above the margin. Every finished run is one line of ``--out`` and is not repeated;
+the tables are of all runs that are there under the same conditions, each pair of sides on the seeds
+that both have. Of Pfeiffer adapters and AdapterFusion, which need another library, only parameters
+are counted here; ``fusion.py`` trains them.
 """
 
 from __future__ import annotations
@@ -29,7 +27,16 @@ import numpy as np
 import torch
 from machine import describe
 from recipe import Setting
-from trials import PATIENCE_OF, Runs, added_job, right_answers
+from trials import (
+    PATIENCE_OF,
+    Runs,
+    added_job,
+    bits,
+    interval,
+    right_answers,
+    share,
+    table_row,
+)
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
@@ -49,7 +56,6 @@ SIDES = {
 }
 """What is compared; what a side does not set is the product's default."""
 MARGIN = 0.5
-DRAWS = 4000
 
 
 def main() -> None:
@@ -138,11 +144,6 @@ def one_run(
     runs.add((task, seed, named(side)), facts)
 
 
-def share(right: str) -> float:
-    """Share of ones."""
-    return right.count("1") / len(right)
-
-
 def report(runs: Runs, options: argparse.Namespace) -> None:
     """The table of tasks, and each side's distance from ours on the seeds that both have."""
     seeds = sorted({seed for _, seed, _ in runs.by_key})
@@ -154,7 +155,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         whole = [own for own in keys if all(key in runs.by_key for key in own)]
         return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
 
-    _row("side", ["numbers", *every, "mean", "runs", "minutes"])
+    table_row("side", ["numbers", *every, "mean", "runs", "minutes"])
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         own = {task: of(task, side)[0] for task in every}
@@ -164,36 +165,22 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         means = [statistics.mean(map(share, answers)) for answers in own.values()]
         figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
         minutes = sum(run["seconds"] for run in done) / 60
-        _row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
+        table_row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
     print()
-    _row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
+    table_row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         pairs = {task: of(task, OURS, side) for task in every}
         if side == OURS or not all(ours for ours, _ in pairs.values()):
             continue
         generator = np.random.default_rng(options.seed)
-        apart = [100 * (_bits(ours) - _bits(theirs)) for ours, theirs in pairs.values()]
+        apart = [100 * (bits(ours) - bits(theirs)) for ours, theirs in pairs.values()]
         gaps = [float(one.mean()) for one in apart]
-        draws = np.mean([pigeonhole(one, generator) for one in apart], axis=0)
-        low, high = np.quantile(draws, (0.025, 0.975))
+        low, high = interval(apart, generator)
         verdict = "shown" if low > -MARGIN else "not shown"
         count = "+".join(str(len(one)) for one in apart)
-        interval = f"{low:+.2f} to {high:+.2f}"
-        cells = [f"{gap:+.1f}" for gap in gaps]
-        _row(side, [*cells, f"{statistics.mean(gaps):+.2f}", interval, verdict, count])
-
-
-def _bits(right: Sequence[str]) -> np.ndarray:
-    return np.array([[int(one) for one in text] for text in right], dtype=float)
-
-
-def pigeonhole(differences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    """Bootstrap means of ``differences [seeds, rows]``, both axes drawn independently."""
-    seeds, rows = differences.shape
-    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS) / seeds
-    by_row = generator.multinomial(rows, np.full(rows, 1 / rows), DRAWS) / rows
-    return np.einsum("bs,sr,br->b", by_seed, differences, by_row, optimize=True)
+        cells = [*(f"{gap:+.1f}" for gap in gaps), f"{statistics.mean(gaps):+.2f}"]
+        table_row(side, [*cells, f"{low:+.2f} to {high:+.2f}", verdict, count])
 
 
 def parameters() -> None:
@@ -226,11 +213,7 @@ def parameters() -> None:
 
 
 def _counts(kind: str, counts: Sequence[int]) -> None:
-    _row(kind, [f"{count:,}" for count in counts])
-
-
-def _row(first: str, cells: Sequence[object]) -> None:
-    print(f"| {' | '.join(map(str, (first, *cells)))} |")
+    table_row(kind, [f"{count:,}" for count in counts])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the benchmarks of accuracy share: files of finished runs, and experts that are judged."""
+"""What the benchmarks of accuracy share: finished runs, experts that are judged, intervals."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from expertbank.workflows.measure import answers
 
 PATIENCE_OF = "score or loss"
 """What ends training, for the conditions of a run; runs of before, without it, heard the score."""
+DRAWS = 4000
 
 Key = tuple[str, int, str]
 """Task, seed, and what was tried."""
@@ -158,3 +159,44 @@ def accuracy(
     """Share of rows that the expert answers right."""
     right = right_answers(job, file, rows, backbone)
     return sum(right) / len(right)
+
+
+def share(right: str) -> float:
+    """Share of ones."""
+    return right.count("1") / len(right)
+
+
+def bits(right: Sequence[str]) -> np.ndarray:
+    """``[seeds, rows]`` from a text of ones and zeros a seed."""
+    return np.array([[int(one) for one in text] for text in right], dtype=float)
+
+
+def interval(
+    differences: Sequence[np.ndarray], generator: np.random.Generator
+) -> tuple[float, float]:
+    """95% of the pigeonhole bootstrap for the mean over tasks.
+
+    Args:
+        differences: ``[seeds, rows]`` of each task.
+        generator: draws seeds and rows.
+    """
+    draws = np.mean([pigeonhole(one, generator) for one in differences], axis=0)
+    low, high = np.quantile(draws, (0.025, 0.975))
+    return float(low), float(high)
+
+
+def pigeonhole(differences: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Bootstrap means of ``differences [seeds, rows]``, both axes drawn independently.
+
+    Rows and seeds are drawn with replacement, and both sides' answers of a row and seed stay
+    together; it is conservative (Owen, Annals of Applied Statistics 2007).
+    """
+    seeds, rows = differences.shape
+    by_seed = generator.multinomial(seeds, np.full(seeds, 1 / seeds), DRAWS) / seeds
+    by_row = generator.multinomial(rows, np.full(rows, 1 / rows), DRAWS) / rows
+    return np.einsum("bs,sr,br->b", by_seed, differences, by_row, optimize=True)
+
+
+def table_row(first: str, cells: Sequence[object]) -> None:
+    """Print one line of a Markdown table."""
+    print(f"| {' | '.join(map(str, (first, *cells)))} |")

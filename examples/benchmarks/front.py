@@ -17,7 +17,7 @@ from math import log10
 from pathlib import Path
 
 import numpy as np
-from intervals import bits, interval, pigeonhole
+from intervals import bits, interval
 from machine import describe
 from paper import SIDES, TASKS, named
 
@@ -47,10 +47,8 @@ def points(path: Path, tasks: Sequence[str]) -> list[Point]:
             continue
         generator = np.random.default_rng(0)
         answers = [bits(seeds) for seeds in right.values()]
-        draws = np.mean([pigeonhole(one, generator) for one in answers], axis=0)
-        low, high = interval(draws)
         mean = float(np.mean([one.mean() for one in answers]))
-        found.append(Point(side, own[0]["params"], mean, low, high))
+        found.append(Point(side, own[0]["params"], mean, *interval(answers, generator)))
     return sorted(found, key=lambda one: one.numbers)
 
 

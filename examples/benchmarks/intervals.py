@@ -32,7 +32,15 @@ def pigeonhole(differences: np.ndarray, generator: np.random.Generator) -> np.nd
     return np.einsum("bs,sr,br->b", by_seed, differences, by_row, optimize=True)
 
 
-def interval(draws: np.ndarray) -> tuple[float, float]:
-    """Ends of the middle 95%."""
+def interval(
+    differences: Sequence[np.ndarray], generator: np.random.Generator
+) -> tuple[float, float]:
+    """Ends of the middle 95% for the mean over tasks.
+
+    Args:
+        differences: ``[seeds, rows]`` of each task.
+        generator: draws seeds and rows.
+    """
+    draws = np.mean([pigeonhole(one, generator) for one in differences], axis=0)
     low, high = np.quantile(draws, (0.025, 0.975))
     return float(low), float(high)

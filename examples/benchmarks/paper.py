@@ -7,11 +7,11 @@ same head, and are trained by the same code with the same epochs and patience. R
 by ``recipe.py`` on training rows, for each side one for all tasks; validation rows choose nothing
 and are answered once. LoRA of rank 16 acts at full depth, all others in the branch.
 
-Intervals are those of ``intervals.py``. TT-LoRA is not worse than a side if the lower end is above
-the margin. Every finished run is one line of ``--out`` and is not repeated; the tables are of all
-runs that are there under the same conditions, each pair of sides on the seeds that both have.
-Tables that need other libraries (Pfeiffer adapters, AdapterFusion) are not here; of them only
-parameters are counted.
+Intervals are those of ``intervals.py``. TT-LoRA is not worse than a side if
+the lower end is above the margin. Every finished run is one line of ``--out`` and is not repeated;
+the tables are of all runs that are there under the same conditions, each pair of sides on the seeds
+that both have. Of Pfeiffer adapters and AdapterFusion, which need another library, only parameters
+are counted here; ``fusion.py`` trains them.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from intervals import bits, interval, pigeonhole, share
+from intervals import bits, interval, share
 from machine import describe
 from recipe import Setting
-from trials import PATIENCE_OF, Runs, added_job, right_answers
+from trials import PATIENCE_OF, Runs, added_job, right_answers, table_row
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
@@ -147,7 +147,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         whole = [own for own in keys if all(key in runs.by_key for key in own)]
         return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
 
-    _row("side", ["numbers", *every, "mean", "runs", "minutes"])
+    table_row("side", ["numbers", *every, "mean", "runs", "minutes"])
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         own = {task: of(task, side)[0] for task in every}
@@ -157,9 +157,9 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         means = [statistics.mean(map(share, answers)) for answers in own.values()]
         figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
         minutes = sum(run["seconds"] for run in done) / 60
-        _row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
+        table_row(side, [f"{done[0]['params']:,}", *figures, len(done), f"{minutes:.0f}"])
     print()
-    _row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
+    table_row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         pairs = {task: of(task, OURS, side) for task in every}
@@ -168,13 +168,11 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         generator = np.random.default_rng(options.seed)
         apart = [100 * (bits(ours) - bits(theirs)) for ours, theirs in pairs.values()]
         gaps = [float(one.mean()) for one in apart]
-        draws = np.mean([pigeonhole(one, generator) for one in apart], axis=0)
-        low, high = interval(draws)
+        low, high = interval(apart, generator)
         verdict = "shown" if low > -MARGIN else "not shown"
         count = "+".join(str(len(one)) for one in apart)
-        ends = f"{low:+.2f} to {high:+.2f}"
-        cells = [f"{gap:+.1f}" for gap in gaps]
-        _row(side, [*cells, f"{statistics.mean(gaps):+.2f}", ends, verdict, count])
+        cells = [*(f"{gap:+.1f}" for gap in gaps), f"{statistics.mean(gaps):+.2f}"]
+        table_row(side, [*cells, f"{low:+.2f} to {high:+.2f}", verdict, count])
 
 
 def parameters() -> None:
@@ -207,11 +205,7 @@ def parameters() -> None:
 
 
 def _counts(kind: str, counts: Sequence[int]) -> None:
-    _row(kind, [f"{count:,}" for count in counts])
-
-
-def _row(first: str, cells: Sequence[object]) -> None:
-    print(f"| {' | '.join(map(str, (first, *cells)))} |")
+    table_row(kind, [f"{count:,}" for count in counts])
 
 
 if __name__ == "__main__":

@@ -31,7 +31,8 @@ import httpx
 import openai
 import torch
 from engines_bank import TEMPLATES, make_bank, prompts
-from engines_elsewhere import OFFLINE, ON_CPU, UNFIT, VLLM, environment
+from engines_elsewhere import OFFLINE, ON_CPU, UNFIT, VLLM
+from environments import environment
 from machine import describe
 
 from expertbank import Bank

@@ -158,3 +158,8 @@ def accuracy(
     """Share of rows that the expert answers right."""
     right = right_answers(job, file, rows, backbone)
     return sum(right) / len(right)
+
+
+def table_row(first: str, cells: Sequence[object]) -> None:
+    """Print one line of a Markdown table."""
+    print(f"| {' | '.join(map(str, (first, *cells)))} |")

@@ -13,7 +13,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "benchmarks"
 SCRIPTS = sorted(FOLDER.glob("*.py")) + sorted((FOLDER / "others").glob("*.py"))
-PACKAGES = ("litserve", "llama_cpp", "openai", "peft", "sklearn", "vllm")
+PACKAGES = ("adapters", "litserve", "llama_cpp", "openai", "peft", "sklearn", "vllm")
 """What scripts need and an environment may lack; such a script is skipped there."""
 
 
@@ -31,7 +31,8 @@ def imports(tree: ast.AST) -> Iterator[tuple[str, str | None]]:
 def test_a_benchmark_finds_every_module_and_name_that_it_imports(
     script: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.syspath_prepend(str(FOLDER))
+    for folder in (FOLDER, script.parent):
+        monkeypatch.syspath_prepend(str(folder))
     wanted = list(imports(ast.parse(script.read_text(encoding="utf-8"))))
     for package in {module.partition(".")[0] for module, _ in wanted} & set(PACKAGES):
         pytest.importorskip(package)

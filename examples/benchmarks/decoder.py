@@ -10,7 +10,8 @@ and number of epochs, and choose the epoch on the same held-out training rows; s
 ``lora_baseline.py``. LoRA acts on query and value of all layers, TT-LoRA has the product's defaults
 but for rate and epochs. Rates are chosen by the mean over ``--rate-tasks`` on other training rows.
 Three are tried a side; where the best stands at the edge of those tried, the next one beyond is
-tried too. Validation rows choose nothing and are answered once.
+tried too; ``--rates`` takes those chosen elsewhere. Validation rows choose nothing and are answered
+once.
 
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
 exact McNemar test. Every finished run is one line of ``--out`` and is not repeated. Tasks follow
@@ -85,6 +86,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--eval-limit", type=int, default=400, help="validation rows a task")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--tt-rank", type=int, nargs="+", help="other ranks than the default")
+    parser.add_argument(
+        "--rates", type=float, nargs=2, metavar=("TT", "LORA"), help="chosen on another backbone"
+    )
     parser.add_argument("--rate-tasks", nargs="+", default=["sst2", "cola"])
     parser.add_argument("--rate-rows", type=int, default=600, help="training rows of a rate's run")
     parser.add_argument("--rate-judge", type=int, default=1000, help="other ones that judge it")
@@ -168,6 +172,8 @@ class Rates:
 
     def choose(self) -> dict[str, float]:
         """One rate a side; of equal ones the lower."""
+        if self.options.rates:
+            return dict(zip(LADDERS, self.options.rates, strict=True))
         chosen, tables = {}, []
         for side, ladder in LADDERS.items():
             low, high = 1, 4

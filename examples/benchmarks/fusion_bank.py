@@ -54,6 +54,7 @@ def shared_rows(bank: Bank, seed: int, backbone: Backbone, options: argparse.Nam
     jobs, asked, told = {}, {}, {}
     for task in options.tasks:
         place = str(options.data / task)
+        # Of a task that is in the bank already it would be a further version, with the same rows.
         job = bank.prepare(task, data=place, train=train, new_version=True)
         # The same validation rows at every seed; `add` would draw others at each.
         data = load_task(task_spec(task), place, limit=train.limit, eval_limit=10**6, seed=seed)
@@ -81,8 +82,7 @@ def grow(bank: Bank, shared: Shared, seed: int, runs: Runs, options: argparse.Na
     """Add the tasks in their order by the product's own path, the router fitted after each."""
     for count, (task, job) in enumerate(shared.jobs.items(), start=1):
         if task not in {expert.task for expert in bank.experts()}:
-            # Prepared as a further version, so that rows can be made of a bank that is full.
-            done = run_job(bank.prepare(task, data=str(options.data / task), train=job.entry.train))
+            done = run_job(job)
             facts = {
                 "side": "TT-LoRA",
                 "seconds": done.facts["seconds"],

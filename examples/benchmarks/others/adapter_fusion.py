@@ -136,7 +136,9 @@ def fusion(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) ->
             [(task, task.selection) for task in tasks.values()],
         )
     )
-    folder = Path(told["adapters"]) / "fusion-{adapter_lr:g}-{lr:g}-{epochs}".format_map(run)
+    folder = Path(told["adapters"]) / "fusion-{adapter_lr:g}-{lr:g}-{epochs}-{patience}".format_map(
+        run
+    )
     facts = learner.kept(folder, train, selection, config_of(told, run))
     if not run["answer"]:
         return facts

@@ -148,7 +148,7 @@ def trained(
         "params": expert.adapter_params,
         "selection": expert.selection_score,
         "best_epoch": expert.best_epoch,
-        "seconds": round(expert.seconds, 1),
+        "seconds": round(expert.seconds, 3),
         "tokens": expert.tokens,
         "train_rows": len(job.train),
         "majority": count / len(rows),

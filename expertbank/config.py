@@ -324,7 +324,8 @@ class TrainConfig:
     """How one expert is trained.
 
     Epochs, patience, rates and decay are what ``examples/benchmarks/recipe.py`` chose on training
-    rows of five tasks; its runs are in ``examples/benchmarks/results/recipe.jsonl``.
+    rows of five tasks; its runs are in ``examples/benchmarks/results/recipe.jsonl``. What patience
+    waits for was held against other rules by ``examples/benchmarks/patience.py``.
     """
 
     epochs: int = setting(

@@ -20,11 +20,14 @@ are answered once. Adapters and fusions are trained in an environment of their o
 made where it is missing, by ``others/adapter_fusion.py``. With bfloat16 the bank's backbone is in
 it, and adapters run in autocast, weights in float32.
 
+With ``--patient-seeds`` the fusion is trained there without patience too; beside it then stands the
+one of the two that held out better, seed by seed.
+
 Every finished run is one line of ``--out`` and is not repeated; banks and adapters in ``--work``
 are gone on with, so keep or delete both together. The tables are printed after each seed, each side
 on the seeds that it has, each pair on those that both have. The last one is the share of each
 task's validation rows (those that ``add`` keeps features of) that are sent to it by the router over
-the first tasks only. Intervals are those of ``trials.py``.
+the first tasks only. Intervals are those of ``intervals.py``.
 """
 
 from __future__ import annotations
@@ -42,13 +45,13 @@ from fusion_bank import ANSWERS, EXPERT, ROUTER, answer, grow, opened, shared_ro
 from intervals import bits, interval, share
 from machine import describe
 from paper import TASKS
-from trials import Runs, table_row
+from trials import Runs, command_line, table_row
 
 from expertbank.backbones.backbone import Backbone, load_backbone
-from expertbank.config import DEFAULT_BACKBONE
 
 OURS = "bank, routed"
 FAIR = "AdapterFusion, task not told"
+PATIENT = "AdapterFusion, of two patiences"
 Answers = dict[str, dict[str, dict[int, str]]]
 """By side, task and seed the answers, a text of ones and zeros."""
 
@@ -60,8 +63,11 @@ def main() -> None:
     names = ("rows", "eval_limit", "max_length", "dtype", "backbone", "tasks")
     conditions = {name: getattr(options, name) for name in names}
     print(json.dumps(conditions), flush=True)
-    options.work.mkdir(parents=True, exist_ok=True)
     runs = Runs(options.out, conditions)
+    if options.tables:
+        report(runs, options)
+        return
+    options.work.mkdir(parents=True, exist_ok=True)
     backbone = load_backbone(options.backbone, dtype=options.dtype)
     options.folder = backbone.place.path
     for seed in options.seeds:
@@ -71,26 +77,19 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, "fusion", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
-    parser.add_argument("--rows", type=int, default=720, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
-    parser.add_argument("--max-length", type=int, default=64)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--adapter-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
     parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 1e-3])
     parser.add_argument("--grid-tasks", nargs="+", help="that choose adapters' rate; default all")
     parser.add_argument("--published-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--fusion-epochs", type=int, default=6)
     parser.add_argument("--fusion-patience", type=int, default=2)
+    parser.add_argument("--patient-seeds", type=int, nargs="+", default=[])
+    parser.add_argument("--tables", action="store_true", help="print what is there, train nothing")
     parser.add_argument("--only-bank", action="store_true", help="leave the other sides out")
-    out = Path(__file__).parent / "results" / "fusion.jsonl"
-    parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args()
 
 
@@ -112,6 +111,8 @@ def one_seed(seed: int, runs: Runs, backbone: Backbone, options: argparse.Namesp
         other.do([run for _, own in fusion_grid(rate, options) for run in own])
     chosen = best(runs, options.seeds[0], fusion_grid(rate, options))
     other.do([fusion(options, rate, chosen, answer=True)])
+    if seed in options.patient_seeds:
+        other.do([patient(fusion(options, rate, chosen, answer=True))])
     if seed in options.published_seeds:
         other.do([published(rate)])
 
@@ -126,6 +127,11 @@ def fusion_grid(adapter_rate: float, options: argparse.Namespace) -> list[tuple[
     """Rates of fusions, each with its run."""
     rates = options.fusion_rates
     return [(rate, [fusion(options, adapter_rate, rate, answer=False)]) for rate in rates]
+
+
+def patient(run: Run) -> Run:
+    """The same fusion, trained for all its epochs."""
+    return {**run, "patience": run["epochs"]}
 
 
 def report(runs: Runs, options: argparse.Namespace) -> None:
@@ -145,6 +151,16 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
     def together(run: Run, what: str) -> dict[str, dict[int, str]]:
         found = {s: runs.by_key[key_of(run, s)][what] for s in seeds_of([(ALL, named(run))])}
         return {task: {seed: one[task] for seed, one in found.items()} for task in tasks}
+
+    def held_out_better(run: Run) -> dict[str, dict[int, str]]:
+        found: dict[str, dict[int, str]] = {task: {} for task in tasks}
+        for seed in seeds_of([(ALL, named(run))]):
+            keys = [key_of(run, seed), key_of(patient(run), seed)]
+            both = [runs.by_key[key] for key in keys if key in runs.by_key]
+            better = max(both, key=lambda one: one["selection"])
+            for task in tasks:
+                found[task][seed] = better["right"][task]
+        return found
 
     own = [ANSWERS] * len(tasks)
     answers: Answers = {OURS: each(own, "right"), "bank, task named": each(own, "named")}
@@ -167,6 +183,8 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
         under = [alone, [*alone, fair], [*alone, fair], [*alone, paper]]
         for side, wanted in zip(list(answers)[2:], under, strict=True):
             sizes[side] = size(runs, list(answers[side][tasks[0]]), wanted)
+        if seeds_of([(ALL, named(patient(fair)))]):
+            answers[PATIENT] = held_out_better(fair)
     shares(answers, sizes, tasks)
     gaps(answers, tasks)
     print("\nShare of rows that are answered for their own task:\n")

@@ -28,11 +28,10 @@ import torch
 from intervals import bits, interval, share
 from machine import describe
 from recipe import Setting
-from trials import PATIENCE_OF, Runs, added_job, right_answers, table_row
+from trials import PATIENCE_OF, Runs, added_job, command_line, right_answers, table_row
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
-from expertbank.config import DEFAULT_BACKBONE
 from expertbank.training.expert import train_expert
 from expertbank.tt import TTShape
 
@@ -76,20 +75,11 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, "paper", TASKS)
     parser.add_argument("data", type=Path, nargs="+", help="folders with one folder per task")
-    parser.add_argument("--rows", type=int, default=720, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
-    parser.add_argument("--max-length", type=int, default=64)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--sides", nargs="+", default=list(SIDES), choices=SIDES)
     parser.add_argument("--seed", type=int, default=0, help="of the bootstrap")
-    out = Path(__file__).parent / "results" / "paper.jsonl"
-    parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args()
 
 

@@ -24,11 +24,10 @@ from typing import Any
 
 import torch
 from machine import describe
-from trials import Runs, judged_job
+from trials import Runs, command_line, judged_job
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
-from expertbank.config import DEFAULT_BACKBONE
 from expertbank.training import expert
 from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.trunk import TrunkCache
@@ -95,18 +94,9 @@ def _ended(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, "patience", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
-    parser.add_argument("--rows", type=int, default=720, help="rows a task to train and select on")
     parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge")
-    parser.add_argument("--max-length", type=int, default=64)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
-    out = Path(__file__).parent / "results" / "patience.jsonl"
-    parser.add_argument("--out", type=Path, default=out)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     describe(options.seeds[0])

@@ -29,7 +29,7 @@ from typing import Any
 import lora_xs  # noqa: F401 - adds a kind of adapter
 import torch
 from machine import describe
-from trials import PATIENCE_OF, Runs, accuracy, judged_job
+from trials import PATIENCE_OF, Runs, accuracy, command_line, judged_job
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import load_backbone
@@ -145,18 +145,10 @@ def main() -> None:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = command_line(__doc__, "recipe", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
-    parser.add_argument("--rows", type=int, default=720, help="rows a task to train and select on")
     parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge a setting")
-    parser.add_argument("--max-length", type=int, default=64)
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--backbone", default="sentence-transformers/all-MiniLM-L6-v2")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--stages", type=int, default=len(STAGES))
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "recipe.jsonl")
     return parser.parse_args()
 
 

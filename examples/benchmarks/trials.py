@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
-from expertbank.config import FeatureSpec
+from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.data import TaskData, encode_rows, hold_out_for_selection, load_task, take
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
@@ -27,6 +28,27 @@ PATIENCE_OF = "score or loss"
 
 Key = tuple[str, int, str]
 """Task, seed, and what was tried."""
+
+
+def command_line(doc: str, name: str, tasks: Sequence[str]) -> argparse.ArgumentParser:
+    """What every benchmark of small experts over seeds takes.
+
+    Args:
+        doc: the script's docstring.
+        name: of its file of finished runs in ``results``.
+        tasks: those of default.
+    """
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=720, help="rows a task to train and select on")
+    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--dtype", default="float32")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--tasks", nargs="+", default=list(tasks))
+    out = Path(__file__).parent / "results" / f"{name}.jsonl"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser
 
 
 class Runs:

@@ -8,7 +8,7 @@ from expertbank.errors import ExpertBankError
 
 _CODE = re.compile(r"<Code>([A-Za-z0-9.]+)</Code>")
 _STATUS = re.compile(r"status code: (\d{3})")
-_TODO = {
+_ADVICE = {
     "NoSuchBucket": "there is no such bucket; make it, or check its name, region and endpoint",
     "AccessDenied": "these credentials may not do that; they need GetObject, PutObject, "
     "DeleteObject and ListBucket",
@@ -26,7 +26,7 @@ _BY_STATUS = {
     "401": "no valid credentials were sent; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY",
     "403": "these credentials may not do that, or there are none; they need GetObject, PutObject, "
     "DeleteObject and ListBucket",
-    "301": _TODO["PermanentRedirect"],
+    "301": _ADVICE["PermanentRedirect"],
     "404": "there is no such bucket, or no such object",
 }
 
@@ -54,7 +54,7 @@ def reason(error: BaseException) -> str:
     text = str(error)
     code, status = _CODE.search(text), _STATUS.search(text)
     if code is not None:
-        return f"{code[1]}: {_TODO.get(code[1], 'the server refused')}"
+        return f"{code[1]}: {_ADVICE.get(code[1], 'the server refused')}"
     if status is not None:
         words = _BY_STATUS.get(status[1], "the server has a fault; run the command again later")
         return f"status {status[1]}: {words}"

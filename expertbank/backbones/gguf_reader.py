@@ -1,7 +1,7 @@
 """Package gguf's reader, faster: transformers opens a file three times, to read the same each time.
 
 It reads the head of a file in Python, a number at a time, and a tokenizer's words, scores and
-kinds are most of it: with the 262,144 words of Gemma 3 that is a quarter of a minute a time.
+kinds are most of it: with the 262,144 words of Gemma 3, a million numbers and more each time.
 """
 
 from __future__ import annotations

@@ -92,6 +92,7 @@ def test_a_model_without_clear_roles_asks_for_names_and_says_which_there_are(
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # The roles of these two are clear: here the search is made to find none.
     monkeypatch.setattr("expertbank.backbones.recognise.find_roles", lambda *_: None)
     backbone = load_tiny(family)
     assert (backbone.family.layers, backbone.family.pooling) == (layers, pooling)

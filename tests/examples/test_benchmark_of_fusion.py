@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -20,21 +19,6 @@ Script = Callable[..., ModuleType]
 PAIRS = ("mrpc", "sentence1", "sentence2")
 SINGLE = ("sst2", "sentence")
 TASKS = ("mrpc", "sst2")
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    """The benchmark, with the command line that it shall see."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    threads = torch.get_num_threads()
-
-    def load(*words: object) -> ModuleType:
-        pytest.importorskip("peft")  # of the benchmark that it takes the tasks from
-        monkeypatch.setattr(sys, "argv", ["fusion", *map(str, words)])
-        return importlib.import_module("fusion")
-
-    yield load
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture
@@ -69,7 +53,7 @@ def test_other_sides_get_the_rows_that_the_bank_trains_on_and_a_stop_costs_one_r
     out, work = tmp_path / "runs.jsonl", tmp_path / "work"
     small = ["--rows", 40, "--max-length", 24, "--eval-limit", 16, "--seeds", 3, "--only-bank"]
     words = [data, "--work", work, "--out", out, "--backbone", backbone_folder("bert"), *small]
-    fusion = script(*words, "--tasks", *TASKS)
+    fusion = script("fusion", *words, "--tasks", *TASKS)
     bank = importlib.import_module("fusion_bank")
     trained = []
     real = bank.run_job
@@ -106,7 +90,7 @@ def test_other_sides_get_the_rows_that_the_bank_trains_on_and_a_stop_costs_one_r
 def test_sides_are_compared_on_the_seeds_that_both_have(
     script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    fusion = script("data", "--work", tmp_path, "--tasks", *TASKS)
+    fusion = script("fusion", "data", "--work", tmp_path, "--tasks", *TASKS)
     other, trials = (importlib.import_module(name) for name in ("fusion_adapters", "trials"))
     options = fusion.arguments()
     runs = trials.Runs(tmp_path / "runs.jsonl", {})
@@ -146,6 +130,32 @@ def test_sides_are_compared_on_the_seeds_that_both_have(
     assert "| AdapterFusion, task not told | 33 | 0.2500 | 0.2500 | 0.2500 | 1 | 3.0 |" in said
     assert "| AdapterFusion, task not told | +25.0 | +25.0 | +25.00 |" in said
     assert "| 2 | 0.750 | 0.750 | 0.750 |" in said
+
+
+PUBLISHED = "--dtype bfloat16 --grid-tasks sst2 sick qnli --published-seeds 0 --tables"
+
+
+def test_the_published_runs_give_the_figures_on_the_pages(
+    script: Script, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script("fusion", "data", "--work", tmp_path, *PUBLISHED.split()).main()
+    said = capsys.readouterr().out
+    for row in ("+4.15 | +2.38 to +5.95", "+3.63 | +1.97 to +5.43"):
+        assert row in said
+    pages = [ROOT / "docs" / name for name in ("peers.md", "promises.md")]
+    assert all("4.15" in page.read_text() and "3.63" in page.read_text() for page in pages)
+
+
+def test_the_published_bank_answers_as_the_experts_of_the_papers_table() -> None:
+    """Those were ended by the score alone, the bank's by score or loss: all 21 are the same."""
+    bank, alone = (
+        [json.loads(line) for line in (BENCHMARKS / "results" / name).read_text().splitlines()]
+        for name in ("fusion.jsonl", "paper.jsonl")
+    )
+    named = {(r["task"], r["seed"]): r["named"] for r in bank if r["tried"] == "bank"}
+    right = {(r["task"], r["seed"]): r["right"] for r in alone if r["side"] == "TT-LoRA"}
+    assert len(named) == 21
+    assert named == {key: right[key] for key in named}
 
 
 def test_a_fusion_attends_as_the_library_does(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,8 +6,7 @@ import importlib
 import json
 import random
 import shutil
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -23,22 +22,6 @@ from expertbank.training.expert import ExpertJob, train_expert
 ROOT = Path(__file__).parents[2]
 WORDS = ("good", "bad", "film", "plot", "sky", "blue", "river", "money", "team", "law")
 Script = Callable[..., ModuleType]
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    """A benchmark's module by name, with the command line it shall see."""
-    monkeypatch.syspath_prepend(str(ROOT / "examples" / "benchmarks"))
-    threads = torch.get_num_threads()
-
-    def load(name: str, *words: object) -> ModuleType:
-        if name != "projection":
-            pytest.importorskip("peft")
-        monkeypatch.setattr(sys, "argv", [name, *map(str, words)])
-        return importlib.import_module(name)
-
-    yield load
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture

@@ -74,7 +74,7 @@ def test_reading_it_draws_nothing_on_the_terminal(
 def test_one_loading_reads_the_head_of_the_file_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """For a vocabulary of 262,144 words each reading takes a quarter of a minute."""
+    """With a large vocabulary reading it is most of loading."""
     import gguf
 
     opened: list[str] = []

@@ -129,9 +129,8 @@ def test_the_servers_core_answers_with_them_in_one_batch(bank: Bank) -> None:
         wanted = bank.predict(list(rows))
         assert {line.task for line in answered} == set(TASKS)
         for found, expected in zip(answered, wanted, strict=True):
-            assert (found.expert, found.label) == (expected.expert, expected.label)
-            # A fitted head's weights are large: they show in which batch a row stood.
-            assert found.scores == pytest.approx(expected.scores, abs=2e-4)
+            assert found.expert == expected.expert
+            assert found.scores == pytest.approx(expected.scores, abs=1e-5)
     finally:
         server.drain(5)
         server.stop()

@@ -127,7 +127,11 @@ def serve(
         # The worker computes between calls of Python; a request must not wait 5 ms for its turn.
         sys.setswitchinterval(SWITCH_SECONDS)
         run(server, app, listening, http, ready)
-    session.remark("stopped; what was under way was answered")
+    lost = server.given_up
+    told = "what was under way was answered"
+    if lost:
+        told = f"{lost:,} request{'s' if lost > 1 else ''} went unanswered"
+    session.remark(f"stopped; {told}")
 
 
 def _engine(url: str | None, names: list[str]) -> Engine | None:

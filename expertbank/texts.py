@@ -51,7 +51,7 @@ def plain_text(value: Any, origin: str, column: str) -> str | None:
         raise DataError(
             f"{origin}: column {column!r} holds an endless number", "not one text"
         ) from error
-    if "\0" in text or not _is_unicode(text):
+    if not is_text(text):
         raise DataError(
             f"{origin}: column {column!r} holds a NUL or half a surrogate pair; remove it",
             "no character",
@@ -125,12 +125,13 @@ def optional_text(values: Mapping[str, Any], column: str, origin: str) -> str | 
     return None if text is None or is_blank(text) else text
 
 
-def _is_unicode(text: str) -> bool:
+def is_text(text: str) -> bool:
+    """Whether any file could hold it: no NUL, and no half of a surrogate pair."""
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
         return False
-    return True
+    return "\0" not in text
 
 
 def number_text(raw: str, origin: str) -> str:

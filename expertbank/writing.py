@@ -8,10 +8,17 @@ from typing import Any
 
 from expertbank.errors import InputError
 from expertbank.settings import check, setting
+from expertbank.texts import is_text
 
 NEW_LINE = "\n"
 LONGEST = 65_536
 """Most tokens that an answer may have."""
+
+
+def _require_text(name: str, *texts: str) -> None:
+    for text in texts:
+        if not is_text(text):
+            raise InputError(f"{name} holds a NUL or bytes that are not UTF-8: {text!r}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +46,8 @@ class WritingConfig:
 
     def __post_init__(self) -> None:
         check(self)
+        _require_text("response_template", self.template)
+        _require_text("stop", *self.stop)
 
     @property
     def template(self) -> str:
@@ -122,6 +131,7 @@ class Sampling:
             raise InputError(f"max_tokens must be 1 to {LONGEST}, got {self.max_tokens}")
         if "" in self.stop:
             raise InputError("a stop text must not be empty")
+        _require_text("stop", *self.stop)
 
 
 GREEDY = Sampling()

@@ -6,6 +6,7 @@ their bytes. See https://github.com/ggml-org/ggml/blob/master/docs/gguf.md.
 
 from __future__ import annotations
 
+import os
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ MAGIC = b"GGUF"
 
 _NUMBERS = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 _STRING, _ARRAY = 8, 9
-_MOST = 1 << 32
-"""Longest text or list that a header can have; beyond it the file is damaged."""
+_WIDEST = 1 << 20
+"""Largest multiple of bytes that tensors may stand at; files have 32."""
+_DEEPEST = 8
+"""Lists within lists that are read; no real file has more than two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +106,9 @@ def read_header(path: Path) -> Header:
         tensors, pairs = _count(file), _count(file)
         values = {_text(file): _value(file, _number(file, "I")) for _ in range(pairs)}
         listed = tuple(_tensor(file) for _ in range(tensors))
-        step = int(values.get("general.alignment", 32)) or 32
+        step = values.get("general.alignment", 32)
+        if type(step) is not int or not 1 <= step <= _WIDEST:
+            raise ValueError(f"its tensors cannot stand at multiples of {step!r} bytes")
         start = -(-file.tell() // step) * step
         return Header(values, listed, start, path.stat().st_size)
 
@@ -117,26 +122,26 @@ def _tensor(file: BinaryIO) -> Tensor:
     return Tensor(name, shape, _number(file, "I"), _number(file, "Q"))
 
 
-def _value(file: BinaryIO, kind: int) -> Any:
+def _value(file: BinaryIO, kind: int, depth: int = 0) -> Any:
     if kind in _NUMBERS:
         return _number(file, _NUMBERS[kind])
     if kind == _STRING:
         return _text(file)
-    if kind != _ARRAY:
+    if kind != _ARRAY or depth == _DEEPEST:
         raise ValueError(f"metadata has a value of the unknown type {kind}")
     inside, length = _number(file, "I"), _count(file)
     if inside in _NUMBERS:
         _bytes(file, length * struct.calcsize(_NUMBERS[inside]))
         return length
     for _ in range(length):
-        _value(file, inside)
+        _value(file, inside, depth + 1)
     return length
 
 
 def _count(file: BinaryIO) -> int:
     found: int = _number(file, "Q")
-    if found > _MOST:
-        raise ValueError("a length in its head is beyond any file's")
+    if found > _left(file):  # what is counted has a byte at least
+        raise ValueError("a length in its head is beyond its end")
     return found
 
 
@@ -149,7 +154,10 @@ def _number(file: BinaryIO, code: str) -> Any:
 
 
 def _bytes(file: BinaryIO, count: int) -> bytes:
-    found = file.read(count)
-    if len(found) != count:
+    if count > _left(file):
         raise ValueError("it ends within its head")
-    return found
+    return file.read(count)
+
+
+def _left(file: BinaryIO) -> int:
+    return os.fstat(file.fileno()).st_size - file.tell()

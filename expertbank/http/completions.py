@@ -7,6 +7,7 @@ expert with a head answers too: its label is the text.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import sys
 import threading
 import time
@@ -45,14 +46,27 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
     "n": (1,),
     "best_of": (1,),
     "echo": (False,),
-    "logprobs": (False, 0),
     "suffix": ("",),
     "presence_penalty": (0,),
     "frequency_penalty": (0,),
     "logit_bias": ({},),
     "store": (False,),
+    "metadata": ({},),
+    "response_format": ({"type": "text"},),
 }
 """Fields that change nothing with these values; with others they are not supported."""
+_IDLE_OF: Mapping[bool, Mapping[str, tuple[Any, ...]]] = {
+    # In a chat it is whether, else how many besides the token's own: 0 asks for that one.
+    True: {
+        "logprobs": (False,),
+        "top_logprobs": (0,),
+        "tools": ([],),
+        "tool_choice": ("none", "auto"),
+        "modalities": (["text"],),
+    },
+    False: {},
+}
+"""More of them of conversations, and of plain prompts."""
 _TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
 _STOPS = 4
 """Most stop texts of one request, as at OpenAI."""
@@ -96,12 +110,16 @@ class Shape:
             "choices": list(choices),
         }
 
-    def choice(self, index: int, text: str, finish: str | None, *, part: bool) -> dict[str, Any]:
-        """One prompt's answer, or a part of it."""
-        own: dict[str, Any] = {"text": text}
-        if self.chat:
-            message = {"role": "assistant", "content": text}
-            own = {"delta": message} if part else {"message": {**message, "refusal": None}}
+    def choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
+        """One prompt's answer."""
+        message = {"role": "assistant", "content": text, "refusal": None}
+        own = {"message": message} if self.chat else {"text": text}
+        return {"index": index, **own, "logprobs": None, "finish_reason": finish}
+
+    def delta(self, index: int, text: str, finish: str | None, *, first: bool) -> dict[str, Any]:
+        """A part of it. Clients add parts up, so who speaks is said in the first alone."""
+        role = {"role": "assistant"} if first else {}
+        own = {"delta": {**role, "content": text}} if self.chat else {"text": text}
         return {"index": index, **own, "logprobs": None, "finish_reason": finish}
 
 
@@ -152,7 +170,7 @@ async def _answered(
     prompts: Sequence[str],
     shape: Shape,
 ) -> Response:
-    wanted = wanted_of(asked)
+    wanted = wanted_of(asked, chat=shape.chat)
     rows = tuple(
         replace(row_of({"text": text}, f"prompt {n}"), templated=shape.chat)
         for n, text in enumerate(prompts)
@@ -169,7 +187,7 @@ async def _answered(
     with _too_long(shape):
         found = await answer(server, request, ask, deadline)
     choices = [
-        {**shape.choice(index, text_of(one), finish_of(one), part=False), **_origin(one, found)}
+        {**shape.choice(index, text_of(one), finish_of(one)), **_origin(one, found)}
         for index, one in enumerate(found.predictions)
     ]
     document = shape.document(wanted.model, choices, part=False)
@@ -206,14 +224,14 @@ async def _events(
         async for index, text in told.heard(deadline):
             if not text.startswith(sent[index]) or text == sent[index]:
                 continue  # a pass that failed is begun anew
-            more, sent[index] = text[len(sent[index]) :], text
-            yield _event(shape.document(wanted.model, [shape.choice(index, more, None, part=True)],
-                                        part=True))  # fmt: skip
+            delta = shape.delta(index, text[len(sent[index]) :], None, first=not sent[index])
+            sent[index] = text
+            yield _event(shape.document(wanted.model, [delta], part=True))
         found = future.result()
         tell(request.scope, found, ask.rows)
         for index, one in enumerate(found.predictions):
             rest = text_of(one)[len(sent[index]) :]
-            last = shape.choice(index, rest, finish_of(one), part=True)
+            last = shape.delta(index, rest, finish_of(one), first=not sent[index])
             choices = [{**last, **_origin(one, found)}]
             yield _event(shape.document(wanted.model, choices, part=True))
         if wanted.usage:
@@ -274,14 +292,15 @@ class _Told:
             self._loop.call_soon_threadsafe(self._queue.put_nowait, item)
 
 
-def wanted_of(asked: Mapping[str, Any]) -> Wanted:
+def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     """What a request wants.
 
     Raises:
         RefusedError: a field that is not supported, is not what it should be, or is out of bounds.
     """
+    idle = {**_IDLE, **_IDLE_OF[chat]}
     for name, value in asked.items():
-        if name not in _READ and value is not None and value not in _IDLE.get(name, ()):
+        if name not in _READ and value is not None and not _among(value, idle.get(name, ())):
             raise malformed(f"{name!r} is not supported here; leave it out")
     most = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
     most = optional(asked.get("max_tokens"), int, "'max_tokens'") if most is None else most
@@ -290,7 +309,9 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = json_object(asked.get("stream_options") or {}, "'stream_options'")
     temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
-    seed = optional(asked.get("seed"), int, "'seed'") or 0
+    seed = optional(asked.get("seed"), int, "'seed'")
+    if seed is None:  # who draws twice wants two answers
+        seed = secrets.randbits(63)
     try:
         sampling = Sampling(temperature, top_p, seed, most, tuple(stops))
     except InputError as error:
@@ -301,6 +322,11 @@ def wanted_of(asked: Mapping[str, Any]) -> Wanted:
         optional(asked.get("stream"), bool, "'stream'") or False,
         optional(options.get("include_usage"), bool, "'include_usage'") or False,
     )
+
+
+def _among(value: object, values: Sequence[object]) -> bool:
+    """Whether it is one of them; to Python 0 is ``False``, and here it is not."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
 
 
 def messages_of(value: object) -> list[dict[str, str]]:

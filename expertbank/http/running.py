@@ -5,6 +5,7 @@ SIGTERM and Ctrl-C end it well: no new connections, what is under way is answere
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import ipaddress
 import math
@@ -26,6 +27,8 @@ from expertbank.serving.server import Server
 
 _BACKLOG = 2048
 """Connections that the system holds while the server is busy."""
+_TO_BE_TOLD = 1.0
+"""Seconds in which callers are told that they will not be answered."""
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _ADVICE = {
     errno.EADDRINUSE: "it is in use; choose another with --port",
@@ -77,7 +80,29 @@ def address_of(made: socket.socket) -> str:
 
 
 class Process(uvicorn.Server):
-    """uvicorn's server, for which a signal is the usual end and no failure."""
+    """uvicorn's server, for which a signal is the usual end and no failure.
+
+    Args:
+        config: what to serve, and how.
+        server: what answers. It is stopped when its time to drain is over, so that who still waits
+            is told why, before uvicorn cuts the connection.
+    """
+
+    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+        super().__init__(config)
+        self._answering = server
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Let what is under way end."""
+        late = asyncio.create_task(self._stop_late())
+        try:
+            await super().shutdown(sockets)
+        finally:
+            late.cancel()
+
+    async def _stop_late(self) -> None:
+        await asyncio.sleep(self._answering.config.drain_seconds)
+        await asyncio.to_thread(self._answering.stop)
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -93,8 +118,8 @@ class Process(uvicorn.Server):
                 signal.signal(number, handler)
 
 
-def process(app: FastAPI, drain_seconds: float, http: HttpConfig) -> Process:
-    """What serves an application, ready to run."""
+def process(app: FastAPI, server: Server, http: HttpConfig) -> Process:
+    """What serves an application over ``server``, ready to run."""
     config = uvicorn.Config(
         app,
         http=connection(http),
@@ -105,10 +130,10 @@ def process(app: FastAPI, drain_seconds: float, http: HttpConfig) -> Process:
         proxy_headers=False,
         server_header=False,
         timeout_keep_alive=http.keep_alive_seconds,
-        timeout_graceful_shutdown=max(1, math.ceil(drain_seconds)),
+        timeout_graceful_shutdown=math.ceil(server.config.drain_seconds + _TO_BE_TOLD),
         h11_max_incomplete_event_size=http.max_header_bytes,
     )
-    return Process(config)
+    return Process(config, server)
 
 
 def run(
@@ -130,7 +155,7 @@ def run(
     Raises:
         ExpertBankError: the first state could not be loaded, so nothing was served.
     """
-    serving = process(app, server.config.drain_seconds, http)
+    serving = process(app, server, http)
     failed: list[ExpertBankError] = []
 
     def wait() -> None:

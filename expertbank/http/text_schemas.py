@@ -16,7 +16,7 @@ _OPTIONS: Schema = {
     "max_tokens": {**_WHOLE, "minimum": 1, "description": "Default the expert's own."},
     "temperature": {"type": "number", "minimum": 0, "default": 0},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1},
-    "seed": {**_WHOLE, "default": 0},
+    "seed": _WHOLE,
     "stop": {**_TEXTS, "description": "At most four, beside the expert's own."},
     "stream": {"type": "boolean", "default": False},
     "stream_options": {

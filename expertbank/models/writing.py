@@ -60,10 +60,12 @@ class WriteOptions:
         sampling: from a row's position to what is wanted of its answer.
         told: takes a row's position and its answer so far, after each token: what of it no
             further one can take back. False ends it.
+        wanted: asked for a row's position after each token; false ends its answer.
     """
 
     sampling: Callable[[int], Sampling] = lambda row: GREEDY
     told: Callable[[int, str], bool] | None = None
+    wanted: Callable[[int], bool] = lambda row: True
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,15 @@ class Prompted:
 class _Answer:
     """One answer while it is written."""
 
-    def __init__(self, text_of: Callable[[list[int]], str], forced: list[int], end: int) -> None:
+    def __init__(
+        self, text_of: Callable[[list[int]], str], forced: list[int], ends: frozenset[int]
+    ) -> None:
         self.text_of = text_of
         self.forced = forced
-        self.end = end
+        self.ends = ends
         self.tokens: list[int] = []
         self.text = ""
+        self.read = self.looked_at = 0
         self.finish: Literal["stop", "length"] | None = None
         self.against = inf
         self.total = 0.0
@@ -107,31 +112,47 @@ class _Answer:
 
     def look(self, most: int, stops: Sequence[str], told: Callable[[str], bool] | None) -> None:
         """Whether it has ended, by its last token."""
-        ended = self.tokens[-1] == self.end
+        ended = self.tokens[-1] in self.ends
         if ended:
             self.finish = "stop"
         elif len(self.tokens) >= most:
             self.finish = "length"
         if stops or told or self.finish:
-            self.text = self.text_of(self.tokens[:-1] if ended else self.tokens)
+            self.take_in(self.tokens[:-1] if ended else self.tokens)
             cut = min((at for at in map(self.text.find, stops) if at >= 0), default=-1)
             if cut >= 0:
                 self.text, self.finish = self.text[:cut], "stop"
         if told and not told(self.settled(stops)) and not self.finish:
             self.finish = "length"
 
+    def take_in(self, tokens: list[int]) -> None:
+        """Make of tokens the text, as far as its characters are whole; it only ever grows.
+
+        A decoder that falls back to bytes spoils a whole run of characters by one that is
+        unfinished, so the text ends at the last token that finished one.
+        """
+        whole = self.text_of(tokens)
+        first = self.looked_at + 1 if UNFINISHED in whole else len(tokens)
+        for size in range(first, len(tokens) + 1):
+            text = whole if size == len(tokens) else self.text_of(tokens[:size])
+            if text.endswith(UNFINISHED):
+                continue
+            if not text.startswith(self.text):  # bytes that are no character came after it
+                text = self.text + self.text_of(tokens[self.read : size])
+            self.text, self.read = text, size
+        self.looked_at = len(tokens)
+
     def settled(self, stops: Sequence[str]) -> str:
         """What of the text no further token can take back."""
         if self.finish:
             return self.text
-        text = self.text.rstrip(UNFINISHED)
         begun = (
             size
             for stop in stops
-            for size in range(min(len(stop) - 1, len(text)), 0, -1)
-            if text.endswith(stop[:size])
+            for size in range(min(len(stop) - 1, len(self.text)), 0, -1)
+            if self.text.endswith(stop[:size])
         )
-        return text[: len(text) - max(begun, default=0)]
+        return self.text[: len(self.text) - max(begun, default=0)]
 
     def written(self) -> Written:
         assert self.finish is not None
@@ -156,6 +177,7 @@ class Writer:
         self._backbone = backbone
         self._language = language
         self._end = end_of(backbone.tokenizer)
+        self._special = special_tokens(backbone.tokenizer)
         self._longest = backbone.longest_sequence
 
     def write(
@@ -177,7 +199,10 @@ class Writer:
             UnsupportedModelError: the backbone ran without some of its hooks.
         """
         samplings = [options.sampling(row) for row in prompted.rows]
-        answers = [self._begun(writing) for writing in writings]
+        answers = [
+            self._begun(writing, sampling)
+            for writing, sampling in zip(writings, samplings, strict=True)
+        ]
         draws = [_draw(sampling) for sampling in samplings]
         alive, states, mask = list(range(len(answers))), prompted.states, prompted.mask
         lengths = mask.sum(1)
@@ -193,8 +218,8 @@ class Writer:
                     following[place] = answers[row].forced.pop(0)
                     continue
                 most = samplings[row].max_tokens or writings[row].max_tokens
-                if full[place]:
-                    most = 0  # there is no room to read what was written
+                if full[place] or not options.wanted(prompted.rows[row]):
+                    most = 0  # there is no room to read what was written, or nobody asks for more
                 stops = (*writings[row].stop, *samplings[row].stop)
                 told = options.told and partial(options.told, prompted.rows[row])
                 answers[row].look(most, stops, told)
@@ -215,15 +240,11 @@ class Writer:
             hooks.require_added(updates, added)
             lengths = lengths + 1
 
-    def _begun(self, writing: Writing) -> _Answer:
+    def _begun(self, writing: Writing, sampling: Sampling) -> _Answer:
         forced = list(template_tokens(self._backbone, writing.template))
-        return _Answer(self._text_of, forced, self._end)
-
-    def _text_of(self, tokens: list[int]) -> str:
-        text: str = self._backbone.tokenizer.decode(
-            tokens, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        return text
+        stops = {self._special.get(stop, self._end) for stop in (*writing.stop, *sampling.stop)}
+        of = partial(text_of, self._backbone.tokenizer)
+        return _Answer(of, forced, frozenset({self._end, *stops}))
 
     def _taken(
         self,
@@ -257,6 +278,23 @@ class Writer:
 def _likelihood(against: float) -> float:
     """Log-probability of what has these log-odds against it."""
     return -max(against, 0.0) - log1p(exp(-abs(against)))
+
+
+def text_of(tokenizer: Any, tokens: Sequence[int]) -> str:
+    """The text of an answer's tokens, special ones left out."""
+    text: str = tokenizer.decode(
+        list(tokens), skip_special_tokens=True, clean_up_tokenization_spaces=False
+    )
+    return text
+
+
+def special_tokens(tokenizer: Any) -> dict[str, int]:
+    """The special tokens by their text.
+
+    They are left out of answers, so as a text at which one ends they are looked for as tokens.
+    """
+    added = tokenizer.backend_tokenizer.get_added_tokens_decoder()
+    return {token.content: number for number, token in added.items() if token.special}
 
 
 def template_tokens(backbone: Backbone, template: str) -> tuple[int, ...]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from threading import Condition, Thread
 from time import monotonic
 
@@ -29,6 +30,7 @@ from expertbank.workflows.answering.prediction import Prediction, Question
 
 SOON = 1.0
 """Seconds to tell a refused caller to wait while nothing was measured yet."""
+STOPPED = "the server was stopped"
 FAILURES = 3
 """Passes that fail one after another, with nothing answered between, until that is a fault."""
 
@@ -46,6 +48,7 @@ class Request:
             cancelled at any time.
         begun: when the first row was taken; ``None`` before.
         found: the answers so far, by row.
+        cut: whether an answer of it was ended because the server stops.
     """
 
     questions: Sequence[Question]
@@ -55,6 +58,7 @@ class Request:
     future: Future[Answered] = field(default_factory=Future)
     begun: float | None = None
     found: dict[int, Prediction] = field(default_factory=dict)
+    cut: bool = False
 
 
 class Batcher:
@@ -64,6 +68,10 @@ class Batcher:
         config: bounds.
         observer: told of what happens.
         faults: where damaged experts and passes that fail one after another are noted.
+
+    Attributes:
+        given_up: requests that were taken and not answered, because the worker ended.
+        throughput: of full passes.
     """
 
     def __init__(self, config: ServeConfig, observer: Observer, faults: Faults) -> None:
@@ -80,6 +88,7 @@ class Batcher:
         self._changed = Condition()
         self._thread: Thread | None = None
         self._died: str | None = None
+        self.given_up = 0
         self.throughput = Throughput()
         self._cost = PassCost()
 
@@ -103,13 +112,13 @@ class Batcher:
         return None if self.alive or self._ending else self._died or "the worker has not begun"
 
     def stop(self) -> None:
-        """End the worker after the pass under way; what waits fails."""
+        """End the worker after the pass under way; what waits, or is still written, fails."""
         with self._changed:
             self._ending = True
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join()
-        self._fail_all("the server was stopped")
+        self._fail_all(STOPPED)
 
     # -- what comes in -----------------------------------------------------------------------
 
@@ -250,7 +259,7 @@ class Batcher:
         """Answer one batch. One that fails is tried again, a request at a time."""
         begun = monotonic()
         try:
-            predictions = _answer(batch)
+            predictions = self._answer(batch)
         except Exception as error:  # noqa: BLE001  # one request's row may fail for any reason
             self._apart(batch, error)
         else:
@@ -264,6 +273,20 @@ class Batcher:
         finally:
             self._under_way = 0
 
+    def _answer(self, places: Sequence[Place[Request]]) -> list[Prediction]:
+        """One pass over rows whose requests all began under one state."""
+        predictor = places[0].owner.state.predictor
+        questions = [
+            replace(place.owner.questions[place.index], wanted=partial(self._wanted, place.owner))
+            for place in places
+        ]
+        return predictor.answer(questions, batch_size=len(questions))
+
+    def _wanted(self, request: Request) -> bool:
+        """Whether an answer is to be written on: a caller waits for it, and so does the server."""
+        request.cut |= self._ending
+        return not (request.cut or request.future.cancelled() or request.deadline <= monotonic())
+
     def _apart(self, batch: Sequence[Place[Request]], error: Exception) -> None:
         """Find out whose rows make a batch fail, and let the others have their answers."""
         by_request: dict[Request, list[Place[Request]]] = defaultdict(list)
@@ -274,7 +297,7 @@ class Batcher:
             if len(by_request) > 1:
                 begun = monotonic()
                 try:
-                    predictions = _answer(places)
+                    predictions = self._answer(places)
                 except Exception as own:  # noqa: BLE001  # as above
                     error = own
                 else:
@@ -322,7 +345,9 @@ class Batcher:
             if done:
                 self._changed.notify_all()
         for request in done:
-            if request.deadline <= moment:
+            if request.cut:
+                self._give_up(request, STOPPED)
+            elif request.deadline <= moment:
                 self._fail(request, DeadlineError("the answer came after the deadline"))
             else:
                 self._settle(request, moment)
@@ -375,14 +400,11 @@ class Batcher:
             self._under_way = 0
             self._changed.notify_all()
         for request in requests:
-            self._fail(request, NotReadyError(why))
+            self._give_up(request, why)
 
-
-def _answer(places: Sequence[Place[Request]]) -> list[Prediction]:
-    """One pass over rows whose requests all began under one state."""
-    predictor = places[0].owner.state.predictor
-    questions = [place.owner.questions[place.index] for place in places]
-    return predictor.answer(questions, batch_size=len(questions))
+    def _give_up(self, request: Request, why: str) -> None:
+        self.given_up += not request.future.cancelled()
+        self._fail(request, NotReadyError(why))
 
 
 def _size(question: Question) -> Size:

@@ -160,6 +160,11 @@ class Server:
         return served
 
     @property
+    def given_up(self) -> int:
+        """Requests that were taken and never answered, for the server was stopped."""
+        return self._batcher.given_up
+
+    @property
     def waiting_rows(self) -> int:
         """Rows that wait now."""
         return self._batcher.waiting

@@ -148,8 +148,13 @@ def test_a_search_for_settings_stands_in_the_lineage_and_is_trained_as_it_says(
     assert not list((tmp_path / "bank" / "checkpoints").rglob("*.*")), "nothing is left"
 
 
+def interrupted(*args: Any) -> Any:
+    raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["alone", "after a plain one"])
 def test_a_search_that_is_interrupted_goes_on_with_resume(
-    backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    before: bool, backbone: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("optuna")
     from expertbank.training import tuning
@@ -165,6 +170,12 @@ def test_a_search_that_is_interrupted_goes_on_with_resume(
     add = ["--json", "add", "--task", "mood", "--data", data, "--epochs", 1, "--tune", 4]
     add += ["--backbone", backbone]
     whole = done("--home", tmp_path / "whole", *add).document
+    if before:  # what it leaves is of other settings than those that the search chooses
+        with monkeypatch.context() as patch:
+            patch.setattr("expertbank.workflows.growing.add.commit", interrupted)
+            plain = [word for word in add if word not in {"--tune", 4}]
+            assert call("--home", tmp_path / "bank", *plain).code == 130
+        assert list((tmp_path / "bank" / "checkpoints").rglob("*.*"))
     monkeypatch.setattr(tuning, "train_expert", train)
     stopped = call("--home", tmp_path / "bank", *add)
     assert stopped.code == 130

@@ -181,6 +181,12 @@ REFUSED: dict[str, tuple[list[tuple[str, str]], list[Any], str]] = {
         [],
         r"the backbone can read 64",
     ),
+    "a stop text of broken bytes": (paint_rows(20), ["--stop", "\udcff"], "stop holds"),
+    "a template of broken bytes": (
+        paint_rows(20),
+        ["--response-template", "\udcff"],
+        "response_template holds",
+    ),
     "an empty stop text": (paint_rows(20), ["--stop", ""], "must not be empty"),
     "no tokens": (paint_rows(20), ["--max-tokens", 0], "max-tokens|max_tokens"),
 }
@@ -200,6 +206,19 @@ def test_what_cannot_be_written_is_refused_and_nothing_is_kept(
     assert re.search(said, answer.err), answer.err
     listed = call("--home", tmp_path / "bank", "--json", "list")
     assert listed.code == 10 or listed.document["experts"] == []
+
+
+def test_answers_that_can_never_be_written_are_counted(backbone_folder, tmp_path: Path) -> None:
+    rows = [*paint_rows(40), ("the sky", "Zebra!"), ("the river", "good [SEP] film")]
+    data = write_rows(tmp_path / "rows.csv", rows, ("prompt", "completion"))
+    told = done(
+        *["--home", tmp_path / "bank", "--json", "add", *KIND, "--task", "paint", "--data", data],
+        *["--backbone", backbone_folder("llama, tied"), "--epochs", 1, "--max-tokens", 2],
+    ).document["warnings"]
+    long = sum(label != "law" for _, label in rows)  # one token, and the one that ends it
+    assert any(one.startswith("2 of 42 answers cannot be written") for one in told), told
+    assert any("'Zebra!'" in one or "'good [SEP] film'" in one for one in told)
+    assert any(f"{long} of 42 answers have more than the 2 tokens" in one for one in told), told
 
 
 @pytest.mark.parametrize(("family", "said"), [("bert", "encoder"), ("llama", "no language-model")])

@@ -143,7 +143,7 @@ def answering(
         front = None if engine is None else partial(engine, k=held)
         report = bank.forgetting_report
         app = make_app(server, http=http, keys=held, watch=watch, report=report, engine=front)
-        serving = process(app, config.drain_seconds, http)
+        serving = process(app, server, http)
         if started:
             server.start()
             server.wait_ready(120)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 import httpx
 import openai
@@ -13,6 +15,7 @@ from answering import Answering, answering, problem
 from small_writing import PROMPT
 
 from expertbank import Row
+from expertbank.models import writing as writer
 from expertbank.serving.asking import Ask
 from expertbank.serving.limits import ServeConfig
 from expertbank.serving.server import Server
@@ -91,6 +94,10 @@ def test_a_seed_draws_the_same_answer_and_tokens_can_be_fewer(client: openai.Ope
 
     assert drawn(3) == drawn(3)
     assert len({drawn(seed) for seed in range(6)}) > 1
+    anew = [
+        client.completions.create(model="paint", prompt=PROMPT, temperature=2.0) for _ in range(6)
+    ]
+    assert len({one.choices[0].text for one in anew}) > 1
     short = client.completions.create(model="paint", prompt=PROMPT, max_tokens=1)
     assert short.usage is not None
     assert short.usage.completion_tokens == 1
@@ -129,6 +136,9 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "max_tokens": 0}, 400),
         ({"model": "paint", "prompt": "a", "stop": ["a", ""]}, 400),
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
+        ({"model": "paint", "prompt": "a", "logprobs": 0}, 400),
+        ({"model": "paint", "prompt": "a", "n": True}, 400),
+        ({"model": "paint", "prompt": "a", "stop": "\0"}, 400),
     ],
 )
 def test_what_cannot_be_written_is_refused(
@@ -199,6 +209,94 @@ def test_the_smallest_temperatures_take_the_likeliest_tokens(client: openai.Open
     likeliest = client.completions.create(model="paint", prompt=PROMPT)
     found = client.completions.create(model="paint", prompt=PROMPT, temperature=1e-320)
     assert found.choices[0].text == likeliest.choices[0].text
+
+
+class Slow:
+    """Steps of the backbone in writing, made slow, and counted."""
+
+    def __init__(self, seconds: float) -> None:
+        self.taken, self._seconds, self._step = 0, seconds, writer.step_backbone
+
+    def __call__(self, *args: Any, **named: Any) -> Any:
+        self.taken += 1
+        sleep(self._seconds)
+        return self._step(*args, **named)
+
+
+def long_body(writing: Answering) -> dict[str, Any]:
+    """A request whose answer goes on until there is no room."""
+    for word in ("sky", "river", "law", "goal", "red", "team", "cell", "vote"):
+        body = {"model": "paint", "prompt": word, "max_tokens": 50}
+        (choice,) = writing.post("/v1/completions", body).json()["choices"]
+        if choice["finish_reason"] == "length":
+            return body
+    pytest.fail("every answer came to its end")
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_an_answer_that_nobody_waits_for_is_not_written_on(
+    leaves: bool, writing: Answering, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    body = long_body(writing)
+    slow = Slow(0.05)
+    monkeypatch.setattr(writer, "step_backbone", slow)
+    whole = writing.post("/v1/completions", body)
+    assert whole.status_code == 200
+    most, slow.taken = slow.taken, 0
+    assert most > 30
+    url = f"{writing.url}/v1/completions"
+    if leaves:
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, json=body, timeout=0.3)
+    else:
+        late = httpx.post(url, json=body, headers={"X-Deadline-Ms": "300"}, timeout=30)
+        problem(late, 504)
+    short = writing.post("/v1/completions", {"model": "paint", "prompt": "sky", "max_tokens": 1})
+    assert short.status_code == 200
+    assert slow.taken < most - 10
+
+
+def test_an_answer_that_a_stop_does_not_wait_for_is_told_so(
+    writing_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with answering(writing_home, ServeConfig(reload="off", drain_seconds=0.2)) as found:
+        body = long_body(found)
+        monkeypatch.setattr(writer, "step_backbone", Slow(0.05))
+        heard: list[httpx.Response] = []
+        asking = threading.Thread(
+            target=lambda: heard.append(found.post("/v1/completions", body)), daemon=True
+        )
+        asking.start()
+        while found.server._batcher.serves(None):  # type: ignore[arg-type]  # until it is open
+            sleep(0.005)
+    asking.join(30)
+    problem(heard[0], 503)
+    assert found.server.given_up == 1
+
+
+def test_who_speaks_is_said_once(client: openai.OpenAI) -> None:
+    said = [{"role": "user", "content": "the sky is red"}]
+    with client.chat.completions.stream(model="paint", messages=said) as stream:  # type: ignore[arg-type]
+        for _ in stream:
+            pass
+        found = stream.current_completion_snapshot.choices[0].message
+    whole = client.chat.completions.create(model="paint", messages=said)  # type: ignore[arg-type]
+    assert (found.role, found.content) == ("assistant", whole.choices[0].message.content)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"response_format": {"type": "text"}},
+        {"logprobs": False, "top_logprobs": 0},
+        {"tools": [], "tool_choice": "none"},
+        {"n": 1, "presence_penalty": 0.0, "metadata": {}},
+    ],
+)
+def test_what_changes_nothing_may_be_sent(writing: Answering, more: dict[str, Any]) -> None:
+    body = {"model": "paint", "messages": [{"role": "user", "content": "the sky is red"}]}
+    plain, found = (writing.post("/v1/chat/completions", {**body, **m}).json() for m in ({}, more))
+    assert found["choices"] == plain["choices"]
 
 
 def test_a_caller_who_leaves_holds_up_nobody(writing: Answering) -> None:

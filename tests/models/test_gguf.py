@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -108,6 +109,35 @@ def test_a_file_that_is_cut_short_is_called_so(share: float, tmp_path: Path) -> 
         load_backbone(str(path), device="cpu")
     assert "download it again" in str(raised.value)
     assert str(path) in str(raised.value)
+
+
+def head(*pairs: tuple[str, int, bytes]) -> bytes:
+    """The head of a file without tensors: keys, types and values as they are written."""
+    packed = [
+        struct.pack("<Q", len(k)) + k.encode() + struct.pack("<I", t) + v for k, t, v in pairs
+    ]
+    return b"GGUF" + struct.pack("<IQQ", 3, 0, len(pairs)) + b"".join(packed)
+
+
+@pytest.mark.parametrize(
+    "damaged",
+    [
+        head(("deep", 9, struct.pack("<IQ", 9, 1) * 5000)),
+        head(("long", 9, struct.pack("<IQ", 10, 1 << 32) + b"8" * 64)),
+        head(("text", 8, struct.pack("<Q", 1 << 40))),
+        head(("general.alignment", 6, struct.pack("<f", float("inf")))),
+        head(("general.alignment", 5, struct.pack("<i", -32))),
+        head(("general.alignment", 4, struct.pack("<I", 0))),
+    ],
+    ids=["deep", "long list", "long text", "endless", "negative", "none"],
+)
+def test_a_damaged_head_is_told_as_that_and_nothing_is_made_room_for(
+    damaged: bytes, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.gguf"
+    path.write_bytes(damaged)
+    with pytest.raises(InputError, match="no whole GGUF file"):
+        load_backbone(str(path), device="cpu")
 
 
 def test_an_architecture_that_is_not_read_is_named(tmp_path: Path) -> None:

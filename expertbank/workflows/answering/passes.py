@@ -349,8 +349,12 @@ def _written_for(questions: Sequence[Question], *, telling: bool = False) -> Wri
         own = questions[row].told
         return own is None or own(text)
 
+    def wanted(row: int) -> bool:
+        own = questions[row].wanted
+        return own is None or own()
+
     heard = telling and any(one.told for one in questions)
-    return WriteOptions(lambda row: questions[row].sampling, told if heard else None)
+    return WriteOptions(lambda row: questions[row].sampling, told if heard else None, wanted)
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ class Question:
         index: of its ``Prediction``.
         sampling: what is wanted of an answer that is written.
         told: takes such an answer so far, after each of its tokens; false ends it.
+        wanted: asked after each of its tokens whether it is wanted still; false ends it.
         only_routed: only who would answer is asked, and no expert is.
     """
 
@@ -153,4 +154,5 @@ class Question:
     index: int = 0
     sampling: Sampling = GREEDY
     told: Callable[[str], bool] | None = None
+    wanted: Callable[[], bool] | None = None
     only_routed: bool = False

@@ -107,13 +107,11 @@ def add(
     job = prepare(workspace, request, progress)
     checkpoint, search = (workspace.checkpoint(job.entry.task.name, of) for of in ("", "tuning"))
     if request.tune is not None and request.tune.trials is not None:
+        begun = search.read() if resume else None
+        if begun is None:
+            checkpoint.remove()  # of an earlier run, which had other settings than those to come
         job = tuned(
-            job,
-            workspace.backbone,
-            request.tune,
-            progress,
-            resume=search.read() if resume else None,
-            keep=search.write,
+            job, workspace.backbone, request.tune, progress, resume=begun, keep=search.write
         )
     done = (on or InThisProcess(workspace.backbone)).run(
         job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write

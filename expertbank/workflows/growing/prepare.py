@@ -29,7 +29,11 @@ from expertbank.workflows.growing.grouping import require_fitting, require_own_n
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.untrained import UNTRAINED, require_untrained
-from expertbank.workflows.growing.writing import require_writing, writing_of
+from expertbank.workflows.growing.writing import (
+    remarks_on_answers,
+    require_writing,
+    writing_of,
+)
 from expertbank.workflows.workspace import Workspace
 
 FEATURE_ROWS = 2000
@@ -138,7 +142,9 @@ def prepare(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )
     encoded = dict(zip(rows, found, strict=True))
-    remarks = _remarks(encoded, kind, spec.max_length)
+    remarks = [*_remarks(encoded, kind, spec.max_length)]
+    if kind.writes:
+        remarks += remarks_on_answers(loaded, data, encoded)
     data = replace(data, warnings=(*data.warnings, *remarks))
     return AddJob(
         entry=Entry(

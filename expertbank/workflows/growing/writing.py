@@ -69,3 +69,35 @@ def writing_of(backbone: Backbone, data: TaskData, encoded: Mapping[Row, Encoded
         config.max_tokens or most,
         language_head(backbone).digest,
     )
+
+
+def remarks_on_answers(
+    backbone: Backbone, data: TaskData, encoded: Mapping[Row, EncodedRow]
+) -> list[str]:
+    """What makes wanted answers impossible to write, so that they will count as wrong."""
+    from expertbank.evaluation.texts import same_text
+    from expertbank.models.writing import text_of
+
+    rows = [(row, encoded[row].continuation) for row in (*data.train, *data.validation)]
+    remarks = []
+    odd = [
+        (row, text)
+        for row, tokens in rows
+        for text in [text_of(backbone.tokenizer, tokens)]
+        if not same_text(text, row.label or "")
+    ]
+    if odd:
+        row, text = odd[0]
+        remarks.append(
+            f"{len(odd):,} of {len(rows):,} answers cannot be written by the backbone's tokenizer "
+            f"as they stand, and will count as wrong; the first is {row.label!r} "
+            f"({row.origin or 'row'}), of which it makes {text!r}"
+        )
+    most = data.spec.writing.max_tokens
+    long = [len(tokens) for _, tokens in rows if most is not None and len(tokens) > most]
+    if long:
+        remarks.append(
+            f"{len(long):,} of {len(rows):,} answers have more than the {most} tokens of "
+            f"--max-tokens, and will count as wrong; the longest has {max(long)}"
+        )
+    return remarks

@@ -124,8 +124,10 @@ def add(
         raise InputError("--on trains those of a list at once: give one with --list")
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
-    entries = [given] if list_file is None else requests.read_list(list_file, given)
-    wanted = [requests.arguments(entry) for entry in entries]
+    if list_file is None:
+        wanted = [requests.arguments(given)]
+    else:
+        wanted = requests.arguments_of_list(list_file, given)
     with session.bank(create=True) as bank, session.progress() as progress:
         failed: list[dict[str, Any]] = []
 

@@ -142,10 +142,32 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
         if not isinstance(entry, dict) or not {"task", "spec"} & set(entry):
             raise InputError(f"{where}: needs a task or a spec")
         named = {str(key).replace("-", "_"): value for key, value in entry.items()}
+        if len(named) < len(entry):
+            twice = sorted(
+                key for key in map(str, entry) if "-" in key and key.replace("-", "_") in entry
+            )
+            raise InputError(f"{where}: {' and '.join(twice)} stands twice, with - and with _")
         mapping(named, where, list(kinds))
         given = {key: typed(kinds[key], value, where, key) for key, value in named.items()}
         entries.append({**defaults, **given})
     return entries
+
+
+def arguments_of_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Arguments of ``Bank.add`` for each entry of a list.
+
+    Raises:
+        InputError: the message names file and entry.
+    """
+    found = []
+    for number, entry in enumerate(read_list(file, defaults), start=1):
+        try:
+            found.append(arguments(entry))
+        except InputError as error:
+            if type(error) is not InputError:
+                raise
+            raise InputError(f"{file}: entry {number}: {error}") from error
+    return found
 
 
 def add_each(

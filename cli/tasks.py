@@ -179,18 +179,16 @@ def check(
     if source is not None:
         given["data"] = source
     if list_file is not None:
-        entries = requests.read_list(list_file, given)
+        entries = requests.arguments_of_list(list_file, given)
     elif given.keys() & {"data", "task", "spec"}:
         # A name that add would ask for is not needed to look at rows.
-        entries = [given if given.keys() & {"task", "spec"} else {"task": "data", **given}]
+        named = given if given.keys() & {"task", "spec"} else {"task": "data", **given}
+        entries = [requests.arguments(named)]
     else:
         raise InputError("nothing to check: give a folder or file, or a task with --task or --spec")
     bank = build(BankConfig, given)
     with session.progress() as progress:
-        checked = [
-            _checked(session, requests.arguments(entry), bank, tokens_per_second, progress)
-            for entry in entries
-        ]
+        checked = [_checked(session, entry, bank, tokens_per_second, progress) for entry in entries]
     documents = [document for document, _, _ in checked]
 
     def show(console: Console) -> None:

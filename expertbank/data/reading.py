@@ -89,6 +89,11 @@ class _Reading:
         try:
             if self.columns is None:
                 self.columns = resolve_columns(self.asked, table, labelled=labelled)
+                if "choices" in table.columns and not self.columns.choices:
+                    self.remarks.append(
+                        "column 'choices' was not read; --kind multiple_choice --choices-column "
+                        "choices makes choices of it"
+                    )
             else:
                 resolve_columns(self.columns, table, labelled=labelled, fixed=True)
         except DataError:

@@ -113,6 +113,8 @@ def table_rows(
         pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
         if pairs:
             remark(f"key {pairs[0]!r} is not read; --pair-column {pairs[0]} makes pairs of it")
+    if found_columns is not None and not found_columns.choices and "choices" in table.columns:
+        remark("column 'choices' is not read; --choices-column choices makes choices of it")
     for found in table.rows(wanted):
         try:
             if isinstance(found, DataError):

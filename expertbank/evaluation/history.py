@@ -181,12 +181,14 @@ class TaskHistory:
             ours, theirs = (np.array(side) for side in zip(*common, strict=True))
             flipped = np.ones(len(ours), dtype=bool)
         outcome, clusters = self.oracle.outcome, self.oracle.clusters
+        home_then, home_now = earlier.view.chose(self.task, like), now.chose(self.task)
         return Pairs(
-            earlier.oracle.outcome.rows(earlier.view.chose(self.task, like))[theirs],
-            outcome.rows(now.chose(self.task))[ours],
+            earlier.oracle.outcome.rows(home_then)[theirs],
+            outcome.rows(home_now)[ours],
             flipped,
             None if outcome.targets is None else outcome.targets[ours],
             None if clusters is None else clusters[ours],
+            None if outcome.targets is None else (home_then[theirs], home_now[ours]),
         )
 
 

@@ -94,9 +94,11 @@ class Predictions:
         tensors = load_arrays(data, where)
         try:
             digests = tuple(row.tobytes().hex() for row in tensors["row_digests"])
-            targets: Floats | Ints = np.asarray(tensors["targets"], dtype=np.int32)
+            targets: Floats | Ints
             if np.issubdtype(tensors["targets"].dtype, np.floating):
                 targets = np.asarray(tensors["targets"], dtype=np.float32)
+            else:
+                targets = np.asarray(tensors["targets"], dtype=np.int32)
             found = cls(
                 np.asarray(tensors["logits"], dtype=np.float32),
                 targets,

@@ -11,6 +11,11 @@ Four verdicts, from best to worst:
   whoever signs a release should not have to accept one that is known to be there and whose size
   is not known to be acceptable.
 
+A task that is answered by values has two qualities: the correlation of its values, and the share
+of its rows that reach it. A row that is sent elsewhere gets no value at all, and with the rows gone
+that an expert is bad at, the correlation of the others can rise. So the absence of a loss must be
+shown of both (an intersection-union test: Berger, Technometrics 24, 1982); a loss of either is one.
+
 Both proofs are one-sided tests at 5%, and for each the p-values of all compared tasks are
 corrected together (Holm): over the whole report the chance of one or more false ``preserved`` is
 at most 5%, and so is that of one or more false ``lost``.
@@ -19,7 +24,7 @@ at most 5%, and so is that of one or more false ``lost``.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -55,6 +60,8 @@ class Pairs:
         flipped: ``[rows]`` whether the choice changed.
         targets: ``[rows]`` true values; ``None`` unless regression.
         clusters: ``[rows]`` numbers of clusters that belong together; ``None`` without.
+        reached: for regression ``[rows]`` whether each reached its task before, and now; ``None``
+            if all did both times.
     """
 
     before: Bools | Floats
@@ -62,6 +69,7 @@ class Pairs:
     flipped: Bools
     targets: Floats | None = None
     clusters: npt.NDArray[np.int32] | None = None
+    reached: tuple[Bools, Bools] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,16 +79,15 @@ class Change:
     Attributes:
         n: rows compared.
         flips: rows whose choice changed: the prediction churn.
-        losses: rows that were right and are wrong; 0 for regression.
-        gains: rows that were wrong and are right; 0 for regression.
+        losses: rows that were right and are wrong; for regression, that no longer reach it.
+        gains: rows that were wrong and are right; for regression, that reach it again.
         change: quality now minus before; ``None`` where it is not defined.
         interval: 90% interval of the change: each end a one-sided 95% bound.
         p_mcnemar: two-sided exact McNemar; ``None`` for regression.
         p_noninferiority: one-sided, against a loss of the margin or more.
         p_loss: one-sided, against no loss.
         margin_provable: smallest margin these rows prove, taken alone, at 95%.
-        margin_possible: smallest margin so many rows could prove with no row lost; ``None`` for
-            regression.
+        margin_possible: smallest margin so many rows could prove with no row lost.
         method: how interval and p-values were worked out.
         clusters: number of clusters; ``None`` without.
     """
@@ -115,9 +122,14 @@ def measure(pairs: Pairs, margin: float) -> Change:
     Matched rows go to Tango's score test with its exact size; clustered rows and regression to
     the BCa bootstrap.
     """
-    if pairs.targets is not None:
-        return _of_values(pairs, margin)
-    before, now = pairs.before.astype(bool), pairs.now.astype(bool)
+    if pairs.targets is None:
+        return _of_rows(pairs, pairs.before.astype(bool), pairs.now.astype(bool), margin)
+    everywhere = np.ones(len(pairs.now), dtype=bool)
+    then, now = pairs.reached or (everywhere, everywhere)
+    return _of_both(_of_values(pairs, margin), _of_rows(pairs, then, now, margin))
+
+
+def _of_rows(pairs: Pairs, before: Bools, now: Bools, margin: float) -> Change:
     n, losses, gains = len(now), int((before & ~now).sum()), int((~before & now).sum())
     if _is_clustered(pairs.clusters):
         assert pairs.clusters is not None
@@ -214,4 +226,24 @@ def _of_values(pairs: Pairs, margin: float) -> Change:
         None,
         "bootstrap",
         count,
+    )
+
+
+def _of_both(values: Change, reached: Change) -> Change:
+    """A regression task's change: that of its values, and that no fewer rows reach it."""
+    fell = [one.p_loss for one in (values, reached) if one.p_loss is not None]
+    p_close: float | None = None
+    provable: float | None = None
+    if values.p_noninferiority is not None and reached.p_noninferiority is not None:
+        p_close = max(values.p_noninferiority, reached.p_noninferiority)
+    if values.margin_provable is not None and reached.margin_provable is not None:
+        provable = max(values.margin_provable, reached.margin_provable)
+    return replace(
+        values,
+        losses=reached.losses,
+        gains=reached.gains,
+        p_noninferiority=p_close,
+        p_loss=min(1.0, len(fell) * min(fell)) if fell else None,
+        margin_provable=provable,
+        margin_possible=reached.margin_possible,
     )

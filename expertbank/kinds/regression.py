@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -18,6 +18,10 @@ from expertbank.texts import number_text
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+HARDLY = 1e-3
+"""Share of their mean below which the spread of values loses digits: float32 has seven."""
 
 
 class Regression(Kind):
@@ -48,6 +52,24 @@ print(answer("your text", "your second text"))
 
     def counted(self, row: Row) -> Collection[str]:
         """Numbers are not counted."""
+        return ()
+
+    def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
+        """Values that are all one, and those that single precision hardly tells apart."""
+        values = [float(row.label) for row in rows if row.label is not None]
+        if len(values) < 2:
+            return ()
+        least, most, middle = min(values), max(values), abs(fmean(values))
+        if least == most:
+            return (
+                f"all values are {least:g} in single precision, so there is nothing to learn; if "
+                "they differ, subtract a number from each, and add it to answers",
+            )
+        if most - least < middle * HARDLY:
+            return (
+                f"values from {least:g} to {most:g} lie so close together that single precision "
+                f"hardly tells them apart; subtract {middle:.0f} from each, and add it to answers",
+            )
         return ()
 
     def majority(self, rows: Sequence[Row]) -> None:
@@ -97,7 +119,7 @@ print(answer("your text", "your second text"))
             "majority": None,
             "pearson": linear,
             "spearman": None if linear is None else float(spearmanr(answers, targets).statistic),
-            "mse": float(np.square(answers - targets).mean()),
+            "mse": float(np.square(answers.astype(np.float64) - targets).mean()),
         }
 
     def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:

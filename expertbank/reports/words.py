@@ -143,6 +143,8 @@ def reason(task: TaskReport, margin: float) -> str:
     moved = f"{change.flips} of {count(change.n, 'row')} sent elsewhere"
     if change.p_mcnemar is not None:
         moved += f": {change.losses} lost, {change.gains} gained"
+    elif change.losses or change.gains:
+        moved += f": {change.losses} get no value any more, {change.gains} get one again"
     if task.verdict_routed == "preserved":
         return f"{moved}; a loss of {points(margin)} or more is ruled out at 95%."
     if task.verdict_routed == "lost":
@@ -167,7 +169,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
         "Right when routed",
         "A row counts as right only if the router chose an expert of the row's own task (or its "
         "group) and that expert's answer is right. A misrouted row of a regression task is given "
-        "the mean of all answered values.",
+        "the mean of all answered values; that such a task is preserved must be shown of the share "
+        "of its rows that reach it too.",
     ),
     (
         "Regrouped",

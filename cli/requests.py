@@ -164,7 +164,7 @@ def arguments_of_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, 
         try:
             found.append(arguments(entry))
         except InputError as error:
-            if type(error) is not InputError:
+            if type(error) is not InputError:  # those of files and names say where they are
                 raise
             raise InputError(f"{file}: entry {number}: {error}") from error
     return found

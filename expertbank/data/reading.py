@@ -10,7 +10,7 @@ from expertbank.data.faults import Faults
 from expertbank.data.files import Open
 from expertbank.data.formats import FileFacts, Table
 from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
-from expertbank.data.rows import RowMaker, resolve_columns, wanted_of
+from expertbank.data.rows import RowMaker, leaves_choices, resolve_columns, wanted_of
 from expertbank.data.sources import OpenSource, held_out_key, open_source
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.errors import DataError
@@ -89,7 +89,7 @@ class _Reading:
         try:
             if self.columns is None:
                 self.columns = resolve_columns(self.asked, table, labelled=labelled)
-                if "choices" in table.columns and not self.columns.choices:
+                if leaves_choices(self.columns, table):
                     self.remarks.append(
                         "column 'choices' was not read; --kind multiple_choice --choices-column "
                         "choices makes choices of it"

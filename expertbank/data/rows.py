@@ -75,6 +75,12 @@ def resolve_columns(
     )
 
 
+def leaves_choices(columns: Columns, table: Table) -> bool:
+    """Whether the table has choices by name that are read as nothing."""
+    read = {columns.text, columns.text_pair, columns.label, *columns.flags, *columns.group}
+    return "choices" in table.columns and not columns.choices and "choices" not in read
+
+
 def _missing(role: str, name: str | None, table: Table) -> str:
     """That a column is not there, with what may help to find it."""
     found = [repr(one) if one != one.strip() else one for one in table.columns]

@@ -10,7 +10,7 @@ from expertbank.data.faults import Faults
 from expertbank.data.formats import ReadAs, Table, open_table, suffix_of
 from expertbank.data.inputs import KEYS, row_of
 from expertbank.data.refs import is_pipe, parse_source
-from expertbank.data.rows import PAIR_NAMES, RowMaker, resolve_columns, wanted_of
+from expertbank.data.rows import PAIR_NAMES, RowMaker, leaves_choices, resolve_columns, wanted_of
 from expertbank.data.sources import located
 from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError, InputError
@@ -113,7 +113,7 @@ def table_rows(
         pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
         if pairs:
             remark(f"key {pairs[0]!r} is not read; --pair-column {pairs[0]} makes pairs of it")
-    if found_columns is not None and not found_columns.choices and "choices" in table.columns:
+    if found_columns is not None and leaves_choices(found_columns, table):
         remark("column 'choices' is not read; --choices-column choices makes choices of it")
     for found in table.rows(wanted):
         try:

@@ -55,18 +55,15 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
     "response_format": ({"type": "text"},),
 }
 """Fields that change nothing with these values; with others they are not supported."""
-_IDLE_OF: Mapping[bool, Mapping[str, tuple[Any, ...]]] = {
-    # In a chat it is whether, else how many besides the token's own: 0 asks for that one.
-    True: {
-        "logprobs": (False,),
-        "top_logprobs": (0,),
-        "tools": ([],),
-        "tool_choice": ("none", "auto"),
-        "modalities": (["text"],),
-    },
-    False: {},
+_IDLE_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
+    # Of plain prompts it is how many besides the token's own, and 0 asks for that one.
+    "logprobs": (False,),
+    "top_logprobs": (0,),
+    "tools": ([],),
+    "tool_choice": ("none", "auto"),
+    "modalities": (["text"],),
 }
-"""More of them of conversations, and of plain prompts."""
+"""More of them in conversations."""
 _TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
 _STOPS = 4
 """Most stop texts of one request, as at OpenAI."""
@@ -298,7 +295,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     Raises:
         RefusedError: a field that is not supported, is not what it should be, or is out of bounds.
     """
-    idle = {**_IDLE, **_IDLE_OF[chat]}
+    idle = {**_IDLE, **_IDLE_IN_CHAT} if chat else _IDLE
     for name, value in asked.items():
         if name not in _READ and value is not None and not _among(value, idle.get(name, ())):
             raise malformed(f"{name!r} is not supported here; leave it out")

@@ -147,7 +147,7 @@ def test_the_published_runs_give_the_figures_on_the_pages(
 
 
 def test_the_published_bank_answers_as_the_experts_of_the_papers_table() -> None:
-    """Those were ended by the score alone, the bank's by score or loss: all 21 are the same."""
+    """They are trained by two ways into the product, on the same rows: all 21 are the same."""
     bank, alone = (
         [json.loads(line) for line in (BENCHMARKS / "results" / name).read_text().splitlines()]
         for name in ("fusion.jsonl", "paper.jsonl")

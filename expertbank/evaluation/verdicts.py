@@ -243,6 +243,7 @@ def _of_both(values: Change, reached: Change) -> Change:
         losses=reached.losses,
         gains=reached.gains,
         p_noninferiority=p_close,
+        # Either may have fallen, so of two tests (Bonferroni).
         p_loss=min(1.0, len(fell) * min(fell)) if fell else None,
         margin_provable=provable,
         margin_possible=reached.margin_possible,

@@ -5,6 +5,8 @@ Here a tensor says that it is on ``lazy``, a device that no build of torch bring
 its values are computed on the CPU. As on CUDA, tensors of two devices meet in a copy only, or
 where one of them is a single number; as on Apple's MPS there is no float64. An index or a mask on
 the CPU, which CUDA would copy in silence, is refused as well, and so is a generator of the CPU.
+
+A machine that has a real one lends it to the same tests beside this one.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 NAME = "lazy"
 DEVICE = torch.device(NAME)
+_REAL = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+DEVICES = (NAME, *(name for name, there in _REAL.items() if there))
+"""What tests of another device are run on."""
 _COPIES = {torch.ops.aten._to_copy.default, torch.ops.aten.copy_.default}
 
 
@@ -62,8 +67,18 @@ class _Factories(TorchDispatchMode):
 
 
 @contextmanager
+def device_called(name: str) -> Iterator[torch.device]:
+    """Within the block the device, one of ``DEVICES``, is there."""
+    if name != NAME:
+        yield torch.device(name)
+        return
+    with second_device() as device:
+        yield device
+
+
+@contextmanager
 def second_device() -> Iterator[torch.device]:
-    """Within the block the device is there."""
+    """Within the block the made-up device is there."""
     if not hasattr(torch, NAME):  # torch looks there for what a device can, and it can nothing
         torch._register_device_module(NAME, ModuleType(NAME))
     before = torch._C._only_lift_cpu_tensors()

@@ -8,26 +8,32 @@ Needs peft, and package gguf for a GGUF file. Parts, default all: ``rates`` choo
 Both sides see the same training rows in the same batches with the same head, head start, optimiser
 and number of epochs, and choose the epoch on the same held-out training rows; see
 ``lora_baseline.py``. LoRA acts on query and value of all layers, TT-LoRA has the product's defaults
-but for rate and epochs. Rates are chosen by the mean over ``--rate-tasks`` on other training rows.
-Three are tried a side; where the best stands at the edge of those tried, the next one beyond is
-tried too; ``--rates`` takes those chosen elsewhere. Validation rows choose nothing and are answered
-once.
+but for rate and epochs. Rates are chosen by the mean over ``--rate-tasks`` and all seeds on other
+training rows. Three are tried a side; where the best stands at the edge of those tried, the next
+one beyond is tried too; ``--rates`` takes those chosen elsewhere. Validation rows choose nothing
+and are answered once.
 
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
-exact McNemar test. Every finished run is one line of ``--out`` and is not repeated. Tasks follow
-one another with both sides, so that a stop leaves whole pairs; the table is of whole pairs.
-``--tt-rank`` is of ``experts`` alone: rates stay those of the default ranks, and LoRA's runs and
-their batches too. Other ranks draw other cores first and see the same rows in another order.
+exact McNemar test, of the first seed. Every finished run is one line of ``--out`` and is not
+repeated. Tasks follow one another with both sides, so that a stop leaves whole pairs; the table is
+of seeds that have whole pairs. ``--tt-rank`` and ``--route-layer`` are of ``experts`` and TT-LoRA
+alone: rates stay those of the defaults, and LoRA's runs and their batches too. Other ranks and
+layers draw other cores first and see the same rows in another order. ``--sides`` trains one side
+where the other is finished. ``--workers`` train so many runs at once, each in a process of its
+own: a GPU has room for several small ones.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
 import statistics
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +51,7 @@ from expertbank import AdapterConfig, TrainConfig
 from expertbank.adapters.tt import DEFAULT_TT_RANK
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.evaluation.statistics import p_beats_constant
-from expertbank.records import EncodedRow
-from expertbank.training.expert import ExpertJob, train_expert
+from expertbank.training.expert import train_expert
 
 TASKS = ("sst2", "cola", "sick", "mrpc", "qnli", "rte")
 PARTS = ("rates", "experts", "routing")
@@ -58,21 +63,46 @@ LADDERS = {
 """Rates of a side in rising order; the second to the fourth are tried first."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """One run.
+
+    Attributes:
+        task: name of the task.
+        seed: draws rows, their order, and what is learnt from.
+        side: of ``LADDERS``.
+        rate: its peak learning rate.
+        judged: on training rows that judge the rate; else on validation rows.
+    """
+
+    task: str
+    seed: int
+    side: str
+    rate: float
+    judged: bool
+
+
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    describe(options.seed)
-    bone = load_backbone(options.backbone, dtype=options.dtype)
+    describe(options.seeds[0])
+    bone = loaded(options)
     print(json.dumps({"backbone": bone.digest, "layers": len(bone.layers), "dtype": bone.dtype}))
     if {"rates", "experts"} & set(options.parts):
-        chosen = Rates(options, bone).choose()
-        if "experts" in options.parts:
-            experts(options, bone, chosen)
+        with Trials(options, bone) as trials:
+            chosen = rates(options, trials)
+            if "experts" in options.parts:
+                experts(options, trials, chosen)
     if "routing" in options.parts:
         with tempfile.TemporaryDirectory() as scratch:
             cache = options.cache or Path(scratch)
             cache.mkdir(parents=True, exist_ok=True)
             routing(options, bone, cache)
+
+
+def loaded(options: argparse.Namespace) -> Backbone:
+    """The backbone, on the device asked for."""
+    return load_backbone(options.backbone, dtype=options.dtype, device=options.device)
 
 
 def arguments() -> argparse.Namespace:
@@ -86,6 +116,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--eval-limit", type=int, default=400, help="validation rows a task")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--tt-rank", type=int, nargs="+", help="other ranks than the default")
+    parser.add_argument("--route-layer", type=int, help="another one than the default")
+    parser.add_argument("--sides", nargs="+", choices=LADDERS, default=list(LADDERS))
     parser.add_argument(
         "--rates", type=float, nargs=2, metavar=("TT", "LORA"), help="chosen on another backbone"
     )
@@ -99,8 +131,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--route-eval", type=int, default=250, help="validation rows of routing")
     parser.add_argument("--default-states", action="store_true", help="route with no others")
     parser.add_argument("--cache", type=Path, help="folder that keeps routing features")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     out = Path(__file__).parent / "results" / "decoder.jsonl"
     parser.add_argument("--out", type=Path, default=out)
     options = parser.parse_args()
@@ -109,42 +143,51 @@ def arguments() -> argparse.Namespace:
     return options
 
 
-def named(side: str, rate: float, wish: AdapterConfig) -> str:
+def named(wish: Wish, options: argparse.Namespace) -> str:
     """A side with all that it sets, defaults included: other defaults are other runs."""
     train = TrainConfig()
-    lora = LoraSettings(rate)
-    adapter = (
-        {"tt_rank": wish.tt_rank or DEFAULT_TT_RANK, "alpha": wish.alpha}
-        if side == OURS
-        else {"rank": lora.rank, "alpha": lora.alpha}
+    lora = LoraSettings(wish.rate)
+    adapter: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha}
+    if wish.side == OURS:
+        own = _adapter(wish, options)
+        adapter = {"tt_rank": own.tt_rank or DEFAULT_TT_RANK, "alpha": own.alpha}
+        if options.route_layer is not None and not wish.judged:
+            adapter["route_layer"] = options.route_layer
+    others = {"lr": wish.rate, "head_lr": train.head_lr, "weight_decay": train.weight_decay}
+    return f"{wish.side}: {Setting(adapter, others).name}"
+
+
+def _adapter(wish: Wish, options: argparse.Namespace) -> AdapterConfig:
+    # Rates are chosen for the default ranks; and LoRA's batches are theirs, whatever is asked for.
+    own = wish.side == OURS and not wish.judged
+    return AdapterConfig(tt_rank=options.tt_rank if own else None)
+
+
+def trained(wish: Wish, options: argparse.Namespace, bone: Backbone) -> dict[str, Any]:
+    """Train one side and let it answer the rows that judge it once."""
+    epochs = options.rate_epochs if wish.judged else options.epochs
+    train = TrainConfig(epochs=epochs, patience=epochs, seed=wish.seed, lr=wish.rate)
+    layer = options.route_layer if wish.side == OURS and not wish.judged else None
+    spec = bone.default_feature_spec(
+        route_layer=layer, max_length=options.max_length, dtype=options.dtype
     )
-    others = {"lr": rate, "head_lr": train.head_lr, "weight_decay": train.weight_decay}
-    return f"{side}: {Setting(adapter, others).name}"
-
-
-def conditions_of(options: argparse.Namespace, bone: Backbone, *names: str) -> dict[str, Any]:
-    """What decides the figures besides a run's key."""
-    chosen = {name: getattr(options, name) for name in (*names, "max_length", "dtype")}
-    return {**chosen, "backbone": bone.digest}
-
-
-def trained(
-    side: str, job: ExpertJob, rows: Sequence[EncodedRow], bone: Backbone
-) -> dict[str, Any]:
-    """Train one side and let it answer ``rows`` once."""
-    rate = job.config.lr
-    if side == OURS:
+    where = wish.task, options.data / wish.task, bone, spec, _adapter(wish, options)
+    if wish.judged:
+        job, rows = judged_job(*where, train, options.rate_rows, options.rate_judge)
+    else:
+        job, rows = added_job(*where, replace(train, limit=options.rows), options.eval_limit)
+    if wish.side == OURS:
         expert = train_expert(job, bone)
         right = right_answers(job, expert.file, rows, bone)
     else:
-        expert = train_lora(job, bone, LoraSettings(rate))
+        expert = train_lora(job, bone, LoraSettings(wish.rate))
         right = lora_answers(expert.backbone, expert.head_weight, expert.head_bias, rows)
     targets = [row.target for row in rows]
     most, count = Counter(targets).most_common(1)[0]
     beaten = p_beats_constant([one == 1 for one in right], [one == most for one in targets])
     return {
-        "side": side,
-        "rate": rate,
+        "side": wish.side,
+        "rate": wish.rate,
         "params": expert.adapter_params,
         "selection": expert.selection_score,
         "best_epoch": expert.best_epoch,
@@ -157,8 +200,8 @@ def trained(
     }
 
 
-class Rates:
-    """The rate of each side, chosen on training rows.
+class Trials:
+    """Runs that are finished, and what finishes others, some at a time.
 
     Args:
         options: the command line.
@@ -166,124 +209,170 @@ class Rates:
     """
 
     def __init__(self, options: argparse.Namespace, bone: Backbone) -> None:
-        conditions = conditions_of(options, bone, "rate_rows", "rate_judge", "rate_epochs")
-        self.options, self.bone = options, bone
-        self.runs = Runs(options.out, conditions)
-
-    def choose(self) -> dict[str, float]:
-        """One rate a side; of equal ones the lower."""
-        if self.options.rates:
-            return dict(zip(LADDERS, self.options.rates, strict=True))
-        chosen, tables = {}, []
-        for side, ladder in LADDERS.items():
-            low, high = 1, 4
-            found = {rate: self.judged(side, rate) for rate in ladder[low:high]}
-            while True:
-                best = max(sorted(found), key=lambda rate: found[rate])
-                if best == ladder[low] and low > 0:
-                    low -= 1
-                    found[ladder[low]] = self.judged(side, ladder[low])
-                elif best == ladder[high - 1] and high < len(ladder):
-                    found[ladder[high]] = self.judged(side, ladder[high])
-                    high += 1
-                else:
-                    break
-            chosen[side] = best
-            tables.append(
-                f"| {side} | {best:g} | "
-                + ", ".join(f"{rate:g}: {found[rate]:.4f}" for rate in sorted(found))
-                + " |"
+        self._options, self._bone = options, bone
+        self._runs = {
+            judged: Runs(options.out, self._conditions(*names))
+            for judged, names in (
+                (True, ("rate_rows", "rate_judge", "rate_epochs")),
+                (False, ("rows", "eval_limit", "epochs")),
             )
-        print("\n| side | rate chosen | mean on judging training rows |\n|---|---|---|")
-        print("\n".join(tables), flush=True)
-        return chosen
+        }
+        self._pool = None
+        if options.workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            self._pool = ProcessPoolExecutor(options.workers, spawn, _start, (options,))
 
-    def judged(self, side: str, rate: float) -> float:
+    def __enter__(self) -> Trials:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+
+    def _conditions(self, *names: str) -> dict[str, Any]:
+        """What decides the figures besides a run's key."""
+        options = self._options
+        chosen = {name: getattr(options, name) for name in (*names, "max_length", "dtype")}
+        if options.device != "cpu":
+            chosen["device"] = options.device
+        return {**chosen, "backbone": self._bone.digest}
+
+    def found(self, wish: Wish) -> dict[str, Any] | None:
+        """The run, if it is finished."""
+        key = wish.task, wish.seed, named(wish, self._options)
+        return self._runs[wish.judged].by_key.get(key)
+
+    def finish(self, wishes: Iterable[Wish]) -> None:
+        """Train what is not finished."""
+        left = [wish for wish in wishes if self.found(wish) is None]
+        for wish, facts in self._trained(left):
+            key = wish.task, wish.seed, named(wish, self._options)
+            self._runs[wish.judged].add(key, facts)
+            _tell(wish, facts)
+
+    def _trained(self, wishes: Sequence[Wish]) -> Iterator[tuple[Wish, dict[str, Any]]]:
+        if self._pool is None:
+            for wish in wishes:
+                yield wish, trained(wish, self._options, self._bone)
+            return
+        tasks = {self._pool.submit(_run, wish): wish for wish in wishes}
+        for task in as_completed(tasks):
+            yield tasks[task], task.result()
+
+
+_HERE: list[tuple[argparse.Namespace, Backbone]] = []
+"""What a process of the pool trains with."""
+
+
+def _start(options: argparse.Namespace) -> None:
+    torch.set_num_threads(options.threads)
+    _HERE.append((options, loaded(options)))
+
+
+def _run(wish: Wish) -> dict[str, Any]:
+    return trained(wish, *_HERE[0])
+
+
+def rates(options: argparse.Namespace, trials: Trials) -> dict[str, float]:
+    """The rate of each side, chosen on training rows; of equal ones the lower."""
+    if options.rates:
+        return dict(zip(LADDERS, options.rates, strict=True))
+
+    def wishes(side: str, rate: float) -> list[Wish]:
+        every = [(task, seed) for task in options.rate_tasks for seed in options.seeds]
+        return [Wish(task, seed, side, rate, judged=True) for task, seed in every]
+
+    first = ((side, rate) for side, ladder in LADDERS.items() for rate in ladder[1:4])
+    trials.finish(wish for side, rate in first for wish in wishes(side, rate))
+
+    def judged(side: str, rate: float) -> float:
         """Mean accuracy on training rows that were neither trained on nor chose the epoch."""
-        options, shares = self.options, []
-        for task in options.rate_tasks:
-            key = (task, options.seed, named(side, rate, AdapterConfig()))
-            if key not in self.runs.by_key:
-                spec = self.bone.default_feature_spec(
-                    max_length=options.max_length, dtype=options.dtype
-                )
-                epochs = options.rate_epochs
-                train = TrainConfig(epochs=epochs, patience=epochs, seed=options.seed, lr=rate)
-                wish = AdapterConfig(), train, options.rate_rows, options.rate_judge
-                job, rows = judged_job(task, options.data / task, self.bone, spec, *wish)
-                self.runs.add(key, trained(side, job, rows, self.bone))
-                _tell("rates", self.runs.by_key[key])
-            shares.append(share(self.runs.by_key[key]["right"]))
-        return statistics.mean(shares)
+        own = wishes(side, rate)
+        trials.finish(own)
+        return statistics.mean(share(run["right"]) for run in map(trials.found, own) if run)
+
+    chosen, tables = {}, []
+    for side, ladder in LADDERS.items():
+        low, high = 1, 4
+        found = {rate: judged(side, rate) for rate in ladder[low:high]}
+        while True:
+            best = max(sorted(found), key=lambda rate: found[rate])
+            if best == ladder[low] and low > 0:
+                low -= 1
+                found[ladder[low]] = judged(side, ladder[low])
+            elif best == ladder[high - 1] and high < len(ladder):
+                found[ladder[high]] = judged(side, ladder[high])
+                high += 1
+            else:
+                break
+        chosen[side] = best
+        tables.append(
+            f"| {side} | {best:g} | "
+            + ", ".join(f"{rate:g}: {found[rate]:.4f}" for rate in sorted(found))
+            + " |"
+        )
+    print("\n| side | rate chosen | mean on judging training rows |\n|---|---|---|")
+    print("\n".join(tables), flush=True)
+    return chosen
 
 
-def experts(options: argparse.Namespace, bone: Backbone, rates: Mapping[str, float]) -> None:
+def experts(options: argparse.Namespace, trials: Trials, chosen: Mapping[str, float]) -> None:
     """Train both sides on every task at their rates, and print the table."""
-    runs = Runs(options.out, conditions_of(options, bone, "rows", "eval_limit", "epochs"))
-    spec = bone.default_feature_spec(max_length=options.max_length, dtype=options.dtype)
-    keys = {}
-    for task in options.tasks:
-        for side, rate in rates.items():
-            # LoRA's batches are those of the default ranks, whatever is asked for.
-            wish = AdapterConfig(tt_rank=options.tt_rank) if side == OURS else AdapterConfig()
-            key = keys[task, side] = (task, options.seed, named(side, rate, wish))
-            if key in runs.by_key:
-                continue
-            train = TrainConfig(
-                epochs=options.epochs,
-                patience=options.epochs,
-                limit=options.rows,
-                seed=options.seed,
-                lr=rate,
-            )
-            how = wish, train, options.eval_limit
-            job, rows = added_job(task, options.data / task, bone, spec, *how)
-            runs.add(key, trained(side, job, rows, bone))
-            _tell("experts", runs.by_key[key])
-    report({key: runs.by_key[name] for key, name in keys.items()}, options.seed)
+    wishes = {
+        (task, seed, side): Wish(task, seed, side, rate, judged=False)
+        for seed in options.seeds
+        for task in options.tasks
+        for side, rate in chosen.items()
+    }
+    trials.finish(wish for wish in wishes.values() if wish.side in options.sides)
+    found = {key: trials.found(wish) for key, wish in wishes.items()}
+    report({key: run for key, run in found.items() if run}, options)
 
 
-def _tell(part: str, run: dict[str, Any]) -> None:
+def _tell(wish: Wish, run: dict[str, Any]) -> None:
+    part = "rates" if wish.judged else "experts"
     print(
-        f"{part}: {run['task']}, {run['side']} at {run['rate']:g}: {share(run['right']):.4f}, "
-        f"best of epoch {run['best_epoch']}, {run['seconds']:.0f} s, "
+        f"{part}: {wish.task}, {wish.side} at {wish.rate:g}, seed {wish.seed}: "
+        f"{share(run['right']):.4f}, best of epoch {run['best_epoch']}, {run['seconds']:.0f} s, "
         f"{run['tokens'] / run['seconds']:.0f} tokens a second",
         flush=True,
     )
 
 
-def report(runs: dict[tuple[str, str], dict[str, Any]], seed: int) -> None:
-    """Both sides' accuracy on every task that both have, and how far they are apart."""
-    tasks = [task for task, side in runs if side == LORA and (task, OURS) in runs]
-    if not tasks:
+def report(runs: dict[tuple[str, int, str], dict[str, Any]], options: argparse.Namespace) -> None:
+    """Both sides' accuracy on every task, over the seeds that both have, and how far apart."""
+    pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
+    for task, seed, side in runs:
+        if side == LORA and (task, seed, OURS) in runs:
+            pairs.setdefault(task, []).append((runs[task, seed, OURS], runs[task, seed, LORA]))
+    if not pairs:
         return
-    generator = np.random.default_rng(seed)
-    print(f"\n| task | rows | {OURS} | {LORA} | points | 95% | majority | p against it |")
-    print("|---|---|---|---|---|---|---|---|")
-    every = []
-    for task in tasks:
-        both = [runs[task, side] for side in (OURS, LORA)]
-        apart = 100 * (bits([both[0]["right"]]) - bits([both[1]["right"]]))
+    generator = np.random.default_rng(options.seeds[0])
+    print(f"\n| task | rows | seeds | {OURS} | {LORA} | points | 95% | majority | p against it |")
+    print("|---" * 9 + "|")
+    every, means = [], []
+    for task, own in pairs.items():
+        ours, lora = ([pair[place]["right"] for pair in own] for place in (0, 1))
+        apart = 100 * (bits(ours) - bits(lora))
         every.append(apart)
-        shares = " | ".join(f"{share(run['right']):.4f}" for run in both)
-        beaten = " / ".join(f"{run['p_beats_majority']:.1g}" for run in both)
+        means.append([statistics.mean(map(share, side)) for side in (ours, lora)])
+        beaten = " / ".join(f"{run['p_beats_majority']:.1g}" for run in own[0])
         print(
-            f"| {task} | {both[0]['train_rows']:,} | {shares} | {apart.mean():+.2f} "
-            f"| {_ends([apart], generator)} | {both[0]['majority']:.3f} | {beaten} |"
+            f"| {task} | {own[0][0]['train_rows']:,} | {len(own)} | {means[-1][0]:.4f} "
+            f"| {means[-1][1]:.4f} | {apart.mean():+.2f} | {_ends([apart], generator)} "
+            f"| {own[0][0]['majority']:.3f} | {beaten} |"
         )
-    means = [
-        statistics.mean(share(runs[task, side]["right"]) for task in tasks) for side in LADDERS
-    ]
-    gap, ends = statistics.mean(one.mean() for one in every), _ends(every, generator)
-    print(f"| mean | | {means[0]:.4f} | {means[1]:.4f} | {gap:+.2f} | {ends} | | |")
-    params = [runs[tasks[0], side]["params"] for side in LADDERS]
+    gap, ends = statistics.mean(float(one.mean()) for one in every), _ends(every, generator)
+    whole = " | ".join(f"{statistics.mean(side):.4f}" for side in zip(*means, strict=True))
+    print(f"| mean | | | {whole} | {gap:+.2f} | {ends} | | |")
+    sides = list(zip(*(pair for own in pairs.values() for pair in own), strict=True))
+    params = [side[0]["params"] for side in sides]
     print(f"\nadapter parameters {params[0]:,} and {params[1]:,}: {params[0] / params[1]:.1%}")
-    for side in LADDERS:
-        own = [runs[task, side] for task in tasks]
-        seconds, tokens = (sum(run[what] for run in own) for what in ("seconds", "tokens"))
-        epochs = ", ".join(str(run["best_epoch"]) for run in own)
+    for name, side in zip((OURS, LORA), sides, strict=True):
+        seconds, tokens = (sum(run[what] for run in side) for what in ("seconds", "tokens"))
+        epochs = ", ".join(str(run["best_epoch"]) for run in side)
         print(
-            f"{side}: {seconds / 60:.0f} minutes of training, {tokens / seconds:.0f} tokens a "
+            f"{name}: {seconds / 60:.0f} minutes of training, {tokens / seconds:.0f} tokens a "
             f"second, best of epochs {epochs}",
             flush=True,
         )

@@ -53,7 +53,7 @@ def routing(options: argparse.Namespace, bone: Backbone, cache: Path) -> None:
             for pooling in poolings
         ]
         columns = torch.cat([torch.arange(one * width, (one + 1) * width) for one in places])
-        held, reported = _accuracies(tasks, columns, options.seed)
+        held, reported = _accuracies(tasks, columns, options.seeds[0])
         mark = " (default)" if (chosen, poolings) == (default.states, default.poolings) else ""
         print(
             f"| {', '.join(map(str, chosen))}{mark} | {', '.join(poolings)} "
@@ -81,14 +81,14 @@ def pooled(
     sizes = options.route_rows, options.route_eval
     found = []
     for name in options.tasks:
-        place = cache / f"{name}-{sizes[0]}-{sizes[1]}-{options.seed}-{spec.digest[:12]}.safe"
+        place = cache / f"{name}-{sizes[0]}-{sizes[1]}-{options.seeds[0]}-{spec.digest[:12]}.safe"
         if not place.is_file():
             data = load_task(
                 task_spec(name),
                 str(options.data / name),
                 limit=sizes[0],
                 eval_limit=sizes[1],
-                seed=options.seed,
+                seed=options.seeds[0],
             )
             parts, shapes = [], []
             for rows in (data.train, data.validation):

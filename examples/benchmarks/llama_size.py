@@ -10,7 +10,8 @@ the median of its rounds, a ratio the median of the rounds' ratios.
 Training: one optimiser step on the same padded batch, by the product's own student and by PEFT with
 LoRA r = 16 on query and value of all layers, the same head and the same optimiser. `trunk kept` is
 every epoch but the first: the states below the route layer were computed then. What a step takes of
-memory is the peak of the process during it, less what it held before.
+memory is the peak of the process during it, less what it held before; on a GPU what torch has
+allocated there takes the place of the process, and seconds end when the GPU has finished.
 
 Serving: experts of the default shape in the product's pool, a ridge gate over as many experts that
 is fitted on random features, and batches whose rows it sends to several of them. `bare` is the
@@ -35,7 +36,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from machine import describe
+from machine import describe, finish
 from mixed_batches import random_expert
 from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer, models
@@ -118,19 +119,29 @@ def random_rows(options: argparse.Namespace) -> tuple[EncodedRow, ...]:
     return tuple(EncodedRow((tuple(own),), types, float(n % 2)) for n, own in enumerate(ids))
 
 
-def held(name: str) -> float:
-    """A figure of this process's memory in MiB, as the kernel has it."""
+def held(device: torch.device, *, peak: bool = False) -> float:
+    """MiB that are held now, or were at most since ``peak_of`` began.
+
+    Of this process, as the kernel has it; on a GPU what torch has allocated there.
+    """
+    if device.type == "cuda":
+        read = torch.cuda.max_memory_allocated if peak else torch.cuda.memory_allocated
+        return read(device) / MIB
+    name = "VmHWM" if peak else "VmRSS"
     lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(f"{name}:"))
 
 
-def peak_of(way: Way) -> float:
-    """MiB that the process holds at its peak during ``way`` beyond what it held before."""
-    ctypes.CDLL(None).malloc_trim(0)  # what was freed is no longer held
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    before = held("VmRSS")
+def peak_of(way: Way, device: torch.device) -> float:
+    """MiB that are held at the peak of ``way`` beyond what was held before."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        ctypes.CDLL(None).malloc_trim(0)  # what was freed is no longer held
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    before = held(device)
     way()
-    return held("VmHWM") - before
+    return held(device, peak=True) - before
 
 
 def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
@@ -138,8 +149,10 @@ def in_turn(ways: Mapping[str, Way], rounds: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(rounds + 1):
         for name, way in ways.items():
+            finish()
             started = time.perf_counter()
             way()
+            finish()
             if turn:
                 taken[name].append(time.perf_counter() - started)
     return taken
@@ -190,8 +203,8 @@ def lora(backbone: Backbone, rows: tuple[EncodedRow, ...]) -> tuple[Way, int]:
     paths = [target.path for target in find_targets(own.model, own.family, 0, ROLES)]
     get_peft_model(own.model, LoraConfig(r=16, lora_alpha=32, target_modules=paths))
     factors = [one for one in own.model.parameters() if one.requires_grad]
-    weight = nn.Parameter(torch.zeros(len(LABELS), own.output_size))
-    bias = nn.Parameter(torch.zeros(len(LABELS)))
+    weight = nn.Parameter(torch.zeros(len(LABELS), own.output_size, device=own.device))
+    bias = nn.Parameter(torch.zeros(len(LABELS), device=own.device))
 
     def compute() -> None:
         pad = own.tokenizer.pad_token_id
@@ -199,6 +212,7 @@ def lora(backbone: Backbone, rows: tuple[EncodedRow, ...]) -> tuple[Way, int]:
         pooled = head_input(call_backbone(own, batch), batch.attention_mask, own.family.pooling)
         loss = nn.functional.cross_entropy(pooled @ weight.T + bias, batch.targets.long())
         loss.backward()  # type: ignore[no-untyped-call]
+        float(loss.detach())  # every step looks at its loss, as the product's do
 
     return step_of(compute, [*factors, weight, bias]), sum(one.numel() for one in factors)
 
@@ -218,13 +232,13 @@ def training(options: argparse.Namespace, backbone: Backbone, spec: FeatureSpec)
     }
     ways = {name: step for name, (step, _) in sides.items()}
     taken = in_turn(ways, options.rounds)
-    peaks = {name: peak_of(way) for name, way in ways.items()}
+    peaks = {name: peak_of(way, backbone.device) for name, way in ways.items()}
     print(f"\nTraining, {options.rows} rows of {options.tokens} tokens a step\n")
     print("| side | adapter parameters | seconds a step | time, PEFT = 1 | peak memory, MiB |")
     print("|---|---|---|---|---|")
     for name, (_, parameters) in sides.items():
         seconds, times = statistics.median(taken[name]), ratio(taken, name, reference)
-        print(f"| {name} | {parameters:,} | {seconds:.2f} | {times:.2f} | {peaks[name]:,.0f} |")
+        print(f"| {name} | {parameters:,} | {seconds:.4g} | {times:.2f} | {peaks[name]:,.0f} |")
 
 
 def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., list[str]]:
@@ -242,7 +256,7 @@ def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., l
     router = fit_router(tasks, RouterConfig(kind="ridge"), spec.digest)
 
     def decide(features: Tensor, places: Sequence[int]) -> list[str]:
-        chosen = router.route(features.cpu(), ["single"] * len(places)).index.tolist()
+        chosen = router.route(features, ["single"] * len(places)).index.tolist()
         return [names[column] for column in chosen]
 
     return decide
@@ -250,15 +264,16 @@ def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., l
 
 def memory(options: argparse.Namespace, backbone: Backbone, spec: FeatureSpec) -> None:
     """What experts take once they are loaded: one table."""
-    print(f"\nMemory of serving; the backbone alone {held('VmRSS'):,.0f} MiB of the process\n")
-    print("| experts | kept, MiB | process grew by, MiB | one expert, MiB |")
+    device = backbone.device
+    print(f"\nMemory of serving; the backbone alone {held(device):,.0f} MiB of what is held\n")
+    print("| experts | kept, MiB | held grew by, MiB | one expert, MiB |")
     print("|---|---|---|---|")
     for count in options.kept:
-        before = held("VmRSS")
+        before = held(device)
         pool = ExpertPool(lambda name: random_expert(backbone, name, spec.route_layer), None)
         for number in range(count):
             pool.expert(f"task{number:03d}@1")
-        kept, grown = pool.nbytes / MIB, held("VmRSS") - before
+        kept, grown = pool.nbytes / MIB, held(device) - before
         print(f"| {count} | {kept:,.1f} | {grown:,.1f} | {kept / count:.2f} |", flush=True)
 
 
@@ -267,7 +282,7 @@ def writers(
 ) -> dict[str, CollapsedExpert]:
     """The same adapters for experts that write."""
     writing = Writing("", (), most, language_head(backbone).digest)
-    nothing = torch.empty(0, 0)
+    nothing = torch.empty(0, 0, device=backbone.device)
     return {
         name: replace(one, head_weight=nothing, head_bias=nothing.flatten(), writing=writing)
         for name, one in experts.items()
@@ -305,11 +320,11 @@ def serving(options: argparse.Namespace, backbone: Backbone, spec: FeatureSpec) 
         written = in_turn(decoding(model, options, batch, writers(backbone, experts, options.new),
                                    chosen), options.rounds)  # fmt: skip
         for name in ways:
-            line = f"| {count} | {len(set(chosen))} | {name} | {statistics.median(read[name]):.2f}"
+            line = f"| {count} | {len(set(chosen))} | {name} | {statistics.median(read[name]):.3g}"
             line += f" | {ratio(read, name, 'bare'):.3f} |"
             if name in written:
                 token = statistics.median(written[name]) / options.new
-                line += f" {token:.3f} | {ratio(written, name, 'bare'):.3f} |"
+                line += f" {token:.3g} | {ratio(written, name, 'bare'):.3f} |"
             else:
                 line += " as one pass | |"
             print(line, flush=True)
@@ -362,6 +377,7 @@ def main() -> None:
     parser.add_argument("--kept", type=int, nargs="+", default=(1, 16, 256))
     parser.add_argument("--experts", type=int, nargs="+", default=(1, 16))
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -370,7 +386,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     describe(options.seed)
     place = options.backbone or str(built(options))
-    backbone = load_backbone(place, dtype="bfloat16", device="cpu")
+    backbone = load_backbone(place, dtype="bfloat16", device=options.device)
     config = backbone.model.config
     options.vocabulary, options.layers = config.vocab_size, config.num_hidden_layers
     size = sum(one.numel() for one in backbone.model.parameters())

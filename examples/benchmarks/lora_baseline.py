@@ -91,8 +91,8 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
     kind = KINDS.get(job.kind)
     objective = kind.objective(job.labels, [r.target for r in job.train if r.target is not None])
     outputs = kind.outputs(job.labels)
-    weight = nn.Parameter(torch.zeros(outputs, own.hidden_size))
-    bias = nn.Parameter(torch.zeros(outputs))
+    weight = nn.Parameter(torch.zeros(outputs, own.hidden_size, device=own.device))
+    bias = nn.Parameter(torch.zeros(outputs, device=own.device))
     trained = [*factors, weight, bias]
     best: tuple[float, float, int, list[Tensor]] | None = None
 
@@ -129,7 +129,8 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
             batch = batch_of(rows, positions)
             seen.append(_pooled(own, batch))
             aims.append(batch.targets)
-        first = objective.start(torch.cat(seen), torch.arange(len(rows)), torch.cat(aims))
+        places = torch.arange(len(rows), device=own.device)
+        first = objective.start(torch.cat(seen), places, torch.cat(aims))
         weight.copy_(first[0])
         bias.copy_(first[1])
     meter = Meter("LoRA", len(job.train) * config.epochs, no_progress)

@@ -1,4 +1,4 @@
-"""What every benchmark prints first: machine, versions, threads."""
+"""What every benchmark prints first: machine, versions, threads. And what a clock must wait for."""
 
 from __future__ import annotations
 
@@ -14,8 +14,16 @@ def describe(seed: int) -> None:
     """Print where and with what the figures below were taken."""
     versions = ", ".join(f"{name} {number}" for name, number in package_versions().items())
     print(f"machine: {platform.machine()}, {os.cpu_count()} cores, {processor()}")
+    for number in range(torch.cuda.device_count()):
+        print(f"GPU {number}: {torch.cuda.get_device_name(number)}, CUDA {torch.version.cuda}")
     print(f"versions: python {platform.python_version()}, {versions}")
     print(f"torch threads: {torch.get_num_threads()}, seed: {seed}\n")
+
+
+def finish() -> None:
+    """Wait for all that a GPU was asked to compute: it works behind the caller's back."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
 
 
 def processor() -> str:

@@ -98,7 +98,7 @@ def prepare(
     router = fitted(model, names, options)
 
     def decide(features: Tensor, places: Sequence[int]) -> list[str]:
-        choice = router.route(features.cpu(), ["single"] * len(places))
+        choice = router.route(features, ["single"] * len(places))
         return [names[column] for column in choice.index.tolist()]
 
     def bare(batch: Batch) -> Tensor:
@@ -140,10 +140,10 @@ def random_expert(backbone: Backbone, name: str, route_layer: int) -> CollapsedE
     with torch.no_grad():
         for core in adapter.parameters():
             core.copy_(torch.randn(core.shape, generator=generator) * 0.2)
-        dtype = next(backbone.model.parameters()).dtype
-        factors = {path: (a.to(dtype), b.to(dtype)) for path, (a, b) in adapter.collapse().items()}
-    weight = torch.randn(CLASSES, backbone.hidden_size, generator=generator)
-    return CollapsedExpert(name, factors, weight, torch.zeros(CLASSES))
+        like = next(backbone.model.parameters())
+        factors = {path: (a.to(like), b.to(like)) for path, (a, b) in adapter.collapse().items()}
+    weight = torch.randn(CLASSES, backbone.hidden_size, generator=generator).to(backbone.device)
+    return CollapsedExpert(name, factors, weight, torch.zeros(CLASSES, device=backbone.device))
 
 
 def texts(tasks: int, count: int, options: argparse.Namespace) -> list[str]:

@@ -69,8 +69,7 @@ class DistanceModel:
             features: ``[rows, dimension]``.
             allowed: ``[rows, columns]`` bool, the columns that count for a row.
         """
-        projection = projection_of(self.dimension, self.projection).to(features.device)
-        values = features.double() @ projection
+        values = features.double() @ projection_of(self.dimension, self.projection)
         return self._distance.of(values, allowed)
 
     @cached_property

@@ -61,13 +61,10 @@ class Distance:
             values: ``[rows, width]`` float64.
             allowed: ``[rows, columns]`` bool, the columns that count for a row.
         """
-        form, slopes, offsets = (
-            t.to(values.device) for t in (self.form, self.slopes, self.offsets)
-        )
-        columns = values @ slopes
-        columns += offsets
-        nearest = columns.masked_fill_(~allowed.to(values.device), float("inf")).amin(1)
-        found: Tensor = (values @ form).mul_(values).sum(1) + nearest
+        columns = values @ self.slopes
+        columns += self.offsets
+        nearest = columns.masked_fill_(~allowed, float("inf")).amin(1)
+        found: Tensor = (values @ self.form).mul_(values).sum(1) + nearest
         return found
 
 

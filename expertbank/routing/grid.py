@@ -7,6 +7,9 @@ Features have root mean square 1, so hardly one is clamped. (Measured over twelv
 
 Features wider than ``WIDEST`` go through a fixed projection of signs first, whose sums of bytes
 are whole numbers too, and are put on the grid again.
+
+Whole numbers are the same on every device: features are read where they are, and what the grid
+gives is on the CPU.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expertbank.routing.projection import PROJECTIONS, signs
+from expertbank.routing.projection import PROJECTIONS, signs_on
 
 STEP = 1 / 32
 LARGEST = 127
@@ -70,11 +73,12 @@ class Grid:
 
     def _whole(self, features: Tensor) -> Tensor:
         found = on_grid(features)
-        if self.projection is not None:
-            flips = signs(self.dimension, self.width, self.projection).to(features.device)
-            sums = (found @ flips).double()
-            found = (sums / self.dimension**0.5).round_().clamp_(-LARGEST, LARGEST).float()
-        return found
+        if self.projection is None:
+            return found.cpu()
+        flips = signs_on(found.device, self.dimension, self.width, self.projection)
+        sums = (found @ flips).cpu().double()  # not every device has double precision
+        turned: Tensor = sums.div_(self.dimension**0.5).round_().clamp_(-LARGEST, LARGEST)
+        return turned.float()
 
     def facts(self) -> dict[str, Any]:
         """As plain JSON."""

@@ -36,6 +36,12 @@ def signs(dimension: int, width: int, name: str) -> Tensor:
 
 
 @lru_cache(maxsize=4)
+def signs_on(device: torch.device, dimension: int, width: int, name: str) -> Tensor:
+    """``signs`` on a device, copied there once."""
+    return signs(dimension, width, name).to(device)
+
+
+@lru_cache(maxsize=4)
 def sign_projection(dimension: int, width: int, name: str) -> Tensor:
     """``[dimension, width]`` float64 of ``signs / √dimension``.
 

@@ -133,12 +133,12 @@ class Router:
 
     @computing()
     def _read(self, features: Tensor) -> Tensor:
-        """What gate and unknown score read of features."""
+        """What gate and unknown score read of features, on the CPU."""
         if features.shape[1] != self.dimension:
             raise IntegrityError(
                 f"the router reads features of width {self.dimension}, got {features.shape[1]}"
             )
-        return features if self.grid is None else self.grid.values(features)
+        return features.cpu() if self.grid is None else self.grid.values(features)
 
     def route(
         self,
@@ -148,7 +148,7 @@ class Router:
         """Choose a column for every row.
 
         Args:
-            features: ``[rows, dimension]``.
+            features: ``[rows, dimension]``, on any device; what is made of them is on the CPU.
             shapes: per row what it brings: only experts that were trained on such rows are
                 candidates, see ``candidates``. ``None`` lifts the restriction.
 
@@ -158,19 +158,18 @@ class Router:
         values = self._read(features)
         scores = self._scores(values)
         if shapes is not None:
-            allowed = self.candidates(shapes).to(scores.device)
-            scores = scores.masked_fill(~allowed, float("-inf"))
+            scores = scores.masked_fill(~self.candidates(shapes), float("-inf"))
         probabilities = torch.softmax(scores / self.temperature, dim=1)
         index = scores.argmax(1)
         confidence = probabilities.gather(1, index.unsqueeze(1)).squeeze(1)
         # Of scores, which tell apart what probabilities round to 0; the first of equals is first.
         order = scores.sort(dim=1, descending=True, stable=True).indices[:, :NEAR]
-        near = order.cpu(), probabilities.gather(1, order).cpu()
+        near = order, probabilities.gather(1, order)
         strange = None
         if self.unknown is not None:
             asked = Asked(values, scores, confidence, index)
-            strange = self.unknown.strangeness(asked).cpu()
-        return Choice(index.cpu(), confidence.cpu(), *near, strange)
+            strange = self.unknown.strangeness(asked)
+        return Choice(index, confidence, *near, strange)
 
     def judge(
         self,
@@ -221,8 +220,8 @@ class Router:
             IntegrityError: features of another width than the gate's.
         """
         scores = self.scores(features)
-        scores = scores.masked_fill(~self.candidates(shapes).to(scores.device), float("-inf"))
-        return torch.softmax(scores / self.temperature, dim=1).cpu()
+        scores = scores.masked_fill(~self.candidates(shapes), float("-inf"))
+        return torch.softmax(scores / self.temperature, dim=1)
 
     def lead(self, features: Tensor, shapes: Sequence[RowShape] | None = None) -> Tensor:
         """How far the chosen column's score is above the next candidate's.
@@ -239,12 +238,11 @@ class Router:
         """
         scores = self.scores(features)
         if shapes is not None:
-            allowed = self.candidates(shapes).to(scores.device)
-            scores = scores.masked_fill(~allowed, float("-inf"))
+            scores = scores.masked_fill(~self.candidates(shapes), float("-inf"))
         if scores.shape[1] == 1:
             return torch.full((len(scores),), float("inf"), dtype=scores.dtype)
         top = scores.topk(2, dim=1).values
-        return (top[:, 0] - top[:, 1]).cpu()
+        return top[:, 0] - top[:, 1]
 
     def subset(self, tasks: Sequence[str]) -> Router:
         """The same router with only the columns of ``tasks``, in their old order.

@@ -214,7 +214,7 @@ class UnknownModel:
 
     def strangeness(self, asked: Asked) -> Tensor:
         """See ``Unknown``; in double precision, so that it hardly depends on the batch."""
-        mean, deviation = self._placed.to(asked.values.device)
+        mean, deviation = self._placed
         found: Tensor = ((self.of(asked) - mean) / deviation).mean(1)
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,14 +84,14 @@ def answers(
     write = None if expert.writing is None else options
     read = rows if write is None else [row.to_write_on for row in rows]
     outputs = run(model, read, named, stage, progress, write=write)
-    logits = [output.logits.cpu() for output in outputs]
+    logits = [output.logits for output in outputs]
     width = max(part.shape[1] for part in logits)
     order = [position for output in outputs for position in output.rows]
     ordered = in_order(torch.cat([_widened(part, width) for part in logits]), order)
     for place, row in enumerate(rows):
         if row.first:
             ordered[place] = torch.from_numpy(merged(ordered[place].numpy(), row.first))
-    features = in_order(torch.cat([output.features.cpu() for output in outputs]), order)
+    features = in_order(torch.cat([output.features for output in outputs]), order)
     cut = [place for place, row in enumerate(rows) if read[place] is not row]
     if cut:
         features[cut] = trunk_features(model, [rows[place] for place in cut])
@@ -122,12 +122,15 @@ def run(
 ) -> list[PassOutput]:
     """Pass all rows, batch by batch; outputs come in plan order and carry their positions.
 
-    ``write`` is to be given where an expert may be chosen that writes.
+    Their features and logits are on the CPU, fetched once a batch. ``write`` is to be given where
+    an expert may be chosen that writes.
     """
     meter = Meter(stage, len(rows), progress)
     outputs = []
     for batch in model.batches(rows, batch_size, left=write is not None):
-        outputs.append(model(batch, decide, write))
+        output = model(batch, decide, write)
+        features, logits = output.features.cpu(), output.logits.cpu()
+        outputs.append(replace(output, features=features, logits=logits))
         meter.advance(len(batch.rows), batch.tokens)
     return outputs
 

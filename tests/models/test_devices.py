@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from second_device import NAME, Elsewhere, second_device
+from second_device import DEVICES, Elsewhere, device_called, second_device
 from test_routed import by_row, expert_of
 from test_writing import experts_of, passed, routed_model
 from tiny import choice_rows, random_rows, spec_of
@@ -23,9 +23,9 @@ from expertbank.writing import Sampling
 PASSES = (("bert", 2), ("gemma2", 2), ("gpt2", 0))
 
 
-@pytest.fixture
-def device() -> Iterator[torch.device]:
-    with second_device() as there:
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with device_called(request.param) as there:
         yield there
 
 
@@ -37,7 +37,7 @@ def on_both(
 
     def loaded(family: str) -> tuple[Backbone, ...]:
         folder = str(backbone_folder(family))
-        return tuple(load_backbone(folder, device=place) for place in ("cpu", NAME))
+        return tuple(load_backbone(folder, device=place) for place in ("cpu", device))
 
     return loaded
 
@@ -51,22 +51,23 @@ def moved(expert: CollapsedExpert, device: torch.device) -> CollapsedExpert:
     return replace(expert, factors=factors, head_weight=head[0], head_bias=head[1], dense=dense)
 
 
-def test_what_is_elsewhere_meets_nothing_of_the_cpu_and_has_no_float64(device) -> None:
-    there = torch.ones(2, 2, device=device)
-    assert isinstance(there, Elsewhere)
-    assert torch.equal((there @ there).cpu(), torch.full((2, 2), 2.0))
-    for wrong in (
-        lambda: there + torch.ones(2, 2),
-        lambda: there[torch.tensor([0])],
-        lambda: torch.cat([there, torch.ones(1, 2)]),
-        lambda: torch.randn(2, device=device, generator=torch.Generator()),
-    ):
-        with pytest.raises(RuntimeError, match="CPU"):
-            wrong()
-    with pytest.raises(TypeError, match="float64"):
-        there.double()
-    with pytest.raises(TypeError, match="copy"):
-        there.numpy()
+def test_what_is_on_the_made_up_device_meets_nothing_of_the_cpu_and_has_no_float64() -> None:
+    with second_device() as device:
+        there = torch.ones(2, 2, device=device)
+        assert isinstance(there, Elsewhere)
+        assert torch.equal((there @ there).cpu(), torch.full((2, 2), 2.0))
+        for wrong in (
+            lambda: there + torch.ones(2, 2),
+            lambda: there[torch.tensor([0])],
+            lambda: torch.cat([there, torch.ones(1, 2)]),
+            lambda: torch.randn(2, device=device, generator=torch.Generator()),
+        ):
+            with pytest.raises(RuntimeError, match="CPU"):
+                wrong()
+        with pytest.raises(TypeError, match="float64"):
+            there.double()
+        with pytest.raises(TypeError, match="copy"):
+            there.numpy()
 
 
 def mixed_experts(backbone: Backbone) -> dict[str, CollapsedExpert]:
@@ -104,7 +105,7 @@ def test_a_mixed_batch_is_routed_and_answered_where_the_backbone_is(
         batch = collate(rows, range(6), 0, backbone.device)
         outputs.append(model(batch, by_row))
     expected, found = outputs
-    assert found.logits.device.type == found.features.device.type == NAME
+    assert found.logits.device.type == found.features.device.type == there.device.type
     torch.testing.assert_close(found.logits.cpu(), expected.logits, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(found.features.cpu(), expected.features, rtol=1e-2, atol=2e-3)
 

@@ -34,7 +34,7 @@ import pickle, sys
 from pathlib import Path
 from expertbank import run_job
 job = pickle.loads(Path(sys.argv[1]).read_bytes())
-Path(sys.argv[2]).write_bytes(pickle.dumps(run_job(job, device="cpu")))
+Path(sys.argv[2]).write_bytes(pickle.dumps(run_job(job)))
 assert "expertbank.bank" not in sys.modules
 """
 
@@ -55,7 +55,7 @@ def run_elsewhere(job: AddJob, threads: int) -> FinishedJob:
     import torch
 
     torch.set_num_threads(threads)
-    return run_job(job, device="cpu")
+    return run_job(job)
 
 
 class InAPool:
@@ -117,7 +117,7 @@ def test_preparing_writes_nothing_but_the_backbone(bank: Bank, data: Path, tmp_p
     job = bank.prepare("films", data=data, train=SHORT)
     assert held(tmp_path / "bank") == before
     assert job.backbone == record
-    finished = run_job(job, device="cpu")
+    finished = run_job(job)
     assert held(tmp_path / "bank") == before
     assert bank.commit(finished).expert.id == "films@1"
 
@@ -267,7 +267,7 @@ def test_a_job_from_before_a_restore_is_stale(bank: Bank, data: Path, tmp_path: 
     bank.add("films", data=data, train=SHORT)
     job = bank.prepare("films", data=data, train=TrainConfig(epochs=1), new_version=True)
     assert job.entry.id == "films@2"
-    finished = run_job(job, device="cpu")
+    finished = run_job(job)
     bank.restore(tmp_path / "copy.db")
     bank.close()
     with Bank.open(tmp_path / "bank") as restored, pytest.raises(StaleError, match="films@1"):

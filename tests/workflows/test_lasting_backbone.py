@@ -325,7 +325,7 @@ def test_a_bundle_of_before_answers_and_refuses_as_it_did(mpnet: Path, tmp_path:
         del manifest["backbone"][name]
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     assert list(load_bundle(bundle).predict(rows(4))) == before
-    loaded = load_backbone(str(mpnet), device="cpu")
+    loaded = load_backbone(str(mpnet))
     assert list(load_bundle(bundle, backbone=loaded).predict(rows(4))) == before
     stranger = tiny.build(tmp_path / "stranger", "mpnet", seed=1)
     with pytest.raises(IntegrityError, match=f"has digest .*expected {old.digest}"):

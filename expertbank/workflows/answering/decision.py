@@ -201,7 +201,7 @@ def choose(
         for decision in decisions
     ]
     for places, asking in _by_router(decisions):
-        own = features.cpu() if len(places) == len(decisions) else features.cpu()[places]
+        own = features if len(places) == len(decisions) else features[places]
         answers = _route(asking, own, [shapes[place] for place in places])
         for place, chosen in zip(places, answers, strict=True):
             found[place] = chosen
@@ -288,7 +288,7 @@ def settle(
                   if found[place].spared]  # fmt: skip
         if spared:
             rows = [place for place, _ in spared]
-            own = features.cpu()[rows]
+            own = features[rows]
             odds = asking[0].router.probabilities(own, [shapes[place] for place in rows])
             for (place, one), probabilities in zip(spared, odds, strict=True):
                 confidence = one.probability_of_fallback(probabilities)

@@ -185,7 +185,7 @@ class Passes:
         self, output: PassOutput, places: Sequence[int], experts: Sequence[Member | Answerer]
     ) -> dict[int, _Heard]:
         """What experts said in one pass, by the place of the row."""
-        features, sureness = output.features.cpu(), self._sureness(output, experts)
+        features, sureness = output.features, self._sureness(output, experts)
         return {
             place: _Heard(output, number, features[number], sureness[number])
             for number, place in enumerate(places)
@@ -277,7 +277,7 @@ class Passes:
         kinds = [expert.kind for expert in experts]
         for kind in set(kinds):
             own = [place for place, name in enumerate(kinds) if name == kind]
-            found[own] = in_steps(KINDS.get(kind).sureness(output.logits[own].cpu()))
+            found[own] = in_steps(KINDS.get(kind).sureness(output.logits[own]))
         return found
 
     def _prediction(

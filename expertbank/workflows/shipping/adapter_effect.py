@@ -80,8 +80,10 @@ def effect_of(
     """
     batch = _probes(ours, expert, max_length)
     real = batch.attention_mask.bool()
+    device = around.backbone.device
+    written = {path: (a.to(device), b.to(device)) for path, (a, b) in factors.items()}
     bare = call_backbone(around.backbone, batch)[real].float()
-    with hooks.bound(around.model, lambda: factors, list(factors)):
+    with hooks.bound(around.model, lambda: written, list(written)):
         found = call_backbone(around.backbone, batch)[real].float()
     stack = ours.stack([expert.digest])
     updates = ours.updates(stack, [0] * len(batch.input_ids))

@@ -7,11 +7,18 @@ evaluation row again; a third is made on the CPU. Then the first bank's bundle a
 rows in three ways: on the device in batches, on the device row by row, and on the CPU in batches.
 Nothing else than the device differs. Of two ways it says how many rows got the same task and the
 same label, and how far a label's probability moved at most. Seconds are those of one run.
+
+Before that the last task is trained over and over on the device, in turn with kernels that give the
+same bits, as the product trains, and with those that torch takes by itself: how many different
+files come of it, and the median of the seconds. Long rows tell more: ``--tasks boolq
+--max-length 512``.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -20,10 +27,14 @@ from pathlib import Path
 
 import torch
 from machine import describe, finish
-from trials import table_row
+from trials import added_job, table_row
 
-from expertbank import Bank, Row, TrainConfig, load_bundle, task_spec
+from expertbank import AdapterConfig, Bank, Row, TrainConfig, load_bundle, task_spec
+from expertbank.backbones.backbone import load_backbone
+from expertbank.config import DEFAULT_BACKBONE
 from expertbank.data import load_task
+from expertbank.training import reproducible
+from expertbank.training.expert import train_expert
 from expertbank.workflows.answering.prediction import Prediction
 
 
@@ -54,18 +65,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--device", default="cuda")
-    parser.add_argument("--backbone", help="default as init")
+    parser.add_argument("--backbone", default=DEFAULT_BACKBONE)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--tasks", nargs="+", default=["sst2", "rte"])
     parser.add_argument("--rows", type=int, default=400, help="training rows a task")
     parser.add_argument("--eval-limit", type=int, default=100, help="validation rows a task")
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--max-length", type=int, default=96)
+    parser.add_argument("--rounds", type=int, default=4, help="trainings with either kernels")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     describe(options.seed)
+    kernels(options)
     with tempfile.TemporaryDirectory() as folder:
         homes = {
             f"{options.device}, once": options.device,
@@ -82,17 +95,45 @@ def main() -> None:
         answered(options, Path(folder) / "0" / "bundle")
 
 
+def kernels(options: argparse.Namespace) -> None:
+    """Train one task again and again with either kernels, and tell the files apart."""
+    backbone = load_backbone(options.backbone, dtype=options.dtype, device=options.device)
+    spec = backbone.default_feature_spec(max_length=options.max_length, dtype=options.dtype)
+    task = options.tasks[-1]
+    train = TrainConfig(epochs=1, limit=options.rows, seed=options.seed)
+    where = task, options.data / task, backbone, spec, AdapterConfig()
+    job, _ = added_job(*where, train, options.eval_limit)
+    ways = {"as the product trains": reproducible.HASTY, "as torch chooses": set()}
+    files: dict[str, list[str]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    for turn in range(options.rounds + 1):
+        for name, reproducible.HASTY in ways.items():
+            begun = time.monotonic()
+            made = train_expert(job, backbone).file.to_bytes()
+            finish()
+            if turn:  # the first one warms up
+                seconds[name].append(time.monotonic() - begun)
+                files[name].append(hashlib.sha256(made).hexdigest())
+    reproducible.HASTY = ways["as the product trains"]
+    longest = max(row.length for row in job.train)
+    print(f"{task}, {len(job.train)} rows of at most {longest} tokens, {options.dtype}\n")
+    table_row("kernels", ["trainings", "different files", "seconds"])
+    print("|---" * 4 + "|")
+    for name, own in files.items():
+        table_row(name, [len(own), len(set(own)), f"{statistics.median(seconds[name]):.2f}"])
+    print(flush=True)
+
+
 def bank_of(options: argparse.Namespace, folder: Path, device: str) -> Made:
     """A bank with every task, a router, a report and a bundle."""
     train = TrainConfig(
         limit=options.rows, eval_limit=options.eval_limit, epochs=options.epochs, seed=options.seed
     )
-    reference = {"backbone": options.backbone} if options.backbone else {}
     on_gpu = torch.device(device).type == "cuda"
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     with Bank.open(folder / "bank", create=True, device=device) as bank:
-        bank.init(max_length=options.max_length, dtype=options.dtype, **reference)
+        bank.init(backbone=options.backbone, max_length=options.max_length, dtype=options.dtype)
         begun = time.monotonic()
         added = [bank.add(task, data=options.data / task, train=train) for task in options.tasks]
         finish()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -198,6 +199,9 @@ def load_backbone(
             of an architecture that is not read.
     """
     target = _device(device)
+    if target.type == "cuda":
+        # What cuBLAS must know before its first product to give the same bits in training.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     place = fetch(reference, revision)
     require_backbone_files(place.path, reference)
     before = fingerprint(place.path)

@@ -28,6 +28,7 @@ from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, re
 from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.job import ExpertJob, job_digest
 from expertbank.training.loop import Meter, optimise
+from expertbank.training.reproducible import reproducibly
 from expertbank.training.student import Student, read_through
 from expertbank.training.trunk import TrunkCache, rows_within
 
@@ -87,7 +88,7 @@ def train_expert(
     """Train one expert and keep its best checkpoint.
 
     The same job on the same machine, threads and library versions gives the same bytes, also
-    when it was interrupted and resumed.
+    when it was interrupted and resumed; on CUDA see ``reproducible``.
 
     Args:
         job: what to train.
@@ -102,6 +103,18 @@ def train_expert(
         TrainingError: the loss stopped being a number.
         InputError: ``resume`` is of another job.
     """
+    given = job, backbone, progress, resume, keep, watch
+    return reproducibly(backbone.device, partial(_train, *given))
+
+
+def _train(
+    job: ExpertJob,
+    backbone: Backbone,
+    progress: ProgressCallback,
+    resume: bytes | None,
+    keep: Callable[[bytes], None] | None,
+    watch: Callable[[int, float, float], bool] | None,
+) -> TrainedExpert:
     started = time.monotonic()
     config, identity = job.config, job_digest(job, backbone)
     before = Checkpoint.from_bytes(resume, "checkpoint", identity) if resume else None

@@ -159,9 +159,10 @@ REGRESSION = Regression()
 
 
 def value_text(value: float) -> str:
-    """A value with three decimals; never a minus before zero."""
-    text = f"{value:.3f}"
-    return text.removeprefix("-") if float(text) == 0 else text
+    """A value with three decimals, of a small one its first three digits; no minus before zero."""
+    if value == 0:
+        return "0.000"
+    return f"{value:.3f}" if abs(value) >= 0.1 else f"{value:.3g}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json
 from expertbank.errors import MALFORMED, InputError, IntegrityError, TrainingError
+from expertbank.kinds import KINDS
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
 from expertbank.training.job import ExpertJob, job_digest
@@ -159,9 +160,9 @@ def _next(search: _Search, study: Study, known: Trial | None) -> Trial:
     import optuna
     from optuna.trial import TrialState, create_trial
 
-    job, space = search.job, _space()
+    job, space = search.job, _space(search.job)
     if not search.trials:
-        own = {name: float(getattr(job.config, name)) for name in (*RATES, "weight_decay")}
+        own = {name: float(getattr(job.config, name)) for name in space if name != "alpha"}
         own["alpha"] = job.adapter.multiplier(job.spec)
         done = known or _run(search, own, lambda epoch, score: False)
         if done.scores and all(_within(space[name], value) for name, value in own.items()):
@@ -234,10 +235,13 @@ def _settings(job: ExpertJob, chosen: Mapping[str, float]) -> tuple[AdapterConfi
     return replace(job.adapter, alpha=chosen["alpha"]), replace(job.config, **train)
 
 
-def _space() -> dict[str, BaseDistribution]:
+def _space(job: ExpertJob) -> dict[str, BaseDistribution]:
+    """What is searched: all that matters to the job."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
     rates = {name: FloatDistribution(*ends, log=True) for name, ends in RATES.items()}
+    if not KINDS.get(job.kind).has_head:
+        del rates["head_lr"]
     return {
         **rates,
         "alpha": FloatDistribution(*ALPHAS, log=True),

@@ -106,10 +106,10 @@ def test_likelihoods_keep_order_and_stay_between_0_and_1(logits: list[float]) ->
     assert (np.diff(found[np.argsort(logits, kind="stable")]) >= 0).all()
 
 
-def test_a_value_is_never_minus_zero() -> None:
-    assert [value_text(v) for v in (-0.0004, -0.0, 0.0004, -0.0006, -12.5)] == [
-        *("0.000", "0.000", "0.000"),
-        *("-0.001", "-12.500"),
+def test_a_small_value_is_told_by_its_first_digits_and_none_is_minus_zero() -> None:
+    assert [value_text(v) for v in (-0.0, -12.5, 0.1, -0.00041239, 3.2e-9)] == [
+        *("0.000", "-12.500", "0.100"),
+        *("-0.000412", "3.2e-09"),
     ]
 
 

@@ -48,6 +48,16 @@ def test_the_first_trial_is_the_users_own_and_what_is_chosen_is_no_worse(bert) -
     assert json.loads(json.dumps(one.facts)) == one.facts
 
 
+def test_what_a_task_does_not_have_is_not_searched(load_tiny) -> None:
+    llama = load_tiny("llama, tied")
+    job = job_for(llama, kind="generation", epochs=1, rows=16)
+    one = tune(job, llama, TuneConfig(trials=2, minutes=60))
+    assert [set(trial["settings"]) for trial in one.facts["tried"]] == [
+        {"lr", "weight_decay", "alpha"}
+    ] * 2
+    assert one.train.head_lr == job.config.head_lr
+
+
 def test_the_same_job_and_seed_give_the_same_search(bert) -> None:
     one, other = found(bert), found(bert)
     assert without_times(one.facts) == without_times(other.facts)

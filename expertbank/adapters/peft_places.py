@@ -12,7 +12,7 @@ from expertbank.adapters.slots import Factors
 from expertbank.adapters.targets import adaptable_modules
 from expertbank.backbones import probe
 from expertbank.backbones.backbone import Backbone
-from expertbank.backbones.recognise import linear_names, linear_shape
+from expertbank.backbones.recognise import linear_names
 from expertbank.errors import FeatureSpecError, InputError
 
 _SHOWN = 3
@@ -25,14 +25,22 @@ class Placed:
     Attributes:
         layers: by the backbone's own paths, in its layers.
         dense: of the layer that the head reads through, such as BERT's pooler; ``None`` for none.
+        beside: names of others in the head of the model that was wrapped, which are left out.
     """
 
     layers: Factors
     dense: tuple[Tensor, Tensor] | None = None
+    beside: tuple[str, ...] = ()
 
 
 def placed(
-    factors: Factors, config: PeftConfig, backbone: Backbone, route_layer: int, where: str
+    factors: Factors,
+    config: PeftConfig,
+    backbone: Backbone,
+    route_layer: int,
+    where: str,
+    *,
+    without_head: bool = False,
 ) -> Placed:
     """The factors by where they act in the backbone.
 
@@ -42,6 +50,7 @@ def placed(
         backbone: the bank's.
         route_layer: the bank's first adapted layer.
         where: the adapter, for messages.
+        without_head: leave out what it changes of a head of its own.
 
     Raises:
         FeatureSpecError: it changes layers below the route layer.
@@ -57,9 +66,17 @@ def placed(
             f"is in the layers of this backbone ({type(model).__name__}; linear modules: "
             f"{linear_names(model.get_submodule(family.layers))}); it was made for another model"
         )
+    _require_named(factors, config, modules, prefix, where)
     own = {path.removeprefix(prefix): pair for path, pair in factors.items()}
-    _require_named(own, config, backbone, prefix, where)
     dense = None if family.classifier is None else own.pop(family.classifier.dense or "", None)
+    inside = {name for name, _ in model.named_modules()}
+    beside = tuple(sorted(path for path in own if path not in inside))
+    if beside and not without_head:
+        raise InputError(
+            f"{where}: it adapts {_listed(beside)}, which this backbone does not have: a head of "
+            "its own does. Leave that out and let another head be fitted: --fit-head"
+        )
+    own = {path: pair for path, pair in own.items() if path in inside}
     outside = [path for path in own if path not in modules]
     if outside:
         raise InputError(
@@ -80,7 +97,7 @@ def placed(
             f"{where}: {misfits[0]} cannot be adapted by an expert: a pass does not call it "
             "exactly once on all tokens of the batch"
         )
-    return Placed(own, dense)
+    return Placed(own, dense, beside)
 
 
 def prefix_of(paths: Collection[str], modules: Collection[str]) -> str | None:
@@ -112,25 +129,27 @@ def _require_branch(
 
 
 def _require_named(
-    own: Mapping[str, object], config: PeftConfig, backbone: Backbone, prefix: str, where: str
+    factors: Factors, config: PeftConfig, modules: Collection[str], prefix: str, where: str
 ) -> None:
-    """The configuration and the tensors must mean the same modules: PEFT goes by both."""
-    if config.targets is None:
+    """The configuration and the tensors must mean the same modules: PEFT goes by both.
+
+    Which modules outside the layers the wrapped model had, nobody knows here: none is missed.
+    """
+    targets = config.targets
+    if targets is None:
         return
-    selected = {
-        path
-        for path, module in backbone.model.named_modules()
-        if linear_shape(module) is not None
-        and config.targets.selects(f"{prefix}{path}")
-        and not config.saves(f"{prefix}{path}")
-    }
-    missing = sorted(selected - own.keys())
+
+    def named(path: str) -> bool:
+        return targets.selects(path) and not config.saves(path)
+
+    every = (f"{prefix}{path}" for path in modules)
+    missing = sorted(path for path in every if named(path) and path not in factors)
     if missing:
         raise InputError(
             f"{where}: its configuration names {_listed(missing)}, for which it holds no factors; "
             "the files do not belong together, or are not whole"
         )
-    extra = sorted(own.keys() - selected)
+    extra = sorted(path for path in factors if not named(path))
     if extra:
         raise InputError(
             f"{where}: it holds factors for {_listed(extra)}, which its configuration does not "

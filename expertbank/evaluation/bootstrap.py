@@ -32,6 +32,7 @@ class Resampled:
     Attributes:
         change: of the rows as they are.
         units: clusters that were drawn; 0 where the change is not one of accuracy.
+        moved: how many clusters or rows are better or worse than before.
         interval: 90% BCa interval; each end is a one-sided 95% bound.
         draws: ``[resamples]`` sorted changes; empty where nothing varies.
         bias: BCa's ``z0``.
@@ -40,6 +41,7 @@ class Resampled:
 
     change: float
     units: int
+    moved: int
     interval: tuple[float, float]
     draws: Array
     bias: float
@@ -59,10 +61,15 @@ class Resampled:
         return max(floor, self._level(bound))
 
     def p_at_least(self, bound: float) -> float:
-        """One-sided p-value against a true change of ``bound`` or more."""
+        """One-sided p-value against a true change of ``bound``, 0 or less, or more.
+
+        Never below ``½^moved``, the sign test's: where nothing changes in truth, each unit that
+        moved is as likely to be better as worse, and all may be worse by chance.
+        """
+        floor = 0.5**self.moved
         if not len(self.draws):
-            return 0.0 if self.change < bound else 1.0
-        return 1.0 - self._level(bound)
+            return max(floor, 0.0 if self.change < bound else 1.0)
+        return max(floor, 1.0 - self._level(bound))
 
     def _level(self, bound: float) -> float:
         below = np.searchsorted(self.draws, bound, "left")
@@ -89,7 +96,7 @@ def clustered_change(differences: Array, clusters: npt.NDArray[np.int32]) -> Res
     def mean(total: Array, size: Array) -> Array:
         return np.asarray(total / size, dtype=float)
 
-    return _resample((sums, sizes), mean, units=len(sums))
+    return _resample((sums, sizes), mean, units=len(sums), moved=int(np.count_nonzero(sums)))
 
 
 def correlation_change(
@@ -131,7 +138,8 @@ def correlation_change(
 
         return np.asarray(correlation(sy, syy, syt) - correlation(sx, sxx, sxt), dtype=float)
 
-    return _resample(sums, difference, units=0)
+    moved = len(np.unique(place[before != now]))
+    return _resample(sums, difference, units=0, moved=moved, most=2.0)
 
 
 def _spread(n: Array, total: Array, squares: Array) -> Array:
@@ -141,9 +149,17 @@ def _spread(n: Array, total: Array, squares: Array) -> Array:
 
 
 def _resample(
-    parts: tuple[Array, ...], of_totals: Callable[..., Array], *, units: int
+    parts: tuple[Array, ...],
+    of_totals: Callable[..., Array],
+    *,
+    units: int,
+    moved: int,
+    most: float = 1.0,
 ) -> Resampled:
-    """Resample units, whose parts (``[units]`` each) make the statistic by their totals alone."""
+    """Resample units, whose parts (``[units]`` each) make the statistic by their totals alone.
+
+    ``most`` is how far it can be from zero.
+    """
     from scipy.stats import bootstrap
 
     count = len(parts[0])
@@ -155,9 +171,8 @@ def _resample(
         left_out = of_totals(*(total - part for total, part in zip(totals, parts, strict=True)))
     if np.ptp(left_out) <= 1e-12:
         reach = 1 - 0.05 ** (1 / count)
-        return Resampled(
-            change, units, (max(-1.0, change - reach), change + reach), np.empty(0), 0.0, 0.0
-        )
+        ends = max(-most, change - reach), min(most, change + reach)
+        return Resampled(change, units, moved, ends, np.empty(0), 0.0, 0.0)
 
     def statistic(*drawn: Array, axis: int = -1) -> Array:
         return of_totals(*(part.sum(axis=axis) for part in drawn))
@@ -183,7 +198,7 @@ def _resample(
     if 0 < below < 1:  # else hardly any resample differs from the rest
         low, high = np.quantile(draws, [_level(bias, acceleration, end) for end in (0.05, 0.95)])
         interval = float(low), float(high)
-    return Resampled(change, units, interval, draws, bias, acceleration)
+    return Resampled(change, units, moved, interval, draws, bias, acceleration)
 
 
 def _level(bias: float, acceleration: float, end: float) -> float:

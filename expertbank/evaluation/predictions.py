@@ -20,8 +20,9 @@ Floats = npt.NDArray[np.float32]
 Ints = npt.NDArray[np.int32]
 Texts = tuple[str, ...]
 _KEY = "expertbank"
-PER_LABEL = frozenset({"thresholds"})
-"""Tensors of the file that have one number a label; all others have one entry a row."""
+NOT_BY_ROW = frozenset({"thresholds", "texts", "wanted"})
+"""Tensors of the file that have one number a label, or all texts in one; all others have one entry
+a row."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -288,10 +288,7 @@ def _move_alias(session: Session, name: str, version: int, reason: str) -> None:
         raise names.forgotten(version)
     gone = purging.purged_members(session, version)
     if gone:
-        raise NotFoundError(
-            f"router@{version} cannot be used again: the files of {', '.join(gone)} were deleted "
-            "after their task was removed; run: expertbank retrain-router"
-        )
+        raise names.purged(version, gone)
     if previous is None:
         rows.add(session, AliasRecord(name, version), AliasRow)
     else:

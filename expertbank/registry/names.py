@@ -61,6 +61,14 @@ def other_group(task: str, group: str | None, wanted: str) -> str:
     )
 
 
+def purged(version: int, experts: Sequence[str]) -> NotFoundError:
+    """What to say where a router is asked for whose experts' files ``gc`` deleted."""
+    return NotFoundError(
+        f"router@{version} cannot be used again: the files of {', '.join(experts)} were deleted "
+        "after their task was removed; run: expertbank retrain-router"
+    )
+
+
 def forgotten(version: int) -> NotFoundError:
     """What to say where a router is asked for whose gate ``gc --keep-routers`` deleted."""
     return NotFoundError(

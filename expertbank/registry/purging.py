@@ -76,6 +76,13 @@ def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
     rows.add(session, run, RunRow)
 
 
+def purged_experts(session: Session) -> tuple[str, ...]:
+    """``task@version`` of all whose file was deleted on purpose."""
+    query = select(EXPERT_ID).select_from(ExpertRow).join(TaskRow, OF_TASK)
+    query = query.join(ArtifactRow, ArtifactRow.digest == ExpertRow.digest)
+    return tuple(session.scalars(query.where(ArtifactRow.purged_at.is_not(None))))
+
+
 def purged_members(session: Session, version: int) -> list[str]:
     """Experts of a router whose files were deleted on purpose."""
     query = (

@@ -311,6 +311,9 @@ class Registry(Protocol):
     def artifacts(self) -> tuple[ArtifactRecord, ...]:
         """Files by digest; those with ``purged_at`` are no longer in the store."""
 
+    def purged_experts(self) -> tuple[str, ...]:
+        """``task@version`` of experts whose files ``gc`` deleted after their task was removed."""
+
     def purgeable(self) -> Purge:
         """What belongs only to removed tasks, and what still needs it."""
 

@@ -114,6 +114,7 @@ class SqlRegistry:
     run = _asks(queries.run)
     artifacts = _asks(queries.artifacts)
     purgeable = _asks(purging.purgeable)
+    purged_experts = _asks(purging.purged_experts)
     forgettable = _asks(forgetting.forgettable)
     history = _asks(history.history)
 

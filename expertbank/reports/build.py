@@ -156,6 +156,8 @@ def _line(
     verdict = judged.verdict if judged else None
     if earlier and router is not None and now is None:
         verdict = "lost"  # it was served, and the router reported on sends no row to it
+    if earlier and now is not None and change is None:
+        verdict = "inconclusive"  # another expert answers, and no row tells the two apart
     if history.unread is not None:
         verdict = "inconclusive"  # there are choices, and they cannot be counted
     return TaskReport(

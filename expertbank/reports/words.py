@@ -93,11 +93,17 @@ def _verdict(report: ForgettingReport) -> str:
         )
     if report.verdict == "inconclusive":
         unread = [task.task for task in report.tasks if task.unread is not None]
-        few = [task for task in named["inconclusive"] if task not in unread]
+        apart = [task.task for task in report.tasks if _apart(task)]
+        few = [task for task in named["inconclusive"] if task not in {*unread, *apart}]
         said = [f"{weights} No loss was shown."]
         if unread:
             said.append(
                 f"Rows of {listing(unread)} could not be read again, which would decide it."
+            )
+        if apart:
+            said.append(
+                f"The experts of {listing(apart)} before and now share no evaluation row, so "
+                "nothing compares them."
             )
         if few:
             said.append(
@@ -108,6 +114,12 @@ def _verdict(report: ForgettingReport) -> str:
     unsure = named["inconclusive"]
     more = f" {listing(unsure)} could not be decided." if unsure else ""
     return f"{weights} Routing now costs accuracy on {listing(named['lost'])}.{more}"
+
+
+def _apart(task: TaskReport) -> bool:
+    """Whether two experts answered the task whose rows cannot be compared."""
+    undecided = task.verdict_routed == "inconclusive" and task.unread is None
+    return undecided and task.change is None
 
 
 def verified(task: str, found: Mapping[str, Any]) -> str:
@@ -136,6 +148,8 @@ def reason(task: TaskReport, margin: float) -> str:
         return f"Its rows could not be routed again: {task.unread}."
     if task.verdict_routed is None:
         return "There is nothing to compare with yet."
+    if _apart(task):
+        return "Its expert and the one before have no evaluation row in common, or none alike."
     if change is None:
         return "The router reported on does not know this task, so it sends no row to it."
     if task.verdict_routed == "identical":

@@ -78,8 +78,9 @@ class BankSource:
         newest = {expert.task: expert for expert in registry.members()}
         groups = self._groups(router)
         every: dict[str, list[ExpertRecord]] = {task: [] for task in newest}
+        purged = set(registry.purged_experts())
         for expert in registry.experts():  # by task and version
-            if expert.task in every:
+            if expert.task in every and expert.id not in purged:
                 every[expert.task].append(expert)
         metrics = self._metrics()
         known = [

@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import IntegrityError
 from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.registry import names
 from expertbank.workflows.workspace import Workspace
 
 _SHOWN = 5
@@ -39,6 +40,24 @@ def require_present(store: ArtifactStore, wanted: Mapping[str, str], otherwise: 
 def files_of(experts: Iterable[ExpertRecord]) -> dict[str, str]:
     """By digest whose file it is."""
     return {expert.digest: f"expert {expert.id}" for expert in experts}
+
+
+def require_kept(workspace: Workspace, router: RouterRecord, tasks: Collection[str] = ()) -> None:
+    """Refuse a router whose experts' files ``gc`` deleted on purpose.
+
+    Args:
+        workspace: the open bank.
+        router: the router.
+        tasks: ask only after the members of these; default all.
+
+    Raises:
+        NotFoundError: there are such; the message names them.
+    """
+    purged = set(workspace.registry.purged_experts())
+    own = (name for name in router.members if not tasks or name.partition("@")[0] in tasks)
+    gone = [name for name in own if name in purged]
+    if gone:
+        raise names.purged(router.version, gone)
 
 
 def require_router(workspace: Workspace, router: RouterRecord, tasks: Collection[str] = ()) -> None:

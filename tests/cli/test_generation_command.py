@@ -130,6 +130,10 @@ def test_the_report_verifies_and_judges_exact_match(made: Path) -> None:
     assert report["verification"]["paint"]["max_logit_difference"] == 0
 
 
+def test_a_bank_of_written_answers_is_sound(made: Path) -> None:
+    assert done("--home", made / "bank", "--json", "verify").document["problems"] == []
+
+
 def test_an_answer_that_is_written_otherwise_now_is_found(made: Path) -> None:
     with Bank.open(made / "bank") as bank:
         (oracle,) = bank.registry.evaluations("paint@1", router_version="oracle")

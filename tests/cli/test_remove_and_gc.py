@@ -11,7 +11,12 @@ from pathlib import Path
 import pytest
 from command_line import COMMAND, call, content, done, write_task
 
+from expertbank import Bank, Row
 from expertbank.artifacts.lock import BankLock
+from expertbank.errors import NotFoundError
+from expertbank.serving.asking import Ask
+from expertbank.serving.from_bank import BankSource
+from expertbank.serving.server import Server
 
 pytestmark = pytest.mark.slow
 
@@ -192,6 +197,9 @@ def test_purging_a_removed_task_deletes_its_files_and_ends_its_routers(bank: Pat
     refused = call("--home", bank, "alias", "active", "router@2")
     assert refused.code == 10
     assert "cannot be used again" in refused.err
+    report = call("--home", bank, "forgetting-report", "--to", "router@2")
+    assert report.code == 10
+    assert "router@2 cannot be used again: the files of mood@1" in report.err
     for words in (["verify"], ["list"], ["history"], ["predict", "a vote"], ["forgetting-report"]):
         assert done("--home", bank, *words).code == 0
     again = done("--home", bank, "--json", "gc", "--yes", "--purge-removed").document
@@ -217,8 +225,31 @@ def test_a_purged_expert_that_is_trained_again_is_whole_again(bank: Path, made_b
     data = made_bank / "mood.csv"
     again = ["add", "--task", "mood", "--data", data, "--epochs", 2, "--new-version"]
     done("--home", bank, *again, "--retrain-router")
+    compared = done("--home", bank, "--json", "forgetting-report", "--from", "router@2").document
+    (mood,) = (task for task in compared["tasks"] if task["task"] == "mood")
+    assert mood["from"] == 2, "the same bytes came back"
     assert done("--home", bank, "predict", "--task", "mood", "a good film").code == 0
     assert done("--home", bank, "verify").code == 0
+
+
+def test_a_purged_version_is_neither_compared_with_nor_served(bank: Path, made_bank: Path) -> None:
+    done("--home", bank, "remove", "--task", "mood", "--yes", "--retrain-router")
+    done("--home", bank, "gc", "--yes", "--purge-removed")
+    data = made_bank / "mood.csv"
+    again = ["add", "--task", "mood", "--data", data, "--epochs", 1, "--new-version"]
+    done("--home", bank, *again, "--retrain-router")
+    compared = done("--home", bank, "--json", "forgetting-report", "--from", "router@2").document
+    (mood,) = (task for task in compared["tasks"] if task["task"] == "mood")
+    assert (mood["from"], mood["verdict"]["routed"]) == (None, None)
+    with Bank.open(bank, read_only=True) as opened:
+        server = Server(BankSource(opened))
+        server.start()
+        try:
+            assert server.wait_ready(60).model("mood").versions == (2,)
+            with pytest.raises(NotFoundError):
+                server.submit(Ask((Row("a good film"),), model="mood", version=1))
+        finally:
+            server.stop()
 
 
 # -- beside others -------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tracemalloc
 
 import numpy as np
@@ -161,6 +162,30 @@ def test_as_many_clusters_without_loss_can_prove_no_more_than_so_many_rows() -> 
     differences, clusters = clustered([(20, 0)] * 50)
     found = clustered_change(differences, clusters)
     assert found.p_at_most(-0.01) == pytest.approx(0.99**50)
+
+
+@pytest.mark.parametrize("documents", range(1, 8))
+def test_few_documents_are_not_lost_by_chance(documents: int) -> None:
+    """Each is as likely to lose a row as to gain one: all ways are counted out."""
+    wrong = 0.0
+    clusters = np.repeat(np.arange(documents, dtype=np.int32), 10)
+    for lost in range(documents + 1):
+        before, now = np.ones((2, documents, 10), dtype=bool)
+        now[:lost, 0], before[lost:, 0] = False, False
+        before, now = before.ravel(), now.ravel()
+        pairs = Pairs(before, now, before != now, clusters=clusters)
+        (judged,) = judge([measure(pairs, 0.01)])
+        if judged.verdict == "lost":
+            wrong += math.comb(documents, lost) / 2**documents
+    assert wrong <= 0.05
+    assert (wrong > 0) == (documents > 4), "more of them, all worse, show it"
+
+
+def test_two_values_that_change_places_show_no_loss() -> None:
+    found = correlation_change(*(np.array(side, float) for side in ([1, 2], [2, 1], [1, 2])))
+    assert found is not None
+    assert found.change == -2.0 == found.interval[0] < found.interval[1]
+    assert found.p_at_least(0) == 0.25
 
 
 def test_the_change_of_correlation_is_that_of_scipy_and_clusters_of_one_are_rows() -> None:

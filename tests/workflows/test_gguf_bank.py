@@ -12,7 +12,7 @@ import pytest
 import torch
 from small_bank import add, content, texts
 
-from expertbank import Bank, Row, load_bundle
+from expertbank import AdapterConfig, Bank, Row, load_bundle
 from expertbank.adapters import gguf as adapter_files
 from expertbank.backbones.gguf_header import read_header
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
@@ -134,6 +134,17 @@ def test_the_export_for_peft_answers_by_its_readmes_lines(made: Path, tmp_path: 
 
 
 # -- adapters for llama.cpp ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["lora", "uni-lora"])
+def test_experts_of_every_kind_are_written_for_llama_cpp(kind: str, tmp_path: Path) -> None:
+    file = gguf_files.write(tmp_path / "tiny.gguf")
+    with Bank.open(tmp_path / "bank", backbone=str(file)) as bank:
+        bank.init(max_length=32)
+        add(bank, "films", tmp_path, adapter=AdapterConfig(kind=kind))
+        bank.retrain_router()
+        bank.export(tmp_path / "out", format="gguf")
+    assert (tmp_path / "out" / "films" / "adapter.gguf").is_file()
 
 
 def test_every_expert_is_written_for_llama_cpp_with_the_head_of_the_export_for_peft(

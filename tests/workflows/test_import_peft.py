@@ -229,6 +229,29 @@ def test_a_change_that_a_fitted_head_does_not_read_is_said_to_be_left_out(
     assert "head that it brought is left out" in told
 
 
+@pytest.mark.parametrize(
+    ("family", "beside"),
+    [("roberta", "classifier.dense"), ("modernbert", "head.dense")],
+)
+def test_modules_that_only_the_wrapped_model_has_are_neither_missed_nor_taken_for_strangers(
+    family: str, beside: str, tmp_path: Path, backbone_folder: Any
+) -> None:
+    backbone = backbone_folder(family)
+    wish = {"target_modules": "all-linear", "layers_to_transform": None}
+    peft_made.saved(tmp_path / "adapter", backbone, **wish)
+    held = read_peft_folder(tmp_path / "adapter").factors.keys()
+    data = write_task(tmp_path / "films.csv", "films")
+    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=32, route_layer=0)
+        if beside in held:
+            named = TASKS["films"][0]
+            with pytest.raises(InputError, match=f"adapts {beside}.*--fit-head"):
+                bank.import_peft(tmp_path / "adapter", "films", data=data, labels=named)
+        done = bank.import_peft(tmp_path / "adapter", "films", data=data, fit_head=True)
+    told = " ".join(done.added.warnings)
+    assert (f"{beside} is left out" in told) == (beside in held)
+
+
 def test_layers_below_the_route_layer_come_into_a_bank_that_routes_before_all_layers(
     tmp_path: Path, backbone_folder: Any
 ) -> None:

@@ -13,6 +13,7 @@ from small_bank import SHORT
 from expertbank import Bank, load_bundle
 from expertbank.data import Columns
 from expertbank.errors import InputError
+from expertbank.reports.words import reason, summary
 from expertbank.workflows.answering.evaluate import evaluate
 
 WORDS = ("sky", "film", "plot", "vote", "law", "tax", "river", "money", "loan")
@@ -119,3 +120,23 @@ def test_every_version_is_verified_on_its_own_rows(versions: Path) -> None:
     assert report.verification is not None
     assert report.verification["colour"]["unverifiable"] == 0
     assert report.verification["colour"]["rows"] > 0
+
+
+def test_experts_that_were_measured_on_other_rows_are_not_called_identical(
+    versions: Path, tmp_path: Path
+) -> None:
+    first, *rest = (versions / "old.csv").read_text().splitlines()
+    other = tmp_path / "other.csv"
+    other.write_text("\n".join([first, *(f"again {line}" for line in rest)]) + "\n")
+    with Bank.open(versions / "bank") as bank:
+        try:
+            bank.add("colour", data=other, train=SHORT, new_version=True)
+            bank.retrain_router()
+            report = bank.forgetting_report(from_router=1)
+        finally:
+            bank.restore(versions / "before.db")
+    (task,) = report.tasks
+    assert (task.verdict_routed, task.change) == ("inconclusive", None)
+    assert report.verdict == "inconclusive"
+    assert "no evaluation row in common" in reason(task, report.margin)
+    assert "experts of colour before and now share no evaluation row" in summary(report)

@@ -8,7 +8,7 @@ from typing import Any
 
 from expertbank.artifacts.rehash import Rehashed, rehash
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
-from expertbank.evaluation.predictions import PER_LABEL
+from expertbank.evaluation.predictions import NOT_BY_ROW
 from expertbank.files.header import Header, read_header
 from expertbank.records import (
     ArtifactRecord,
@@ -167,7 +167,7 @@ def _of_artifact(artifact: ArtifactRecord, read: Rehashed, claims: _Claims) -> I
     for statistics in claims.statistics:
         yield from _of_statistics(statistics, header)
     for owner, rows in claims.evidence:
-        by_row = (shape for name, shape in header.shapes.items() if name not in PER_LABEL)
+        by_row = (shape for name, shape in header.shapes.items() if name not in NOT_BY_ROW)
         found = {shape[0] for shape in by_row if shape}
         if found != {rows}:
             what = f"the evaluation of {owner} counts {rows} rows, its file holds {sorted(found)}"

@@ -23,6 +23,7 @@ from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.workflows.growing.grouping import active_router
 from expertbank.workflows.none_alive import no_expert
+from expertbank.workflows.presence import require_kept
 from expertbank.workflows.proving.bank_map import map_where_possible
 from expertbank.workflows.proving.evidence import StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
@@ -68,6 +69,8 @@ def forgetting_report(
     registry = workspace.registry
     before = None if start is None else registry.router(start)
     router = active_router(registry) if end is None else registry.router(end)
+    if router is not None:
+        require_kept(workspace, router)
     experts = _experts(workspace, router)
     if not experts:
         raise no_expert(registry)
@@ -184,6 +187,7 @@ class _Reader:
         self._progress = progress
         self._routers = {router.version: router for router in every}
         self._loaded: dict[int, Router] = {}
+        self._purged = set(workspace.registry.purged_experts())
         self._choices = StoredChoices(workspace, every if used else ())
         self._choices.check({router.version: router for router in used}.values())
         self.unread: dict[str, str] = {}
@@ -236,9 +240,9 @@ class _Reader:
         return self._choices.view(expert, oracle, first)
 
     def earlier(self, task: str, router: RouterRecord) -> Earlier | None:
-        """The task under ``router``, if it knew the task."""
+        """The task under ``router``, if it knew the task and its files were not purged."""
         for name in router.members:
-            if name.partition("@")[0] == task:
+            if name.partition("@")[0] == task and name not in self._purged:
                 expert = self._workspace.registry.expert(name)
                 _, _, oracle = self.answered(expert)
                 views = self.views(expert, oracle, [router])

@@ -31,7 +31,7 @@ from expertbank.routing.router import Router
 from expertbank.workflows.answering.serve import load_bundle
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.measure import answers
-from expertbank.workflows.presence import require_router
+from expertbank.workflows.presence import require_kept, require_router
 from expertbank.workflows.shipping.for_import import add_lineage
 from expertbank.workflows.workspace import Workspace
 
@@ -171,7 +171,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
         The router's record, the router as shipped, and whether members were left out.
 
     Raises:
-        NotFoundError: no router yet, or a task that it does not serve.
+        NotFoundError: no router yet, a task that it does not serve, or one whose files were purged.
         IntegrityError: a file of the router's or of one of its experts is gone.
     """
     try:
@@ -183,6 +183,7 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
     for task in tasks:
         if task not in known:
             raise NotFoundError.of("task", task, known)
+    require_kept(workspace, record, tasks)
     require_router(workspace, record, tasks)
     shipped = router.subset(tasks) if tasks else router
     return record, shipped, len(shipped.members) < len(known)

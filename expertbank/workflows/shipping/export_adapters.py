@@ -173,8 +173,8 @@ def _loaded_as(around: Around) -> dict[str, Any]:
 
 
 def _factors(file: ExpertFile, around: Around) -> Factors:
-    with torch.no_grad():
-        return {f"{around.prefix}{path}": pair for path, pair in file.adapter().collapse().items()}
+    own = file.adapter().collapse()  # of a LoRA these are its parameters
+    return {f"{around.prefix}{path}": (a.detach(), b.detach()) for path, (a, b) in own.items()}
 
 
 def entry_of(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:

@@ -45,6 +45,7 @@ from expertbank.workflows.workspace import Workspace
 
 HeadFrom = Literal["export", "saved", "fitted"]
 """Whose head it is: of the bank that exported it, of the adapter's own model, or made here."""
+_NO_HEAD = "a fitted head does not read it"
 _UNSEEN = (
     "nothing tells which rows the adapter was trained on: if the validation rows are among them, "
     "its quality is less than it looks"
@@ -136,14 +137,17 @@ def import_peft(
     def fits(backbone: Backbone, spec: FeatureSpec) -> None:
         nonlocal factors, head, remarks
         remarks = [_UNSEEN, *require_base(found, backbone, same=request.same_base)]
-        places = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+        where = backbone, spec.route_layer, found.where
+        places = placed(found.factors, found.config, *where, without_head=request.fit_head)
         factors = places.layers
         require_outside(found, backbone)
         head = None if request.fit_head else head_of(found, backbone, places)
         if request.fit_head and (found.saved or found.own_head):
             remarks.append("the head that it brought is left out, and another one fitted")
         if head is None and places.dense is not None:
-            remarks.append("its change of the pooler is left out: a fitted head does not read it")
+            remarks.append(f"its change of the pooler is left out: {_NO_HEAD}")
+        if places.beside:
+            remarks.append(f"its change of {', '.join(places.beside)} is left out: {_NO_HEAD}")
         if head is not None and naming.labels:
             require_outputs(head, KINDS.get(naming.task.kind), naming.labels, found.where)
 

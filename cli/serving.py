@@ -126,8 +126,7 @@ def serve(
         session.remark(f"loading; {where} answers when it is done")
         # The worker computes between calls of Python; a request must not wait 5 ms for its turn.
         sys.setswitchinterval(SWITCH_SECONDS)
-        run(server, app, listening, http, ready)
-    lost = server.given_up
+        lost = run(server, app, listening, http, ready)
     told = "what was under way was answered"
     if lost:
         told = f"{lost:,} request{'s' if lost > 1 else ''} went unanswered"

@@ -12,6 +12,7 @@ from .collecting import DryRun, Yes
 from .options import path
 from .render import Table, print_facts, print_table, size
 from .session import Session
+from .shipping import Backbone
 
 if TYPE_CHECKING:
     from expertbank.registry.location import Upgrade
@@ -33,7 +34,7 @@ def database(context: typer.Context) -> None:
         typer.echo(context.get_help())
 
 
-def verify(context: typer.Context) -> None:
+def verify(context: typer.Context, backbone: Backbone = None) -> None:
     """Check the database, rehash every file.
 
     Example: expertbank verify
@@ -41,7 +42,8 @@ def verify(context: typer.Context) -> None:
     from expertbank.errors import IntegrityError
 
     session: Session = context.obj
-    with session.bank(read_only=True) as bank, session.progress() as progress:
+    there = session.bank(read_only=True, backbone=backbone)
+    with there as bank, session.progress() as progress:
         found = bank.verify(progress=progress)
 
     def show(console: Console) -> None:
@@ -75,6 +77,7 @@ def doctor(
     rehash: Annotated[
         bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
     ] = False,
+    backbone: Backbone = None,
 ) -> None:
     """Check what the bank runs on.
 
@@ -88,7 +91,7 @@ def doctor(
     from expertbank.workflows.keeping.doctor import diagnose
 
     session: Session = context.obj
-    found = diagnose(session.home, os.environ, rehash=rehash)
+    found = diagnose(session.home, os.environ, rehash=rehash, backbone=backbone)
 
     def show(console: Console) -> None:
         print_table(

@@ -443,7 +443,7 @@ class Bank:
         path: str | Path = "expertbank-bundle",
         *,
         format: ExportFormat = "bundle",
-        tasks: Sequence[str] = (),
+        tasks: str | Sequence[str] = (),
         with_backbone: bool = False,
         for_import: bool = False,
         statistics: bool = False,
@@ -486,13 +486,13 @@ class Bank:
                     "--for-import out"
                 )
             form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(self._workspace, target, form, tasks=tasks)
+            return export_adapters(self._workspace, target, form, tasks=_listed(tasks))
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(
             self._workspace,
             target,
-            tasks=tasks,
+            tasks=_listed(tasks),
             with_backbone=with_backbone,
             for_import=for_import,
             statistics=statistics,
@@ -503,7 +503,7 @@ class Bank:
         self,
         source: str | Path,
         *,
-        tasks: Sequence[str] = (),
+        tasks: str | Sequence[str] = (),
         new_version: bool = False,
         dry_run: bool = False,
         progress: ProgressCallback = no_progress,
@@ -527,7 +527,7 @@ class Bank:
         return import_bundle(
             self._workspace,
             given_path(source, "the bundle"),
-            tasks=tasks,
+            tasks=_listed(tasks),
             new_version=new_version,
             dry_run=dry_run,
             progress=progress,
@@ -710,17 +710,23 @@ class Bank:
         return check(self._workspace, progress)
 
     def doctor(
-        self, environment: Mapping[str, str] | None = None, *, rehash: bool = False
+        self,
+        environment: Mapping[str, str] | None = None,
+        *,
+        rehash: bool = False,
+        backbone: str | None = None,
     ) -> Diagnosis:
         """Look at what the bank runs on: disk, locks, schema, backbone, packages.
 
         Args:
             environment: variables to show, such as ``os.environ``; secrets are hidden.
             rehash: hash the backbone's files, whatever is remembered of them.
+            backbone: where the backbone is now, if it has moved.
         """
         from expertbank.workflows.keeping.doctor import diagnose
 
-        return diagnose(self._workspace.home, environment or {}, rehash=rehash)
+        home = self._workspace.home
+        return diagnose(home, environment or {}, rehash=rehash, backbone=backbone)
 
     def backup(self, target: str | Path) -> Path:
         """Write a consistent copy of the database while others may use it.
@@ -809,7 +815,7 @@ class Bank:
     def map(
         self,
         router: str | int = "active",
-        tasks: Sequence[str] = (),
+        tasks: str | Sequence[str] = (),
         *,
         rows: RowLike | Iterable[RowLike | InputError] | None = None,
         progress: ProgressCallback = no_progress,
@@ -830,6 +836,7 @@ class Bank:
         """
         from expertbank.workflows.proving.bank_map import bank_map, map_with_rows
 
+        tasks = _listed(tasks)
         if rows is None:
             return bank_map(self._workspace, router, tasks)
         if self.registry.router(router) != self.registry.router("active"):
@@ -854,3 +861,8 @@ class Bank:
     def registry(self) -> Registry:
         """The registry, for queries that have no method here."""
         return self._workspace.registry
+
+
+def _listed(tasks: str | Sequence[str]) -> Sequence[str]:
+    """Names of tasks; a text is one name, and no sequence of letters."""
+    return (tasks,) if isinstance(tasks, str) else tasks

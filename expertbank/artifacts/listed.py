@@ -60,6 +60,11 @@ class ListedFolder:
         self.folder = folder
         path = folder / MANIFEST
         with os_errors_translated(path, "read"):
+            if folder.is_file():
+                raise NotFoundError(
+                    f"{folder} is a file, and what is wanted here is a bundle's folder: of an "
+                    "archive, unpack it first (import takes one as it is)"
+                )
             if not path.exists():
                 raise NotFoundError(
                     f"{folder} is not a bundle: it has no {MANIFEST}"

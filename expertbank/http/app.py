@@ -26,6 +26,7 @@ from expertbank.http import (
     vllm,
 )
 from expertbank.http.arriving import Guarded, Headed, Identified, request_id
+from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import (
@@ -88,6 +89,7 @@ def make_app(
         redoc_url=None,
         redirect_slashes=False,
     )
+    app.state.ending = Ending()
     # The same addresses, answered by an engine or by the bank's own experts.
     in_words = (engine or completions.router)(server)
     for routes in (oip.router(server), vllm.router(server), in_words, lines.router(server)):

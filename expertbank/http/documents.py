@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -22,7 +23,7 @@ def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
     if not text.strip():
         raise malformed(f"{what} is empty; expected JSON")
     try:
-        return json.loads(text, parse_constant=_no_constant)
+        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise malformed(f"{what} is not valid JSON: {error.msg} ({where})") from None
@@ -71,6 +72,14 @@ def encode(document: Any) -> bytes:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
+
+
+def _finite(digits: str) -> float:
+    """A number that can be written down as JSON again, which has no name for infinity."""
+    found = float(digits)
+    if math.isinf(found):
+        raise ValueError(digits)
+    return found
 
 
 _NAMES: dict[type, str] = {

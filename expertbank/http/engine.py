@@ -21,6 +21,7 @@ from expertbank.http import prompts, schemas
 from expertbank.http.asking import answer, deadline_of, require_type, until_left
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http.ending import Ending
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.infer import too_many
 from expertbank.http.keys import KeyFile, offered_keys
@@ -29,6 +30,7 @@ from expertbank.http.seen import tell_failure
 from expertbank.http.sse import DONE, Events
 from expertbank.serving.asking import AUTO
 from expertbank.serving.engine import Chosen, Engine
+from expertbank.serving.errors import NotReadyError
 from expertbank.serving.server import Server
 from expertbank.writing import Writing
 
@@ -129,9 +131,11 @@ async def _answer(
 
     Raises:
         RefusedError: the engine is away, silent, or has no such adapter.
+        NotReadyError: the server ended first.
     """
+    ending: Ending = request.app.state.ending
     try:
-        received = await client.send(sent, stream=True)
+        received = await ending.before(client.send(sent, stream=True))
     except httpx.TransportError as error:
         raise _refused(error, meant) from error
     headers = {
@@ -141,7 +145,7 @@ async def _answer(
         parts = _parts(request, received, meant)
         return StreamingResponse(parts, received.status_code, headers)
     try:
-        content = await _whole(received, meant)
+        content = await ending.before(_whole(received, meant))
     except httpx.TransportError as error:
         raise _refused(error, meant) from error
     finally:
@@ -167,12 +171,18 @@ async def _whole(received: httpx.Response, meant: str) -> bytes:
 
 async def _parts(request: Request, received: httpx.Response, meant: str) -> AsyncIterator[bytes]:
     """The engine's events as they come; one that is cut off is left out, and the reason told."""
-    events, problem = Events(), None
+    events, problem, status = Events(), None, 502
+    ending: Ending = request.app.state.ending
+    coming = received.aiter_raw()
     try:
-        async for part in received.aiter_raw():
-            whole = events.add(part)
+        while True:
+            whole = events.add(await ending.before(anext(coming)))
             if whole:
                 yield whole
+    except StopAsyncIteration:
+        pass
+    except NotReadyError as error:
+        problem, status = str(error), 503
     except httpx.TransportError as error:
         problem = str(_refused(error, meant))
     finally:
@@ -182,8 +192,8 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
     if problem is None:
         yield events.rest
         return
-    tell_failure(request.scope, "engine")
-    told = {"message": problem, "type": "engine_error", "param": None, "code": 502}
+    tell_failure(request.scope, "engine" if status == 502 else "not_ready")
+    told = {"message": problem, "type": "engine_error", "param": None, "code": status}
     yield b"data: " + encode({"error": told}) + b"\n\n" + DONE
 
 

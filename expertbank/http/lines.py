@@ -23,6 +23,7 @@ from expertbank.data.inputs import row_of
 from expertbank.errors import DataError, ExpertBankError, InputError
 from expertbank.http import schemas
 from expertbank.http.asking import (
+    DEADLINE_HEADER,
     awaited,
     deadline_of,
     require_type,
@@ -89,7 +90,9 @@ def router(server: Server) -> APIRouter:
         options = read_options(request.query_params.multi_items())
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         found = read_rows(await body_of(request, server.config.max_body_bytes), lines=kind in LINES)
-        work = _Work(server, request, options, server.current)
+        named = DEADLINE_HEADER in request.headers
+        deadline = deadline_of(request, server.config.deadline_ms) if named else None
+        work = _Work(server, request, options, server.current, deadline)
         rows, skipped = _kept(found, options)
         slices = work.cut(rows)
         # The first answers are waited for, so that what is wrong with all of them has a status.
@@ -213,12 +216,17 @@ def _kept(
 
 @dataclass(slots=True)
 class _Work:
-    """One request while it is answered, slice after slice, all of them by one state."""
+    """One request while it is answered, slice after slice, all of them by one state.
+
+    A deadline that the caller named is the whole request's, the server's own each slice's: files of
+    any size are answered.
+    """
 
     server: Server
     request: Request
     options: Options
     state: ServingState
+    deadline: float | None = None
 
     def cut(self, rows: Sequence[Numbered]) -> list[Sequence[Numbered]]:
         """The rows in slices that are asked one after the other."""
@@ -266,7 +274,7 @@ class _Work:
             ExpertBankError: as ``awaited``.
         """
         ask = self.options.ask(row for _, row in rows)
-        deadline = deadline_of(self.request, self.server.config.deadline_ms)
+        deadline = self.deadline or deadline_of(self.request, self.server.config.deadline_ms)
         while True:
             try:
                 answered = await awaited(self.server, ask, deadline, self.state)

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.http.connection import connection
+from expertbank.http.ending import Ending
 from expertbank.http.limits import HttpConfig
 from expertbank.serving.errors import NotReadyError
 from expertbank.serving.live import ServingState
@@ -86,11 +87,13 @@ class Process(uvicorn.Server):
         config: what to serve, and how.
         server: what answers. It is stopped when its time to drain is over, so that who still waits
             is told why, before uvicorn cuts the connection.
+        ending: comes then, for those who wait for an engine.
     """
 
-    def __init__(self, config: uvicorn.Config, server: Server) -> None:
+    def __init__(self, config: uvicorn.Config, server: Server, ending: Ending) -> None:
         super().__init__(config)
         self._answering = server
+        self.ending = ending
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Let what is under way end."""
@@ -102,6 +105,7 @@ class Process(uvicorn.Server):
 
     async def _stop_late(self) -> None:
         await asyncio.sleep(self._answering.config.drain_seconds)
+        self.ending.come()
         await asyncio.to_thread(self._answering.stop)
 
     @contextmanager
@@ -133,7 +137,7 @@ def process(app: FastAPI, server: Server, http: HttpConfig) -> Process:
         timeout_graceful_shutdown=math.ceil(server.config.drain_seconds + _TO_BE_TOLD),
         h11_max_incomplete_event_size=http.max_header_bytes,
     )
-    return Process(config, server)
+    return Process(config, server, app.state.ending)
 
 
 def run(
@@ -142,8 +146,8 @@ def run(
     listening: socket.socket,
     http: HttpConfig,
     ready: Callable[[ServingState], None],
-) -> None:
-    """Serve until a signal says to stop.
+) -> int:
+    """Serve until a signal says to stop, and say how many requests went unanswered.
 
     Args:
         server: which is started here; the application drains and stops it.
@@ -175,3 +179,4 @@ def run(
         server.stop()  # again, where the application did not come to it
     if failed:
         raise failed[0]
+    return server.given_up + serving.ending.cut

@@ -88,6 +88,22 @@ _ANSWER_REQUIRED = (
     "scores",
     "expert_digest",
 )
+_CLASSIFIED_REQUIRED = (
+    "index",
+    "label",
+    "probs",
+    "num_classes",
+    "labels",
+    "task",
+    "expert",
+    "expert_digest",
+    "router_digest",
+    "confidence",
+    "unknown",
+    "unknown_score",
+    "unknown_p_value",
+    "abstained",
+)
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -253,7 +269,10 @@ SCHEMAS: dict[str, Schema] = {
                         "unknown_score": _or_null(_NUMBER),
                         "unknown_p_value": _or_null(_NUMBER),
                         "abstained": _FLAG,
-                    }
+                        "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
+                        "external_adapter": _TEXT,
+                    },
+                    *_CLASSIFIED_REQUIRED,
                 )
             ),
             "usage": _object(

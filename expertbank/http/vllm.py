@@ -35,6 +35,8 @@ _TOLD = (
     "abstained",
 )
 """What of an answer's document stands beside vLLM's own fields."""
+_SOMETIMES = ("answers", "external_adapter")
+"""The same of a group, and of a task that is answered elsewhere."""
 
 
 def router(server: Server) -> APIRouter:
@@ -127,6 +129,7 @@ def _data(answered: Answered) -> Sequence[dict[str, Any]]:
                 "num_classes": len(one.scores),
                 "labels": list(one.scores),
                 **{name: document[name] for name in _TOLD},
+                **{name: document[name] for name in _SOMETIMES if name in document},
             }
         )
     return found

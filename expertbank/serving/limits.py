@@ -36,6 +36,12 @@ class ServeConfig:
         most=1 << 20,
     )
     max_rows: int = setting(512, "Rows of one request.", least=1, most=1 << 20)
+    max_choices: int = setting(
+        128,
+        "Choices of one row: all of them are read in one pass, whatever the other bounds are.",
+        least=2,
+        most=1 << 16,
+    )
     max_body_bytes: int = setting(
         4_000_000,
         "Megabytes of one request's body.",

@@ -250,7 +250,13 @@ class Server:
         for index, row in enumerate(as_rows(list(ask.rows))):
             if isinstance(row, InputError):
                 raise row
-            rows.append(row if row.origin else replace(row, origin=f"row {index}"))
+            row = row if row.origin else replace(row, origin=f"row {index}")
+            if len(row.choices) > self.config.max_choices:
+                raise InputError(
+                    f"{row.origin}: it has {len(row.choices)} choices; at most "
+                    f"{self.config.max_choices} are read here (--max-choices)"
+                )
+            rows.append(row)
         found: list[Question] = []
         for question in state.predictor.questions(rows, decision):
             if isinstance(question, InputError):

@@ -237,6 +237,32 @@ def test_doctor_exits_1_and_says_what_to_do_where_something_is_wrong(
     assert "--backbone" in findings(moved)["backbone"]["todo"]
 
 
+def test_a_backbone_that_moved_is_named_to_doctor_and_verify(
+    backbone_folder, tmp_path: Path
+) -> None:
+    first = Path(shutil.copytree(backbone_folder("bert"), tmp_path / "first"))
+    home = tmp_path / "bank"
+    done("--home", home, "init", "--backbone", first, "--max-length", 32)
+    moved = first.rename(tmp_path / "moved")
+    lost = call("--home", home, "--json", "doctor")
+    assert lost.code == 1
+    (problem,) = (one for one in lost.document["findings"] if one["state"] == "problem")
+    assert problem["todo"] == "name where it is now: --backbone FOLDER"
+    found = done("--home", home, "--json", "doctor", "--backbone", moved).document
+    assert {one["state"] for one in found["findings"] if one["subject"] == "backbone"} == {"ok"}
+    assert done("--home", home, "--json", "verify", "--backbone", moved).document["ok"]
+    other = backbone_folder("gpt2")
+    assert call("--home", home, "verify", "--backbone", other).code == 13
+    assert call("--home", home, "doctor", "--backbone", other).code == 1
+
+
+def test_doctor_says_that_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    found = call("--home", tmp_path / "file", "--json", "doctor")
+    assert found.code == 1
+    assert any(one["found"].endswith("is no folder") for one in found.document["findings"])
+
+
 def test_doctor_tells_who_holds_the_lock(bank: Path) -> None:
     with BankLock(bank / "bank.lock").exclusive():
         held = findings(done("--home", bank, "--json", "doctor"))

@@ -42,6 +42,8 @@ class SmallEngine:
             return JSONResponse({"error": {**error, "code": 404}}, 404)
         if words == "silent":
             await asyncio.sleep(2.5)
+        if words == "asleep":
+            await asyncio.sleep(10)
         if words == "overloaded":
             return JSONResponse({"error": {"message": "busy", "code": 429}}, 429)
         if asked.get("stream"):

@@ -105,6 +105,7 @@ def test_every_other_route_names_the_adapter_and_gives_no_label(front: Answering
     assert (listed["kind"], listed["labels"]) == ("external", ["org/bio"])
     classified = front.post("/classify", {"input": [ASKED["bio"]]}).json()["data"][0]
     assert (classified["label"], classified["probs"], classified["task"]) == ("", [], "bio")
+    assert classified["external_adapter"] == "org/bio"
     form = {"content-type": "application/x-www-form-urlencoded"}
     page = front.post(
         "/", f"text={ASKED['bio'].replace(' ', '+')}&model=auto".encode(), headers=form

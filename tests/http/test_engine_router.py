@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from small_engine import SmallEngine
 from expertbank.http.engine import router
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.serving.engine import Engine
+from expertbank.serving.limits import ServeConfig
 
 openai = pytest.importorskip("openai", reason="install expertbank[test]")
 
@@ -260,4 +262,42 @@ def test_what_cannot_be_routed_never_reaches_the_engine(
 ) -> None:
     before = len(engine.seen)
     assert word in problem(front.post(path, body), status)["detail"]
+    assert len(engine.seen) == before
+
+
+@pytest.mark.parametrize(("stream", "words"), [(True, "endless"), (False, "asleep")])
+def test_an_engines_answer_that_a_stop_does_not_wait_for_is_told_so(
+    served_home: Path, engine: SmallEngine, stream: bool, words: str
+) -> None:
+    heard: list[httpx.Response] = []
+    patient = EngineConfig(engine_seconds=60)
+    config = ServeConfig(reload="off", drain_seconds=0.2)
+    with running(engine.app) as url:
+        there, before = Engine.of(url, ["topic=tickets-v2"]), len(engine.seen)
+        with answering(
+            served_home, config, engine=lambda s, k: router(s, there, patient, k)
+        ) as found:
+            body = {"prompt": FILM, "stream": stream, "user": words}
+            asking = threading.Thread(
+                target=lambda: heard.append(found.post("/v1/completions", body)), daemon=True
+            )
+            asking.start()
+            while len(engine.seen) == before:
+                time.sleep(0.005)
+            time.sleep(0.1)
+        asking.join(30)
+    if stream:
+        assert "the server is stopping" in heard[0].text
+        assert heard[0].text.endswith("data: [DONE]\n\n")
+    else:
+        problem(heard[0], 503)
+
+
+def test_a_number_that_json_cannot_hold_is_not_passed_on(
+    front: Answering, engine: SmallEngine
+) -> None:
+    before = len(engine.seen)
+    body, form = b'{"prompt": "sky", "seed": 1e999}', {"content-type": "application/json"}
+    told = problem(front.post("/v1/completions", body, headers=form), 400)
+    assert "cannot be read" in told["detail"]
     assert len(engine.seen) == before

@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 import pytest
-from answering import QUIET, Answering, answering, lines, problem
+from answering import QUIET, Answering, answering, check_problem, lines, problem
 
 from expertbank import Bank
 
@@ -76,6 +76,16 @@ def test_more_rows_than_a_request_may_bring_come_in_slices_and_in_order(
         assert [one["index"] for one in found] == list(range(37))
         expected = live.bank.predict(texts)
         assert [one["label"] for one in found] == [one.label for one in expected]
+
+
+def test_a_deadline_that_is_named_is_the_whole_requests(served_home: Path) -> None:
+    config = replace(QUIET, max_rows=1, queue_rows=4, max_batch_rows=1)
+    with answering(served_home, config) as live:
+        body = _texts(*[f"film bad {'sky ' * 100}{n}" for n in range(2000)])
+        headers = {**NDJSON, "X-Deadline-Ms": "500"}
+        found = lines(live.post("/predict", body, headers=headers))
+        assert 1 < len(found) < 2000
+        check_problem(found[-1], 504)
 
 
 def test_slices_are_all_answered_by_what_the_first_was(served_home: Path, tmp_path: Path) -> None:

@@ -60,3 +60,10 @@ def test_several_texts_come_back_in_order(live: Answering) -> None:
 def test_what_cannot_be_answered_is_refused(live: Answering, body: object, status: int) -> None:
     problem(live.post("/classify", body), status)
     live.still_answers()
+
+
+def test_a_group_answers_with_all_its_tasks(live: Answering) -> None:
+    data = live.post("/classify", {"model": "ticket", "input": ["goal red"]}).json()["data"][0]
+    assert [one["task"] for one in data["answers"]] == ["topic", "urgency"]
+    labels = [live.bank.predict(["goal red"], task=task)[0].label for task in ("topic", "urgency")]
+    assert [one["label"] for one in data["answers"]] == labels

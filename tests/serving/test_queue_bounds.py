@@ -12,8 +12,9 @@ from time import monotonic
 import pytest
 from serving_bank import ask
 
-from expertbank import Bank
+from expertbank import Bank, Row
 from expertbank.errors import InputError
+from expertbank.serving.asking import Ask
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError, TooLargeError
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.limits import ServeConfig
@@ -192,3 +193,11 @@ def test_stopping_fails_what_was_not_answered_and_may_be_repeated(serve: MakeSer
         server.submit(ask())
     with pytest.raises(NotReadyError, match="stopped"):
         server.reload()
+
+
+def test_a_row_of_more_choices_than_a_pass_may_hold_is_refused_and_named(serve) -> None:
+    server = serve(max_choices=3)
+    few, many = (Row("sky", choices=("red", "blue", "green", "dark")[:n]) for n in (3, 4))
+    assert server.submit(Ask((few,), "places")).result(30).predictions[0].choice is not None
+    with pytest.raises(InputError, match=r"row 1: it has 4 choices; at most 3 .*--max-choices"):
+        server.submit(Ask((few, many), "places"))

@@ -92,21 +92,28 @@ class Diagnosis:
         }
 
 
-def diagnose(home: Home, environment: Mapping[str, str], *, rehash: bool = False) -> Diagnosis:
+def diagnose(
+    home: Home,
+    environment: Mapping[str, str],
+    *,
+    rehash: bool = False,
+    backbone: str | None = None,
+) -> Diagnosis:
     """Look at the bank in ``home`` and at what it runs on.
 
     Args:
         home: where the bank is; it need not exist.
         environment: the caller's environment variables.
         rehash: hash the backbone's files, whatever is remembered of them.
+        backbone: where the backbone is now, if it has moved.
     """
     if isinstance(home, FolderHome):
         home = FolderHome(home.folder.absolute())
-    findings = tuple(_findings(home, rehash=rehash))
+    findings = tuple(_findings(home, rehash=rehash, backbone=backbone))
     return Diagnosis(str(home), findings, _packages(), _shown(environment))
 
 
-def _findings(home: Home, *, rehash: bool) -> Iterator[Finding]:
+def _findings(home: Home, *, rehash: bool, backbone: str | None) -> Iterator[Finding]:
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield from _extras()
     reached = True
@@ -119,7 +126,7 @@ def _findings(home: Home, *, rehash: bool) -> Iterator[Finding]:
     yield from _plugins()
     if reached:
         yield from _lock(home)
-        yield from doctor_bank.bank_at(home, rehash=rehash)
+        yield from doctor_bank.bank_at(home, rehash=rehash, backbone=backbone)
 
 
 def _extras() -> Iterator[Finding]:

@@ -24,12 +24,13 @@ from expertbank.workflows.keeping.doctor_folder import journal
 from expertbank.workflows.keeping.findings import Finding
 
 
-def bank_at(home: Home, *, rehash: bool) -> Iterator[Finding]:
+def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterator[Finding]:
     """The registry, and all that it names.
 
     Args:
         home: where the bank is.
         rehash: hash the backbone's files, whatever is remembered of them.
+        backbone: where the backbone is now, if it has moved.
     """
     database = home.location
     folder = isinstance(home, FolderHome)
@@ -79,7 +80,7 @@ def bank_at(home: Home, *, rehash: bool) -> Iterator[Finding]:
     yield from _needed(GATES, gates)
     yield _store(home, record)
     if record is not None:
-        yield from _backbone(scratch, record, rehash=rehash)
+        yield from _backbone(scratch, record, backbone or record.reference, rehash=rehash)
 
 
 def _adapters(registry: Registry) -> dict[str, str]:
@@ -127,20 +128,22 @@ def _todo(error: ExpertBankError, *, folder: bool) -> str:
     return "restore a backup: expertbank db restore FILE"
 
 
-def _backbone(scratch: Path, record: BackboneRecord, *, rehash: bool) -> Iterator[Finding]:
-    """Where the recorded reference leads, whether its digest is the bank's, and whether it fits."""
+def _backbone(
+    scratch: Path, record: BackboneRecord, name: str, *, rehash: bool
+) -> Iterator[Finding]:
+    """Where a reference leads, whether its digest is the bank's, and whether it fits."""
     from expertbank.backbones.identity import identity_of
 
-    name = record.reference
     elsewhere = "name where it is now: --backbone FOLDER"
+    revision = record.revision_of(name)
     try:
-        place = locate(name, record.revision)
+        place = locate(name, revision)
     except ExpertBankError as error:
         yield Finding("backbone", "problem", str(error), elsewhere)
         return
     if place is None:
-        wanted = f"{name} at commit {record.revision}" if record.revision else name
-        other = cached(name) if record.revision else None
+        wanted = f"{name} at commit {revision}" if revision else name
+        other = cached(name) if revision else None
         there = f"; commit {other.revision} is" if other else ""
         todo = f"needs the network once, or {elsewhere}"
         yield Finding("backbone", "warning", f"{wanted} is not on this machine{there}", todo)

@@ -22,6 +22,9 @@ LITTLE_SPACE, NO_SPACE = 1 << 30, 64 << 20
 def looks(home: FolderHome) -> Iterator[Finding]:
     """Everything about the folder that needs no registry."""
     yield _sqlite()
+    if home.folder.exists() and not home.folder.is_dir():
+        yield Finding("folder", "problem", f"{home} is no folder", "name another one: --home DIR")
+        return
     yield from _filesystem(home.folder)
     yield from space(home.folder)
     yield from _writable(home.folder)

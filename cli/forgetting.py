@@ -92,6 +92,8 @@ def check_writable(path: Path) -> None:
     """
     from expertbank.errors import InputError
 
+    if str(path) == "-":
+        raise InputError("standard output holds the answer, and no file beside it; name a file")
     try:
         if not path.exists():
             with path.open("xb"):

@@ -70,7 +70,11 @@ def bank_map(
     with session.bank(read_only=True) as bank, session.progress() as progress:
         found = bank.map(router, task or (), rows=rows, progress=progress)
     if svg is not None:
-        svg.write_text(found.svg, encoding="utf-8")
+        try:
+            svg.write_text(found.svg, encoding="utf-8")
+        except OSError as error:
+            error.filename = error.filename or str(svg)
+            raise
         session.did(f"{svg} was written")
     session.answer(found.to_dict(), lambda console: _print(console, found))
 

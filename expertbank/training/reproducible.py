@@ -8,8 +8,8 @@ training such as ours: see ``examples/benchmarks/devices.py``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from threading import Lock
 from typing import Any, TypeVar
 
 import torch
@@ -34,7 +34,7 @@ def reproducibly(device: torch.device, compute: Callable[[], T]) -> T:
     if device.type not in HASTY:
         return compute()
     try:
-        with _asked():
+        with _ASKING:
             return compute()
     except RuntimeError as error:
         if "deterministic" not in str(error):
@@ -46,19 +46,46 @@ def reproducibly(device: torch.device, compute: Callable[[], T]) -> T:
     return compute()
 
 
-@contextmanager
-def _asked() -> Iterator[None]:
-    # Which would also overwrite memory before its first use: in vain here.
+Setting = tuple[bool, bool, bool]
+"""Whether torch is asked, whether it only warns, and whether it fills memory before its first use,
+which is in vain here."""
+
+
+class _Asking:
+    """Asks torch, whose setting is the process's, for as long as any thread wants it."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._wanted = 0
+        self._before: Setting = (False, False, False)
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._wanted += 1
+            if self._wanted == 1:
+                self._before = _setting()
+                _set(True, False, False)
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._wanted -= 1
+            if not self._wanted:
+                _set(*self._before)
+
+
+_ASKING = _Asking()
+
+
+def _setting() -> Setting:
     filling: Any = torch.utils.deterministic
-    before = (
+    return (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
         filling.fill_uninitialized_memory,
     )
-    torch.use_deterministic_algorithms(True)
-    filling.fill_uninitialized_memory = False
-    try:
-        yield
-    finally:
-        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        filling.fill_uninitialized_memory = before[2]
+
+
+def _set(asked: bool, warn_only: bool, fill: bool) -> None:
+    filling: Any = torch.utils.deterministic
+    torch.use_deterministic_algorithms(asked, warn_only=warn_only)
+    filling.fill_uninitialized_memory = fill

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from command_line import call, content, done, task_rows, write_csv
+from places import working_in
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,6 +67,19 @@ def test_lost_alone_does_not_fail_on_what_is_undecided(rivals: Path) -> None:
     answer = call(*same, "--fail-on", "inconclusive")
     assert answer.code == 0
     assert answer.document["verdict"]["routed"] == "identical"
+
+
+@pytest.mark.parametrize("words", [["forgetting-report", "--html"], ["map", "--svg"]])
+def test_standard_output_holds_the_answer_and_no_file(
+    bank: Path, tmp_path: Path, words: list[str]
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    with working_in(here):
+        refused = call("--home", bank, *words, "-")
+    assert refused.code == 2
+    assert "name a file" in refused.err
+    assert not list(here.iterdir())
 
 
 def test_a_bank_without_a_comparison_proves_nothing(bank: Path, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import warnings
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 
 import pytest
 import torch
@@ -83,3 +85,20 @@ def test_other_errors_are_told_once_as_they_are(hasty: None) -> None:
 
 def test_a_device_whose_kernels_give_the_same_bits_is_not_asked() -> None:
     assert reproducible.reproducibly(CPU, setting) == setting()
+
+
+def test_it_is_asked_until_the_last_of_several_threads_is_done(hasty: None) -> None:
+    before, inside, left = setting(), Event(), Event()
+
+    def long() -> tuple[bool, bool, bool]:
+        inside.set()
+        assert left.wait(30)
+        return setting()
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(reproducible.reproducibly, CPU, long)
+        assert inside.wait(30)
+        reproducible.reproducibly(CPU, setting)
+        left.set()
+        assert other.result(30) == (True, False, False)
+    assert setting() == before

@@ -43,7 +43,7 @@ class SmallEngine:
         if words == "silent":
             await asyncio.sleep(2.5)
         if words == "asleep":
-            await asyncio.sleep(10)
+            await asyncio.sleep(2)
         if words == "overloaded":
             return JSONResponse({"error": {"message": "busy", "code": 429}}, 429)
         if asked.get("stream"):

@@ -196,7 +196,7 @@ def test_stopping_fails_what_was_not_answered_and_may_be_repeated(serve: MakeSer
 
 
 def test_a_row_of_more_choices_than_a_pass_may_hold_is_refused_and_named(serve) -> None:
-    server = serve(max_choices=3)
+    server = serve(max_choices=3, max_wait_ms=0)
     few, many = (Row("sky", choices=("red", "blue", "green", "dark")[:n]) for n in (3, 4))
     assert server.submit(Ask((few,), "places")).result(30).predictions[0].choice is not None
     with pytest.raises(InputError, match=r"row 1: it has 4 choices; at most 3 .*--max-choices"):

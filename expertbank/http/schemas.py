@@ -88,22 +88,22 @@ _ANSWER_REQUIRED = (
     "scores",
     "expert_digest",
 )
-_CLASSIFIED_REQUIRED = (
-    "index",
-    "label",
-    "probs",
-    "num_classes",
-    "labels",
-    "task",
-    "expert",
-    "expert_digest",
-    "router_digest",
-    "confidence",
-    "unknown",
-    "unknown_score",
-    "unknown_p_value",
-    "abstained",
-)
+_CLASSIFIED: dict[str, Schema] = {
+    "index": _WHOLE,
+    "label": _TEXT,
+    "probs": _list(_SHARE),
+    "num_classes": _WHOLE,
+    "labels": _list(_TEXT),
+    "task": _TEXT,
+    "expert": _TEXT,
+    "expert_digest": _TEXT,
+    "router_digest": _or_null(_TEXT),
+    "confidence": _SHARE,
+    "unknown": _or_null(_FLAG),
+    "unknown_score": _or_null(_NUMBER),
+    "unknown_p_value": _or_null(_NUMBER),
+    "abstained": _FLAG,
+}
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -255,24 +255,11 @@ SCHEMAS: dict[str, Schema] = {
             "data": _list(
                 _object(
                     {
-                        "index": _WHOLE,
-                        "label": _TEXT,
-                        "probs": _list(_SHARE),
-                        "num_classes": _WHOLE,
-                        "labels": _list(_TEXT),
-                        "task": _TEXT,
-                        "expert": _TEXT,
-                        "expert_digest": _TEXT,
-                        "router_digest": _or_null(_TEXT),
-                        "confidence": _SHARE,
-                        "unknown": _or_null(_FLAG),
-                        "unknown_score": _or_null(_NUMBER),
-                        "unknown_p_value": _or_null(_NUMBER),
-                        "abstained": _FLAG,
+                        **_CLASSIFIED,
                         "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
                         "external_adapter": _TEXT,
                     },
-                    *_CLASSIFIED_REQUIRED,
+                    *_CLASSIFIED,
                 )
             ),
             "usage": _object(

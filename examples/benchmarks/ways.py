@@ -1,0 +1,217 @@
+"""Other ways to train a tensor train than from random cores on labels alone: for ``recipe.py``.
+
+- ``gradient``: the cores but the last from the gradient of the loss by the frozen weights, after
+  the head's start, over 256 training rows (as LoRA-SB does, arXiv 2411.19557); the last is zero.
+- ``weights``: the same from the frozen weights themselves.
+- ``swept``: a train of twice the rank is trained first, brought down to the wished ranks by
+  truncated SVDs and trained on (a simple form of the sweeps of MetaTT, arXiv 2506.09105).
+- ``taught``: LoRA of rank 16 in the branch is trained first and thrown away; the train learns from
+  its answers to the training rows as much as from the labels (Hinton et al., arXiv 1503.02531).
+
+``swept`` and ``taught`` train twice. Nothing here reads another row than the job's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn.functional import kl_div, log_softmax
+
+from expertbank import AdapterConfig
+from expertbank.adapters import ADAPTERS, Adapter, Start
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.tt import CoreGroup, TTAdapter, TTKind, group_targets
+from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.batches import shuffled_batches
+from expertbank.models.routed import RoutedModel
+from expertbank.records import no_progress
+from expertbank.training import expert
+from expertbank.training.expert import TrainedExpert, train_expert
+from expertbank.training.job import ExpertJob
+from expertbank.training.student import Student
+from expertbank.training.trunk import TrunkCache, rows_within
+from expertbank.tt import TTShape, decompose, initial_cores
+from expertbank.workflows.measure import answers
+
+GRADIENT_ROWS = 256
+TEACHER = AdapterConfig(kind="lora", rank=16, alpha=2.0)
+TEACHER_RATE = 1e-3
+TEMPERATURE = 2.0
+
+
+class Framed(TTKind):
+    """Trains whose cores but the last span given matrices, and are as large as random ones."""
+
+    name = "tt-framed"
+
+    def __init__(self) -> None:
+        self.given: Mapping[str, Tensor] = {}
+
+    def fresh(self, start: Start) -> TTAdapter:
+        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
+        given = self.given or {one.path: start.weight_of(one).cpu() for one in start.targets}
+        return TTAdapter(groups, start.alpha, [self._cores(one, given, start) for one in groups])
+
+    def _cores(self, group: CoreGroup, given: Mapping[str, Tensor], start: Start) -> list[Tensor]:
+        found = decompose(torch.stack([given[path] for path in group.paths]), group.shape)
+        usual = initial_cores(group.shape, len(group.slots), start.generator)
+        scaled = [
+            own * (_sizes(random) / _sizes(own))
+            for own, random in zip(found[:-1], usual[:-1], strict=True)
+        ]
+        return [*scaled, usual[-1]]
+
+
+def _sizes(cores: Tensor) -> Tensor:
+    return cores.flatten(1).norm(dim=1)[:, None, None, None]
+
+
+class Whole(TTKind):
+    """Trains that are nearest to given updates, which they go on from."""
+
+    name = "tt-whole"
+
+    def __init__(self) -> None:
+        self.given: Mapping[str, Tensor] = {}
+
+    def fresh(self, start: Start) -> TTAdapter:
+        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
+        cores = [
+            decompose(torch.stack([self.given[path] for path in group.paths]), group.shape)
+            for group in groups
+        ]
+        return TTAdapter(groups, start.alpha, cores)
+
+
+class Probe(TTKind):
+    """Full updates of square projections, which are zero: their gradient is the weights' own."""
+
+    name = "probe"
+
+    def fresh(self, start: Start) -> TTAdapter:
+        groups = group_targets(start.targets, 0, _square)
+        cores = []
+        for group in groups:
+            count, width = len(group.slots), group.shape.in_features
+            eye = torch.eye(width).expand(count, 1, width, width).clone()
+            cores.append([eye, torch.zeros(count, width, width, 1)])
+        return TTAdapter(groups, 1.0, cores)
+
+
+def _square(inputs: int, outputs: int, _: object) -> TTShape:
+    return TTShape((inputs,), (outputs,), (1, inputs, 1))
+
+
+FRAMED, WHOLE, PROBE = Framed(), Whole(), Probe()
+for _kind in (FRAMED, WHOLE, PROBE):
+    ADAPTERS.register(_kind.name, _kind)
+
+
+def gradient(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Cores that span the gradient."""
+    generator = torch.Generator().manual_seed(job.config.seed)
+    student = Student(_as(job, PROBE.name, tt_rank=None), backbone, generator)
+    kept = rows_within(job.train, job.config.cache_bytes, student.view)
+    cache = TrunkCache(student.view, job.train, kept, lambda *_: None)
+    expert._start_head(student, job, cache, no_progress)
+    size = job.config.batch_size
+    for positions in shuffled_batches(job.train, size, generator)[: GRADIENT_ROWS // size]:
+        student.gradients(job.train, positions, 1, cache)
+    return _begun(FRAMED, _gradients(student.adapter), job, backbone)
+
+
+def weights(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Cores that span the frozen weights."""
+    return _begun(FRAMED, {}, job, backbone)
+
+
+def swept(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Trained at twice the rank, brought down, trained on."""
+    ranks = ADAPTERS.get("tt").settled(job.adapter).tt_rank
+    twice = 2 * ranks if isinstance(ranks, int) else tuple(2 * rank for rank in ranks or ())
+    large = train_expert(_as(job, "tt", tt_rank=twice), backbone).file
+    cores = {name: one for name, one in large.tensors.items() if not name.startswith("head.")}
+    given = {
+        path: a @ b
+        for path, (a, b) in ADAPTERS.get("tt")
+        .read(large.adapter_facts, cores, 1.0)
+        .collapse()
+        .items()
+    }
+    return _begun(WHOLE, {path: one.detach() for path, one in given.items()}, job, backbone)
+
+
+def taught(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Trained on labels and on the answers of a teacher."""
+    lessons = replace(job, adapter=TEACHER, config=replace(job.config, lr=TEACHER_RATE))
+    teacher = train_expert(lessons, backbone).file
+    collapsed = teacher.collapse("teacher", backbone.device, getattr(torch, job.spec.dtype))
+    model = RoutedModel(backbone, job.spec, ExpertPool.holding({"teacher": collapsed}))
+    said = answers(model, job.train, "teacher").logits.to(backbone.device)
+
+    class Taught(Student):
+        def gradients(
+            self, rows: Any, positions: Any, parts: int, cache: TrunkCache
+        ) -> tuple[float, int]:
+            self.collapse()
+            batch = self.batch(rows, positions)
+            logits, targets = self.answers(rows, batch, cache)
+            pair = [log_softmax(one / TEMPERATURE, -1) for one in (logits, said[list(batch.rows)])]
+            alike = kl_div(*pair, reduction="batchmean", log_target=True) * TEMPERATURE**2
+            loss = (self.objective.loss(logits, targets) + alike) / 2
+            loss.backward()
+            self.backward_cores()
+            return float(loss.detach()), batch.tokens
+
+    with _in_place_of(expert, "Student", Taught):
+        return train_expert(job, backbone)
+
+
+WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
+    "": train_expert,
+    "gradient": gradient,
+    "weights": weights,
+    "swept": swept,
+    "taught": taught,
+}
+"""By name how to train; the empty one is the product's."""
+
+
+def _as(job: ExpertJob, kind: str, **changes: Any) -> ExpertJob:
+    return replace(job, adapter=replace(job.adapter, kind=kind, **changes))
+
+
+def _begun(
+    kind: Framed | Whole, given: Mapping[str, Tensor], job: ExpertJob, backbone: Backbone
+) -> TrainedExpert:
+    kind.given = given
+    try:
+        return train_expert(_as(job, kind.name), backbone)
+    finally:
+        kind.given = {}
+
+
+def _gradients(probe: Adapter) -> dict[str, Tensor]:
+    """By path the gradient ``[in, out]`` of a probe's updates."""
+    assert isinstance(probe, TTAdapter)
+    found: dict[str, Tensor] = {}
+    for place, group in enumerate(probe.groups):
+        last = probe.get_parameter(f"cores_{place}_1").grad
+        assert last is not None
+        found.update(zip(group.paths, last[..., 0].cpu().unbind(0), strict=True))
+    return found
+
+
+@contextmanager
+def _in_place_of(module: Any, name: str, other: object) -> Any:
+    before = getattr(module, name)
+    setattr(module, name, other)
+    try:
+        yield
+    finally:
+        setattr(module, name, before)

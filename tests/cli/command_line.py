@@ -16,7 +16,7 @@ from typing import Any
 from expertbank_cli.main import run
 
 COMMAND = (sys.executable, "-m", "expertbank_cli.main")
-"""The same command as a process of its own."""
+"""The same command as a process of its own; see ``warm`` for what starts sooner."""
 
 TASKS: dict[str, tuple[tuple[str, str], tuple[str, ...]]] = {
     "mood": (("bad", "good"), ("film", "plot", "red", "green")),

@@ -9,7 +9,7 @@ import subprocess
 import termios
 from pathlib import Path
 
-from command_line import COMMAND
+import warm
 
 
 def on_a_terminal(
@@ -22,7 +22,7 @@ def on_a_terminal(
     with (
         (out or Path(os.devnull)).open("wb") as file,
         subprocess.Popen(
-            [*COMMAND, *map(str, words)],
+            [*warm.command(), *map(str, words)],
             stdin=slave,
             stdout=slave if out is None else file,
             stderr=slave,

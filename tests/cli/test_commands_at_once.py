@@ -8,7 +8,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, done, write_task
+import warm
+from command_line import done, write_task
 
 
 @pytest.mark.slow
@@ -26,7 +27,7 @@ def test_two_adds_of_one_task_another_add_a_router_and_gc_at_once(
     }
     running = {
         name: subprocess.Popen(
-            [*COMMAND, "--home", str(bank), "--json", "--quiet", *words],
+            [*warm.command(), "--home", str(bank), "--json", "--quiet", *words],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

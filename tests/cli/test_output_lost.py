@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm
 from command_line import COMMAND, content, done, write_csv, write_task
 
 pytestmark = [
@@ -202,7 +203,7 @@ def test_names_that_are_not_utf_8_are_escaped_and_hinder_no_work(
     os.rename(data, odd + b".csv")
 
     def run(*words: str | bytes) -> subprocess.CompletedProcess[bytes]:
-        command = [*COMMAND, "--home", str(bank), "--json", *words]
+        command = [*warm.command(), "--home", str(bank), "--json", *words]
         return subprocess.run(command, capture_output=True, timeout=120, check=False)
 
     added = run("add", "--task", "odd", "--data", odd + b".csv", "--epochs", "1")

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+import warm
 from bucket_server import ENVIRONMENT, Bucket
-from command_line import COMMAND, TASKS, Answer, call, done, write_task
+from command_line import TASKS, Answer, call, done, write_task
 from postgres_server import PostgresServer, free_port
 
 from expertbank import Bank
@@ -264,7 +265,7 @@ def test_a_server_answers_from_it_and_takes_over_the_next_router(
     team.done("init", "--backbone", backbone, "--store", team.store)
     team.done("add", "--task", "mood", "--data", made_bank / "mood.csv", "--retrain-router")
     environment = {**os.environ, "EXPERTBANK_HOME": team.url, "HF_HUB_OFFLINE": "1"}
-    command = [*COMMAND, "--device", "cpu", "--json", "serve", "--port", "0"]
+    command = [*warm.command(), "--device", "cpu", "--json", "serve", "--port", "0"]
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -313,7 +314,7 @@ def test_two_machines_add_report_and_collect_at_once_and_nothing_is_lost(
             "EXPERTBANK_CACHE": str(tmp_path / f"machine{number % 2}"),
             "OMP_NUM_THREADS": "1",
         }
-        command = [*COMMAND, "--json", *map(str, words)]
+        command = [*warm.command(), "--json", *map(str, words)]
         children.append(
             subprocess.Popen(
                 command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True

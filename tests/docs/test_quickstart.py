@@ -9,15 +9,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 from transcripts import ROOT, Step, console_block, steps
 
 SCRIPT = ROOT / "examples" / "01_quickstart.sh"
-WARM = Path(__file__).parent / "warm.py"
 ENVIRONMENT = {
     **os.environ,
     "HF_HUB_OFFLINE": "1",
@@ -30,24 +28,12 @@ def _shown() -> list[Step]:
 
 
 @pytest.fixture(scope="module")
-def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def with_warm_command(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """The environment of a script whose ``expertbank`` starts without importing torch anew."""
-    folder = tmp_path_factory.mktemp("w")
-    place = os.path.relpath(folder / "s")  # the name of a socket must be short
-    place = place if len(place) < len(str(folder / "s")) else str(folder / "s")
-    server = subprocess.Popen([sys.executable, WARM, "serve", place], env=ENVIRONMENT)
-    program = folder / "bin" / "expertbank"
-    program.parent.mkdir()
-    program.write_text(f'#!/bin/sh\nexec "{sys.executable}" -S "{WARM}" "{folder / "s"}" "$@"\n')
+    program = tmp_path_factory.mktemp("bin") / "expertbank"
+    program.write_text(f'#!/bin/sh\nexec {shlex.join(warm.command())} "$@"\n')
     program.chmod(0o755)
-    try:
-        while not (folder / "s").exists():
-            assert server.poll() is None, "the warm process ended"
-            time.sleep(0.1)
-        yield {**ENVIRONMENT, "PATH": f"{program.parent}{os.pathsep}{ENVIRONMENT['PATH']}"}
-    finally:
-        server.kill()
-        server.wait()
+    return {**ENVIRONMENT, "PATH": f"{program.parent}{os.pathsep}{ENVIRONMENT['PATH']}"}
 
 
 def _free_port() -> int:
@@ -59,7 +45,7 @@ def _free_port() -> int:
 @pytest.mark.real
 @pytest.mark.slow
 def test_the_quickstart_runs_and_prints_what_the_tutorial_shows(
-    warm: dict[str, str], tmp_path: Path
+    with_warm_command: dict[str, str], tmp_path: Path
 ) -> None:
     for package in ("sentence_transformers", "fastapi"):
         pytest.importorskip(package, reason="install expertbank[offline,serve]")
@@ -75,7 +61,7 @@ def test_the_quickstart_runs_and_prints_what_the_tutorial_shows(
     done = subprocess.run(
         ["bash", f"examples/{SCRIPT.name}"],
         cwd=tmp_path,
-        env=warm,
+        env=with_warm_command,
         capture_output=True,
         text=True,
         timeout=550,

@@ -8,12 +8,13 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+import warm
 from answering import text_input
 from served import running
 from small_engine import SmallEngine
@@ -22,15 +23,23 @@ from expertbank import Bank
 
 pytestmark = pytest.mark.slow
 
-COMMAND = (sys.executable, "-m", "expertbank_cli.main")
-
 
 @contextmanager
 def _serving(*words: object, home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command as it runs, and where it answers; ended at the latest when this ends."""
-    command = [*COMMAND, "--home", str(home), "--device", "cpu", "--json", "serve", "--port", "0"]
+    command = [
+        *warm.command(),
+        "--home",
+        str(home),
+        "--device",
+        "cpu",
+        "--json",
+        "serve",
+        "--port",
+        "0",
+    ]
     with subprocess.Popen(
-        [*command, *map(str, words)],
+        [*command, "--port", "0", *map(str, words)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -45,9 +54,13 @@ def _serving(*words: object, home: Path) -> Iterator[tuple[subprocess.Popen[str]
             process.kill()
 
 
-def _fails(*words: object, home: Path, code: int, **environment: str) -> str:
+def _fails(*words: object, home: Path, code: int) -> str:
+    return _told([*warm.command(), "--home", home, "--device", "cpu", "serve", *words], code)
+
+
+def _told(command: Sequence[object], code: int, **environment: str) -> str:
     ended = subprocess.run(
-        [*COMMAND, "--home", str(home), "--device", "cpu", "serve", *map(str, words)],
+        [str(word) for word in command],
         capture_output=True,
         text=True,
         timeout=120,
@@ -153,7 +166,8 @@ def test_without_the_extra_it_says_how_to_install_it(tmp_path: Path) -> None:
     (tmp_path / "fastapi.py").write_text(
         "raise ModuleNotFoundError(\"No module named 'fastapi'\", name='fastapi')\n"
     )
-    told = _fails(home=tmp_path / "bank", code=2, PYTHONPATH=str(tmp_path))
+    command = [sys.executable, "-m", "expertbank_cli.main", "--home", tmp_path / "bank", "serve"]
+    told = _told(command, 2, PYTHONPATH=str(tmp_path))
     assert "pip install 'expertbank[serve]'" in told
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import warm
+
 
 @dataclass(frozen=True)
 class Environment:
@@ -21,7 +23,7 @@ class Environment:
         """What the real command prints, in a process of its own; all of it where it must fail."""
         kept = {name: value for name, value in os.environ.items() if name != "EXPERTBANK_HOME"}
         ended = subprocess.run(
-            [self.python, "-m", "expertbank_cli.main", *map(str, words)],
+            [*warm.command(str(self.python)), *map(str, words)],
             capture_output=True,
             text=True,
             env={**kept, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"},

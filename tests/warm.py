@@ -1,19 +1,26 @@
 """The real command in a process of its own, without importing torch for each: one process imports
-everything once, computes nothing, and forks for every command that a script starts.
+everything once, computes nothing, and forks for every command that a test or a script starts.
 
-``python warm.py serve SOCKET`` is that process; a program ``expertbank`` that runs
-``python warm.py SOCKET WORD...`` takes the command's place: the same words, folder, environment,
-standard streams, signals and exit code.
+``command()`` is what to run in place of ``python -m expertbank_cli.main``: the same words, folder,
+environment, standard streams, signals and exit code, and what kills it kills the command. What
+depends on how an interpreter starts (encodings, limits, settings that libraries read when they are
+imported) or on streams that are closed needs the command itself.
 """
 
 from __future__ import annotations
 
 import array
+import atexit
 import json
 import os
+import select
 import signal
 import socket
+import subprocess
 import sys
+import tempfile
+import time
+from functools import cache
 from pathlib import Path
 
 STREAMS = (0, 1, 2)
@@ -34,6 +41,27 @@ LATE = (
     "uvicorn",
 )
 """What commands import when they come to it."""
+
+
+@cache
+def command(python: str = sys.executable) -> tuple[str, ...]:
+    """Words that run the command of ``python``'s environment, whose process starts with the first
+    call and ends with the tests."""
+    folder = tempfile.TemporaryDirectory(prefix="w")  # the name of a socket must be short
+    place = Path(folder.name) / "s"
+    settings = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    server = subprocess.Popen([python, __file__, "serve", place], env=settings)
+
+    def end() -> None:
+        server.kill()
+        server.wait()
+        folder.cleanup()
+
+    atexit.register(end)
+    while not place.exists():
+        assert server.poll() is None, "the warm process ended"
+        time.sleep(0.05)
+    return python, "-S", __file__, str(place)
 
 
 def client(place: str, words: list[str]) -> int:
@@ -92,6 +120,10 @@ def _wait_for(line: socket.socket, run: object) -> None:
         sys.argv = ["expertbank", *words]
         run()  # type: ignore[operator]
     line.sendall(b"%d\n" % child)
+    with open(os.pidfd_open(child)) as ended:
+        ready, _, _ = select.select([ended, line], [], [])
+    if ended not in ready:  # the client is gone, and hears no more
+        os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)

@@ -22,6 +22,7 @@ from .session import Session
 from .shipping import Backbone, SecondOpinion, answering
 
 if TYPE_CHECKING:
+    from expertbank.data import Columns
     from expertbank.errors import InputError
     from expertbank.records import Row
     from expertbank.workflows.answering.prediction import Prediction
@@ -116,13 +117,13 @@ def predict(
     if text_pair is not None and len(text or ()) != 1:
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
-        rows, total = _rows(
-            session, text or [], text_pair, file, build(DataOptions, given), skip_bad
-        )
         experts, load = answering(session, stack, bundle, backbone)
         # A name that nobody has is told before the backbone is loaded.
         for name in filter(None, (task, fallback)):
             experts.named(name)
+        usual = {} if task is None else {"usual": experts.data_spec(experts.named(task)).columns}
+        options = build(DataOptions, given)
+        rows, total = _rows(session, text or [], text_pair, file, options, skip_bad, **usual)
         predictor = load()
         progress = no_progress if stream else stack.enter_context(session.progress())
         parts = _Parts(session.as_json) if stream else None
@@ -264,6 +265,7 @@ def _rows(
     file: str | None,
     options: DataOptions,
     skip_bad: bool,
+    **usual: Columns,
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.data import most_rows, row_of, rows_to_answer
@@ -280,6 +282,7 @@ def _rows(
         options.read_as(),
         refuse=not skip_bad,
         remark=lambda text: session.remark(f"note: {text}"),
+        **usual,
     )
     return rows, most_rows(file)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from pathlib import Path
 
 from expertbank.config import sha256_text
 from expertbank.data.catalog import catalog_spec
@@ -136,6 +137,8 @@ def load_task(
     """
     strict = faults is None
     faults = Faults() if faults is None else faults
+    # What is kept of the task must read the same rows from any other folder.
+    spec = spec.within(Path.cwd())
     read = read_source(spec, source, faults, progress)
     if strict:
         faults.refuse()

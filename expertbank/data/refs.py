@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import stat
 from dataclasses import dataclass
@@ -60,6 +61,16 @@ class SourceRef:
             return self.text
         path = Path(self.location)
         return f"{_ONCE}{self.location}" if is_pipe(path) else str(path.resolve())
+
+    @property
+    def place(self) -> tuple[object, ...]:
+        """What is named, whichever way it is written: a revision apart, equal for one place."""
+        where = os.path.realpath(self.location) if self.scheme == "path" else self.location
+        return self.scheme, where, self.inner, self.config
+
+    def within(self, folder: Path) -> str:
+        """The reference as it is to be written elsewhere, if paths are meant from ``folder``."""
+        return str(folder / self.location) if self.scheme == "path" else self.text
 
     @property
     def name(self) -> str:

@@ -83,13 +83,7 @@ def _source_spec(spec: TaskSpec, source: str) -> SourceSpec:
     """The task's own source that ``source`` means, else a plain one."""
     ref = parse_source(source)
     for known in spec.sources:
-        own = parse_source(known.ref)
-        if (own.scheme, own.location, own.inner, own.config) == (
-            ref.scheme,
-            ref.location,
-            ref.inner,
-            ref.config,
-        ):
+        if parse_source(known.ref).place == ref.place:
             return replace(known, ref=source)
     return SourceSpec(name="data", ref=source)
 

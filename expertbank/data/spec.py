@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from expertbank.data.formats import ReadAs
@@ -252,6 +253,17 @@ class TaskSpec:
                 replace(source, columns=named.over(source.columns)) for source in self.sources
             ),
         )
+
+    def within(self, folder: Path) -> TaskSpec:
+        """This task with the paths of its sources meant from ``folder``, so made absolute."""
+
+        def located(source: SourceSpec) -> SourceSpec:
+            held_out = source.held_out
+            if held_out is not None:
+                held_out = replace(held_out, ref=parse_source(held_out.ref).within(folder))
+            return replace(source, ref=parse_source(source.ref).within(folder), held_out=held_out)
+
+        return replace(self, sources=tuple(map(located, self.sources)))
 
     def answered_by(self, adapter: str) -> TaskSpec:
         """This task, answered by an adapter of another program that is called ``adapter`` there.

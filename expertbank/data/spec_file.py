@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import yaml
 
-from expertbank.data.refs import parse_source
-from expertbank.data.spec import SourceSpec, TaskSpec
+from expertbank.data.spec import TaskSpec
 from expertbank.errors import InputError
 from expertbank.files.paths import given_path
 
@@ -52,18 +50,4 @@ def load_spec(path: str | Path) -> TaskSpec:
     except InputError as error:
         message = str(error)
         raise InputError(message if message.startswith(where) else f"{where}: {message}") from error
-    folder = path.resolve().parent
-    return replace(spec, sources=tuple(_located(source, folder) for source in spec.sources))
-
-
-def _located(source: SourceSpec, folder: Path) -> SourceSpec:
-    held_out = source.held_out
-    if held_out is not None:
-        held_out = replace(held_out, ref=_from(folder, held_out.ref))
-    return replace(source, ref=_from(folder, source.ref), held_out=held_out)
-
-
-def _from(folder: Path, ref: str) -> str:
-    """A path reference made absolute; others as they are."""
-    parsed = parse_source(ref)
-    return str(folder / parsed.location) if parsed.scheme == "path" else ref
+    return spec.within(path.resolve().parent)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain, islice
 from pathlib import Path
 
 from expertbank.data.faults import Faults
-from expertbank.data.formats import ReadAs, Table, open_table, suffix_of
+from expertbank.data.formats import AHEAD, ReadAs, Record, Table, open_table, suffix_of
 from expertbank.data.inputs import KEYS, row_of
 from expertbank.data.refs import is_pipe, parse_source
 from expertbank.data.rows import PAIR_NAMES, RowMaker, leaves_choices, resolve_columns, wanted_of
@@ -16,9 +17,8 @@ from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError, InputError
 from expertbank.records import Row
 
-EARLY = 1000
-"""Rows of a file that are checked before any of them is answered."""
 _PLAIN = TaskSpec("rows")
+_UNNAMED = Columns()
 _BY_LINES = (".csv", ".tsv", ".jsonl", ".ndjson")
 
 
@@ -33,29 +33,34 @@ def rows_to_answer(
     *,
     refuse: bool = False,
     remark: Callable[[str], None] = no_remark,
+    usual: Columns = _UNNAMED,
 ) -> Iterator[Row | InputError]:
     """Rows of a file, a pipe or standard input; in the place of a bad one, what is wrong with it.
 
     JSON objects with ``text`` (and maybe ``text_pair`` and ``choices``) are taken as they are.
-    Otherwise columns are found as for training, so that what was trained on can be answered.
+    Otherwise columns are found as for training, so that what was trained on can be answered: of
+    JSON by the keys that were seen so far.
 
     Args:
         source: a path, or ``-``.
         columns: where columns are named otherwise.
         read_as: separator and encoding where the file does not tell.
-        refuse: refuse bad rows among the first ``EARLY`` at once. Of a pipe only the first row is
+        refuse: refuse bad rows among the first ``AHEAD`` at once. Of a pipe only the first row is
             read ahead: whoever writes into it may wait for its answer.
         remark: told what was left out or is not read.
+        usual: columns of the task that is to answer, for files that have them all.
 
     Raises:
         DataError: no such columns, or bad rows that are to be refused.
         InputError: no such file.
         SourceUnavailableError: it cannot be read.
     """
-    found = columns or Columns()
-    return opened_rows(
-        source, read_as, lambda table: table_rows(table, found, remark), refuse=refuse
-    )
+    usual = Columns(usual.text, usual.text_pair, usual.choices)
+
+    def rows_of(table: Table) -> Iterator[Row | InputError]:
+        return table_rows(table, columns or _UNNAMED, remark, usual)
+
+    return opened_rows(source, read_as, rows_of, refuse=refuse)
 
 
 def opened_rows(
@@ -78,7 +83,7 @@ def opened_rows(
         raise InputError(f"{source} is a folder; give a file of rows")
     try:
         rows = rows_of(open_table(path, ref.name, read_as, whole=False, any_name=any_name))
-        early = list(islice(rows, 1 if path is None or is_pipe(path) else EARLY))
+        early = list(islice(rows, 1 if path is None or is_pipe(path) else AHEAD))
     except DataError as error:
         if error.fault == "no rows":
             return iter(())
@@ -101,41 +106,85 @@ def most_rows(source: str) -> int:
 
 
 def table_rows(
-    table: Table, columns: Columns, remark: Callable[[str], None]
+    table: Table,
+    columns: Columns,
+    remark: Callable[[str], None],
+    usual: Columns = _UNNAMED,
 ) -> Iterator[Row | InputError]:
     """Rows of a table; for arguments and errors see ``rows_to_answer``."""
-    found_columns = _columns(table, columns)
-    wanted, maker = set(KEYS), None
-    if found_columns is not None:
-        maker = RowMaker(_PLAIN, SourceSpec("rows", table.name), found_columns, {})
-        wanted = wanted_of(found_columns)
-    elif "text_pair" not in table.columns:
-        pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
-        if pairs:
-            remark(f"key {pairs[0]!r} is not read; --pair-column {pairs[0]} makes pairs of it")
-    if found_columns is not None and leaves_choices(found_columns, table):
-        remark("column 'choices' is not read; --choices-column choices makes choices of it")
+    told: set[str] = set()
+
+    def remark_once(text: str) -> None:
+        if text not in told:
+            told.add(text)
+            remark(text)
+
+    seen = dict.fromkeys(table.columns)
+    row_from, wanted = _reader(table, columns, usual, remark_once)
     for found in table.rows(wanted):
         try:
             if isinstance(found, DataError):
                 raise found
-            row = maker.row(found) if maker else row_of(found.values, found.origin)
-            assert row is not None, "only rows without a label are left out"
-            yield row
+            if table.ahead is not None and not found.values.keys() <= seen.keys():
+                seen.update(dict.fromkeys(found.values))
+                known = replace(table, columns=tuple(seen))
+                row_from, _ = _reader(known, columns, usual, remark_once)
+            yield row_from(found)
         except DataError as error:
             yield error
     for text in table.remarks:
         remark(text)
 
 
-def _columns(table: Table, columns: Columns) -> Columns | None:
+def _reader(
+    table: Table, columns: Columns, usual: Columns, remark: Callable[[str], None]
+) -> tuple[Callable[[Record], Row], set[str]]:
+    """What makes rows of records by the columns that are known by now, and which it needs.
+
+    Raises:
+        DataError: a column that was named is missing, or none has a known name.
+    """
+    found = _found(table, columns, usual)
+    if found is None:
+        pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
+        if pairs and "text_pair" not in table.columns:
+            remark(f"key {pairs[0]!r} is not read; --pair-column {pairs[0]} makes pairs of it")
+        return (lambda record: row_of(record.values, record.origin)), set(KEYS)
+    if leaves_choices(found, table):
+        remark("column 'choices' is not read; --choices-column choices makes choices of it")
+    if found.text_pair not in {None, columns.text_pair, usual.text_pair}:
+        remark(
+            f"read as pairs, of columns {found.text!r} and {found.text_pair!r}; "
+            f"--text-column {found.text} reads no second text"
+        )
+    maker = RowMaker(_PLAIN, SourceSpec("rows", table.name), found, {})
+
+    def row_from(record: Record) -> Row:
+        row = maker.row(record)
+        assert row is not None, "only rows without a label are left out"
+        return row
+
+    return row_from, wanted_of(found)
+
+
+def _found(table: Table, columns: Columns, usual: Columns) -> Columns | None:
     """The columns to read; ``None`` for JSON objects whose keys are those of every interface."""
-    if not table.any_key or columns != Columns():
-        return resolve_columns(columns, table, labelled=False)
-    if "text" in table.columns:
+    as_json, unnamed = table.ahead is not None, columns == _UNNAMED
+    if as_json and (not table.columns or (unnamed and "text" in table.columns)):
         return None
+    there = set(table.columns)
+    if unnamed and usual != _UNNAMED and wanted_of(usual) <= there:
+        return resolve_columns(usual, table, labelled=False)
+    if table.ahead == 1:
+        # Of a pipe: what the user named, this row may do without and the next one bring.
+        here = tuple(name for name in columns.choices if name in there)
+        pair = columns.text_pair if columns.text_pair in there else None
+        left = replace(columns, text_pair=pair, choices=here)
+        found = resolve_columns(left, table, labelled=False)
+        return found if columns.text_pair in {None, pair} else replace(found, text_pair=None)
     try:
         return resolve_columns(columns, table, labelled=False)
     except DataError:
-        # The first line may be a bad one: each row then tells what it lacks.
-        return None
+        if as_json and unnamed:
+            return None  # each row then tells what it lacks
+        raise

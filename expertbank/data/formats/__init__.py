@@ -6,10 +6,11 @@ bytes; ``delimited``, ``json_rows`` and ``parquet`` each read one family of form
 
 from __future__ import annotations
 
-from expertbank.data.formats.opening import SUFFIXES, ReadAs, open_table, suffix_of
+from expertbank.data.formats.opening import AHEAD, SUFFIXES, ReadAs, open_table, suffix_of
 from expertbank.data.formats.table import FileFacts, Found, Record, Table
 
 __all__ = [
+    "AHEAD",
     "SUFFIXES",
     "FileFacts",
     "Found",

@@ -8,7 +8,7 @@ import io
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import chain, dropwhile
+from itertools import chain, dropwhile, islice
 from pathlib import Path
 from typing import IO, Any
 
@@ -22,6 +22,8 @@ from expertbank.data.refs import is_pipe
 from expertbank.errors import DataError, InputError
 from expertbank.records import ProgressCallback, no_progress
 
+AHEAD = 1000
+"""Rows of a file that are read before the first of them is used."""
 _CELLS = {".csv": ",", ".tsv": "\t"}
 _JSON = (".jsonl", ".ndjson", ".json")
 _PLAIN = (*_CELLS, *_JSON, ".parquet")
@@ -107,8 +109,9 @@ def open_table(
         name: what to call it in messages and origins.
         read_as: what is known of its text.
         progress: told how much of the file was read.
-        whole: read JSON through for the keys of all its rows. Otherwise the first row's are the
-            columns, and rows can be used as they come.
+        whole: read JSON through for the keys of all its rows. Otherwise those of the first
+            ``AHEAD`` rows are the columns, of a pipe those of the first row alone, and rows can be
+            used as they come.
         any_name: go by the first bytes alone where the name tells of no known format.
 
     Raises:
@@ -175,10 +178,13 @@ def _table(
     if foreign or not head:
         raise DataError(f"{name}:1: this is {foreign}") if foreign else no_rows(name)
     encoding = encoding_of(head, read_as.encoding)
+    # Who writes rows into a pipe one by one may wait for the answer to the first.
+    waits = not whole and (path is None or is_pipe(path))
+    ahead = None if whole else 1 if waits else AHEAD
     if named not in _CELLS and head.strip(_BLANK)[:1] == b"[":
         # An array is one text, however long its lines are.
         text = text_of(stream.read(), name, read_as.encoding, read_as.fallback)
-        return _of_json(read_array(text, name), name, encoding, whole=whole)
+        return _of_json(read_array(text, name), name, encoding, ahead)
     lines = _filled(_lines(stream, encoding, name, read_as))
     first = next(lines, None)
     if first is None:
@@ -187,17 +193,15 @@ def _table(
     start = first[1] if isinstance(first[1], str) else ""
     if named in _JSON or (named not in _CELLS and start.lstrip()[:1] in {"{", "["}):
         if named not in _CELLS and start.lstrip()[:1] == "[":
-            return _of_json(_array_of(lines, name), name, encoding, whole=whole)
-        return _of_json(read_lines(lines, name), name, encoding, whole=whole)
-    # Who writes rows into a pipe one by one may wait for the answer to the first.
-    sample = SAMPLE if whole or (path is not None and not is_pipe(path)) else 1
+            return _of_json(_array_of(lines, name), name, encoding, ahead)
+        return _of_json(read_lines(lines, name), name, encoding, ahead)
     cells = Delimited(
         lines,
         name,
         read_as.separator,
         _CELLS.get(named, ","),
         start=first[0],
-        sample=sample,
+        sample=1 if waits else SAMPLE,
     )
     if not cells.columns:
         raise no_rows(name)
@@ -243,8 +247,8 @@ def _of_parquet(stream: io.BufferedReader[Any], name: str) -> Table:
     return Table(FileFacts(name, "parquet"), file.columns, file.rows, file.class_names)
 
 
-def _of_json(rows: Iterator[Found], name: str, encoding: str, *, whole: bool) -> Table:
-    first = list(rows) if whole else [row for row in [next(rows, None)] if row is not None]
+def _of_json(rows: Iterator[Found], name: str, encoding: str, ahead: int | None) -> Table:
+    first = list(islice(rows, ahead))
     columns = dict.fromkeys(key for row in first if isinstance(row, Record) for key in row.values)
     first.reverse()
 
@@ -254,6 +258,4 @@ def _of_json(rows: Iterator[Found], name: str, encoding: str, *, whole: bool) ->
             yield first.pop()
         yield from rows
 
-    return Table(
-        FileFacts(name, "json", encoding=encoding), tuple(columns), read, any_key=not whole
-    )
+    return Table(FileFacts(name, "json", encoding=encoding), tuple(columns), read, ahead=ahead)

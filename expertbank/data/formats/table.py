@@ -59,8 +59,8 @@ class Table:
         columns: names in the order they first appear; a name may stand twice.
         read: the rows, once, with the values of the columns that are asked for and maybe others.
         class_names: of a column of numbers, what they stand for.
-        any_key: whether a row may bring keys that ``columns`` lacks: of JSON lines that are read
-            as they come, only the first is known.
+        ahead: of JSON that is read as it comes, of how many rows at most ``columns`` has the keys:
+            those after them may bring more. ``None`` where all columns are known.
         remarks: what was left out, as sentences; whole when all rows were read.
     """
 
@@ -68,7 +68,7 @@ class Table:
     columns: tuple[str, ...]
     read: Callable[[Collection[str]], Iterator[Found]]
     class_names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    any_key: bool = False
+    ahead: int | None = None
     remarks: list[str] = field(default_factory=list)
 
     @property

@@ -287,6 +287,10 @@ def _rows(
     return rows, most_rows(file)
 
 
+WIDEST = 4
+"""Most bytes of a character in UTF-8."""
+
+
 def _standard_input() -> str:
     """The whole of standard input as one text, without the line break at its end.
 
@@ -298,9 +302,11 @@ def _standard_input() -> str:
     from expertbank.texts import LONGEST
 
     try:
-        data = sys.stdin.buffer.read(LONGEST + 1)
+        data = sys.stdin.buffer.read(WIDEST * LONGEST + 1)
     except OSError as error:
         raise InputError(f"cannot read standard input: {error.strerror}") from error
+    if len(data) > WIDEST * LONGEST:
+        raise InputError(f"the text of standard input has more than {LONGEST:,} characters")
     return decode(data, "standard input").rstrip("\r\n")
 
 

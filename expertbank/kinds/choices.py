@@ -87,19 +87,30 @@ def position_of(
     """Zero-based position of the right choice, as text.
 
     What may name it, in this order: the data's own keys; the task's ``labels``, which stand for
-    the positions; the choice's text; a zero-based position; a capital letter from ``A``.
+    the positions; without these the choice's text, a zero-based position, or a capital letter
+    from ``A``.
 
     Raises:
-        DataError: it names no choice of this row.
+        DataError: it names no choice of this row, or one by its text and another by its place.
     """
     known = keys or labels
-    if not known:
+    if known:
+        place = known.index(raw) if raw in known[: len(choices)] else None
+    else:
         known = choices
-        if raw not in known and raw.isascii() and raw.isalnum() and len(raw) <= 2:
-            known = tuple(str(place) for place in range(len(choices)))
-            if raw.isalpha():
-                known = tuple(chr(ord("A") + place) for place in range(len(choices)))
-    if raw not in known or known.index(raw) >= len(choices):
+        place = choices.index(raw) if raw in choices else None
+        by_place = _place(raw, len(choices))
+        if place is None:
+            place = by_place
+        elif by_place is not None and choices[by_place] != raw:
+            raise DataError(
+                f"{origin}: label {raw!r} is the text of one choice and the place of another; if "
+                "it is the place, list labels in a task file, such as "
+                f"labels: [{', '.join(repr(_name(n, raw)) for n in range(2))}, …]; if the text, "
+                'give the choices with keys of their own: {"label": […], "text": […]}',
+                "a label of two meanings",
+            )
+    if place is None:
         shown = [*known[:10], *(["…"] if len(known) > 10 else [])]
         hint = (
             ""
@@ -108,4 +119,14 @@ def position_of(
             'in a task file, such as labels: ["1", "2"]'
         )
         raise DataError(f"{origin}: label {raw!r} names none of {shown}{hint}", "unknown label")
-    return str(known.index(raw))
+    return str(place)
+
+
+def _place(raw: str, count: int) -> int | None:
+    """The place that a short number or a capital letter means, if there is one."""
+    return next((place for place in range(count) if _name(place, raw) == raw), None)
+
+
+def _name(place: int, like: str) -> str:
+    """What calls a place, in the manner of ``like``."""
+    return chr(ord("A") + place) if like.isalpha() else str(place)

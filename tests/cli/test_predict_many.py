@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import threading
@@ -11,9 +12,11 @@ from pathlib import Path
 
 import pytest
 from command_line import COMMAND, TASKS, call, content, done, task_rows
+from expertbank_cli import predicting
 
 from expertbank import Bank, Row
 from expertbank.data import rows_to_answer
+from expertbank.texts import LONGEST
 from expertbank.workflows.answering.reading import CHUNK
 
 COUNT = 3000
@@ -221,3 +224,16 @@ def test_memory_does_not_grow_with_the_file(bank: Path, tmp_path: Path) -> None:
         peak(1500)
         small = peak(1500)
         assert peak(6000) < 1.5 * small
+
+
+def test_a_text_from_standard_input_is_read_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = "é" * (LONGEST - 5) + " tail"
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(text.encode())))
+    assert predicting._standard_input() == text
+
+
+@pytest.mark.parametrize("text", ["é" * (LONGEST + 1), "a" * (4 * LONGEST + 1)], ids=len)
+def test_a_text_from_standard_input_that_is_too_long_is_refused(bank: Path, text: str) -> None:
+    answer = call("--home", bank, "predict", "-", stdin=text.encode())
+    assert answer.code == 2
+    assert "10,000,000" in answer.err

@@ -36,6 +36,7 @@ def _csv(path: Path, rows: list[dict[str, Any]]) -> Path:
         ('{"label": ["A", "B"], "text": ["x", "y"]}', "B", ()),
         ('[{"label": "A", "text": "x"}, {"label": "B", "text": "y"}]', "B", ()),
         ('[{"text": "x"}, {"text": "y"}]', "1", ()),
+        ('["x", "y"]', "1", ("0", "1")),
     ],
 )
 def test_choices_in_a_csv_cell_and_in_jsonl_give_one_row(
@@ -63,6 +64,8 @@ def test_choices_in_a_csv_cell_and_in_jsonl_give_one_row(
         ('["x", "y"]', "2", "label '2' names none of .*positions count from 0"),
         ('["x", "y"]', "C", "label 'C' names none of"),
         ('["x", "y"]', "z and more", "label 'z and more' names none of"),
+        ('["1", "2"]', "1", "label '1' is the text of one .*labels: .'0', '1', ….*keys"),
+        ('["B", "A"]', "A", "label 'A' is the text of one .*labels: .'A', 'B', ….*keys"),
     ],
 )
 def test_choices_that_are_none_are_refused_by_line(
@@ -100,3 +103,22 @@ def test_positions_that_seem_to_count_from_one_are_remarked_on(tmp_path: Path) -
     (remark,) = load_task(_spec((), columns), str(path)).warnings
     assert "positions count from 0" in remark
     assert load_task(_spec(("1", "2", "3"), columns), str(path)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("choices", "key", "labels", "right"),
+    [
+        (["1", "2"], "1", ("0", "1"), "1"),
+        ([{"label": "x", "text": "1"}, {"label": "y", "text": "2"}], "x", (), "0"),
+        (["0", "1"], "1", (), "1"),
+        (["3", "2", "1"], "3", (), "0"),
+    ],
+    ids=["places", "keys", "both the same", "no such place"],
+)
+def test_numbers_as_choices_are_read_in_the_one_way_that_is_said(
+    tmp_path: Path, choices: list[object], key: str, labels: tuple[str, ...], right: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"q": "c", "choices": choices, "key": key}))
+    (row,) = read_rows(_spec(labels), str(path))
+    assert row.label == right

@@ -615,14 +615,29 @@ def test_a_class_of_no_class_is_no_label(tmp_path: Path) -> None:
     assert load_task(dropping, str(path)).counts["dropped_unlabelled"] == 1
 
 
-def test_a_quote_that_swallows_rows_is_remarked_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize("closed", [6, 7, 8, 12])
+def test_a_quote_that_swallows_rows_is_remarked_on(tmp_path: Path, closed: int) -> None:
     path = tmp_path / "a.tsv"
     lines = ["text\tlabel", *(f"{text}\t{label}" for text, label in ROWS)]
-    lines[5], lines[12] = '"an opening quote\ta', 'a closing one"\tb'
+    lines[5], lines[closed] = '"an opening quote\ta', 'a closing one"\tb'
     path.write_text("\n".join(lines))
     assert any(
         "is a quote in it never closed?" in one for one in load_task(MINE, str(path)).warnings
     )
+
+
+def test_commas_and_line_breaks_of_prose_are_no_swallowed_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    prose = [(f'"Dear all, {text}\nand, well,\nso long"', label) for text, label in ROWS]
+    path.write_text(cells(prose))
+    assert not any("never closed" in one for one in load_task(MINE, str(path)).warnings)
+
+
+def test_a_quote_that_is_never_closed_is_no_row_to_skip(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text('text,label\none,a\n"two,b\nthree,a\n')
+    with pytest.raises(DataError, match=r"a\.csv:3: malformed row .*; nothing after it was read"):
+        list(rows_to_answer(str(path), refuse=False))
 
 
 def test_blanks_behind_separators_belong_to_no_cell(tmp_path: Path) -> None:

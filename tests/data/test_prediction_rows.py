@@ -228,6 +228,10 @@ def test_a_bad_row_is_named_with_what_came(form: str) -> None:
         raise found
 
 
+def test_a_key_of_answers_is_no_slip() -> None:
+    assert as_rows({"text": "a", "choice": 1}) == [Row("a")]
+
+
 def test_a_stream_is_read_only_as_far_as_it_is_asked() -> None:
     read = []
 

@@ -21,6 +21,7 @@ from expertbank.texts import LONGEST
 SEPARATORS = (",", ";", "\t", "|")
 """Those that are recognised, the usual one first."""
 _SHOWN = {"\t": "tab"}
+_PROSE = {",", ";"}
 _DECLARED = re.compile(r'\ufeff?"?sep=(\t|[^\w\s"])"?\s*', re.IGNORECASE)
 SAMPLE = 20
 """Lines that the separator is recognised by."""
@@ -107,7 +108,7 @@ class Delimited:
                 self._leave_out("repeating the header", line)
             else:
                 complaint = self._complaint(cells, named)
-                if any(cell.count("\n") > 1 for cell in cells) and self._swallows(cells):
+                if any("\n" in cell for cell in cells) and self._swallows(cells):
                     self._leave_out("swallowed", line)
                 origin = f"{self._name}:{line}"
                 if complaint is None:
@@ -148,12 +149,19 @@ class Delimited:
         ]
 
     def _swallows(self, cells: Sequence[str]) -> bool:
-        """Whether a cell holds several lines with as many cells as the header."""
-        separators = len(self._header) - 1
-        return separators > 0 and any(
-            len(inner) > 1 and all(line.count(self.separator) == separators for line in inner)
-            for inner in (cell.split("\n")[1:-1] for cell in cells)
-        )
+        """Whether a cell looks as if it went from the middle of one row to that of another.
+
+        Of what stands in prose too, as a comma, it takes a whole row between the two.
+        """
+        whole = len(self._header) - 1
+        for place, cell in enumerate(cells[: len(self._header)]):
+            counts = [line.count(self.separator) for line in cell.split("\n")]
+            first, inner, last = counts[0], counts[1:-1], counts[-1]
+            if whole and len(counts) > 1 and set(inner) <= {whole}:
+                ends = (first, last) == (whole - place, place)
+                if len(inner) > 1 or (ends and (inner or self.separator not in _PROSE)):
+                    return True
+        return False
 
     def _leave_out(self, what: str, line: int) -> None:
         self._left_out.setdefault(what, []).append(line)
@@ -168,12 +176,14 @@ class Delimited:
                 except StopIteration:
                     cells = None
                 except csv.Error as error:
-                    end = "; nothing after it was read" if "end of data" in str(error) else ""
                     cells = DataError(
                         f"{self._name}:{start}: malformed row ({error}); a cell with a quote "
-                        f"character must be quoted and its quotes doubled{end}",
+                        "character must be quoted and its quotes doubled",
                         "quotes",
                     )
+                    if "end of data" in str(error):
+                        # No row of its own: what else the file holds stands in this one.
+                        raise DataError(f"{cells}; nothing after it was read", "quotes") from error
             while self._wrong:
                 yield self._wrong.popleft()
             if cells is None:

@@ -243,7 +243,8 @@ def _of_bank(
     Of the bank, or of a new one with the options.
     """
     from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH
-    from expertbank.errors import NotFoundError
+    from expertbank.errors import ExistsError, InputError, NotFoundError
+    from expertbank.workflows.growing.grouping import require_allowed
 
     name, record, remarks = wanted["task"].name, None, []
     try:
@@ -252,6 +253,10 @@ def _of_bank(
             version = registry.next_version(name)
             if version > 1 and not wanted["new_version"]:
                 remarks.append(f"the bank has {name}@{version - 1}: add needs --new-version")
+            try:
+                require_allowed(registry, wanted["task"], wanted["group"])
+            except (ExistsError, InputError) as error:
+                remarks.append(f"add would refuse: {error}")
     except NotFoundError:
         pass
     if record is None:

@@ -9,7 +9,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import DEFAULT_MAX_LENGTH, TrainConfig
-from expertbank.data.encode import unreadable
+from expertbank.data.encode import unreadable, unwritable
 from expertbank.data.faults import BadRowsError, Faults
 from expertbank.data.lengths import LengthCounter
 from expertbank.data.load import TaskData, load_task
@@ -167,6 +167,9 @@ def check_task(
         if bad and not isinstance(error, BadRowsError):
             raise BadRowsError(bad, str(error)) from error
         raise
+    for row in (*data.train, *data.validation) if kind.writes else ():
+        if wrong := unwritable(row, data.spec.writing.stop):
+            bad.note(wrong)
     epochs = 0 if kind.elsewhere else config.epochs
     lengths, tokens, same = _lengths(fit, counter, data, kind, max_length, bad)
     warnings = [*data.warnings, *same]

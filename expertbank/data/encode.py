@@ -95,6 +95,18 @@ def _continued(
     ]
 
 
+def unwritable(row: Row, stops: Sequence[str]) -> DataError | None:
+    """Why a model whose answers end at ``stops`` cannot write the row's."""
+    inside = next((stop for stop in stops if stop in (row.label or "")), None)
+    if inside is None:
+        return None
+    return DataError(
+        f"{row.origin or 'row'}: the stop text {inside!r} stands in the answer, which could never "
+        "be written; leave it out of --stop, or change the row",
+        "stop text",
+    )
+
+
 def unreadable(
     row: Row, encoded: EncodedRow, vocabulary: int | None = None, longest: int | None = None
 ) -> DataError | None:

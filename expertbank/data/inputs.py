@@ -21,8 +21,8 @@ RowLike = Row | str | Mapping[str, Any]
 """One row: canonical, a text, or a mapping with ``text`` and maybe ``text_pair``, ``choices``."""
 
 KEYS = ("text", "text_pair", "choices")
-_NO_SLIP = "choice"
-"""Is like a key of rows, and one of answers, which are given to other programs and back."""
+_NO_SLIPS = {*KEYS, "choice"}
+"""A ``choice`` is a key of answers, which other programs are given and give back."""
 _EXPECTED = "expected a text, a mapping with 'text', or a Row"
 
 
@@ -82,9 +82,7 @@ def row_of(values: Mapping[str, Any], origin: str) -> Row:
 
 def _require_text(names: Sequence[str], origin: str) -> None:
     for name in names:
-        if (
-            name in KEYS or name == _NO_SLIP
-        ):  # as of nearly every row; what is like them takes its time to find
+        if name in _NO_SLIPS:  # as of nearly every row; what is like them takes its time to find
             continue
         near = get_close_matches(name.lower(), KEYS, n=1, cutoff=0.85)
         if near and near[0] not in names:

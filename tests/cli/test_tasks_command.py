@@ -126,6 +126,27 @@ def test_odd_labels_are_shown_and_bad_rows_named(tmp_path: Path) -> None:
     assert answer.error["message"].startswith(f"{path}:32: the text")
 
 
+def test_what_add_would_refuse_is_told_by_the_dry_run(bank: Path, tmp_path: Path) -> None:
+    asked = write_csv(
+        tmp_path / "asked.csv",
+        [(f"what is {n}", f"it is {n}. no more" if n == 7 else f"it is {n}") for n in range(40)],
+        ("text", "label"),
+    )
+    words = ("tasks", "check", asked, "--kind", "generation", "--stop", ". ")
+    answer = call("--home", tmp_path / "none", *words, "--json")
+    assert answer.code == 2
+    (fault,) = answer.document["bad_rows"]
+    assert (fault["fault"], fault["rows"]) == ("stop text", 1)
+    scored = write_csv(
+        tmp_path / "scored.csv", [(f"film {n}", str(n / 7)) for n in range(40)], ("text", "label")
+    )
+    check = ("tasks", "check", scored, "--task", "mood", "--kind", "regression", "--new-version")
+    told = done("--home", bank, *check, "--json").document["warnings"]
+    refused = call("--home", bank, "add", *check[3:], "--data", scored, "--json")
+    assert refused.code == 2
+    assert f"add would refuse: {refused.error['message']}" in told
+
+
 def test_it_runs_without_torch(tmp_path: Path) -> None:
     path = write_task(tmp_path / "mood.csv", "mood")
     code = (

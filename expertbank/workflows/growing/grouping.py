@@ -10,10 +10,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from expertbank.data.spec import check_task_name
+from expertbank.data.spec import TaskSpec, check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.records import RouterRecord, RunRecord, TaskRecord
+from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
 from expertbank.workflows.environment import now, package_versions
 from expertbank.workflows.workspace import Workspace
@@ -245,6 +246,57 @@ def _require_possible(registry: Registry, group: str, tasks: Sequence[TaskRecord
     for task in tasks:
         require_fitting(group, task.name, task.kind, mates)
         mates.append(task)
+
+
+def require_allowed(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
+    """Refuse a task that is registered as another kind or in another group, or cannot join it.
+
+    Raises:
+        InputError: the registry would refuse it, but only when it is trained.
+        ExistsError: its name, or that of its group, is taken.
+    """
+    _require_same_task(registry, wanted, group)
+    _require_fitting_group(registry, wanted, group)
+
+
+def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
+    """A new version keeps kind and group; the registry would refuse it, but only when trained.
+
+    Raises:
+        InputError: it names others.
+    """
+    for task in registry.tasks(include_removed=True):
+        if task.name != wanted.name:
+            continue
+        if task.kind != wanted.kind:
+            raise InputError(
+                f"task {task.name} is registered as {task.kind}, a new version cannot be "
+                f"{wanted.kind}; use another task name"
+            )
+        if group is not None and group != task.group:
+            raise InputError(names.other_group(task.name, task.group, group))
+
+
+def _require_fitting_group(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
+    """A group has a name of its own, and kinds that read the same rows.
+
+    A task that has a version, perhaps a removed one, stays in its group without being told.
+    """
+    known = {task.name: task for task in registry.tasks(include_removed=True)}
+    groups = [one.group for one in known.values()]
+    if wanted.name not in known and wanted.name in groups:
+        raise ExistsError(
+            f"a group is called {wanted.name}, and could no longer be asked for by its name; give "
+            "the task another name, or move the group's tasks first: expertbank group OTHER TASK"
+        )
+    if group is not None:
+        require_own_name(group, [*known, wanted.name], groups)
+    elif wanted.name in known:
+        group = known[wanted.name].group
+    if group is not None:
+        mates = [one for one in known.values() if one.removed_at is None and one.group == group]
+        mates = [one for one in mates if one.name != wanted.name]
+        require_fitting(group, wanted.name, wanted.kind, mates)
 
 
 def _named(group: str | None) -> str:

@@ -23,9 +23,8 @@ from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
-from expertbank.registry import names
 from expertbank.workflows.environment import now
-from expertbank.workflows.growing.grouping import require_fitting, require_own_name
+from expertbank.workflows.growing.grouping import require_allowed, require_own_name
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.untrained import UNTRAINED, require_untrained
@@ -107,8 +106,7 @@ def prepare(
         require_own_name(request.group, [name], [])
     if workspace.exists:
         _require_new(workspace, name, new_version=request.new_version)
-        _require_same_task(workspace, task, request.group)
-        _require_fitting_group(workspace, task, request.group)
+        require_allowed(workspace.registry, task, request.group)
         workspace.probe_writable()
     data = load_task(
         task,
@@ -218,46 +216,6 @@ def _require_enough_rows(spec: FeatureSpec, data: TaskData) -> None:
             f"this bank keeps statistics only, and those of {len(data.train)} training rows "
             f"would give the rows away; bring at least {STATISTICS_ROWS}"
         )
-
-
-def _require_same_task(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
-    """A new version keeps kind and group; the registry would refuse it, but only when trained.
-
-    Raises:
-        InputError: it names others.
-    """
-    for task in workspace.registry.tasks(include_removed=True):
-        if task.name != wanted.name:
-            continue
-        if task.kind != wanted.kind:
-            raise InputError(
-                f"task {task.name} is registered as {task.kind}, a new version cannot be "
-                f"{wanted.kind}; use another task name"
-            )
-        if group is not None and group != task.group:
-            raise InputError(names.other_group(task.name, task.group, group))
-
-
-def _require_fitting_group(workspace: Workspace, wanted: TaskSpec, group: str | None) -> None:
-    """A group has a name of its own, and kinds that read the same rows.
-
-    A task that has a version, perhaps a removed one, stays in its group without being told.
-    """
-    known = {task.name: task for task in workspace.registry.tasks(include_removed=True)}
-    groups = [one.group for one in known.values()]
-    if wanted.name not in known and wanted.name in groups:
-        raise ExistsError(
-            f"a group is called {wanted.name}, and could no longer be asked for by its name; give "
-            "the task another name, or move the group's tasks first: expertbank group OTHER TASK"
-        )
-    if group is not None:
-        require_own_name(group, [*known, wanted.name], groups)
-    elif wanted.name in known:
-        group = known[wanted.name].group
-    if group is not None:
-        mates = [one for one in known.values() if one.removed_at is None and one.group == group]
-        mates = [one for one in mates if one.name != wanted.name]
-        require_fitting(group, wanted.name, wanted.kind, mates)
 
 
 def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskData
+from expertbank.data.encode import unwritable
 from expertbank.errors import DataError, FeatureSpecError
 from expertbank.records import EncodedRow, Row
 from expertbank.writing import Writing
@@ -46,14 +47,9 @@ def writing_of(backbone: Backbone, data: TaskData, encoded: Mapping[Row, Encoded
     between = len(template_tokens(backbone, config.template))
     longest = backbone.longest_sequence
     for row in (*data.train, *data.validation):
-        one, label = encoded[row], row.label or ""
-        inside = next((stop for stop in config.stop if stop in label), None)
-        if inside is not None:
-            raise DataError(
-                f"{row.origin or 'row'}: the stop text {inside!r} stands in the answer, which "
-                "could never be written; leave it out of --stop, or change the row",
-                "stop text",
-            )
+        if wrong := unwritable(row, config.stop):
+            raise wrong
+        one = encoded[row]
         tokens = one.length + between + len(one.continuation)
         if longest is not None and tokens > longest:
             raise DataError(

@@ -28,3 +28,12 @@ def test_commands_say_which_expert_answers_a_task_that_is_named(bank: Path, tmp_
     assert shown.document["expert"]["spec"] == shown.document["run"]["data"]["spec"]
     done("--home", bank, "retrain-router")
     assert note not in done("--home", bank, "predict", "--task", "mood", "a good film").err
+
+
+def test_measuring_a_task_that_the_router_does_not_know_says_so(bank: Path, tmp_path: Path) -> None:
+    data = write_task(tmp_path / "late.csv", "mood", 40, seed=3)
+    done("--home", bank, "add", "--task", "late", "--data", data, "--epochs", 1)
+    told = done("--home", bank, "evaluate", "--task", "late", "--data", data, "--json")
+    assert (told.document["routed"], told.document["routed_expert"]) == (0, None)
+    assert "the router does not know late" in told.err
+    assert "run: expertbank retrain-router" in told.err

@@ -152,7 +152,9 @@ def evaluate(
         kind.per_label(labels, given),
         None if member is None else member.id,
         own,
-        _unread(task, len(unread), len(rows)) if unread else predictor.older_member(task),
+        _not_known(task, len(unread), len(rows))
+        if routed and member is None
+        else predictor.older_member(task),
         tuple(remarks),
     )
 
@@ -162,10 +164,11 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
     return spec if columns is None else spec.with_columns(columns)
 
 
-def _unread(task: str, count: int, rows: int) -> str:
+def _not_known(task: str, unread: int, rows: int) -> str:
+    beside = f"; no expert that it chooses can read {unread:,} of them" if unread else ""
     return (
-        f"note: the router does not know {task}, and no expert that it chooses can read {count:,} "
-        f"of {rows:,} rows, which count as not routed to the task; run: expertbank retrain-router"
+        f"note: the router does not know {task}, so none of the {rows:,} rows was routed to it"
+        f"{beside}; run: expertbank retrain-router"
     )
 
 

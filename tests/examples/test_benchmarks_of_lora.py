@@ -259,6 +259,47 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
     assert "TT-LoRA 20 numbers, 0.500" in picture.read_text()
 
 
+def test_sides_are_held_together_over_backbones_on_the_seeds_that_both_have(
+    script: Script,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = script("together")
+    monkeypatch.setattr(together, "RESULTS", tmp_path)
+
+    def run(task: str, seed: int, side: str, right: str, **conditions: object) -> str:
+        facts = {"task": task, "seed": seed, "side": side, "tried": side, "right": right}
+        return json.dumps({**facts, "conditions": conditions})
+
+    ours, theirs = "TT-LoRA", "LoRA r=1"
+    now, cuda = {"patience": "score or loss"}, {"device": "cuda", "epochs": 4}
+    paper = [
+        run("mrpc", 0, ours, "1100", **now),
+        run("mrpc", 0, theirs, "1110", **now),
+        run("mrpc", 1, ours, "1111", **now),  # alone
+        run("rte", 0, ours, "1111", **now),
+        run("rte", 0, theirs, "1111", **now),
+        run("rte", 1, ours, "0000"),  # under another rule
+        run("meta", 0, ours, "0000", **now),  # left out
+        run("meta", 0, theirs, "1111", **now),
+    ]
+    decoder = [
+        run("mrpc", 0, ours, "11", **cuda),
+        run("mrpc", 0, theirs, "10", **cuda),
+        run("rte", 0, ours, "00", device="cpu", epochs=2),
+    ]
+    for name, lines in (("paper", paper), ("decoder", decoder)):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
+    together.main()
+    rows = [line.split(" | ") for line in capsys.readouterr().out.splitlines() if line[:1] == "|"]
+    assert [row[1:4] for row in rows[2:]] == [
+        ["2", "2", "-12.50"],
+        ["1", "1", "+50.00"],
+        ["3", "3", "+8.33"],
+    ]
+
+
 def test_the_search_for_defaults_halves_and_goes_on_where_it_was_stopped(
     script: Script,
     data: Path,

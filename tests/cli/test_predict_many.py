@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, TASKS, call, content, done, task_rows
+import warm
+from command_line import TASKS, call, content, done, task_rows
 from expertbank_cli import predicting
 
 from expertbank import Bank, Row
@@ -66,7 +67,7 @@ def test_a_stream_of_thousands_is_read_a_bounded_number_ahead(bank: Path) -> Non
 
 def test_answers_come_while_standard_input_is_still_open(bank: Path) -> None:
     with subprocess.Popen(
-        [*COMMAND, "--home", bank, "--json", "--quiet", "predict", "--file", "-"],
+        [*warm.command(), "--home", bank, "--json", "--quiet", "predict", "--file", "-"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
     ) as process:

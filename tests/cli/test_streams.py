@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import typer
-from command_line import COMMAND, call, done, task_rows, write_csv, write_task
+import warm
+from command_line import call, done, task_rows, write_csv, write_task
 from expertbank_cli import progress
 from expertbank_cli.main import app
 from expertbank_cli.render import TONES
@@ -66,7 +67,7 @@ def test_a_real_process_without_a_terminal_writes_no_escape_codes(
 ) -> None:
     for words in READING:
         ended = subprocess.run(
-            [*COMMAND, "--home", str(bank), *words],
+            [*warm.command(), "--home", str(bank), *words],
             capture_output=True,
             timeout=120,
             cwd=tmp_path,
@@ -172,7 +173,7 @@ def test_an_error_that_quotes_columns_and_paths_cannot_drive_the_terminal(
 
 def test_a_reader_that_goes_away_gets_no_traceback(bank: Path) -> None:
     process = subprocess.Popen(
-        [*COMMAND, "--home", str(bank), "history"],
+        [*warm.command(), "--home", str(bank), "history"],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )

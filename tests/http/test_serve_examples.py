@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import warm
 
 pytest.importorskip("fastapi")
 
@@ -39,8 +40,7 @@ def home(backbone_folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module", params=["open", "with keys"])
 def served(home: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, str]]:
     """Address of a server in a process of its own, and a key that it takes."""
-    words = [sys.executable, "-m", "expertbank_cli.main", "--json", "--home", str(home), "serve"]
-    words += ["--port", "0"]
+    words = [*warm.command(), "--json", "--home", str(home), "serve", "--port", "0"]
     if request.param == "with keys":
         keys = home.parent / "keys"
         keys.write_text(f"# ours\n{KEY}\n")

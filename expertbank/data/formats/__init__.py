@@ -6,7 +6,7 @@ bytes; ``delimited``, ``json_rows`` and ``parquet`` each read one family of form
 
 from __future__ import annotations
 
-from expertbank.data.formats.opening import SUFFIXES, ReadAs, open_table, suffix_of
+from expertbank.data.formats.opening import SUFFIXES, ReadAs, bare_name, open_table, suffix_of
 from expertbank.data.formats.table import FileFacts, Found, Record, Table
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "ReadAs",
     "Record",
     "Table",
+    "bare_name",
     "open_table",
     "suffix_of",
 ]

@@ -16,6 +16,7 @@ from expertbank.config import (
 from expertbank.errors import InputError
 from expertbank.routing.config import RouterConfig
 from expertbank.settings import build, check, options_of, setting
+from expertbank.writing import Sampling
 
 CLASSES = (BankConfig, TrainConfig, AdapterConfig)
 
@@ -109,6 +110,14 @@ def test_settings_of_training_take_no_text_for_a_number(values: dict[str, object
 def test_settings_of_gates_are_held_to_their_types(values: dict[str, object]) -> None:
     with pytest.raises(InputError, match=f"gate: {next(iter(values))} must be"):
         RouterConfig("mlp", **values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"temperature": "1"}, {"seed": 1.5}, {"max_tokens": "9"}, {"stop": "END"}]
+)
+def test_what_a_caller_wants_of_an_answer_is_held_to_its_types(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"sampling: {next(iter(values))} must be"):
+        Sampling(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cls", CLASSES)

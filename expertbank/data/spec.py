@@ -247,8 +247,8 @@ class TaskSpec:
         refusal = KINDS.get(kind).refusal(choices=choices, rules=rules)
         if refusal is not None:
             meant = kind_for(kind, choices=choices, rules=rules)
-            hint = "name other columns" if meant == kind else f"leave the kind out for {meant}"
-            raise InputError(f"task {self.name}: {refusal}; {hint}")
+            hint = "" if meant == kind else f"; they are for kind {meant}"
+            raise InputError(f"task {self.name}: {refusal}; name other columns{hint}")
 
     @property
     def label_rules(self) -> LabelRules:

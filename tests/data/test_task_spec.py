@@ -170,7 +170,7 @@ def test_columns_tell_the_kind_of_a_task_that_names_none(
 @pytest.mark.parametrize("columns", [Columns(choices=("a", "b")), Columns(flags=("a", "b"))])
 def test_a_kind_whose_rows_have_no_such_columns_is_refused(kind: str, columns: Columns) -> None:
     meant = "multiple_choice" if columns.choices else "multi_label"
-    with pytest.raises(InputError, match=f"kind {kind} .*leave the kind out for {meant}"):
+    with pytest.raises(InputError, match=f"kind {kind} .*they are for kind {meant}"):
         TaskSpec("mine", kind, columns=columns)
 
 

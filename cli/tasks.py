@@ -282,7 +282,6 @@ _COUNTS = (
 
 def _print_check(console: Console, found: TaskCheck) -> None:
     data, lengths, plan = found.data, found.lengths, found.plan
-    columns = data.spec.columns
     left_out = ", ".join(
         f"{data.counts[key]:,} {words}" for key, words in _COUNTS if data.counts[key]
     )
@@ -292,7 +291,7 @@ def _print_check(console: Console, found: TaskCheck) -> None:
             "source",
             data.source.removeprefix("once:") + (f" @ {data.revision}" if data.revision else ""),
         ),
-        ("columns", columns_read(asdict(columns))),
+        ("columns", columns_read(asdict(data.columns))),
         *(("read as", words) for words in read_as([asdict(file) for file in data.files])),
         ("rows read", f"{data.counts['read']:,}"),
         ("left out", left_out or "none"),

@@ -19,6 +19,8 @@ from expertbank.errors import InputError
 T = TypeVar("T")
 Numbers: TypeAlias = int | tuple[int, ...]
 """One whole number, or several; as text with commas between."""
+_DIGITS = 20
+"""Most digits of a whole number in text: Python reads none of some thousand."""
 _short = Repr()
 _short.maxlevel = 2  # YAML's aliases make endless values of small files
 
@@ -68,11 +70,34 @@ def read(cls: type[T], value: object, where: str) -> T:
     return cls(**found)
 
 
-def typed(kind: Any, value: object, where: str, key: str) -> Any:
+def settle(value: Any, where: str) -> None:
+    """Give each field of a frozen dataclass its own type; to be called when it is built.
+
+    Lists become tuples and mappings what they stand for, so that what Python gives and what is
+    read from YAML or JSON are one value.
+
+    Raises:
+        InputError: a value of another type; the message names the field.
+    """
+    cls: Any = type(value)
+    for name, kind in field_types(cls).items():
+        found = typed(kind, getattr(value, name), where, name, exact=True)
+        object.__setattr__(value, name, found)
+
+
+def typed(kind: Any, value: object, where: str, key: str, *, exact: bool = False) -> Any:
     """``value`` as ``kind``: a scalar, a literal, a dataclass, a tuple of these, or optional.
 
-    One text alone stands for a list of one; a mapping for pairs of text. Whether a literal is
-    among those allowed is for the class to say that owns it.
+    A mapping stands for pairs of text, and for a dataclass. Whether a literal is among those
+    allowed is for the class to say that owns it.
+
+    Args:
+        kind: the type.
+        value: what was given.
+        where: the place to name in messages.
+        key: the key to name in messages.
+        exact: refuse what is short or odd in YAML and a slip in Python: one text alone for a list
+            of one, and a number that is text.
 
     Raises:
         InputError: it is of another type.
@@ -83,29 +108,38 @@ def typed(kind: Any, value: object, where: str, key: str) -> Any:
     if origin in {Union, UnionType}:
         if value is None and NoneType in inner:
             return None
-        return typed(next(one for one in inner if one is not NoneType), value, where, key)
+        kind = next(one for one in inner if one is not NoneType)
+        return typed(kind, value, where, key, exact=exact)
     if isinstance(kind, type) and is_dataclass(kind):
-        return read(kind, value, f"{where}: {key}")
+        return value if isinstance(value, kind) else read(kind, value, f"{where}: {key}")
     if origin is tuple:
-        return _tuple(inner[0], value, where, key)
+        return _tuple(inner, value, where, key, exact=exact)
     wanted, fits = _SCALARS.get(kind, ("text", lambda value: isinstance(value, str)))
-    if not fits(value):
+    if not fits(value) or (exact and kind is float and isinstance(value, str)):
         hint = " (quote it)" if wanted == "text" else ""
         raise InputError(f"{where}: {key} must be {wanted}, got {_short.repr(value)}{hint}")
     return float(value) if kind is float else value  # type: ignore[arg-type]  # it fits
 
 
-def _tuple(inner: Any, value: object, where: str, key: str) -> tuple[Any, ...]:
-    if get_origin(inner) is tuple and isinstance(value, Mapping):
+def _tuple(
+    inner: tuple[Any, ...], value: object, where: str, key: str, *, exact: bool
+) -> tuple[Any, ...]:
+    """A list as a tuple: of any length, or a pair."""
+    kind, pair = inner[0], inner[-1] is not Ellipsis
+    if get_origin(kind) is tuple and isinstance(value, Mapping):
         value = list(value.items())
-        if not all(isinstance(text, str) for pair in value for text in pair):
+        if not all(isinstance(text, str) for one in value for text in one):
             raise InputError(f"{where}: {key} must map text to text (quote numbers)")
         return tuple(value)
-    if inner is str and isinstance(value, str):
+    if kind is str and isinstance(value, str) and not (exact or pair):
         value = [value]
     if not isinstance(value, Sequence) or isinstance(value, str):
         raise InputError(f"{where}: {key} must be a list, got {_short.repr(value)}")
-    return tuple(typed(inner, item, where, f"{key}[{place}]") for place, item in enumerate(value))
+    if pair and len(value) != len(inner):
+        raise InputError(f"{where}: {key} must be a pair, got {_short.repr(value)}")
+    return tuple(
+        typed(kind, item, where, f"{key}[{place}]", exact=exact) for place, item in enumerate(value)
+    )
 
 
 def numbers(value: object, where: str, key: str) -> Numbers:
@@ -116,7 +150,9 @@ def numbers(value: object, where: str, key: str) -> Numbers:
     """
     parts: Sequence[Any] = value.split(",") if isinstance(value, str) else [value]
     parts = value if isinstance(value, list | tuple) else parts
-    texts = [isinstance(one, str) and one.strip().isdecimal() for one in parts]
+    texts = [
+        isinstance(one, str) and one.strip().isdecimal() and len(one) <= _DIGITS for one in parts
+    ]
     if not parts or not all(t or type(one) is int for t, one in zip(texts, parts, strict=True)):
         told = _short.repr(value)
         raise InputError(f"{where}{key} must be a whole number, or several as 9,2,9, got {told}")

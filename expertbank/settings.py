@@ -15,7 +15,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
 from expertbank.errors import InputError
-from expertbank.plain import Numbers, field_types, numbers, several
+from expertbank.plain import Numbers, field_types, numbers, several, typed
 
 T = TypeVar("T")
 _KEY = "setting"
@@ -171,9 +171,10 @@ def build(cls: type[T], given: Mapping[str, Any]) -> T:
 
 
 def check(settings: Any) -> None:
-    """Refuse settings that are out of bounds; to be called when they are built.
+    """Refuse settings of another type or out of bounds; to be called when they are built.
 
-    A whole number where a fraction may stand becomes one: 4 and 4.0 are one setting.
+    A whole number where a fraction may stand becomes one, and a list a tuple: 4 and 4.0 are one
+    setting.
 
     Raises:
         InputError: a value that is not legal.
@@ -181,14 +182,12 @@ def check(settings: Any) -> None:
     kind: Any = type(settings)
     for option in options_of(kind):
         value = getattr(settings, option.field)
-        if value is None:
+        if value is None and option.default is None:
             continue
-        if option.kind == Numbers:
-            object.__setattr__(settings, option.field, numbers(value, "", option.key))
-            value = getattr(settings, option.field)
+        if not option.choices:  # of which ``require`` tells
+            value = typed(option.kind, value, kind.__name__, option.field, exact=True)
+            object.__setattr__(settings, option.field, value)
         option.require(value)
-        if option.kind is float:
-            object.__setattr__(settings, option.field, float(value))
 
 
 def _given_as(kind: Any) -> Any:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from expertbank.errors import InputError
+from expertbank.plain import settle
 from expertbank.settings import check, setting
 from expertbank.texts import is_text
 
@@ -121,6 +122,7 @@ class Sampling:
     stop: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
+        settle(self, "sampling")
         if not 0 <= self.temperature <= 100:
             raise InputError(f"temperature must be 0 to 100, got {self.temperature}")
         if not 0 < self.top_p <= 1:

@@ -18,6 +18,7 @@ from expertbank.data.spec import TaskSpec
 from expertbank.data.splits import hold_out_for_selection
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
+from expertbank.plain import plain
 from expertbank.records import EncodedRow, ProgressCallback, Row, no_progress
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class TaskCheck:
             "kind": spec.kind,
             "source": data.source,
             "revision": data.revision,
-            "columns": spec.to_dict()["columns"],
+            "columns": plain(asdict(data.columns)),
             "rows": dict(data.counts),
             "digests": dict(data.digests),
             "labels": [

@@ -10,6 +10,7 @@ from expertbank.errors import DataError
 
 SHOWN = 100
 """Most bad rows of one fault that are kept."""
+ALL_LISTED = "expertbank tasks check lists all of them"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +40,17 @@ class Faults:
         """Bad rows in all."""
         return self.counts.total()
 
-    def refuse(self) -> None:
+    def refuse(self, advice: str = ALL_LISTED) -> None:
         """Refuse the data if any row is bad.
+
+        Args:
+            advice: how to see all of them.
 
         Raises:
             BadRowsError: a line for each kind of fault.
         """
         if self:
-            raise BadRowsError(self)
+            raise BadRowsError(self, advice=advice)
 
     def to_list(self) -> list[dict[str, Any]]:
         """Plain JSON form."""
@@ -62,16 +66,20 @@ class BadRowsError(DataError):
     Attributes:
         faults: all of them.
         beside: what keeps the other rows from being used, if anything does.
+
+    ``advice`` says how to see all of them; empty where nothing lists them.
     """
 
-    def __init__(self, faults: Faults, beside: str | None = None) -> None:
+    def __init__(
+        self, faults: Faults, beside: str | None = None, *, advice: str = ALL_LISTED
+    ) -> None:
         lines = []
         for fault, messages in faults.first.items():
             more = faults.counts[fault] - 1
             rows = "row" if more == 1 else "rows"
             lines.append(messages[0] + (f" (and {more:,} more such {rows})" if more else ""))
-        if faults.rows > len(lines):
-            lines.append("expertbank tasks check lists all of them")
+        if faults.rows > len(lines) and advice:
+            lines.append(advice)
         if beside:
             lines.append(f"without them: {beside}")
         super().__init__("\n".join(lines), next(iter(faults.first)))

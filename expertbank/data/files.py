@@ -7,6 +7,7 @@ not for one that is taken at every ``add``. It serves only where a folder holds 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -20,6 +21,7 @@ from expertbank.data.formats import (
     ReadAs,
     Record,
     Table,
+    bare_name,
     open_table,
     suffix_of,
 )
@@ -66,40 +68,67 @@ class Tables:
 
 def split_of(name: str, source: SourceSpec) -> Split | None:
     """The split that a file, folder or Hub split called ``name`` belongs to, if any."""
-    named: dict[Split, str | None] = {
-        "train": source.train_split,
-        "validation": source.validation_split,
-    }
+    named = _named_splits(source)
     for split, known in named.items():
-        if name == known:
+        if known in {name, bare_name(name)}:
             return split
     for prefix, split in _PREFIXES:
         if name.lower().startswith(prefix):
             # A split that the source names has that name and no other.
-            return None if named.get(split) else split
+            return None if split in named else split
     return None
+
+
+def _named_splits(source: SourceSpec) -> dict[Split, str]:
+    """The splits that the source names, by what they are for."""
+    named: dict[Split, str | None] = {
+        "train": source.train_split,
+        "validation": source.validation_split,
+    }
+    return {split: name for split, name in named.items() if name is not None}
+
+
+def _require_splits(names: Collection[str], source: SourceSpec, where: str) -> None:
+    """Refuse a split that the source names and that is not among ``names``.
+
+    Another one in its place would be trained or measured on without a word.
+
+    Raises:
+        InputError: there is one; the message lists those that are there.
+    """
+    there = {*names, *map(bare_name, names)}
+    for split, name in _named_splits(source).items():
+        if name not in there:
+            raise InputError(
+                f"{where}: there is no {split}_split {name!r}, which source {source.name} names; "
+                f"there are: {_some(names) or 'no splits'}"
+            )
 
 
 def choose(names: Sequence[str], source: SourceSpec, where: str) -> tuple[list[str], list[str]]:
     """Part names into those to train on and those to validate on.
 
     Names that tell no split are left out where others tell theirs. With no training split, the
-    validation or test split, or a single file of any name, takes its place.
+    validation or test split, or a single file of any name, takes its place, unless the source
+    names what it validates on.
 
     Raises:
-        InputError: several names of which none tells its split.
+        InputError: several names of which none tells its split, or a split that the source names
+            and that is not there.
     """
+    _require_splits(names, source, where)
     parts: dict[Split | None, list[str]] = {"train": [], "validation": [], "test": [], None: []}
     for name in sorted(names):
         parts[split_of(name, source)].append(name)
     if parts["train"]:
         return parts["train"], parts["validation"]
     only = parts["validation"] or parts["test"] or parts[None]
-    if only and (only != parts[None] or len(only) == 1):
+    if only and (only != parts[None] or len(only) == 1) and source.validation_split is None:
         return only, []
     raise InputError(
         f"{where}: cannot tell which of {_some(names) or 'no files'} is for training; "
-        "name them train… and validation…, or give one file"
+        "name them train… and validation…, or give one file; a task file can name them by "
+        "train_split and validation_split"
     )
 
 
@@ -126,15 +155,20 @@ class Reader:
 
         Raises:
             DataError: a file is malformed.
-            InputError: the folder holds nothing that can be read, or its splits are unclear.
+            InputError: the folder holds nothing that can be read, its splits are unclear, or a
+                split that the source names is not there.
         """
         if path is None or not path.is_dir():
+            _require_splits((), self.source, name)
             return Tables((self._file(path, name),))
         entries = _listing(path)
-        if entries.files and self.source.label_from_file:
+        named = set(_named_splits(self.source).values())
+        if entries.files and self.source.label_from_file and not named:
             tables = self._files(entries.files, list(entries.files), name)
             return Tables(tables, remarks=_left_out(name, {*entries.folders, *entries.others}))
-        if entries.files:
+        if self.source.label_from_file and named:
+            _require_splits(entries.folders, self.source, name)
+        if entries.files and not named & set(entries.folders):
             train, validation = choose(list(entries.files), self.source, name)
             return Tables(
                 self._files(entries.files, train, name),
@@ -144,13 +178,14 @@ class Reader:
                     {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
                 ),
             )
-        if any(split_of(folder, self.source) == "train" for folder in entries.folders):
+        if named or any(split_of(folder, self.source) == "train" for folder in entries.folders):
             train, validation = choose(list(entries.folders), self.source, name)
             return Tables(
                 self._splits(entries.folders, train, name),
                 self._splits(entries.folders, validation, name),
                 remarks=_left_out(
-                    name, {*entries.folders, *entries.others} - {*train, *validation}
+                    name,
+                    {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
                 ),
             )
         table = self._class_folder(entries.folders, name)
@@ -165,10 +200,17 @@ class Reader:
             raise InputError(
                 f"{where}: {' and '.join(names)} are one split in two formats; keep one"
             )
-        tables = [(name, self._file(files[name], f"{where}/{name}")) for name in names]
-        if self.source.label_from_file:
-            return tuple(_labelled(table, name.split(".")[0]) for name, table in tables)
-        return tuple(table for _, table in tables)
+        tables = {name: self._file(files[name], f"{where}/{name}") for name in names}
+        if not self.source.label_from_file:
+            return tuple(tables.values())
+        labels = Counter(map(bare_name, names))
+        twice = [name for name in names if labels[bare_name(name)] > 1]
+        if twice:
+            raise InputError(
+                f"{where}: {' and '.join(twice)} would have one label by their names; join or "
+                "rename them"
+            )
+        return tuple(_labelled(table, bare_name(name)) for name, table in tables.items())
 
     def _splits(self, folders: dict[str, Path], names: list[str], where: str) -> tuple[Open, ...]:
         """Tables of splits that are folders: of shards, or of sub-folders for the labels."""
@@ -177,6 +219,13 @@ class Reader:
             entries, inner = _listing(folders[name]), f"{where}/{name}"
             if entries.files:
                 tables += self._files(entries.files, list(entries.files), inner)
+            elif not entries.folders:
+                raise InputError(
+                    f"{inner}: a split by its name, and it holds neither files of rows "
+                    f"({', '.join(SUFFIXES)}) nor a sub-folder for each label; if {name} is "
+                    f"itself a label, call the folder _{name}, and the label {name} again with "
+                    "label_names in a task file"
+                )
             else:
                 tables.append(self._class_folder(entries.folders, inner))
         return tuple(tables)

@@ -26,6 +26,7 @@ class TaskData:
 
     Attributes:
         spec: the task with all columns and labels known; store this one.
+        columns: its columns, by the names that the source read has for them.
         labels: shown label names; a row's target is its label's place here. Empty where labels
             have no names.
         train: training rows in the hash order of the training seed.
@@ -41,6 +42,7 @@ class TaskData:
     """
 
     spec: TaskSpec
+    columns: Columns
     labels: tuple[str, ...]
     train: tuple[Row, ...]
     validation: tuple[Row, ...]
@@ -178,6 +180,7 @@ def load_task(
     known = replace(spec, columns=read.columns)
     return TaskData(
         spec=replace(known, labels=labels) if kind.names_labels else known,
+        columns=read.found,
         labels=labels,
         train=tuple(final["train"]),
         validation=tuple(final["validation"]),
@@ -217,7 +220,7 @@ def read_rows(
     noted = Faults() if faults is None else faults
     read = read_source(spec, source, noted, progress)
     if faults is None:
-        noted.refuse()
+        noted.refuse(advice="")  # `tasks check` knows a task's labels, and no expert's
     if remarks is not None:
         remarks += read.warnings
     return [row for row in (*read.train, *read.validation) if row is not None]

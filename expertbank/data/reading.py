@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from expertbank.data.faults import Faults
 from expertbank.data.files import Open
 from expertbank.data.formats import FileFacts, Table
 from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
-from expertbank.data.rows import RowMaker, leaves_choices, resolve_columns, wanted_of
-from expertbank.data.sources import OpenSource, held_out_key, open_source
+from expertbank.data.rows import (
+    RowMaker,
+    leaves_choices,
+    missing_column,
+    resolve_columns,
+    wanted_of,
+)
+from expertbank.data.sources import HELD_OUT, OpenSource, held_out_key, open_source
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
@@ -24,6 +30,7 @@ class Read:
 
     Attributes:
         columns: the task's, with those that were found.
+        found: the same, by the names that the source read has for them.
         train: rows, ``None`` where a label is to be dropped.
         validation: likewise.
         has_validation: whether the source names its validation rows.
@@ -35,6 +42,7 @@ class Read:
     """
 
     columns: Columns
+    found: Columns
     train: list[Row | None]
     validation: list[Row | None]
     has_validation: bool
@@ -65,7 +73,9 @@ class _Reading:
             self._resolve(table)
             assert self.columns is not None, "the first table resolved them"
             self.files.append(table.facts)
-            maker = RowMaker(self.spec, self.opened.spec, self.columns, table.class_names)
+            # A source may have columns of flags, or a separator, that the task does not name.
+            spec = replace(self.spec, columns=self.columns)
+            maker = RowMaker(spec, self.opened.spec, self.columns, table.class_names)
             wanted = wanted_of(self.columns)
             named = [name for name in table.columns if name.lower() in ID_COLUMNS]
             watched = {name for name in named if named.count(name) == 1}
@@ -85,17 +95,21 @@ class _Reading:
         self.remarks += ids.remarks()
 
     def _resolve(self, table: Table) -> None:
-        labelled = not KINDS.get(self.spec.kind).elsewhere
+        kind = KINDS.get(self.spec.kind)
+        needs = {"labelled": not kind.elsewhere, "choices": kind.shapes == {"choices"}}
+        key, _ = self.opened.tables.held_out or (None, None)
         try:
+            if key is not None and key not in table.columns:
+                raise missing_column(HELD_OUT, key, table)
             if self.columns is None:
-                self.columns = resolve_columns(self.asked, table, labelled=labelled)
+                self.columns = resolve_columns(self.asked, table, **needs)
                 if leaves_choices(self.columns, table):
                     self.remarks.append(
                         "column 'choices' was not read; --kind multiple_choice --choices-column "
                         "choices makes choices of it"
                     )
             else:
-                resolve_columns(self.columns, table, labelled=labelled, fixed=True)
+                resolve_columns(self.columns, table, **needs, fixed=True)
         except DataError:
             # Bad rows of JSON may be why a column is missing.
             for found in table.rows(()):
@@ -135,6 +149,7 @@ def read_source(
     return Read(
         # What only this source calls by another name stays with the source, not with the task.
         columns=spec.columns.over(columns),
+        found=columns,
         train=train,
         validation=validation,
         has_validation=bool(tables.validation) or tables.held_out is not None,

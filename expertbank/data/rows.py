@@ -30,13 +30,20 @@ _LABEL = (
     "label", "answer", "target", "class", "labels", "category", "intent", "completion",
 )
 # fmt: on
+_BY_OPTION = frozenset({"text", "pair", "choices", "label"})
+"""Columns that the command line can name."""
 _LISTED = 30
 NO_CLASS = -1
 """What ``datasets`` writes for a row without a class."""
 
 
 def resolve_columns(
-    columns: Columns, table: Table, *, labelled: bool = True, fixed: bool = False
+    columns: Columns,
+    table: Table,
+    *,
+    labelled: bool = True,
+    choices: bool = False,
+    fixed: bool = False,
 ) -> Columns:
     """Fill in columns that were not named, and check that all are in the table.
 
@@ -47,6 +54,7 @@ def resolve_columns(
         columns: what is known.
         table: where they must be.
         labelled: whether a label column is needed.
+        choices: whether columns of choices are needed.
         fixed: whether to check only.
 
     Raises:
@@ -65,11 +73,11 @@ def resolve_columns(
     if labelled:
         wanted += [("label", name) for name in columns.flags or (label,)]
     wanted += [("pair", pair)] if pair else []
-    wanted += [("choices", name) for name in columns.choices]
+    wanted += [("choices", name) for name in columns.choices or ((None,) if choices else ())]
     wanted += [("group", name) for name in columns.group]
     for role, name in wanted:
         if name is None or name not in found:
-            raise DataError(_missing(role, name, table))
+            raise missing_column(role, name, table)
     return Columns(
         text, pair, columns.choices, label, columns.group, columns.flags, columns.separator
     )
@@ -81,18 +89,18 @@ def leaves_choices(columns: Columns, table: Table) -> bool:
     return "choices" in table.columns and not columns.choices and "choices" not in read
 
 
-def _missing(role: str, name: str | None, table: Table) -> str:
+def missing_column(role: str, name: str | None, table: Table) -> DataError:
     """That a column is not there, with what may help to find it."""
     found = [repr(one) if one != one.strip() else one for one in table.columns]
     what = f"no column {name!r}" if name else "no column with a known name"
-    hint = "" if role == "group" else f"; name it with --{role}-column"
+    hint = f"; name it with --{role}-column" if role in _BY_OPTION else ""
     near = get_close_matches((name or "").casefold(), [one.casefold() for one in table.columns], 1)
     close = next((one for one in table.columns if near and one.casefold() == near[0]), None)
     if close is not None:
         hint = f"; did you mean {close!r}?{hint}"
     shown = ", ".join(found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
     read = table.facts.in_words()
-    return (
+    return DataError(
         f"{table.name}:1: {what} for the {role}; columns found: {shown or 'none'}"
         + (f" ({read}; --separator and --encoding decide)" if read else "")
         + hint

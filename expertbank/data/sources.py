@@ -11,6 +11,7 @@ from expertbank.data.formats import Record
 from expertbank.data.hub import read_hub
 from expertbank.data.packages import package_path, package_version
 from expertbank.data.refs import SourceRef, parse_source
+from expertbank.data.rows import missing_column
 from expertbank.data.spec import HeldOut, SourceSpec, TaskSpec
 from expertbank.errors import DataError, InputError, NotFoundError, SourceUnavailableError
 from expertbank.records import ProgressCallback, no_progress
@@ -19,6 +20,12 @@ from expertbank.texts import plain_text
 OFFLINE_WAYS = (
     "without a network: pip install 'expertbank[offline]', or give your own copy with --data FILE"
 )
+HELD_OUT = "rule held_out"
+"""What names the column by which validation rows are told, for messages."""
+
+
+class NoPathError(InputError):
+    """There is no file or folder of this name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +57,8 @@ def open_source(
 
     Raises:
         SourceUnavailableError: nothing could be reached; the message lists what was tried.
-        InputError: the reference is malformed, the path does not exist, or the task has no
-            source of its own and none was named.
+        InputError: the reference is malformed, the path that was named does not exist, or neither
+            does one of the task's own, or the task has no source and none was named.
         DataError: a file is malformed.
     """
 
@@ -68,14 +75,18 @@ def open_source(
         raise NotFoundError.of(
             "task in the catalog", spec.name, catalog_names(), "give rows of your own with --data"
         )
-    tried: list[str] = []
+    tried: list[tuple[str, Exception]] = []
     for candidate in spec.sources:
         try:
             return _open(reader(candidate))
-        except SourceUnavailableError as error:
-            tried.append(f"{candidate.name}: {error}")
+        except (SourceUnavailableError, NoPathError) as error:
+            tried.append((candidate.name, error))
+    if all(isinstance(error, NoPathError) for _, error in tried):
+        told = "; ".join(str(error) for _, error in tried)
+        raise InputError(f"{told}; mend the sources of task {spec.name}, or give rows with --data")
+    told = "; ".join(f"{name}: {error}" for name, error in tried)
     raise SourceUnavailableError(
-        f"no source of task {spec.name} could be had; tried {'; '.join(tried)}; {OFFLINE_WAYS}"
+        f"no source of task {spec.name} could be had; tried {told}; {OFFLINE_WAYS}"
     )
 
 
@@ -120,7 +131,8 @@ def located(ref: SourceRef) -> Path | None:
     """Where a file, folder or pipe is; ``None`` for standard input.
 
     Raises:
-        InputError: it is not there.
+        NoPathError: it is not there.
+        InputError: it cannot be looked at.
         SourceUnavailableError: it is gone: a pipe that was read before, or a package.
     """
     if ref.scheme == "once":
@@ -136,7 +148,7 @@ def located(ref: SourceRef) -> Path | None:
     try:
         path.stat()
     except FileNotFoundError:
-        raise InputError(f"there is no file or folder {ref.text}") from None
+        raise NoPathError(f"there is no file or folder {ref.text}") from None
     except OSError as error:
         raise InputError(f"cannot read {ref.text}: {error.strerror or error}") from error
     return path
@@ -148,7 +160,10 @@ def _held_out(rule: HeldOut, reader: Reader) -> tuple[str, frozenset[str]]:
     second = _read_located(parse_source(rule.ref), plain)
     keys = set()
     for open_table in second.train:
-        for record in open_table().rows({rule.column}):
+        table = open_table()
+        if rule.column not in table.columns:
+            raise missing_column(HELD_OUT, rule.column, table)
+        for record in table.rows({rule.column}):
             if isinstance(record, DataError):
                 raise record
             keys.add(held_out_key(record, rule.column))

@@ -16,7 +16,7 @@ from expertbank.data.formats import ReadAs
 from expertbank.data.refs import parse_source
 from expertbank.errors import InputError
 from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS, LabelRules, kind_for
-from expertbank.plain import plain, read
+from expertbank.plain import plain, read, settle, typed
 from expertbank.writing import WritingConfig
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
@@ -63,6 +63,7 @@ class Columns:
     separator: str | None = None
 
     def __post_init__(self) -> None:
+        settle(self, "columns")
         if self.separator == "" or (self.separator and self.flags):
             raise InputError(
                 "a label separator is what stands between labels in one column; "
@@ -114,6 +115,7 @@ class HeldOut:
     column: str
 
     def __post_init__(self) -> None:
+        settle(self, "held_out")
         parse_source(self.ref)
 
 
@@ -129,10 +131,12 @@ class SourceSpec:
             starts after its first occurrence.
         encoding_fallback: encoding for files of this source that are not UTF-8.
         held_out: how validation rows are told from the others in a one-file source.
-        train_split: name of the training split where it is not ``train*``.
+        train_split: name of the training split where it is not ``train*``: of a sub-folder, a
+            file with or without what tells its format, or a split on the Hub. It must be there.
         validation_split: name of the validation split where guessing by name is not enough.
         label_from_file: whether a folder has one file of rows for each label and the file's name,
-            without its suffix, is the label: column ``label`` of its rows.
+            without what tells its format (``.jsonl``, ``.csv.gz``), is the label: column ``label``
+            of its rows.
     """
 
     name: str
@@ -146,6 +150,7 @@ class SourceSpec:
     label_from_file: bool = False
 
     def __post_init__(self) -> None:
+        settle(self, f"source {self.name}")
         if parse_source(self.ref).scheme == "hub" and self.label_from_file:
             raise InputError(
                 f"source {self.name}: label_from_file is for folders, and {self.ref} is none"
@@ -164,6 +169,7 @@ class SplitRule:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        settle(self, "split")
         if not 0 < self.share < 1:
             raise InputError(f"split share must be above 0 and below 1, got {self.share}")
 
@@ -172,27 +178,33 @@ class SplitRule:
 class TaskSpec:
     """Everything that turns files into the rows of one task.
 
+    Lists and mappings are taken where tuples, pairs and the classes above are meant, as
+    ``from_dict`` takes them.
+
     Attributes:
         name: the task's name; also checked wherever it might become part of a path.
-        kind: name of the task's kind.
+        kind: name of the task's kind; empty: the one that its columns can only mean, else
+            classification.
         description: one line for people.
         licence: terms of the data.
         columns: the task's columns; unset ones are guessed from names when rows are read.
-        labels: shown label names in their fixed order; empty: taken from the training rows.
-        label_names: raw label to shown name; empty: shown as they are.
-        drop_labels: raw labels whose rows are dropped and counted; ``None`` is the missing one.
+        labels: shown label names in their fixed order; empty: those of ``label_names``, and then
+            those of the training rows.
+        label_names: raw label to shown name; one that is not in it is shown as it is.
+        drop_labels: raw labels whose rows are dropped and counted, of several labels a row any;
+            ``None`` is the missing one.
         sources: where the rows are, in the order to try.
         split: how validation rows are chosen where a source has none.
         read_as: separator and encoding of text files, where their own do not tell.
         writing: how answers are written, where the kind writes.
 
     Raises:
-        InputError: a bad name, an unknown kind, repeated labels, or label names that lead
-            outside ``labels``.
+        InputError: a value of another type, a bad name, an unknown kind or one whose rows have no
+            such columns, repeated labels, or label names that lead outside ``labels``.
     """
 
     name: str
-    kind: str = DEFAULT_KIND
+    kind: str = ""
     description: str = ""
     licence: str = ""
     columns: Columns = field(default_factory=Columns)
@@ -206,10 +218,8 @@ class TaskSpec:
 
     def __post_init__(self) -> None:
         check_task_name(self.name)
-        if self.kind not in KINDS.names():
-            raise InputError(
-                f"task {self.name}: unknown kind {self.kind!r}; known: {', '.join(KINDS.names())}"
-            )
+        settle(self, f"task {self.name}")
+        self._settle_kind()
         if len(set(self.labels)) != len(self.labels):
             raise InputError(f"task {self.name}: labels are repeated: {list(self.labels)}")
         outside = {shown for _, shown in self.label_names} - set(self.labels)
@@ -218,6 +228,28 @@ class TaskSpec:
                 f"task {self.name}: label_names lead to {sorted(outside)}, "
                 f"which are not among labels {list(self.labels)}"
             )
+
+    def _settle_kind(self) -> None:
+        """Let the columns say which kind it is, and refuse one that cannot read them."""
+        named = (self.columns, *(source.columns for source in self.sources))
+        choices = any(one.choices for one in named)
+        rules = LabelRules(
+            separator=next((one.separator for one in named if one.separator), None),
+            flags=next((one.flags for one in named if one.flags), ()),
+        )
+        kind = self.kind or kind_for(DEFAULT_KIND, choices=choices, rules=rules)
+        if kind not in KINDS.names():
+            raise InputError(
+                f"task {self.name}: unknown kind {kind!r}; known: {', '.join(KINDS.names())}"
+            )
+        object.__setattr__(self, "kind", kind)
+        if not (choices or rules.flags):
+            return  # without a look at the kind, which would import it
+        refusal = KINDS.get(kind).refusal(choices=choices, rules=rules)
+        if refusal is not None:
+            meant = kind_for(kind, choices=choices, rules=rules)
+            hint = "" if meant == kind else f"; they are for kind {meant}"
+            raise InputError(f"task {self.name}: {refusal}; name other columns{hint}")
 
     @property
     def label_rules(self) -> LabelRules:
@@ -236,6 +268,7 @@ class TaskSpec:
         What the user names wins over the task's columns and over those of its sources. Columns
         that only one kind of task has make it a task of that kind.
         """
+        named = typed(Columns, named, f"task {self.name}", "columns")
         if named == Columns():
             return self
         # A group column that is also read goes by its new name too.

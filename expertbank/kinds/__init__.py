@@ -79,6 +79,8 @@ KINDS: Plugins[Kind] = Plugins(
 
 def kind_for(name: str, *, choices: bool, rules: LabelRules) -> str:
     """The kind that the columns someone named can only mean; ``name`` where any may."""
+    if not (choices or rules.flags or rules.separator):
+        return name  # without a look at the kinds, which would import them
     claiming = [k for k, kind in KINDS.usable() if kind.claims(choices=choices, rules=rules)]
     return name if name in claiming else next(iter(claiming), name)
 

@@ -184,6 +184,17 @@ class Kind(ABC):
         """Whether naming such columns can only mean this kind."""
         return False
 
+    def refusal(self, *, choices: bool, rules: LabelRules) -> str | None:
+        """Why no row of such columns can be read; ``None`` if it can.
+
+        One column for each label is for kinds that claim it.
+        """
+        if choices and "choices" not in self.shapes:
+            return f"rows of kind {self.name} bring no choices"
+        if rules.flags and not self.claims(choices=False, rules=LabelRules(flags=rules.flags)):
+            return f"kind {self.name} has one label column, not several: {', '.join(rules.flags)}"
+        return None
+
     def raw_label(
         self, values: Mapping[str, Any], column: str | None, rules: LabelRules, origin: str
     ) -> Any:
@@ -238,7 +249,8 @@ class Kind(ABC):
     ) -> tuple[str, ...]:
         """Label names in their fixed order; empty where there are none.
 
-        The task's own, else those of the training rows in natural order.
+        The task's own, else those that its names lead to and then, in natural order, those of the
+        training rows.
 
         Raises:
             DataError: too few to train on, or a validation label that training never shows.
@@ -249,7 +261,8 @@ class Kind(ABC):
         if rules.labels:
             return rules.labels
         seen = {label for row in train for label in self.counted(row)}
-        labels = rules.known or tuple(sorted_labels(seen))
+        named = tuple(dict.fromkeys(rules.names.values()))
+        labels = rules.known or (*named, *sorted_labels(seen.difference(named)))
         for row in validation:
             require_known(row, self.counted(row), labels)
         return labels

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
 from difflib import get_close_matches
 
 from expertbank.errors import DataError
@@ -14,6 +16,7 @@ from expertbank.texts import is_unseen, likeness, printable
 
 _SHOWN = 5
 _LISTED = 20
+_ZERO = Decimal(0)
 _WORDS = frozenset({"", "-", "unknown", "none", "null", "nan", "removed", "auto", "all", "any"})
 """What output says in the place of a label, or could be taken to say."""
 
@@ -53,9 +56,10 @@ def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
     shown = rules.names.get(raw, raw)
     if rules.known and shown not in rules.known:
         near = get_close_matches(shown, rules.known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {_shown(near[0], [raw])}?" if near else ""
         raise DataError(
-            f"{origin}: unknown label {raw!r}; labels are {listed(rules.known)}{hint}",
+            f"{origin}: unknown label {_shown(raw, rules.known)}; labels are "
+            f"{listed(rules.known)}{hint}",
             "unknown label",
         )
     return shown
@@ -75,7 +79,8 @@ def place_of(label: str, places: Mapping[str, int], row: Row) -> int:
     """
     if label not in places:
         raise DataError(
-            f"{row.origin or 'row'}: label {label!r} is not among {listed(list(places))}",
+            f"{row.origin or 'row'}: label {_shown(label, places)} is not among "
+            f"{listed(list(places))}",
             "unknown label",
         )
     return places[label]
@@ -90,8 +95,8 @@ def require_known(row: Row, labels: Collection[str], known: Collection[str]) -> 
     for label in labels:
         if label not in known:
             raise DataError(
-                f"{row.origin}: validation label {label!r} does not occur in training; "
-                f"training labels are {listed(list(known))}",
+                f"{row.origin}: validation label {_shown(label, known)} does not occur in "
+                f"training; training labels are {listed(list(known))}",
                 "unknown label",
             )
 
@@ -99,12 +104,13 @@ def require_known(row: Row, labels: Collection[str], known: Collection[str]) -> 
 def sorted_labels(labels: Collection[str]) -> list[str]:
     """Labels in natural order: numbers inside them count as numbers, so 2 stands before 10."""
 
-    def key(label: str) -> tuple[list[tuple[int, int, str]], str]:
+    def key(label: str) -> tuple[list[tuple[int, Decimal, str]], str]:
+        # Python makes no ``int`` of thousands of digits, which a label may have.
         if re.fullmatch(r"-?[0-9]+", label):
-            return [(0, int(label), "")], label
+            return [(0, Decimal(label), "")], label
         parts = re.split(r"([0-9]+)", label)
         return [
-            (0, int(p), "") if p.isdecimal() else (1, 0, p.casefold()) for p in parts if p
+            (0, Decimal(p), "") if p.isdecimal() else (1, _ZERO, p.casefold()) for p in parts if p
         ], label
 
     return sorted(labels, key=key)
@@ -118,7 +124,7 @@ def alike_remarks(counts: Counter[str]) -> list[str]:
     alike: Sequence[list[str]] = [group for group in groups.values() if len(group) > 1]
     remarks = [
         "labels look or mean the same and count as different classes: "
-        + ", ".join(f"{_shown(label)} ({counts[label]} rows)" for label in group)
+        + ", ".join(f"{_shown(label, group)} ({counts[label]} rows)" for label in group)
         + "; make them one, or join them with label_names in a task file"
         for group in alike[:_SHOWN]
     ]
@@ -127,9 +133,11 @@ def alike_remarks(counts: Counter[str]) -> list[str]:
     return remarks
 
 
-def _shown(label: str) -> str:
-    """A label with what cannot be seen of it written out."""
-    return ascii(label) if any(map(is_unseen, label)) else repr(label)
+def _shown(label: str, beside: Iterable[str]) -> str:
+    """A label with what cannot be seen of it, or tells it from one beside it, written out."""
+    look = unicodedata.normalize("NFC", label)
+    twins = any(one != label and unicodedata.normalize("NFC", one) == look for one in beside)
+    return ascii(label) if twins or any(map(is_unseen, label)) else repr(label)
 
 
 def several_remarks(counts: Counter[str]) -> list[str]:

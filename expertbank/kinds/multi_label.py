@@ -59,15 +59,17 @@ print(answer("your text"))
     def raw_label(
         self, values: Mapping[str, Any], column: str | None, rules: LabelRules, origin: str
     ) -> Any:
-        """The raw labels; an empty cell is a row without any."""
-        if rules.flags:
-            return [flag for flag in rules.flags if _holds(values.get(flag), flag, origin)]
+        """The raw labels; an empty cell is a row without any, and a dropped label drops its row."""
         value = None if column is None else values.get(column)
-        if value is None or (isinstance(value, str) and is_blank(value)):
+        if rules.flags:
+            found = [flag for flag in rules.flags if _holds(values.get(flag), flag, origin)]
+        elif value is None or (isinstance(value, str) and is_blank(value)):
             return None if None in rules.drop else []
-        parts = _parts(value, rules.separator, column or "label", origin)
-        found = [plain_text(part, origin, column or "label") for part in parts]
-        return [part.strip() for part in found if part is not None and not is_blank(part)]
+        else:
+            parts = _parts(value, rules.separator, column or "label", origin)
+            texts = [plain_text(part, origin, column or "label") for part in parts]
+            found = [text.strip() for text in texts if text is not None and not is_blank(text)]
+        return None if set(rules.drop).intersection(found) else found
 
     def label(
         self,

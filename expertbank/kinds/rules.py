@@ -13,7 +13,8 @@ class LabelRules:
     Attributes:
         labels: names in their fixed order; empty: whatever the training rows have.
         names: raw label to shown name; a label that is not in it is shown as it is.
-        drop: raw labels whose rows are left out; ``None`` is the missing one.
+        drop: raw labels whose rows are left out, of several labels any; ``None`` is the missing
+            one.
         separator: what parts several labels in one text.
         flags: one column of 0 and 1 for each label.
     """
@@ -27,5 +28,5 @@ class LabelRules:
     @property
     def known(self) -> tuple[str, ...]:
         """The labels there are; empty where any may come."""
-        flags = tuple(dict.fromkeys(self.names.get(flag, flag) for flag in self.flags))
-        return self.labels or flags or tuple(dict.fromkeys(self.names.values()))
+        kept = (flag for flag in self.flags if flag not in self.drop)
+        return self.labels or tuple(dict.fromkeys(self.names.get(flag, flag) for flag in kept))

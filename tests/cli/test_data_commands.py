@@ -7,7 +7,7 @@ import inspect
 from pathlib import Path
 
 import pytest
-from command_line import call, content, done, task_rows
+from command_line import call, content, done, task_rows, write_csv
 from expertbank_cli import experts, tasks
 
 from expertbank import Bank
@@ -124,3 +124,16 @@ def test_the_dry_run_says_what_of_the_bank_stands_in_the_way(bank: Path, tmp_pat
     then = done(*words, "--new-version", "--kind", "multi_label").document
     assert then["kind"] == "multi_label"
     assert not any("needs --new-version" in remark for remark in then["warnings"])
+
+
+def test_columns_are_told_by_the_names_that_the_source_read_has(bank: Path, tmp_path: Path) -> None:
+    write_csv(tmp_path / "rows.csv", task_rows("mood", 40), ("body", "mark"))
+    spec = tmp_path / "tone.yaml"
+    spec.write_text(
+        "name: tone\ncolumns: {text: words, label: answer}\n"
+        "sources: [{name: mine, ref: rows.csv, columns: {text: body, label: mark}}]\n"
+    )
+    assert "text: body, label: mark" in done("tasks", "check", "--spec", spec).out
+    words = ("--home", bank, "--json", "add", "--spec", spec, "--epochs", 1)
+    columns = done(*words).document["data"]["columns"]
+    assert (columns["text"], columns["label"]) == ("body", "mark")

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from expertbank.data import (
+    Columns,
     TaskSpec,
     catalog_names,
     catalog_spec,
     parse_source,
     task_spec,
 )
-from expertbank.data.spec import check_task_name
+from expertbank.data.formats import ReadAs
+from expertbank.data.spec import HeldOut, SourceSpec, SplitRule, check_task_name
 from expertbank.errors import InputError, NotFoundError
 from expertbank.kinds import KINDS
+from expertbank.workflows.answering.evaluate import with_columns
 
 
 def test_importing_the_room_is_light() -> None:
@@ -80,6 +86,104 @@ def test_unknown_catalog_names_come_with_near_ones() -> None:
 def test_a_malformed_spec_says_what_is_wrong(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         TaskSpec.from_dict({"name": "x", **change})
+
+
+def test_python_gives_lists_and_mappings_as_a_task_file_does() -> None:
+    given: dict[str, Any] = {
+        "labels": ["good", "bad"],
+        "label_names": {"1": "good", "0": "bad"},
+        "drop_labels": [None, "?"],
+        "columns": {"text": "body", "group": ["author"]},
+        "sources": [{"name": "a", "ref": "x.csv", "columns": {"label": "mark"}}],
+        "split": {"share": 0.5},
+        "read_as": {"separator": "tab"},
+        "writing": {"stop": ["END"]},
+    }
+    assert TaskSpec("mine", **given) == TaskSpec.from_dict({"name": "mine", **given})
+    assert TaskSpec("mine", labels=("good", "bad")) == TaskSpec("mine", labels=given["labels"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": "good"}, "task mine: labels must be a list, got 'good'"),
+        ({"labels": {"good", "bad"}}, "labels must be a list"),
+        ({"drop_labels": "unknown"}, "drop_labels must be a list, got 'unknown'"),
+        ({"label_names": ["ab", "cd"]}, r"label_names\[0\] must be a list, got 'ab'"),
+        ({"label_names": [["a", "b", "c"]]}, r"label_names\[0\] must be a pair"),
+        ({"label_names": {1: "good"}}, "label_names must map text to text"),
+        ({"columns": "text"}, "columns: expected keys and values"),
+        ({"columns": {"txt": "a"}}, "unknown key 'txt'"),
+        ({"sources": "x.csv"}, "sources must be a list"),
+        ({"kind": 3}, "kind must be text, got 3"),
+        ({"split": 0.2}, "split: expected keys and values"),
+        ({"read_as": "tab"}, "read_as: expected keys and values"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_before_a_bank_has_it(
+    change: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        TaskSpec("mine", **change)
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Columns(choices="abc"), "columns: choices must be a list"),
+        (lambda: Columns(text=3), "columns: text must be text"),
+        (lambda: SourceSpec("a", Path("x.csv")), "source a: ref must be text"),
+        (lambda: SourceSpec("a", "x", label_from_file="no"), "label_from_file must be true or"),
+        (lambda: HeldOut("x.csv", None), "held_out: column must be text"),
+        (lambda: SplitRule("0.2"), "split: share must be a number, got '0.2'"),
+        (lambda: SplitRule(seed=True), "split: seed must be a whole number"),
+        (lambda: ReadAs(separator=9), "read_as: separator must be text"),
+        (lambda: TaskSpec("mine").with_columns("text"), "columns: expected keys and values"),
+    ],
+)
+def test_the_parts_of_a_spec_are_held_to_their_types_too(
+    build: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize(
+    ("columns", "kind"),
+    [
+        ({"choices": ["a", "b"]}, "multiple_choice"),
+        ({"flags": ["late", "rude"]}, "multi_label"),
+        ({"separator": ";"}, "multi_label"),
+        ({"text": "a"}, "classification"),
+    ],
+)
+def test_columns_tell_the_kind_of_a_task_that_names_none(
+    columns: dict[str, object], kind: str
+) -> None:
+    assert TaskSpec.from_dict({"name": "mine", "columns": columns}).kind == kind
+    assert TaskSpec("mine", columns=Columns(**columns)).kind == kind  # type: ignore[arg-type]
+    source = SourceSpec("a", "x.csv", Columns(**columns))  # type: ignore[arg-type]
+    assert TaskSpec("mine", sources=(source,)).kind == kind
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression", "generation"])
+@pytest.mark.parametrize("columns", [Columns(choices=("a", "b")), Columns(flags=("a", "b"))])
+def test_a_kind_whose_rows_have_no_such_columns_is_refused(kind: str, columns: Columns) -> None:
+    meant = "multiple_choice" if columns.choices else "multi_label"
+    with pytest.raises(InputError, match=f"kind {kind} .*they are for kind {meant}"):
+        TaskSpec("mine", kind, columns=columns)
+
+
+def test_choices_and_a_column_for_each_label_cannot_be_meant_at_once() -> None:
+    with pytest.raises(InputError, match="bring no choices; name other columns"):
+        TaskSpec("mine", columns=Columns(choices=("a", "b"), flags=("c", "d")))
+
+
+def test_columns_of_further_rows_leave_an_expert_its_kind() -> None:
+    spec = TaskSpec("mine", "regression")
+    assert with_columns(spec, Columns("body", separator=";")).kind == "regression"
+    with pytest.raises(InputError, match="rows of kind regression bring no choices"):
+        with_columns(spec, Columns(choices=("a", "b")))
 
 
 def test_something_else_than_a_mapping_is_refused() -> None:

@@ -33,6 +33,17 @@ def label_of(values: dict[str, Any], rules: LabelRules = LabelRules()) -> str | 
     return None if raw is None else MULTI_LABEL.label(raw, rules, (), (), "f:1")
 
 
+def test_a_dropped_label_drops_its_row_whatever_stands_beside_it() -> None:
+    rules = LabelRules(drop=("spam",), separator=";")
+    assert label_of({"labels": "late; spam"}, rules) is None
+    assert label_of({"labels": "late"}, rules) == '["late"]'
+    assert label_of({"labels": ""}, rules) == "[]", "no label is not the dropped one"
+    flags = LabelRules(drop=("spam",), flags=("late", "spam"))
+    assert label_of({"late": 1, "spam": 1}, flags) is None
+    assert label_of({"late": 1, "spam": 0}, flags) == '["late"]'
+    assert flags.known == ("late",)
+
+
 @pytest.mark.parametrize(
     ("value", "separator"),
     [

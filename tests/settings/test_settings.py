@@ -14,7 +14,9 @@ from expertbank.config import (
     TrainConfig,
 )
 from expertbank.errors import InputError
+from expertbank.routing.config import RouterConfig
 from expertbank.settings import build, check, options_of, setting
+from expertbank.writing import Sampling
 
 CLASSES = (BankConfig, TrainConfig, AdapterConfig)
 
@@ -69,6 +71,53 @@ def test_a_value_out_of_bounds_is_refused_when_the_settings_are_built(
 ) -> None:
     with pytest.raises(InputError, match=message):
         Tea(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"cups": "3"}, "Tea: cups must be a whole number, got '3'"),
+        ({"cups": 3.0}, "cups must be a whole number, got 3.0"),
+        ({"cups": True}, "cups must be a whole number, got True"),
+        ({"cups": None}, "cups must be a whole number, got None"),
+        ({"sugar": "2"}, "sugar must be a whole number, got '2'"),
+        ({"minutes": "3"}, "minutes must be a number, got '3'"),
+        ({"minutes": True}, "minutes must be a number, got True"),
+        ({"milk": 1}, "milk must be true or false, got 1"),
+        ({"sort": 1}, "sort must be green or black, got 1"),
+        ({"herbs": "mint"}, "herbs must be a list, got 'mint'"),
+        ({"herbs": [1]}, r"herbs\[0\] must be text, got 1"),
+    ],
+)
+def test_a_value_of_another_type_is_refused_by_the_fields_name(
+    values: dict[str, object], message: str
+) -> None:
+    with pytest.raises(InputError, match=message):
+        Tea(**values)  # type: ignore[arg-type]
+
+
+def test_a_list_is_as_good_as_a_tuple() -> None:
+    assert Tea(herbs=["mint"]) == Tea(herbs=("mint",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [{"limit": "9"}, {"limit": 20.0}, {"lr": "1e-3"}])
+def test_settings_of_training_take_no_text_for_a_number(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"TrainConfig: {next(iter(values))} must be"):
+        TrainConfig(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("values", [{"hidden": "9"}, {"ridge": "much"}, {"lr": True}])
+def test_settings_of_gates_are_held_to_their_types(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"gate: {next(iter(values))} must be"):
+        RouterConfig("mlp", **values)
+
+
+@pytest.mark.parametrize(
+    "values", [{"temperature": "1"}, {"seed": 1.5}, {"max_tokens": "9"}, {"stop": "END"}]
+)
+def test_what_a_caller_wants_of_an_answer_is_held_to_its_types(values: dict[str, object]) -> None:
+    with pytest.raises(InputError, match=f"sampling: {next(iter(values))} must be"):
+        Sampling(**values)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("cls", CLASSES)

@@ -6,7 +6,14 @@ bytes; ``delimited``, ``json_rows`` and ``parquet`` each read one family of form
 
 from __future__ import annotations
 
-from expertbank.data.formats.opening import AHEAD, SUFFIXES, ReadAs, open_table, suffix_of
+from expertbank.data.formats.opening import (
+    AHEAD,
+    SUFFIXES,
+    ReadAs,
+    bare_name,
+    open_table,
+    suffix_of,
+)
 from expertbank.data.formats.table import FileFacts, Found, Record, Table
 
 __all__ = [
@@ -17,6 +24,7 @@ __all__ = [
     "ReadAs",
     "Record",
     "Table",
+    "bare_name",
     "open_table",
     "suffix_of",
 ]

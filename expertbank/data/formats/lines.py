@@ -117,8 +117,9 @@ def decode(data: bytes, name: str, encoding: str = UTF8, line: int = 1) -> str:
         data = data[len(_BOM) :]
     try:
         text = data.decode(encoding)
-    except UnicodeDecodeError as error:
-        at = line + data.count(b"\n", 0, error.start)
+    except UnicodeError as error:
+        # Not every encoding says where its bytes are wrong.
+        at = line + data.count(b"\n", 0, getattr(error, "start", 0))
         raise _undecodable(name, at, encoding, error) from error
     nul = text.find("\0")
     if nul >= 0:

@@ -20,6 +20,7 @@ from expertbank.data.formats.stream import BROKEN, failure, opened
 from expertbank.data.formats.table import FileFacts, Found, Record, Table
 from expertbank.data.refs import is_pipe
 from expertbank.errors import DataError, InputError
+from expertbank.plain import settle
 from expertbank.records import ProgressCallback, no_progress
 
 AHEAD = 1000
@@ -60,6 +61,7 @@ class ReadAs:
     fallback: str | None = None
 
     def __post_init__(self) -> None:
+        settle(self, "read_as")
         if self.separator is not None:
             separator = _SEPARATORS.get(self.separator, self.separator)
             if len(separator) != 1 or separator in '"\r\n\0' or separator.isalnum():
@@ -68,16 +70,18 @@ class ReadAs:
                     f"got {self.separator!r}"
                 )
             object.__setattr__(self, "separator", separator)
-        if self.encoding is not None:
-            object.__setattr__(self, "encoding", _encoding(self.encoding))
+        for name in ("encoding", "fallback"):
+            encoding = getattr(self, name)
+            if encoding is not None:
+                object.__setattr__(self, name, _encoding(encoding))
 
 
 def _encoding(name: str) -> str:
     try:
         found = codecs.lookup(name)
         b"a".decode(name)
-    except UnicodeError:
-        pass
+    except UnicodeDecodeError:
+        pass  # of one byte UTF-16 makes nothing
     except (LookupError, ValueError) as error:
         raise InputError(
             f"no text encoding is called {name!r}; try utf-8, cp1252, latin-1 or utf-16"
@@ -89,6 +93,12 @@ def suffix_of(name: str) -> str:
     """What a file's name ends with, in lower case: ``.csv``, or ``.csv.gz``."""
     suffixes = [suffix.lower() for suffix in Path(name).suffixes[-2:]]
     return "".join(suffixes if suffixes[-1:] == [".gz"] else suffixes[-1:])
+
+
+def bare_name(name: str) -> str:
+    """A file's name without the ending that tells its format; other names as they are."""
+    suffix = suffix_of(name)
+    return name[: -len(suffix)] if suffix in SUFFIXES else name
 
 
 def open_table(

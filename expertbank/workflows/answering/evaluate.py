@@ -160,8 +160,14 @@ def evaluate(
 
 
 def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
-    """The stored task, with the columns of the new rows where they are named differently."""
-    return spec if columns is None else spec.with_columns(columns)
+    """The stored task, with the columns of the new rows where they are named differently.
+
+    Its kind stays: an expert has one.
+
+    Raises:
+        InputError: columns that rows of this kind do not have.
+    """
+    return spec if columns is None else replace(spec.with_columns(columns), kind=spec.kind)
 
 
 def _not_known(task: str, unread: int, rows: int) -> str:

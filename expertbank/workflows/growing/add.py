@@ -181,7 +181,7 @@ def commit(
         _require_next(workspace, entry.task.name, entry.version)
         registered, metrics = register(workspace, new)
     shown = {name: value for name, value in entry.data.items() if name != "spec"}
-    shown["columns"] = entry.data["spec"]["columns"]
+    shown.setdefault("columns", entry.data["spec"]["columns"])  # of a job prepared before
     made = registered, metrics, done.facts, entry.adapter
     return AddResult(*made, shown, entry.warnings, entry.tuning)
 

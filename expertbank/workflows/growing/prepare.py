@@ -22,6 +22,7 @@ from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
+from expertbank.plain import plain
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.grouping import require_allowed, require_own_name
@@ -241,6 +242,7 @@ def _source_facts(data: TaskData) -> dict[str, object]:
         "counts": dict(data.counts),
         "digests": dict(data.digests),
         "spec": data.spec.to_dict(),
+        "columns": plain(asdict(data.columns)),
         "files": [asdict(replace(file, file=storable(file.file))) for file in data.files],
         "remarks": [storable(remark) for remark in data.warnings],
     }

@@ -1,0 +1,79 @@
+"""A split that a source names is the one that is read, or nothing is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expertbank.data import TaskSpec, load_task
+from expertbank.data.files import choose
+from expertbank.data.spec import SourceSpec
+from expertbank.errors import InputError
+
+
+def _spec(ref: Path, **named: object) -> TaskSpec:
+    source = {"name": "mine", "ref": str(ref), **named}
+    return TaskSpec.from_dict({"name": "subject", "sources": [source]})
+
+
+def _write(path: Path, word: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows = "".join(f"{word} {number},{number % 2}\n" for number in range(20))
+    path.write_text(f"text,label\n{rows}")
+    return path
+
+
+@pytest.mark.parametrize("key", ["train_split", "validation_split"])
+@pytest.mark.parametrize("inner", ["{}.csv", "{}/rows.csv"])
+def test_a_named_split_that_is_not_there_is_refused_with_those_that_are(
+    tmp_path: Path, key: str, inner: str
+) -> None:
+    for name in ("train", "validation"):
+        _write(tmp_path / inner.format(name), name)
+    with pytest.raises(InputError, match=f"no {key} 'trian', .*there are: train.*, validation"):
+        load_task(_spec(tmp_path, **{key: "trian"}))
+
+
+def test_a_split_on_the_hub_that_is_not_there_is_refused() -> None:
+    source = SourceSpec("hub", "hf:org/name", validation_split="matched")
+    with pytest.raises(InputError, match=r"no validation_split 'matched'.*there are: test, train"):
+        choose(["train", "test"], source, "hf:org/name")
+
+
+def test_one_file_has_no_split_that_could_be_named(tmp_path: Path) -> None:
+    path = _write(tmp_path / "rows.csv", "row")
+    with pytest.raises(InputError, match=r"no train_split 'train'.*no splits"):
+        load_task(_spec(path, train_split="train"))
+
+
+def test_folders_of_labels_are_no_splits_that_could_be_named(tmp_path: Path) -> None:
+    for label in ("cars", "planes"):
+        (tmp_path / label).mkdir()
+        (tmp_path / label / "a.txt").write_text(label)
+    with pytest.raises(InputError, match=r"no train_split 'fit'.*there are: cars, planes"):
+        load_task(_spec(tmp_path, train_split="fit"))
+
+
+def test_what_is_validated_on_is_never_trained_on(tmp_path: Path) -> None:
+    for name in ("fit", "held"):
+        _write(tmp_path / f"{name}.csv", name)
+    with pytest.raises(InputError, match=r"which of fit\.csv, held\.csv is for training"):
+        load_task(_spec(tmp_path, validation_split="held.csv"))
+
+
+@pytest.mark.parametrize("ending", ["", ".csv"])
+def test_a_file_can_be_named_with_its_ending_or_without(tmp_path: Path, ending: str) -> None:
+    for name in ("fit", "held", "train"):
+        _write(tmp_path / f"{name}.csv", name)
+    data = load_task(_spec(tmp_path, train_split=f"fit{ending}", validation_split=f"held{ending}"))
+    assert {row.text.split()[0] for row in data.train} == {"fit"}
+    assert {row.text.split()[0] for row in data.validation} == {"held"}
+
+
+def test_a_named_folder_is_read_though_files_stand_beside_it(tmp_path: Path) -> None:
+    _write(tmp_path / "old" / "rows.csv", "old")
+    _write(tmp_path / "train.csv", "file")
+    data = load_task(_spec(tmp_path, train_split="old"))
+    assert all(row.text.startswith("old") for row in (*data.train, *data.validation))
+    assert any("left out" in text and "train.csv" in text for text in data.warnings)

@@ -1,0 +1,87 @@
+"""A refusal says what is there and what to do, and promises nothing that is not so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from expertbank.config import AdapterConfig
+from expertbank.data import TaskSpec, load_task, read_rows
+from expertbank.data.formats import ReadAs
+from expertbank.errors import DataError, InputError
+
+ROWS = "text,label\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(40))
+
+
+def _write(path: Path, text: str = ROWS) -> str:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return str(path)
+
+
+def test_rows_to_measure_on_are_not_sent_to_a_check_that_finds_nothing(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv")
+    known = TaskSpec("mine", labels=("good", "other"))
+    with pytest.raises(DataError) as measured:
+        read_rows(known, path)
+    assert "unknown label 'bad'" in str(measured.value)
+    assert "tasks check" not in str(measured.value)
+    with pytest.raises(DataError, match="expertbank tasks check lists all of them"):
+        load_task(known, path)
+
+
+def test_multiple_choice_without_choices_asks_for_their_columns(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=r"for the choices; .*name it with --choices-column"):
+        load_task(TaskSpec("mine", "multiple_choice"), path)
+
+
+def test_a_folder_of_a_label_that_begins_like_a_split_is_told_of(tmp_path: Path) -> None:
+    for label in ("trains", "cars", "planes"):
+        _write(tmp_path / label / "a.txt", label)
+    with pytest.raises(InputError, match=r"trains: a split by its name.*call the folder _trains"):
+        load_task(TaskSpec("mine"), str(tmp_path))
+
+
+@pytest.mark.parametrize("name", ["nope", "undefined", "zlib"])
+@pytest.mark.parametrize("field", ["encoding", "fallback"])
+def test_an_encoding_that_is_none_is_refused_wherever_it_is_named(field: str, name: str) -> None:
+    with pytest.raises(InputError, match=f"no text encoding is called '{name}'"):
+        ReadAs(**{field: name})
+
+
+def test_a_sources_encoding_that_is_none_is_bad_input(tmp_path: Path) -> None:
+    source = {"name": "a", "ref": _write(tmp_path / "a.csv"), "encoding_fallback": "nope"}
+    with pytest.raises(InputError, match="no text encoding is called 'nope'"):
+        load_task(TaskSpec.from_dict({"name": "mine", "sources": [source]}))
+
+
+def test_bytes_that_an_encoding_refuses_without_saying_where_are_bad_input(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv")
+    spec = TaskSpec("mine", read_as=ReadAs(encoding="punycode"))
+    with pytest.raises(DataError, match=r"a\.csv:1: not valid punycode"):
+        load_task(spec, path)
+
+
+def test_columns_are_told_by_the_names_that_the_file_has(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv")
+    source = {"name": "a", "ref": path, "columns": {"label": "label"}}
+    spec = TaskSpec.from_dict({"name": "mine", "columns": {"label": "answer"}, "sources": [source]})
+    data = load_task(spec)
+    assert (data.columns.text, data.columns.label) == ("text", "label")
+    assert data.spec.columns.label == "answer", "what one source calls it is not the task's"
+
+
+def test_flags_that_only_a_source_names_are_read(tmp_path: Path) -> None:
+    rows = "".join(f"t{n},{n % 2},{n % 3 == 0:d}\n" for n in range(40))
+    path = _write(tmp_path / "a.csv", f"text,late,rude\n{rows}")
+    source = {"name": "a", "ref": path, "columns": {"flags": ["late", "rude"]}}
+    data = load_task(TaskSpec.from_dict({"name": "mine", "sources": [source]}))
+    assert data.labels == ("late", "rude")
+    assert any(row.label == '["late","rude"]' for row in data.train)
+
+
+def test_an_endless_number_in_a_setting_is_bad_input() -> None:
+    with pytest.raises(InputError, match="tt_rank must be a whole number"):
+        AdapterConfig(tt_rank="9" * 5_000)  # type: ignore[arg-type]

@@ -60,7 +60,8 @@ def require_kept(workspace: Workspace, router: RouterRecord, tasks: Collection[s
     own = (name for name in router.members if not tasks or name.partition("@")[0] in tasks)
     gone = [name for name in own if name in purged]
     if gone:
-        raise names.purged(router.version, gone)
+        alive = workspace.registry.has_members()
+        raise names.purged(router.version, gone, alive=alive)
 
 
 def require_router(workspace: Workspace, router: RouterRecord, tasks: Collection[str] = ()) -> None:

@@ -1,4 +1,4 @@
-"""A full disk: what was there stays, the file without room is named, and no cache fails a command."""
+"""A full disk: what was there stays, the file without room is named, no cache fails."""
 
 from __future__ import annotations
 

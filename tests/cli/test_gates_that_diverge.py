@@ -41,7 +41,7 @@ def test_a_gate_that_cannot_be_had_is_bad_input_and_leaves_the_bank_as_it_was(
     assert done("--home", bank, "--json", "predict", "a good film").lines[0]["task"]
 
 
-def test_verify_reads_the_active_router_as_answering_does(
+def test_verify_names_what_answering_would_refuse_of_the_active_router(
     bank: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = Router.to_bytes

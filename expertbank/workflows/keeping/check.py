@@ -25,6 +25,8 @@ from expertbank.workflows.workspace import Workspace
 
 RESTORE_FILE = "restore the file from a backup of the bank"
 RESTORE_BACKBONE = "put its files back as they were, or say where they are with --backbone FOLDER"
+FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""NumPy's names for the types that a safetensors file calls so."""
 OTHER_ROUTER = "expertbank retrain-router, or one of before: expertbank alias active router@N"
 RESTORE_DATABASE = "restore the database from a backup: expertbank db restore FILE"
 
@@ -79,7 +81,7 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     """Check database, schema, triggers and memberships, rehash every registered file.
 
     What files say of themselves is compared with their rows: members of routers, numbers of
-    rows of features and of evidence. The active router is read as answering reads it. The
+    rows of features and of evidence. The numbers of the active router are looked at. The
     backbone's files are hashed too, where they are here.
     """
     of_registry = workspace.registry.check()
@@ -136,15 +138,28 @@ def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
 
 
 def _of_active(workspace: Workspace) -> Iterator[Problem]:
-    """The active router's file may be the one registered, and none that can choose."""
+    """The active router's file may be the one registered, and hold what nothing can be chosen by.
+
+    Answering refuses such a router; this needs no torch to.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, deserialize
+
     registry = workspace.registry
     if all(alias.name != ACTIVE for alias in registry.aliases()):
         return
     record = registry.router()
     try:
-        workspace.router(record)
-    except ExpertBankError as error:
+        data = workspace.store.get(record.digest)
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]  # it states no types
+    except (ExpertBankError, SafetensorError) as error:
         yield Problem(f"the active router cannot choose: {error}", record.digest, OTHER_ROUTER)
+        return
+    for name, tensor in tensors:
+        kind = FLOATS.get(tensor["dtype"])
+        if kind and not np.isfinite(np.frombuffer(tensor["data"], kind)).all():
+            what = f"the active router cannot choose: {name} is not finite"
+            yield Problem(what, record.digest, OTHER_ROUTER)
 
 
 def _claims(workspace: Workspace) -> Mapping[str, _Claims]:

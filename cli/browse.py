@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -53,6 +53,7 @@ def list_experts(context: typer.Context) -> None:
         experts = [(expert, oracle[expert.id]) for expert in registry.experts()]
         routers = registry.routers()
         groups = {task.name: task.group for task in registry.tasks(include_removed=True)}
+        purged = set(registry.purged_experts())
         stale = Stale.of(registry)
     grouped = any(groups.values())
     elsewhere = {one.id: adapter_elsewhere(one.kind, one.labels) for one, _ in experts}
@@ -66,6 +67,7 @@ def list_experts(context: typer.Context) -> None:
                 "id": expert.id,
                 "newest": expert.id in newest,
                 "removed": expert.task not in alive,
+                "usable": expert.id not in purged,
                 "accuracy": measured.metrics.get("accuracy"),
                 "pearson": measured.metrics.get("pearson"),
                 "n": measured.n,
@@ -75,7 +77,12 @@ def list_experts(context: typer.Context) -> None:
             for expert, measured in experts
         ],
         "routers": [
-            _fields(router) | {"aliases": aliases.get(router.version, [])} for router in routers
+            _fields(router)
+            | {
+                "aliases": aliases.get(router.version, []),
+                "usable": _usable(router, purged),
+            }
+            for router in routers
         ],
         "stale": stale.to_dict(),
     }
@@ -86,7 +93,11 @@ def list_experts(context: typer.Context) -> None:
             _with(*["group"] * grouped, *["adapter elsewhere"] * named),
             (
                 (
-                    expert.id if expert.task in alive else f"{expert.id} (removed)",
+                    _marked(
+                        expert.id,
+                        removed=expert.task not in alive,
+                        deleted=expert.id in purged,
+                    ),
                     *([groups[expert.task] or ""] if grouped else []),
                     *([printable(elsewhere[expert.id] or "")] if named else []),
                     short(expert.digest),
@@ -105,7 +116,11 @@ def list_experts(context: typer.Context) -> None:
             _ROUTERS,
             (
                 (
-                    f"router@{router.version}{' (forgotten)' if router.forgotten_at else ''}",
+                    _marked(
+                        f"router@{router.version}",
+                        forgotten=router.forgotten_at is not None,
+                        unusable=bool(purged.intersection(router.members)),
+                    ),
                     router.kind,
                     short(router.digest),
                     len(router.members),
@@ -124,6 +139,17 @@ def list_experts(context: typer.Context) -> None:
 def _with(*columns: str) -> Table:
     """The table of experts with columns that not every bank has."""
     return replace(_EXPERTS, columns=(_EXPERTS.columns[0], *columns, *_EXPERTS.columns[1:]))
+
+
+def _usable(router: RouterRecord, purged: Collection[str]) -> bool:
+    """Whether ``gc`` deleted neither its gate nor the files of an expert of its."""
+    return router.forgotten_at is None and not set(purged).intersection(router.members)
+
+
+def _marked(name: str, **marks: bool) -> str:
+    """A name with those marks that hold."""
+    held = ", ".join(mark for mark, holds in marks.items() if holds)
+    return f"{name} ({held})" if held else name
 
 
 def _fields(record: ExpertRecord | RouterRecord) -> dict[str, Any]:
@@ -156,7 +182,7 @@ def show(
 
     session: Session = context.obj
     with session.registry() as registry:
-        stale = Stale.of(registry)
+        stale, purged = Stale.of(registry), registry.purged_experts()
         try:
             expert = registry.expert(name)
         except NotFoundError as missing:
@@ -167,7 +193,7 @@ def show(
             run = registry.run(router.run_id) if router.run_id else None
             features = {one.expert_id: one.digest for one in registry.feature_sets()}
             document: dict[str, Any] = {
-                "router": asdict(router),
+                "router": asdict(router) | {"usable": _usable(router, purged)},
                 "features": {name: features.get(name) for name in router.members},
                 "evaluations": _measured(registry.evaluations(router_version=router.version)),
             }
@@ -183,6 +209,7 @@ def show(
                     "id": expert.id,
                     "spec": run.data.get("spec") if run else None,
                     "external_adapter": adapter_elsewhere(expert.kind, expert.labels),
+                    "usable": expert.id not in purged,
                 },
                 "task": asdict(registry.task(expert.task)),
                 "features": _features(registry, expert.id),

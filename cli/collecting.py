@@ -68,11 +68,17 @@ def _print_removal(console: Console, done: Removal) -> None:
     state = "would be removed" if done.dry_run else "removed"
     if done.already:
         state = "was removed before; nothing was done"
+    kept = [name for name in done.experts if name not in done.purged]
+    files = []
+    if kept:
+        files.append(("kept", f"{', '.join(kept)} (delete with: expertbank gc --purge-removed)"))
+    if done.purged:
+        files.append(("deleted", f"{', '.join(done.purged)} (by gc --purge-removed)"))
     print_facts(
         console,
         [
             ("task", f"{done.task}: {state}"),
-            ("kept", f"{', '.join(done.experts)} (delete with: expertbank gc --purge-removed)"),
+            *files,
             ("in routers", ", ".join(f"router@{version}" for version in done.routers) or "none"),
         ],
     )

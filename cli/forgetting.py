@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
+from expertbank.files.durable import write_named
+
 from .render import TONES, Table, print_facts, print_table, printable
 from .session import Session
 
@@ -121,10 +123,9 @@ def write_reports(
         if path is None:
             continue
         try:
-            path.write_text(made(report), encoding="utf-8", errors="backslashreplace")
+            write_named(path, made(report).encode(errors="backslashreplace"))
         except OSError as error:
             failed = error
-            failed.filename = failed.filename or str(path)
         else:
             session.remark(f"wrote {path}")
     return failed

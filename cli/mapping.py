@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from expertbank.files.durable import write_named
 from expertbank.reports.bank_map import HEADINGS, BankMap
 from expertbank.settings import build
 
@@ -70,11 +71,7 @@ def bank_map(
     with session.bank(read_only=True) as bank, session.progress() as progress:
         found = bank.map(router, task or (), rows=rows, progress=progress)
     if svg is not None:
-        try:
-            svg.write_text(found.svg, encoding="utf-8")
-        except OSError as error:
-            error.filename = error.filename or str(svg)
-            raise
+        write_named(svg, found.svg.encode())
         session.did(f"{svg} was written")
     session.answer(found.to_dict(), lambda console: _print(console, found))
 

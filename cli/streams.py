@@ -132,11 +132,14 @@ def as_json(document: Any, stream: TextIO) -> str:
 
     What UTF-8 cannot carry (half a surrogate pair) is escaped as JSON does; what other encodings
     cannot carry would not be.
+
+    Raises:
+        ValueError: a number that is not finite: JSON has no name for it, null stands for none.
     """
     import json
 
     whole = (stream.encoding or "utf-8").lower().startswith("utf")
-    return json.dumps(document, ensure_ascii=not whole)
+    return json.dumps(document, ensure_ascii=not whole, allow_nan=False)
 
 
 def console(*, stderr: bool = False) -> Console:

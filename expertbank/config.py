@@ -41,12 +41,24 @@ NO_ADAPTER = "none"
 """That of experts which are not trained; it cannot be asked for."""
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
-_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+_CANONICAL, _FINITE = (
+    json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=infinite)
+    for infinite in (True, False)
+)
 
 
-def canonical_json(value: object) -> str:
-    """Text of ``value`` with sorted keys and no spare white space: equal values, equal text."""
-    return _CANONICAL.encode(value)
+def canonical_json(value: object, *, finite: bool = False) -> str:
+    """Text of ``value`` with sorted keys and no spare white space: equal values, equal text.
+
+    Args:
+        value: anything that JSON has a form for.
+        finite: refuse numbers that JSON has no name for. Configurations of backbones, whose
+            digests are kept, have such; nothing else of ours may.
+
+    Raises:
+        ValueError: a number that is not finite, where that is refused.
+    """
+    return (_FINITE if finite else _CANONICAL).encode(value)
 
 
 def sha256_text(text: str) -> str:

@@ -133,7 +133,7 @@ class BundleWriter:
         """Write the manifest, with the list of files, and return its digest."""
         files = dict(sorted(self._files.items()))
         whole = {"format": FORMAT, "export": self._export, **content, "files": files}
-        data = (json.dumps(whole, indent=2, ensure_ascii=False) + "\n").encode()
+        data = (json.dumps(whole, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
         write_durably(self.folder / MANIFEST, data, 0o644)
         return sha256_bytes(data)
 

@@ -104,6 +104,37 @@ def write_whole(target: Path, data: bytes, mode: int, *, sync: bool = False) -> 
         raise
 
 
+def write_named(target: Path, data: bytes) -> None:
+    """Put ``data`` where a user asked for it: a file has all of it, or what was there before.
+
+    A link stays one. What is no plain file (a pipe, a device) takes the bytes as they come, and so
+    does a file in a folder that nothing new can be put in.
+
+    Raises:
+        OSError: the disk refused; it names ``target``.
+    """
+    try:
+        place = target.resolve()
+        if _takes_bytes_alone(target, place):
+            target.write_bytes(data)
+        else:
+            mode = place.stat().st_mode & 0o777 if place.exists() else 0o666
+            write_whole(place, data, mode, sync=True)
+    except OSError as error:
+        error.filename = str(target)
+        raise
+
+
+def _takes_bytes_alone(target: Path, place: Path) -> bool:
+    """Whether no new file can stand where ``target``, which is ``place``, is."""
+    if not target.exists():
+        return False
+    # /dev/stdout and /dev/fd may name a file that somebody has open, who would not see another.
+    folder = target.parent.resolve()
+    opened = folder == Path("/dev") or Path("/proc") in folder.parents
+    return opened or not target.is_file() or not os.access(place.parent, os.W_OK)
+
+
 def sync_file(path: Path) -> None:
     """Flush a file that another program wrote.
 

@@ -15,9 +15,13 @@ from expertbank.files.header import METADATA_KEY, read_header
 
 
 def write_safetensors(tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> bytes:
-    """The file's bytes; they do not depend on the order of either mapping."""
+    """The file's bytes; they do not depend on the order of either mapping.
+
+    Raises:
+        ValueError: metadata with a number that is not finite.
+    """
     ready = {name: tensor.contiguous() for name, tensor in tensors.items()}
-    data: bytes = save(ready, metadata={METADATA_KEY: canonical_json(metadata)})
+    data: bytes = save(ready, metadata={METADATA_KEY: canonical_json(metadata, finite=True)})
     return data
 
 

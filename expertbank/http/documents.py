@@ -63,9 +63,14 @@ def kind_of(value: Any) -> str:
 
 
 def encode(document: Any) -> bytes:
-    """A document as JSON in UTF-8; half a surrogate pair is escaped."""
+    """A document as JSON in UTF-8; half a surrogate pair is escaped.
+
+    Raises:
+        ValueError: a number that is not finite, which JSON has no name for.
+    """
+    text = json.dumps(document, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     try:
-        return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+        return text.encode()
     except UnicodeEncodeError:
         return json.dumps(document, separators=(",", ":")).encode()
 

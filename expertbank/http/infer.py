@@ -144,7 +144,7 @@ def write_answer(
         outputs.append(entry)
     document["outputs"] = outputs
     # In ASCII, for clients that count characters where they should count bytes.
-    head = json.dumps(document, separators=(",", ":")).encode()
+    head = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
     if not blobs:
         return head, None
     return b"".join((head, *blobs)), len(head)

@@ -288,7 +288,7 @@ def _move_alias(session: Session, name: str, version: int, reason: str) -> None:
         raise names.forgotten(version)
     gone = purging.purged_members(session, version)
     if gone:
-        raise names.purged(version, gone)
+        raise names.purged(version, gone, alive=queries.has_members(session))
     if previous is None:
         rows.add(session, AliasRecord(name, version), AliasRow)
     else:

@@ -9,6 +9,8 @@ from expertbank.errors import InputError, NotFoundError
 
 ALIAS = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 ACTIVE = "active"
+AGAIN = "expertbank add --task NAME --new-version"
+"""Makes an expert where all tasks of a bank were removed."""
 MIN_PREFIX = 6
 MAX_VERSION_DIGITS = 9
 
@@ -61,11 +63,17 @@ def other_group(task: str, group: str | None, wanted: str) -> str:
     )
 
 
-def purged(version: int, experts: Sequence[str]) -> NotFoundError:
-    """What to say where a router is asked for whose experts' files ``gc`` deleted."""
+def purged(version: int, experts: Sequence[str], *, alive: bool) -> NotFoundError:
+    """What to say where a router is asked for whose experts' files ``gc`` deleted.
+
+    Args:
+        version: the router's.
+        experts: whose files are gone.
+        alive: whether the bank has a live expert, so that another router can be fitted.
+    """
     return NotFoundError(
         f"router@{version} cannot be used again: the files of {', '.join(experts)} were deleted "
-        "after their task was removed; run: expertbank retrain-router"
+        f"after their task was removed; run: {'expertbank retrain-router' if alive else AGAIN}"
     )
 
 

@@ -54,6 +54,23 @@ class CanonicalJson(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
+class Figures(CanonicalJson):
+    """Figures by name, kept as a JSON object; none that is not finite is kept.
+
+    A bank of before may hold such: it reads as ``None``, as what is undefined does.
+    """
+
+    cache_ok = True
+
+    def process_bind_param(self, value: Any, dialect: Dialect) -> str:
+        """Figures to text; ``ValueError`` for one that is not finite."""
+        return canonical_json(value, finite=True)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> Any:
+        """Text to figures."""
+        return None if value is None else json.loads(value, parse_constant=lambda _: None)
+
+
 class Texts(CanonicalJson):
     """A tuple of texts, kept as a JSON list."""
 
@@ -282,7 +299,7 @@ class RouterRow(Base):
     digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
     params: Mapped[int]
     feature_spec_digest: Mapped[str]
-    metrics: Mapped[Any]
+    metrics: Mapped[Any] = mapped_column(Figures())
     run_id: Mapped[int] = mapped_column(_restrict("runs.id"))
     created_at: Mapped[str]
 
@@ -343,7 +360,7 @@ class EvaluationRow(Base):
     n: Mapped[int]
     correct: Mapped[int]
     artifact_digest: Mapped[str] = mapped_column(_restrict("artifacts.digest"))
-    metrics: Mapped[Any]
+    metrics: Mapped[Any] = mapped_column(Figures())
     environment: Mapped[Any]
     created_at: Mapped[str]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
+from numbers import Integral, Real
 from types import NoneType, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -32,14 +34,11 @@ class RouterConfig:
 
     def __init__(self, kind: str = DEFAULT_GATE, **settings: Any) -> None:
         gate = _gate(kind)
-        known = [field.name for field in fields(gate.settings)]
-        for name in settings:
-            if name not in known:
-                what = f"setting of the {kind} gate"
-                hint = "" if known else "it has none"
-                raise InputError(str(NotFoundError.of(what, name, known, hint)))
+        given = {
+            name: _legal(name, _hint(kind, gate, name), value) for name, value in settings.items()
+        }
         object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "settings", gate.settings(**settings))
+        object.__setattr__(self, "settings", gate.settings(**given))
 
     @classmethod
     def of_text(
@@ -55,13 +54,14 @@ class RouterConfig:
         Raises:
             InputError: as the class itself, or a value that is no such number.
         """
-        hints = get_type_hints(_gate(kind).settings)
-        given: dict[str, Any] = {} if seed is None or "seed" not in hints else {"seed": seed}
+        gate = _gate(kind)
+        seeded = seed is not None and "seed" in _names(gate)
+        given: dict[str, Any] = {"seed": seed} if seeded else {}
         for pair in pairs:
             name, equals, text = pair.partition("=")
             if not equals:
                 raise InputError(f"a setting is NAME=VALUE, got {pair!r}")
-            given[name] = _value(name, hints[name], text) if name in hints else text
+            given[name] = _value(name, _hint(kind, gate, name), text)
         return cls(kind, **given)
 
     @property
@@ -80,15 +80,61 @@ class RouterConfig:
 
 
 def _gate(kind: str) -> GateKind[Any]:
+    if not isinstance(kind, str):
+        raise InputError(f"the kind of a gate is its name, got {kind!r}")
     try:
         return GATES.get(kind)
     except NotFoundError as error:
         raise InputError(f"unknown gate kind {kind!r}: {error}") from error
 
 
+def _names(gate: GateKind[Any]) -> list[str]:
+    return [field.name for field in fields(gate.settings)]
+
+
+def _hint(kind: str, gate: GateKind[Any], name: str) -> Any:
+    """The annotation of a gate's setting.
+
+    Raises:
+        InputError: it has no such setting.
+    """
+    known = _names(gate)
+    if name not in known:
+        hint = "" if known else "it has none"
+        raise InputError(str(NotFoundError.of(f"setting of the {kind} gate", name, known, hint)))
+    return get_type_hints(gate.settings)[name]
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """The types that an annotation allows."""
+    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+
+
+def _legal(name: str, hint: Any, value: Any) -> Any:
+    """``value`` if the setting's annotation allows it; a whole number may stand for any number.
+
+    What a kind says in other types than plain ones is for its settings to check.
+
+    Raises:
+        InputError: a plain value of another type.
+    """
+    options = _options(hint)
+    if set(options) - _PLAIN.keys():
+        return value
+    if value is None or isinstance(value, bool | str):
+        if type(value) in options:
+            return value
+    elif isinstance(value, Integral) and int in options:
+        return int(value)
+    elif isinstance(value, Real) and float in options:
+        with suppress(OverflowError):
+            return float(value)
+    raise InputError(f"{name} takes {_words(options)}, got {value!r}")
+
+
 def _value(name: str, hint: Any, text: str) -> Any:
     """``text`` as the setting's annotation wants it; what is not a plain number stays text."""
-    options = get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
+    options = _options(hint)
     if NoneType in options and text.lower() == "none":
         return None
     if bool in options and text.lower() in ("true", "false"):
@@ -99,8 +145,20 @@ def _value(name: str, hint: Any, text: str) -> Any:
                 return plain(text)
             except ValueError:
                 continue
-    words = {bool: "true or false", int: "a whole number", float: "a number", NoneType: "none"}
-    wanted = [words[option] for option in options if option in words]
-    if not wanted:
+    if not _PLAIN.keys() & set(options):
         return text
-    raise InputError(f"{name} takes {' or '.join(wanted)}, got {text!r}")
+    raise InputError(f"{name} takes {_words(options)}, got {text!r}")
+
+
+def _words(options: Iterable[Any]) -> str:
+    return " or ".join(_PLAIN[option] for option in options if option in _PLAIN)
+
+
+_PLAIN: dict[Any, str] = {
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+    str: "text",
+    NoneType: "none",
+}
+"""The plain types of settings, each in words."""

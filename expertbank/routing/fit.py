@@ -26,7 +26,7 @@ from expertbank.routing.examples import Block, Examples, together
 from expertbank.routing.feature_file import Spans
 from expertbank.routing.gates import Gate, fitted_from_moments
 from expertbank.routing.grid import STEP, Grid
-from expertbank.routing.router import Router
+from expertbank.routing.router import Router, not_finite
 from expertbank.routing.statistics import Statistics, sits_out
 from expertbank.routing.sums import SPANS, Sums, brought, summed
 from expertbank.routing.sureness import unasked
@@ -126,7 +126,7 @@ def fit_sums(
         blocks: how many parts of one width a feature has, a hidden state pooled in one way each.
 
     Raises:
-        InputError: as ``rows_of``.
+        InputError: the gate did not converge under these settings, or as ``rows_of``.
     """
     columns, names = by_column(entries), by_digest(entries, statistics)
     reads = [{shape for name in own for shape in sums.facts[name].reads} for own in names]
@@ -134,9 +134,10 @@ def fit_sums(
     with one_thread() if closed else nullcontext():
         parts = [Block(own, sums.moments([names[c] for c in own])) for own in competing(reads)]
         if closed:
-            gate: Gate = closed(parts, config.settings)
+            gate = _solved(config, lambda: closed(parts, config.settings))
         else:
-            gate = config.gate.fit(_examples(columns, parts, sums.grid, rows_of), config.settings)
+            examples = _examples(columns, parts, sums.grid, rows_of)
+            gate = _solved(config, lambda: config.gate.fit(examples, config.settings))
         held = _held_out(_beside(names, sums, spans=False), reads)
         temperature, unknown = 1.0, None
         if held is not None:
@@ -144,10 +145,36 @@ def fit_sums(
                 temperature = best_temperature(gate, held)
             sizes = blocks_of(sums.grid.width, None if sums.grid.projection else blocks)
             unknown = _calibrated(
-                fit_unknown(together(parts), sizes), gate, temperature, names, sums, reads
+                *(fit_unknown(together(parts), sizes), config, gate, temperature),
+                *(names, sums, reads),
             )
     own = members(columns, {one.id: sums.facts[statistics[one.id]].reads for one in entries})
     return Router(config.kind, own, feature_spec_digest, temperature, gate, unknown, sums.grid)
+
+
+def _solved(config: RouterConfig, solve: Callable[[], Gate]) -> Gate:
+    """The gate that ``solve`` finds.
+
+    Raises:
+        InputError: it finds none, or one that cannot choose.
+    """
+    try:
+        gate = solve()
+    except torch.linalg.LinAlgError as error:  # type: ignore[attr-defined]  # torch lists it not
+        raise _diverged(config, "its equations cannot be solved") from error
+    if odd := not_finite(gate.tensors()):
+        raise _diverged(config, f"{odd} is not finite")
+    return gate
+
+
+def _diverged(config: RouterConfig, why: str) -> InputError:
+    """What to say of a gate that its settings lead nowhere."""
+    remedies = {"lr": "a lower lr", "ridge": "a larger ridge"}
+    own = [remedy for name, remedy in remedies.items() if hasattr(config.settings, name)]
+    return InputError(
+        f"the {config.kind} gate did not converge: {why}; give it "
+        f"{' or '.join(own) or 'other settings'}"
+    )
 
 
 def _examples(
@@ -169,6 +196,7 @@ def _examples(
 
 def _calibrated(
     model: UnknownModel,
+    config: RouterConfig,
     gate: Gate,
     temperature: float,
     names: Sequence[Sequence[str]],
@@ -185,7 +213,10 @@ def _calibrated(
         held = _held_out(beside, reads)
         if held is None:
             continue
-        scores = gate.scores(held.features).masked_fill(~held.allowed, float("-inf"))
+        scores = gate.scores(held.features)
+        if odd := not_finite({"a score": scores}):
+            raise _diverged(config, f"{odd} is not finite")
+        scores = scores.masked_fill(~held.allowed, float("-inf"))
         confidence, chosen = torch.softmax(scores / temperature, 1).max(1)
         asked = Asked(held.features, scores, confidence, chosen)
         if not spans:

@@ -122,14 +122,21 @@ class Router:
         float16 rounding of the features themselves.
 
         Raises:
-            IntegrityError: features of another width than the gate's.
+            IntegrityError: features of another width than the gate's, or scores that are not
+                finite.
             NotFoundError: the kind of gate is not installed here.
         """
         return self._scores(self._read(features))
 
     @computing()
     def _scores(self, values: Tensor) -> Tensor:
-        return self.gate.scores(values)
+        scores = self.gate.scores(values)
+        if not bool(torch.isfinite(scores).all()):
+            raise IntegrityError(
+                f"the {self.kind} gate gives scores that are not finite; fit another with: "
+                "expertbank retrain-router"
+            )
+        return scores
 
     @computing()
     def _read(self, features: Tensor) -> Tensor:
@@ -267,7 +274,8 @@ class Router:
         """One safetensors file; equal routers give equal bytes.
 
         Raises:
-            InputError: the gate stores something under a name that the router itself uses.
+            InputError: the gate stores something under a name that the router itself uses, or
+                numbers that are not finite, which no reader would take.
         """
         reads = {} if self.grid is None else {"grid": self.grid.facts()}
         grouped = any(member.group for member in self.members)
@@ -291,6 +299,9 @@ class Router:
         )
         if taken:
             raise InputError(f"the {self.kind} gate cannot store {taken[0]!r}: the router does")
+        numbers = {"temperature": torch.tensor(self.temperature), **tensors, **stored}
+        if odd := not_finite(numbers):
+            raise InputError(f"a {self.kind} router is not stored whose {odd} is not finite")
         return write_safetensors({**tensors, **stored}, {**metadata, **facts})
 
     @classmethod
@@ -307,9 +318,9 @@ class Router:
         try:
             if metadata["format"] not in {PLAIN, NAMED_GROUPS, FORMAT}:
                 raise IntegrityError(f"{where}: router format {metadata['format']} is not known")
-            odd = [name for name, t in tensors.items() if not bool(torch.isfinite(t).all())]
-            if odd:
-                raise IntegrityError(f"{where}: tensor {odd[0]} is not finite")
+            odd = not_finite(tensors)
+            if odd is not None:
+                raise IntegrityError(f"{where}: tensor {odd} is not finite")
             kind = str(metadata["kind"])
             members = tuple(_member(*fields) for fields in metadata["members"])
             unknown = _unknown(tensors, metadata["unknown"], where)
@@ -336,6 +347,12 @@ class Router:
             raise IntegrityError(f"{where}: gate shapes do not fit {len(self.members)} members")
         if self.unknown is not None:
             self.unknown.check(reads if known else self.unknown.width, width, where)
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str | None:
+    """The name of a tensor that holds something which is no finite number."""
+    odd = (name for name, tensor in tensors.items() if not bool(torch.isfinite(tensor).all()))
+    return next(odd, None)
 
 
 def _unknown(tensors: MutableMapping[str, Tensor], facts: Any, where: str) -> Unknown | None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from expertbank.backbones.file_states import Seen
 from expertbank.backbones.identity import Identity, fingerprint
 from expertbank.errors import MALFORMED
-from expertbank.files.durable import write_durably
+from expertbank.files.durable import write_whole
 
 DIGEST_CACHE = "backbone-digests.json"
 _AGREEMENTS = "agreements"
@@ -20,7 +21,8 @@ _AGREEMENTS = "agreements"
 class DigestCache:
     """By folder the identity of its files as they were; by digest what the agreement check said.
 
-    It only saves time: absent or damaged it means that nothing is known.
+    It only saves time: absent or damaged it means that nothing is known, and where it cannot be
+    written, what was found out is found out anew next time.
 
     Args:
         path: the cache's file.
@@ -72,7 +74,9 @@ class DigestCache:
 
     def _write(self, content: Mapping[str, Any]) -> None:
         if content != self._read():
-            write_durably(self.path, json.dumps(content, indent=1, sort_keys=True).encode(), 0o644)
+            data = json.dumps(content, indent=1, sort_keys=True).encode()
+            with suppress(OSError):
+                write_whole(self.path, data, 0o644)
 
     def _read(self) -> dict[str, dict[str, Any]]:
         try:

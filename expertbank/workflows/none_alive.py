@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from expertbank.errors import NotFoundError
+from expertbank.registry.names import AGAIN
 from expertbank.registry.registry import Registry
 
 ADD = "expertbank add --task NAME --data FILE"
@@ -11,7 +12,7 @@ ADD = "expertbank add --task NAME --data FILE"
 def none_alive(registry: Registry) -> tuple[str, str]:
     """The command that makes an expert where no live one is, and why there is none."""
     if registry.tasks(include_removed=True):
-        return "expertbank add --task NAME --new-version", "all tasks of the bank were removed"
+        return AGAIN, "all tasks of the bank were removed"
     return ADD, "the bank has no expert yet"
 
 

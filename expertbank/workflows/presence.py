@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import IntegrityError
@@ -13,13 +13,15 @@ from expertbank.workflows.workspace import Workspace
 _SHOWN = 5
 
 
-def require_present(store: ArtifactStore, wanted: Mapping[str, str], otherwise: str) -> None:
+def require_present(
+    store: ArtifactStore, wanted: Mapping[str, str], otherwise: Callable[[str], str]
+) -> None:
     """Refuse to rest anything on files that are gone.
 
     Args:
         store: where they should be.
         wanted: by digest whose file it is.
-        otherwise: what can be done instead of putting the files back.
+        otherwise: by digest what can be done instead of putting that file back.
 
     Raises:
         IntegrityError: a file is gone; it says whose, where it was and how it comes back.
@@ -33,7 +35,8 @@ def require_present(store: ArtifactStore, wanted: Mapping[str, str], otherwise: 
     beside = f"; so is {', '.join(others)}{more}" if others else ""
     raise IntegrityError(
         f"the file of {owner} is gone: {store.where(digest)}{beside}. Copy it back from a backup "
-        f"of the bank, or take the expert from a bundle again: expertbank import; or {otherwise}"
+        f"of the bank, or take the expert from a bundle again: expertbank import; or "
+        f"{otherwise(digest)}"
     )
 
 
@@ -57,7 +60,8 @@ def require_kept(workspace: Workspace, router: RouterRecord, tasks: Collection[s
     own = (name for name in router.members if not tasks or name.partition("@")[0] in tasks)
     gone = [name for name in own if name in purged]
     if gone:
-        raise names.purged(router.version, gone)
+        alive = workspace.registry.has_members()
+        raise names.purged(router.version, gone, alive=alive)
 
 
 def require_router(workspace: Workspace, router: RouterRecord, tasks: Collection[str] = ()) -> None:
@@ -82,4 +86,5 @@ def require_router(workspace: Workspace, router: RouterRecord, tasks: Collection
         if expert.id in members and (not tasks or expert.task in tasks)
     )
     there = {digest: owner for digest, owner in wanted.items() if digest not in purged}
-    require_present(workspace.store, there, "use another router: expertbank alias active router@N")
+    other = "use another router: expertbank alias active router@N"
+    require_present(workspace.store, there, lambda _: other)

@@ -52,7 +52,16 @@ TOP: dict[str, set[str]] = {
     "alias": {"aliases", "events"},
     "verify": {"ok", "problems", "artifacts", "bytes", "purged", "unreferenced"},
     "remove": {
-        *("task", "experts", "removed_at", "already_removed", "routers", "aliases", "dry_run"),
+        *(
+            "task",
+            "experts",
+            "purged",
+            "removed_at",
+            "already_removed",
+            "routers",
+            "aliases",
+            "dry_run",
+        ),
         "todo",
     },
     "group": {"group", "moved", "already", "stale", "dry_run", "todo"},
@@ -105,8 +114,9 @@ INNER: dict[tuple[str, str], set[str]] = {
     },
 }
 LEAST: dict[tuple[str, str], set[str]] = {
-    ("list", "experts"): {"external_adapter"},
-    ("show", "expert"): {"external_adapter"},
+    ("list", "experts"): {"external_adapter", "usable"},
+    ("list", "routers"): {"aliases", "usable"},
+    ("show", "expert"): {"external_adapter", "usable"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
     ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
     ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from command_line import done, write_task
+from command_line import call, done, write_task
 
 
 def test_commands_say_which_expert_answers_a_task_that_is_named(bank: Path, tmp_path: Path) -> None:
@@ -37,3 +37,25 @@ def test_measuring_a_task_that_the_router_does_not_know_says_so(bank: Path, tmp_
     assert (told.document["routed"], told.document["routed_expert"]) == (0, None)
     assert "the router does not know late" in told.err
     assert "run: expertbank retrain-router" in told.err
+
+
+def test_going_back_moves_what_the_router_chooses_and_no_task_that_is_named(
+    bank: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood")
+    again = ("add", "--task", "mood", "--data", data, "--new-version", "--epochs", 1)
+    done("--home", bank, *again, "--retrain-router")
+    done("--home", bank, "alias", "active", "router@2")
+    done("--home", bank, "export", tmp_path / "bundle")
+
+    def expert(*words: object) -> str:
+        (line,) = done("--json", *words, "a good red film").lines
+        return str(line["expert"])
+
+    of_bank, of_bundle = ("--home", bank, "predict"), ("predict", "--bundle", tmp_path / "bundle")
+    assert expert(*of_bank) == expert(*of_bundle) == "mood@1"
+    assert expert(*of_bank, "--task", "mood") == "mood@2"
+    assert expert(*of_bundle, "--task", "mood") == "mood@1"
+    done("--home", bank, "remove", "--task", "mood", "--yes")
+    assert expert(*of_bank) == "mood@1"
+    assert call("--home", bank, "predict", "--task", "mood", "a film").code == 10

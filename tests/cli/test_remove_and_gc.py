@@ -206,6 +206,43 @@ def test_purging_a_removed_task_deletes_its_files_and_ends_its_routers(bank: Pat
     assert again["deleted"] == []
 
 
+def test_what_gc_deleted_is_nowhere_said_to_be_kept(bank: Path, made_bank: Path) -> None:
+    done("--home", bank, "remove", "--task", "mood", "--yes", "--retrain-router")
+    done("--home", bank, "gc", "--yes", "--purge-removed")
+    again = done("--home", bank, "remove", "--task", "mood", "--yes")
+    assert "deleted" in again.out
+    assert "kept" not in again.out
+    told = done("--home", bank, "--json", "remove", "--task", "mood", "--yes").document
+    assert (told["experts"], told["purged"]) == (["mood@1"], ["mood@1"])
+    refused = call("--home", bank, "add", "--task", "mood", "--data", made_bank / "mood.csv")
+    assert refused.code == 3
+    assert "the files of its expert mood@1 were deleted by gc" in refused.err
+    listed = done("--home", bank, "--json", "list").document
+    usable = {one["id"]: one["usable"] for one in listed["experts"]}
+    assert usable == {"mood@1": False, "poll@1": True, "sport@1": True}
+    assert [one["usable"] for one in listed["routers"]] == [False, False, True]
+    shown = done("--home", bank, "list").out
+    assert "mood@1 (removed, deleted)" in shown
+    assert "router@1 (unusable)" in shown
+    assert "router@3 (" not in shown
+    for name, kind, holds in (("mood@1", "expert", False), ("router@3", "router", True)):
+        assert done("--home", bank, "--json", "show", name).document[kind]["usable"] is holds
+
+
+def test_where_no_task_is_alive_no_fit_is_advised(bank: Path, tmp_path: Path) -> None:
+    tasks = ("mood", "poll", "sport")
+    removed = [done("--home", bank, "--json", "remove", "--task", t, "--yes") for t in tasks]
+    todos = [one.document["todo"] for one in removed]
+    assert ["retrain-router" in todo for todo in todos] == [True, True, False]
+    assert "expertbank add --task NAME --data FILE" in todos[-1]
+    done("--home", bank, "gc", "--yes", "--purge-removed")
+    for words in (["forgetting-report"], ["export", tmp_path / "out"], ["predict", "a film"]):
+        refused = call("--home", bank, *words)
+        assert refused.code == 10
+        assert "expertbank add --task NAME --new-version" in refused.err
+        assert "retrain-router" not in refused.err
+
+
 def test_a_purge_that_died_before_it_deleted_the_files_is_finished_by_the_next(bank: Path) -> None:
     done("--home", bank, "remove", "--task", "mood", "--yes", "--retrain-router")
     before = {path: path.read_bytes() for path in bank.glob("objects/*/*.safetensors")}

@@ -56,6 +56,10 @@ def test_a_removed_task_is_told_and_its_expert_is_to_leave_the_router(bank: Path
     found = done("--json", "--home", bank, "status").document
     assert found["removed"] == ["poll"]
     assert found["retired"] == ["poll@1"]
+    assert [step["command"] for step in found["steps"]] == [
+        "expertbank retrain-router",
+        "expertbank add --task poll --new-version",
+    ]
     assert "removed" in done("--home", bank).out
 
 

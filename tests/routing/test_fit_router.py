@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from expertbank.config import sha256_text
+from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors
 from expertbank.records import RowShape
 from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_column
@@ -23,11 +24,11 @@ from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.examples import Block
 from expertbank.routing.fit import TaskFeatures, fit_router
-from expertbank.routing.gates import GATES
+from expertbank.routing.gates import GATES, GateKind
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.gates.lda import fit_lda
 from expertbank.routing.gates.ridge import fit_ridge
-from expertbank.routing.gates.settings import ClosedForm
+from expertbank.routing.gates.settings import ByGradient, ClosedForm
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.router import Router
 
@@ -152,6 +153,57 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
 
     best = minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9})
     assert np.log(found) == pytest.approx(best.x, abs=1e-4)
+
+
+class _Wild:
+    """A plugin's gate that stores finite numbers and scores none."""
+
+    dimension, columns, parameter_count = DIMENSION, 3, 1
+
+    def scores(self, features: Tensor) -> Tensor:
+        return torch.full((len(features), 3), float("nan"), dtype=torch.float64)
+
+    def tensors(self) -> dict[str, Tensor]:
+        return {"weight": torch.ones(1)}
+
+
+@pytest.mark.parametrize(
+    ("config", "remedy"),
+    [
+        (RouterConfig("mlp", lr=1e5), "is not finite; give it a lower lr or a larger ridge"),
+        (RouterConfig("mlp", lr=1e6), "is not finite; give it a lower lr or a larger ridge"),
+        (RouterConfig("lda", ridge=1e-300), "cannot be solved; give it a larger ridge"),
+        (RouterConfig("ridge", ridge=1e-300), "cannot be solved; give it a larger ridge"),
+    ],
+)
+def test_a_gate_that_did_not_converge_is_refused_with_what_to_change(
+    config: RouterConfig, remedy: str
+) -> None:
+    # One feature twice: without a ridge to speak of no equation tells the two apart.
+    tasks = [replace(t, train=t.train.repeat(1, 2) * 30) for t in tasks_of(60, 60, 60)]
+    with pytest.raises(InputError, match=f"the {config.kind} gate did not converge.*{remedy}"):
+        fit_router(tasks, config, "f" * 64)
+
+
+def test_a_gate_whose_scores_are_not_finite_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    wild = GateKind(ByGradient, lambda examples, settings: _Wild(), lambda *read: _Wild())
+    monkeypatch.setattr(GATES, "get", lambda kind: wild)
+    with pytest.raises(InputError, match="wild gate did not converge: a score is not finite"):
+        fit_router(tasks_of(60, 60, 60), RouterConfig("wild"), "f" * 64)
+
+
+def test_a_router_that_no_reader_would_take_is_not_written() -> None:
+    router = fit_router(tasks_of(30, 30), RouterConfig(), "f" * 64)
+    (layer,) = router.gate.layers
+    odd = LayeredGate((replace(layer, bias=layer.bias / 0),))
+    for spoilt, name in (
+        (replace(router, gate=odd), "bias"),
+        (replace(router, temperature=float("nan")), "temperature"),
+    ):
+        with pytest.raises(InputError, match=f"{name} is not finite"):
+            spoilt.to_bytes()
+    with pytest.raises(IntegrityError, match="scores that are not finite"):
+        replace(router, gate=odd).route(tasks_of(5)[0].train)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -6,8 +6,9 @@ from contextlib import redirect_stderr
 from dataclasses import asdict
 from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
 import pytest
 from expertbank_cli.main import run
 
@@ -37,11 +38,21 @@ def test_a_config_is_a_kind_and_its_own_settings() -> None:
         ("mlp", {"ridge": -1}, "ridge must be positive"),
         ("mlp", {"hidden": 0}, "hidden must be 1 to 8192, got 0"),
         ("mlp", {"epochs": 0}, "epochs must be at least 1, got 0"),
-        ("noisy-top1", {"lr": 0.0}, "learning rate must be positive, got 0.0"),
+        ("noisy-top1", {"lr": 0.0}, r"learning rate must be positive, at most 1e\+06, got 0.0"),
+        ("noisy-top1", {"lr": 1e38}, "learning rate must be positive, at most"),
         ("noisy-top1", {"seed": -1}, "seed must be 0 to"),
+        ("lda", {"ridge": "x"}, "ridge takes a number, got 'x'"),
+        ("lda", {"ridge": 10**400}, "ridge takes a number, got 1000"),
+        ("lda", {"ridge": True}, "ridge takes a number, got True"),
+        ("mlp", {"hidden": None}, "hidden takes a whole number, got None"),
+        ("mlp", {"hidden": 8.5}, "hidden takes a whole number, got 8.5"),
+        ("mlp", {"epochs": "3"}, "epochs takes a whole number or none, got '3'"),
+        ("mlp", {"epochs": 1.5}, "epochs takes a whole number or none, got 1.5"),
+        ("mlp", {"seed": 1.5}, "seed takes a whole number, got 1.5"),
+        (None, {}, "the kind of a gate is its name, got None"),
     ],
 )
-def test_what_is_not_legal_is_refused(kind: str, settings: dict, message: str) -> None:
+def test_what_is_not_legal_is_refused(kind: Any, settings: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RouterConfig(kind, **settings)
 
@@ -65,6 +76,19 @@ def test_text_becomes_what_the_setting_is() -> None:
 def test_text_that_is_not_legal_is_refused(pair: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         RouterConfig.of_text("mlp", [pair])
+
+
+@pytest.mark.parametrize("name", ["kind", "self", "cls"])
+def test_no_word_of_ours_passes_for_a_setting(name: str) -> None:
+    with pytest.raises(InputError, match=f"no setting of the lda gate named '{name}'"):
+        RouterConfig.of_text("lda", [f"{name}=mlp"])
+
+
+def test_a_whole_number_of_any_make_may_stand_for_a_number() -> None:
+    assert RouterConfig("lda", ridge=1) == RouterConfig("lda", ridge=np.float32(1))
+    assert (
+        RouterConfig("mlp", hidden=np.int64(8)).to_dict() == RouterConfig("mlp", hidden=8).to_dict()
+    )
 
 
 def test_values_of_a_plugin_may_be_truths_and_words() -> None:

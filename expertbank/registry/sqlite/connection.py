@@ -87,15 +87,23 @@ def probe(engine: Engine) -> None:
 
 
 @contextmanager
-def outside_transaction(path: Path, *, mode: Mode = "ro") -> Iterator[sqlite3.Connection]:
-    """A configured driver connection for statements no transaction may hold (``VACUUM``)."""
+def outside_transaction(
+    path: Path, *, mode: Mode = "ro", writes: Path | None = None
+) -> Iterator[sqlite3.Connection]:
+    """A configured driver connection for statements no transaction may hold (``VACUUM``).
+
+    Args:
+        path: the database.
+        mode: how it is opened.
+        writes: the file that the statements write, where that is another one.
+    """
     proxy = engine_at(path, mode=mode).raw_connection()
     try:
         connection = proxy.driver_connection
         assert isinstance(connection, sqlite3.Connection)
         yield connection
     except sqlite3.Error as error:
-        known = explained(error, path)
+        known = explained(error, path, writes)
         if known is None:
             raise
         raise known from error
@@ -109,8 +117,16 @@ def _may_undo(path: Path) -> bool:
     return path.with_name(f"{path.name}-journal").exists() and os.access(path.parent, os.W_OK)
 
 
-def explained(error: BaseException, where: Path) -> ExpertBankError | None:
-    """The error that says what to do about a failure of the driver, where one is known."""
+def explained(
+    error: BaseException, where: Path, writes: Path | None = None
+) -> ExpertBankError | None:
+    """The error that says what to do about a failure of the driver, where one is known.
+
+    Args:
+        error: the driver's.
+        where: the database.
+        writes: the file that was written, where that is another one.
+    """
     # By message, since Python 3.10 does not expose SQLite's error codes.
     text = str(error).lower()
     if "locked" in text:
@@ -131,7 +147,8 @@ def explained(error: BaseException, where: Path) -> ExpertBankError | None:
             "in use would be deleted; nothing was written"
         )
     if "disk is full" in text:
-        return ExpertBankError(f"no space left for {where}; free some space and run it again")
+        full = writes or where
+        return ExpertBankError(f"no space left for {full}; free some space and run it again")
     if "readonly" in text or "read-only" in text:
         return ExpertBankError(
             f"{where} cannot be written (read-only); make the file and its folder writable, also "
@@ -142,5 +159,6 @@ def explained(error: BaseException, where: Path) -> ExpertBankError | None:
             f"{where} cannot be opened; check that the file and its folder exist and are permitted"
         )
     if "disk i/o" in text:
-        return ExpertBankError(f"reading or writing {where} failed; check the disk")
+        files = [str(path) for path in (where, writes) if path is not None]
+        return ExpertBankError(f"reading or writing {' or '.join(files)} failed; check the disk")
     return None

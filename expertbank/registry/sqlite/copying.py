@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expertbank.errors import ExistsError, ExpertBankError
-from expertbank.files.durable import sync_file, sync_folder
+from expertbank.files.durable import os_errors_translated, sync_file, sync_folder
 from expertbank.registry.sqlite.connection import outside_transaction
 
 
@@ -30,7 +30,7 @@ def copy_to(path: Path, target: Path) -> Path:
         raise ExpertBankError(f"cannot write {target}: {error.strerror}") from error
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        with outside_transaction(path) as connection:
+        with outside_transaction(path, writes=target) as connection:
             connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
             connection.execute("VACUUM INTO ?", (str(partial),))
         sync_file(partial)
@@ -48,10 +48,15 @@ def copy_to(path: Path, target: Path) -> Path:
 
 
 def copy_bytes(path: Path, target: Path) -> Path:
-    """Copy a damaged database byte for byte, with its journal."""
+    """Copy a damaged database byte for byte, with its journal.
+
+    Raises:
+        ExpertBankError: the disk refused.
+    """
     for source, copy in ((path, target), (journal_of(path), journal_of(target))):
         if source.exists():
-            shutil.copyfile(source, copy)
+            with os_errors_translated(copy):
+                shutil.copyfile(source, copy)
     return target
 
 

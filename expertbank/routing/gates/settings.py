@@ -8,6 +8,9 @@ from expertbank.config import DEFAULT_SEED
 from expertbank.errors import InputError
 from expertbank.plain import settle
 
+FASTEST = 1e6
+"""Largest learning rate: far above any that converges, far below what float32 cannot hold."""
+
 
 @dataclass(frozen=True)
 class ClosedForm:
@@ -43,7 +46,7 @@ class ByGradient:
         settle(self, "gate")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"epochs must be at least 1, got {self.epochs}")
-        if self.lr is not None and not 0 < self.lr < float("inf"):
-            raise InputError(f"learning rate must be positive, got {self.lr}")
+        if self.lr is not None and not 0 < self.lr <= FASTEST:
+            raise InputError(f"learning rate must be positive, at most {FASTEST:g}, got {self.lr}")
         if not 0 <= self.seed < 2**63:
             raise InputError(f"seed must be 0 to 2^63-1, got {self.seed}")

@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from tempfile import TemporaryFile
 from types import TracebackType
@@ -55,7 +55,9 @@ class KeptRows:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._stack.close()
+        # What a full disk did not take of the rows is tried once more here, and no longer wanted.
+        with suppress(OSError):
+            self._stack.close()
 
     def put(self, row: Row) -> int:
         """Keep a row; where it lies, for ``write``.

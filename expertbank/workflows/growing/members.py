@@ -93,7 +93,15 @@ def gather(workspace: Workspace) -> Job:
     wanted = files_of(experts)
     wanted |= {digest: f"the statistics of {name}" for name, digest in stored.items()}
     wanted |= {one.digest: f"the cached features of {name}" for name, one in features.items()}
-    require_present(store, wanted, "leave the task out: expertbank remove TASK")
+    owners = {digest: name for name, digest in stored.items()}
+    owners |= {one.digest: name for name, one in features.items()}
+    owners |= {expert.digest: expert.id for expert in experts}
+
+    def without(digest: str) -> str:
+        task = owners[digest].partition("@")[0]
+        return f"leave the task out: expertbank remove --task {task}"
+
+    require_present(store, wanted, without)
     return Job(
         generation, tuple(experts), groups, features, stored, [], workspace.spec, store, Clock()
     )

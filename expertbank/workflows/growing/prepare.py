@@ -224,8 +224,11 @@ def _require_new(workspace: Workspace, name: str, *, new_version: bool) -> int:
     version = workspace.registry.next_version(name)
     if version > 1 and not new_version:
         if workspace.registry.task(name).removed_at is not None:
+            last = f"{name}@{version - 1}"
+            gone = last in workspace.registry.purged_experts()
             raise ExistsError(
-                f"task {name!r} was removed, and its expert {name}@{version - 1} is kept; "
+                f"task {name!r} was removed, and the files of its expert {last} "
+                f"{'were deleted by gc' if gone else 'are kept'}; "
                 "train another version with --new-version, which makes the task alive again"
             )
         raise ExistsError(

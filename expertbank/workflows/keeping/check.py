@@ -20,10 +20,14 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.references import locate
+from expertbank.registry.names import ACTIVE
 from expertbank.workflows.workspace import Workspace
 
 RESTORE_FILE = "restore the file from a backup of the bank"
 RESTORE_BACKBONE = "put its files back as they were, or say where they are with --backbone FOLDER"
+FLOATS = {"F16": "<f2", "F32": "<f4", "F64": "<f8"}
+"""NumPy's names for the types that a safetensors file calls so."""
+OTHER_ROUTER = "expertbank retrain-router, or one of before: expertbank alias active router@N"
 RESTORE_DATABASE = "restore the database from a backup: expertbank db restore FILE"
 
 
@@ -77,7 +81,8 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     """Check database, schema, triggers and memberships, rehash every registered file.
 
     What files say of themselves is compared with their rows: members of routers, numbers of
-    rows of features and of evidence. The backbone's files are hashed too, where they are here.
+    rows of features and of evidence. The numbers of the active router are looked at. The
+    backbone's files are hashed too, where they are here.
     """
     of_registry = workspace.registry.check()
     problems = [*of_registry, *_of_backbone(workspace)]
@@ -92,6 +97,8 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     digests = [artifact.digest for artifact in artifacts]
     for artifact, found in zip(artifacts, rehash(store, digests, done), strict=True):
         problems += _of_artifact(artifact, found, claims.get(artifact.digest, _Claims()))
+    if not problems:  # what is damaged cannot be read, and is told already
+        problems += _of_active(workspace)
     unreferenced = tuple(
         digest
         for digest in store.digests()
@@ -128,6 +135,31 @@ def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
     if not found.answers_to(record.identity, record.architecture):
         what = f"the backbone has digest {found.digest}, the bank was made with {record.identity}"
         yield Problem(what, str(place.path), RESTORE_BACKBONE)
+
+
+def _of_active(workspace: Workspace) -> Iterator[Problem]:
+    """The active router's file may be the one registered, and hold what nothing can be chosen by.
+
+    Answering refuses such a router; this needs no torch to.
+    """
+    import numpy as np
+    from safetensors import SafetensorError, deserialize
+
+    registry = workspace.registry
+    if all(alias.name != ACTIVE for alias in registry.aliases()):
+        return
+    record = registry.router()
+    try:
+        data = workspace.store.get(record.digest)
+        tensors = deserialize(data)  # type: ignore[no-untyped-call]  # it states no types
+    except (ExpertBankError, SafetensorError) as error:
+        yield Problem(f"the active router cannot choose: {error}", record.digest, OTHER_ROUTER)
+        return
+    for name, tensor in tensors:
+        kind = FLOATS.get(tensor["dtype"])
+        if kind and not np.isfinite(np.frombuffer(tensor["data"], kind)).all():
+            what = f"the active router cannot choose: {name} is not finite"
+            yield Problem(what, record.digest, OTHER_ROUTER)
 
 
 def _claims(workspace: Workspace) -> Mapping[str, _Claims]:

@@ -9,6 +9,7 @@ from expertbank.errors import NotFoundError
 from expertbank.records import RunRecord
 from expertbank.registry.registry import REMOVE
 from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.none_alive import ADD
 from expertbank.workflows.workspace import Workspace
 
 
@@ -19,6 +20,8 @@ class Removal:
     Attributes:
         task: the task.
         experts: its experts, all versions; their files stay until ``gc --purge-removed``.
+        purged: those of ``experts`` whose files ``gc`` deleted.
+        left: whether another task is alive, so that a router without this one can be fitted.
         removed_at: when it was removed; ``None`` in a dry run.
         already: whether it had been removed before, so that nothing was written.
         routers: routers that still know the task.
@@ -33,22 +36,25 @@ class Removal:
     routers: tuple[int, ...]
     aliases: tuple[str, ...]
     dry_run: bool
+    purged: tuple[str, ...] = ()
+    left: bool = True
 
     @property
     def todo(self) -> str:
         """What the user should do next; empty when nothing is left to do."""
-        if self.aliases:
-            return (
-                f"the router named {' and '.join(self.aliases)} still sends rows to {self.task}; "
-                "run: expertbank retrain-router"
-            )
-        return ""
+        if not self.aliases:
+            return ""
+        still = f"the router named {' and '.join(self.aliases)} still sends rows to {self.task}"
+        if self.left:
+            return f"{still}; run: expertbank retrain-router"
+        return f"{still}, and no other task is alive; run: {ADD}"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
         return {
             "task": self.task,
             "experts": list(self.experts),
+            "purged": list(self.purged),
             "removed_at": self.removed_at,
             "already_removed": self.already,
             "routers": list(self.routers),
@@ -90,4 +96,9 @@ def remove(workspace: Workspace, task: str, *, dry_run: bool = False) -> Removal
         with workspace.writing():
             record = registry.remove_task(task, run)
     already = before.removed_at is not None
-    return Removal(task, experts, record.removed_at, already, routers, aliases, dry_run)
+    gone = set(registry.purged_experts())
+    purged = tuple(name for name in experts if name in gone)
+    left = any(name != task for name in registry.member_tasks())
+    return Removal(
+        *(task, experts, record.removed_at, already, routers, aliases, dry_run, purged, left)
+    )

@@ -105,17 +105,18 @@ def standing(home: str, registry: Registry) -> Standing:
     unrouted = tuple(name for name in newest if name not in set(members))
     retired = tuple(name for name in members if name not in set(newest))
     tasks = registry.tasks(include_removed=True)
+    removed = tuple(task.name for task in tasks if task.name not in alive)
     return Standing(
         home=home,
         backbone=backbone.reference if backbone else None,
         experts=newest,
-        removed=tuple(task.name for task in tasks if task.name not in alive),
+        removed=removed,
         router=router.version if router else None,
         routing_accuracy=router.metrics.get("accuracy") if router else None,
         unrouted=unrouted,
         retired=retired,
         steps=tuple(
-            _steps(router, unrouted, retired, Stale.of(registry), elsewhere=elsewhere)
+            _steps(router, unrouted, retired, removed, Stale.of(registry), elsewhere=elsewhere)
             if newest
             else [Step(*none_alive(registry))]
         ),
@@ -126,6 +127,7 @@ def _steps(
     router: RouterRecord | None,
     unrouted: tuple[str, ...],
     retired: tuple[str, ...],
+    removed: tuple[str, ...],
     stale: Stale,
     *,
     elsewhere: bool,
@@ -142,6 +144,12 @@ def _steps(
         amiss.append("tasks are grouped otherwise than it has them")
     if amiss:
         yield Step(RETRAIN, "; ".join(amiss))
+        chosen = {name.partition("@")[0] for name in retired}
+        # Only what is alive can be asked for by name, whatever the router chooses.
+        for task in [task for task in removed if task in chosen][:SHOWN]:
+            yield Step(
+                f"expertbank add --task {task} --new-version", f"or this, to have {task} back"
+            )
         return
     yield Step(REPORT, "proves what old tasks kept")
     if elsewhere:

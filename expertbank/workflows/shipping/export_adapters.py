@@ -246,7 +246,7 @@ def written_beside(writing: Writing, told: Mapping[str, Any]) -> dict[str, Any]:
 
 def document(content: Mapping[str, Any]) -> bytes:
     """A JSON file of an export."""
-    return (json.dumps(content, indent=2) + "\n").encode()
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -223,7 +223,8 @@ def _not_trained(result: AddResult) -> list[tuple[str, str]]:
 def _epochs(facts: Mapping[str, Any]) -> str:
     """How many there were, and that there could have been more."""
     trained, most = facts["epochs_trained"], facts["epochs"]
-    return f"{most} epochs" if trained == most else f"{trained} of at most {most} epochs"
+    count = f"{most}" if trained == most else f"{trained} of at most {most}"
+    return f"{count} epoch{'' if most == 1 else 's'}"
 
 
 def _learned(console: Console, facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TypeVar
 
 import torch
@@ -169,12 +169,9 @@ def _solved(config: RouterConfig, solve: Callable[[], Gate]) -> Gate:
 
 def _diverged(config: RouterConfig, why: str) -> InputError:
     """What to say of a gate that its settings lead nowhere."""
-    remedies = {"lr": "a lower lr", "ridge": "a larger ridge"}
-    own = [remedy for name, remedy in remedies.items() if hasattr(config.settings, name)]
-    return InputError(
-        f"the {config.kind} gate did not converge: {why}; give it "
-        f"{' or '.join(own) or 'other settings'}"
-    )
+    own = [field.name for field in fields(config.settings)]
+    hint = f"give it other settings: --set {' or '.join(own)}" if own else "try another gate"
+    return InputError(f"the {config.kind} gate did not converge: {why}; {hint}")
 
 
 def _examples(

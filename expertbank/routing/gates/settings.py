@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from expertbank.config import DEFAULT_SEED
 from expertbank.errors import InputError
-from expertbank.plain import settle
 
 FASTEST = 1e6
 """Largest learning rate: far above any that converges, far below what float32 cannot hold."""
@@ -23,7 +22,6 @@ class ClosedForm:
     ridge: float = 1e-2
 
     def __post_init__(self) -> None:
-        settle(self, "gate")
         if not 0 < self.ridge < float("inf"):
             raise InputError(f"ridge must be positive, got {self.ridge}")
 
@@ -43,7 +41,6 @@ class ByGradient:
     seed: int = DEFAULT_SEED
 
     def __post_init__(self) -> None:
-        settle(self, "gate")
         if self.epochs is not None and self.epochs < 1:
             raise InputError(f"epochs must be at least 1, got {self.epochs}")
         if self.lr is not None and not 0 < self.lr <= FASTEST:

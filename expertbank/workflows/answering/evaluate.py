@@ -171,7 +171,7 @@ def with_columns(spec: TaskSpec, columns: Columns | None) -> TaskSpec:
 
 
 def _not_known(task: str, unread: int, rows: int) -> str:
-    beside = f"; no expert that it chooses can read {unread:,} of them" if unread else ""
+    beside = f"; no expert that it chooses can read {unread:,} of {rows:,} rows" if unread else ""
     return (
         f"note: the router does not know {task}, so none of the {rows:,} rows was routed to it"
         f"{beside}; run: expertbank retrain-router"

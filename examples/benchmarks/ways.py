@@ -44,10 +44,8 @@ TEACHER_RATE = 1e-3
 TEMPERATURE = 2.0
 
 
-class Framed(TTKind):
-    """Trains whose cores but the last span given matrices, and are as large as random ones."""
-
-    name = "tt-framed"
+class Begun(TTKind):
+    """Trains that begin at given matrices by path; without any, at the frozen weights."""
 
     def __init__(self) -> None:
         self.given: Mapping[str, Tensor] = {}
@@ -55,37 +53,41 @@ class Framed(TTKind):
     def fresh(self, start: Start) -> TTAdapter:
         groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
         given = self.given or {one.path: start.weight_of(one).cpu() for one in start.targets}
-        return TTAdapter(groups, start.alpha, [self._cores(one, given, start) for one in groups])
+        cores = [
+            self.begun(
+                decompose(torch.stack([given[path] for path in one.paths]), one.shape), one, start
+            )
+            for one in groups
+        ]
+        return TTAdapter(groups, start.alpha, cores)
 
-    def _cores(self, group: CoreGroup, given: Mapping[str, Tensor], start: Start) -> list[Tensor]:
-        found = decompose(torch.stack([given[path] for path in group.paths]), group.shape)
+    def begun(self, cores: list[Tensor], group: CoreGroup, start: Start) -> list[Tensor]:
+        """The first cores of a group: those of what was given, or made of them."""
+        return cores
+
+
+class Whole(Begun):
+    """Trains that go on from given updates, or from the nearest that they can have."""
+
+    name = "tt-whole"
+
+
+class Framed(Begun):
+    """Trains whose cores but the last span what was given, and are as large as random ones."""
+
+    name = "tt-framed"
+
+    def begun(self, cores: list[Tensor], group: CoreGroup, start: Start) -> list[Tensor]:
         usual = initial_cores(group.shape, len(group.slots), start.generator)
         scaled = [
             own * (_sizes(random) / _sizes(own))
-            for own, random in zip(found[:-1], usual[:-1], strict=True)
+            for own, random in zip(cores[:-1], usual[:-1], strict=True)
         ]
         return [*scaled, usual[-1]]
 
 
 def _sizes(cores: Tensor) -> Tensor:
     return cores.flatten(1).norm(dim=1)[:, None, None, None]
-
-
-class Whole(TTKind):
-    """Trains that are nearest to given updates, which they go on from."""
-
-    name = "tt-whole"
-
-    def __init__(self) -> None:
-        self.given: Mapping[str, Tensor] = {}
-
-    def fresh(self, start: Start) -> TTAdapter:
-        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
-        cores = [
-            decompose(torch.stack([self.given[path] for path in group.paths]), group.shape)
-            for group in groups
-        ]
-        return TTAdapter(groups, start.alpha, cores)
 
 
 class Probe(TTKind):
@@ -187,7 +189,7 @@ def _as(job: ExpertJob, kind: str, **changes: Any) -> ExpertJob:
 
 
 def _begun(
-    kind: Framed | Whole, given: Mapping[str, Tensor], job: ExpertJob, backbone: Backbone
+    kind: Begun, given: Mapping[str, Tensor], job: ExpertJob, backbone: Backbone
 ) -> TrainedExpert:
     kind.given = given
     try:

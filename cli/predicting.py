@@ -121,9 +121,9 @@ def predict(
         # A name that nobody has is told before the backbone is loaded.
         for name in filter(None, (task, fallback)):
             experts.named(name)
-        usual = {} if task is None else {"usual": experts.data_spec(experts.named(task)).columns}
+        usual = None if task is None else experts.data_spec(experts.named(task)).columns
         options = build(DataOptions, given)
-        rows, total = _rows(session, text or [], text_pair, file, options, skip_bad, **usual)
+        rows, total = _rows(session, text or [], text_pair, file, options, skip_bad, usual)
         predictor = load()
         progress = no_progress if stream else stack.enter_context(session.progress())
         parts = _Parts(session.as_json) if stream else None
@@ -265,7 +265,7 @@ def _rows(
     file: str | None,
     options: DataOptions,
     skip_bad: bool,
-    **usual: Columns,
+    usual: Columns | None,
 ) -> tuple[Iterable[Row | InputError], int]:
     """The rows, and how many there are at most; 0 when only reading tells."""
     from expertbank.data import most_rows, row_of, rows_to_answer
@@ -282,7 +282,7 @@ def _rows(
         options.read_as(),
         refuse=not skip_bad,
         remark=lambda text: session.remark(f"note: {text}"),
-        **usual,
+        usual=usual,
     )
     return rows, most_rows(file)
 

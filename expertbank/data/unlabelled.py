@@ -33,7 +33,7 @@ def rows_to_answer(
     *,
     refuse: bool = False,
     remark: Callable[[str], None] = no_remark,
-    usual: Columns = _UNNAMED,
+    usual: Columns | None = None,
 ) -> Iterator[Row | InputError]:
     """Rows of a file, a pipe or standard input; in the place of a bad one, what is wrong with it.
 
@@ -55,10 +55,10 @@ def rows_to_answer(
         InputError: no such file.
         SourceUnavailableError: it cannot be read.
     """
-    usual = Columns(usual.text, usual.text_pair, usual.choices)
+    known = _UNNAMED if usual is None else Columns(usual.text, usual.text_pair, usual.choices)
 
     def rows_of(table: Table) -> Iterator[Row | InputError]:
-        return table_rows(table, columns or _UNNAMED, remark, usual)
+        return table_rows(table, columns or _UNNAMED, remark, known)
 
     return opened_rows(source, read_as, rows_of, refuse=refuse)
 

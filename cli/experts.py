@@ -239,7 +239,7 @@ def _learned(console: Console, facts: Mapping[str, Any]) -> list[tuple[str, str]
 
 def _kind(wish: AdapterConfig) -> str:
     """What the adapter is, where it is no default."""
-    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
+    if wish.kind == DEFAULT_ADAPTER and not isinstance(wish.tt_rank, tuple):
         return ""
     size = wish.rank if wish.tt_rank is None else wish.tt_rank
     return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 
 TYPE_CHECKING = False  # ``typing`` itself would take a while to import
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import Any, NoReturn
+
+NEW_OBJECTS = 100_000
+"""How many new objects a process makes before it looks through them for unreachable cycles. Imports
+make a million that stay, and Python's own 700 would spend a fifth of a start on looking at them."""
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -22,6 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
         from .signals import watch
 
         watch()  # before anything that takes time
+        gc.set_threshold(NEW_OBJECTS)
         from .streams import prepare
 
         prepare()

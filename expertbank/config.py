@@ -246,7 +246,7 @@ class AdapterConfig:
         "between input and output, among the output factors. Clipped to what is attainable.",
         least=1,
         most=256,
-        unset="5",
+        unset="by width: 5, or where it has fewer numbers one core a side of rank 1, which is LoRA",
     )
     rank: int | None = setting(
         None, "Rank of every other kind.", least=1, most=1024, unset="the kind's own"

@@ -47,10 +47,10 @@ from recipe import Setting
 from trials import Runs, added_job, judged_job, right_answers
 
 from expertbank import AdapterConfig, TrainConfig
-from expertbank.adapters.tt import DEFAULT_TT_RANK
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.evaluation.statistics import p_beats_constant
 from expertbank.training.expert import train_expert
+from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "cola", "sick", "mrpc", "qnli", "rte")
 PARTS = ("rates", "experts", "routing")
@@ -154,7 +154,7 @@ def named(wish: Wish, options: argparse.Namespace) -> str:
         adapter = {"rank": _adapter(wish, options).rank, "alpha": _adapter(wish, options).alpha}
     if wish.side == OURS:
         own = _adapter(wish, options)
-        adapter = {"tt_rank": own.tt_rank or DEFAULT_TT_RANK, "alpha": own.alpha}
+        adapter = {"tt_rank": own.tt_rank, "alpha": own.alpha}
         if options.route_layer is not None and not wish.judged:
             adapter["route_layer"] = options.route_layer
     others = {"lr": wish.rate, "head_lr": train.head_lr, "weight_decay": train.weight_decay}
@@ -166,7 +166,7 @@ def _adapter(wish: Wish, options: argparse.Namespace) -> AdapterConfig:
     if wish.side == ONE:
         return AdapterConfig(kind="lora", rank=1)
     own = wish.side == OURS and not wish.judged
-    return AdapterConfig(tt_rank=options.tt_rank if own else None)
+    return AdapterConfig(tt_rank=(own and options.tt_rank) or DEFAULT_RANK)
 
 
 def trained(wish: Wish, options: argparse.Namespace, bone: Backbone) -> dict[str, Any]:

@@ -33,11 +33,12 @@ from expertbank.backbones.language import language_head
 from expertbank.data import encode_rows, load_task
 from expertbank.kinds import KINDS
 from expertbank.models.routed import RoutedModel
+from expertbank.tt.shape import DEFAULT_RANK
 from expertbank.workflows.measure import answers
 from expertbank.writing import Writing
 
 SIDES = {
-    "TT-LoRA": (AdapterConfig(), (2e-3, 5e-3, 1e-2)),
+    "TT-LoRA": (AdapterConfig(tt_rank=DEFAULT_RANK), (2e-3, 5e-3, 1e-2)),
     "TT-LoRA, rank 10": (AdapterConfig(tt_rank=10), (2e-3, 5e-3)),
     "LoRA r=16": (AdapterConfig(kind="lora", rank=16, alpha=2.0), (3e-4, 1e-3, 3e-3)),
 }

@@ -22,6 +22,7 @@ import json
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,13 @@ from expertbank.training.expert import train_expert
 from expertbank.training.head import fit_head
 from expertbank.training.job import ExpertJob
 from expertbank.tt import TTShape
+from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "mrpc", "sick", "cola", "rte", "qnli", "mnli")
-OURS = "TT-LoRA"
+OURS = "default"
 SIDES = {
     OURS: Setting(),
+    "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK}),
     "LoRA r=16": Setting(
         {"kind": "lora", "rank": 16, "alpha": 2.0}, {"lr": 1e-3}, {"route_layer": 0}
     ),
@@ -60,6 +63,11 @@ SIDES = {
 the best adapter of at most 6% of LoRA's numbers on training rows (stage ``places``).
 """
 MARGIN = 0.5
+TRAINS = {
+    f"TT-LoRA {DEFAULT_RANK}": partial(TTShape.of, rank=DEFAULT_RANK),
+    OURS: TTShape.by_width,
+}
+"""Shapes of tensor trains by what they are called."""
 
 
 def main() -> None:
@@ -100,15 +108,8 @@ def named(side: str) -> str:
     """A side with all that it sets, defaults included: other defaults are other runs."""
     setting, train = SIDES[side], TrainConfig()
     chosen = {n: getattr(train, n) for n in ("epochs", "patience", "lr", "head_lr", "weight_decay")}
-    adapter = setting.adapter or {"tt_rank": default_ranks()}
+    adapter = setting.adapter or {"tt_rank": "by width"}
     return Setting(adapter, {**chosen, **setting.train}, setting.spec).name
-
-
-def default_ranks() -> object:
-    """The ranks of a tensor train by default."""
-    from expertbank.adapters.tt import DEFAULT_TT_RANK
-
-    return DEFAULT_TT_RANK
 
 
 def one_run(
@@ -212,14 +213,11 @@ def parameters() -> None:
     for rank in (16, 1):
         counts = [d * sum(rank * (m + n) for m, n in sides) for _, sides, d in shapes.values()]
         _counts(f"LoRA r={rank}", counts)
-    for ranks in (5, default_ranks()):
+    for name, shape_of in TRAINS.items():
         counts = [
-            d * sum(TTShape.of(m, n, ranks).parameters for m, n in sides)
-            for _, sides, d in shapes.values()
+            d * sum(shape_of(m, n).parameters for m, n in sides) for _, sides, d in shapes.values()
         ]
-        _counts(f"TT-LoRA {ranks}", counts)
-        if ranks == default_ranks():
-            break
+        _counts(name, counts)
     _counts("Pfeiffer", [d * (2 * w * (w // 16) + w // 16 + w) for w, _, d in shapes.values()])
     _counts("AdapterFusion", [d * (3 * w * w + 2 * w) for w, _, d in shapes.values()])
 

@@ -31,6 +31,7 @@ from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.training import expert
 from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.trunk import TrunkCache
+from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli", "cola", "rte")
 SIDE = "TT-LoRA"
@@ -124,7 +125,9 @@ def trained(
     train = TrainConfig(seed=seed, patience=TrainConfig().epochs)
     sizes = options.rows, options.judge
     place = options.data / task
-    job, judges = judged_job(task, place, backbone, spec, AdapterConfig(), train, *sizes)
+    job, judges = judged_job(
+        task, place, backbone, spec, AdapterConfig(tt_rank=DEFAULT_RANK), train, *sizes
+    )
     found: list[tuple[float, float, float]] = []
     cache: list[TrunkCache] = []
     measure = expert._measure

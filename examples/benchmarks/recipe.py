@@ -29,15 +29,16 @@ from pathlib import Path
 from typing import Any
 
 import lora_xs  # noqa: F401 - adds a kind of adapter
+import shapes  # noqa: F401 - adds kinds of adapter
 import torch
 from machine import describe
 from trials import PATIENCE_OF, Runs, accuracy, command_line, judged_job
 from ways import WAYS
 
 from expertbank import AdapterConfig, TrainConfig
-from expertbank.adapters.tt import DEFAULT_TT_RANK
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import FeatureSpec
+from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli")
 HERE = Path(__file__).parent
@@ -78,10 +79,10 @@ START = Setting(
 
 
 def as_shipped() -> Setting:
-    """What the product does by default."""
+    """A train of the rank that is the default where the backbone is wide, trained by default."""
     train = TrainConfig()
     names = ("epochs", "patience", "lr", "head_lr", "weight_decay")
-    return Setting({"tt_rank": DEFAULT_TT_RANK}, {name: getattr(train, name) for name in names})
+    return Setting({"tt_rank": DEFAULT_RANK}, {name: getattr(train, name) for name in names})
 
 
 def length_and_rates(start: Setting) -> tuple[Setting, ...]:
@@ -168,6 +169,20 @@ def decay(start: Setting) -> tuple[Setting, ...]:
     )
 
 
+def cuts(start: Setting) -> tuple[Setting, ...]:
+    """Other factors of a train, and one train across the layers, at no more numbers."""
+    tried = [
+        start.shaped(kind="tt-cut-2", tt_rank=(2, 4, 2)),
+        start.shaped(kind="tt-cut-4", tt_rank=(4, 4, 4)),
+        start.shaped(kind="tt-cut-8", tt_rank=5),
+        start.shaped(kind="tt-across", rank=8),
+        start.shaped(kind="tt-across-alike", rank=8),
+        start.shaped(kind="tt-across-16", rank=16),
+    ]
+    lora = start.shaped(kind="lora", rank=1).but(lr=2e-3)
+    return (start, lora, *tried, *(one.but(lr=2e-3) for one in tried))
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -178,6 +193,7 @@ STAGES = {
     "places": (places, 3, False),
     "ways": (ways, 3, False),
     "decay": (decay, 3, False),
+    "cuts": (cuts, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

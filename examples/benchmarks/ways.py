@@ -36,6 +36,7 @@ from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
 from expertbank.training.trunk import TrunkCache, rows_within
 from expertbank.tt import TTShape, decompose, initial_cores
+from expertbank.tt.shape import DEFAULT_RANK
 from expertbank.workflows.measure import answers
 
 GRADIENT_ROWS = 256
@@ -51,7 +52,7 @@ class Begun(TTKind):
         self.given: Mapping[str, Tensor] = {}
 
     def fresh(self, start: Start) -> TTAdapter:
-        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
+        groups = group_targets(start.targets, self.settled(start.config).tt_rank)
         given = self.given or {one.path: start.weight_of(one).cpu() for one in start.targets}
         cores = [
             self.begun(
@@ -96,7 +97,7 @@ class Probe(TTKind):
     name = "probe"
 
     def fresh(self, start: Start) -> TTAdapter:
-        groups = group_targets(start.targets, 0, _square)
+        groups = group_targets(start.targets, 1, _square)
         cores = []
         for group in groups:
             count, width = len(group.slots), group.shape.in_features
@@ -134,8 +135,8 @@ def weights(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
 
 def swept(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     """Trained at twice the rank, brought down, trained on."""
-    ranks = ADAPTERS.get("tt").settled(job.adapter).tt_rank
-    twice = 2 * ranks if isinstance(ranks, int) else tuple(2 * rank for rank in ranks or ())
+    ranks = job.adapter.tt_rank or DEFAULT_RANK
+    twice = 2 * ranks if isinstance(ranks, int) else tuple(2 * rank for rank in ranks)
     large = train_expert(_as(job, "tt", tt_rank=twice), backbone).file
     cores = {name: one for name, one in large.tensors.items() if not name.startswith("head.")}
     given = {

@@ -77,7 +77,7 @@ class AdapterKind(ABC):
     default_rank: int = 8
 
     def settled(self, config: AdapterConfig) -> AdapterConfig:
-        """Settings with nothing left open but alpha, as an expert's lineage has them.
+        """Settings that decide an adapter but for alpha, as an expert's lineage has them.
 
         Raises:
             InputError: settings that this kind does not have.

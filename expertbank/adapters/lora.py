@@ -16,7 +16,6 @@ from expertbank.adapters.adapter import AdapterKind, Start
 from expertbank.adapters.slots import Factors, Slot
 from expertbank.adapters.tt import TT, CoreGroup, TTAdapter, group_targets
 from expertbank.errors import InputError
-from expertbank.plain import Numbers
 from expertbank.tt import TTShape
 
 
@@ -27,7 +26,7 @@ class LoraKind(AdapterKind):
 
     def fresh(self, start: Start) -> TTAdapter:
         """``A`` as a tensor train's first core has it, ``B`` zero."""
-        groups = group_targets(start.targets, self.rank_of(start.config), _two_cores)
+        groups = group_targets(start.targets, self.rank_of(start.config), TTShape.uncut)
         return TTAdapter.fresh(groups, start.alpha, start.generator)
 
     def of_factors(self, factors: Factors) -> TTAdapter:
@@ -69,11 +68,6 @@ def _attainable(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
         return a, b
     product = a @ b
     return (torch.eye(inputs), product) if inputs <= outputs else (product, torch.eye(outputs))
-
-
-def _two_cores(in_features: int, out_features: int, rank: Numbers) -> TTShape:
-    factors = (in_features,), (out_features,)
-    return TTShape.of(in_features, out_features, rank, factors=factors)
 
 
 LORA = LoraKind()

@@ -6,7 +6,7 @@ Source: TT-LoRA MoE, arXiv 2504.21190, section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -29,8 +29,6 @@ from expertbank.plain import Numbers
 from expertbank.tt import TTShape, collapse, initial_cores
 
 __all__ = ["TT", "CoreGroup", "Factors", "TTAdapter", "TTKind", "group_targets"]
-
-DEFAULT_TT_RANK: Numbers = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +68,17 @@ class CoreGroup:
 
 def group_targets(
     targets: Sequence[Target],
-    rank: Numbers,
+    rank: Numbers | None,
     shape_of: Callable[[int, int, Numbers], TTShape] = TTShape.of,
 ) -> tuple[CoreGroup, ...]:
-    """Group adapted projections by tensor-train shape, in order of first appearance."""
+    """Group adapted projections by tensor-train shape, in order of first appearance.
+
+    Without a rank every projection's width decides its shape.
+    """
     slots: dict[TTShape, list[Slot]] = {}
     for target in targets:
-        shape = shape_of(target.in_features, target.out_features, rank)
+        size = target.in_features, target.out_features
+        shape = TTShape.by_width(*size) if rank is None else shape_of(*size, rank)
         slots.setdefault(shape, []).append(Slot.of(target))
     return tuple(CoreGroup(shape, tuple(members)) for shape, members in slots.items())
 
@@ -175,20 +177,19 @@ def _attribute(group: int, position: int) -> str:
 
 
 class TTKind(AdapterKind):
-    """Tensor trains; a rank for all bonds, or one for each."""
+    """Tensor trains; a rank for all bonds, or one for each, or what suits each width."""
 
     name = "tt"
 
     def settled(self, config: AdapterConfig) -> AdapterConfig:
-        """Settings with the ranks decided."""
+        """The same settings: without a rank every projection's width decides."""
         if config.rank is not None:
             raise InputError("the size of a tensor train is --tt-rank; --rank is for other kinds")
-        ranks = DEFAULT_TT_RANK if config.tt_rank is None else config.tt_rank
-        return replace(config, tt_rank=ranks)
+        return config
 
     def fresh(self, start: Start) -> TTAdapter:
         """Cores of which the last is zero."""
-        groups = group_targets(start.targets, self.settled(start.config).tt_rank or 0)
+        groups = group_targets(start.targets, self.settled(start.config).tt_rank)
         return TTAdapter.fresh(groups, start.alpha, start.generator)
 
     def read(

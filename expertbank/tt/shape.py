@@ -16,6 +16,9 @@ rows, one seed: factors 8·8·6 (target 12) 0.693 right with 780 numbers a proje
 with 1,040.
 """
 
+DEFAULT_RANK = 5
+"""Rank of every bond where a train has several cores a side and nobody says another."""
+
 PAPER_FACTORS: dict[tuple[int, int], tuple[tuple[int, ...], tuple[int, ...]]] = {
     (2048, 2048): ((16, 8, 4, 4), (4, 4, 8, 16)),
     (2048, 512): ((16, 16, 4, 2), (2, 16, 16)),
@@ -134,6 +137,23 @@ class TTShape:
         limits = _attainable((*in_factors, *out_factors))
         ranks = tuple(min(r, limit) for r, limit in zip((1, *inner, 1), limits, strict=True))
         return cls(tuple(in_factors), tuple(out_factors), ranks)
+
+    @classmethod
+    def uncut(cls, in_features: int, out_features: int, rank: int | Sequence[int]) -> TTShape:
+        """One core a side, which is LoRA; arguments and errors as of ``of``."""
+        return cls.of(in_features, out_features, rank, factors=((in_features,), (out_features,)))
+
+    @classmethod
+    def by_width(cls, in_features: int, out_features: int) -> TTShape:
+        """The shape where nobody says a rank: of two the one with fewer numbers.
+
+        One core a side at rank 1 has ``in + out`` numbers. A train of rank ``DEFAULT_RANK`` has
+        fewer from a width of 768 on. Where it has more, it was also less accurate, by a point over
+        19 tasks at widths of 384 and 576 (``examples/benchmarks/together.py``).
+        """
+        cut = cls.of(in_features, out_features, DEFAULT_RANK)
+        uncut = cls.uncut(in_features, out_features, 1)
+        return cut if cut.parameters < uncut.parameters else uncut
 
     @property
     def factors(self) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from expertbank.errors import InputError
 from expertbank.tt import TTShape, dense
 
 WISHES = (
+    AdapterConfig(),
     AdapterConfig(tt_rank=3),
     AdapterConfig(tt_rank=(4, 2, 3)),
     AdapterConfig(kind="lora", rank=1),
@@ -204,3 +205,14 @@ def test_ranks_are_read_as_they_are_given(given: object) -> None:
 
     assert build(AdapterConfig, {"tt_rank": given}) == AdapterConfig(tt_rank=(9, 2, 9))
     assert build(AdapterConfig, {"tt_rank": "4"}) == AdapterConfig(tt_rank=4)
+
+
+def test_without_a_rank_a_narrow_backbone_gets_the_update_of_lora_of_rank_1(load_tiny) -> None:
+    backbone = load_tiny("bert")
+    train, lora = (
+        learnt_adapter(backbone, wish, 0).collapse()
+        for wish in (AdapterConfig(), AdapterConfig(kind="lora", rank=1))
+    )
+    assert train.keys() == lora.keys()
+    for path, pair in train.items():
+        assert all(torch.equal(one, other) for one, other in zip(pair, lora[path], strict=True))

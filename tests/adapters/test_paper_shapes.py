@@ -32,6 +32,7 @@ def test_llama_1b_needs_33920_adapter_parameters_where_lora_needs_1703936() -> N
     }
     adapter = TTAdapter.fresh(group_targets(targets, 5), 16.0, torch.Generator().manual_seed(0))
     assert adapter.parameter_count == 33_920
+    assert group_targets(targets, None) == adapter.groups
     # LoRA: A [in, 16] and B [16, out] on the same projections.
     lora = sum(16 * (target.in_features + target.out_features) for target in targets)
     assert lora == 1_703_936

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.testing.registries import RegistryConformance
 
@@ -29,3 +30,9 @@ class TestSqlite(RegistryConformance):
             return location
 
         return copy
+
+    @pytest.fixture
+    def full(self, location: SqliteFile, made_once: dict[str, Path]) -> Iterator[Registry]:
+        shutil.copyfile(made_once["full"], location.path)
+        with location.open() as registry:
+            yield registry

@@ -82,6 +82,33 @@ def test_llama_1b_at_full_depth_has_the_papers_33920_parameters() -> None:
     assert 16 * (query.parameters + value.parameters) == 33_920
 
 
+@given(st.integers(1, 5000), st.integers(1, 5000))
+def test_without_a_rank_no_projection_gets_more_numbers_than_lora_of_rank_1(
+    rows: int, columns: int
+) -> None:
+    shape = TTShape.by_width(rows, columns)
+    assert (shape.in_features, shape.out_features) == (rows, columns)
+    assert shape.parameters <= rows + columns
+    assert shape.parameters <= TTShape.of(rows, columns, 5).parameters
+
+
+@pytest.mark.parametrize(
+    ("width", "factors", "numbers"),
+    [
+        (384, (384, 384), 768),
+        (576, (576, 576), 1152),
+        (768, (12, 8, 8, 8, 8, 12), 920),
+        (2048, (16, 8, 4, 4, 4, 4, 8, 16), 960),
+    ],
+)
+def test_without_a_rank_a_narrow_projection_gets_one_core_a_side_and_a_wide_one_the_papers_train(
+    width: int, factors: tuple[int, ...], numbers: int
+) -> None:
+    shape = TTShape.by_width(width, width)
+    assert (shape.factors, shape.parameters) == (factors, numbers)
+    assert shape.middle_rank == (1 if len(factors) == 2 else 5)
+
+
 @pytest.mark.parametrize(
     ("in_factors", "out_factors", "ranks"),
     [

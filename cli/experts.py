@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from expertbank.config import DEFAULT_ADAPTER, AdapterConfig, BankConfig
+from expertbank.config import DEFAULT_ADAPTER, BankConfig
 from expertbank.plain import several
 from expertbank.reports.figures import share
 from expertbank.settings import build
@@ -198,7 +198,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
 
 def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
     expert, facts = result.expert, result.train
-    adapter = f"{expert.adapter_params:,} adapter{_kind(result.adapter)}"
+    adapter = f"{expert.adapter_params:,} adapter{_kind(result)}"
     return [
         ("parameters", f"{adapter} + {expert.head_params:,} head, {size(expert.bytes)} on disk"),
         *_smaller(result),
@@ -237,9 +237,13 @@ def _learned(console: Console, facts: Mapping[str, Any]) -> list[tuple[str, str]
     return [("learned", f"{share(curve[0])} {line} {share(max(curve))} ({kept})")]
 
 
-def _kind(wish: AdapterConfig) -> str:
-    """What the adapter is, where it is no default."""
-    if wish.kind == DEFAULT_ADAPTER and not isinstance(wish.tt_rank, tuple):
+def _kind(result: AddResult) -> str:
+    """What the adapter is, where it is no train of one rank."""
+    wish = result.adapter
+    if wish.kind == DEFAULT_ADAPTER and wish.tt_rank is None:
+        least = result.expert.adapter_params == result.train["rank_one_params"]
+        return " (as LoRA of rank 1)" if least else ""
+    if wish.kind == DEFAULT_ADAPTER and isinstance(wish.tt_rank, int):
         return ""
     size = wish.rank if wish.tt_rank is None else wish.tt_rank
     return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"

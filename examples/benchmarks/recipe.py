@@ -170,17 +170,19 @@ def decay(start: Setting) -> tuple[Setting, ...]:
 
 
 def cuts(start: Setting) -> tuple[Setting, ...]:
-    """Other factors of a train, and one train across the layers, at no more numbers."""
-    tried = [
-        start.shaped(kind="tt-cut-2", tt_rank=(2, 4, 2)),
-        start.shaped(kind="tt-cut-4", tt_rank=(4, 4, 4)),
-        start.shaped(kind="tt-cut-8", tt_rank=5),
-        start.shaped(kind="tt-across", rank=8),
-        start.shaped(kind="tt-across-alike", rank=8),
-        start.shaped(kind="tt-across-16", rank=16),
-    ]
-    lora = start.shaped(kind="lora", rank=1).but(lr=2e-3)
-    return (start, lora, *tried, *(one.but(lr=2e-3) for one in tried))
+    """Other factors of a train, down to one a side, which is LoRA; and one train for all layers."""
+    lora, slow = start.shaped(kind="lora", rank=1), start.but(lr=2e-3)
+    return (
+        start,
+        lora,
+        slow.shaped(**lora.adapter),
+        slow.shaped(kind="tt-cut-2", tt_rank=(2, 4, 2)),
+        slow.shaped(kind="tt-cut-4", tt_rank=(4, 4, 4)),
+        slow.shaped(kind="tt-cut-8", tt_rank=5),
+        slow.shaped(kind="tt-across", rank=8),
+        slow.shaped(kind="tt-across-alike", rank=8),
+        slow.shaped(kind="tt-across-16", rank=16),
+    )
 
 
 STAGES = {

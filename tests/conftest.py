@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
     from expertbank.backbones.backbone import Backbone
+
+# What is imported and collected stays; looking through it for garbage takes some percent of a run.
+gc.set_threshold(100_000)
 
 # Machines differ: a slow example is no failure.
 settings.register_profile("expertbank", deadline=None)

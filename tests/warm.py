@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import array
 import atexit
+import gc
 import json
 import os
 import select
@@ -87,8 +88,10 @@ def serve(place: str) -> None:
 
     from expertbank_cli.main import run
 
+    gc.disable()  # what is imported stays; each command sets its own threshold
     for name in LATE:
         import_module(name)
+    gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     with socket.socket(socket.AF_UNIX) as door:
         door.bind(place)
@@ -111,6 +114,7 @@ def _wait_for(line: socket.socket, run: object) -> None:
     words, folder, environment = json.loads(line.makefile("rb").read(size))
     child = os.fork()
     if child == 0:
+        gc.enable()
         line.close()
         for ours, theirs in zip(STREAMS, streams, strict=True):
             os.dup2(theirs, ours)

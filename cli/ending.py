@@ -16,6 +16,7 @@ import typer
 from typer.exceptions import TyperException
 
 from expertbank.errors import ExpertBankError
+from expertbank.plugins import at_fault
 
 from . import signals, streams
 from .outcome import Outcome
@@ -128,8 +129,10 @@ def _failed(error: BaseException, outcome: Outcome) -> tuple[int, str]:
             return USAGE if not outcome.done else FAILED, f"{told}{outcome.told}"
         case MemoryError():
             return FAILED, f"there is not enough memory{outcome.told}"
-    about = f"a defect of expertbank: {_reason(error)}"
-    how = f"set {TRACEBACK_VARIABLE}=1 to see where, and report it"
+    package = at_fault(error)
+    whose, whom = (f"package {package}", " to its authors") if package else ("expertbank", "")
+    about = f"a defect of {whose}: {_reason(error)}"
+    how = f"set {TRACEBACK_VARIABLE}=1 to see where, and report it{whom}"
     return FAILED, f"{about}{outcome.told}; {how}"
 
 

@@ -121,7 +121,8 @@ def serve(
                 document = {"serving": where, "models": names, "router": state.router_version}
                 streams.write(streams.as_json(document, sys.stdout) + "\n")
                 streams.flush()
-            session.remark(f"serving {len(names)} models at {where}; stop with Ctrl-C")
+            offered = f"{len(names)} model{'s' if len(names) > 1 else ''}"
+            session.remark(f"serving {offered} at {where}; stop with Ctrl-C")
 
         session.remark(f"loading; {where} answers when it is done")
         # The worker computes between calls of Python; a request must not wait 5 ms for its turn.

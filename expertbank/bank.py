@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import TracebackType
@@ -19,10 +18,12 @@ from expertbank.config import (
     ExportFormat,
     TrainConfig,
     TuneConfig,
+    bank_config,
 )
 from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.paths import given_path
+from expertbank.plain import texts
 from expertbank.records import (
     AliasRecord,
     BackboneRecord,
@@ -140,7 +141,7 @@ class Bank:
         return cls(workspace)
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Let go of the database; whatever is asked later opens it again."""
         self._workspace.close()
 
     def __enter__(self) -> Bank:
@@ -167,10 +168,11 @@ class Bank:
 
         Raises:
             FeatureSpecError: the bank has other values.
-            InputError: the bank has another store, or no new one can be used.
+            InputError: the bank has another store, no new one can be used, or a keyword is none
+                of a bank's settings.
             IntegrityError: the bank has another backbone.
         """
-        return initialise(self._workspace, replace(config or BankConfig(), **settings))
+        return initialise(self._workspace, bank_config(config, settings))
 
     def add(
         self,
@@ -213,7 +215,7 @@ class Bank:
             DataError: unusable data, by file and line.
             TrainingError: the loss stopped being a number.
         """
-        bank = replace(bank or BankConfig(), **settings)
+        bank = bank_config(bank, settings)
         request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash, tune)
         return add(self._workspace, request, progress, resume=resume, on=on)
 
@@ -264,7 +266,7 @@ class Bank:
         process, and ``commit`` registers what that gives. Arguments and errors are those of
         ``add``, which does all three.
         """
-        bank = replace(bank or BankConfig(), **settings)
+        bank = bank_config(bank, settings)
         request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
         return prepare(self._workspace, request)
 
@@ -300,9 +302,15 @@ class Bank:
             NotFoundError: no live expert.
             StaleError: the bank changed meanwhile.
             IntegrityError: an expert's file is gone, or cached features changed on disk.
-            InputError: no such gate, or one that needs rows in a bank that keeps statistics.
+            InputError: no such gate, or one that needs rows in a bank that keeps statistics; or
+                both ``kind`` and ``config``.
         """
-        settings = config or RouterConfig(self.default_gate if kind is None else kind)
+        if config is None:
+            settings = RouterConfig(self.default_gate if kind is None else kind)
+        elif kind is None and isinstance(config, RouterConfig):
+            settings = config
+        else:
+            raise InputError("give the gate as kind=NAME, or as config=RouterConfig(NAME, …)")
         return retrain_router(self._workspace, settings, activate=activate, progress=progress)
 
     @property
@@ -486,13 +494,13 @@ class Bank:
                     "--for-import out"
                 )
             form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(self._workspace, target, form, tasks=_listed(tasks))
+            return export_adapters(self._workspace, target, form, tasks=texts(tasks, "tasks"))
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(
             self._workspace,
             target,
-            tasks=_listed(tasks),
+            tasks=texts(tasks, "tasks"),
             with_backbone=with_backbone,
             for_import=for_import,
             statistics=statistics,
@@ -527,7 +535,7 @@ class Bank:
         return import_bundle(
             self._workspace,
             given_path(source, "the bundle"),
-            tasks=_listed(tasks),
+            tasks=texts(tasks, "tasks"),
             new_version=new_version,
             dry_run=dry_run,
             progress=progress,
@@ -579,7 +587,7 @@ class Bank:
         """
         from expertbank.workflows.shipping.import_peft import PeftRequest, import_peft
 
-        bank = replace(bank or BankConfig(), **settings)
+        bank = bank_config(bank, settings)
         add = AddRequest(task, data, train=train, group=group, new_version=new_version, bank=bank)
         folder = given_path(source, "the adapter's folder")
         request = PeftRequest(folder, add, tuple(labels), fit_head, same_base)
@@ -836,7 +844,7 @@ class Bank:
         """
         from expertbank.workflows.proving.bank_map import bank_map, map_with_rows
 
-        tasks = _listed(tasks)
+        tasks = texts(tasks, "tasks")
         if rows is None:
             return bank_map(self._workspace, router, tasks)
         if self.registry.router(router) != self.registry.router("active"):
@@ -861,8 +869,3 @@ class Bank:
     def registry(self) -> Registry:
         """The registry, for queries that have no method here."""
         return self._workspace.registry
-
-
-def _listed(tasks: str | Sequence[str]) -> Sequence[str]:
-    """Names of tasks; a text is one name, and no sequence of letters."""
-    return (tasks,) if isinstance(tasks, str) else tasks

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
-from expertbank.plain import Numbers
+from expertbank.plain import Numbers, mapping, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
@@ -408,3 +408,23 @@ class TrainConfig:
     def selection_share_of(self, rows: int) -> float:
         """The share to hold out of ``rows`` training rows, floor included."""
         return max(self.selection_share, min(0.2, self.selection_floor / max(rows, 1)))
+
+
+def bank_config(config: BankConfig | None, settings: Mapping[str, Any]) -> BankConfig:
+    """What a bank shall be, of a ``BankConfig`` and of its fields as keywords, which win.
+
+    Raises:
+        InputError: no ``BankConfig``, or a keyword that is none of its fields.
+    """
+    known = [item.name for item in fields(BankConfig)]
+    for key in settings:
+        owners = [cls for cls in _OTHERS if key in {item.name for item in fields(cls)}]
+        if key not in known and owners:
+            named = " or ".join(f"{_OTHERS[cls]}={cls.__name__}({key}=…)" for cls in owners)
+            raise InputError(f"{key!r} is no setting of a bank; give {named}")
+    given = BankConfig() if config is None else typed(BankConfig, config, "settings", "bank")
+    return replace(given, **mapping(settings, "settings of a bank", known))
+
+
+_OTHERS: dict[Any, str] = {TrainConfig: "train", AdapterConfig: "adapter", TuneConfig: "tune"}
+"""The other settings, and the arguments they are given by."""

@@ -6,7 +6,7 @@ stored spec is found at once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -165,6 +165,18 @@ def several(value: Numbers | None) -> tuple[int, ...]:
     if value is None:
         return ()
     return value if isinstance(value, tuple) else (value,)
+
+
+def texts(value: object, what: str) -> tuple[str, ...]:
+    """One text or several as several; a text is one, and no sequence of letters.
+
+    Raises:
+        InputError: anything else.
+    """
+    found = (value,) if isinstance(value, str) else value
+    if not isinstance(found, Iterable) or isinstance(found, bytes | Mapping):
+        raise InputError(f"{what} must be text, or several in a list, got {_short.repr(value)}")
+    return tuple(typed(str, one, what, f"number {place}") for place, one in enumerate(found, 1))
 
 
 def _is_number(value: object) -> bool:

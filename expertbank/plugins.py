@@ -9,6 +9,7 @@ installed package, which is looked for once and loaded when its name is asked fo
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -177,6 +178,25 @@ def refused() -> tuple[Refused, ...]:
         if entry_points(group=group)  # else there is nothing to import the room for
         for one in imported(place).refused()
     )
+
+
+def at_fault(error: BaseException) -> str | None:
+    """The installed package of plugins in whose code ``error`` came up.
+
+    ``None`` where expertbank called what failed: of all code on the way, other libraries' apart,
+    the innermost counts.
+    """
+    brought = {
+        point.module.partition(".")[0]: _package(point)
+        for group in GROUPS
+        for point in entry_points(group=group)
+    }
+    ours = {__name__.partition(".")[0]: None, "expertbank_cli": None}
+    found = None
+    for frame, _ in traceback.walk_tb(error.__traceback__):
+        module = str(frame.f_globals.get("__name__", "")).partition(".")[0]
+        found = {**brought, **ours}.get(module, found)
+    return found
 
 
 def unlike(plugin: object, base: type) -> str | None:

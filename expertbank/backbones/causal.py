@@ -17,6 +17,7 @@ from torch import nn
 
 from expertbank.backbones import probe
 from expertbank.backbones.backbone import Backbone
+from expertbank.backbones.reading import LOADING
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ def _language_model(config: Any) -> nn.Module | None:
     from transformers import AutoModelForCausalLM
 
     try:
-        with torch.device("meta"):
+        with LOADING, torch.device("meta"):
             model: nn.Module = AutoModelForCausalLM.from_config(copy.deepcopy(config))
     except (AttributeError, ImportError, KeyError, ValueError):
         return None

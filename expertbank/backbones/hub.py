@@ -9,6 +9,7 @@ from pathlib import Path
 from expertbank.backbones.mistaken import require_no_part
 from expertbank.backbones.weight_files import weight_files
 from expertbank.errors import SourceUnavailableError
+from expertbank.process_wide import WhileAny
 from expertbank.references import Place, cached, is_commit, local_path, split
 
 SECONDS = 10.0
@@ -56,7 +57,7 @@ def _download(name: str, revision: str | None) -> Place:
 
     info = huggingface_hub.HfApi().model_info(name, revision=revision, timeout=SECONDS)
     files = [file.rfilename for file in info.siblings or () if _belongs(file.rfilename)]
-    with _no_bars():
+    with _NO_BARS:
         folder = huggingface_hub.snapshot_download(
             name, revision=revision, allow_patterns=files, etag_timeout=SECONDS
         )
@@ -105,7 +106,7 @@ def first_line(error: Exception) -> str:
 
 
 @contextmanager
-def _no_bars() -> Iterator[None]:
+def _without_bars() -> Iterator[None]:
     """Keep the Hub's loading bars off the user's terminal; put the setting back after."""
     from huggingface_hub import utils
 
@@ -116,3 +117,6 @@ def _no_bars() -> Iterator[None]:
     finally:
         if drawn:
             utils.enable_progress_bars()
+
+
+_NO_BARS = WhileAny(_without_bars)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 import torch
@@ -72,7 +73,7 @@ def read_language_model(path: Path, reference: str, names: Collection[str]) -> d
 
     named = {"gguf_file": path.name} if path.is_file() else {"use_safetensors": True}
     try:
-        with _quiet_transformers(), each_file_read_once(), torch.random.fork_rng(devices=[]):
+        with _alone():
             model, loading = AutoModelForCausalLM.from_pretrained(
                 path.parent if path.is_file() else path,
                 dtype="auto",
@@ -167,8 +168,7 @@ def _load(
     """Model, tokenizer, and the names of the weights that were not in the files."""
     from transformers import AutoTokenizer
 
-    # An absent pooler is filled with random numbers: not from the caller's generator.
-    with _quiet_transformers(), each_file_read_once(), torch.random.fork_rng(devices=[]):
+    with _alone():
         # Left unset, code that a repository brings would be asked about on stdin and run.
         tokenizer = AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False, local_files_only=True, **of_tokenizer
@@ -220,6 +220,26 @@ def _require_tokenizer(tokenizer: Any, reference: str, where: str) -> None:
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+
+
+LOADING = RLock()
+"""Held by the thread that has transformers make a model, which sets the process's default type."""
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Around what transformers loads: one thread at a time, and nothing of it is left behind.
+
+    What is changed meanwhile is the process's: what transformers says, the class that reads GGUF
+    files, and torch's generator, from which an absent pooler is filled.
+    """
+    with (
+        LOADING,
+        _quiet_transformers(),
+        each_file_read_once(),
+        torch.random.fork_rng(devices=[]),
+    ):
+        yield
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from expertbank.data.formats.parquet import class_names
 from expertbank.data.refs import SourceRef
 from expertbank.data.spec import SourceSpec
 from expertbank.errors import DataError, SourceUnavailableError
+from expertbank.process_wide import WhileAny
 
 _TIMEOUT = 10.0
 
@@ -32,7 +33,7 @@ def read_hub(ref: SourceRef, source: SourceSpec) -> tuple[Tables, str | None]:
     commit = _commit(ref)
     import datasets
 
-    with quiet_datasets():
+    with _QUIET:
         try:
             data = datasets.load_dataset(ref.location, ref.config, revision=commit or ref.revision)
         except Exception as error:
@@ -84,7 +85,7 @@ def _table(data: Any, ref: SourceRef, split: str) -> Table:
 
 
 @contextmanager
-def quiet_datasets() -> Iterator[None]:
+def _quiet_datasets() -> Iterator[None]:
     """No progress bars or log lines from ``datasets`` meanwhile: errors here say it all."""
     import datasets
 
@@ -98,6 +99,9 @@ def quiet_datasets() -> Iterator[None]:
         datasets.logging.set_verbosity(verbosity)
         if shown:
             datasets.enable_progress_bars()
+
+
+_QUIET = WhileAny(_quiet_datasets)
 
 
 def _unavailable(ref: SourceRef, error: Exception) -> SourceUnavailableError:

@@ -87,10 +87,10 @@ def contradiction_remarks(rows: Iterable[Row], kind: Kind) -> list[str]:
         return []
     one, other = example
     number = sum(rows_of[key] for key in differing)
+    texts = f"{len(differing):,} texts stand" if len(differing) > 1 else "1 text stands"
     return [
-        f"{number:,} rows contradict each other: {len(differing):,} texts stand with more than one "
-        f"label, such as {one.origin} ({one.label!r}) and {other.origin} ({other.label!r}); keep "
-        "one of each"
+        f"{number:,} rows contradict each other: {texts} with more than one label, such as "
+        f"{one.origin} ({one.label!r}) and {other.origin} ({other.label!r}); keep one of each"
     ]
 
 

@@ -17,9 +17,11 @@ def given_path(path: str | os.PathLike[str], what: str) -> Path:
         what: what it is for, as the message says it.
 
     Raises:
-        InputError: it is empty, which would silently mean the working folder, or what the system
-            takes for no path: a name that is too long, links that lead in a circle.
+        InputError: it is no path, it is empty, which would silently mean the working folder, or
+            the system takes it for no path: a name that is too long, links that lead in a circle.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise InputError(f"{what} must be a path, got {path!r}")
     text = os.fspath(path)
     if not text:
         raise InputError(f"{what} must not be empty; the working folder is .")

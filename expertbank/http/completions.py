@@ -333,7 +333,7 @@ def messages_of(value: object) -> list[dict[str, str]]:
         RefusedError: something else; parts that are not text.
     """
     if not isinstance(value, list) or not value:
-        raise malformed("'messages' must be an array of messages")
+        raise malformed("'messages' must be an array of messages, at least one")
     found = []
     for number, one in enumerate(value):
         message = json_object(one, f"messages[{number}]")

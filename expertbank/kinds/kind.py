@@ -84,8 +84,9 @@ class Objective(ABC):
 
         Args:
             logits: ``[rows, width]``; of a kind that writes, ``[tokens, vocabulary]``.
-            targets: ``[rows]`` or ``[rows, labels]``, as ``Kind.target`` made them; of a kind that
-                writes, ``[tokens]`` the tokens of the answers.
+            targets: ``[rows]`` or ``[rows, labels]`` float32, as ``Kind.target`` made them: a place
+                among labels is a number too. Of a kind that writes, ``[tokens]`` int64, the tokens
+                of the answers.
         """
 
     def score(self, logits: Tensor, targets: Tensor) -> float:

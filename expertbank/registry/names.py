@@ -18,13 +18,24 @@ _DIGEST_PREFIX = re.compile(rf"[0-9a-f]{{{MIN_PREFIX},64}}")
 _VERSIONED = re.compile(rf"(?P<name>.+)@(?P<version>[0-9]{{1,{MAX_VERSION_DIGITS}}})")
 
 
+def task_name(name: object) -> str:
+    """``name``, before a database is asked for what it has no type for.
+
+    Raises:
+        InputError: it is no text.
+    """
+    if not isinstance(name, str):
+        raise InputError(f"a task is named by text, got {name!r}")
+    return name
+
+
 def check_alias(name: str) -> None:
     """Refuse an alias that could not be told from a version or is hard to type.
 
     Raises:
         InputError: not ``[a-z0-9][a-z0-9_-]{0,63}``, or only digits.
     """
-    if ALIAS.fullmatch(name) is None or name.isdigit():
+    if not isinstance(name, str) or ALIAS.fullmatch(name) is None or name.isdigit():
         raise InputError(
             f"alias {name!r} is not usable; use 1 to 64 of a-z, 0-9, _ and -, beginning with a "
             "letter or digit and not only digits (those name a version)"

@@ -128,7 +128,7 @@ def tasks(session: Session, include_removed: bool = False) -> tuple[TaskRecord, 
 
 
 def task(session: Session, name: str) -> TaskRecord:
-    found = TASKS.first(session, TaskRow.name == name)
+    found = TASKS.first(session, TaskRow.name == names.task_name(name))
     if found is None:
         raise _no_task(session, name)
     return found
@@ -137,7 +137,7 @@ def task(session: Session, name: str) -> TaskRecord:
 def experts(session: Session, task: str | None = None) -> tuple[ExpertRecord, ...]:
     if task is None:
         return EXPERTS.all(session)
-    found = EXPERTS.all(session, TaskRow.name == task)
+    found = EXPERTS.all(session, TaskRow.name == names.task_name(task))
     if not found:
         raise _no_task(session, task)
     return found

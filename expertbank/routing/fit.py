@@ -134,10 +134,10 @@ def fit_sums(
     with one_thread() if closed else nullcontext():
         parts = [Block(own, sums.moments([names[c] for c in own])) for own in competing(reads)]
         if closed:
-            gate = _solved(config, lambda: closed(parts, config.settings))
+            gate = _solved(config, len(columns), lambda: closed(parts, config.settings))
         else:
             examples = _examples(columns, parts, sums.grid, rows_of)
-            gate = _solved(config, lambda: config.gate.fit(examples, config.settings))
+            gate = _solved(config, len(columns), lambda: config.gate.fit(examples, config.settings))
         held = _held_out(_beside(names, sums, spans=False), reads)
         temperature, unknown = 1.0, None
         if held is not None:
@@ -152,8 +152,8 @@ def fit_sums(
     return Router(config.kind, own, feature_spec_digest, temperature, gate, unknown, sums.grid)
 
 
-def _solved(config: RouterConfig, solve: Callable[[], Gate]) -> Gate:
-    """The gate that ``solve`` finds.
+def _solved(config: RouterConfig, columns: int, solve: Callable[[], Gate]) -> Gate:
+    """The gate over so many columns that ``solve`` finds.
 
     Raises:
         InputError: it finds none, or one that cannot choose.
@@ -164,6 +164,13 @@ def _solved(config: RouterConfig, solve: Callable[[], Gate]) -> Gate:
         raise _diverged(config, "its equations cannot be solved") from error
     if odd := not_finite(gate.tensors()):
         raise _diverged(config, f"{odd} is not finite")
+    found = gate.scores(torch.zeros(2, gate.dimension))
+    if found.shape != (2, columns) or found.dtype != torch.float64:
+        raise InputError(
+            f"the {config.kind} gate is defective: its scores of 2 rows are {list(found.shape)} "
+            f"{found.dtype}, and for {columns} columns belong [2, {columns}] torch.float64; choose "
+            "another with --kind, and tell its authors"
+        )
     return gate
 
 

@@ -98,8 +98,10 @@ class Keeper:
                 warm(state)
             except Exception as error:
                 if str(error) != str(self._error):
-                    kept = "" if served is None else f"; state {served.number} is served on"
-                    LOG.error("a newer state could not be loaded: %s%s", sentence_of(error), kept)
+                    what, kept = "what is to be served", ""
+                    if served is not None:
+                        what, kept = "a newer state", f"; state {served.number} is served on"
+                    LOG.error("%s could not be loaded: %s%s", what, sentence_of(error), kept)
                 self._error = error
                 self._observer.reloaded(False)
                 raise

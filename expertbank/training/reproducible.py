@@ -8,11 +8,13 @@ training such as ours: see ``examples/benchmarks/devices.py``.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
-from threading import Lock
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
+
+from expertbank.process_wide import WhileAny
 
 T = TypeVar("T")
 
@@ -46,46 +48,20 @@ def reproducibly(device: torch.device, compute: Callable[[], T]) -> T:
     return compute()
 
 
-Setting = tuple[bool, bool, bool]
-"""Whether torch is asked, whether it only warns, and whether it fills memory before its first use,
-which is in vain here."""
-
-
-class _Asking:
-    """Asks torch, whose setting is the process's, for as long as any thread wants it."""
-
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._wanted = 0
-        self._before: Setting = (False, False, False)
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._wanted += 1
-            if self._wanted == 1:
-                self._before = _setting()
-                _set(True, False, False)
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._wanted -= 1
-            if not self._wanted:
-                _set(*self._before)
-
-
-_ASKING = _Asking()
-
-
-def _setting() -> Setting:
+@contextmanager
+def _asked() -> Iterator[None]:
+    """Torch is asked, and fills no memory before its first use, which is in vain here."""
     filling: Any = torch.utils.deterministic
-    return (
-        torch.are_deterministic_algorithms_enabled(),
-        torch.is_deterministic_algorithms_warn_only_enabled(),
-        filling.fill_uninitialized_memory,
-    )
+    asked = torch.are_deterministic_algorithms_enabled()
+    warn_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    fill = filling.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(True)
+    filling.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(asked, warn_only=warn_only)
+        filling.fill_uninitialized_memory = fill
 
 
-def _set(asked: bool, warn_only: bool, fill: bool) -> None:
-    filling: Any = torch.utils.deterministic
-    torch.use_deterministic_algorithms(asked, warn_only=warn_only)
-    filling.fill_uninitialized_memory = fill
+_ASKING = WhileAny(_asked)

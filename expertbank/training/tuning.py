@@ -22,6 +22,7 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json
 from expertbank.errors import MALFORMED, InputError, IntegrityError, TrainingError
 from expertbank.kinds import KINDS
+from expertbank.process_wide import WhileAny
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
 from expertbank.training.job import ExpertJob, job_digest
@@ -263,16 +264,27 @@ def _study(seed: int) -> Iterator[Study]:
         import optuna
     except ImportError as error:
         raise InputError(f"--tune needs more packages ({error}); run: {EXTRA}") from error
-    loud = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
+    with _QUIET:
         yield optuna.create_study(
             direction="maximize",
             sampler=optuna.samplers.TPESampler(seed=seed % 2**32, n_startup_trials=STARTUP),
             pruner=optuna.pruners.MedianPruner(n_startup_trials=STARTUP, n_warmup_steps=WARM),
         )
+
+
+@contextmanager
+def _errors_only() -> Iterator[None]:
+    import optuna
+
+    loud = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        yield
     finally:
         optuna.logging.set_verbosity(loud)
+
+
+_QUIET = WhileAny(_errors_only)
 
 
 def _kept(data: bytes, identity: str) -> list[Trial]:

@@ -433,6 +433,9 @@ def test_contradicting_texts_and_rows_left_out_are_remarked_on(tmp_path: Path) -
     remarks = load_task(MINE, str(path)).warnings
     assert any("10 rows contradict each other: 5 texts" in remark for remark in remarks)
     assert any("2 rows that repeat another one left out" in remark for remark in remarks)
+    path.write_text(cells([*ROWS, *contradicting[:2]]))
+    remarks = load_task(MINE, str(path)).warnings
+    assert any("2 rows contradict each other: 1 text stands with" in remark for remark in remarks)
     values = cells([(text, str(n)) for n, (text, _) in enumerate(ROWS + ROWS)])
     path.write_text(values)
     assert load_task(TaskSpec("mine", kind="regression"), str(path)).warnings == ()

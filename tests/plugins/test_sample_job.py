@@ -137,6 +137,7 @@ def test_what_needs_one_of_them_says_its_name_and_what_to_install(
         "predict text": "no gate named 'knn'",
         "forgetting-report": "no task kind named 'ordinal'",
         f"export {tmp_path}/bundle --task grade": "no gate named 'knn'",
+        f"import {made}/bundle": "no task kind named 'ordinal'",
     }
     told = without.each(*([*bank, *words.split()] for words in missing))
     for (code, said), name in zip(told, missing.values(), strict=True):

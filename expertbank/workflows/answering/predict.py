@@ -13,6 +13,7 @@ from expertbank.data import RowLike, TaskSpec, as_rows
 from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.models.routed import RoutedModel
+from expertbank.plain import typed
 from expertbank.records import ProgressCallback, ProgressEvent, Row, no_progress
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
@@ -286,9 +287,13 @@ class Predictor:
         Raises:
             NotFoundError: no such task, no router and no task named, or a router that cannot tell
                 unknown rows.
-            InputError: options that exclude each other.
+            InputError: options that exclude each other, or of another type.
             IntegrityError: the file of a named task's expert is damaged.
         """
+        for option, name in (("task", task), ("fallback", fallback)):
+            typed(str | None, name, "predict", option, exact=True)
+        for option, wish in (("abstain", abstain), ("second_opinion", second_opinion)):
+            typed(bool, wish, "predict", option, exact=True)
         if (task is not None) + abstain + (fallback is not None) > 1:
             raise InputError("name a task, or abstain, or give a fallback: only one of them")
         if task is not None and second_opinion:

@@ -13,6 +13,7 @@ from typing import Any
 from expertbank.data.spec import TaskSpec, check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.kinds import KINDS
+from expertbank.plain import texts
 from expertbank.records import RouterRecord, RunRecord, TaskRecord
 from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
@@ -150,7 +151,7 @@ def group_tasks(
         ExistsError: a task is called like the group.
         LockedError: ``gc`` or ``db restore`` kept the bank for too long.
     """
-    wanted = list(dict.fromkeys([tasks] if isinstance(tasks, str) else tasks))
+    wanted = list(dict.fromkeys(texts(tasks, "tasks")))
     if not wanted:
         raise InputError("name at least one task, such as: expertbank group tweets irony hate")
     if not all(wanted):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig, TuneConfig
@@ -22,7 +23,7 @@ from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
-from expertbank.plain import plain
+from expertbank.plain import plain, typed
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.grouping import require_allowed, require_own_name
@@ -57,6 +58,9 @@ class AddRequest:
         bank: what the bank shall be, or is.
         rehash: hash the backbone's files, whatever is remembered of them.
         tune: how to search for settings before training, if at all.
+
+    Raises:
+        InputError: settings of another type.
     """
 
     task: str | TaskSpec
@@ -68,6 +72,18 @@ class AddRequest:
     bank: BankConfig | None = None
     rehash: bool = False
     tune: TuneConfig | None = None
+
+    def __post_init__(self) -> None:
+        kinds: Mapping[str, Any] = {
+            "adapter": AdapterConfig,
+            "train": TrainConfig,
+            "bank": BankConfig,
+            "tune": TuneConfig,
+        }
+        for name, kind in kinds.items():
+            value = getattr(self, name)
+            if value is not None:
+                object.__setattr__(self, name, typed(kind, value, "settings", name, exact=True))
 
 
 def prepare(

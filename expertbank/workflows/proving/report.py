@@ -133,8 +133,8 @@ def forgetting_report(
 
 
 def _check_options(margin: float, sample: int | None, *, verify: bool) -> None:
-    if not 0 < margin < 1:
-        raise InputError(f"the margin is a share above 0 and below 1, such as 0.01; got {margin}")
+    if not isinstance(margin, int | float) or not 0 < margin < 1:
+        raise InputError(f"the margin is a share above 0 and below 1, such as 0.01; got {margin!r}")
     if sample is not None and sample < 1:
         raise InputError(f"a sample has at least one row a task; got {sample}")
     if sample is not None and not verify:

@@ -25,6 +25,7 @@ from expertbank.errors import (
     IntegrityError,
     NotFoundError,
 )
+from expertbank.kinds import KINDS
 from expertbank.records import (
     BackboneRecord,
     ExpertRecord,
@@ -196,6 +197,7 @@ def _incoming(
             "write the bundle again with: expertbank export --for-import"
         )
     name = check_task_name(str(entry["task"]))
+    KINDS.require(str(entry["kind"]))  # says its name, where it is not installed
     files = {
         "expert": members.read(str(entry["file"])),
         "features": members.read(str(lineage.get("features") or lineage["statistics"])),

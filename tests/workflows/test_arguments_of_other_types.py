@@ -1,0 +1,75 @@
+"""What a program gives by mistake is refused in a sentence that names the argument."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from expertbank import Bank, RouterConfig, TrainConfig, load_bundle
+from expertbank.errors import InputError
+
+
+@pytest.fixture
+def bank(made_job: Path) -> Iterator[Any]:
+    with Bank.open(made_job / "bank") as bank:
+        yield bank
+
+
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda bank: bank.predict("red", task=["films"]), r"task must be text, got \['films'\]"),
+        (lambda bank: bank.predict("red", fallback=3), "fallback must be text, got 3"),
+        (lambda bank: bank.predict("red", abstain="no"), "abstain must be true or false"),
+        (lambda bank: bank.predict("red", second_opinion=1), "second_opinion must be true or"),
+        (lambda bank: bank.remove(["films"]), r"a task is named by text, got \['films'\]"),
+        (lambda bank: bank.experts(3), "a task is named by text, got 3"),
+        (lambda bank: bank.group("desk", None), "tasks must be text, or several in a list"),
+        (lambda bank: bank.ungroup(3), "tasks must be text, or several in a list, got 3"),
+        (lambda bank: bank.export("out", tasks=3), "tasks must be text, or several in a list"),
+        (lambda bank: bank.map(tasks=[3]), "tasks: number 1 must be text, got 3"),
+        (lambda bank: bank.export(None), "the folder to write must be a path, got None"),
+        (lambda bank: bank.import_bundle(3), "the bundle must be a path, got 3"),
+        (lambda bank: Bank.open(None), "the bank's folder must be a path, got None"),  # type: ignore[arg-type]
+        (lambda bank: load_bundle(None), "the bundle must be a path, got None"),  # type: ignore[arg-type]
+        (lambda bank: bank.add("x", data="x.csv", adapter="lora"), "adapter: expected keys"),
+        (lambda bank: bank.add("x", data="x.csv", train=3), "train: expected keys"),
+        (lambda bank: bank.add("x", data="x.csv", bank="x"), "bank: expected keys"),
+        (lambda bank: bank.init(maxlength=64), "unknown key 'maxlength'; did you mean max_length"),
+        (
+            lambda bank: bank.add("x", data="x.csv", epochs=3),
+            r"'epochs' is no setting of a bank; give train=TrainConfig\(epochs=…\)",
+        ),
+        (lambda bank: bank.retrain_router(config="lda"), r"kind=NAME, or as config=RouterConfig"),
+        (
+            lambda bank: bank.retrain_router("ridge", config=RouterConfig("lda")),
+            r"kind=NAME, or as config=RouterConfig",
+        ),
+        (lambda bank: bank.set_alias(None, 1), "alias None is not usable"),
+        (lambda bank: bank.forgetting_report(margin="1"), "the margin is a share .* got '1'"),
+    ],
+)
+def test_an_argument_of_another_type_is_refused_by_its_name(
+    bank: Any, call: Callable[[Any], object], told: str
+) -> None:
+    with pytest.raises(InputError, match=told):
+        call(bank)
+
+
+def test_settings_may_be_given_as_mappings(bank: Any, tmp_path: Path) -> None:
+    from expertbank.workflows.growing.prepare import AddRequest
+
+    request = AddRequest("x", train={"epochs": 3})  # type: ignore[arg-type]
+    assert request.train == TrainConfig(epochs=3)
+
+
+def test_a_closed_bank_opens_its_database_again_when_it_is_asked(made_job: Path) -> None:
+    bank = Bank.open(made_job / "bank", read_only=True)
+    before = bank.predict("red film")
+    bank.close()
+    assert bank.predict("red film") == before
+    bank.close()
+    bank.close()

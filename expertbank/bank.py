@@ -374,6 +374,7 @@ class Bank:
         purge_removed: bool = False,
         keep_routers: int | None = None,
         grace_hours: float = GRACE_HOURS,
+        progress: ProgressCallback = no_progress,
     ) -> Collection:
         """Delete what nothing refers to.
 
@@ -383,6 +384,7 @@ class Bank:
             keep_routers: also delete, for good, what only routers need that are neither among
                 so many newest ones nor named by an alias.
             grace_hours: leave younger leftovers alone.
+            progress: called as files are deleted.
 
         Raises:
             LockedError: other commands kept writing for too long.
@@ -393,6 +395,7 @@ class Bank:
             purge_removed=purge_removed,
             keep_routers=keep_routers,
             grace_hours=grace_hours,
+            progress=progress,
         )
 
     # -- what reads it -----------------------------------------------------------------------
@@ -486,7 +489,9 @@ class Bank:
                     "--for-import out"
                 )
             form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(self._workspace, target, form, tasks=_listed(tasks))
+            return export_adapters(
+                self._workspace, target, form, tasks=_listed(tasks), progress=progress
+            )
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(

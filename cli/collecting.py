@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from expertbank.records import no_progress
+
 from . import completing
 from .following import Followed, retrain
 from .render import Table, print_facts, print_table, size
@@ -14,6 +16,7 @@ from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
+    from expertbank.records import ProgressCallback
     from expertbank.workflows.keeping.collect import Collection
     from expertbank.workflows.keeping.remove import Removal
 
@@ -55,7 +58,7 @@ def remove(
     document = done.to_dict() | {"todo": after.todo} | after.to_dict()
     session.answer(document, lambda console: _print_removal(console, done))
     if after.error is not None:
-        raise after.error
+        session.end_with(after.error)
     if router:
         session.remark(f"router@{router.router.version} without {task} is active")
     elif retrain_router and not alive:
@@ -118,12 +121,13 @@ def gc(
     """
     session: Session = context.obj
 
-    def collect(bank: Bank, dry_run: bool) -> Collection:
+    def collect(bank: Bank, dry_run: bool, progress: ProgressCallback = no_progress) -> Collection:
         return bank.gc(
             dry_run=dry_run,
             purge_removed=purge_removed,
             keep_routers=keep_routers,
             grace_hours=grace,
+            progress=progress,
         )
 
     if not dry_run and not yes:
@@ -131,10 +135,8 @@ def gc(
             before = collect(bank, True)
         if before.deleted:
             session.confirm(f"Delete {len(before.deleted)} files, {size(before.bytes)}?")
-    with session.bank(read_only=dry_run) as bank:
-        done = collect(bank, dry_run)
-        if not dry_run:
-            session.did(f"{len(done.deleted)} files were deleted")
+    with session.bank(read_only=dry_run) as bank, session.progress() as progress:
+        done = collect(bank, dry_run, progress)
     session.answer(done.to_dict(), lambda console: _print_collection(console, done))
     for kept in done.kept:
         session.remark(f"kept: {kept.what}; {kept.todo}")

@@ -132,14 +132,13 @@ def add(
         failed: list[dict[str, Any]] = []
 
         def add_one(wish: dict[str, Any]) -> AddResult:
+            before = len(session.outcome.done)
             try:
-                result = bank.add(**wish, bank=config, progress=progress, rehash=rehash)
+                return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
             except KeyboardInterrupt:
-                if wish["task"].name in bank.unfinished():
+                if len(session.outcome.done) == before and wish["task"].name in bank.unfinished():
                     session.outcome.resume = _resumable(session.outcome, wish["task"].name)
                 raise
-            session.did(f"{result.expert.id} was added")
-            return result
 
         if list_file is None:
             added = [add_one(wanted[0])]
@@ -164,7 +163,7 @@ def add(
         for warning in one.warnings:
             session.remark(f"warning: {one.expert.task}: {warning}")
     if after.error is not None:
-        raise after.error
+        session.end_with(after.error)
     if after.todo:
         session.remark(f"next: {after.todo}")
     if failed:

@@ -43,11 +43,12 @@ class Followed:
 
 def retrain(session: Session, bank: Bank, progress: ProgressCallback) -> Followed:
     """Refit and activate the router after the bank changed."""
-    session.outcome.todo = RETRAIN
+    session.outcome.todo, before = RETRAIN, len(session.outcome.done)
     try:
         router = bank.retrain_router(progress=progress)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the command raises it)
-        return Followed(error=error, todo=RETRAIN)
+        if len(session.outcome.done) > before:  # the router is there all the same
+            session.outcome.todo = ""
+        return Followed(error=error, todo=session.outcome.todo)
     session.outcome.todo = ""
-    session.did(f"router@{router.router.version} is active")
     return Followed(router)

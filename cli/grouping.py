@@ -73,7 +73,7 @@ def group(
     document = done.to_dict() | {"todo": after.todo} | after.to_dict()
     session.answer(document, lambda console: _print_grouped(console, done))
     if after.error is not None:
-        raise after.error
+        session.end_with(after.error)
     if after.router is not None:
         session.remark(f"router@{after.router.router.version} is active")
     elif done.todo:

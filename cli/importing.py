@@ -135,7 +135,6 @@ def _import_peft(session: Session, given: dict[str, Any], wanted: dict[str, Any]
     config = build(BankConfig, given)
     with session.bank(create=True) as bank, session.progress() as progress:
         done = bank.import_peft(**wanted, bank=config, progress=progress)
-        session.did(f"imported {done.added.expert.id}")
     session.answer(done.to_dict() | {"todo": RETRAIN}, lambda console: _print_peft(console, done))
     for warning in done.added.warnings:
         session.remark(f"note: {warning}")
@@ -188,8 +187,6 @@ def _import_bundle(
             progress=progress,
         )
         left = RETRAIN if done.imported and not dry_run else ""
-        if left:
-            session.did(f"imported {', '.join(one.id for one in done.imported)}")
 
     def show(console: Console) -> None:
         word = "would be imported" if dry_run else "imported"

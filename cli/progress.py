@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -16,10 +17,19 @@ PLAIN_INTERVAL = 15.0
 
 
 class ProgressView:
-    """A progress callback with a beginning and an end."""
+    """A progress callback with a beginning and an end.
 
-    def __init__(self, console: Console, *, quiet: bool) -> None:
+    Args:
+        console: where it draws.
+        quiet: draw nothing.
+        lasting: told what is done for good, as soon as it is.
+    """
+
+    def __init__(
+        self, console: Console, *, quiet: bool, lasting: Callable[[str], None] = lambda _: None
+    ) -> None:
         self._console = console
+        self._lasting = lasting
         self._quiet = quiet
         self._told = time.monotonic()
         self._bar: Progress | None = None
@@ -51,6 +61,8 @@ class ProgressView:
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show ``event``."""
+        if event.lasting:
+            self._lasting(event.lasting)
         detail = event.detail
         if event.seconds_left is not None and event.done < event.total:
             detail = f"{detail}  {_duration(event.seconds_left)} left".strip()

@@ -62,7 +62,6 @@ def retrain_router(
     with session.bank() as bank, session.progress() as progress:
         config = config or RouterConfig.of_text(bank.default_gate, settings or (), seed)
         result = bank.retrain_router(config=config, activate=not no_activate, progress=progress)
-        session.did(f"router@{result.router.version} was registered")
 
     def show(console: Console) -> None:
         router = result.router

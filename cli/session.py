@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from expertbank.files.paths import given_path
 
@@ -137,6 +137,11 @@ class Session:
         else:
             self._give(lambda: show(streams.console()))
 
+    def end_with(self, error: BaseException) -> NoReturn:
+        """Fail by what came after that which was shown."""
+        self.outcome.showing = False
+        raise error
+
     def plain(self, text: str) -> None:
         """Give the result as it is: text for another program to read."""
         self._give(lambda: streams.write(text))
@@ -152,8 +157,8 @@ class Session:
 
     @contextmanager
     def progress(self) -> Iterator[ProgressCallback]:
-        """A progress callback that draws on stderr; silent when quiet."""
-        with ProgressView(self.err, quiet=self.quiet) as view:
+        """A progress callback that draws on stderr, silent when quiet, and notes what lasts."""
+        with ProgressView(self.err, quiet=self.quiet, lasting=self.did) as view:
             yield view
 
     @contextmanager

@@ -96,7 +96,6 @@ def export(
             statistics=statistics,
             progress=progress,
         )
-        session.did(f"{result.path} was written")
     compared = "logits equal the bank's on probe rows"
     if result.effects:
         model = result.effects[0]["model"]

@@ -192,8 +192,6 @@ def restore(
         session.confirm(f"Replace the database in {session.home} by {source}?")
     with session.progress() as progress:
         done = put_back(home, source, dry_run=dry_run, lock_wait=wait, progress=progress)
-        if not dry_run:
-            session.did(f"the database was replaced by {done.source}")
     session.answer(
         done.to_dict(),
         lambda console: print_facts(
@@ -246,7 +244,6 @@ def copy_bank(
             lock_wait=wait,
             progress=progress,
         )
-    session.did(f"the bank is at {done.target}, too")
     session.answer(
         done.to_dict(),
         lambda console: print_facts(

@@ -382,6 +382,7 @@ class Bank:
         purge_removed: bool = False,
         keep_routers: int | None = None,
         grace_hours: float = GRACE_HOURS,
+        progress: ProgressCallback = no_progress,
     ) -> Collection:
         """Delete what nothing refers to.
 
@@ -391,6 +392,7 @@ class Bank:
             keep_routers: also delete, for good, what only routers need that are neither among
                 so many newest ones nor named by an alias.
             grace_hours: leave younger leftovers alone.
+            progress: called as files are deleted.
 
         Raises:
             LockedError: other commands kept writing for too long.
@@ -401,6 +403,7 @@ class Bank:
             purge_removed=purge_removed,
             keep_routers=keep_routers,
             grace_hours=grace_hours,
+            progress=progress,
         )
 
     # -- what reads it -----------------------------------------------------------------------
@@ -494,7 +497,9 @@ class Bank:
                     "--for-import out"
                 )
             form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(self._workspace, target, form, tasks=texts(tasks, "tasks"))
+            return export_adapters(
+                self._workspace, target, form, tasks=texts(tasks, "tasks"), progress=progress
+            )
         from expertbank.workflows.shipping.export import export_bundle
 
         return export_bundle(

@@ -31,6 +31,10 @@ class SourceUnavailableError(ExpertBankError):
     """A hub, package or file system that was asked for could not be reached."""
 
 
+class ReadOnlyError(ExpertBankError):
+    """The bank can be read here, and not written; exit code 1."""
+
+
 class InputError(ExpertBankError):
     """Bad input: data, options or names. Nothing was written; exit code 2."""
 

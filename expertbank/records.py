@@ -412,6 +412,7 @@ class ProgressEvent:
         detail: short facts to show beside the bar, such as loss or tokens a second.
         seconds_left: estimate, ``None`` until there is one.
         of: which of several works at once it is of; empty where there is one.
+        lasting: what was done just now and stays, whatever becomes of the rest, as a sentence.
     """
 
     stage: str
@@ -420,6 +421,7 @@ class ProgressEvent:
     detail: str = ""
     seconds_left: float | None = None
     of: str = ""
+    lasting: str = ""
 
 
 ProgressCallback = Callable[[ProgressEvent], None]

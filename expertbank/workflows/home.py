@@ -154,8 +154,8 @@ class DatabaseHome:
         """The store at ``url``."""
         if url is None:
             raise InputError(
-                f"a bank in a database needs a store for its files: expertbank --home {self} init "
-                "--store s3://bucket/prefix, or file:///a/folder/that/all/machines/see"
+                f"the bank at {self} needs a store for its files, as a database holds none: name "
+                "one with --store s3://bucket/prefix, or file:///a/folder/that/all/machines/see"
             )
         return open_store(url)
 

@@ -384,3 +384,12 @@ def test_a_read_only_bank_answers_every_reading_command(
         assert code == 1, (words, err)
         assert "writ" in err
     assert content(bank) == before
+
+
+def test_a_folder_in_the_place_of_the_database_is_a_problem_to_doctor(tmp_path: Path) -> None:
+    (tmp_path / "bank" / "registry.db").mkdir(parents=True)
+    answer = call("--home", tmp_path / "bank", "--json", "doctor")
+    assert answer.code == 1
+    (found,) = [one for one in answer.document["findings"] if one["state"] == "problem"]
+    assert "is a folder" in found["found"]
+    assert call("--home", tmp_path / "bank", "list").code == 13

@@ -243,6 +243,16 @@ def test_where_no_task_is_alive_no_fit_is_advised(bank: Path, tmp_path: Path) ->
         assert "retrain-router" not in refused.err
 
 
+def test_a_map_of_a_router_whose_files_gc_deleted_says_what_to_do(bank: Path) -> None:
+    for task in ("mood", "poll", "sport"):
+        done("--home", bank, "remove", "--task", task, "--yes")
+    done("--home", bank, "gc", "--purge-removed", "--yes")
+    answer = call("--home", bank, "--json", "map")
+    assert answer.code == 10
+    assert "were deleted after their task was removed" in answer.error["message"]
+    assert "run: expertbank add" in answer.error["message"]
+
+
 def test_a_purge_that_died_before_it_deleted_the_files_is_finished_by_the_next(bank: Path) -> None:
     done("--home", bank, "remove", "--task", "mood", "--yes", "--retrain-router")
     before = {path: path.read_bytes() for path in bank.glob("objects/*/*.safetensors")}

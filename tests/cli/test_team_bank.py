@@ -207,6 +207,35 @@ def test_every_trouble_with_the_store_is_one_line_and_leaves_no_bank(
         assert not PostgresDatabase.at(team.url).exists()
 
 
+def test_what_the_refusal_of_a_copy_without_a_store_says_to_do_works(
+    team: Team, bank: Path
+) -> None:
+    answer = call("--json", "db", "copy", bank, team.url)
+    assert answer.code == 2
+    assert "init" not in answer.error["message"]
+    assert "name one with --store" in answer.error["message"]
+    assert done("--json", "db", "copy", bank, team.url, "--store", team.store).document["experts"]
+
+
+def test_a_user_who_may_only_read_ships_it_and_is_told_that_nobody_noted_it(
+    team: Team, bank: Path, tmp_path: Path
+) -> None:
+    done("db", "copy", bank, team.url, "--store", (tmp_path / "files").as_uri())
+    team.server.execute(
+        team.database,
+        *("DROP ROLE IF EXISTS reading", "CREATE ROLE reading LOGIN"),
+        *("GRANT USAGE ON SCHEMA public TO reading",),
+        *("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reading",),
+    )
+    home = team.url.replace("tester", "reading")
+    for form in ("bundle", "peft"):
+        answer = done("--home", home, "--json", "export", tmp_path / form, "--format", form)
+        assert answer.document["recorded"] is False
+        assert "not recorded in its history" in answer.err
+    assert done("--json", "predict", "--bundle", tmp_path / "bundle", "a good film").lines
+    assert call("--home", home, "remove", "--task", "mood", "--yes").code == 1
+
+
 def test_the_environment_is_shown_by_doctor_without_its_secrets(
     team: Team, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -246,6 +246,24 @@ def test_a_failing_migration_changes_nothing(old_bank, next_revision) -> None:
     assert SqliteFile(old_bank).revision() == "0001"
 
 
+def test_an_upgrade_that_fails_leaves_no_backup_of_what_is_still_there(
+    old_bank, next_revision
+) -> None:
+    next_revision("    raise RuntimeError('halfway')")
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="halfway"):
+            SqliteFile(old_bank).upgrade()
+    assert not list(old_bank.parent.glob("*.backup"))
+
+
+def test_of_two_upgrades_at_once_the_later_one_changes_and_copies_nothing(
+    head_bank, monkeypatch
+) -> None:
+    monkeypatch.setattr(SqliteFile, "revision", lambda _: "0001")  # before the other was done
+    assert SqliteFile(head_bank).upgrade() == Upgrade(schema.HEAD, schema.HEAD, None)
+    assert list(head_bank.parent.iterdir()) == [head_bank]
+
+
 def test_an_interrupt_while_a_table_is_rebuilt_changes_nothing_and_stays_one(
     old_bank, next_revision
 ) -> None:

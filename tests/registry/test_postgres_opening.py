@@ -130,6 +130,15 @@ def test_a_wrong_password_is_said_to_be_one(postgres: PostgresServer, database: 
     assert "PGPASSWORD" in str(error)
 
 
+def test_a_user_that_the_server_does_not_know_is_refused_the_login(
+    postgres: PostgresServer, database: str
+) -> None:
+    url = f"postgresql://nobody_here@127.0.0.1:{postgres.port}/{database}"
+    error = refused(PostgresDatabase.at(url))
+    assert "refused the login" in str(error)
+    assert "check user" in str(error)
+
+
 def test_a_database_that_is_not_there_is_not_found(postgres: PostgresServer) -> None:
     error = refused(PostgresDatabase.at(postgres.url("nowhere")))
     assert isinstance(error, NotFoundError)

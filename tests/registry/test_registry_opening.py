@@ -20,6 +20,7 @@ from expertbank.errors import (
 )
 from expertbank.registry import schema
 from expertbank.registry.sqlite import connection as connections
+from expertbank.registry.sqlite import copying
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.testing.bank_rows import expert_parts, known
 
@@ -185,6 +186,43 @@ def test_a_backup_never_overwrites(full, tmp_path) -> None:
     assert target.read_text() == "keep"
     with pytest.raises(ExpertBankError, match="cannot write"):
         full.backup(tmp_path / "missing" / "copy.db")
+
+
+def test_a_backup_has_its_name_only_when_it_is_whole(full, tmp_path, monkeypatch) -> None:
+    target, seen = tmp_path / "copy.db", []
+    real = copying.sync_file
+    monkeypatch.setattr(
+        copying, "sync_file", lambda part: seen.append(target.exists()) or real(part)
+    )
+    full.backup(target)
+    assert seen == [False]
+    assert SqliteFile(target).open().check() == ()
+    assert not list(tmp_path.glob(".copy.db.*"))
+
+
+def test_a_backup_goes_to_a_disk_without_links_and_never_over_another_file(
+    full, tmp_path, monkeypatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    def taken(_: object, target: Path) -> None:
+        target.write_text("keep")
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(copying.os, "link", refuse)
+    assert SqliteFile(full.backup(tmp_path / "copy.db")).open().check() == ()
+    monkeypatch.setattr(copying.os, "link", taken)
+    with pytest.raises(ExistsError, match="exists"):
+        full.backup(tmp_path / "late.db")
+    assert (tmp_path / "late.db").read_text() == "keep"
+    assert not [path for path in tmp_path.iterdir() if path.name.startswith(".late")]
+
+
+def test_a_folder_in_the_place_of_the_file_is_said_to_be_one(tmp_path) -> None:
+    (tmp_path / "registry.db").mkdir()
+    with pytest.raises(IntegrityError, match="is a folder where the registry's file should be"):
+        SqliteFile(tmp_path / "registry.db").open()
 
 
 def test_opening_imports_neither_alembic_nor_torch(full, path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,8 +64,6 @@ def test_its_router_routes_and_its_report_reads_the_source(made_stats: Path) -> 
 def test_where_the_source_is_gone_the_report_has_no_routed_figures(
     made_stats: Path, tmp_path: Path
 ) -> None:
-    import shutil
-
     hidden = made_stats / "films.csv"
     kept = shutil.move(hidden, tmp_path / "films.csv")
     try:
@@ -75,6 +74,45 @@ def test_where_the_source_is_gone_the_report_has_no_routed_figures(
     assert found["films"].routed is None
     assert found["films"].oracle is not None
     assert found["laws"].routed is not None
+
+
+def test_its_report_stays_when_the_files_of_a_removed_task_are_deleted(
+    made_stats: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(made_stats / "bank", tmp_path / "bank")
+    with Bank.open(tmp_path / "bank") as bank:
+        before = bank.forgetting_report()
+        bank.remove("games")
+        bank.retrain_router()
+        assert bank.gc(purge_removed=True).purged == ("games",)
+        report = bank.forgetting_report()
+        assert {task.task for task in report.tasks} == {"films", "laws"}
+        assert {task.oracle for task in report.tasks} <= {task.oracle for task in before.tasks}
+        assert all(task.routed is not None for task in report.tasks)
+        add(bank, "games", made_stats, new_version=True)
+        bank.retrain_router()
+        assert {task.expert for task in bank.forgetting_report(verify=True).tasks} == {
+            *("films@1", "laws@1", "games@2")
+        }
+
+
+def test_its_experts_in_a_bank_that_keeps_features_may_be_deleted_there(
+    made_stats: Path, job: Path, tmp_path: Path
+) -> None:
+    with Bank.open(job / "bank") as bank:
+        bank.export(tmp_path / "sums", for_import=True, statistics=True)
+    with Bank.open(tmp_path / "bank", create=True) as bank:
+        bank.import_bundle(tmp_path / "sums", tasks=["games"])
+        for task in ("films", "laws"):
+            add(bank, task, made_stats)
+        bank.retrain_router()
+        before = bank.forgetting_report()
+        bank.remove("games")
+        bank.retrain_router()
+        assert bank.gc(purge_removed=True).purged == ("games",)
+        after = bank.forgetting_report()
+    assert {task.task for task in before.tasks} == {"films", "laws", "games"}
+    assert {task.task for task in after.tasks} == {"films", "laws"}
 
 
 def test_retraining_again_gives_the_same_router_and_reads_no_row(made_stats: Path) -> None:

@@ -6,7 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-from expertbank.errors import ExpertBankError, IntegrityError, LockedError, NotFoundError
+from expertbank.errors import (
+    ExpertBankError,
+    IntegrityError,
+    LockedError,
+    NotFoundError,
+    ReadOnlyError,
+)
 from expertbank.registry.postgres.address import Address
 
 T = TypeVar("T")
@@ -82,6 +88,13 @@ _ENDED = {"57P01", "57P02", "57P03", "57P05", "25P03"}
 """The server shut down, crashed, is starting, or ended an idle session."""
 
 
+_LOGIN = (
+    *("password", "authentication failed", "no pg_hba.conf entry", "not permitted to log in"),
+    *('role "', "permission denied for database"),
+)
+"""What libpq's words of a refused login have in them."""
+
+
 def _unreachable(said: str, where: Address) -> ExpertBankError:
     """What libpq says of a connection that was not made; it tells by words alone."""
     low = said.lower()
@@ -89,7 +102,7 @@ def _unreachable(said: str, where: Address) -> ExpertBankError:
         return NotFoundError(
             f"there is no database at {where}; make it with: createdb, or ask its administrator"
         )
-    if "password" in low or "authentication failed" in low or "no pg_hba.conf entry" in low:
+    if any(words in low for words in _LOGIN):
         return ExpertBankError(
             f"{where} refused the login ({said}); give the password in PGPASSWORD or ~/.pgpass, "
             "and check user and host"
@@ -119,11 +132,11 @@ def _refused(state: str, said: str, where: Address) -> ExpertBankError | None:
             "in use would be deleted; nothing was written"
         )
     if state == "25006":
-        return ExpertBankError(
+        return ReadOnlyError(
             f"{where} cannot be written (read-only): it is a standby, or set so; name the primary"
         )
     if state == "42501":
-        return ExpertBankError(
+        return ReadOnlyError(
             f"{where}: the database user lacks a permission ({said}); grant it, or use another user"
         )
     if state == "3F000":

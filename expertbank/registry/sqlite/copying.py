@@ -22,29 +22,50 @@ def copy_to(path: Path, target: Path) -> Path:
         ExistsError: ``target`` exists; it is left as it is.
         ExpertBankError: it cannot be written.
     """
+    if os.path.lexists(target):
+        raise _taken(target)
+    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
-    except FileExistsError:
-        raise ExistsError(f"{target} exists; name a file that does not") from None
+        _claim(partial)
     except OSError as error:
         raise ExpertBankError(f"cannot write {target}: {error.strerror}") from error
-    partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
         with outside_transaction(path, writes=target) as connection:
             connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
             connection.execute("VACUUM INTO ?", (str(partial),))
         sync_file(partial)
-        os.replace(partial, target)
+        _name(partial, target)
         sync_folder(target.parent)
-    except BaseException as error:
-        for unfinished in (partial, journal_of(partial), target):
+    except OSError as error:
+        raise ExpertBankError(
+            f"cannot write {target}: {error.strerror}; free space or check the disk"
+        ) from error
+    finally:
+        for unfinished in (partial, journal_of(partial)):
             unfinished.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise ExpertBankError(
-                f"cannot write {target}: {error.strerror}; free space or check the disk"
-            ) from error
-        raise
     return target
+
+
+def _name(partial: Path, target: Path) -> None:
+    """Give a whole file its name, unless somebody took it meanwhile."""
+    try:
+        try:
+            os.link(partial, target)
+        except FileExistsError:
+            raise
+        except OSError:  # a disk that gives a file one name only
+            _claim(target)
+            os.replace(partial, target)
+    except FileExistsError:
+        raise _taken(target) from None
+
+
+def _claim(path: Path) -> None:
+    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+
+
+def _taken(target: Path) -> ExistsError:
+    return ExistsError(f"{target} exists; name a file that does not")
 
 
 def copy_bytes(path: Path, target: Path) -> Path:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import sqlite3
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import text
+from sqlalchemy import Connection, text
+from sqlalchemy.exc import SQLAlchemyError
 
 from expertbank.errors import ExpertBankError, IntegrityError, LockedError
 from expertbank.files.durable import sync_folder
@@ -60,6 +62,11 @@ class SqliteFile:
         """
         if not self.path.exists():
             return None
+        if self.path.is_dir():
+            raise IntegrityError(
+                f"{self.path} is a folder where the registry's file should be; check --home, or "
+                "move the folder away and restore the file from a backup"
+            )
         with reader_at(self.path).connect() as connection:
             return schema.revision_of(connection, self.path)
 
@@ -68,7 +75,7 @@ class SqliteFile:
 
         Args:
             backup: first write a copy beside it; it holds the state the upgrade started from,
-                since the write lock is already held.
+                since the write lock is already held. If nothing is changed, none is left.
 
         Raises:
             NotFoundError: there is no registry.
@@ -78,18 +85,35 @@ class SqliteFile:
         before = schema.require_known(self.revision(), self.path)
         if before == schema.HEAD:
             return Upgrade(before, before, None)
-        with engine_at(self.path, foreign_keys=False).begin() as connection:
-            before = schema.require_known(schema.revision_of(connection, self.path), self.path)
-            copy = self.copy_to(copying.backup_path(self.path, before)) if backup else None
-            schema.migrate(connection)
-            broken = connection.execute(text("PRAGMA foreign_key_check")).all()
-            if broken:
-                raise IntegrityError(
-                    f"upgrading {self.path} would leave {len(broken)} rows without what they "
-                    f"refer to (first: table {broken[0][0]}); nothing was changed, keep the file "
-                    "and report it"
-                )
+        copy = None
+        try:
+            with engine_at(self.path, foreign_keys=False).begin() as connection:
+                before = schema.require_known(schema.revision_of(connection, self.path), self.path)
+                if before == schema.HEAD:  # another process was faster
+                    return Upgrade(before, before, None)
+                copy = self.copy_to(copying.backup_path(self.path, before)) if backup else None
+                self._migrate(connection)
+        except BaseException:
+            if copy is not None and self._is_still(before):
+                copy.unlink(missing_ok=True)
+            raise
         return Upgrade(before, schema.HEAD, copy)
+
+    def _migrate(self, connection: Connection) -> None:
+        schema.migrate(connection)
+        broken = connection.execute(text("PRAGMA foreign_key_check")).all()
+        if broken:
+            raise IntegrityError(
+                f"upgrading {self.path} would leave {len(broken)} rows without what they "
+                f"refer to (first: table {broken[0][0]}); nothing was changed, keep the file "
+                "and report it"
+            )
+
+    def _is_still(self, revision: str) -> bool:
+        """Whether the database is sound enough to say that it is of this revision."""
+        with suppress(ExpertBankError, SQLAlchemyError):
+            return self.revision() == revision
+        return False
 
     def copy_to(self, target: Path) -> Path:
         """Write a consistent copy to ``target``.

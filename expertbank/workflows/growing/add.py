@@ -14,7 +14,13 @@ from expertbank.artifacts.store import sha256_bytes
 from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
 from expertbank.kinds import adapter_elsewhere
-from expertbank.records import ExpertRecord, ProgressCallback, RunRecord, no_progress
+from expertbank.records import (
+    ExpertRecord,
+    ProgressCallback,
+    ProgressEvent,
+    RunRecord,
+    no_progress,
+)
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.jobs import (
     Executor,
@@ -116,14 +122,18 @@ def add(
     done = (on or InThisProcess(workspace.backbone)).run(
         job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write
     )
-    result = commit(workspace, done)
+    result = commit(workspace, done, progress=progress)
     checkpoint.remove()
     search.remove()
     return result
 
 
 def commit(
-    workspace: Workspace, done: FinishedJob, origin: Mapping[str, Any] | None = None
+    workspace: Workspace,
+    done: FinishedJob,
+    origin: Mapping[str, Any] | None = None,
+    *,
+    progress: ProgressCallback = no_progress,
 ) -> AddResult:
     """Register an expert that a job of this bank gave, wherever that ran.
 
@@ -133,6 +143,7 @@ def commit(
         workspace: the open bank.
         done: the expert.
         origin: for the lineage of an adapter that was trained elsewhere, where it came from.
+        progress: told when it is registered.
 
     Raises:
         InputError: the job was prepared for another bank.
@@ -180,6 +191,8 @@ def commit(
     with workspace.writing():
         _require_next(workspace, entry.task.name, entry.version)
         registered, metrics = register(workspace, new)
+    told = f"{registered.id} was added"
+    progress(ProgressEvent("registering", 1, 1, lasting=told))
     shown = {name: value for name, value in entry.data.items() if name != "spec"}
     shown.setdefault("columns", entry.data["spec"]["columns"])  # of a job prepared before
     made = registered, metrics, done.facts, entry.adapter

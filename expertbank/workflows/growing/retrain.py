@@ -18,6 +18,7 @@ from expertbank.records import (
     AliasRecord,
     ArtifactRecord,
     ProgressCallback,
+    ProgressEvent,
     RouterRecord,
     RunRecord,
     no_progress,
@@ -152,6 +153,9 @@ def retrain_router(
         measured = _measure(job, router)
     seconds = time.monotonic() - started
     record = _commit(workspace, job, config, router, measured, seconds, activate=activate)
+    state = "is active" if activate else "was registered"
+    told = f"router@{record.version} {state}"
+    progress(ProgressEvent("registering the router", 1, 1, lasting=told))
     active = AliasRecord(ACTIVE, record.version) in workspace.registry.aliases()
     there = {expert.task for expert in job.measured}
     return RouterResult(

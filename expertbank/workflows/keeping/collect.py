@@ -7,7 +7,7 @@ leaves files without rows, which the next ``gc`` deletes, and never rows without
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -17,7 +17,15 @@ from typing import Any
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.durable import os_errors_translated
-from expertbank.records import Forgetting, Problem, Purge, RunRecord
+from expertbank.records import (
+    Forgetting,
+    Problem,
+    ProgressCallback,
+    ProgressEvent,
+    Purge,
+    RunRecord,
+    no_progress,
+)
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.registry.sqlite.file import SqliteFile
 from expertbank.workflows.environment import now, package_versions
@@ -78,6 +86,7 @@ def collect(
     purge_removed: bool = False,
     keep_routers: int | None = None,
     grace_hours: float = GRACE_HOURS,
+    progress: ProgressCallback = no_progress,
 ) -> Collection:
     """Delete what nothing needs.
 
@@ -89,6 +98,7 @@ def collect(
         keep_routers: also delete the gates of routers that are neither among so many newest ones
             nor named by an alias, and the choices that only they rest on.
         grace_hours: leave unreferenced and temporary files alone that are younger.
+        progress: told as files are deleted, and of what was let go of for good.
 
     Raises:
         InputError: a negative grace, or no router to keep.
@@ -106,12 +116,32 @@ def collect(
         found = _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=False)
         if keep_routers is not None and found.forgotten:
             _forget(workspace, workspace.registry.forgettable(keep_routers))
+            told = ", ".join(f"router@{version}" for version in found.forgotten)
+            progress(ProgressEvent("deleting", 0, len(found.deleted), lasting=f"forgot {told}"))
         if found.purged:
             _purge(workspace, workspace.registry.purgeable())
-        for leftover in found.deleted:
+            told = f"gave up the files of {', '.join(found.purged)}"
+            progress(ProgressEvent("deleting", 0, len(found.deleted), lasting=told))
+        _delete(found.deleted, still_held, progress)
+    return found
+
+
+def _delete(
+    leftovers: Sequence[Leftover], still_held: Callable[[], None], progress: ProgressCallback
+) -> None:
+    """Delete one after the other; whatever ends it, how many are gone is told."""
+    count, total = 0, len(leftovers)
+    try:
+        for leftover in leftovers:
             still_held()
             leftover.delete()
-    return found
+            count += 1
+            progress(ProgressEvent("deleting", count, total))
+    finally:
+        rest = "" if count == total else f" of {total}, a later gc deletes the others"
+        if count:
+            told = f"deleted {count} files{rest}"
+            progress(ProgressEvent("deleting", count, total, lasting=told))
 
 
 def _survey(

@@ -123,7 +123,13 @@ def _copy(
         if url is not None and claim is not None:
             claim(bank)
         files = _Files(ours.store, place, progress)
-        rows = _rows_after_files(ours, made, url, files, still_held, progress)
+        try:
+            rows = _rows_after_files(ours, made, url, files, still_held, progress)
+        except BaseException:
+            _tell_begun(files, place.location, progress)
+            raise
+        told = f"the bank is at {theirs.home}, too"
+        progress(ProgressEvent("copying rows", rows, rows, lasting=told))
         counts = theirs.home.location.counts(("experts", "routers"))
         made.close()
     return Copied(
@@ -138,6 +144,13 @@ def _copy(
         files.copied,
         files.bytes,
     )
+
+
+def _tell_begun(files: _Files, where: str, progress: ProgressCallback) -> None:
+    """Tell what a copy that did not come to its end leaves: whole files, which are found again."""
+    if files.sound:
+        told = f"{len(files.sound)} files are at {where}, and the same command goes on from there"
+        progress(ProgressEvent("copying files", len(files.sound), len(files.sound), lasting=told))
 
 
 def _rows_after_files(

@@ -34,7 +34,7 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
     """
     database = home.location
     folder = isinstance(home, FolderHome)
-    if isinstance(home, FolderHome) and not home.location.path.is_file():
+    if isinstance(home, FolderHome) and not home.location.path.exists():
         todo = "make one with: expertbank init, or expertbank add --task T; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return

@@ -109,7 +109,10 @@ def restore(
             # Asked again: until now gc may have deleted a file.
             _check_files(wanted, store, progress)
             result = _result(source, fresh, revision, None, dry_run=False)
-            return replace(result, backup=present.replace_by(fresh))
+            result = replace(result, backup=present.replace_by(fresh))
+            told = f"the database was replaced by {source}"
+            progress(ProgressEvent("restoring", 1, 1, lasting=told))
+            return result
     finally:
         fresh.path.unlink(missing_ok=True)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from expertbank.errors import InputError, NotFoundError
 from expertbank.records import ProgressCallback, RouterRecord, Row, no_progress
 from expertbank.reports.bank_map import BankMap, Cloud, Spot
+from expertbank.workflows.presence import require_kept
 from expertbank.workflows.workspace import Workspace
 from expertbank.writing import FIRST
 
@@ -109,6 +110,7 @@ def _drawn(
             f"a map shows 2 to {MOST} tasks, and these are {len(shown):,}; "
             + ("add a task" if len(members) < 2 else "name some with --task")
         )
+    require_kept(workspace, record, shown)
     found = [statistics_of(workspace, members[task]) for task in shown]
     plane = plane_of(found, ClosedForm().ridge)
     nearest = plane.distances.fill_diagonal_(float("inf")).min(1)

@@ -44,7 +44,11 @@ class StoredChoices:
         self._stored: dict[str, list[EvaluationRecord]] = {}
         for row in sorted(registry.evaluations(router_version="routed"), key=_version):
             self._stored.setdefault(row.expert_id, []).append(row)
-        self.unmeasured = {one.expert_id for one in registry.feature_sets() if not one.n_eval}
+        rows = {one.expert_id: one.n_eval for one in registry.feature_sets()}
+        # Of a purged expert no features are left: whether it was measured says what is stored.
+        self.unmeasured = {
+            one.id for one in registry.experts() if not rows.get(one.id, one.id in self._stored)
+        }
         self._columns: dict[int, _Columns] = {}
         self._read: dict[int | None, RoutedEvidence] = {}
 

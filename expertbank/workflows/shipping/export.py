@@ -15,13 +15,14 @@ from expertbank.artifacts.noise import AS_THEY_ARE, GITATTRIBUTES
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.identity import backbone_files, public_name
 from expertbank.data import encode_rows
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError, NotFoundError, ReadOnlyError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import (
     ExpertRecord,
     ExportRecord,
     ProgressCallback,
+    ProgressEvent,
     RouterRecord,
     Row,
     no_progress,
@@ -146,7 +147,7 @@ def export_bundle(
         digest = writer.finish(content)
         _compare(workspace, writer.folder, experts, with_backbone, progress)
         size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        writer.publish()
+        publish(writer, progress)
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)
@@ -155,12 +156,22 @@ def export_bundle(
     return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
 
 
+def publish(writer: BundleWriter, progress: ProgressCallback) -> None:
+    """Give what was written its name, and tell that it has it."""
+    writer.publish()
+    told = f"{writer.target} was written"
+    progress(ProgressEvent("publishing", 1, 1, lasting=told))
+
+
 def record_export(workspace: Workspace, made: ExportRecord) -> bool:
     """Put an export into the history; false for a bank that cannot be written to."""
     if workspace.registry.read_only:
         return False
-    with workspace.writing():
-        workspace.registry.commit_export(made)
+    try:
+        with workspace.writing():
+            workspace.registry.commit_export(made)
+    except ReadOnlyError:  # a server tells with the first write what its user may do
+        return False
     return True
 
 

@@ -25,12 +25,13 @@ from expertbank.errors import IntegrityError
 from expertbank.files.paths import storable
 from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
-from expertbank.records import ExpertRecord, ExportRecord
+from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, no_progress
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.shipping.adapter_effect import Effect, effect_of
 from expertbank.workflows.shipping.export import (
     ExportResult,
     chosen,
+    publish,
     record_export,
     require_weights,
 )
@@ -88,7 +89,12 @@ class Form(Protocol):
 
 
 def export_adapters(
-    workspace: Workspace, target: Path, form: Form, *, tasks: Sequence[str] = ()
+    workspace: Workspace,
+    target: Path,
+    form: Form,
+    *,
+    tasks: Sequence[str] = (),
+    progress: ProgressCallback = no_progress,
 ) -> ExportResult:
     """Write the experts that the active router serves as adapters, read back and compared.
 
@@ -98,6 +104,7 @@ def export_adapters(
             there is replaced, anything else is not touched.
         form: the format.
         tasks: only these tasks.
+        progress: told when it is written.
 
     Raises:
         NotFoundError: no router yet, or a task that it does not serve.
@@ -143,7 +150,7 @@ def export_adapters(
         digest = writer.finish(content)
         effects = _compare(form, writer.folder, content["experts"], files, around, workspace)
         size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        writer.publish()
+        publish(writer, progress)
     finally:
         writer.discard()
     ids = tuple(expert.id for expert in experts)

@@ -174,7 +174,7 @@ def import_peft(
     }
     if found.own_head is not None:
         origin["expert"] = found.own_head.expert
-    return PeftImported(commit(workspace, done, origin), origin)
+    return PeftImported(commit(workspace, done, origin, progress=progress), origin)
 
 
 def _head_from(found: PeftFolder, head: Head | None) -> HeadFrom:

@@ -151,7 +151,11 @@ def import_bundle(
             backbone = replace(backbone, reference=str((source / str(inside)).resolve()))
         with workspace.making():
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
-            done = [register(workspace, one)[0] for one in wanted]
+            done = []
+            for one in wanted:
+                done.append(register(workspace, one)[0])
+                told = f"imported {done[-1].id}"
+                progress(ProgressEvent("importing experts", len(done), len(wanted), lasting=told))
     return Imported(digest, tuple(done), tuple(skipped), dry_run, tuple(remarks))
 
 

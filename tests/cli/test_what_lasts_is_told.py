@@ -69,7 +69,7 @@ def test_a_gc_that_is_interrupted_tells_what_is_gone_and_the_next_one_ends_it(
         answer = call("--home", removed, "--json", "gc", "--purge-removed", "--yes")
     gone, count = told(answer)
     assert gone == "gave up the files of poll"
-    assert count.startswith("deleted 1 files of ")
+    assert count.startswith("deleted 1 file of ")
     assert count.endswith(", a later gc deletes the others")
     assert done("--home", removed, "--json", "gc", "--yes", "--grace", 0).document["deleted"]
     assert done("--home", removed, "--json", "verify").document["unreferenced"] == []

@@ -140,7 +140,7 @@ def _delete(
     finally:
         rest = "" if count == total else f" of {total}, a later gc deletes the others"
         if count:
-            told = f"deleted {count} files{rest}"
+            told = f"deleted {count:,} file{'s' if count > 1 else ''}{rest}"
             progress(ProgressEvent("deleting", count, total, lasting=told))
 
 

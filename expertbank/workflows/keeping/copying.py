@@ -149,7 +149,8 @@ def _copy(
 def _tell_begun(files: _Files, where: str, progress: ProgressCallback) -> None:
     """Tell what a copy that did not come to its end leaves: whole files, which are found again."""
     if files.sound:
-        told = f"{len(files.sound)} files are at {where}, and the same command goes on from there"
+        count = "1 file is" if len(files.sound) == 1 else f"{len(files.sound):,} files are"
+        told = f"{count} at {where}, and the same command goes on from there"
         progress(ProgressEvent("copying files", len(files.sound), len(files.sound), lasting=told))
 
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
-from expertbank.plain import Numbers, mapping, typed
+from expertbank.plain import Numbers, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
@@ -414,7 +414,8 @@ def bank_config(config: BankConfig | None, settings: Mapping[str, Any]) -> BankC
     """What a bank shall be, of a ``BankConfig`` and of its fields as keywords, which win.
 
     Raises:
-        InputError: no ``BankConfig``, or a keyword that is none of its fields.
+        InputError: no ``BankConfig``, or a keyword that is a setting of something else.
+        TypeError: a keyword that is no setting of anything.
     """
     known = [item.name for item in fields(BankConfig)]
     for key in settings:
@@ -423,7 +424,7 @@ def bank_config(config: BankConfig | None, settings: Mapping[str, Any]) -> BankC
             named = " or ".join(f"{_OTHERS[cls]}={cls.__name__}({key}=…)" for cls in owners)
             raise InputError(f"{key!r} is no setting of a bank; give {named}")
     given = BankConfig() if config is None else typed(BankConfig, config, "settings", "bank")
-    return replace(given, **mapping(settings, "settings of a bank", known))
+    return replace(given, **settings)
 
 
 _OTHERS: dict[Any, str] = {TrainConfig: "train", AdapterConfig: "adapter", TuneConfig: "tune"}

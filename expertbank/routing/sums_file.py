@@ -25,8 +25,11 @@ _DIGEST = hashlib.sha256().digest_size
 
 
 def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
-    """The file: the SHA-256 of what follows, and a safetensors file."""
-    names = list(sums.facts)
+    """The file: the SHA-256 of what follows, and a safetensors file.
+
+    The same sums are the same bytes, in whatever order they came.
+    """
+    names = sorted(sums.facts)
     facts = [sums.facts[name] for name in names]
     tensors = {
         "totals": torch.stack([one.total for one in facts]),
@@ -48,7 +51,7 @@ def write_sums(sums: Sums, feature_spec_digest: str) -> bytes:
         ],
         "placed": [
             [place.statistics, list(place.shapes), place.exponent, times]
-            for place, times in sums.placed.items()
+            for place, times in sorted(sums.placed.items())
         ],
     }
     data = write_safetensors(tensors, metadata)

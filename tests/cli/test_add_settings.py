@@ -148,7 +148,7 @@ def test_a_search_for_settings_stands_in_the_lineage_and_is_trained_as_it_says(
     assert not list((tmp_path / "bank" / "checkpoints").rglob("*.*")), "nothing is left"
 
 
-def interrupted(*args: Any) -> Any:
+def interrupted(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
 

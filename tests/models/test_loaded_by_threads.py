@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -12,7 +13,6 @@ import gguf
 import huggingface_hub.utils
 import pytest
 import torch
-from conftest import FolderOf
 from transformers import modeling_gguf_pytorch_utils as dequantising
 from transformers.utils import logging
 
@@ -20,6 +20,7 @@ from expertbank.backbones.backbone import load_backbone
 from expertbank.process_wide import WhileAny
 
 THREADS = 4
+FolderOf = Callable[[str], Path]
 
 
 def settings() -> list[Any]:

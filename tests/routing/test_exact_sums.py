@@ -146,6 +146,8 @@ def test_sums_that_were_written_and_read_go_on_as_they_were(
     more = bank.sums(bank.entries, again)
     assert bank.read == [], "nothing is new, so nothing is read"
     assert write_sums(more, SPEC) == write_sums(sums, SPEC)
+    grown = bank.sums(bank.entries, bank.sums(bank.entries[::2]))
+    assert write_sums(grown, SPEC) == write_sums(sums, SPEC), "in whatever order tasks came"
 
 
 def test_one_task_more_is_all_that_is_read() -> None:

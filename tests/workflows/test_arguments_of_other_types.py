@@ -38,7 +38,6 @@ def bank(made_job: Path) -> Iterator[Any]:
         (lambda bank: bank.add("x", data="x.csv", adapter="lora"), "adapter: expected keys"),
         (lambda bank: bank.add("x", data="x.csv", train=3), "train: expected keys"),
         (lambda bank: bank.add("x", data="x.csv", bank="x"), "bank: expected keys"),
-        (lambda bank: bank.init(maxlength=64), "unknown key 'maxlength'; did you mean max_length"),
         (
             lambda bank: bank.add("x", data="x.csv", epochs=3),
             r"'epochs' is no setting of a bank; give train=TrainConfig\(epochs=…\)",

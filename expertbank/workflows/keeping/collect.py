@@ -139,8 +139,8 @@ def _delete(
             progress(ProgressEvent("deleting", count, total))
     finally:
         rest = "" if count == total else f" of {total}, a later gc deletes the others"
-        if count:
-            told = f"deleted {count:,} file{'s' if count > 1 else ''}{rest}"
+        if count or not total:
+            told = f"deleted {count:,} file{'' if count == 1 else 's'}{rest}"
             progress(ProgressEvent("deleting", count, total, lasting=told))
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 NEW_OBJECTS = 100_000
 """How many new objects a process makes before it looks through them for unreachable cycles. Imports
-make a million that stay, and Python's own 700 would spend a fifth of a start on looking at them."""
+make many that stay, and Python's own 700 would have it look at them again and again."""
 
 
 def run(arguments: Sequence[str] | None = None) -> NoReturn:

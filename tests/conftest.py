@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from expertbank.backbones.backbone import Backbone
 
-# What is imported and collected stays; looking through it for garbage takes some percent of a run.
+# What is imported and collected stays: no need to look through it for garbage often.
 gc.set_threshold(100_000)
 
 # Machines differ: a slow example is no failure.

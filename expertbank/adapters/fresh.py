@@ -18,7 +18,7 @@ from expertbank.errors import InputError
 
 
 @torch.no_grad()
-def require_fitting(
+def require_pairs_that_fit(
     kind: str, adapter: Adapter, model: nn.Module, targets: Sequence[Target]
 ) -> None:
     """Refuse an adapter that has not one finite pair, as wide as the module, for each module.

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from expertbank.adapters import ADAPTERS, Start
-from expertbank.adapters.fresh import require_fitting
+from expertbank.adapters.fresh import require_pairs_that_fit
 from expertbank.adapters.hooks import bind
 from expertbank.adapters.slots import Factors
 from expertbank.adapters.targets import find_targets, named_targets, weight_of
@@ -64,7 +64,7 @@ class Student(nn.Module):
                 partial(weight_of, backbone.model),
             )
         )
-        require_fitting(job.adapter.kind, self.adapter, backbone.model, targets)
+        require_pairs_that_fit(job.adapter.kind, self.adapter, backbone.model, targets)
         self.kind = KINDS.get(job.kind)
         answers = [row.target for row in job.train if row.target is not None]
         self.objective = self.kind.objective(job.labels, answers, balance=job.config.balance)

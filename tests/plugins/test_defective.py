@@ -15,7 +15,7 @@ from torch import Tensor
 
 from expertbank import AdapterConfig, RouterConfig
 from expertbank.adapters import ADAPTERS, Start
-from expertbank.adapters.fresh import require_fitting
+from expertbank.adapters.fresh import require_pairs_that_fit
 from expertbank.adapters.targets import find_targets, weight_of
 from expertbank.config import sha256_text
 from expertbank.errors import InputError
@@ -132,10 +132,10 @@ def test_an_adapter_that_does_not_fit_its_modules_is_refused_before_training(
         partial(weight_of, backbone.model),
     )
     adapter = ADAPTERS.get("lora").fresh(start)
-    require_fitting("mine", adapter, backbone.model, targets)
+    require_pairs_that_fit("mine", adapter, backbone.model, targets)
     whole = adapter.collapse()
     first = next(iter(whole))
     spoilt = {**whole, first: spoil(*whole[first])} if spoil else {first: whole[first]}
     adapter.collapse = lambda: spoilt  # type: ignore[method-assign]
     with pytest.raises(InputError, match=f"the adapter mine is defective: .*{told}"):
-        require_fitting("mine", adapter, backbone.model, targets)
+        require_pairs_that_fit("mine", adapter, backbone.model, targets)

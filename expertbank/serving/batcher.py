@@ -7,8 +7,9 @@ begins; its request is settled when all its rows are answered, or at the first t
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from threading import Condition, Thread
@@ -80,6 +81,7 @@ class Batcher:
         self._faults = faults
         self._line: Line[Request] = Line(config.max_batch_rows, config.max_batch_tokens)
         self._open: dict[Request, None] = {}
+        self._untold = 0  # requests no longer open, whose callers have yet to hear of it
         self._promised = 0
         self._under_way = 0
         self._failures = 0
@@ -191,11 +193,11 @@ class Batcher:
         self._observer.depth(depth)
 
     def drain(self, seconds: float) -> bool:
-        """Wait until nothing is open; whether that came in time."""
+        """Wait until every caller has an answer or a reason; whether that came in time."""
         with self._changed:
             self._draining = True
             self._changed.notify_all()
-            return self._changed.wait_for(lambda: not self._open, seconds)
+            return self._changed.wait_for(lambda: not (self._open or self._untold), seconds)
 
     def serves(self, state: ServingState) -> bool:
         """Whether no request is open that began under another state."""
@@ -229,7 +231,7 @@ class Batcher:
             moment = monotonic()
             late = [request for request in self._open if request.deadline <= moment]
             for request in late:
-                del self._open[request]
+                self._close(request)
                 self._line.remove(request)
             batch = self._line.take(self._cost.fixed)
             self._under_way = len(batch)
@@ -237,10 +239,11 @@ class Batcher:
             for place in batch:
                 if place.owner.begun is None:
                     place.owner.begun = moment
-            if late:
-                self._changed.notify_all()
-        for request in late:
-            self._fail(request, DeadlineError("the deadline passed before the answer was ready"))
+        with self._telling(late):
+            for request in late:
+                self._fail(
+                    request, DeadlineError("the deadline passed before the answer was ready")
+                )
         self._observer.depth(depth)
         return batch
 
@@ -340,17 +343,32 @@ class Batcher:
                 if request in self._open:
                     request.found[place.index] = prediction
                     if len(request.found) == len(request.questions):
-                        del self._open[request]
+                        self._close(request)
                         done.append(request)
-            if done:
-                self._changed.notify_all()
-        for request in done:
-            if request.cut:
-                self._give_up(request, STOPPED)
-            elif request.deadline <= moment:
-                self._fail(request, DeadlineError("the answer came after the deadline"))
-            else:
-                self._settle(request, moment)
+        with self._telling(done):
+            for request in done:
+                if request.cut:
+                    self._give_up(request, STOPPED)
+                elif request.deadline <= moment:
+                    self._fail(request, DeadlineError("the answer came after the deadline"))
+                else:
+                    self._settle(request, moment)
+
+    def _close(self, request: Request) -> None:
+        """Under the lock: answer no more of it. Its caller hears of it within ``_telling``."""
+        del self._open[request]
+        self._untold += 1
+
+    @contextmanager
+    def _telling(self, closed: Sequence[Request]) -> Iterator[None]:
+        """While the callers of closed requests are told, without the lock: they may come back."""
+        try:
+            yield
+        finally:
+            if closed:
+                with self._changed:
+                    self._untold -= len(closed)
+                    self._changed.notify_all()
 
     def _settle(self, request: Request, moment: float) -> None:
         begun = request.submitted if request.begun is None else request.begun
@@ -376,11 +394,12 @@ class Batcher:
     def _drop(self, request: Request, error: Exception) -> None:
         """Fail a request, and take what is left of it out of the queue."""
         with self._changed:
-            if self._open.pop(request, self) is self:
+            if request not in self._open:
                 return
+            self._close(request)
             self._line.remove(request)
-            self._changed.notify_all()
-        self._fail(request, error)
+        with self._telling([request]):
+            self._fail(request, error)
 
     def _fail(self, request: Request, error: Exception) -> None:
         if request.future.set_running_or_notify_cancel():
@@ -395,12 +414,12 @@ class Batcher:
                 self._died = why
             requests = list(self._open)
             for request in requests:
+                self._close(request)
                 self._line.remove(request)
-            self._open.clear()
             self._under_way = 0
-            self._changed.notify_all()
-        for request in requests:
-            self._give_up(request, why)
+        with self._telling(requests):
+            for request in requests:
+                self._give_up(request, why)
 
     def _give_up(self, request: Request, why: str) -> None:
         self.given_up += not request.future.cancelled()

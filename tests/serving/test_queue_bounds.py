@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 from serving_bank import ask
@@ -179,6 +179,25 @@ def test_draining_takes_nothing_more_and_answers_what_waits(serve: MakeServer) -
     assert all(len(future.result(0).predictions) == 10 for future in futures)
     with pytest.raises(NotReadyError, match="draining"):
         server.submit(ask())
+
+
+def test_a_drained_server_has_told_everyone_and_counted_everything(bank: Bank) -> None:
+    class Slow(Counts):
+        def finished(self, rows: int, queued_seconds: float, inference_seconds: float) -> None:
+            sleep(0.2)
+            super().finished(rows, queued_seconds, inference_seconds)
+
+    counts = Slow()
+    server = Server(BankSource(bank), ServeConfig(reload="off"), counts)
+    server.start()
+    try:
+        server.wait_ready(60)
+        future = server.submit(ask(2))
+        assert server.drain(60)
+        assert future.done()
+        assert counts.done == [2]
+    finally:
+        server.stop()
 
 
 def test_stopping_fails_what_was_not_answered_and_may_be_repeated(serve: MakeServer) -> None:

@@ -192,7 +192,7 @@ def _blocks(path: Path, digest: str) -> Iterator[bytes]:
     except OSError as error:
         raise IntegrityError(
             f"artifact {digest} cannot be read at {path}: {error.strerror}; "
-            "restore it from a backup, or add the expert again"
+            "restore it from a backup"
         ) from error
 
 

@@ -130,8 +130,8 @@ class ObjectStore(ArtifactStore):
                 if "NoSuchBucket" in str(error):
                     raise
                 raise IntegrityError(
-                    f"artifact {digest} is gone: there is no {self.where(digest)}; restore it "
-                    "from a backup, or add the expert again"
+                    f"artifact {digest} is gone: there is no {self.where(digest)}; "
+                    "restore it from a backup"
                 ) from None
 
     def digests(self) -> Iterator[str]:

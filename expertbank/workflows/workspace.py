@@ -280,10 +280,18 @@ class Workspace:
     def _expert_file(self, digest: str, where: str, spec: FeatureSpec) -> ExpertFile:
         from expertbank.models.expert_file import ExpertFile
 
-        file = ExpertFile.from_bytes(self.store.get(digest), where)
+        data = self._stored(digest, where, "or train it again: expertbank add --new-version")
+        file = ExpertFile.from_bytes(data, where)
         if file.backbone_digest != spec.backbone_digest:
             raise IntegrityError(f"{where} belongs to backbone {file.backbone_digest}")
         return file
+
+    def _stored(self, digest: str, where: str, otherwise: str) -> bytes:
+        """A file's bytes; the store does not know what it is, nor what else would help."""
+        try:
+            return self.store.get(digest)
+        except IntegrityError as error:
+            raise IntegrityError(f"{where}: {error}, {otherwise}") from error
 
     def data_of(self, record: ExpertRecord) -> tuple[TaskSpec, str]:
         """How to read rows of an expert's task, and the source that it was trained on.
@@ -310,7 +318,9 @@ class Workspace:
 
         if record.forgotten_at is not None:
             raise forgotten(record.version)
-        return Router.from_bytes(self.store.get(record.digest), f"router@{record.version}")
+        where = f"router@{record.version}"
+        data = self._stored(record.digest, where, "or fit another: expertbank retrain-router")
+        return Router.from_bytes(data, where)
 
     @property
     def model(self) -> RoutedModel:

@@ -34,8 +34,12 @@ CHANGING = (
 
 
 def shell(words: str, *, home: Path, folder: Path, **environment: str) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``words``, where a lone ``@`` is the command."""
-    command = f"{' '.join(COMMAND)} --home {home}"
+    """Exit code, stdout and stderr of ``words``, where a lone ``@`` is the command.
+
+    Closed streams and encodings matter when an interpreter starts, so there one does.
+    """
+    start = COMMAND if environment or "&-" in words else warm.command()
+    command = f"{' '.join(start)} --home {home}"
     ended = subprocess.run(
         ["bash", "-c", words.replace("@ ", f"{command} ")],
         capture_output=True,
@@ -138,7 +142,7 @@ def test_a_full_pipe_that_does_not_block_gets_everything(made_bank: Path, tmp_pa
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with subprocess.Popen(
-        [*COMMAND, "--home", made_bank / "bank", "--json", "predict", "--file", rows],
+        [*warm.command(), "--home", made_bank / "bank", "--json", "predict", "--file", rows],
         stdout=writing,
     ) as process:
         os.close(writing)

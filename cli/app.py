@@ -2,36 +2,86 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Annotated
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Annotated, Any
 
 import typer
+import typer.core
+import typer.main
 
-from . import (
-    browse,
-    collecting,
-    experts,
-    grouping,
-    importing,
-    mapping,
-    predicting,
-    routing,
-    serving,
-    shipping,
-    status,
-    tasks,
-    unknown,
-    upkeep,
-)
 from .outcome import Outcome
 from .session import Session, default_home
 
+_COMMANDS = {
+    "init": "experts.init",
+    "add": "experts.add",
+    "retrain-router": "routing.retrain_router",
+    "forgetting-report": "routing.forgetting_report",
+    "export": "shipping.export",
+    "predict": "predicting.predict",
+    "evaluate": "shipping.evaluate",
+    "unknowns": "unknown.unknowns",
+    "serve": "serving.serve",
+    "status": "status.status",
+    "map": "mapping.bank_map",
+    "list": "browse.list_experts",
+    "show": "browse.show",
+    "history": "browse.history",
+    "alias": "routing.alias",
+    "import": "importing.import_experts",
+    "verify": "upkeep.verify",
+    "doctor": "upkeep.doctor",
+    "group": "grouping.group",
+    "remove": "collecting.remove",
+    "gc": "collecting.gc",
+    "tasks": "tasks.tasks",
+    "db": "upkeep.db",
+}
+"""By name the module and what of it is the command."""
+
+
+class _Built(Mapping[str, Any]):
+    """The commands, each imported and built when it is first asked for: only one is run."""
+
+    def __getitem__(self, name: str) -> Any:
+        return _build(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+@cache
+def _build(name: str) -> Any:
+    module, _, attribute = _COMMANDS[name].partition(".")
+    own = getattr(import_module(f".{module}", __package__), attribute)
+    if isinstance(own, typer.Typer):
+        group = typer.main.get_command(own)
+        group.name = name
+        return group
+    alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+    alone.command(name)(own)
+    return typer.main.get_command(alone)
+
+
+class _Commands(typer.core.TyperGroup):
+    """The group of all commands."""
+
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given | {"commands": _Built()})
+
+
 app = typer.Typer(
+    cls=_Commands,
     invoke_without_command=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
     help="A bank of frozen TT-LoRA experts that only grows.",
     context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
 )
 
 
@@ -76,33 +126,6 @@ def main(
         default_home() if home is None else home, as_json, quiet, device, context.obj or Outcome()
     )
     if context.invoked_subcommand is None:
-        status.alone(context)
+        from .status import alone
 
-
-_COMMANDS: dict[str, Callable[..., None]] = {
-    "init": experts.init,
-    "add": experts.add,
-    "retrain-router": routing.retrain_router,
-    "forgetting-report": routing.forgetting_report,
-    "export": shipping.export,
-    "predict": predicting.predict,
-    "evaluate": shipping.evaluate,
-    "unknowns": unknown.unknowns,
-    "serve": serving.serve,
-    "status": status.status,
-    "map": mapping.bank_map,
-    "list": browse.list_experts,
-    "show": browse.show,
-    "history": browse.history,
-    "alias": routing.alias,
-    "import": importing.import_experts,
-    "verify": upkeep.verify,
-    "doctor": upkeep.doctor,
-    "group": grouping.group,
-    "remove": collecting.remove,
-    "gc": collecting.gc,
-}
-for _name, _command in _COMMANDS.items():
-    app.command(_name)(_command)
-app.add_typer(tasks.tasks, name="tasks")
-app.add_typer(upkeep.db, name="db")
+        alone(context)

@@ -34,7 +34,10 @@ def run(arguments: Sequence[str] | None = None) -> NoReturn:
     from .app import app
     from .ending import execute
 
-    sys.exit(execute(app, list(sys.argv[1:] if arguments is None else arguments)))
+    code = execute(app, list(sys.argv[1:] if arguments is None else arguments))
+    if arguments is None:
+        gc.freeze()  # else all that was imported is looked through once more at the exit
+    sys.exit(code)
 
 
 def __getattr__(name: str) -> Any:

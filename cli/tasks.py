@@ -43,6 +43,7 @@ tasks = typer.Typer(
     cls=_TasksGroup,
     invoke_without_command=True,
     rich_markup_mode=None,
+    add_completion=False,
     help="List the catalog, show one task, or check data before training on it.",
 )
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 db = typer.Typer(
     invoke_without_command=True,
     rich_markup_mode=None,
+    add_completion=False,
     help="Upgrade, back up, restore or copy the database.",
 )
 

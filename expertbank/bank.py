@@ -691,10 +691,11 @@ class Bank:
             NotFoundError: no such task.
             DataError: unusable rows, or a label that the expert does not know.
         """
+        from expertbank.data import source_text
         from expertbank.workflows.answering.evaluate import evaluate
 
         return evaluate(
-            *(self.answerers, self.predictor, task, str(data), columns, read_as, progress),
+            *(self.answerers, self.predictor, task, source_text(data), columns, read_as, progress),
             second_opinion=second_opinion,
         )
 

@@ -30,6 +30,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: "slow" not in item.keywords)
 
 
+def pytest_unconfigure() -> None:
+    gc.freeze()  # nor to look through it once more at the exit
+
+
 FolderOf = Callable[[str], Path]
 BackboneOf = Callable[[str], "Backbone"]
 _BUCKETS = itertools.count()

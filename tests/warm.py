@@ -20,6 +20,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from functools import cache
 from pathlib import Path
@@ -86,11 +87,14 @@ def serve(place: str) -> None:
     """Import everything, then fork for each command until killed."""
     from importlib import import_module
 
+    from expertbank_cli.app import app
     from expertbank_cli.main import run
+    from typer.main import get_command
 
     gc.disable()  # what is imported stays; each command sets its own threshold
     for name in LATE:
         import_module(name)
+    dict(get_command(app).commands)  # type: ignore[attr-defined]  # imports and builds them all
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     with socket.socket(socket.AF_UNIX) as door:
@@ -122,7 +126,10 @@ def _wait_for(line: socket.socket, run: object) -> None:
         os.environ.clear()
         os.environ.update(environment)
         sys.argv = ["expertbank", *words]
-        run()  # type: ignore[operator]
+        try:
+            run()  # type: ignore[operator]
+        except SystemExit as ended:
+            _end(int(ended.code or 0))
     line.sendall(b"%d\n" % child)
     with open(os.pidfd_open(child)) as ended:
         ready, _, _ = select.select([ended, line], [], [])
@@ -131,6 +138,16 @@ def _wait_for(line: socket.socket, run: object) -> None:
     _, status = os.waitpid(child, 0)
     line.sendall(b"%d\n" % os.waitstatus_to_exitcode(status))
     os._exit(0)
+
+
+def _end(code: int) -> None:
+    """As an interpreter ends, but for taking down all that it shares with the warm process."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from expertbank.data.formats import FileFacts, ReadAs
 from expertbank.data.inputs import RowLike, as_rows, row_of
 from expertbank.data.lengths import LengthCounter, length_counter
 from expertbank.data.load import TaskData, find_rows, load_task, read_rows, rows_digest, task_spec
-from expertbank.data.refs import SourceRef, parse_source
+from expertbank.data.refs import SourceRef, parse_source, source_text
 from expertbank.data.spec import Columns, SourceSpec, SplitRule, TaskSpec
 from expertbank.data.spec_file import load_spec
 from expertbank.data.splits import hold_out_for_selection, take
@@ -59,6 +59,7 @@ __all__ = [
     "row_of",
     "rows_digest",
     "rows_to_answer",
+    "source_text",
     "take",
     "task_spec",
 ]

@@ -31,6 +31,20 @@ _ONCE = "once:"
 """What stands before the name of a pipe that was read: it cannot be read again."""
 
 
+def source_text(data: object) -> str:
+    """The reference that a caller in Python gave, as text.
+
+    Raises:
+        InputError: it is neither text nor a path, but perhaps the rows themselves.
+    """
+    if isinstance(data, (str, Path)):
+        return str(data)
+    raise InputError(
+        f"data is {type(data).__name__}, and must say where rows are: {FORMS}. Reports read the "
+        "rows again, so write yours to a file first, such as rows.jsonl"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class SourceRef:
     """A parsed source reference.

@@ -35,6 +35,8 @@ def bank(made_job: Path) -> Iterator[Any]:
         (lambda bank: bank.import_bundle(3), "the bundle must be a path, got 3"),
         (lambda bank: Bank.open(None), "the bank's folder must be a path, got None"),  # type: ignore[arg-type]
         (lambda bank: load_bundle(None), "the bundle must be a path, got None"),  # type: ignore[arg-type]
+        (lambda bank: bank.add("x", data=[{"text": "red"}]), "data is list, .*rows.jsonl"),
+        (lambda bank: bank.evaluate("films", [{"text": "red"}]), "data is list, .*rows.jsonl"),
         (lambda bank: bank.add("x", data="x.csv", adapter="lora"), "adapter: expected keys"),
         (lambda bank: bank.add("x", data="x.csv", train=3), "train: expected keys"),
         (lambda bank: bank.add("x", data="x.csv", bank="x"), "bank: expected keys"),

@@ -15,6 +15,7 @@ from expertbank.data import (
     encode_rows,
     hold_out_for_selection,
     load_task,
+    source_text,
     take,
     task_spec,
 )
@@ -127,7 +128,7 @@ def prepare(
         workspace.probe_writable()
     data = load_task(
         task,
-        None if request.data is None else str(request.data),
+        None if request.data is None else source_text(request.data),
         limit=config.limit,
         eval_limit=config.eval_limit,
         seed=config.seed,

@@ -4,9 +4,10 @@ Run it with: OMP_NUM_THREADS=1 python examples/benchmarks/start_up.py [--runs 5]
 
 Makes a bank over the offline package's MiniLM with one expert and a bundle of it, then runs in
 turn: an interpreter that only imports torch and what transformers needs for this model and its
-tokenizer; `predict` from the bundle; `predict` from the bank; `list`. Each is a process of its own,
-with the files warm; counted are processor seconds, which other work on the machine changes less,
-and wall seconds beside them. Medians and their ratio to the imports. At the end: the packages whose
+tokenizer; `predict` from the bundle; `predict` from the bank, also with Python's own exit, which
+looks for garbage among all that was imported; `list`. Each is a process of its own, with the files
+warm; counted are processor seconds, which other work on the machine changes less, and wall seconds
+beside them. Medians and their ratio to the imports. At the end: the packages whose
 import took longest in one `predict` (python -X importtime), and the files that it read.
 """
 
@@ -29,6 +30,7 @@ from machine import describe
 AIM = 1.6
 COMMAND = (sys.executable, "-m", "expertbank_cli.main")
 IMPORTS = "import torch; from transformers import BertModel, PreTrainedTokenizerFast"
+PLAIN_EXIT = "import gc; gc.freeze = lambda: None; from expertbank_cli.main import run; run()"
 TEXT = "The striker scored twice as the champions won the cup final"
 _IMPORTED = re.compile(r"import time:\s*(\d+) \|\s*\d+ \|\s*([\w.]+)")
 _READ = """
@@ -101,6 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             "imports alone": (sys.executable, "-c", IMPORTS),
             "predict --bundle": (*COMMAND, *from_bundle),
             "predict from the bank": (*COMMAND, *at, "predict", TEXT),
+            "the same, Python's exit": (sys.executable, "-c", PLAIN_EXIT, *at, "predict", TEXT),
             "list": (*COMMAND, *at, "list"),
         }
         for words in sides.values():

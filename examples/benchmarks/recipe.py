@@ -154,7 +154,8 @@ def places(start: Setting) -> tuple[Setting, ...]:
 
 def ways(start: Setting) -> tuple[Setting, ...]:
     """Other starts of the cores, trained large and brought down, and a teacher."""
-    return tuple(replace(start, way=way) for way in WAYS)
+    names = ("", "gradient", "weights", "swept", "taught")
+    return tuple(replace(start, way=way) for way in names)
 
 
 def decay(start: Setting) -> tuple[Setting, ...]:
@@ -185,6 +186,19 @@ def cuts(start: Setting) -> tuple[Setting, ...]:
     )
 
 
+def means(start: Setting) -> tuple[Setting, ...]:
+    """The mean over the last epochs in the place of the last step, at the default's rate and up."""
+    lora = start.shaped(kind="lora", rank=1)
+    both = (replace(lora, way="averaged-1"), replace(lora, way="averaged-2"))
+    return (lora, *both, *(one.but(lr=1e-2) for one in both))
+
+
+def depths(start: Setting) -> tuple[Setting, ...]:
+    """Branches that begin lower: what it costs to route from a third of the depth."""
+    lora = start.shaped(kind="lora", rank=1)
+    return (lora, *(replace(lora, spec={"route_layer": layer}) for layer in (1, 0)))
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -196,6 +210,8 @@ STAGES = {
     "ways": (ways, 3, False),
     "decay": (decay, 3, False),
     "cuts": (cuts, 3, False),
+    "means": (means, 3, False),
+    "depths": (depths, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

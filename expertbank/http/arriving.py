@@ -15,7 +15,7 @@ from typing import Any
 from starlette.requests import ClientDisconnect
 
 from expertbank.http.keys import KeyFile, offered_keys
-from expertbank.http.problems import MEDIA_TYPE, Problem, RefusedError, body, problem_of
+from expertbank.http.problems import MEDIA_TYPE, Problem, RefusedError, body, problem_of, spoken
 from expertbank.http.seen import tell_failure
 
 Scope = MutableMapping[str, Any]
@@ -82,8 +82,14 @@ class Headed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection of ASGI."""
-        asked = scope.get("method") == "HEAD"
-        await self.app({**scope, "method": "GET"} if asked else scope, receive, send)
+        if scope.get("method") != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET"}
+        try:
+            await self.app(inner, receive, send)
+        finally:
+            scope["route"] = inner.get("route")
 
 
 class Guarded:
@@ -147,7 +153,7 @@ class Guarded:
         tell_failure(scope, problem.reason)
         if arriving.started:
             return
-        document = body(problem, request_id(scope))
+        document = body(spoken(problem, scope["path"]), request_id(scope))
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(document)).encode()),

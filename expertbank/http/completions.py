@@ -28,7 +28,7 @@ from expertbank.http.asking import answer, deadline_of, require_type, stops_of, 
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
-from expertbank.http.problems import RefusedError, malformed, problem_of
+from expertbank.http.problems import RefusedError, malformed, openai_error, problem_of
 from expertbank.http.seen import tell, tell_failure
 from expertbank.http.told import document_of
 from expertbank.serving.asking import AUTO, Answered, Ask
@@ -107,6 +107,10 @@ class Shape:
             "choices": list(choices),
         }
 
+    def origin(self, index: int) -> str:
+        """What a caller knows a prompt as."""
+        return "the conversation" if self.chat else f"prompt {index}"
+
     def choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
         """One prompt's answer."""
         message = {"role": "assistant", "content": text, "refusal": None}
@@ -169,7 +173,7 @@ async def _answered(
 ) -> Response:
     wanted = wanted_of(asked, chat=shape.chat)
     rows = tuple(
-        replace(row_of({"text": text}, f"prompt {n}"), templated=shape.chat)
+        replace(row_of({"text": text}, shape.origin(n)), templated=shape.chat)
         for n, text in enumerate(prompts)
     )
     ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
@@ -238,8 +242,7 @@ async def _events(
     except Exception as error:  # noqa: BLE001 (the status was sent long ago)
         problem = problem_of(error)
         tell_failure(request.scope, problem.reason)
-        told_of = {"message": problem.detail, "type": problem.reason, "code": problem.status}
-        yield _event({"error": told_of})
+        yield _event({"error": openai_error(problem)})
     finally:
         told.left()
         future.cancel()
@@ -304,7 +307,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     stops = stops_of(asked)
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
-    options = json_object(asked.get("stream_options") or {}, "'stream_options'")
+    options = optional(asked.get("stream_options"), dict, "'stream_options'") or {}
     temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
     seed = optional(asked.get("seed"), int, "'seed'")
     if seed is None:  # who draws twice wants two answers
@@ -340,14 +343,20 @@ def messages_of(value: object) -> list[dict[str, str]]:
         role = optional(message.get("role"), str, f"messages[{number}]: 'role'")
         content = message.get("content")
         if isinstance(content, list):
-            parts = [json_object(part, f"messages[{number}]: 'content'") for part in content]
-            if any(part.get("type") != "text" for part in parts):
-                raise malformed(f"messages[{number}]: only text is read")
-            content = "".join(str(part.get("text", "")) for part in parts)
+            content = "".join(_part(part, f"messages[{number}]: 'content'") for part in content)
         if not role or not isinstance(content, str):
             raise malformed(f"messages[{number}] must have a 'role' and a 'content' of text")
         found.append({"role": role, "content": content})
     return found
+
+
+def _part(value: object, what: str) -> str:
+    """The text of one part of a message."""
+    part = json_object(value, what)
+    text = part.get("text")
+    if part.get("type") != "text" or not isinstance(text, str):
+        raise malformed(f"{what}: only parts of text are read: type 'text' with a 'text'")
+    return text
 
 
 def text_of(one: Prediction) -> str:

@@ -116,8 +116,8 @@ SCHEMAS: dict[str, Schema] = {
             "meaning": {**_TEXT, "description": "What that code means."},
             "error": {
                 "type": ["string", "object"],
-                "description": "The sentence again, for protocol clients; of a prompt that is too "
-                "long as OpenAI has it: `message`, `type`, `param` and `code`.",
+                "description": "The sentence again, for protocol clients; under `/v1/` as OpenAI "
+                "has it: `message`, `type`, `param` and `code`.",
             },
         }
     ),
@@ -223,20 +223,19 @@ SCHEMAS: dict[str, Schema] = {
     "Models": _object(
         {
             "object": {"const": "list"},
-            "data": _list(
-                _object(
-                    {
-                        "id": _TEXT,
-                        "object": {"const": "model"},
-                        "created": _WHOLE,
-                        "owned_by": _TEXT,
-                        "root": _TEXT,
-                        "parent": _or_null(_TEXT),
-                        "max_model_len": _WHOLE,
-                        "permission": _list(_ANY),
-                    }
-                )
-            ),
+            "data": _list(_ref("Model")),
+        }
+    ),
+    "Model": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "model"},
+            "created": _WHOLE,
+            "owned_by": _TEXT,
+            "root": _TEXT,
+            "parent": _or_null(_TEXT),
+            "max_model_len": _WHOLE,
+            "permission": _list(_ANY),
         }
     ),
     "ClassifyRequest": _object(
@@ -286,6 +285,7 @@ SCHEMAS: dict[str, Schema] = {
         "router",
         "router_digest",
     ),
+    "SkippedRow": _object({"index": _WHOLE, "skipped": {**_TEXT, "description": "Why."}}),
     "Reloaded": _object(
         {
             "reloaded": _FLAG,
@@ -339,9 +339,13 @@ def infer_answers() -> dict[int | str, Schema]:
 def line_answers() -> dict[int | str, Schema]:
     """What ``predict`` answers with: one document a line."""
     done = {
-        "description": "One line a row, in the rows' order. A row that is skipped has `index` and "
-        "`skipped`; what ends the work early is told in a last line, as a problem.",
-        "content": {"application/x-ndjson": {"schema": _ref("RowAnswer")}},
+        "description": "One line a row, in the rows' order; with `skip_bad` a row that cannot be "
+        "answered is a line too. What ends the work early is told in a last line, as a problem.",
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"anyOf": [_ref("RowAnswer"), _ref("SkippedRow"), _ref("Problem")]}
+            }
+        },
     }
     return {200: done, **problems(*ASKING)}
 

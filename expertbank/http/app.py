@@ -32,7 +32,6 @@ from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import (
     Problem,
     log_inside,
-    not_ready,
     of_status,
     problem_of,
     response,
@@ -40,7 +39,6 @@ from expertbank.http.problems import (
 )
 from expertbank.http.seen import SeenMiddleware, tell_failure
 from expertbank.http.watch import Watch
-from expertbank.serving.errors import NotReadyError
 from expertbank.serving.server import Server
 
 if TYPE_CHECKING:
@@ -101,7 +99,7 @@ def make_app(
         app.include_router(router)
 
     async def expected(request: Request, error: Exception) -> Response:
-        found = not_ready(server.state) if isinstance(error, NotReadyError) else problem_of(error)
+        found = problem_of(error, server.state)
         log_inside(error, found, request_id(request.scope))
         return _told(request, found)
 
@@ -123,6 +121,7 @@ def make_app(
         max_body=server.config.max_body_bytes,
         max_headers=http.max_header_bytes,
         read_seconds=http.read_seconds,
+        ending=app.state.ending,
     )
     routes = [route for router in routers for route in router.routes]
     app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)

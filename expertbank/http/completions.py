@@ -183,7 +183,7 @@ async def _answered(
         with _too_long(shape):
             future = await submit(server, replace(ask, told=told), deadline)
         told.end_with(future)
-        events = _events(request, ask, future, told, deadline, wanted, shape)
+        events = _events(server, request, ask, future, told, deadline, wanted, shape)
         return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-cache"})
     with _too_long(shape):
         found = await answer(server, request, ask, deadline)
@@ -211,6 +211,7 @@ def _too_long(shape: Shape) -> Iterator[None]:
 
 
 async def _events(
+    server: Server,
     request: Request,
     ask: Ask,
     future: Future[Answered],
@@ -240,7 +241,7 @@ async def _events(
             yield _event({**document, "usage": usage_of(found)})
         yield b"data: [DONE]\n\n"
     except Exception as error:  # noqa: BLE001 (the status was sent long ago)
-        problem = problem_of(error)
+        problem = problem_of(error, server.state)
         tell_failure(request.scope, problem.reason)
         yield _event({"error": openai_error(problem)})
     finally:

@@ -254,7 +254,7 @@ class _Work:
             for _, line in left:
                 yield line
         except Exception as error:  # noqa: BLE001 (the status was sent long ago)
-            problem = problem_of(error)
+            problem = problem_of(error, self.server.state)
             if problem.status >= 500:
                 _LOG.error("a stream ended early: %s: %s", type(error).__name__, error)
             tell_failure(self.request.scope, problem.reason)

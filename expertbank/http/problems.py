@@ -176,8 +176,13 @@ def openai_error(problem: Problem) -> dict[str, Any]:
     }
 
 
-def problem_of(error: BaseException) -> Problem:
-    """What is told of an error; of those that could speak of files and insides, only their kind."""
+def problem_of(error: BaseException, state: str = "not ready") -> Problem:
+    """What is told of an error; of those that could speak of files and insides, only their kind.
+
+    Args:
+        error: what happened.
+        state: of the server, for the error that it is not ready.
+    """
     match error:
         case RefusedError():
             code = _code(error.status)
@@ -188,7 +193,7 @@ def problem_of(error: BaseException) -> Problem:
         case DeadlineError():
             return Problem(504, "the request was not answered within its deadline", 1)
         case NotReadyError():
-            return not_ready("not ready")
+            return not_ready(state)
         case TooLargeError():
             return Problem(413, str(error), 2)
         case NotFoundError():

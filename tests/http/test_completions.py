@@ -335,7 +335,7 @@ def test_an_answer_that_a_stop_does_not_wait_for_is_told_so(
         while found.server._batcher.serves(None):  # type: ignore[arg-type]  # until it is open
             sleep(0.005)
     asking.join(30)
-    problem(heard[0], 503)
+    assert "it is stopped" in problem(heard[0], 503)["detail"]
     assert found.server.given_up == 1
 
 

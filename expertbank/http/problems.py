@@ -62,7 +62,7 @@ _TITLES = {
 }
 _WORDS = {
     404: "there is nothing at this address",
-    405: "this address takes another method",
+    405: "this address takes another method, which Allow names",
 }
 _REASONS = {
     400: "malformed",

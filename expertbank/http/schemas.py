@@ -104,6 +104,8 @@ _CLASSIFIED: dict[str, Schema] = {
     "unknown_p_value": _or_null(_NUMBER),
     "abstained": _FLAG,
 }
+ANSWERS: Schema = _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED))
+"""The answers of a group's tasks."""
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -255,7 +257,7 @@ SCHEMAS: dict[str, Schema] = {
                 _object(
                     {
                         **_CLASSIFIED,
-                        "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
+                        "answers": ANSWERS,
                         "external_adapter": _TEXT,
                     },
                     *_CLASSIFIED,
@@ -277,7 +279,7 @@ SCHEMAS: dict[str, Schema] = {
     "RowAnswer": _object(
         {
             **_ANSWER_FIELDS,
-            "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
+            "answers": ANSWERS,
             "router": _or_null(_WHOLE),
             "router_digest": _or_null(_TEXT),
         },

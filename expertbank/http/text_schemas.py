@@ -65,6 +65,7 @@ _CHOICE: Schema = {
 
 def _whole(name: str, text: Schema) -> Schema:
     choice = {**_CHOICE, **text}
+    answers = {"answers": {**schemas.ANSWERS, "description": "Of a group."}}
     properties: Schema = {
         "id": _TEXT,
         "object": {"const": name},
@@ -72,7 +73,11 @@ def _whole(name: str, text: Schema) -> Schema:
         "model": _TEXT,
         "choices": {
             "type": "array",
-            "items": {"type": "object", "properties": choice, "required": list(choice)},
+            "items": {
+                "type": "object",
+                "properties": {**choice, **answers},
+                "required": list(choice),
+            },
         },
         "usage": {
             "type": "object",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,16 @@ def test_a_backbone_without_a_chat_template_says_so(live: Answering) -> None:
     messages = [{"role": "user", "content": "film"}]
     answer = live.post("/v1/chat/completions", {"model": "mood", "messages": messages})
     assert "no chat template" in problem(answer, 422)["detail"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_group_gives_the_answers_of_all_its_tasks(live: Answering, stream: bool) -> None:
+    asked = {"model": "ticket", "prompt": "goal red", "stream": stream}
+    told = live.post("/v1/completions", asked).text
+    document = json.loads(told.splitlines()[0].removeprefix("data: ") if stream else told)
+    (choice,) = document["choices"]
+    assert [one["task"] for one in choice["answers"]] == ["topic", "urgency"]
+    assert choice["text"] == choice["answers"][0]["label"]
 
 
 def fail_passes(server: Server, count: int) -> None:

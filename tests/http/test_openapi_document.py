@@ -88,6 +88,10 @@ def test_what_routes_answer_is_what_it_says(document: dict[str, Any], live: Answ
     for one in (answered, skipped):
         _check_answer(document, "/predict", one)
     _check(document, "SkippedRow", skipped)
+    for model in ("mood", "ticket"):
+        asked = {"model": model, "prompt": texts}
+        _check(document, "CompletionRequest", asked)
+        _check(document, "Completion", live.post("/v1/completions", asked).json())
     _check(document, "Model", live.get("/v1/models/mood").json())
     for refused in (
         *(live.get("/nope"), live.post("/classify", {}), live.post("/v2")),

@@ -32,14 +32,13 @@ from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import (
     Problem,
     log_inside,
-    not_ready,
     of_status,
     problem_of,
     response,
+    spoken,
 )
 from expertbank.http.seen import SeenMiddleware, tell_failure
 from expertbank.http.watch import Watch
-from expertbank.serving.errors import NotReadyError
 from expertbank.serving.server import Server
 
 if TYPE_CHECKING:
@@ -92,14 +91,15 @@ def make_app(
     app.state.ending = Ending()
     # The same addresses, answered by an engine or by the bank's own experts.
     in_words = (engine or completions.router)(server)
-    for routes in (oip.router(server), vllm.router(server), in_words, lines.router(server)):
-        app.include_router(routes)
-    app.include_router(admin.router(server))
-    app.include_router(metrics.router(watch.metrics))
-    app.include_router(page.router(server, watch, report))
+    routers = (
+        *(oip.router(server), vllm.router(server), in_words, lines.router(server)),
+        *(admin.router(server), metrics.router(watch.metrics), page.router(server, watch, report)),
+    )
+    for router in routers:
+        app.include_router(router)
 
     async def expected(request: Request, error: Exception) -> Response:
-        found = not_ready(server.state) if isinstance(error, NotReadyError) else problem_of(error)
+        found = problem_of(error, server.state)
         log_inside(error, found, request_id(request.scope))
         return _told(request, found)
 
@@ -121,8 +121,10 @@ def make_app(
         max_body=server.config.max_body_bytes,
         max_headers=http.max_header_bytes,
         read_seconds=http.read_seconds,
+        ending=app.state.ending,
     )
-    app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts)
+    routes = [route for router in routers for route in router.routes]
+    app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)
     app.add_middleware(Identified)
     app.openapi = lambda: _openapi(app, keys is not None)  # type: ignore[method-assign]  # FastAPI's way
     return app
@@ -130,7 +132,7 @@ def make_app(
 
 def _told(request: Request, problem: Problem) -> Response:
     tell_failure(request.scope, problem.reason)
-    return response(problem, request_id(request.scope))
+    return response(spoken(problem, request.scope["path"]), request_id(request.scope))
 
 
 def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:

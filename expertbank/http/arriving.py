@@ -14,8 +14,17 @@ from typing import Any
 
 from starlette.requests import ClientDisconnect
 
+from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile, offered_keys
-from expertbank.http.problems import MEDIA_TYPE, Problem, RefusedError, body, problem_of
+from expertbank.http.problems import (
+    MEDIA_TYPE,
+    Problem,
+    RefusedError,
+    body,
+    not_ready,
+    problem_of,
+    spoken,
+)
 from expertbank.http.seen import tell_failure
 
 Scope = MutableMapping[str, Any]
@@ -82,8 +91,14 @@ class Headed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection of ASGI."""
-        asked = scope.get("method") == "HEAD"
-        await self.app({**scope, "method": "GET"} if asked else scope, receive, send)
+        if scope.get("method") != "HEAD":
+            await self.app(scope, receive, send)
+            return
+        inner = {**scope, "method": "GET"}
+        try:
+            await self.app(inner, receive, send)
+        finally:
+            scope["route"] = inner.get("route")
 
 
 class Guarded:
@@ -95,6 +110,7 @@ class Guarded:
         max_body: bytes of a body.
         max_headers: bytes of headers.
         read_seconds: within which a body must have arrived.
+        ending: the end of the time to drain, behind which requests are cancelled.
     """
 
     def __init__(
@@ -104,12 +120,14 @@ class Guarded:
         max_body: int,
         max_headers: int,
         read_seconds: float,
+        ending: Ending,
     ) -> None:
         self.app = app
         self.keys = keys
         self.max_body = max_body
         self.max_headers = max_headers
         self.read_seconds = read_seconds
+        self.ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection of ASGI."""
@@ -124,6 +142,12 @@ class Guarded:
             return
         except RefusedError as error:
             await self._tell(scope, arriving, problem_of(error))
+        except asyncio.CancelledError:
+            if not self.ending.over:
+                raise
+            self.ending.cut += 1
+            arriving.give_up()
+            await self._tell(scope, arriving, not_ready("stopping"))
         except Exception as error:
             _log.exception("request %s failed", request_id(scope))
             if arriving.started:
@@ -147,7 +171,7 @@ class Guarded:
         tell_failure(scope, problem.reason)
         if arriving.started:
             return
-        document = body(problem, request_id(scope))
+        document = body(spoken(problem, scope["path"]), request_id(scope))
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(document)).encode()),
@@ -180,7 +204,7 @@ class _Body:
         length = header(scope, b"content-length")
         chunked = header(scope, b"transfer-encoding") is not None
         self._whole = not chunked and (length is None or length == "0")
-        self._late = False
+        self._late = False  # no more of it is waited for
         self.started = False
 
     async def receive(self) -> Message:
@@ -197,7 +221,7 @@ class _Body:
         try:
             message = await asyncio.wait_for(self._receive(), self._ends_at - loop.time())
         except asyncio.TimeoutError:
-            self._late = True
+            self.give_up()
             raise RefusedError(
                 408, f"the body did not arrive within {self._seconds:g} seconds"
             ) from None
@@ -210,6 +234,10 @@ class _Body:
         else:
             self._whole = True
         return message
+
+    def give_up(self) -> None:
+        """Wait for nothing more of the body."""
+        self._late = True
 
     async def send(self, message: Message) -> None:
         """A part of the answer."""

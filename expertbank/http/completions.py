@@ -28,7 +28,7 @@ from expertbank.http.asking import answer, deadline_of, require_type, stops_of, 
 from expertbank.http.compressed import body_of
 from expertbank.http.documents import encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
-from expertbank.http.problems import RefusedError, malformed, problem_of
+from expertbank.http.problems import RefusedError, malformed, openai_error, problem_of
 from expertbank.http.seen import tell, tell_failure
 from expertbank.http.told import document_of
 from expertbank.serving.asking import AUTO, Answered, Ask
@@ -65,6 +65,7 @@ _IDLE_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
 }
 """More of them in conversations."""
 _TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
+_OF_GROUPS = ("answers",)
 _STOPS = 4
 """Most stop texts of one request, as at OpenAI."""
 
@@ -106,6 +107,10 @@ class Shape:
             "model": model,
             "choices": list(choices),
         }
+
+    def origin(self, index: int) -> str:
+        """What a caller knows a prompt as."""
+        return "the conversation" if self.chat else f"prompt {index}"
 
     def choice(self, index: int, text: str, finish: str | None) -> dict[str, Any]:
         """One prompt's answer."""
@@ -169,7 +174,7 @@ async def _answered(
 ) -> Response:
     wanted = wanted_of(asked, chat=shape.chat)
     rows = tuple(
-        replace(row_of({"text": text}, f"prompt {n}"), templated=shape.chat)
+        replace(row_of({"text": text}, shape.origin(n)), templated=shape.chat)
         for n, text in enumerate(prompts)
     )
     ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
@@ -179,7 +184,7 @@ async def _answered(
         with _too_long(shape):
             future = await submit(server, replace(ask, told=told), deadline)
         told.end_with(future)
-        events = _events(request, ask, future, told, deadline, wanted, shape)
+        events = _events(server, request, ask, future, told, deadline, wanted, shape)
         return StreamingResponse(events, media_type=EVENTS, headers={"Cache-Control": "no-cache"})
     with _too_long(shape):
         found = await answer(server, request, ask, deadline)
@@ -207,6 +212,7 @@ def _too_long(shape: Shape) -> Iterator[None]:
 
 
 async def _events(
+    server: Server,
     request: Request,
     ask: Ask,
     future: Future[Answered],
@@ -236,10 +242,9 @@ async def _events(
             yield _event({**document, "usage": usage_of(found)})
         yield b"data: [DONE]\n\n"
     except Exception as error:  # noqa: BLE001 (the status was sent long ago)
-        problem = problem_of(error)
+        problem = problem_of(error, server.state)
         tell_failure(request.scope, problem.reason)
-        told_of = {"message": problem.detail, "type": problem.reason, "code": problem.status}
-        yield _event({"error": told_of})
+        yield _event({"error": openai_error(problem)})
     finally:
         told.left()
         future.cancel()
@@ -304,7 +309,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     stops = stops_of(asked)
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
-    options = json_object(asked.get("stream_options") or {}, "'stream_options'")
+    options = optional(asked.get("stream_options"), dict, "'stream_options'") or {}
     temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
     seed = optional(asked.get("seed"), int, "'seed'")
     if seed is None:  # who draws twice wants two answers
@@ -340,14 +345,20 @@ def messages_of(value: object) -> list[dict[str, str]]:
         role = optional(message.get("role"), str, f"messages[{number}]: 'role'")
         content = message.get("content")
         if isinstance(content, list):
-            parts = [json_object(part, f"messages[{number}]: 'content'") for part in content]
-            if any(part.get("type") != "text" for part in parts):
-                raise malformed(f"messages[{number}]: only text is read")
-            content = "".join(str(part.get("text", "")) for part in parts)
+            content = "".join(_part(part, f"messages[{number}]: 'content'") for part in content)
         if not role or not isinstance(content, str):
             raise malformed(f"messages[{number}] must have a 'role' and a 'content' of text")
         found.append({"role": role, "content": content})
     return found
+
+
+def _part(value: object, what: str) -> str:
+    """The text of one part of a message."""
+    part = json_object(value, what)
+    text = part.get("text")
+    if part.get("type") != "text" or not isinstance(text, str):
+        raise malformed(f"{what}: only parts of text are read: type 'text' with a 'text'")
+    return text
 
 
 def text_of(one: Prediction) -> str:
@@ -381,9 +392,9 @@ def usage_of(found: Answered) -> dict[str, int]:
 
 
 def _origin(one: Prediction, found: Answered) -> dict[str, Any]:
-    """Which expert and which router it came from."""
+    """Which expert and which router it came from; of a group, whose first is the text, all."""
     document = document_of(one, found.state)
-    return {name: document[name] for name in _TOLD}
+    return {name: document[name] for name in (*_TOLD, *_OF_GROUPS) if name in document}
 
 
 def _number(asked: Mapping[str, Any], name: str, default: float) -> float:

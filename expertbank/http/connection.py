@@ -50,6 +50,9 @@ class Connection(H11Protocol):
         elif self._head is None and self.conn.trailing_data[0]:
             self._expect_head()
 
+    def _unsupported_upgrade_warning(self) -> None:
+        """Say nothing: who wants another protocol gets HTTP/1.1, and no package would change it."""
+
     def pause_writing(self) -> None:
         """Give a reader who takes nothing more only so long."""
         super().pause_writing()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -14,7 +15,8 @@ def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
     """The JSON document in some bytes.
 
     Raises:
-        RefusedError: not UTF-8, not JSON, or a number that JSON has no name for.
+        RefusedError: not UTF-8, not JSON, a number that JSON has no name for, or a key that stands
+            twice in one object: nobody knows which value is meant.
     """
     try:
         text = str(data, "utf-8")
@@ -23,10 +25,14 @@ def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
     if not text.strip():
         raise malformed(f"{what} is empty; expected JSON")
     try:
-        return json.loads(text, parse_constant=_no_constant, parse_float=_finite)
+        return _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
         raise malformed(f"{what} is not valid JSON: {error.msg} ({where})") from None
+    except _TwiceError as error:
+        raise malformed(
+            f"{what}: key {error.args[0][:40]!r} stands twice in one object; keep one of them"
+        ) from None
     except ValueError:  # what Python refuses to read: NaN, a number of thousands of digits
         raise malformed(f"{what} holds a number that cannot be read") from None
     except RecursionError:
@@ -75,6 +81,14 @@ def encode(document: Any) -> bytes:
         return json.dumps(document, separators=(",", ":")).encode()
 
 
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = Counter(key for key, _ in pairs)
+        raise _TwiceError(next(key for key, count in counts.items() if count > 1))
+    return found
+
+
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(name)
 
@@ -87,6 +101,13 @@ def _finite(digits: str) -> float:
     return found
 
 
+class _TwiceError(Exception):
+    """A key that stands twice."""
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_constant=_no_constant, parse_float=_finite
+)
 _NAMES: dict[type, str] = {
     dict: "an object",
     list: "an array",

@@ -1,4 +1,4 @@
-"""The end of a server's time to drain, for requests that wait for an answer from elsewhere."""
+"""The end of a server's time to drain, for requests that wait for something from elsewhere."""
 
 from __future__ import annotations
 
@@ -21,6 +21,11 @@ class Ending:
     def __init__(self) -> None:
         self.cut = 0
         self._over = asyncio.Event()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has come."""
+        return self._over.is_set()
 
     def come(self) -> None:
         """End what waits; in the loop's own thread."""

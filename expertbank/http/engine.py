@@ -25,7 +25,7 @@ from expertbank.http.ending import Ending
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.infer import too_many
 from expertbank.http.keys import KeyFile, offered_keys
-from expertbank.http.problems import RefusedError
+from expertbank.http.problems import Problem, RefusedError
 from expertbank.http.seen import tell_failure
 from expertbank.http.sse import DONE, Events
 from expertbank.serving.asking import AUTO
@@ -192,7 +192,7 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
     if problem is None:
         yield events.rest
         return
-    tell_failure(request.scope, "engine" if status == 502 else "not_ready")
+    tell_failure(request.scope, Problem(status, problem, 1).reason)
     told = {"message": problem, "type": "engine_error", "param": None, "code": status}
     yield b"data: " + encode({"error": told}) + b"\n\n" + DONE
 

@@ -7,6 +7,7 @@ What ends the work behind the first answers is told in the last line, as a probl
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
@@ -143,10 +144,19 @@ def read_rows(body: bytes, *, lines: bool) -> list[Row | InputError]:
         try:
             return [_row(parse_object(_decoded(body, "the row"), "the row"), "the row")]
         except DataError as error:
-            return [error]
+            return [_several(error)]
     return [
         one if isinstance(one, DataError) else _row(one.values, one.origin) for one in _found(body)
     ]
+
+
+def _several(error: DataError) -> DataError:
+    """What is wrong with a body that is no JSON; lines of JSON need a media type of their own."""
+    cause = error.__cause__
+    if isinstance(cause, json.JSONDecodeError) and cause.msg == "Extra data":
+        hint = f"send several rows as one array, or as lines with Content-Type: {LINES[0]}"
+        return DataError(f"{error}; {hint}", "JSON")
+    return error
 
 
 def _found(body: bytes) -> Iterator[Found]:
@@ -254,7 +264,7 @@ class _Work:
             for _, line in left:
                 yield line
         except Exception as error:  # noqa: BLE001 (the status was sent long ago)
-            problem = problem_of(error)
+            problem = problem_of(error, self.server.state)
             if problem.status >= 500:
                 _LOG.error("a stream ended early: %s: %s", type(error).__name__, error)
             tell_failure(self.request.scope, problem.reason)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from threading import Lock
-from typing import get_args
 
 from fastapi import APIRouter, Response
 from prometheus_client import (
@@ -23,8 +22,9 @@ from prometheus_client import (
     generate_latest,
 )
 
-from expertbank.http.seen import Seen
-from expertbank.serving.observer import Observer, Reason
+from expertbank.http.problems import DEFECT, REASONS
+from expertbank.http.seen import CANCELLED, Seen
+from expertbank.serving.observer import Observer
 
 SECONDS = (
     *(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1),
@@ -59,7 +59,7 @@ class Metrics(Observer):
             "requests", "HTTP requests that ended, by route and status.", "route", "status"
         )
         self._failures = self._counter(
-            "failures", "Requests that were not answered, by reason.", "reason"
+            "failures", "HTTP requests that were not answered whole, by reason.", "reason"
         )
         self._seconds = self._histogram(
             "request_seconds", "Seconds from a request to the end of its answer.", SECONDS, "route"
@@ -93,8 +93,8 @@ class Metrics(Observer):
         self._bounded = _Bounded(self._forget)
         for result in ("ok", "failed"):  # A rate needs a first value to rise from.
             self._reloads.labels(result)
-        for reason in get_args(Reason):
-            self._failures.labels(reason)
+        for reason in (*REASONS, CANCELLED):
+            self._failures.labels(_label(reason))
 
     # -- what the core tells -------------------------------------------------------------------
 
@@ -123,10 +123,6 @@ class Metrics(Observer):
         self._queue.observe(queued_seconds)
         self._inference.observe(inference_seconds)
 
-    def failed(self, reason: Reason) -> None:
-        """A request was refused or not answered."""
-        self._failures.labels(reason).inc()
-
     def reloaded(self, ok: bool) -> None:
         """Bank or bundle was loaded again, or could not be."""
         self._reloads.labels("ok" if ok else "failed").inc()
@@ -141,6 +137,9 @@ class Metrics(Observer):
         """A request ended."""
         self._requests.labels(seen.route, str(seen.status)).inc()
         self._seconds.labels(seen.route).observe(seen.seconds)
+        # Once a request: the core may try parts of one again, and knows nothing of those refused.
+        if seen.reason is not None:
+            self._failures.labels(_label(seen.reason)).inc()
 
     # -- what is read --------------------------------------------------------------------------
 
@@ -164,6 +163,11 @@ class Metrics(Observer):
         return Histogram(
             f"expertbank_{name}", about, labels, registry=self.registry, buckets=buckets
         )
+
+
+def _label(reason: str) -> str:
+    """A reason as it is counted."""
+    return "internal" if reason == DEFECT else reason.replace("-", "_")
 
 
 class _Bounded:

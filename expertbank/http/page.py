@@ -168,7 +168,7 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
         deadline = deadline_of(request, server.config.deadline_ms)
         answered = await answer(server, request, asked, deadline)
     except ExpertBankError as error:
-        problem = problem_of(error)
+        problem = problem_of(error, server.state)
         if problem.status >= 500:
             _LOG.error("the page could not answer: %s", error)
         tell_failure(request.scope, problem.reason)

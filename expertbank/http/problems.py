@@ -1,8 +1,9 @@
 """Errors as problem documents (RFC 9457): a status, one sentence, and nothing of the inside.
 
 Which status: 400 where the request is not what the interface takes, 422 where it is and its rows
-cannot be answered (an empty text, choices that no expert reads). ``error`` repeats the sentence
-under the name that the Open Inference Protocol gives it.
+cannot be answered (an empty text, choices that no expert reads). ``error`` repeats the sentence as
+callers of an address read it: as text for the Open Inference Protocol, under ``/v1/`` in an object
+as OpenAI has it, whose client shows nothing else.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from fastapi import Response
@@ -28,6 +29,8 @@ from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullErr
 
 _log = logging.getLogger("expertbank.http")
 MEDIA_TYPE = "application/problem+json"
+OPENAI = "/v1/"
+"""Addresses that are called by clients of OpenAI."""
 MEANINGS = {
     1: "failed",
     2: "usage or bad input",
@@ -59,7 +62,7 @@ _TITLES = {
 }
 _WORDS = {
     404: "there is nothing at this address",
-    405: "this address takes another method",
+    405: "this address takes another method, which Allow names",
 }
 _REASONS = {
     400: "malformed",
@@ -77,6 +80,9 @@ _REASONS = {
     503: "not-ready",
     504: "deadline",
 }
+DEFECT, _INTEGRITY, _REFUSED = "defect", "integrity", "refused"
+REASONS = (*_REASONS.values(), DEFECT, _INTEGRITY, _REFUSED)
+"""Every ``Problem.reason``."""
 
 
 class RefusedError(ExpertBankError):
@@ -118,6 +124,7 @@ class Problem:
         code: exit code that the command line would end with.
         headers: more headers of the answer.
         error: what stands in the document's ``error`` in place of the sentence.
+        kind: the reason, where the status does not tell it.
     """
 
     status: int
@@ -125,6 +132,7 @@ class Problem:
     code: int
     headers: Mapping[str, str] = field(default_factory=dict)
     error: Mapping[str, Any] | None = None
+    kind: str | None = None
 
     @property
     def title(self) -> str:
@@ -134,7 +142,8 @@ class Problem:
     @property
     def reason(self) -> str:
         """The kind in one word, for logs and counters."""
-        return _REASONS.get(self.status, "defect" if self.status >= 500 else "refused")
+        other = DEFECT if self.status >= 500 else _REFUSED
+        return self.kind or _REASONS.get(self.status, other)
 
     def to_dict(self, request_id: str) -> dict[str, Any]:
         """The document of the problem that a request met."""
@@ -150,8 +159,30 @@ class Problem:
         }
 
 
-def problem_of(error: BaseException) -> Problem:
-    """What is told of an error; of those that could speak of files and insides, only their kind."""
+def spoken(problem: Problem, path: str) -> Problem:
+    """A problem as the callers of an address read it."""
+    if problem.error is not None or not path.startswith(OPENAI):
+        return problem
+    return replace(problem, error=openai_error(problem))
+
+
+def openai_error(problem: Problem) -> dict[str, Any]:
+    """A problem in the words of OpenAI."""
+    return {
+        "message": problem.detail,
+        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
+        "param": None,
+        "code": problem.reason,
+    }
+
+
+def problem_of(error: BaseException, state: str = "not ready") -> Problem:
+    """What is told of an error; of those that could speak of files and insides, only their kind.
+
+    Args:
+        error: what happened.
+        state: of the server, for the error that it is not ready.
+    """
     match error:
         case RefusedError():
             code = _code(error.status)
@@ -162,7 +193,7 @@ def problem_of(error: BaseException) -> Problem:
         case DeadlineError():
             return Problem(504, "the request was not answered within its deadline", 1)
         case NotReadyError():
-            return not_ready("not ready")
+            return not_ready(state)
         case TooLargeError():
             return Problem(413, str(error), 2)
         case NotFoundError():
@@ -174,7 +205,7 @@ def problem_of(error: BaseException) -> Problem:
             return Problem(503, detail, error.exit_code, {"Retry-After": "1"})
         case IntegrityError():
             detail = "a stored file is not what its digest says; the server's log tells which"
-            return Problem(500, detail, error.exit_code)
+            return Problem(500, detail, error.exit_code, kind=_INTEGRITY)
         case MemoryError():
             return Problem(503, "there is not enough memory for this request", 1)
         case ExpertBankError():

@@ -104,6 +104,8 @@ _CLASSIFIED: dict[str, Schema] = {
     "unknown_p_value": _or_null(_NUMBER),
     "abstained": _FLAG,
 }
+ANSWERS: Schema = _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED))
+"""The answers of a group's tasks."""
 SCHEMAS: dict[str, Schema] = {
     "Problem": _object(
         {
@@ -116,8 +118,8 @@ SCHEMAS: dict[str, Schema] = {
             "meaning": {**_TEXT, "description": "What that code means."},
             "error": {
                 "type": ["string", "object"],
-                "description": "The sentence again, for protocol clients; of a prompt that is too "
-                "long as OpenAI has it: `message`, `type`, `param` and `code`.",
+                "description": "The sentence again, for protocol clients; under `/v1/` as OpenAI "
+                "has it: `message`, `type`, `param` and `code`.",
             },
         }
     ),
@@ -223,20 +225,19 @@ SCHEMAS: dict[str, Schema] = {
     "Models": _object(
         {
             "object": {"const": "list"},
-            "data": _list(
-                _object(
-                    {
-                        "id": _TEXT,
-                        "object": {"const": "model"},
-                        "created": _WHOLE,
-                        "owned_by": _TEXT,
-                        "root": _TEXT,
-                        "parent": _or_null(_TEXT),
-                        "max_model_len": _WHOLE,
-                        "permission": _list(_ANY),
-                    }
-                )
-            ),
+            "data": _list(_ref("Model")),
+        }
+    ),
+    "Model": _object(
+        {
+            "id": _TEXT,
+            "object": {"const": "model"},
+            "created": _WHOLE,
+            "owned_by": _TEXT,
+            "root": _TEXT,
+            "parent": _or_null(_TEXT),
+            "max_model_len": _WHOLE,
+            "permission": _list(_ANY),
         }
     ),
     "ClassifyRequest": _object(
@@ -256,7 +257,7 @@ SCHEMAS: dict[str, Schema] = {
                 _object(
                     {
                         **_CLASSIFIED,
-                        "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
+                        "answers": ANSWERS,
                         "external_adapter": _TEXT,
                     },
                     *_CLASSIFIED,
@@ -278,7 +279,7 @@ SCHEMAS: dict[str, Schema] = {
     "RowAnswer": _object(
         {
             **_ANSWER_FIELDS,
-            "answers": _list(_object(_ANSWER_FIELDS, *_ANSWER_REQUIRED)),
+            "answers": ANSWERS,
             "router": _or_null(_WHOLE),
             "router_digest": _or_null(_TEXT),
         },
@@ -286,6 +287,7 @@ SCHEMAS: dict[str, Schema] = {
         "router",
         "router_digest",
     ),
+    "SkippedRow": _object({"index": _WHOLE, "skipped": {**_TEXT, "description": "Why."}}),
     "Reloaded": _object(
         {
             "reloaded": _FLAG,
@@ -339,9 +341,13 @@ def infer_answers() -> dict[int | str, Schema]:
 def line_answers() -> dict[int | str, Schema]:
     """What ``predict`` answers with: one document a line."""
     done = {
-        "description": "One line a row, in the rows' order. A row that is skipped has `index` and "
-        "`skipped`; what ends the work early is told in a last line, as a problem.",
-        "content": {"application/x-ndjson": {"schema": _ref("RowAnswer")}},
+        "description": "One line a row, in the rows' order; with `skip_bad` a row that cannot be "
+        "answered is a line too. What ends the work early is told in a last line, as a problem.",
+        "content": {
+            "application/x-ndjson": {
+                "schema": {"anyOf": [_ref("RowAnswer"), _ref("SkippedRow"), _ref("Problem")]}
+            }
+        },
     }
     return {200: done, **problems(*ASKING)}
 

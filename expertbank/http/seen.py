@@ -11,6 +11,9 @@ from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Seque
 from dataclasses import dataclass, field
 from typing import Any
 
+from starlette.routing import BaseRoute, Match
+
+from expertbank.http.problems import DEFECT
 from expertbank.records import Row
 from expertbank.serving.asking import Answered
 
@@ -22,6 +25,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 GONE = 499
 """Status of a request whose caller left before there was an answer, as proxies write it."""
+CANCELLED = "cancelled"
+"""Reason of a request whose caller left before the end of its answer."""
 NO_ROUTE = "(none)"
 """Route of a request that no route takes: what was asked for is the caller's choice."""
 _KEY = "expertbank.told"
@@ -111,7 +116,7 @@ def tell(scope: Scope, answered: Answered, rows: Iterable[Row] = ()) -> None:
 
 
 def tell_failure(scope: Scope, reason: str) -> None:
-    """Say why a request fails, in one of a few words, such as those of ``observer.Reason``."""
+    """Say why a request fails: the ``reason`` of the problem that its caller is told."""
     _told(scope).reason = reason
 
 
@@ -127,25 +132,35 @@ class SeenMiddleware:
         app: the application inside.
         sinks: what takes records; they must be quick and must not fail.
         texts: let records hold what was asked.
+        routes: those of the application, by which requests are named that do not come to one.
     """
 
-    def __init__(self, app: App, sinks: Sequence[Sink], texts: bool = False) -> None:
+    def __init__(
+        self,
+        app: App,
+        sinks: Sequence[Sink],
+        texts: bool = False,
+        routes: Sequence[BaseRoute] = (),
+    ) -> None:
         self.app = app
         self.sinks = tuple(sinks)
         self.texts = texts
+        self.routes = tuple(routes)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One connection of ASGI; what is not HTTP passes through."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, started_at, status = time.perf_counter(), time.time_ns(), 0
+        started, started_at, status, ended = time.perf_counter(), time.time_ns(), 0, False
         told = _told(scope)  # Made here: inner applications may copy the scope.
 
         async def watched(message: Message) -> None:
-            nonlocal status
+            nonlocal status, ended
             if message["type"] == "http.response.start":
                 status = message["status"]
+            else:
+                ended = not message.get("more_body", False)
             await send(message)
 
         failed = False
@@ -159,7 +174,7 @@ class SeenMiddleware:
             seen = Seen(
                 id=str(scope.get("state", {}).get("request_id", "")),
                 method=scope["method"] if scope["method"] in _METHODS else "OTHER",
-                route=_route(scope),
+                route=_route(scope, self.routes),
                 status=status or (500 if failed else GONE),
                 started_at=started_at,
                 seconds=time.perf_counter() - started,
@@ -170,7 +185,7 @@ class SeenMiddleware:
                 unknown=told.unknown,
                 router_version=told.router_version,
                 router_digest=told.router_digest,
-                reason=told.reason,
+                reason=told.reason or (None if ended else DEFECT if failed else CANCELLED),
                 traceparent=_header(scope, b"traceparent"),
                 texts=tuple(text for row in asked for text in _texts(row)),
                 parts=tuple((bool(row.text_pair), len(row.choices)) for row in asked),
@@ -183,9 +198,15 @@ def _texts(row: Row) -> list[str]:
     return [row.text, *([row.text_pair] if row.text_pair else []), *row.choices]
 
 
-def _route(scope: Scope) -> str:
-    """The path as the route was declared with: few values, and nothing of the caller's."""
-    return str(getattr(scope.get("route"), "path", NO_ROUTE))
+def _route(scope: Scope, routes: Iterable[BaseRoute]) -> str:
+    """The path as the route was declared with: few values, and nothing of the caller's.
+
+    Of a request that was refused before it came to its route, the one that it was for.
+    """
+    found = scope.get("route")
+    if found is None:
+        found = next((one for one in routes if one.matches(scope)[0] is not Match.NONE), None)
+    return str(getattr(found, "path", NO_ROUTE))
 
 
 def _header(scope: Scope, name: bytes) -> str | None:

@@ -14,7 +14,8 @@ _WHOLE: Schema = {"type": "integer"}
 _OPTIONS: Schema = {
     "model": {**_TEXT, "default": "auto", "description": "auto, a task or a group."},
     "max_tokens": {**_WHOLE, "minimum": 1, "description": "Default the expert's own."},
-    "temperature": {"type": "number", "minimum": 0, "default": 0},
+    "max_completion_tokens": {**_WHOLE, "minimum": 1, "description": "Goes before max_tokens."},
+    "temperature": {"type": "number", "minimum": 0, "maximum": 100, "default": 0},
     "top_p": {"type": "number", "exclusiveMinimum": 0, "maximum": 1, "default": 1},
     "seed": _WHOLE,
     "stop": {**_TEXTS, "description": "At most four, beside the expert's own."},
@@ -29,6 +30,26 @@ _MESSAGE: Schema = {
     "properties": {"role": _TEXT, "content": _TEXT},
     "required": ["role", "content"],
 }
+_ASKED: Schema = {
+    **_MESSAGE,
+    "properties": {
+        "role": _TEXT,
+        "content": {
+            "anyOf": [
+                _TEXT,
+                {
+                    "type": "array",
+                    "items": {
+                        "type": "object",
+                        "properties": {"type": {"const": "text"}, "text": _TEXT},
+                        "required": ["type", "text"],
+                    },
+                },
+            ]
+        },
+    },
+}
+"""A message of a request: its content may come in parts."""
 _CHOICE: Schema = {
     "index": _WHOLE,
     "logprobs": {"type": "null"},
@@ -44,6 +65,7 @@ _CHOICE: Schema = {
 
 def _whole(name: str, text: Schema) -> Schema:
     choice = {**_CHOICE, **text}
+    answers = {"answers": {**schemas.ANSWERS, "description": "Of a group."}}
     properties: Schema = {
         "id": _TEXT,
         "object": {"const": name},
@@ -51,7 +73,11 @@ def _whole(name: str, text: Schema) -> Schema:
         "model": _TEXT,
         "choices": {
             "type": "array",
-            "items": {"type": "object", "properties": choice, "required": list(choice)},
+            "items": {
+                "type": "object",
+                "properties": {**choice, **answers},
+                "required": list(choice),
+            },
         },
         "usage": {
             "type": "object",
@@ -71,7 +97,7 @@ SCHEMAS: Schema = {
     },
     "ChatRequest": {
         "type": "object",
-        "properties": {"messages": {"type": "array", "items": _MESSAGE}, **_OPTIONS},
+        "properties": {"messages": {"type": "array", "items": _ASKED}, **_OPTIONS},
         "required": ["messages"],
     },
     "Completion": _whole("text_completion", {"text": _TEXT}),

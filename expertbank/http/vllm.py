@@ -1,4 +1,4 @@
-"""``GET /v1/models`` and ``POST /classify`` as vLLM has them."""
+"""``GET /v1/models``, one of them, and ``POST /classify``, as vLLM and OpenAI have them."""
 
 from __future__ import annotations
 
@@ -51,6 +51,17 @@ def router(server: Server) -> APIRouter:
     )
     async def models() -> Response:
         return _json({"object": "list", "data": models_of(server.current)})
+
+    @routes.get(
+        "/v1/models/{name}",
+        summary="One of them",
+        response_class=Response,
+        responses=schemas.answers("Model", 404, 503),
+    )
+    async def one_model(name: str) -> Response:
+        state = server.current
+        found = state.model(name, None).name
+        return _json(next(one for one in models_of(state) if one["id"] == found))
 
     @routes.post(
         "/classify",

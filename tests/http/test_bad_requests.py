@@ -168,3 +168,48 @@ def test_a_request_id_comes_back_unless_it_could_do_harm(live: Answering) -> Non
         found = live.get("/v2", headers={"X-Request-ID": harmful}).headers["x-request-id"]
         assert found != harmful
         assert len(found) == 32
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "key"),
+    [
+        ("/predict", b'{"text": "film bad", "text": "goal red"}', "text"),
+        ("/classify", b'{"input": "film bad", "input": "goal red"}', "input"),
+        ("/classify", b'{"input": "film", "model": "mood", "x": {"a": 1, "a": 2}}', "a"),
+        ("/v1/completions", b'{"prompt": "film", "model": "mood", "model": "topic"}', "model"),
+        (INFER, b'{"inputs": [{"name": "text", "name": "choices"}]}', "name"),
+    ],
+)
+def test_a_key_that_stands_twice_is_refused_and_named(
+    live: Answering, path: str, body: bytes, key: str
+) -> None:
+    answer = live.post(path, body, headers={"Content-Type": "application/json"})
+    told = problem(answer, answer.status_code)
+    assert told["status"] in {400, 422}
+    assert f"key '{key}' stands twice in one object; keep one of them" in told["detail"]
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (b"[" * 100_000, "nested too deeply"),
+        (b'{"text": ' * 100_000, "nested too deeply"),
+        (b'[{"text": %s}]' % (b"9" * 5000), "a whole number of too many digits"),
+        (b'{"text": %s}' % (b"9" * 5000), "a whole number of too many digits"),
+    ],
+)
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+def test_lines_that_python_cannot_read_are_told_without_its_own_words(
+    live: Answering, body: bytes, why: str, kind: str
+) -> None:
+    detail = problem(live.post("/predict", body, headers={"Content-Type": kind}), 400)["detail"]
+    assert why in detail
+    assert "recursion" not in detail
+    assert "sys." not in detail
+
+
+@pytest.mark.parametrize("path", ["/classify", "/predict"])
+def test_a_byte_order_mark_in_front_is_no_part_of_the_body(live: Answering, path: str) -> None:
+    body = b'\xef\xbb\xbf{"input": "film bad", "text": "film bad"}'
+    answer = live.post(path, body, headers={"Content-Type": "application/json"})
+    assert answer.status_code == 200, answer.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -138,6 +139,8 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
         ({"model": "paint", "prompt": "a", "logprobs": 0}, 400),
         ({"model": "paint", "prompt": "a", "n": True}, 400),
+        ({"model": "paint", "prompt": "a", "stream_options": []}, 400),
+        ({"model": "paint", "prompt": "a", "stream_options": 0}, 400),
         ({"model": "paint", "prompt": "a", "stop": "\0"}, 400),
     ],
 )
@@ -146,6 +149,53 @@ def test_what_cannot_be_written_is_refused(
 ) -> None:
     problem(writing.post("/v1/completions", body), status)
     assert writing.post("/v1/completions", {"prompt": PROMPT}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "code", "sentence"),
+    [
+        ({"model": "nope"}, openai.NotFoundError, "not-found", "no model named 'nope'"),
+        ({"n": 2}, openai.BadRequestError, "malformed", "'n' is not supported here"),
+        ({"prompt": " "}, openai.UnprocessableEntityError, "input", "is empty"),
+        ({"stop": list("abcde")}, openai.BadRequestError, "malformed", "may hold 4 texts"),
+        (
+            {"extra_headers": {"X-Deadline-Ms": "0.001"}},
+            openai.InternalServerError,
+            "deadline",
+            "not answered within its deadline",
+        ),
+        (
+            {"extra_headers": {"X-Junk": "a" * 40_000}},
+            openai.APIStatusError,
+            "headers",
+            "the headers have more than",
+        ),
+    ],
+)
+@pytest.mark.parametrize("stream", [False, True])
+def test_the_clients_exceptions_say_what_is_wrong(
+    client: openai.OpenAI,
+    asked: dict[str, Any],
+    kind: type[openai.APIStatusError],
+    code: str,
+    sentence: str,
+    stream: bool,
+) -> None:
+    with pytest.raises(kind) as refused:
+        client.completions.create(**{"model": "paint", "prompt": PROMPT, "stream": stream, **asked})
+    assert sentence in str(refused.value)
+    assert refused.value.code == code
+    server = refused.value.status_code >= 500
+    assert refused.value.type == ("server_error" if server else "invalid_request_error")
+
+
+def test_the_client_lists_models_and_retrieves_each(client: openai.OpenAI) -> None:
+    listed = client.models.list().data
+    assert [client.models.retrieve(one.id) for one in listed] == listed
+    with pytest.raises(openai.NotFoundError, match="no model named 'nope'; known: auto, mood"):
+        client.models.retrieve("nope")
+    with pytest.raises(openai.NotFoundError, match="there is nothing at this address"):
+        client.embeddings.create(model="auto", input="a")
 
 
 @pytest.mark.parametrize("more", [{}, {"stream": True}])
@@ -161,17 +211,43 @@ def test_a_prompt_that_would_be_cut_is_refused_as_openai_does(
 
 
 @pytest.mark.parametrize(
-    "messages", [None, [], [{"role": "user"}], [{"role": "user", "content": [{"type": "image"}]}]]
+    "messages",
+    [
+        None,
+        [],
+        [{"role": "user"}],
+        [{"role": "user", "content": [{"type": "image"}]}],
+        [{"role": "user", "content": [{"type": "text"}]}],
+        [{"role": "user", "content": [{"type": "text", "text": None}]}],
+        [{"role": "user", "content": [{"type": "text", "text": 7}]}],
+    ],
 )
 def test_messages_that_are_no_text_are_refused(writing: Answering, messages: object) -> None:
     body = {"model": "paint", "messages": messages}
     problem(writing.post("/v1/chat/completions", body), 400)
 
 
+def test_a_conversation_that_is_too_long_is_called_one(client: openai.OpenAI) -> None:
+    messages: Any = [{"role": "user", "content": "sky " * 30}]
+    with pytest.raises(openai.BadRequestError, match="the conversation: it has more than 16") as no:
+        client.chat.completions.create(model="paint", messages=messages)
+    assert (no.value.code, no.value.param) == ("context_length_exceeded", "messages")
+
+
 def test_a_backbone_without_a_chat_template_says_so(live: Answering) -> None:
     messages = [{"role": "user", "content": "film"}]
     answer = live.post("/v1/chat/completions", {"model": "mood", "messages": messages})
     assert "no chat template" in problem(answer, 422)["detail"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_group_gives_the_answers_of_all_its_tasks(live: Answering, stream: bool) -> None:
+    asked = {"model": "ticket", "prompt": "goal red", "stream": stream}
+    told = live.post("/v1/completions", asked).text
+    document = json.loads(told.splitlines()[0].removeprefix("data: ") if stream else told)
+    (choice,) = document["choices"]
+    assert [one["task"] for one in choice["answers"]] == ["topic", "urgency"]
+    assert choice["text"] == choice["answers"][0]["label"]
 
 
 def fail_passes(server: Server, count: int) -> None:
@@ -270,7 +346,7 @@ def test_an_answer_that_a_stop_does_not_wait_for_is_told_so(
         while found.server._batcher.serves(None):  # type: ignore[arg-type]  # until it is open
             sleep(0.005)
     asking.join(30)
-    problem(heard[0], 503)
+    assert "it is stopped" in problem(heard[0], 503)["detail"]
     assert found.server.given_up == 1
 
 

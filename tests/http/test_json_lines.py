@@ -170,6 +170,13 @@ def test_what_cannot_be_answered_is_refused_before_anything_is(
     live.still_answers()
 
 
+def test_lines_that_are_sent_as_one_document_are_told_what_to_send(live: Answering) -> None:
+    body = b'{"text": "film bad"}\n{"text": "goal red"}'
+    answer = live.post("/predict", body, headers={"Content-Type": "application/json"})
+    detail = problem(answer, 400)["detail"]
+    assert "as one array, or as lines with Content-Type: application/x-ndjson" in detail
+
+
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", ""])
 def test_types_that_a_browser_sends_unasked_are_refused(live: Answering, kind: str) -> None:
     headers = {"Content-Type": kind} if kind else {}

@@ -22,6 +22,13 @@ def _check(document: dict[str, Any], name: str, instance: object) -> None:
     jsonschema.Draft202012Validator(schema).validate(instance)
 
 
+def _check_answer(document: dict[str, Any], path: str, line: object) -> None:
+    """A line of an answer, by what the document says of the route."""
+    (told,) = document["paths"][path]["post"]["responses"]["200"]["content"].values()
+    schema = {**told["schema"], "components": document["components"]}
+    jsonschema.Draft202012Validator(schema).validate(line)
+
+
 def test_the_document_is_valid(document: dict[str, Any]) -> None:
     validating.validate(document)
 
@@ -38,6 +45,9 @@ def test_it_names_every_route_and_every_refusal(document: dict[str, Any]) -> Non
         "/v2/models/{name}/versions/{version}/ready",
         "/v2/models/{name}/versions/{version}/infer",
         "/v1/models",
+        "/v1/models/{name}",
+        "/v1/completions",
+        "/v1/chat/completions",
         "/classify",
         "/predict",
         "/admin/reload",
@@ -74,5 +84,17 @@ def test_what_routes_answer_is_what_it_says(document: dict[str, Any], live: Answ
     rows.append({"text": "is the sky", "choices": ["law party", "tax match"]})
     for line in lines(live.post("/predict", rows)):
         _check(document, "RowAnswer", line)
-    for refused in (live.get("/nope"), live.post("/classify", {}), live.post("/v2")):
+    answered, skipped = lines(live.post("/predict?skip_bad", [*rows[:1], {"text": ""}]))
+    for one in (answered, skipped):
+        _check_answer(document, "/predict", one)
+    _check(document, "SkippedRow", skipped)
+    for model in ("mood", "ticket"):
+        asked = {"model": model, "prompt": texts}
+        _check(document, "CompletionRequest", asked)
+        _check(document, "Completion", live.post("/v1/completions", asked).json())
+    _check(document, "Model", live.get("/v1/models/mood").json())
+    for refused in (
+        *(live.get("/nope"), live.post("/classify", {}), live.post("/v2")),
+        *(live.get("/v1/models/nope"), live.post("/v1/completions", {})),
+    ):
         _check(document, "Problem", refused.json())

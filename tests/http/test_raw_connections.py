@@ -315,6 +315,34 @@ def test_stopping_answers_what_is_under_way(served_home: Path) -> None:
     assert found == [200]
 
 
+def test_who_asks_for_another_protocol_gets_http_and_the_log_no_advice(
+    live: Answering, caplog: pytest.LogCaptureFixture
+) -> None:
+    asked = b"GET /v2 HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+    with live.raw() as connection:
+        connection.sendall(asked)
+        ((status, _),) = read_responses(connection)
+    assert status == 200
+    assert caplog.text == ""
+
+
+def test_a_sender_whom_a_stop_does_not_wait_for_is_told_so(
+    served_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with answering(served_home, replace(QUIET, drain_seconds=0.2)) as live:
+        sender = live.raw()
+        sender.sendall(_request(INFER)[:-5])
+        counted = live.watch.metrics
+        live.still_answers()
+    with sender:
+        ((status, body),) = read_responses(sender)
+    check_problem(json.loads(body), status)
+    assert status == 503
+    assert "stopping" in json.loads(body)["detail"]
+    assert b'failures_total{reason="not_ready"} 1.0' in counted.text()
+    assert "Traceback" not in caplog.text
+
+
 def test_a_reader_who_takes_nothing_is_let_go(served_home: Path) -> None:
     limits = HttpConfig(read_seconds=0.3)
     asked = json.dumps({"inputs": [text_input(*["film bad"] * 512)]}).encode()

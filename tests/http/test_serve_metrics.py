@@ -123,6 +123,66 @@ def test_every_row_and_request_is_counted_where_it_went(served: str) -> None:
     assert value(found, "unknown_total", router="2") >= unknown
 
 
+def failures(found: Samples) -> dict[str, float]:
+    """How often which reason was counted."""
+    return {
+        dict(labels)["reason"]: count
+        for (name, labels), count in found.items()
+        if name == "failures_total" and count
+    }
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "headers", "reason"),
+    [
+        ("/predict", [{"text": "film bad"}] * 400, {"X-Deadline-Ms": "15"}, "deadline"),
+        ("/predict", {"text": "film"}, {"X-Deadline-Ms": "0.001"}, "deadline"),
+        ("/predict", {"text": ""}, {}, "input"),
+        ("/predict?task=pick", {"text": "film"}, {}, "input"),
+        ("/classify", {"input": ""}, {}, "input"),
+        ("/classify", {}, {}, "malformed"),
+        ("/classify", {"input": "a"}, {"Content-Type": "text/plain"}, "media_type"),
+        ("/classify", {"input": ["a"] * 600}, {}, "too_large"),
+        ("/classify", {"input": "a", "model": "zz"}, {}, "not_found"),
+        ("/v2/models/zz/infer", {}, {}, "not_found"),
+    ],
+)
+def test_a_request_that_fails_is_counted_once_and_for_its_reason(
+    served: str, path: str, body: object, headers: dict[str, str], reason: str
+) -> None:
+    assert httpx.post(served + path, json=body, headers=headers).status_code >= 400
+    assert failures(read(served)) == {reason: 1}
+
+
+def test_rows_that_are_left_out_are_no_failed_requests(served: str) -> None:
+    rows = [{"text": "film"}, {"text": ""}, {"text": "a", "choices": ["law party", "tax match"]}]
+    for task in ("mood", "pick"):
+        given = {"task": task, "skip_bad": ""}
+        assert httpx.post(f"{served}/predict", json=rows, params=given).status_code == 200
+    assert failures(read(served)) == {}
+
+
+def test_a_reader_who_leaves_in_the_middle_is_one_failure(served: str, log: io.StringIO) -> None:
+    rows = [{"text": "film bad"}] * 20_000
+    with httpx.stream("POST", f"{served}/predict", json=rows, timeout=30) as answer:
+        assert answer.status_code == 200
+        next(answer.iter_bytes())
+    (told,) = lines(log, 1)
+    assert (told["status"], told["reason"]) == (200, "cancelled")
+    assert told["rows"] < len(rows)
+    assert failures(read(served)) == {"cancelled": 1}
+
+
+def test_what_is_refused_before_its_route_is_counted_under_it(served: str) -> None:
+    large = {"X-Junk": "a" * 40_000}
+    assert httpx.post(f"{served}/v2/models/mood/infer", headers=large).status_code == 431
+    assert httpx.head(f"{served}/v2/models/mood").status_code == 200
+    found = read(served)
+    assert value(found, "requests_total", route="/v2/models/{name}/infer", status="431") == 1
+    assert value(found, "requests_total", route="/v2/models/{name}", status="200") == 1
+    assert value(found, "requests_total", route=NO_ROUTE) == 0
+
+
 def test_times_and_sizes_of_queue_and_passes_are_told(served: str) -> None:
     ask(served, "film bad", "goal red")
     found = read(served)
@@ -174,7 +234,7 @@ def test_tasks_and_routers_have_a_bounded_number_of_series(
 
 def test_two_servers_in_one_process_share_no_counters() -> None:
     one, other = Metrics(), Metrics()
-    one.failed("internal")
+    one.request(replace(SEEN, status=500, reason="defect"))
     assert b'failures_total{reason="internal"} 1.0' in one.text()
     assert b'failures_total{reason="internal"} 0.0' in other.text()
 
@@ -303,6 +363,7 @@ def test_a_request_without_an_answer_is_told_too(failing: bool, status: int) -> 
 
     (seen,) = asyncio.run(_ended(app, method="BREW"))
     assert (seen.status, seen.method, seen.route) == (status, "OTHER", NO_ROUTE)
+    assert seen.reason == ("defect" if failing else "cancelled")
 
 
 def test_only_the_last_minute_counts_as_lately() -> None:

@@ -41,8 +41,17 @@ def parse_object(line: str, origin: str) -> dict[str, Any]:
     except _BROKEN as error:
         whole = line.strip() in {"{", "["}
         hint = "; write one object a line, or one array of objects" if whole else ""
-        raise DataError(f"{origin}: not valid JSON: {error}{hint}", "JSON") from error
+        raise DataError(f"{origin}: not valid JSON: {_why(error)}{hint}", "JSON") from error
     return _object(value, origin)
+
+
+def _why(error: Exception) -> str:
+    """Why Python cannot read a document, without its own limits and how to raise them."""
+    if isinstance(error, json.JSONDecodeError):
+        return str(error)
+    if isinstance(error, RecursionError):
+        return "it is nested too deeply"
+    return "it holds a whole number of too many digits"
 
 
 def _object(value: Any, origin: str) -> dict[str, Any]:
@@ -87,7 +96,7 @@ def read_array(text: str, name: str) -> Iterator[Found]:
         try:
             value, place = _DECODER.raw_decode(text, place)
         except _BROKEN as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else error
+            reason = error.msg if isinstance(error, json.JSONDecodeError) else _why(error)
             raise _broken(origin, reason) from error
         try:
             yield Record(_object(value, origin), origin)
@@ -102,7 +111,7 @@ def read_array(text: str, name: str) -> Iterator[Found]:
         raise _broken(f"{name}:{line}", "something stands after the array")
 
 
-def _broken(origin: str, reason: object) -> DataError:
+def _broken(origin: str, reason: str) -> DataError:
     return DataError(f"{origin}: not valid JSON: {reason}; nothing after it was read", "JSON")
 
 

@@ -42,8 +42,10 @@ _REFUSED = {
     "alora_invocation_tokens": "it acts only behind certain tokens (aLoRA)",
     "use_qalora": "its inputs are pooled (QA-LoRA)",
 }
-_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "true", "false")
+_STARTS = (None, True, False, "gaussian", "eva", "orthogonal", "mica", "true", "false")
 """Ways to begin that leave the base's weights as they are."""
+_CONVERTED = ("pissa", "corda", "olora", "lora_ga")
+"""Those that change them and that PEFT makes a plain LoRA of (``subtract_mutated_init``)."""
 _PLAIN = re.compile(r"[A-Za-z0-9_]+(\.[A-Za-z0-9_]+)*")
 _T = TypeVar("_T")
 AGAIN = "train it again without that, or merge it and start from there"
@@ -57,8 +59,8 @@ class PeftConfig:
         rank: rank of modules that have none of their own.
         alpha: ``lora_alpha`` of modules that have none of their own.
         rank_stabilised: whether alpha is divided by the root of the rank (rsLoRA), not the rank.
-        ranks: last parts of modules to their own rank.
-        alphas: last parts of modules to their own alpha.
+        ranks: last parts of modules, or whole paths behind ``^``, to their own rank.
+        alphas: the same to their own alpha.
         saved: names of modules that were trained as a whole and are stored beside the factors.
         targets: which modules it names; ``None`` where a pattern names them.
         base_model: what its base was called; empty where that is not told.
@@ -144,9 +146,16 @@ def _require_known(value: Mapping[str, Any], where: str) -> None:
     if (start.lower() if isinstance(start, str) else start) not in _STARTS:
         raise InputError(
             f"{where}: init_lora_weights is {start!r}, which changes the base's weights as "
-            "training begins. Save it as a plain LoRA first: "
-            "save_pretrained(..., path_initial_model_for_weight_conversion=...)"
+            f"training begins; {_instead(start)}"
         )
+    for key in ("rank_pattern", "alpha_pattern"):
+        for name in value[key] if isinstance(value.get(key), Mapping) else ():
+            if not _PLAIN.fullmatch(name.removeprefix("^")):
+                raise InputError(
+                    f"{where}: {key} has {name!r:.80}, a regular expression, and none that came "
+                    "in a file is tried here; put the names of the modules that it means in its "
+                    "place, such as layer.0.attention.self.query: PEFT reads them alike"
+                )
     known = _OF_TRAINING | _READ
     odd = sorted(str(name) for name, set_to in value.items() if set_to and name not in known)
     if odd:
@@ -154,6 +163,17 @@ def _require_known(value: Mapping[str, Any], where: str) -> None:
             f"{where}: {odd[0]} is set, which is not known here and may change what the adapter "
             f"computes; {AGAIN}"
         )
+
+
+def _instead(start: object) -> str:
+    """What to do about an adapter whose training began with changed weights of its base."""
+    if str(start).lower().startswith(_CONVERTED):
+        return (
+            "save it as a plain LoRA first, save_pretrained(..., "
+            "path_initial_model_for_weight_conversion=...), and have a head fitted, as PEFT leaves "
+            "the adapter's own out of that"
+        )
+    return AGAIN
 
 
 def _targets(value: Mapping[str, Any]) -> PeftTargets | None:
@@ -172,17 +192,14 @@ def _targets(value: Mapping[str, Any]) -> PeftTargets | None:
 
 
 def _by_module(value: Mapping[str, Any], key: str) -> list[tuple[str, Any]]:
-    """Plain names of modules with what they are given.
-
-    PEFT takes the keys for regular expressions; those that are more than a name are not read.
-    """
-    return [(_plain_name(name), one) for name, one in (value.get(key) or {}).items()]
+    """Names of modules with what they are given, which PEFT takes for regular expressions."""
+    return list((value.get(key) or {}).items())
 
 
 def _own(by_module: Mapping[str, _T], path: str, otherwise: _T) -> _T:
-    """PEFT's rule: the first name that ends the path."""
+    """PEFT's rule: the first name that ends the path, or is all of it behind ``^``."""
     for name, one in by_module.items():
-        if f".{path}".endswith(f".{name}"):
+        if path == name.removeprefix("^") or path.endswith(f".{name}"):
             return one
     return otherwise
 
@@ -194,9 +211,9 @@ def _plain_names(names: Any) -> tuple[str, ...]:
 
 
 def _plain_name(name: Any) -> str:
-    if not isinstance(name, str) or not _PLAIN.fullmatch(name.removeprefix("^")):
+    if not isinstance(name, str) or not _PLAIN.fullmatch(name):
         raise ValueError(f"{name!r:.60} is no plain name of a module")
-    return name.removeprefix("^")
+    return name
 
 
 def _listed(value: Any) -> list[Any]:

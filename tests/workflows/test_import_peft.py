@@ -301,6 +301,22 @@ def test_heads_of_other_kinds_answer_as_with_peft(
         assert torch.allclose(values, wanted[:, 0], rtol=1e-5, atol=1e-5)
 
 
+def test_a_head_that_was_lost_is_fitted_and_its_loss_is_told(own: Path) -> None:
+    """PEFT leaves it out as it makes a plain LoRA of PiSSA's and its like."""
+    rewritten(own / "films", lambda t: [t.pop(name) for name in list(t) if "lora" not in name])
+    done = import_films(own)
+    assert done.origin["head"] == "fitted"
+    lost = [text for text in done.added.warnings if "classifier, score" in text]
+    assert len(lost) == 1
+    assert "is lost, and another one is fitted" in lost[0]
+
+
+def test_a_file_in_place_of_the_folder_is_called_one(own: Path) -> None:
+    (own / "films").rename(own / "there")
+    (own / "there" / "adapter_model.safetensors").rename(own / "films")
+    refuses(own, "is a file; name the folder", NotFoundError)
+
+
 def test_an_adapter_of_a_language_model_gets_a_head(tmp_path: Path, backbone_folder: Any) -> None:
     from transformers import AutoModelForCausalLM
 
@@ -449,6 +465,24 @@ def only_pickle(folder: Path) -> None:
     torch.save({"trap": torch.ones(1)}, folder / "adapter_model.bin")
 
 
+def renamed(old: str, new: str) -> Callable[[dict[str, torch.Tensor]], None]:
+    def change(tensors: dict[str, torch.Tensor]) -> None:
+        for name in list(tensors):
+            tensors[name.replace(old, new)] = tensors.pop(name)
+
+    return change
+
+
+def several(folder: Path) -> None:
+    """As PEFT saves adapters that have names: each in a folder of its own."""
+    for name in ("first", "second"):
+        (folder / name).mkdir()
+        for file in ("adapter_config.json", "adapter_model.safetensors"):
+            shutil.copy(folder / file, folder / name)
+    (folder / "adapter_config.json").unlink()
+    (folder / "adapter_model.safetensors").unlink()
+
+
 def cut(folder: Path) -> None:
     path = folder / "adapter_model.safetensors"
     path.write_bytes(path.read_bytes()[:-40])
@@ -468,6 +502,51 @@ BAD: dict[str, tuple[Callable[[Path], object], type[ExpertBankError], str]] = {
         "embeddings",
     ),
     "a pickle": (only_pickle, InputError, "never opened"),
+    "embeddings that were saved untrained": (
+        put("base_model.model.bert.embeddings.word_embeddings.weight", torch.ones(39, 32)),
+        InputError,
+        "save_embedding_layers=False",
+    ),
+    "a start that PEFT can convert": (
+        lambda f: configured(f, init_lora_weights="pissa_niter_4"),
+        InputError,
+        "path_initial_model_for_weight_conversion",
+    ),
+    "a start that PEFT cannot convert": (
+        lambda f: configured(f, init_lora_weights="loftq"),
+        InputError,
+        "'loftq', which changes the base's weights as training begins; train it again",
+    ),
+    "a rank by a regular expression": (
+        lambda f: configured(f, rank_pattern={r"layer\.[23].*query": 4}),
+        InputError,
+        "rank_pattern has .*a regular expression.*names of the modules",
+    ),
+    "an alpha by a regular expression": (
+        lambda f: configured(f, alpha_pattern={"query|value": 4}),
+        InputError,
+        "alpha_pattern has .*a regular expression.*names of the modules",
+    ),
+    "names of a model's state": (
+        lambda f: rewritten(f, renamed("base_model.model.", "")),
+        InputError,
+        r"save_pretrained\(\) writes",
+    ),
+    "names with an adapter's name": (
+        lambda f: rewritten(f, renamed("_A.weight", "_A.default.weight")),
+        InputError,
+        r"save_pretrained\(\) writes",
+    ),
+    "several adapters": (
+        several,
+        NotFoundError,
+        "name one of its folders: first, second",
+    ),
+    "a whole model": (
+        lambda f: (f / "adapter_model.safetensors").rename(f / "model.safetensors"),
+        InputError,
+        "a whole model.*before merge_and_unload",
+    ),
     "half a pair": (
         lambda f: rewritten(f, lambda t: t.pop(f"{PATH}.lora_B.weight")),
         InputError,

@@ -123,6 +123,8 @@ def test_a_head_that_is_not_known_is_refused_with_what_to_do_instead(
         {"r": 40, "lora_alpha": 7},
         {"use_rslora": True},
         {"rank_pattern": {"v_proj": 2}, "alpha_pattern": {"layers.3.self_attn.q_proj": 1}},
+        {"alpha_pattern": {"^v_proj": 40, "^model.layers.3.self_attn.q_proj": 1}},
+        {"init_lora_weights": "mica"},
         {
             "target_modules": r".*layers\.[23]\.self_attn\.(q|k|v|o)_proj",
             "layers_to_transform": None,

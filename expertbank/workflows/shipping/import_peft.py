@@ -46,6 +46,10 @@ from expertbank.workflows.workspace import Workspace
 HeadFrom = Literal["export", "saved", "fitted"]
 """Whose head it is: of the bank that exported it, of the adapter's own model, or made here."""
 _NO_HEAD = "a fitted head does not read it"
+_LOST = (
+    "its configuration says that {} was saved as a whole, and its file holds nothing of that: if "
+    "it was trained with such a head, that is lost, and another one is fitted"
+)
 _UNSEEN = (
     "nothing tells which rows the adapter was trained on: if the validation rows are among them, "
     "its quality is less than it looks"
@@ -144,6 +148,8 @@ def import_peft(
         head = None if request.fit_head else head_of(found, backbone, places)
         if request.fit_head and (found.saved or found.own_head):
             remarks.append("the head that it brought is left out, and another one fitted")
+        if head is None and not found.saved and found.config.saved and not request.fit_head:
+            remarks.append(_LOST.format(", ".join(found.config.saved)))
         if head is None and places.dense is not None:
             remarks.append(f"its change of the pooler is left out: {_NO_HEAD}")
         if places.beside:

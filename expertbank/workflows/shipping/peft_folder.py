@@ -29,6 +29,7 @@ CONFIG, ADAPTER, HEAD = "adapter_config.json", "adapter_model.safetensors", "hea
 WRITING = "writing.json"
 """How an exported expert's answers are written, where the language model writes them."""
 PICKLE, MODEL_CONFIG = "adapter_model.bin", "config.json"
+MODEL = "model.safetensors"
 _MAX_JSON_BYTES = 16 * 1024 * 1024
 
 
@@ -102,12 +103,13 @@ def read_peft_folder(folder: Path) -> PeftFolder:
 
 def _require_adapter(folder: Path) -> None:
     if not folder.is_dir():
-        raise NotFoundError(f"no folder {folder}; name the one that holds {CONFIG} and {ADAPTER}")
+        no = f"{folder} is a file" if folder.exists() else f"no folder {folder}"
+        raise NotFoundError(f"{no}; name the folder that holds {CONFIG} and {ADAPTER}")
     if (folder / CONFIG).is_file() and (folder / ADAPTER).is_file():
         return
+    names = sorted(one.parent.name for one in folder.glob(f"*/{ADAPTER}"))
+    inside = f"; name one of its folders: {', '.join(names[:20])}" if names else ""
     if (folder / MANIFEST).is_file():
-        names = sorted(one.parent.name for one in folder.glob(f"*/{ADAPTER}"))
-        inside = f"; name one of its folders: {', '.join(names[:20])}" if names else ""
         raise NotFoundError(f"{folder} is an export of a bank and not an adapter{inside}")
     if (folder / PICKLE).is_file():
         raise InputError(
@@ -115,7 +117,14 @@ def _require_adapter(folder: Path) -> None:
             "the adapter again where it is trusted: save_pretrained(..., safe_serialization=True)"
         )
     missing = CONFIG if not (folder / CONFIG).is_file() else ADAPTER
-    raise NotFoundError(f"{folder} holds no {missing}; name the folder of one PEFT adapter")
+    if (folder / MODEL).is_file():
+        raise InputError(
+            f"{folder} holds {MODEL}, a whole model, and no {missing}; where an adapter was merged "
+            "into it, save the adapter before merge_and_unload()"
+        )
+    raise NotFoundError(
+        f"{folder} holds no {missing}{inside or '; name the folder of one PEFT adapter'}"
+    )
 
 
 def _bytes(path: Path, most: int = MAX_READ_BYTES) -> bytes:
@@ -174,10 +183,19 @@ def _parted(
 
 def _what(odd: Sequence[str]) -> str:
     """What tensors that have no place here mostly are."""
+    if any(".lora_A." in name for name in odd):
+        return "its names are not those that PEFT's save_pretrained() writes; save it with that"
     if any("lora_magnitude_vector" in name for name in odd):
         return f"it is a DoRA adapter, whose update is no product of two factors; {AGAIN}"
-    if any("embed" in name or ".wte." in f".{name}." for name in odd):
+    embeddings = [name for name in odd if "embed" in name or ".wte." in f".{name}."]
+    if any("lora_" in name for name in embeddings):
         return f"it trained embeddings, which an expert leaves as they are; {AGAIN}"
+    if embeddings:
+        return (
+            "it holds embeddings, which an expert leaves as they are; if they are the base's own, "
+            "save it again with save_pretrained(..., save_embedding_layers=False), and if they "
+            f"were trained, {AGAIN}"
+        )
     if any(name.endswith(".bias") for name in odd):
         return f"it trained biases, which an expert leaves as they are; {AGAIN}"
     return "it holds more than an adapter"

@@ -61,6 +61,7 @@ class PeftConfig:
         rank_stabilised: whether alpha is divided by the root of the rank (rsLoRA), not the rank.
         ranks: last parts of modules, or whole paths behind ``^``, to their own rank.
         alphas: the same to their own alpha.
+        task_type: what PEFT was told that the wrapped model does; empty where it was not.
         saved: names of modules that were trained as a whole and are stored beside the factors.
         targets: which modules it names; ``None`` where a pattern names them.
         base_model: what its base was called; empty where that is not told.
@@ -72,6 +73,7 @@ class PeftConfig:
     rank_stabilised: bool
     ranks: Mapping[str, int]
     alphas: Mapping[str, float]
+    task_type: str
     saved: tuple[str, ...]
     targets: PeftTargets | None
     base_model: str
@@ -101,6 +103,7 @@ class PeftConfig:
                 bool(value.get("use_rslora")),
                 {name: _whole(rank) for name, rank in _by_module(value, "rank_pattern")},
                 {name: _finite(alpha) for name, alpha in _by_module(value, "alpha_pattern")},
+                str(value.get("task_type") or ""),
                 _plain_names(value.get("modules_to_save") or []),
                 _targets(value),
                 str(value.get("base_model_name_or_path") or ""),

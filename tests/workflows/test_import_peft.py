@@ -311,6 +311,26 @@ def test_a_head_that_was_lost_is_fitted_and_its_loss_is_told(own: Path) -> None:
     assert "is lost, and another one is fitted" in lost[0]
 
 
+def test_an_encoder_of_a_model_with_a_decoder_comes_in_and_its_decoder_is_told_in_short(
+    tmp_path: Path, backbone_folder: Any
+) -> None:
+    from transformers import AutoModelForSeq2SeqLM
+
+    backbone = backbone_folder("t5")
+    outer = AutoModelForSeq2SeqLM.from_pretrained(backbone).eval()
+    wish = {"task_type": "SEQ_2_SEQ_LM", "target_modules": ["q", "v"]}
+    peft_made.wrapped(outer, **wish).save_pretrained(tmp_path / "adapter")
+    data = write_task(tmp_path / "films.csv", "films")
+    with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
+        bank.init(max_length=32, route_layer=0)
+        with pytest.raises(InputError, match=r"a head or a decoder.*--fit-head"):
+            bank.import_peft(tmp_path / "adapter", "films", data=data)
+        done = bank.import_peft(tmp_path / "adapter", "films", data=data, fit_head=True)
+    left = [text for text in done.added.warnings if "its change of" in text]
+    assert len(left) == 1
+    assert re.search(r"decoder\S+, \S+, \S+ and \d+ more is left out", left[0])
+
+
 def test_a_file_in_place_of_the_folder_is_called_one(own: Path) -> None:
     (own / "films").rename(own / "there")
     (own / "there" / "adapter_model.safetensors").rename(own / "films")
@@ -506,6 +526,16 @@ BAD: dict[str, tuple[Callable[[Path], object], type[ExpertBankError], str]] = {
         put("base_model.model.bert.embeddings.word_embeddings.weight", torch.ones(39, 32)),
         InputError,
         "save_embedding_layers=False",
+    ),
+    "a language model's head that is adapted": (
+        put("base_model.model.lm_head.base_layer.weight", torch.ones(39, 32)),
+        InputError,
+        "save_embedding_layers=False",
+    ),
+    "a head for every token": (
+        lambda f: configured(f, task_type="TOKEN_CLS"),
+        InputError,
+        "for every token.*--fit-head",
     ),
     "a start that PEFT can convert": (
         lambda f: configured(f, init_lora_weights="pissa_niter_4"),

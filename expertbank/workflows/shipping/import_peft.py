@@ -17,7 +17,7 @@ import torch
 
 from expertbank.adapters.lora import LORA
 from expertbank.adapters.peft import lora_rank
-from expertbank.adapters.peft_places import placed
+from expertbank.adapters.peft_places import placed, some_of
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.slots import Factors
 from expertbank.adapters.tt import TTAdapter
@@ -153,7 +153,7 @@ def import_peft(
         if head is None and places.dense is not None:
             remarks.append(f"its change of the pooler is left out: {_NO_HEAD}")
         if places.beside:
-            remarks.append(f"its change of {', '.join(places.beside)} is left out: {_NO_HEAD}")
+            remarks.append(f"its change of {some_of(places.beside)} is left out: {_NO_HEAD}")
         if head is not None and naming.labels:
             require_outputs(head, KINDS.get(naming.task.kind), naming.labels, found.where)
 

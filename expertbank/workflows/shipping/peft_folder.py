@@ -187,6 +187,11 @@ def _what(odd: Sequence[str]) -> str:
         return "its names are not those that PEFT's save_pretrained() writes; save it with that"
     if any("lora_magnitude_vector" in name for name in odd):
         return f"it is a DoRA adapter, whose update is no product of two factors; {AGAIN}"
+    if any(".base_layer." in name and "embed" not in name for name in odd):
+        return (
+            "it holds weights of its base, as PEFT saves those of a language model's head that it "
+            "adapts; save it again with save_pretrained(..., save_embedding_layers=False)"
+        )
     embeddings = [name for name in odd if "embed" in name or ".wte." in f".{name}."]
     if any("lora_" in name for name in embeddings):
         return f"it trained embeddings, which an expert leaves as they are; {AGAIN}"

@@ -10,7 +10,7 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.errors import InputError
 from expertbank.kinds.kind import Kind
 from expertbank.kinds.labels import listed
-from expertbank.models.saved_head import Head, classifier_head, require_width
+from expertbank.models.saved_head import FIT, Head, classifier_head, require_width
 from expertbank.workflows.shipping.peft_folder import PeftFolder
 
 
@@ -30,6 +30,11 @@ def head_of(found: PeftFolder, backbone: Backbone, places: Placed) -> Head | Non
         return found.own_head.head
     if not found.saved:
         return None
+    if found.config.task_type == "TOKEN_CLS":
+        raise InputError(
+            f"{found.where}: its head answers for every token (task_type TOKEN_CLS), and an "
+            f"expert's for the whole text; {FIT}"
+        )
     return classifier_head(found.saved, backbone, found.where, places.dense)
 
 

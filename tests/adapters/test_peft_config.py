@@ -94,7 +94,7 @@ def test_a_pattern_for_modules_is_left_to_the_tensors() -> None:
         ({"lora_alpha": float("nan")}, "alpha"),
         ({"lora_alpha": 10**400}, "is no alpha"),
         ({"alpha_pattern": {"value": 10**400}}, "is no alpha"),
-        ({"rank_pattern": {"(a+)+$": 3}}, "plain name"),
+        ({"rank_pattern": {"(a+)+$": 3}}, "a regular expression"),
         ({"layers_pattern": "(a+)+", "layers_to_transform": [1]}, "plain name"),
         ({"target_modules": 3}, "list of names"),
         ({"layers_to_transform": [-1]}, "number of a layer"),

@@ -22,8 +22,10 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Any, NoReturn
 
 STREAMS = (0, 1, 2)
 LATE = (
@@ -94,7 +96,8 @@ def serve(place: str) -> None:
     gc.disable()  # what is imported stays; each command sets its own threshold
     for name in LATE:
         import_module(name)
-    dict(get_command(app).commands)  # type: ignore[attr-defined]  # imports and builds them all
+    group: Any = get_command(app)
+    dict(group.commands)  # imports and builds them all
     gc.freeze()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those that wait
     with socket.socket(socket.AF_UNIX) as door:
@@ -109,7 +112,7 @@ def serve(place: str) -> None:
             line.close()
 
 
-def _wait_for(line: socket.socket, run: object) -> None:
+def _wait_for(line: socket.socket, run: Callable[[], NoReturn]) -> None:
     """Fork once more: the child is the command, this process tells how it ended."""
     head, rights, *_ = line.recvmsg(4, socket.CMSG_SPACE(len(STREAMS) * 4))
     streams = array.array("i")
@@ -127,7 +130,7 @@ def _wait_for(line: socket.socket, run: object) -> None:
         os.environ.update(environment)
         sys.argv = ["expertbank", *words]
         try:
-            run()  # type: ignore[operator]
+            run()
         except SystemExit as ended:
             _end(int(ended.code or 0))
     line.sendall(b"%d\n" % child)
@@ -142,7 +145,7 @@ def _wait_for(line: socket.socket, run: object) -> None:
 
 def _end(code: int) -> None:
     """As an interpreter ends, but for taking down all that it shares with the warm process."""
-    threading._shutdown()  # type: ignore[attr-defined]
+    threading._shutdown()  # type: ignore[attr-defined]  # what an interpreter calls at its end
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         if stream is not None:

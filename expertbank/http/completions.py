@@ -64,8 +64,10 @@ _IDLE_IN_CHAT: Mapping[str, tuple[Any, ...]] = {
     "modalities": (["text"],),
 }
 """More of them in conversations."""
-_TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
-_OF_GROUPS = ("answers",)
+_TOLD = (
+    *("task", "expert", "expert_digest", "router_digest", "confidence", "unknown"),
+    "answers",  # of a group
+)
 _STOPS = 4
 """Most stop texts of one request, as at OpenAI."""
 
@@ -394,7 +396,7 @@ def usage_of(found: Answered) -> dict[str, int]:
 def _origin(one: Prediction, found: Answered) -> dict[str, Any]:
     """Which expert and which router it came from; of a group, whose first is the text, all."""
     document = document_of(one, found.state)
-    return {name: document[name] for name in (*_TOLD, *_OF_GROUPS) if name in document}
+    return {name: document[name] for name in _TOLD if name in document}
 
 
 def _number(asked: Mapping[str, Any], name: str, default: float) -> float:

@@ -95,6 +95,7 @@ def test_a_link_in_a_zip_is_refused(tmp_path: Path) -> None:
 def test_a_bomb_is_refused_before_it_is_unpacked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A lower limit, so that the bomb is a small one.
     monkeypatch.setattr(archives, "FREE_BYTES", 1 << 16)
     files = {**FILES, "bomb.safetensors": bytes(4 << 20)}
     with pytest.raises(IntegrityError, match="times its size"):
@@ -102,6 +103,7 @@ def test_a_bomb_is_refused_before_it_is_unpacked(
 
 
 def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A lower limit, so that few members will do.
     monkeypatch.setattr(archives, "MAX_MEMBERS", 20)
     files = {f"f{number}": b"" for number in range(30)}
     with pytest.raises(IntegrityError, match="more than 20 members"):
@@ -111,6 +113,7 @@ def test_too_many_members_are_refused(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_a_member_too_large_for_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A lower limit: the real one is half a gigabyte.
     monkeypatch.setattr(archives, "MAX_MEMBER_BYTES", 100)
     opened = BundleArchive(zipped(tmp_path / "b.zip", members()))
     with pytest.raises(IntegrityError, match="larger than 100"):

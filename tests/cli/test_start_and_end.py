@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from expertbank_cli.app import app
@@ -52,10 +53,10 @@ def test_a_caller_in_the_same_process_keeps_its_garbage_collector() -> None:
 
 @pytest.mark.parametrize("words", [(), ("db",), ("tasks",)])
 def test_each_command_that_is_listed_is_there(words: tuple[str, ...]) -> None:
-    found: object = get_command(app)
+    found: Any = get_command(app)
     for word in words:
-        found = found.commands[word]  # type: ignore[attr-defined]
-    commands = found.commands  # type: ignore[attr-defined]
+        found = found.commands[word]
+    commands = found.commands
     assert len(commands) >= 2
     for name in commands:
         assert commands[name].name == name

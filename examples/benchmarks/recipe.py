@@ -118,7 +118,7 @@ def kinds(start: Setting) -> tuple[Setting, ...]:
 def reference(start: Setting) -> tuple[Setting, ...]:
     """The rate of what is compared with: LoRA of rank 16 at full depth, where alpha / r is 2."""
     full = Setting({"kind": "lora", "rank": 16, "alpha": 2.0}, start.train, {"route_layer": 0})
-    return (full.but(lr=1e-3), full.but(lr=3e-3))
+    return (full.but(lr=1e-3), full.but(lr=3e-3), full.but(lr=5e-4))
 
 
 def slower(start: Setting) -> tuple[Setting, ...]:
@@ -199,6 +199,19 @@ def depths(start: Setting) -> tuple[Setting, ...]:
     return (lora, *(replace(lora, spec={"route_layer": layer}) for layer in (1, 0)))
 
 
+def regular(start: Setting) -> tuple[Setting, ...]:
+    """What keeps few rows from being learnt by heart, and the held-out rows trained on, too."""
+    lora = start.shaped(kind="lora", rank=1)
+    ways = (replace(lora, way=way) for way in ("dropout", "smoothed", "refitted"))
+    return (lora, *ways, lora.but(weight_decay=0.1))
+
+
+def rates(start: Setting) -> tuple[Setting, ...]:
+    """Rates of the default, to be tried with more rows too (``--rows``)."""
+    lora = start.shaped(kind="lora", rank=1)
+    return (lora, lora.but(lr=2e-3), lora.but(lr=1e-2))
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -212,6 +225,8 @@ STAGES = {
     "cuts": (cuts, 3, False),
     "means": (means, 3, False),
     "depths": (depths, 3, False),
+    "regular": (regular, 3, False),
+    "rates": (rates, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

@@ -11,7 +11,13 @@
   cores and head but their exponential mean over about the last one or two epochs (Polyak and
   Juditsky, 1992; Izmailov et al., arXiv 1803.05407).
 
-``swept`` and ``taught`` train twice. Nothing here reads another row than the job's.
+- ``dropout``: the branch drops what the backbone's configuration says while it is trained, as
+  models do that are trained as a whole; the trunk, whose states are kept, does not.
+- ``smoothed``: a tenth of each label is spread over all classes (Szegedy et al., arXiv 1512.00567).
+- ``refitted``: the epoch that held-out rows chose is reached once more with these rows among those
+  that are trained on.
+
+``swept``, ``taught`` and ``refitted`` train twice. Nothing here reads another row than the job's.
 """
 
 from __future__ import annotations
@@ -25,7 +31,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.nn.functional import kl_div, log_softmax
+from torch.nn.functional import cross_entropy, kl_div, log_softmax
 
 from expertbank import AdapterConfig
 from expertbank.adapters import ADAPTERS, Adapter, Start
@@ -37,6 +43,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.records import no_progress
 from expertbank.training import expert
 from expertbank.training.expert import TrainedExpert, _measure, train_expert
+from expertbank.training.held_out import HeldOut
 from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
 from expertbank.training.trunk import TrunkCache, rows_within
@@ -48,6 +55,7 @@ GRADIENT_ROWS = 256
 TEACHER = AdapterConfig(kind="lora", rank=16, alpha=2.0)
 TEACHER_RATE = 1e-3
 TEMPERATURE = 2.0
+SMOOTHING = 0.1
 
 
 class Begun(TTKind):
@@ -235,6 +243,57 @@ def _measure_mean(student: Averaged, *given: Any) -> Any:
         return _measure(student, *given)
 
 
+def dropout(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Trained on a branch that drops."""
+    torch.manual_seed(job.config.seed)
+
+    class Dropping(Student):
+        def gradients(self, *given: Any) -> tuple[float, int]:
+            self.view.backbone.model.train()
+            try:
+                return super().gradients(*given)
+            finally:
+                self.view.backbone.model.eval()
+
+    with _in_place_of(expert, "Student", Dropping):
+        return train_expert(job, backbone)
+
+
+def smoothed(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Trained on labels that are not quite sure."""
+
+    class Smoothed(Student):
+        def gradients(
+            self, rows: Any, positions: Any, parts: int, cache: TrunkCache
+        ) -> tuple[float, int]:
+            self.collapse()
+            batch = self.batch(rows, positions)
+            logits, targets = self.answers(rows, batch, cache)
+            loss = cross_entropy(logits, targets.long(), label_smoothing=SMOOTHING)
+            loss.backward()
+            self.backward_cores()
+            return float(loss.detach()), batch.tokens
+
+    with _in_place_of(expert, "Student", Smoothed):
+        return train_expert(job, backbone)
+
+
+def refitted(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+    """Trained as ever, and then to the same epoch with the held-out rows as well."""
+    first = train_expert(job, backbone)
+    seen = 0
+
+    def last_is_best(*_: Any) -> tuple[HeldOut, dict[str, Tensor]]:
+        nonlocal seen
+        seen += 1
+        return HeldOut(float(seen), 0.0), {}
+
+    every = replace(job, train=(*job.train, *job.selection))
+    with _in_place_of(expert, "_measure", last_is_best):
+        again = train_expert(every, backbone, watch=lambda epoch, *_: epoch + 1 == first.best_epoch)
+    return replace(again, selection_score=first.selection_score)
+
+
 WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "": train_expert,
     "gradient": gradient,
@@ -243,6 +302,9 @@ WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "taught": taught,
     "averaged-1": partial(averaged, 1),
     "averaged-2": partial(averaged, 2),
+    "dropout": dropout,
+    "smoothed": smoothed,
+    "refitted": refitted,
 }
 """By name how to train; the empty one is the product's."""
 

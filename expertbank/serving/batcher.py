@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from threading import Condition, Thread
 from time import monotonic
@@ -20,46 +20,18 @@ from expertbank.serving.asking import Answered
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError
 from expertbank.serving.faults import Faults, sentence_of
 from expertbank.serving.limits import ServeConfig
-from expertbank.serving.line import Line, Place, Size, cost
+from expertbank.serving.line import Line, Place, cost
 from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
-from expertbank.serving.reasons import reason_of
+from expertbank.serving.request import STOPPED, Request, Teller
 from expertbank.serving.throughput import PassCost, Throughput
 from expertbank.serving.warming import warm
-from expertbank.workflows.answering.decision import Routed
-from expertbank.workflows.answering.prediction import Prediction, Question
+from expertbank.workflows.answering.prediction import Prediction
 
 SOON = 1.0
 """Seconds to tell a refused caller to wait while nothing was measured yet."""
-STOPPED = "the server was stopped"
 FAILURES = 3
 """Passes that fail one after another, with nothing answered between, until that is a fault."""
-
-
-@dataclass(slots=True, eq=False)
-class Request:
-    """One request in the queue or under way.
-
-    Attributes:
-        questions: its rows.
-        state: what it is answered by.
-        deadline: by ``time.monotonic()``.
-        submitted: when it came, likewise.
-        future: what its caller holds. It stays pending until it is settled, so that it can be
-            cancelled at any time.
-        begun: when the first row was taken; ``None`` before.
-        found: the answers so far, by row.
-        cut: whether an answer of it was ended because the server stops.
-    """
-
-    questions: Sequence[Question]
-    state: ServingState
-    deadline: float
-    submitted: float
-    future: Future[Answered] = field(default_factory=Future)
-    begun: float | None = None
-    found: dict[int, Prediction] = field(default_factory=dict)
-    cut: bool = False
 
 
 class Batcher:
@@ -71,13 +43,13 @@ class Batcher:
         faults: where damaged experts and passes that fail one after another are noted.
 
     Attributes:
-        given_up: requests that were taken and not answered, because the worker ended.
         throughput: of full passes.
     """
 
     def __init__(self, config: ServeConfig, observer: Observer, faults: Faults) -> None:
         self._config = config
         self._observer = observer
+        self._callers = Teller(observer)
         self._faults = faults
         self._line: Line[Request] = Line(config.max_batch_rows, config.max_batch_tokens)
         self._open: dict[Request, None] = {}
@@ -90,7 +62,6 @@ class Batcher:
         self._changed = Condition()
         self._thread: Thread | None = None
         self._died: str | None = None
-        self.given_up = 0
         self.throughput = Throughput()
         self._cost = PassCost()
 
@@ -123,6 +94,11 @@ class Batcher:
         self._fail_all(STOPPED)
 
     # -- what comes in -----------------------------------------------------------------------
+
+    @property
+    def given_up(self) -> int:
+        """Requests that were taken and not answered, because the worker ended."""
+        return self._callers.given_up
 
     @property
     def waiting(self) -> int:
@@ -165,7 +141,7 @@ class Batcher:
         Raises:
             NotReadyError: the worker has died or was stopped meanwhile.
         """
-        sizes = [_size(question) for question in request.questions]
+        sizes = request.sizes
         with self._changed:
             self._promised -= len(sizes)
             if not self.alive or self._ending:
@@ -229,7 +205,7 @@ class Batcher:
             if self._ending:
                 return None
             moment = monotonic()
-            late = [request for request in self._open if request.deadline <= moment]
+            late = [request for request in self._open if request.late(moment)]
             for request in late:
                 self._close(request)
                 self._line.remove(request)
@@ -241,9 +217,8 @@ class Batcher:
                     place.owner.begun = moment
         with self._telling(late):
             for request in late:
-                self._fail(
-                    request, DeadlineError("the deadline passed before the answer was ready")
-                )
+                why = DeadlineError("the deadline passed before the answer was ready")
+                self._callers.fail(request, why)
         self._observer.depth(depth)
         return batch
 
@@ -288,7 +263,7 @@ class Batcher:
     def _wanted(self, request: Request) -> bool:
         """Whether an answer is to be written on: a caller waits for it, and so does the server."""
         request.cut |= self._ending
-        return not (request.cut or request.future.cancelled() or request.deadline <= monotonic())
+        return request.written_for()
 
     def _apart(self, batch: Sequence[Place[Request]], error: Exception) -> None:
         """Find out whose rows make a batch fail, and let the others have their answers."""
@@ -342,17 +317,12 @@ class Batcher:
                 request = place.owner
                 if request in self._open:
                     request.found[place.index] = prediction
-                    if len(request.found) == len(request.questions):
+                    if request.complete:
                         self._close(request)
                         done.append(request)
         with self._telling(done):
             for request in done:
-                if request.cut:
-                    self._give_up(request, STOPPED)
-                elif request.deadline <= moment:
-                    self._fail(request, DeadlineError("the answer came after the deadline"))
-                else:
-                    self._settle(request, moment)
+                self._callers.end(request, moment)
 
     def _close(self, request: Request) -> None:
         """Under the lock: answer no more of it. Its caller hears of it within ``_telling``."""
@@ -370,27 +340,6 @@ class Batcher:
                     self._untold -= len(closed)
                     self._changed.notify_all()
 
-    def _settle(self, request: Request, moment: float) -> None:
-        begun = request.submitted if request.begun is None else request.begun
-        answered = Answered(
-            tuple(request.found[index] for index in range(len(request.questions))),
-            request.state,
-            begun - request.submitted,
-            moment - begun,
-            sum(_size(question).tokens for question in request.questions),
-        )
-        if not request.future.set_running_or_notify_cancel():
-            self._observer.failed("cancelled")
-            return
-        request.future.set_result(answered)
-        for place, one in enumerate(answered.predictions):
-            routed = isinstance(request.questions[place].decision, Routed)
-            version = request.state.router_version if routed else None
-            self._observer.answered(one.task, one.unknown, version)
-        self._observer.finished(
-            len(answered.predictions), answered.queued_seconds, answered.inference_seconds
-        )
-
     def _drop(self, request: Request, error: Exception) -> None:
         """Fail a request, and take what is left of it out of the queue."""
         with self._changed:
@@ -399,14 +348,7 @@ class Batcher:
             self._close(request)
             self._line.remove(request)
         with self._telling([request]):
-            self._fail(request, error)
-
-    def _fail(self, request: Request, error: Exception) -> None:
-        if request.future.set_running_or_notify_cancel():
-            request.future.set_exception(error)
-            self._observer.failed(reason_of(error))
-        else:
-            self._observer.failed("cancelled")
+            self._callers.fail(request, error)
 
     def _fail_all(self, why: str, *, died: bool = False) -> None:
         with self._changed:
@@ -419,13 +361,4 @@ class Batcher:
             self._under_way = 0
         with self._telling(requests):
             for request in requests:
-                self._give_up(request, why)
-
-    def _give_up(self, request: Request, why: str) -> None:
-        self.given_up += not request.future.cancelled()
-        self._fail(request, NotReadyError(why))
-
-
-def _size(question: Question) -> Size:
-    sequences = question.encoded.sequences
-    return Size(question.encoded.length, len(sequences), sum(map(len, sequences)))
+                self._callers.give_up(request, why)

@@ -14,7 +14,7 @@ from expertbank.data import as_rows
 from expertbank.errors import InputError, IntegrityError
 from expertbank.records import Row
 from expertbank.serving.asking import Answered, Ask
-from expertbank.serving.batcher import Batcher, Request
+from expertbank.serving.batcher import Batcher
 from expertbank.serving.errors import (
     DeadlineError,
     NotReadyError,
@@ -27,6 +27,7 @@ from expertbank.serving.limits import ServeConfig
 from expertbank.serving.live import ServingState, Source
 from expertbank.serving.observer import Observer
 from expertbank.serving.reasons import reason_of
+from expertbank.serving.request import Request
 from expertbank.workflows.answering.prediction import Question
 
 State = Literal["starting", "ready", "broken", "draining", "stopped"]

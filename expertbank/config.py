@@ -25,7 +25,7 @@ KEEPS: tuple[Keep, ...] = ("features", "stats")
 POOLINGS = ("mean", "first", "last")
 ROLES = ("query", "key", "value")
 """What attention's projections compute; each can be adapted."""
-PoolingWish = Literal["auto", "mean", "first", "last"]
+PoolingWish = Literal["auto", "mean", "first", "last", "pair"]
 Dtype = Literal["float32", "bfloat16"]
 DTYPES: tuple[Dtype, ...] = get_args(Dtype)
 DEFAULT_BACKBONE = "sentence-transformers/all-MiniLM-L6-v2"
@@ -267,8 +267,9 @@ class AdapterConfig:
     )
     pooling: PoolingWish = setting(
         "auto",
-        "What the head reads of the last hidden states: their mean, the first or the last token. "
-        "auto is the mean for encoders and last for decoders.",
+        "What the head reads of the last hidden states: their mean, the first or the last token, "
+        "or of rows of two texts the mean and how those of each differ and agree (pair). auto is "
+        "last for decoders, and for encoders pair where rows have two texts, else the mean.",
     )
     modules: tuple[str, ...] = setting(
         (),

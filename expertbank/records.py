@@ -15,7 +15,7 @@ from expertbank.config import FeatureSpec, canonical_json, sha256_text
 Target: TypeAlias = float | tuple[float, ...] | str
 """What a row's answer is compared with: a class or position, a number, one number a label, or
 text."""
-HeadPooling = Literal["mean", "first", "last"]
+HeadPooling = Literal["mean", "first", "last", "pair"]
 """What an expert's head reads of the last hidden states."""
 Activation = Literal["tanh", "relu", "gelu"]
 """What stands between a dense layer and the head behind it."""
@@ -71,6 +71,8 @@ class EncodedRow:
             included; they follow the sequence and are no part of it.
         ending: of a text that was cut, where an expert that writes may answer it, as many of its
             last tokens; empty where there is nothing else to read.
+        second: per sequence the place where its second text begins, 0 where it has one text;
+            empty where none has two.
     """
 
     sequences: tuple[tuple[int, ...], ...]
@@ -80,6 +82,7 @@ class EncodedRow:
     first: tuple[int, ...] = ()
     continuation: tuple[int, ...] = ()
     ending: tuple[int, ...] = ()
+    second: tuple[int, ...] = ()
 
     @property
     def to_write_on(self) -> EncodedRow:
@@ -87,7 +90,7 @@ class EncodedRow:
         if not self.ending:
             return self
         types = ((0,) * len(self.ending),)
-        return replace(self, sequences=(self.ending,), type_ids=types, ending=())
+        return replace(self, sequences=(self.ending,), type_ids=types, ending=(), second=())
 
     @property
     def length(self) -> int:

@@ -41,7 +41,7 @@ def points(path: Path, tasks: Sequence[str]) -> list[Point]:
     runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     found = []
     for side in SIDES:
-        own = [run for run in runs if run["tried"] == named(side)]
+        own = [run for run in runs if run["tried"] == named(side, run["task"])]
         right = {task: [run["right"] for run in own if run["task"] == task] for task in tasks}
         if len({len(seeds) for seeds in right.values()}) != 1 or not right[tasks[0]]:
             continue

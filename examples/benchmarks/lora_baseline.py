@@ -172,7 +172,7 @@ def _plans(job: ExpertJob, backbone: Backbone) -> list[list[tuple[int, ...]]]:
 
 def _pooled(backbone: Backbone, batch: Batch) -> Tensor:
     last = call_backbone(backbone, batch)
-    return head_input(last, batch.attention_mask, backbone.family.pooling)
+    return head_input(last, batch, backbone.family.pooling)
 
 
 @torch.no_grad()

@@ -24,6 +24,7 @@ import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -32,32 +33,39 @@ from machine import describe
 from recipe import Setting
 from trials import PATIENCE_OF, Runs, added_job, command_line, right_answers, table_row
 
-from expertbank import AdapterConfig, TrainConfig
+from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.config import NO_ADAPTER
 from expertbank.models.expert_file import ExpertFile
 from expertbank.training.expert import train_expert
 from expertbank.training.head import fit_head
 from expertbank.training.job import ExpertJob
+from expertbank.training.student import pooling_of
 from expertbank.tt import TTShape
 from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "mrpc", "sick", "cola", "rte", "qnli", "mnli")
 OURS = "default"
+MEAN = {"pooling": "mean"}
+LORA_16: dict[str, Any] = {"kind": "lora", "rank": 16, "alpha": 2.0}
+FULL_DEPTH: tuple[dict[str, Any], ...] = ({"lr": 1e-3}, {"route_layer": 0})
 SIDES = {
     OURS: Setting(),
-    "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK}),
-    "LoRA r=16": Setting(
-        {"kind": "lora", "rank": 16, "alpha": 2.0}, {"lr": 1e-3}, {"route_layer": 0}
-    ),
-    "LoRA r=1": Setting({"kind": "lora", "rank": 1}, {"lr": 2e-3}),
+    "default, mean": Setting(MEAN),
+    "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK, **MEAN}),
+    "LoRA r=16": Setting({**LORA_16, **MEAN}, *FULL_DEPTH),
+    "LoRA r=16, pair": Setting(LORA_16, *FULL_DEPTH),
+    "LoRA r=1": Setting({"kind": "lora", "rank": 1, **MEAN}, {"lr": 2e-3}),
     "LoRA r=1, inner": Setting(
-        {"kind": "lora", "rank": 1, "modules": ("intermediate.dense",)}, {"lr": 2e-3}
+        {"kind": "lora", "rank": 1, "modules": ("intermediate.dense",), **MEAN}, {"lr": 2e-3}
     ),
-    "Uni-LoRA": Setting({"kind": "uni-lora"}),
-    "head alone": Setting({"kind": NO_ADAPTER}),
+    "Uni-LoRA": Setting({"kind": "uni-lora", **MEAN}),
+    "head alone": Setting({"kind": NO_ADAPTER, **MEAN}),
+    "head alone, pair": Setting({"kind": NO_ADAPTER}),
 }
 """What is compared; what a side does not set is the product's default.
+
+Heads read the mean of the last states, but where nothing is said and rows have two texts, ``pair``.
 
 ``inner`` acts on the first projection of each layer's feed-forward part, where ``recipe.py`` found
 the best adapter of at most 6% of LoRA's numbers on training rows (stage ``places``).
@@ -82,9 +90,9 @@ def main() -> None:
     backbone = load_backbone(options.backbone, dtype=options.dtype)
     everything = [(s, t, n) for s in options.seeds for t in options.tasks for n in options.sides]
     for place, (seed, task, side) in enumerate(everything, start=1):
-        if (task, seed, named(side)) not in runs.by_key:
+        if (task, seed, named(side, task)) not in runs.by_key:
             one_run(runs, task, seed, side, backbone, options)
-            found = runs.by_key[task, seed, named(side)]
+            found = runs.by_key[task, seed, named(side, task)]
             print(
                 f"{place}/{len(everything)} {task}, seed {seed}, {side}: "
                 f"{share(found['right']):.4f}, best of epoch {found['best_epoch']}, "
@@ -104,12 +112,24 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def named(side: str) -> str:
-    """A side with all that it sets, defaults included: other defaults are other runs."""
+def named(side: str, task: str) -> str:
+    """A side with all that it sets, defaults included: other defaults are other runs.
+
+    What heads read is named where it is not the mean; runs of before had no other.
+    """
     setting, train = SIDES[side], TrainConfig()
     chosen = {n: getattr(train, n) for n in ("epochs", "patience", "lr", "head_lr", "weight_decay")}
-    adapter = setting.adapter or {"tt_rank": "by width"}
+    adapter = {name: one for name, one in setting.adapter.items() if name != "pooling"}
+    adapter = adapter or {"tt_rank": "by width"}
+    if "pooling" not in setting.adapter and two_texts(task):
+        adapter |= {"pooling": "pair"}
     return Setting(adapter, {**chosen, **setting.train}, setting.spec).name
+
+
+def two_texts(task: str) -> bool:
+    """Whether its rows are read as pairs."""
+    columns = task_spec(task).columns
+    return columns.text_pair is not None or bool(columns.choices)
 
 
 def one_run(
@@ -127,7 +147,7 @@ def one_run(
     file, facts = (head_alone if wish.kind == NO_ADAPTER else adapter_and_head)(job, backbone)
     facts |= {"seconds": round(time.monotonic() - started, 1), "train_rows": len(job.train)}
     right = "".join(map(str, right_answers(job, file, rows, backbone)))
-    runs.add((task, seed, named(side)), {"side": side, **facts, "right": right})
+    runs.add((task, seed, named(side, task)), {"side": side, **facts, "right": right})
 
 
 def adapter_and_head(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str, object]]:
@@ -143,7 +163,7 @@ def adapter_and_head(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, di
 
 def head_alone(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str, object]]:
     """A head on the backbone as it is, with the same start, epochs and patience."""
-    pooling = backbone.family.pooling
+    pooling = pooling_of(job, backbone)
     head = fit_head(job, {}, pooling, backbone)
     digests = job.spec.digest, backbone.digest
     file = ExpertFile(
@@ -160,11 +180,11 @@ def head_alone(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str
 def report(runs: Runs, options: argparse.Namespace) -> None:
     """The table of tasks, and each side's distance from ours on the seeds that both have."""
     seeds = sorted({seed for _, seed, _ in runs.by_key})
-    every = [t for t in options.tasks if any((t, s, named(OURS)) in runs.by_key for s in seeds)]
+    every = [t for t in options.tasks if any((t, s, named(OURS, t)) in runs.by_key for s in seeds)]
 
     def of(task: str, *sides: str) -> list[list[str]]:
         """By side the answers on every seed that all sides have."""
-        keys = [[(task, seed, named(side)) for side in sides] for seed in seeds]
+        keys = [[(task, seed, named(side, task)) for side in sides] for seed in seeds]
         whole = [own for own in keys if all(key in runs.by_key for key in own)]
         return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
 
@@ -172,7 +192,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
     print("|---" * (len(every) + 5) + "|")
     for side in SIDES:
         own = {task: of(task, side)[0] for task in every}
-        done = [run for (_, _, name), run in runs.by_key.items() if name == named(side)]
+        done = [run for (t, _, name), run in runs.by_key.items() if name == named(side, t)]
         if not every or not done or not all(own.values()):
             continue
         means = [statistics.mean(map(share, answers)) for answers in own.values()]

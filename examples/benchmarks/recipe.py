@@ -13,7 +13,8 @@ gain, which is that of paired differences over tasks and seeds.
 Every finished run is one line of ``--out`` and is not repeated; the program may be stopped at any
 time. ``--stages`` names those that are run, in order; without the first the start is what the
 product does by default. ``--every-seed`` drops no setting: differences of half a point need all
-tasks and seeds. ``ways.py`` has the ways to train that the product does not have.
+tasks and seeds. Heads read the mean unless a setting says otherwise. ``ways.py`` has the ways to
+train that the product does not have.
 """
 
 from __future__ import annotations
@@ -206,6 +207,12 @@ def regular(start: Setting) -> tuple[Setting, ...]:
     return (lora, *ways, lora.but(weight_decay=0.1))
 
 
+def heads(start: Setting) -> tuple[Setting, ...]:
+    """Heads of pairs, for tasks of two texts (``--tasks``)."""
+    lora = {"kind": "lora", "rank": 1}
+    return (start.shaped(**lora), start.shaped(**lora, pooling="pair"))
+
+
 def rates(start: Setting) -> tuple[Setting, ...]:
     """Rates of the default, to be tried with more rows too (``--rows``)."""
     lora = start.shaped(kind="lora", rank=1)
@@ -227,6 +234,7 @@ STAGES = {
     "depths": (depths, 3, False),
     "regular": (regular, 3, False),
     "rates": (rates, 3, False),
+    "heads": (heads, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 
@@ -293,7 +301,8 @@ class Search:
         if key in self.runs.by_key:
             return
         options, spec = self.options, self.spec(setting)
-        wish = AdapterConfig(**setting.adapter), TrainConfig(seed=seed, **setting.train)
+        adapter = AdapterConfig(**{"pooling": "mean", **setting.adapter})
+        wish = adapter, TrainConfig(seed=seed, **setting.train)
         sizes = options.rows, options.judge
         job, judge = judged_job(task, options.data / task, self.backbone, spec, *wish, *sizes)
         started = time.monotonic()

@@ -15,6 +15,7 @@ from threading import Lock
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.adapters.hooks import Update
 from expertbank.adapters.slots import Factors
@@ -50,7 +51,7 @@ class Dense:
             return outputs.tanh()
         if self.activation == "relu":
             return outputs.relu()
-        return torch.nn.functional.gelu(outputs)
+        return F.gelu(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,14 +215,18 @@ class Stack:
         return {path: _row_update(a, b) for path, (a, b) in factors.items()}
 
     def logits(self, pooled: Tensor, index: Sequence[int]) -> Tensor:
-        """Head outputs ``[batch, classes]`` for ``pooled [batch, hidden]``, padded with -inf."""
+        """Head outputs ``[batch, classes]`` for ``pooled [batch, width]``, padded with -inf.
+
+        Heads may be narrower than ``width``, what they do not read is zero.
+        """
         experts = self.experts
         if not any(len(expert.head_bias) for expert in experts):
             return pooled.new_empty(len(pooled), 0)
         if len(experts) == 1:
             return pooled @ experts[0].head_weight.T + experts[0].head_bias
         # All classes of all heads side by side; each row then takes those of its own expert.
-        weight = torch.cat([e.head_weight for e in experts if len(e.head_bias)])
+        heads = [e.head_weight for e in experts if len(e.head_bias)]
+        weight = torch.cat([F.pad(one, (0, pooled.shape[1] - one.shape[1])) for one in heads])
         bias = torch.cat([expert.head_bias for expert in experts])
         outputs = pooled @ weight.T + bias
         counts = [len(expert.head_bias) for expert in experts]

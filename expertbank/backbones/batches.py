@@ -25,6 +25,8 @@ class Batch:
         token_type_ids: ``[sequences, tokens]``.
         row_of: ``[sequences]``, index into ``rows``; a multiple-choice row has one sequence
             per choice.
+        second: ``[sequences]``, the place where the second text begins; that of the first token
+            where there is one text.
         targets: ``[rows]``, or ``[rows, labels]`` where a row has several; NaN for none, and for
             text.
         left: whether sequences are padded on the left, as those must be that are written on.
@@ -35,6 +37,7 @@ class Batch:
     attention_mask: Tensor
     token_type_ids: Tensor
     row_of: Tensor
+    second: Tensor
     targets: Tensor
     left: bool = False
 
@@ -78,9 +81,10 @@ def collate(
     """Pad the rows at ``positions`` to the longest of them, on the right or on the ``left``."""
     chosen = [rows[position] for position in positions]
     width = max(row.length for row in chosen)
-    ids, types, mask, row_of = [], [], [], []
+    ids, types, mask, row_of, second = [], [], [], [], []
     for index, row in enumerate(chosen):
-        for sequence, type_ids in zip(row.sequences, row.type_ids, strict=True):
+        starts = row.second or (0,) * len(row.sequences)
+        for sequence, type_ids, start in zip(row.sequences, row.type_ids, starts, strict=True):
             fill = [0] * (width - len(sequence))
             pad = [pad_id] * len(fill)
             before, after = (fill, []) if left else ([], fill)
@@ -88,6 +92,7 @@ def collate(
             types.append([*before, *type_ids, *after])
             mask.append([*before, *[1] * len(sequence), *after])
             row_of.append(index)
+            second.append(len(before) + start)
     targets = [
         float("nan") if row.target is None or isinstance(row.target, str) else row.target
         for row in chosen
@@ -98,6 +103,7 @@ def collate(
         torch.tensor(mask, device=device),
         torch.tensor(types, device=device),
         torch.tensor(row_of, device=device),
+        torch.tensor(second, device=device),
         torch.tensor(targets, dtype=torch.float32, device=device),
         left,
     )

@@ -183,6 +183,7 @@ def encode_as_they_are(
                 truncated=any(one.cut for one in part),
                 first=kind.first_places(row) if kind else (),
                 ending=part[0].ending if endings and not row.choices else (),
+                second=tuple(one.second for one in part) if any(o.second for o in part) else (),
             )
         )
     return result
@@ -201,12 +202,17 @@ def inputs_of(row: Row) -> list[tuple[str, str | None]]:
 
 
 class _Sequence(NamedTuple):
-    """Ids and type ids, whether it was cut, and the ids cut at the other side if they differ."""
+    """One text or pair, encoded.
+
+    ``ending`` are the ids cut at the other side, if they differ; ``second`` is where the second
+    text begins, 0 without one.
+    """
 
     ids: tuple[int, ...]
     types: tuple[int, ...]
     cut: bool = False
     ending: tuple[int, ...] = ()
+    second: int = 0
 
 
 def _encode(
@@ -275,9 +281,9 @@ def _cut(encoding: Any, max_length: int, from_left: bool) -> _Sequence:
     gigabytes for 20,000 characters.
     """
     ids, types = encoding.ids, encoding.type_ids
-    if len(ids) <= max_length:
-        return _Sequence(tuple(ids), tuple(types))
     of_text = encoding.sequence_ids  # 0 or 1, and None for a special token
+    if len(ids) <= max_length:
+        return _Sequence(tuple(ids), tuple(types), second=_second([*of_text]))
     texts = [[place for place, text in enumerate(of_text) if text == number] for number in (0, 1)]
     special = {place for place, text in enumerate(of_text) if text is None}
     room = max(0, max_length - len(special))
@@ -291,7 +297,13 @@ def _cut(encoding: Any, max_length: int, from_left: bool) -> _Sequence:
         tuple(types[place] for place in order),
         True,
         () if at_end == order else tuple(ids[place] for place in at_end),
+        _second([of_text[place] for place in order]),
     )
+
+
+def _second(of_text: list[int | None]) -> int:
+    """Where the second text begins; 0 without one."""
+    return of_text.index(1) if 1 in of_text else 0
 
 
 def _shares(first: int, second: int, room: int) -> tuple[int, int]:

@@ -41,6 +41,10 @@ def span_of(row: EncodedRow, tokens: int, special: Collection[int], random: Rand
             tuple(t[i] for i in places) for t, places in zip(row.type_ids, cut, strict=True)
         ),
         ending=(),
+        second=tuple(
+            sum(place < start for place in places)
+            for start, places in zip(row.second, cut, strict=False)  # empty where no text is second
+        ),
     )
 
 

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Adapter
 from expertbank.adapters.pool import CollapsedExpert, Dense
-from expertbank.config import DEFAULT_ADAPTER, NO_ADAPTER, POOLINGS
+from expertbank.config import DEFAULT_ADAPTER, NO_ADAPTER
 from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.kinds import KINDS
@@ -130,11 +130,12 @@ class ExpertFile:
                 reading["scaled"],
                 reading["dense"],
             )
-            if expert.pooling not in POOLINGS:
+            if expert.pooling not in get_args(HeadPooling):
                 raise IntegrityError(f"{where}: unknown pooling {expert.pooling!r}")
             known = (None, *get_args(Activation))
             own = expert.scaled is True and expert.dense is None
-            if type(expert.scaled) is not bool or expert.dense not in known or (read and own):
+            odd = read and (own or expert.pooling == "pair")
+            if type(expert.scaled) is not bool or expert.dense not in known or odd:
                 raise IntegrityError(f"{where}: unknown way of reading, {reading!r}")
         except (InputError, *MALFORMED) as error:
             raise IntegrityError(f"{where}: expert metadata is malformed ({error!r})") from error

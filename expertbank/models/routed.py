@@ -40,7 +40,7 @@ from expertbank.backbones.running import call_backbone, run_backbone
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.kinds.sequences import logits_by_row
-from expertbank.models.heads import head_inputs
+from expertbank.models.heads import head_inputs, head_width
 from expertbank.models.writing import FIGURES, Prompted, WriteOptions, Writer, Written
 from expertbank.records import EncodedRow
 from expertbank.writing import Writing
@@ -190,7 +190,7 @@ class RoutedModel:
         hooks.require_added(updates, added)
         feature, experts, stack, index = decided[0]
         last: Tensor = output.last_hidden_state
-        pooled = head_inputs(last, batch.attention_mask, stack.experts, index)
+        pooled = head_inputs(last, batch, stack.experts, index)
         outputs = stack.logits(pooled, index)
         alone = torch.tensor([stack.scores_sequences[i] for i in index], device=outputs.device)
         logits = logits_by_row(outputs, batch.row_of, alone)
@@ -284,10 +284,12 @@ class RoutedModel:
         width = expert.head_weight.shape[1]
         if expert.writing is not None:
             self._require_language(expert.writing, name)
-        elif len(expert.head_bias) and width != self.backbone.output_size:
+        elif len(expert.head_bias) and width != (
+            fits := head_width(self.backbone.output_size, expert.pooling)
+        ):
             raise IntegrityError(
-                f"expert {name} has a head for {width} hidden units; this backbone has "
-                f"{self.backbone.output_size}"
+                f"expert {name} has a head that reads {width} numbers; on this backbone it would "
+                f"read {fits}"
             )
 
     def _watching(

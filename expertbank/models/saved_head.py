@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.weight_files import has_tensor
 from expertbank.errors import InputError
 from expertbank.models.expert_file import DENSE
+from expertbank.models.heads import head_width
 from expertbank.records import Activation, HeadPooling
 
 FIT = "--fit-head fits a new head on the training rows instead"
@@ -33,6 +34,12 @@ class Head:
     pooling: HeadPooling
     scaled: bool = True
     dense: Activation | None = None
+
+    @property
+    def is_known(self) -> bool:
+        """Whether such a head can be read: one of pairs is scaled, with nothing before it."""
+        own = self.scaled is True and self.dense is None
+        return self.pooling in get_args(HeadPooling) and (own or self.pooling != "pair")
 
     @property
     def outputs(self) -> int:
@@ -83,7 +90,7 @@ def classifier_head(
             f"{where}: it saved {', '.join(sorted(left)[:5])}, which are no part of the head that "
             f"{_type(backbone)} has for labelled sequences; {FIT}"
         )
-    require_width(tensors, backbone, where)
+    require_width(tensors, known.pooling, backbone, where)
     if update is not None:
         product = (update[0] @ update[1]).T
         if product.shape != tensors[DENSE[0]].shape:
@@ -116,20 +123,22 @@ def _dense(
     )
 
 
-def require_width(tensors: Mapping[str, Tensor], backbone: Backbone, where: str) -> None:
+def require_width(
+    tensors: Mapping[str, Tensor], pooling: HeadPooling, backbone: Backbone, where: str
+) -> None:
     """Refuse a head that does not read this backbone's states.
 
     Raises:
         InputError: it is of another width.
     """
-    width = backbone.output_size
+    width = head_width(backbone.output_size, pooling)
     weight, bias = tensors["head.weight"], tensors["head.bias"]
     shapes = [tuple(tensors[name].shape) for name in DENSE if name in tensors]
     fits = weight.dim() == 2 and weight.shape[1] == width and bias.shape == weight.shape[:1]
     if not fits or shapes not in ([], [(width, width), (width,)]):
         raise InputError(
             f"{where}: its head {[list(t.shape) for t in tensors.values()]} does not read the "
-            f"{width} hidden units of this backbone; it was made for another model"
+            f"{width} numbers that this backbone gives it; it was made for another model"
         )
 
 

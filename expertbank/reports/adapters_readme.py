@@ -55,5 +55,7 @@ def is_nearby(told: Mapping[str, Any]) -> bool:
 
 def pooled_how(entry: Mapping[str, Any]) -> str:
     """What an expert's head reads of the last hidden states."""
+    if entry["pooling"] == "pair":
+        return "pooled over all tokens and over those of each text, as the code has it"
     scaled = " and scaled to root mean square 1" if entry["scaled"] else ""
     return f"pooled over the tokens{scaled}"

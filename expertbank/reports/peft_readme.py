@@ -13,7 +13,17 @@ from expertbank.reports.escaping import code
 SERVER_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 """Values that vLLM's ``--max-lora-rank`` takes (``MaxLoRARanks`` in its ``config/lora.py``)."""
 
-_POOLED = {"mean": "states.mean(0)", "first": "states[0]", "last": "states[-1]"}
+_POOLED = {
+    "mean": "pooled = states.mean(0)",
+    "first": "pooled = states[0]",
+    "last": "pooled = states[-1]",
+    "pair": """of_text = inputs.sequence_ids()
+    start = of_text.index(1) if 1 in of_text else 0  # where the second text begins
+    means = states.mean(0), states[: start or None].mean(0), states[start:].mean(0)
+    mean, u, v = (one / one.pow(2).mean().sqrt() for one in means)
+    pooled = torch.cat([mean, (u - v).abs(), u * v])""",
+}
+"""Lines that make what the head reads of ``states [tokens, hidden]``."""
 
 
 def peft_readme(entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
@@ -70,7 +80,8 @@ def _engines(entry: Mapping[str, Any], loaded: Mapping[str, Any]) -> str:
 
 def _read(entry: Mapping[str, Any]) -> list[str]:
     """What becomes of the pooled state before the head reads it."""
-    lines = ["pooled = pooled / pooled.pow(2).mean().sqrt()"] if entry["scaled"] else []
+    scaled = entry["scaled"] and entry["pooling"] != "pair"
+    lines = ["pooled = pooled / pooled.pow(2).mean().sqrt()"] if scaled else []
     if entry["dense"] is not None:
         layer = 'head["dense.weight"] @ pooled + head["dense.bias"]'
         named = (
@@ -120,7 +131,7 @@ def outputs(text, text_pair=None):
     if not getattr(backbone.config, "type_vocab_size", None):
         inputs.pop("token_type_ids", None)  # some models would take them for words
     states = model{inside}(**inputs).last_hidden_state[0].float()
-    pooled = {pooled}
+    {pooled}
 {read}    return head["weight"] @ pooled + head["bias"]
 
 """

@@ -24,7 +24,7 @@ from expertbank.backbones.forks import computing
 from expertbank.backbones.running import call_backbone
 from expertbank.errors import TrainingError
 from expertbank.kinds import KINDS
-from expertbank.models.heads import head_input
+from expertbank.models.heads import head_input, head_width
 from expertbank.records import EncodedRow, HeadPooling, ProgressCallback, no_progress
 from expertbank.training.checkpoint import Best
 from expertbank.training.held_out import HeldOut, fruitless
@@ -83,7 +83,8 @@ def fit_head(
     answers = [row.target for row in job.train if row.target is not None]
     objective = kind.objective(job.labels, answers, balance=config.balance)
     outputs = kind.outputs(job.labels)
-    weight = torch.zeros(outputs, backbone.output_size, requires_grad=True)
+    width = head_width(backbone.output_size, pooling)
+    weight = torch.zeros(outputs, width, requires_grad=True)
     bias = torch.zeros(outputs, requires_grad=True)
 
     def logits(positions: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -166,7 +167,7 @@ def _states(
     with bound(view.model, lambda: there, list(there)):
         for positions in plan_batches(rows, EVALUATION_BATCH):
             batch = collate(rows, positions, view.tokenizer.pad_token_id, device)
-            pooled = head_input(call_backbone(view, batch), batch.attention_mask, pooling).cpu()
+            pooled = head_input(call_backbone(view, batch), batch, pooling).cpu()
             row_of = batch.row_of.cpu()
             for place, position in enumerate(positions):
                 found[position] = pooled[row_of == place]

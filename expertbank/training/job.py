@@ -60,6 +60,6 @@ def job_digest(job: ExpertJob, backbone: Backbone) -> str:
     digest.update(canonical_json(settings).encode())
     for row in (*job.train, *job.selection):
         digest.update(repr((row.sequences, row.type_ids, row.target)).encode())
-        for more in filter(None, (row.continuation, row.ending)):
+        for more in filter(None, (row.continuation, row.ending, row.second)):
             digest.update(bytes(repr(more), "ascii"))
     return digest.hexdigest()

@@ -27,9 +27,9 @@ from expertbank.backbones.batches import Batch, collate
 from expertbank.backbones.language import language_head
 from expertbank.errors import InputError
 from expertbank.kinds import KINDS, Objective
-from expertbank.models.heads import head_input
+from expertbank.models.heads import head_input, head_width
 from expertbank.plugins import unlike
-from expertbank.records import EncodedRow
+from expertbank.records import EncodedRow, HeadPooling
 from expertbank.training.job import ExpertJob
 from expertbank.training.trunk import TrainingView, TrunkCache
 
@@ -72,11 +72,11 @@ class Student(nn.Module):
             raise InputError(f"what a {job.kind} expert is trained for {why}")
         self.language = language_head(backbone) if self.kind.writes else None
         outputs = self.kind.outputs(job.labels)
-        self.head_weight = nn.Parameter(torch.zeros(outputs, backbone.output_size))
+        self.pooling = pooling_of(job, backbone)
+        width = head_width(backbone.output_size, self.pooling)
+        self.head_weight = nn.Parameter(torch.zeros(outputs, width))
         self.head_bias = nn.Parameter(torch.zeros(outputs))
         self.to(backbone.device)
-        wish = job.adapter.pooling
-        self.pooling = backbone.family.pooling if wish == "auto" else wish
         self.factors: Factors = {}
         self._collapsed: list[Tensor] = []
         self._leaves: list[Tensor] = []
@@ -114,9 +114,9 @@ class Student(nn.Module):
         return collate(rows, positions, backbone.tokenizer.pad_token_id, backbone.device)
 
     def pooled(self, batch: Batch, cache: TrunkCache) -> Tensor:
-        """``[sequences, hidden]`` what the head reads, with the last ``collapse``'s factors."""
+        """``[sequences, head_width]`` what the head reads, with the last ``collapse``'s factors."""
         last = self.view.last_states(batch, cache.recall(batch))
-        return head_input(last, batch.attention_mask, self.pooling)
+        return head_input(last, batch, self.pooling)
 
     def answers(
         self, rows: Sequence[EncodedRow], batch: Batch, cache: TrunkCache
@@ -171,6 +171,17 @@ class Student(nn.Module):
             **self.adapter.to_tensors(),
             **{name: tensor.detach().cpu().clone() for name, tensor in head.items()},
         }
+
+
+def pooling_of(job: ExpertJob, backbone: Backbone) -> HeadPooling:
+    """What the head reads: what was wished, or else the family's way.
+
+    That is ``pair`` instead of the mean where every row has two texts.
+    """
+    if job.adapter.pooling != "auto":
+        return job.adapter.pooling
+    own = backbone.family.pooling
+    return "pair" if own == "mean" and all(row.second for row in job.train) else own
 
 
 def answer_places(

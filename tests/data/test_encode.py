@@ -60,6 +60,12 @@ def test_a_pair_becomes_one_sequence_with_its_type_ids(tokenizer: Any) -> None:
     assert row.type_ids == ((0, 0, 0, 0, 1, 1) if typed else (0,) * 6,)
     assert row.target == 1
     assert not row.truncated
+    assert row.second == (4,)
+
+
+def test_a_row_of_one_text_has_no_second(tokenizer: Any) -> None:
+    (row,) = encode_rows([Row("sky blue")], tokenizer, CLASSIFICATION, [], 16)
+    assert row.second == ()
 
 
 def test_rows_keep_their_order_and_equal_the_tokenizer_one_by_one(tokenizer: Any) -> None:
@@ -107,6 +113,7 @@ def test_each_choice_is_encoded_with_its_context(tokenizer: Any) -> None:
     row = Row("sky blue", "is", choices=("a", "b"), label="1")
     (got,) = encode_rows([row], tokenizer, MULTIPLE_CHOICE, ["0", "1"], 16)
     assert got.sequences == ((2, 6, 7, 4, 3, 12, 3), (2, 6, 7, 4, 3, 13, 3))
+    assert got.second == (5, 5)
     assert got.target == 1
     with pytest.raises(DataError, match="needs choices"):
         encode_rows([Row("x", origin="f:3")], tokenizer, MULTIPLE_CHOICE, [], 16)
@@ -152,6 +159,8 @@ def test_long_texts_and_pairs_are_cut_as_the_tokenizer_itself_cuts_them(
         types = own.get("token_type_ids") or [0] * len(own["input_ids"])
         assert got.type_ids == (tuple(types),)
         assert got.truncated == bool(own.encodings[0].overflowing)
+        of_text = own.sequence_ids(0)
+        assert got.second == ((of_text.index(1),) if 1 in of_text else ())
 
 
 def test_threads_share_a_tokenizer_that_others_use_too(tokenizer: Any) -> None:

@@ -17,7 +17,7 @@ texts = st.lists(st.integers(10, 99), min_size=1, max_size=60)
 def pair(first: list[int], second: list[int]) -> EncodedRow:
     tokens = (CLS, *first, SEP, *second, SEP)
     types = (0,) * (len(first) + 2) + (1,) * (len(second) + 1)
-    return EncodedRow((tokens,), (types,))
+    return EncodedRow((tokens,), (types,), second=(len(first) + 2,))
 
 
 @given(texts, texts, st.integers(1, 80), st.integers(0, 9))
@@ -34,6 +34,7 @@ def test_a_span_is_one_stretch_of_each_text_and_as_short_as_asked(
         assert any(text[at : at + len(part)] == part for at in range(len(text)))
     assert len(cut.sequences[0]) == len(cut.type_ids[0])
     assert cut.type_ids[0] == (0,) * (middle + 2) + (1,) * (len(body) - middle)
+    assert cut.second == (middle + 2,)
     assert cut.length <= max(tokens, 5)
     assert cut.length == min(row.length, max(tokens, 5))
 

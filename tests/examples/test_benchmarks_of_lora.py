@@ -235,7 +235,7 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
             {
                 "task": "mrpc",
                 "seed": seed,
-                "tried": paper.named(side),
+                "tried": paper.named(side, "mrpc"),
                 "conditions": {},
                 "params": sizes[side],
                 "right": right,

@@ -83,7 +83,7 @@ def test_a_named_expert_answers_as_its_adapter_bound_by_hand(
         hooks.bound(backbone.model, lambda: expert.factors, list(expert.factors)),
     ):
         last = call_backbone(backbone, batch)
-    pooled = head_input(last, batch.attention_mask, backbone.family.pooling)
+    pooled = head_input(last, batch, backbone.family.pooling)
     expected = pooled @ expert.head_weight.T + expert.head_bias
     output = model(batch, always("b@1"))
     assert torch.equal(output.logits, expected)
@@ -314,7 +314,7 @@ def test_with_route_layer_0_the_feature_is_of_a_bare_pass_and_the_answer_of_an_a
             hooks.bound(backbone.model, lambda e=expert: e.factors, list(expert.factors)),
         ):
             adapted = call_backbone(backbone, batch)
-        pooled = head_input(adapted, batch.attention_mask, backbone.family.pooling)[row]
+        pooled = head_input(adapted, batch, backbone.family.pooling)[row]
         own = pooled @ expert.head_weight.T + expert.head_bias
         torch.testing.assert_close(output.logits[row, : len(own)], own, rtol=0, atol=1e-4)
 

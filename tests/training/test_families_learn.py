@@ -16,6 +16,7 @@ from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import collate
+from expertbank.backbones.features import pool, scale_to_unit_rms
 from expertbank.backbones.running import call_backbone
 from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import InputError
@@ -82,7 +83,7 @@ def test_a_step_is_learnt_written_read_and_answered_in_one_pass(
         factors = again.adapter().collapse()
         with hooks.bound(bare.model, lambda: factors, list(factors)):
             last = call_backbone(bare, batch)
-    pooled = head_input(last, batch.attention_mask, bare.family.pooling)
+    pooled = head_input(last, batch, bare.family.pooling)
     expected = pooled @ again.tensors["head.weight"].T + again.tensors["head.bias"]
     torch.testing.assert_close(logits, expected, rtol=0, atol=1e-5)
 
@@ -117,7 +118,7 @@ def test_padding_on_either_side_gives_the_same_answer(load_tiny, family: str) ->
             inputs["use_cache"] = False
         with torch.no_grad(), hooks.bound(backbone.model, lambda: factors, list(factors)):
             last = backbone.model(**inputs).last_hidden_state
-        return head_input(last, mask, file.pooling)
+        return scale_to_unit_rms(pool(last, mask, file.pooling))
 
     torch.testing.assert_close(answer(left=True), answer(left=False), rtol=0, atol=1e-4)
 
@@ -173,5 +174,5 @@ def test_experts_of_different_pooling_share_a_batch(load_tiny) -> None:
 
 
 def test_an_unknown_pooling_is_refused() -> None:
-    with pytest.raises(InputError, match="auto, mean, first or last"):
+    with pytest.raises(InputError, match="auto, mean, first, last or pair"):
         AdapterConfig(pooling="max")

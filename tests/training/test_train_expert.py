@@ -130,7 +130,7 @@ def test_serving_gives_the_logits_that_training_measured(bert) -> None:
         factors = adapter.collapse()
         with hooks.bound(bert.model, lambda: factors, list(factors)):
             last = call_backbone(bert, batch)
-        pooled = head_input(last, batch.attention_mask, bert.family.pooling)
+        pooled = head_input(last, batch, bert.family.pooling)
         tensors = trained.file.tensors
         student = pooled @ tensors["head.weight"].T + tensors["head.bias"]
     right = (student.argmax(1) == batch.targets).float().mean()

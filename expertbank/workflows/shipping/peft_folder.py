@@ -19,7 +19,6 @@ from expertbank.adapters.peft_config import AGAIN, PeftConfig
 from expertbank.adapters.slots import Factors
 from expertbank.artifacts.listed import MANIFEST, MAX_READ_BYTES
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.config import POOLINGS
 from expertbank.errors import MALFORMED, InputError, IntegrityError, NotFoundError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.tensors import read_safetensors, read_tensors
@@ -236,7 +235,7 @@ def _own_head(path: Path) -> OwnHead:
             dense,
         )
         labels = tuple(str(label) for label in about["labels"])
-        if head.pooling not in POOLINGS or {"head.weight", "head.bias"} - head.tensors.keys():
+        if not head.is_known or {"head.weight", "head.bias"} - head.tensors.keys():
             raise ValueError("no head")
         told = (str(about[name]) for name in ("kind", "backbone_digest", "id"))
         kind, backbone, expert = told

@@ -26,8 +26,9 @@ def head_of(found: PeftFolder, backbone: Backbone, places: Placed) -> Head | Non
         InputError: a head that is not known or does not fit.
     """
     if found.own_head is not None:
-        require_width(found.own_head.head.tensors, backbone, found.where)
-        return found.own_head.head
+        own = found.own_head.head
+        require_width(own.tensors, own.pooling, backbone, found.where)
+        return own
     if not found.saved:
         return None
     if found.config.task_type == "TOKEN_CLS":

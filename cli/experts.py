@@ -122,6 +122,10 @@ def add(
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
     if list_file is None and on is not None:
         raise InputError("--on trains those of a list at once: give one with --list")
+    if on is None and threads is not None:
+        raise InputError(
+            "--threads is for the workers of --on; leave it out, or say where with --on"
+        )
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
     if list_file is None:

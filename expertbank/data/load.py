@@ -163,7 +163,7 @@ def load_task(
     else:
         kind.require_rows(unique[0], where)
         rule = spec.split
-        kept, held = split(unique[0], rule.share, rule.seed, where, classes=kind.classes)
+        kept, held = split(unique[0], rule.share, rule.seed, f"{where}:1", classes=kind.classes)
     counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
     if not kept:
         raise DataError(f"{where}:1: every training row also stands in validation")

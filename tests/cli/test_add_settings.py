@@ -184,3 +184,22 @@ def test_a_search_that_is_interrupted_goes_on_with_resume(
     again = done("--home", tmp_path / "bank", *add, "--resume").document
     assert again["expert"]["digest"] == whole["expert"]["digest"]
     assert again["tuning"]["trials"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tune-minutes", 5], "--tune-minutes bounds a search, and none is asked for"),
+        (["--threads", 2], "--threads is for the workers of --on"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    words: list[object], message: str, backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    home = tmp_path / "bank"
+    add = ["add", "--task", "mood", "--data", data, "--backbone", backbone]
+    answer = call("--home", home, "--json", *add, *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.error["message"]
+    assert not home.exists()

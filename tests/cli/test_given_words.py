@@ -320,3 +320,9 @@ def test_a_defect_is_one_line_and_its_traceback_can_be_had(
     answer = call("--home", bank, "--json", "history")
     assert "Traceback" in answer.err
     assert answer.error["code"] == 1
+
+
+def test_how_files_are_read_is_refused_where_no_file_is(bank: Path) -> None:
+    answer = call("--home", bank, "predict", "red film", "--separator", ";", "--skip-bad")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--separator, --skip-bad: for rows of a --file" in answer.err

@@ -213,7 +213,9 @@ def _checked(
 ) -> tuple[dict[str, Any], Callable[[Console], None], Faults]:
     """The document of one task's check, what prints it, and its bad rows."""
     from expertbank.data import BadRowsError, check_task, length_counter
+    from expertbank.workflows.growing.prepare import require_settings
 
+    require_settings(wanted["task"], wanted["adapter"], wanted["train"], wanted["tune"])
     reference, revision, length, remarks = _of_bank(session, wanted, bank)
     try:
         found = check_task(

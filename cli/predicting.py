@@ -274,6 +274,8 @@ def _rows(
     from expertbank.data import most_rows, row_of, rows_to_answer
 
     if file is None:
+        if usual is not None and usual.text_pair is not None and text_pair is None:
+            session.remark("note: the task was trained on pairs; --text-pair gives the second text")
         given = [
             {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
             for text in texts

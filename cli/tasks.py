@@ -201,7 +201,8 @@ def check(
     if faults and session.as_json:
         faults[0].refuse()
     if faults:
-        raise InputError(f"{sum(bad.rows for bad in faults):,} bad rows to mend, listed above")
+        count = sum(bad.rows for bad in faults)
+        raise InputError(f"{count:,} bad row{'' if count == 1 else 's'} to mend, listed above")
 
 
 def _checked(

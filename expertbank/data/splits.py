@@ -169,14 +169,15 @@ def split(
             taken = {row.digest for row in extra[2]}
             held += extra[2]
             rest = [row for row in rest if row.digest not in taken]
+    count = f"{len(unique)} different row{'' if len(unique) == 1 else 's'}"
     if not held and set(left) == {None}:
         raise DataError(
-            f"{where}: {len(unique)} rows cannot be split: whatever group of linked rows is held "
+            f"{where}: {count} cannot be split: whatever group of linked rows is held "
             f"out, none is left to train on; {advice}"
         )
     if not held:
         raise DataError(
-            f"{where}: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
+            f"{where}: {count} with {len(left)} labels cannot be split: whatever "
             "group of linked rows is held out, some label keeps no training row; check the "
             f"label column{_if_numbers(left)}, {advice}"
         )

@@ -96,10 +96,14 @@ def test_a_file_that_seems_to_have_one_column_asks_for_its_separator(tmp_path: P
 
 def test_values_that_were_taken_for_classes_are_sent_to_regression(tmp_path: Path) -> None:
     numbers = _write(tmp_path / "a.csv", "text,label\n" + "".join(f"t{n},{n}\n" for n in range(9)))
-    with pytest.raises(DataError, match=r"a\.csv:1: 9 rows with 9 labels .*--kind regression"):
+    with pytest.raises(
+        DataError, match=r"a\.csv:1: 9 different rows with 9 labels .*--kind regression"
+    ):
         load_task(TaskSpec("mine"), numbers)
     words = _write(tmp_path / "b.csv", "text,label\n" + "".join(f"t{n},l{n}\n" for n in range(9)))
-    with pytest.raises(DataError, match="9 rows with 9 labels cannot be split") as refused:
+    with pytest.raises(
+        DataError, match="9 different rows with 9 labels cannot be split"
+    ) as refused:
         load_task(TaskSpec("mine"), words)
     assert "regression" not in str(refused.value)
 
@@ -107,7 +111,9 @@ def test_values_that_were_taken_for_classes_are_sent_to_regression(tmp_path: Pat
 def test_a_limit_that_leaves_a_label_one_row_is_what_to_raise(tmp_path: Path) -> None:
     path = _write(tmp_path / "a.csv")
     few = load_task(TaskSpec("mine"), path, limit=2).train
-    with pytest.raises(DataError, match=r"^training rows: 2 rows with 2 labels .*raise --limit"):
+    with pytest.raises(
+        DataError, match=r"^training rows: 2 different rows with 2 labels .*raise --limit"
+    ):
         hold_out_for_selection(few, 0.1, 0, lambda row: (row.label,))
 
 
@@ -135,3 +141,9 @@ def test_a_column_is_read_as_one_thing(tmp_path: Path, columns: Columns, role: s
 def test_a_column_that_binds_rows_may_be_read_besides(tmp_path: Path) -> None:
     columns = Columns("text", label="label", group=("text",))
     assert len(load_task(TaskSpec("mine", columns=columns), _write(tmp_path / "a.csv")).train) == 32
+
+
+def test_rows_that_are_all_copies_are_counted_once_and_called_different(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", "text,label\n" + "one,good\ntwo,bad\n" * 20)
+    with pytest.raises(DataError, match=r"a\.csv:1: 2 different rows with 2 labels"):
+        load_task(TaskSpec("mine"), path)

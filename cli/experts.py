@@ -122,6 +122,10 @@ def add(
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
     if list_file is None and on is not None:
         raise InputError("--on trains those of a list at once: give one with --list")
+    if on is None and threads is not None:
+        raise InputError(
+            "--threads is for the workers of --on; leave it out, or say where with --on"
+        )
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
     if list_file is None:
@@ -201,6 +205,7 @@ def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{adapter} + {expert.head_params:,} head, {size(expert.bytes)} on disk"),
         *_smaller(result),
+        *_tuned(result.tuning),
         (
             "trained on",
             f"{facts['examples']:,} rows, {_epochs(facts)}, "
@@ -208,6 +213,20 @@ def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
         ),
         *_learned(console, facts),
     ]
+
+
+def _tuned(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What a search for settings chose, and what it was good for."""
+    if found is None:
+        return []
+    place, tried, before = found["chosen"], found["trials"], found["score_before"]
+    best = found["tried"][place]["settings"]
+    settings = ", ".join(f"{name.replace('_', ' ')} {best[name]:.3g}" for name in sorted(best))
+    count = f"{tried} trial{'' if tried == 1 else 's'}"
+    which = f"trial {place + 1} of {tried}" if place else f"as given, best of {count}"
+    short_of = "" if tried == found["wished"] else f" ({found['wished']} wished, the time was up)"
+    gain = "" if not place or before is None else f", as given {before:.3f}"
+    return [("tuned", f"{which}{short_of}: {settings}; held-out score {found['score']:.3f}{gain}")]
 
 
 def _not_trained(result: AddResult) -> list[tuple[str, str]]:

@@ -69,6 +69,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("task") is not None:
         check_task_name(given["task"])
     wanted = build(TaskOptions, given)
+    if given.get("tune_minutes") is not None and given.get("tune") is None:
+        raise InputError("--tune-minutes bounds a search, and none is asked for; add --tune")
     if wanted.spec is None:
         assert wanted.task is not None, "a task or a spec was asked for"
         spec = task_spec(wanted.task)

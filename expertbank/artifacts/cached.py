@@ -136,8 +136,13 @@ class CachedStore(ArtifactStore):
         self.inner.discard(unfinished)
 
     def claim(self, bank: str) -> None:
-        """Claim the store."""
-        self.inner.claim(bank)
+        """Claim the store, where it remembers whose it is."""
+        if hasattr(self.inner, "claim"):
+            self.inner.claim(bank)
+
+    def owner(self) -> str | None:
+        """Whose the store is, where it remembers that."""
+        return self.inner.owner() if hasattr(self.inner, "owner") else None
 
     def probe(self) -> None:
         """Probe the store."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.cached import CACHE_BYTES, CachedStore
+from expertbank.artifacts.claims import require_own
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import FeatureSpec
@@ -215,7 +216,7 @@ class Workspace:
         """Refuse a store that a bank without a backbone could not keep its files in.
 
         Raises:
-            InputError: its URL is none, or it holds files already.
+            InputError: its URL is none, it holds files already, or it is another bank's.
             NotFoundError: nothing installed opens it.
             ExpertBankError: it cannot be reached or written.
         """
@@ -226,6 +227,8 @@ class Workspace:
                 f"the store at {store.location} holds files of another bank, and gc would delete "
                 "them: give every bank a store of its own, such as a folder or prefix in it"
             )
+        if url is not None:
+            require_own(store, self.registry.bank_id() if self.exists else None)
 
     def probe_writable(self) -> None:
         """Fail before long work rather than after it where registry or store cannot be written.

@@ -235,6 +235,21 @@ def test_what_cannot_be_copied_is_refused_before_anything_is_written(
     assert not (tmp_path / "nothing").exists()
 
 
+def test_a_copy_never_shares_the_files_of_its_source_whatever_they_are_called(
+    folder: FolderHome, database: DatabaseHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder.folder)
+    for source, store in (
+        (folder, tmp_path / "link" / OBJECTS),
+        (FolderHome(Path("link")), folder.folder / OBJECTS),
+        (FolderHome(Path(folder.folder.name)), folder.folder / OBJECTS),
+    ):
+        with pytest.raises(InputError, match="one of its own"):
+            copy_bank(source, database, store=store.as_uri())
+    assert not database.location.exists()
+
+
 def test_a_damaged_file_stops_the_copy_before_any_row(
     folder: FolderHome, database: DatabaseHome, tmp_path: Path
 ) -> None:

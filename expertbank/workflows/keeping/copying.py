@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
+from expertbank.artifacts.claims import require_own
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
@@ -108,11 +109,14 @@ def _copy(
     bank = ours.registry.bank_id()
     url = _store_url(theirs, store)
     place = theirs.home.store(url)
-    if place.location == ours.store.location:
+    # One folder has several names: from here, from the root, through links.
+    if os.path.realpath(place.location) == os.path.realpath(ours.store.location):
         raise InputError(
             f"{place.location} is the store of {ours.home}: give the copy one of its own (--store)"
         )
     place.probe()
+    if url is not None and not theirs.exists:
+        require_own(place, bank)
     theirs.home.prepare()
     with theirs.lock.exclusive() as still_held:
         made = theirs.home.location.create() if not theirs.exists else theirs.registry

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from expertbank.artifacts.claims import owner_of
 from expertbank.artifacts.store import (
     ArtifactStore,
     Stored,
@@ -142,7 +143,7 @@ class CachedStore(ArtifactStore):
 
     def owner(self) -> str | None:
         """Whose the store is, where it remembers that."""
-        return self.inner.owner() if hasattr(self.inner, "owner") else None
+        return owner_of(self.inner)
 
     def probe(self) -> None:
         """Probe the store."""

@@ -27,6 +27,11 @@ def owner_in(found: bytes) -> str:
         return ""
 
 
+def owner_of(store: ArtifactStore) -> str | None:
+    """The bank that claimed a store, if the store can tell."""
+    return store.owner() if hasattr(store, "owner") else None
+
+
 def require_own(store: ArtifactStore, bank: str | None) -> None:
     """Refuse a store that says that it is another bank's.
 
@@ -37,9 +42,7 @@ def require_own(store: ArtifactStore, bank: str | None) -> None:
     Raises:
         InputError: it is.
     """
-    ask = getattr(store, "owner", None)
-    owner = ask() if ask is not None else None
-    if owner not in {None, bank}:
+    if owner_of(store) not in {None, bank}:
         raise InputError(
             f"the store at {store.location} is another bank's, and gc would delete its files: give "
             "every bank a store of its own, such as a folder or prefix in it"

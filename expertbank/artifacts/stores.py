@@ -20,8 +20,8 @@ METHODS = (
 )
 """What a store must have, beside its ``location``."""
 OPTIONAL = ("claim", "owner", "distant")
-"""What it may have: without ``claim`` two banks can take it, without ``owner`` a bank is made before
-it is refused the store, unless it is ``distant`` no copies of what it holds are kept."""
+"""What it may have: without ``claim`` two banks can take it, without ``owner`` a bank is made and
+then refused it, unless it is ``distant`` no copies of what it holds are kept."""
 
 
 def _complaint(name: str, plugin: object) -> str | None:

@@ -15,7 +15,6 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
-from expertbank.artifacts.claims import require_own
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
@@ -114,9 +113,10 @@ def _copy(
         raise InputError(
             f"{place.location} is the store of {ours.home}: give the copy one of its own (--store)"
         )
-    place.probe()
-    if url is not None and not theirs.exists:
-        require_own(place, bank)
+    if theirs.exists:
+        place.probe()
+    else:
+        theirs.require_usable(url, bank)
     theirs.home.prepare()
     with theirs.lock.exclusive() as still_held:
         made = theirs.home.location.create() if not theirs.exists else theirs.registry

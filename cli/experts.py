@@ -123,9 +123,7 @@ def add(
     if list_file is None and on is not None:
         raise InputError("--on trains those of a list at once: give one with --list")
     if on is None and threads is not None:
-        raise InputError(
-            "--threads is for the workers of --on; leave it out, or say where with --on"
-        )
+        raise InputError("--threads is for the workers of --on: give --on, or leave it out")
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
     if list_file is None:
@@ -136,24 +134,18 @@ def add(
         failed: list[dict[str, Any]] = []
 
         def add_one(wish: dict[str, Any]) -> AddResult:
-            before = len(session.outcome.done)
-            try:
-                return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
-            except KeyboardInterrupt:
-                if len(session.outcome.done) == before and wish["task"].name in bank.unfinished():
-                    session.outcome.resume = _resumable(session.outcome, wish["task"].name)
-                raise
+            return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
 
-        if list_file is None:
-            added = [add_one(wanted[0])]
-        elif crowd is not None:
-            added, failed = requests.add_at_once(
-                *(bank, wanted, crowd, config, rehash),
-                progress,
-                lambda result: session.did(f"{result.expert.id} was added"),
-            )
-        else:
-            added, failed = requests.add_each(add_one, wanted)
+        try:
+            if list_file is None:
+                added = [add_one(wanted[0])]
+            elif crowd is not None:
+                added, failed = requests.add_at_once(bank, wanted, crowd, config, rehash, progress)
+            else:
+                added, failed = requests.add_each(add_one, wanted)
+        except KeyboardInterrupt:
+            session.outcome.resume = _resumable(session.outcome, bank.unfinished())
+            raise
         after = Followed(todo=RETRAIN if added else "")
         if retrain_router and added:
             after = retrain(session, bank, progress)
@@ -174,9 +166,14 @@ def add(
         raise typer.Exit(max(failure["code"] for failure in failed))
 
 
-def _resumable(outcome: Outcome, task: str) -> str:
+def _resumable(outcome: Outcome, tasks: Sequence[str]) -> str:
+    """How the training of tasks goes on; nothing of those whose expert was added just now."""
+    last = outcome.done[-1] if outcome.done else ""
+    kept = " and ".join(task for task in tasks if not last.startswith(f"{task}@"))
+    if not kept:
+        return ""
     again = outcome.again + ("" if "--resume" in outcome.words else " --resume")
-    return f"; training of {task} is kept so far, go on with: {again}"
+    return f"; training of {kept} is kept so far, go on with: {again}"
 
 
 def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:

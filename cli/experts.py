@@ -122,6 +122,8 @@ def add(
         raise InputError("name the task with --task, --spec or --list; expertbank tasks lists some")
     if list_file is None and on is not None:
         raise InputError("--on trains those of a list at once: give one with --list")
+    if on is None and threads is not None:
+        raise InputError("--threads is for the workers of --on: give --on, or leave it out")
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
     config = build(BankConfig, given)
     if list_file is None:
@@ -132,24 +134,18 @@ def add(
         failed: list[dict[str, Any]] = []
 
         def add_one(wish: dict[str, Any]) -> AddResult:
-            before = len(session.outcome.done)
-            try:
-                return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
-            except KeyboardInterrupt:
-                if len(session.outcome.done) == before and wish["task"].name in bank.unfinished():
-                    session.outcome.resume = _resumable(session.outcome, wish["task"].name)
-                raise
+            return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
 
-        if list_file is None:
-            added = [add_one(wanted[0])]
-        elif crowd is not None:
-            added, failed = requests.add_at_once(
-                *(bank, wanted, crowd, config, rehash),
-                progress,
-                lambda result: session.did(f"{result.expert.id} was added"),
-            )
-        else:
-            added, failed = requests.add_each(add_one, wanted)
+        try:
+            if list_file is None:
+                added = [add_one(wanted[0])]
+            elif crowd is not None:
+                added, failed = requests.add_at_once(bank, wanted, crowd, config, rehash, progress)
+            else:
+                added, failed = requests.add_each(add_one, wanted)
+        except KeyboardInterrupt:
+            session.outcome.resume = _resumable(session.outcome, bank.unfinished())
+            raise
         after = Followed(todo=RETRAIN if added else "")
         if retrain_router and added:
             after = retrain(session, bank, progress)
@@ -170,9 +166,14 @@ def add(
         raise typer.Exit(max(failure["code"] for failure in failed))
 
 
-def _resumable(outcome: Outcome, task: str) -> str:
+def _resumable(outcome: Outcome, tasks: Sequence[str]) -> str:
+    """How the training of tasks goes on; nothing of those whose expert was added just now."""
+    last = outcome.done[-1] if outcome.done else ""
+    kept = " and ".join(task for task in tasks if not last.startswith(f"{task}@"))
+    if not kept:
+        return ""
     again = outcome.again + ("" if "--resume" in outcome.words else " --resume")
-    return f"; training of {task} is kept so far, go on with: {again}"
+    return f"; training of {kept} is kept so far, go on with: {again}"
 
 
 def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:
@@ -201,6 +202,7 @@ def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
     return [
         ("parameters", f"{adapter} + {expert.head_params:,} head, {size(expert.bytes)} on disk"),
         *_smaller(result),
+        *_tuned(result.tuning),
         (
             "trained on",
             f"{facts['examples']:,} rows, {_epochs(facts)}, "
@@ -208,6 +210,20 @@ def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
         ),
         *_learned(console, facts),
     ]
+
+
+def _tuned(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
+    """What a search for settings chose, and what it was good for."""
+    if found is None:
+        return []
+    place, tried, before = found["chosen"], found["trials"], found["score_before"]
+    best = found["tried"][place]["settings"]
+    settings = ", ".join(f"{name.replace('_', ' ')} {best[name]:.3g}" for name in sorted(best))
+    count = f"{tried} trial{'' if tried == 1 else 's'}"
+    which = f"trial {place + 1} of {tried}" if place else f"as given, best of {count}"
+    short_of = "" if tried == found["wished"] else f" ({found['wished']} wished, the time was up)"
+    gain = "" if not place or before is None else f", as given {before:.3f}"
+    return [("tuned", f"{which}{short_of}: {settings}; held-out score {found['score']:.3f}{gain}")]
 
 
 def _not_trained(result: AddResult) -> list[tuple[str, str]]:

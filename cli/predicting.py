@@ -112,6 +112,9 @@ def predict(
         raise typer.BadParameter("--stream shows answers alone; with --explain it needs --json")
     if bool(text) == bool(file):
         raise typer.BadParameter("give either texts or --file")
+    of_files = ["--" + key.replace("_", "-") for key in given] + ["--skip-bad"] * skip_bad
+    if text and of_files:
+        raise typer.BadParameter(f"{', '.join(of_files)}: for rows of a --file, and not for texts")
     if (text or []).count("-") > 1:
         raise typer.BadParameter("- is all of standard input, which is one text: give it once")
     if text_pair is not None and len(text or ()) != 1:
@@ -271,6 +274,8 @@ def _rows(
     from expertbank.data import most_rows, row_of, rows_to_answer
 
     if file is None:
+        if usual is not None and usual.text_pair is not None and text_pair is None:
+            session.remark("note: the task was trained on pairs; --text-pair gives the second text")
         given = [
             {"text": _standard_input() if text == "-" else text, "text_pair": text_pair}
             for text in texts

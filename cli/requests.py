@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -55,6 +58,7 @@ class TaskOptions:
 
 PER_TASK = (TaskOptions, DataOptions, WritingConfig, TrainConfig, AdapterConfig, TuneConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
+_RAY = re.compile(r"ray(://[^\s/]+:\d+)?")
 
 
 def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -69,6 +73,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     if given.get("task") is not None:
         check_task_name(given["task"])
     wanted = build(TaskOptions, given)
+    if given.get("tune_minutes") is not None and given.get("tune") is None:
+        raise InputError("--tune-minutes bounds a search, and none is asked for; add --tune")
     if wanted.spec is None:
         assert wanted.task is not None, "a task or a spec was asked for"
         spec = task_spec(wanted.task)
@@ -197,7 +203,7 @@ def crowd_of(on: str, threads: int | None, device: str | None) -> Crowd:
     scheme, _, rest = on.partition(":")
     if scheme == "processes" and rest.isdecimal() and int(rest) > 0:
         return Processes(int(rest), threads, device)
-    if on == "ray" or on.startswith("ray://"):
+    if _RAY.fullmatch(on):
         return Ray(None if on == "ray" else on, threads or 1, device)
     raise InputError(f"--on {on}: expected processes:N, ray, or ray://HEAD:PORT")
 
@@ -209,7 +215,6 @@ def add_at_once(
     config: BankConfig,
     rehash: bool,
     progress: ProgressCallback,
-    added: Callable[[AddResult], None],
 ) -> tuple[list[AddResult], list[dict[str, Any]]]:
     """Add all at once; a failure is noted, and the others are done."""
     from expertbank.workflows.growing.crowd import Wish
@@ -222,7 +227,8 @@ def add_at_once(
         wishes.append(Wish(request, given["resume"]))
     done: list[AddResult] = []
     failed: list[dict[str, Any]] = []
-    found = bank.add_many(wishes, crowd, progress=progress, added=added)
+    with redirect_stdout(sys.stderr):  # Ray prints what became of its workers
+        found = bank.add_many(wishes, crowd, progress=progress)
     for wish, result in zip(wishes, found, strict=True):
         if isinstance(result, Exception):
             code, message = described(result)

@@ -201,7 +201,8 @@ def check(
     if faults and session.as_json:
         faults[0].refuse()
     if faults:
-        raise InputError(f"{sum(bad.rows for bad in faults):,} bad rows to mend, listed above")
+        count = sum(bad.rows for bad in faults)
+        raise InputError(f"{count:,} bad row{'' if count == 1 else 's'} to mend, listed above")
 
 
 def _checked(
@@ -213,7 +214,9 @@ def _checked(
 ) -> tuple[dict[str, Any], Callable[[Console], None], Faults]:
     """The document of one task's check, what prints it, and its bad rows."""
     from expertbank.data import BadRowsError, check_task, length_counter
+    from expertbank.workflows.growing.prepare import require_settings
 
+    require_settings(wanted["task"], wanted["adapter"], wanted["train"], wanted["tune"])
     reference, revision, length, remarks = _of_bank(session, wanted, bank)
     try:
         found = check_task(

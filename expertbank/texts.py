@@ -7,6 +7,7 @@ import struct
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from numbers import Number
 from typing import Any
 
@@ -146,8 +147,14 @@ def number_text(raw: str, origin: str) -> str:
     """
     try:
         single = _single(float(raw))
-    except (ValueError, OverflowError):
+    except ValueError:
         single = math.nan
+    except OverflowError:
+        raise DataError(
+            f"{origin}: label {raw!r} is too large for single precision; divide all labels by "
+            "one number, and multiply answers by it",
+            "not a number",
+        ) from None
     if not math.isfinite(single):
         point = "; write the decimal comma as a point" if "," in raw else ""
         raise DataError(
@@ -180,11 +187,16 @@ def likeness(text: str) -> str:
     """A form that is equal for texts that a person takes for the same.
 
     Without case, white space, characters of no width and the differences that Unicode calls
-    compatible; numbers by their value.
+    compatible; numbers by their value, in single precision where they are not whole.
     """
     # Some blanks become others by that, so what cannot be seen goes before and after.
     seen = "".join(char for char in text if not is_unseen(char))
     seen = unicodedata.normalize("NFKC", seen).casefold()
     seen = "".join(char for char in seen if not is_unseen(char))
     seen = " ".join(seen.split())
-    return number_text(seen, "") if is_number(seen) else seen
+    if not is_number(seen):
+        return seen
+    exact = Decimal(seen)
+    # A code of eight digits has neighbours that single precision does not tell from it.
+    whole = int(exact)
+    return str(whole) if whole == exact else number_text(seen, "")

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
+from expertbank.artifacts.claims import owner_of
 from expertbank.artifacts.store import (
     ArtifactStore,
     Stored,
@@ -136,8 +137,13 @@ class CachedStore(ArtifactStore):
         self.inner.discard(unfinished)
 
     def claim(self, bank: str) -> None:
-        """Claim the store."""
-        self.inner.claim(bank)
+        """Claim the store, where it remembers whose it is."""
+        if hasattr(self.inner, "claim"):
+            self.inner.claim(bank)
+
+    def owner(self) -> str | None:
+        """Whose the store is, where it remembers that."""
+        return owner_of(self.inner)
 
     def probe(self) -> None:
         """Probe the store."""

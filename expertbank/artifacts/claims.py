@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 from expertbank.errors import MALFORMED, InputError
+
+if TYPE_CHECKING:
+    from expertbank.artifacts.store import ArtifactStore
 
 MARKER = "bank.json"
 """Name of the file or object, beside the artifacts."""
@@ -15,18 +19,31 @@ def marker(bank: str) -> bytes:
     return (json.dumps({"bank": bank}) + "\n").encode()
 
 
-def require_own(found: bytes, bank: str, where: str) -> None:
+def owner_in(found: bytes) -> str:
+    """The bank that it names; empty where it cannot be read."""
+    try:
+        return str(json.loads(found)["bank"])
+    except MALFORMED:
+        return ""
+
+
+def owner_of(store: ArtifactStore) -> str | None:
+    """The bank that claimed a store, if the store can tell."""
+    return store.owner() if hasattr(store, "owner") else None
+
+
+def require_own(store: ArtifactStore, bank: str | None) -> None:
     """Refuse a store that says that it is another bank's.
+
+    Args:
+        store: the store.
+        bank: whose it shall be; ``None`` for a bank that is not made yet.
 
     Raises:
         InputError: it is.
     """
-    try:
-        owner = json.loads(found)["bank"]
-    except MALFORMED:
-        owner = None
-    if owner != bank:
+    if owner_of(store) not in {None, bank}:
         raise InputError(
-            f"the store at {where} is another bank's, and gc would delete its files: give every "
-            "bank a store of its own, such as a folder or prefix in it"
+            f"the store at {store.location} is another bank's, and gc would delete its files: give "
+            "every bank a store of its own, such as a folder or prefix in it"
         )

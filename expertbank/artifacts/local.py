@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
-from expertbank.artifacts.claims import MARKER, marker, require_own
+from expertbank.artifacts.claims import MARKER, marker, owner_in, require_own
 from expertbank.artifacts.store import (
     CHUNK,
     ArtifactStore,
@@ -144,8 +144,13 @@ class LocalStore(ArtifactStore):
             if not path.exists():
                 make_folder(self._root)
                 create_durably(path, marker(bank))
-            found = path.read_bytes()
-        require_own(found, bank, self.location)
+        require_own(self, bank)
+
+    def owner(self) -> str | None:
+        """The bank that claimed the folder, if one did."""
+        path = self._root / MARKER
+        with os_errors_translated(path, "read"):
+            return owner_in(path.read_bytes()) if path.exists() else None
 
     def _path(self, digest: str) -> Path:
         require_digest(digest)

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.bucket import RETRY, opened, parts_of
-from expertbank.artifacts.claims import MARKER, marker, require_own
+from expertbank.artifacts.claims import MARKER, marker, owner_in, require_own
 from expertbank.artifacts.refusals import REFUSED, BrokenOffError, broke_off, reason
 from expertbank.artifacts.store import (
     ArtifactStore,
@@ -214,8 +214,24 @@ class ObjectStore(ArtifactStore):
             try:
                 obstore.put(self._store, name, marker(bank), mode="create")
             except AlreadyExistsError:
-                found = bytes(obstore.get(self._store, name).bytes())
-                require_own(found, bank, self.location)
+                require_own(self, bank)
+
+    def owner(self) -> str | None:
+        """The bank that claimed the prefix, if one did.
+
+        Raises:
+            ExpertBankError: the store cannot be reached, or refuses.
+        """
+        import obstore
+
+        name = self._key(MARKER)
+        with self._told("read", name):
+            try:
+                return owner_in(bytes(obstore.get(self._store, name).bytes()))
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise
+                return None
 
     # -- names and requests ------------------------------------------------------------------------
 

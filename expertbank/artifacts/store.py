@@ -137,6 +137,10 @@ class ArtifactStore(Protocol):
         """
         return
 
+    def owner(self) -> str | None:
+        """The bank that claimed the store; ``None`` for none, or where that is not remembered."""
+        return None
+
     def probe(self) -> None:
         """Refuse early if ``put`` could not work now; leaves nothing behind.
 

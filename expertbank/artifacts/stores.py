@@ -19,9 +19,9 @@ METHODS = (
     *("unfinished", "discard", "probe"),
 )
 """What a store must have, beside its ``location``."""
-OPTIONAL = ("claim", "distant")
-"""What it may have: without ``claim`` two banks can take it, unless it is ``distant`` no copies of
-what it holds are kept."""
+OPTIONAL = ("claim", "owner", "distant")
+"""What it may have: without ``claim`` two banks can take it, without ``owner`` a bank is made and
+then refused it, unless it is ``distant`` no copies of what it holds are kept."""
 
 
 def _complaint(name: str, plugin: object) -> str | None:

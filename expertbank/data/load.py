@@ -12,7 +12,12 @@ from expertbank.data.catalog import catalog_spec
 from expertbank.data.faults import Faults
 from expertbank.data.formats import FileFacts, ReadAs
 from expertbank.data.reading import read_source
-from expertbank.data.remarks import class_remarks, contradiction_remarks, left_out_remarks
+from expertbank.data.remarks import (
+    class_remarks,
+    contradiction_remarks,
+    dropped_remarks,
+    left_out_remarks,
+)
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.data.splits import split, take, take_of_each, without_duplicates, without_leaks
 from expertbank.errors import DataError, NotFoundError
@@ -163,7 +168,7 @@ def load_task(
     else:
         kind.require_rows(unique[0], where)
         rule = spec.split
-        kept, held = split(unique[0], rule.share, rule.seed, where, classes=kind.classes)
+        kept, held = split(unique[0], rule.share, rule.seed, f"{where}:1", classes=kind.classes)
     counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
     if not kept:
         raise DataError(f"{where}:1: every training row also stands in validation")
@@ -174,7 +179,7 @@ def load_task(
     }
     counts["over_limit"] = len(kept) + len(held) - sum(map(len, final.values()))
     counts |= {part: len(rows) for part, rows in final.items()}
-    warnings += left_out_remarks(counts)
+    warnings += left_out_remarks(counts) + dropped_remarks(counts, spec.drop_labels)
     if kind.names_labels:
         warnings += class_remarks(labels, kind, final["train"], final["validation"])
     known = replace(spec, columns=read.columns)

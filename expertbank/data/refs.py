@@ -27,7 +27,7 @@ FORMS = (
     "a folder or file, - for standard input, hf:org/name[:config][@revision], or pkg:package/path"
 )
 STDIN = "-"
-_ONCE = "once:"
+ONCE = "once:"
 """What stands before the name of a pipe that was read: it cannot be read again."""
 
 
@@ -70,11 +70,11 @@ class SourceRef:
     def stable(self) -> str:
         """The reference in a form that still holds in another working folder."""
         if self.scheme == "stdin":
-            return f"{_ONCE}standard input"
+            return f"{ONCE}standard input"
         if self.scheme != "path":
             return self.text
         path = Path(self.location)
-        return f"{_ONCE}{self.location}" if is_pipe(path) else str(path.resolve())
+        return f"{ONCE}{self.location}" if is_pipe(path) else str(path.resolve())
 
     @property
     def place(self) -> tuple[object, ...]:
@@ -118,8 +118,8 @@ def parse_source(text: str) -> SourceRef:
         return SourceRef("package", text, match["package"], inner=str(inner))
     if text == STDIN:
         return SourceRef("stdin", text, text)
-    if text.startswith(_ONCE):
-        return SourceRef("once", text, text.removeprefix(_ONCE))
+    if text.startswith(ONCE):
+        return SourceRef("once", text, text.removeprefix(ONCE))
     if _SCHEME.match(text) and not _exists(text):
         # Two characters before the colon at least, so that C:\data stays a path.
         raise InputError(f"unknown kind of data source {text!r}; give {FORMS}")

@@ -68,6 +68,17 @@ def left_out_remarks(counts: Mapping[str, int]) -> list[str]:
     ]
 
 
+def dropped_remarks(counts: Mapping[str, int], drop: Sequence[str | None]) -> list[str]:
+    """Labels whose rows were to be left out, where there was no such row: a slip of the pen."""
+    named = [label for label in drop if label is not None]
+    if not named or counts["dropped_unlabelled"]:
+        return []
+    return [
+        f"drop_labels left out no row: none has {listed(named)}; they are labels as the data "
+        "writes them, before label_names"
+    ]
+
+
 def contradiction_remarks(rows: Iterable[Row], kind: Kind) -> list[str]:
     """Texts that stand with two answers: nothing can be learned from them."""
     if kind.answers_are_values:

@@ -58,7 +58,8 @@ def resolve_columns(
         fixed: whether to check only.
 
     Raises:
-        DataError: a column is missing or none has a known name; lists the columns found.
+        DataError: a column is missing or none has a known name, which lists the columns found; or
+            one is named twice.
     """
     found = table.columns
     columns = columns.renamed(lambda name: name if name in found else name.strip())
@@ -75,9 +76,18 @@ def resolve_columns(
     wanted += [("pair", pair)] if pair else []
     wanted += [("choices", name) for name in columns.choices or ((None,) if choices else ())]
     wanted += [("group", name) for name in columns.group]
+    roles: dict[str, str] = {}
     for role, name in wanted:
         if name is None or name not in found:
             raise missing_column(role, name, table)
+        if role == "group":  # binds rows, and may be read besides
+            continue
+        if name in roles:
+            raise DataError(
+                f"{table.name}:1: column {name!r} is named for the {roles[name]} and again for "
+                f"the {role}; name another with --{role}-column"
+            )
+        roles[name] = role
     return Columns(
         text, pair, columns.choices, label, columns.group, columns.flags, columns.separator
     )
@@ -100,6 +110,8 @@ def missing_column(role: str, name: str | None, table: Table) -> DataError:
         hint = f"; did you mean {close!r}?{hint}"
     shown = ", ".join(found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
     read = table.facts.in_words()
+    if table.facts.separator == "," and len(found) == 1:
+        hint += "; if it is several, name what parts their cells with --separator"
     return DataError(
         f"{table.name}:1: {what} for the {role}; columns found: {shown or 'none'}"
         + (f" ({read}; --separator and --encoding decide)" if read else "")

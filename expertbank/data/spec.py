@@ -243,13 +243,13 @@ class TaskSpec:
                 f"task {self.name}: unknown kind {kind!r}; known: {', '.join(KINDS.names())}"
             )
         object.__setattr__(self, "kind", kind)
-        if not (choices or rules.flags):
+        if not (choices or rules.flags or rules.separator):
             return  # without a look at the kind, which would import it
         refusal = KINDS.get(kind).refusal(choices=choices, rules=rules)
         if refusal is not None:
             meant = kind_for(kind, choices=choices, rules=rules)
-            hint = "" if meant == kind else f"; they are for kind {meant}"
-            raise InputError(f"task {self.name}: {refusal}; name other columns{hint}")
+            hint = "" if meant == kind else f", or make the kind {meant}"
+            raise InputError(f"task {self.name}: {refusal}; leave that out{hint}")
 
     @property
     def label_rules(self) -> LabelRules:

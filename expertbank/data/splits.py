@@ -15,6 +15,7 @@ from expertbank.config import canonical_json
 from expertbank.data.clusters import linked
 from expertbank.errors import DataError
 from expertbank.records import Row
+from expertbank.texts import is_number
 
 Classes = Callable[[Row], Iterable[str | None]]
 """The classes of a row, each of which must keep a row."""
@@ -112,7 +113,7 @@ def split(
     rows: Sequence[Row],
     share: float,
     seed: int | str,
-    where: str = "data",
+    where: str = "data:1",
     *,
     classes: Classes,
     advice: str = "add rows, or give a validation file",
@@ -168,18 +169,25 @@ def split(
             taken = {row.digest for row in extra[2]}
             held += extra[2]
             rest = [row for row in rest if row.digest not in taken]
+    count = f"{len(unique)} different row{'' if len(unique) == 1 else 's'}"
     if not held and set(left) == {None}:
         raise DataError(
-            f"{where}:1: {len(unique)} rows cannot be split: whatever group of linked rows is held "
+            f"{where}: {count} cannot be split: whatever group of linked rows is held "
             f"out, none is left to train on; {advice}"
         )
     if not held:
         raise DataError(
-            f"{where}:1: {len(unique)} rows with {len(left)} labels cannot be split: whatever "
+            f"{where}: {count} with {len(left)} labels cannot be split: whatever "
             "group of linked rows is held out, some label keeps no training row; check the "
-            f"label column, {advice}"
+            f"label column{_if_numbers(left)}, {advice}"
         )
     return canonical_order(rest, seed), canonical_order(held, seed)
+
+
+def _if_numbers(labels: Iterable[str | None]) -> str:
+    """What may be meant by labels that are numbers and too many to be classes."""
+    numbers = all(label is not None and is_number(label) for label in labels)
+    return " (for values to be predicted as numbers: --kind regression)" if numbers else ""
 
 
 def _counts(rows: Sequence[Row], classes: Classes) -> Counter[str | None]:
@@ -204,7 +212,7 @@ def hold_out_for_selection(
         f"selection:{seed}",
         "training rows",
         classes=classes,
-        advice="or add training rows: some must be held out to choose the checkpoint by, and a "
-        "label with one row cannot spare it",
+        advice="or add training rows, or raise --limit where it leaves rows out: some must be held "
+        "out to choose the checkpoint by, and a label with one row cannot spare it",
     )
     return canonical_order(fit, seed), selection

@@ -145,6 +145,12 @@ def _reader(
         DataError: a column that was named is missing, or none has a known name.
     """
     found = _found(table, columns, usual)
+    single = "text_pair" not in table.columns if found is None else found.text_pair is None
+    if usual.text_pair is not None and single and table.ahead != 1:  # of a pipe, more may come
+        remark(
+            f"read as single texts, and the task was trained on pairs, of columns {usual.text!r} "
+            f"and {usual.text_pair!r}; --pair-column names the second text"
+        )
     if found is None:
         pairs = [name for name in table.columns if name.casefold() in PAIR_NAMES]
         if pairs and "text_pair" not in table.columns:

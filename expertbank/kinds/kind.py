@@ -188,12 +188,15 @@ class Kind(ABC):
     def refusal(self, *, choices: bool, rules: LabelRules) -> str | None:
         """Why no row of such columns can be read; ``None`` if it can.
 
-        One column for each label is for kinds that claim it.
+        One column for each label, or a separator of labels, is for kinds that claim it.
         """
         if choices and "choices" not in self.shapes:
             return f"rows of kind {self.name} bring no choices"
         if rules.flags and not self.claims(choices=False, rules=LabelRules(flags=rules.flags)):
             return f"kind {self.name} has one label column, not several: {', '.join(rules.flags)}"
+        parted = LabelRules(separator=rules.separator)
+        if rules.separator and not self.claims(choices=False, rules=parted):
+            return f"rows of kind {self.name} hold no labels that {rules.separator!r} parts"
         return None
 
     def raw_label(

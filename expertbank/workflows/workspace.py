@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.cached import CACHE_BYTES, CachedStore
+from expertbank.artifacts.claims import owner_of, require_own
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import FeatureSpec
@@ -211,21 +212,30 @@ class Workspace:
                 "leave the store out, or start another bank with --home DIR"
             )
 
-    def require_usable(self, url: str | None) -> None:
+    def require_usable(self, url: str | None, bank: str | None = None) -> None:
         """Refuse a store that a bank without a backbone could not keep its files in.
 
+        Args:
+            url: the store's; ``None`` for the one that it has anyway.
+            bank: the name it will have, where that is known; default the one it has.
+
         Raises:
-            InputError: its URL is none, or it holds files already.
+            InputError: its URL is none, it holds files already, or it is another bank's.
             NotFoundError: nothing installed opens it.
             ExpertBankError: it cannot be reached or written.
         """
         store = self.home.store(url)
         store.probe()
-        if url is not None and next(store.digests(), None) is not None:
+        if url is None:
+            return
+        if owner_of(store) is None and next(store.digests(), None) is not None:
             raise InputError(
                 f"the store at {store.location} holds files of another bank, and gc would delete "
                 "them: give every bank a store of its own, such as a folder or prefix in it"
             )
+        if bank is None and self.exists:
+            bank = self.registry.bank_id()
+        require_own(store, bank)
 
     def probe_writable(self) -> None:
         """Fail before long work rather than after it where registry or store cannot be written.

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from bucket_server import FAULTS, Bucket, FaultProxy, failing
+from outside_stores import MemoryStore
 
 from expertbank.artifacts import open_store
 from expertbank.artifacts.cached import CachedStore
@@ -139,8 +140,10 @@ def stores_of(bucket: Bucket, tmp_path: Path) -> Iterator[Callable[[], ArtifactS
 
 def test_one_bank_takes_a_store_and_every_other_is_refused(bucket: Bucket, tmp_path: Path) -> None:
     for reopen in stores_of(bucket, tmp_path):
+        assert reopen().owner() is None
         for _ in range(2):
             reopen().claim("a" * 32)
+        assert reopen().owner() == "a" * 32
         with pytest.raises(InputError, match="another bank's"):
             reopen().claim("b" * 32)
         assert list(reopen().digests()) == []
@@ -403,6 +406,12 @@ def test_a_folder_that_cannot_be_written_costs_time_alone(tmp_path: Path) -> Non
     digest = store.put(DATA)
     for _ in range(2):
         assert store.get(digest) == DATA
+
+
+def test_a_distant_store_from_outside_need_not_remember_whose_it_is(tmp_path: Path) -> None:
+    store = CachedStore(MemoryStore("memory://forgetful"), tmp_path / "cache")  # type: ignore[arg-type]
+    store.claim("a" * 32)
+    assert store.owner() is None
 
 
 def test_verifying_reads_the_store_whatever_copies_there_are(tmp_path: Path) -> None:

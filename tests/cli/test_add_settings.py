@@ -148,6 +148,28 @@ def test_a_search_for_settings_stands_in_the_lineage_and_is_trained_as_it_says(
     assert not list((tmp_path / "bank" / "checkpoints").rglob("*.*")), "nothing is left"
 
 
+def test_add_says_what_a_search_chose_and_what_it_was_good_for(
+    backbone: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("optuna")
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    add = ["add", "--task", "mood", "--data", data, "--epochs", 1, "--backbone", backbone]
+    for number, (words, told) in enumerate(
+        (
+            (["--tune", 4], " of 4"),
+            (["--tune", 4, "--tune-minutes", 1e-9], "best of 1 trial (4 wished, the time was up)"),
+        )
+    ):
+        home = ["--home", tmp_path / f"bank{number}"]
+        (line,) = [one for one in done(*home, *add, *words).out.splitlines() if "tuned" in one]
+        tuning = done(*home, "--json", "show", "mood").document["run"]["config"]["tuning"]
+        best = tuning["tried"][tuning["chosen"]]["settings"]
+        assert told in line
+        assert all(f"{name.replace('_', ' ')} {best[name]:.3g}" in line for name in best)
+        assert f"held-out score {tuning['score']:.3f}" in line
+        assert line.endswith(f"as given {tuning['score_before']:.3f}") == (tuning["chosen"] > 0)
+
+
 def interrupted(*args: Any, **kwargs: Any) -> Any:
     raise KeyboardInterrupt
 
@@ -184,3 +206,22 @@ def test_a_search_that_is_interrupted_goes_on_with_resume(
     again = done("--home", tmp_path / "bank", *add, "--resume").document
     assert again["expert"]["digest"] == whole["expert"]["digest"]
     assert again["tuning"]["trials"] == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--tune-minutes", 5], "--tune-minutes bounds a search, and none is asked for"),
+        (["--threads", 2], "--threads is for the workers of --on"),
+    ],
+)
+def test_an_option_that_would_do_nothing_is_refused(
+    words: list[object], message: str, backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    home = tmp_path / "bank"
+    add = ["add", "--task", "mood", "--data", data, "--backbone", backbone]
+    answer = call("--home", home, "--json", *add, *words)
+    assert (answer.code, answer.out) == (2, "")
+    assert message in answer.error["message"]
+    assert not home.exists()

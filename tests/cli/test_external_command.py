@@ -199,7 +199,7 @@ def test_what_needs_weights_or_answers_is_refused_with_what_to_do(
         (["--external", "x", "--kind", "generation"], "leave out --kind"),
         (["--external", "x", "--text-column", "no"], "no column 'no'"),
         (["--kind", "external"], "--external NAME"),
-        (["--external", "x", "--data", "few.csv"], "1 rows cannot be split"),
+        (["--external", "x", "--data", "few.csv"], "1 different row cannot be split"),
         (["--adapter", "none"], "--external NAME"),
     ],
 )

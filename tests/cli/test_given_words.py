@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from command_line import COMMAND, Answer, call, content, done, write_task
+from command_line import COMMAND, Answer, call, content, done, write_csv, write_task
 from expertbank_cli.words import globals_first
 from places import working_in
 
@@ -320,3 +320,20 @@ def test_a_defect_is_one_line_and_its_traceback_can_be_had(
     answer = call("--home", bank, "--json", "history")
     assert "Traceback" in answer.err
     assert answer.error["code"] == 1
+
+
+def test_how_files_are_read_is_refused_where_no_file_is(bank: Path) -> None:
+    answer = call("--home", bank, "predict", "red film", "--separator", ";", "--skip-bad")
+    assert (answer.code, answer.out) == (2, "")
+    assert "--separator, --skip-bad: for rows of a --file" in answer.err
+
+
+def test_one_text_for_a_task_of_pairs_is_told(backbone: Path, tmp_path: Path) -> None:
+    rows = [(f"sky {n}", f"sea {n}", "yes" if n % 2 else "no") for n in range(30)]
+    data = write_csv(tmp_path / "pairs.csv", rows, ("premise", "hypothesis", "label"))
+    home = ["--home", tmp_path / "bank", "--json"]
+    add = ["add", "--task", "same", "--data", data, "--epochs", 1, "--backbone", backbone]
+    done(*home, *add)
+    asked = [*home, "predict", "--task", "same", "sky 1"]
+    assert "--text-pair gives the second text" in done(*asked).err
+    assert "--text-pair gives" not in done(*asked, "--text-pair", "sea 1").err

@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 from command_line import call, content, done, task_rows, write_csv, write_task
 
+from expertbank import Bank
+from expertbank.artifacts.local import LocalStore
+
 
 def digests(home: Path) -> dict[str, str]:
     listed = done("--home", home, "--json", "list").document["experts"]
@@ -101,6 +104,13 @@ def test_a_bank_that_does_not_exist_takes_over_backbone_and_spec(
     done("--home", home, "import", importable)
     done("--home", home, "retrain-router")
     assert done("--home", home, "predict", "a good film").code == 0
+
+
+def test_a_bank_that_an_import_makes_claims_its_store(importable: Path, tmp_path: Path) -> None:
+    store = LocalStore(tmp_path / "files")
+    with Bank.open(tmp_path / "bank", store=(tmp_path / "files").as_uri()) as bank:
+        bank.import_bundle(importable)
+        assert store.owner() == bank.registry.bank_id()
 
 
 def test_another_expert_of_a_task_needs_new_version(

@@ -160,3 +160,26 @@ def test_it_runs_without_torch(tmp_path: Path) -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )
     assert ended.returncode == 0, ended.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--adapter", "lora", "--tt-rank", 2], "no tensor train: --rank is its size"),
+        (["--rank", 2], "the size of a tensor train is --tt-rank"),
+        (["--adapter", "lorra"], "no adapter kind named 'lorra'"),
+        (["--adapter", "none"], "nothing to train"),
+        (["--external", "x", "--tune", 2], "leave out --tune"),
+    ],
+)
+def test_a_dry_run_refuses_the_settings_that_add_refuses_and_neither_writes(
+    words: list[object], message: str, tmp_path: Path, backbone: Path
+) -> None:
+    data, home = write_task(tmp_path / "mood.csv", "mood"), tmp_path / "bank"
+    given = ["--task", "mood", "--data", data, "--backbone", backbone, *words]
+    checked = call("--home", home, "--json", "tasks", "check", *given)
+    added = call("--home", home, "--json", "add", *given)
+    assert (checked.code, added.code, checked.out) == (2, 2, "")
+    assert message in checked.error["message"]
+    assert checked.error == added.error
+    assert not home.exists() or not content(home)

@@ -141,16 +141,19 @@ def test_a_bank_in_a_database_needs_a_store_and_keeps_no_secret(
     assert not any(secret in str(rows) for secret in SECRETS)
 
 
-def test_two_banks_cannot_take_one_prefix(
-    team: Team, postgres: PostgresServer, backbone: Path, tmp_path: Path
+def test_two_banks_cannot_take_one_prefix_and_the_second_is_not_made(
+    team: Team, postgres: PostgresServer, bank: Path, backbone: Path, tmp_path: Path
 ) -> None:
     team.done("init", "--backbone", backbone, "--store", team.store)
-    for home in (postgres.url(postgres.make()), str(tmp_path / "bank")):
-        answer = call(
-            "--home", home, "--json", "init", "--backbone", backbone, "--store", team.store
-        )
-        assert answer.code == 2
-        assert "another bank's" in answer.error["message"]
+    store = ("--store", team.store)
+    second = PostgresDatabase.at(postgres.url(postgres.make()))
+    for home in (second.address.url, str(tmp_path / "bank2")):
+        for words in (["--home", home, "init", "--backbone", backbone], ["db", "copy", bank, home]):
+            answer = call("--json", *words, *store)
+            assert answer.code == 2
+            assert "another bank's" in answer.error["message"]
+    assert not second.exists()
+    assert not (tmp_path / "bank2").exists()
 
 
 def test_what_a_database_cannot_do_says_what_to_use_instead(

@@ -153,3 +153,16 @@ def test_evaluate_refuses_no_row(moods: Path, tmp_path: Path) -> None:
     answer = call(*home, "evaluate", "--task", "mood", "--data", tmp_path / "none.csv")
     assert answer.code == 2
     assert "none.csv" in answer.err
+
+
+def test_rows_that_came_through_a_pipe_are_not_asked_to_be_put_back(
+    backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood").read_bytes()
+    home = ["--home", tmp_path / "bank"]
+    add = ["add", "--task", "mood", "--data", "-", "--epochs", 1, "--backbone", backbone]
+    done(*home, *add, "--retrain-router", stdin=data)
+    found = report(tmp_path).document["verification"]["mood"]
+    assert found["unverifiable"] == found["of"] > 0
+    assert "keep data that shall be verified later in a file" in found["reason"]
+    assert "put the data" not in found["reason"]

@@ -119,3 +119,16 @@ def test_a_second_text_that_is_guessed_is_told(tmp_path: Path) -> None:
             (said,) = remarks
             assert "'text' and 'context'" in said
             assert "--text-column text reads no second text" in said
+
+
+def test_single_texts_for_a_task_of_pairs_are_told(tmp_path: Path) -> None:
+    pairs = Columns(text="premise", text_pair="hypothesis")
+    with working_in(tmp_path):
+        rows, (said,) = _told(pairs, Columns(text="text"))
+        assert rows == [Row("a")]
+        assert "read as single texts, and the task was trained on pairs" in said
+        for text_pair, told in (("", 1), (', "text_pair": "b"', 0)):
+            Path("rows.jsonl").write_text(f'{{"text": "a"{text_pair}}}\n' * 2)
+            remarks: list[str] = []
+            list(rows_to_answer("rows.jsonl", remark=remarks.append, usual=pairs))
+            assert len(remarks) == told

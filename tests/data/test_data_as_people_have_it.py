@@ -188,6 +188,15 @@ def test_labels_that_look_or_mean_the_same_are_remarked_on(
     assert any("look or mean the same" in remark for remark in load_task(MINE, str(path)).warnings)
 
 
+@pytest.mark.parametrize("codes", [("30192000", "30192001"), ("0.1", "0.2"), ("1e38", "1.1e38")])
+def test_codes_that_differ_are_never_said_to_be_the_same(
+    tmp_path: Path, codes: tuple[str, str]
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text,label\n" + "".join(f"t{n},{codes[n % 2]}\n" for n in range(60)))
+    assert load_task(MINE, str(path)).warnings == ()
+
+
 def test_the_numbers_zero_of_json_are_remarked_on(tmp_path: Path) -> None:
     path = tmp_path / "a.jsonl"
     lines = [f'{{"text": "t{n}", "label": {["0", "0.0", "1"][n % 3]}}}' for n in range(60)]

@@ -54,3 +54,14 @@ def test_a_label_of_thousands_of_digits_has_its_place_in_the_order() -> None:
     assert sorted_labels([long, "x" + long, "x2", "-3", "10", "2"]) == [
         *("-3", "2", "10", long, "x2", "x" + long),
     ]
+
+
+@pytest.mark.parametrize("slip", ["hma", "good"])
+def test_labels_to_drop_that_no_row_has_are_remarked_on(tmp_path: Path, slip: str) -> None:
+    path = _write(tmp_path / "a.csv", ["spam", "ham", "eggs"])
+    spec = TaskSpec("mine", label_names=(("ham", "good"),), drop_labels=(slip,))
+    (remark,) = load_task(spec, path).warnings
+    assert f"drop_labels left out no row: none has '{slip}'" in remark
+    for right in (("ham",), (None,)):
+        spec = TaskSpec("mine", drop_labels=right)
+        assert load_task(spec, path).warnings == ()

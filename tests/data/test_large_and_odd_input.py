@@ -132,7 +132,7 @@ def test_a_target_reads_the_same_in_single_and_double_precision(raw: str, text: 
     assert number_text(text, "f:1") == text
 
 
-@pytest.mark.parametrize("raw", ["high", "nan", "inf", "1e39", "-1e400", ""])
+@pytest.mark.parametrize("raw", ["high", "nan", "inf", "-1e400", ""])
 def test_what_is_no_number_is_no_target(tmp_path: Path, raw: str) -> None:
     with pytest.raises(DataError, match=r"f:1: label .* is not a number"):
         number_text(raw, "f:1")

@@ -309,7 +309,7 @@ def test_the_catalogs_columns_hold_for_the_users_own_copy(tmp_path: Path) -> Non
         ("a.csv", b'text,label\n"x\ny",0\n  ,1\n', r":4: the text .* is empty"),
         ("a.csv", b"text,label\na,0\nb,\n", r":3: no label"),
         ("a.csv", b"text,label\na,0\nb,0\n", r":1: all training rows have the label '0'"),
-        ("a.csv", b"text,label\na,0\nb,1\n", r":1: 2 rows with 2 labels cannot be split"),
+        ("a.csv", b"text,label\na,0\nb,1\n", r":1: 2 different rows with 2 labels cannot be split"),
         ("a.jsonl", b'{"text": "a", "label": "0"}\n[1, 2]\n', r":2: expected a JSON object"),
         ("a.jsonl", b'{"text": "a", "label": "0"}\n\n{"text": \n', r":3: not valid JSON"),
         ("a.jsonl", b"[" * 200_000, r":1: not valid JSON"),

@@ -126,7 +126,7 @@ def test_the_last_row_of_a_label_is_never_held_out() -> None:
 
 def test_rows_of_one_single_group_cannot_be_split() -> None:
     with pytest.raises(
-        DataError, match=r"data:1: 10 rows with 2 labels cannot be split.*validation file"
+        DataError, match=r"data:1: 10 different rows with 2 labels cannot be split.*validation file"
     ):
         split(_plain(10, group=("one",)), 0.2, 0, classes=BY_LABEL)
 

@@ -167,21 +167,25 @@ def test_columns_tell_the_kind_of_a_task_that_names_none(
 
 
 @pytest.mark.parametrize("kind", ["classification", "regression", "generation"])
-@pytest.mark.parametrize("columns", [Columns(choices=("a", "b")), Columns(flags=("a", "b"))])
+@pytest.mark.parametrize(
+    "columns", [Columns(choices=("a", "b")), Columns(flags=("a", "b")), Columns(separator=";")]
+)
 def test_a_kind_whose_rows_have_no_such_columns_is_refused(kind: str, columns: Columns) -> None:
     meant = "multiple_choice" if columns.choices else "multi_label"
-    with pytest.raises(InputError, match=f"kind {kind} .*they are for kind {meant}"):
+    with pytest.raises(InputError, match=f"kind {kind} .*or make the kind {meant}"):
         TaskSpec("mine", kind, columns=columns)
 
 
 def test_choices_and_a_column_for_each_label_cannot_be_meant_at_once() -> None:
-    with pytest.raises(InputError, match="bring no choices; name other columns"):
+    with pytest.raises(InputError, match="bring no choices; leave that out"):
         TaskSpec("mine", columns=Columns(choices=("a", "b"), flags=("c", "d")))
 
 
 def test_columns_of_further_rows_leave_an_expert_its_kind() -> None:
     spec = TaskSpec("mine", "regression")
-    assert with_columns(spec, Columns("body", separator=";")).kind == "regression"
+    assert with_columns(spec, Columns("body")).kind == "regression"
+    with pytest.raises(InputError, match="rows of kind regression hold no labels that ';' parts"):
+        with_columns(spec, Columns("body", separator=";"))
     with pytest.raises(InputError, match="rows of kind regression bring no choices"):
         with_columns(spec, Columns(choices=("a", "b")))
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from expertbank.config import AdapterConfig
-from expertbank.data import TaskSpec, load_task, read_rows
+from expertbank.data import Columns, TaskSpec, hold_out_for_selection, load_task, read_rows
 from expertbank.data.formats import ReadAs
 from expertbank.errors import DataError, InputError
 
@@ -85,3 +85,65 @@ def test_flags_that_only_a_source_names_are_read(tmp_path: Path) -> None:
 def test_an_endless_number_in_a_setting_is_bad_input() -> None:
     with pytest.raises(InputError, match="tt_rank must be a whole number"):
         AdapterConfig(tt_rank="9" * 5_000)  # type: ignore[arg-type]
+
+
+def test_a_file_that_seems_to_have_one_column_asks_for_its_separator(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", ROWS.replace(",", "^"))
+    with pytest.raises(DataError, match=r"columns found: text\^label; .*with --separator"):
+        load_task(TaskSpec("mine"), path)
+    assert len(load_task(TaskSpec("mine", read_as=ReadAs(separator="^")), path).train) == 32
+
+
+def test_values_that_were_taken_for_classes_are_sent_to_regression(tmp_path: Path) -> None:
+    numbers = _write(tmp_path / "a.csv", "text,label\n" + "".join(f"t{n},{n}\n" for n in range(9)))
+    with pytest.raises(
+        DataError, match=r"a\.csv:1: 9 different rows with 9 labels .*--kind regression"
+    ):
+        load_task(TaskSpec("mine"), numbers)
+    words = _write(tmp_path / "b.csv", "text,label\n" + "".join(f"t{n},l{n}\n" for n in range(9)))
+    with pytest.raises(
+        DataError, match="9 different rows with 9 labels cannot be split"
+    ) as refused:
+        load_task(TaskSpec("mine"), words)
+    assert "regression" not in str(refused.value)
+
+
+def test_a_limit_that_leaves_a_label_one_row_is_what_to_raise(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv")
+    few = load_task(TaskSpec("mine"), path, limit=2).train
+    with pytest.raises(
+        DataError, match=r"^training rows: 2 different rows with 2 labels .*raise --limit"
+    ):
+        hold_out_for_selection(few, 0.1, 0, lambda row: (row.label,))
+
+
+def test_a_value_too_large_for_single_precision_is_called_that(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", "text,label\na,1e300\nb,2\n")
+    with pytest.raises(DataError, match=r"a\.csv:2: label '1e300' is too large .*divide all"):
+        load_task(TaskSpec("mine", "regression"), path)
+
+
+@pytest.mark.parametrize(
+    ("columns", "role"),
+    [
+        (Columns("text", label="text"), "label"),
+        (Columns("text", "text"), "pair"),
+        (Columns("text", flags=("label", "label")), "label"),
+        (Columns("text", label="label", choices=("label",)), "choices"),
+    ],
+)
+def test_a_column_is_read_as_one_thing(tmp_path: Path, columns: Columns, role: str) -> None:
+    path = _write(tmp_path / "a.csv")
+    with pytest.raises(DataError, match=rf"a\.csv:1: .* again for the {role}; .*--{role}-column"):
+        load_task(TaskSpec("mine", columns=columns), path)
+
+
+def test_a_column_that_binds_rows_may_be_read_besides(tmp_path: Path) -> None:
+    columns = Columns("text", label="label", group=("text",))
+    assert len(load_task(TaskSpec("mine", columns=columns), _write(tmp_path / "a.csv")).train) == 32
+
+
+def test_rows_that_are_all_copies_are_counted_once_and_called_different(tmp_path: Path) -> None:
+    path = _write(tmp_path / "a.csv", "text,label\n" + "one,good\ntwo,bad\n" * 20)
+    with pytest.raises(DataError, match=r"a\.csv:1: 2 different rows with 2 labels"):
+        load_task(TaskSpec("mine"), path)

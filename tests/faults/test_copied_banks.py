@@ -18,6 +18,7 @@ from postgres_server import PostgresServer, places
 from stored_files import BACKBONE, stored_expert, stored_router
 
 from expertbank import Bank
+from expertbank.artifacts.local import LocalStore
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
@@ -233,6 +234,38 @@ def test_what_cannot_be_copied_is_refused_before_anything_is_written(
         copy_bank(outside, database, store=url)
     assert not database.location.exists()
     assert not (tmp_path / "nothing").exists()
+
+
+def test_a_copy_never_shares_the_files_of_its_source_whatever_they_are_called(
+    folder: FolderHome, database: DatabaseHome, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "link").symlink_to(folder.folder)
+    for source, store in (
+        (folder, tmp_path / "link" / OBJECTS),
+        (FolderHome(Path("link")), folder.folder / OBJECTS),
+        (FolderHome(Path(folder.folder.name)), folder.folder / OBJECTS),
+    ):
+        with pytest.raises(InputError, match="one of its own"):
+            copy_bank(source, database, store=store.as_uri())
+    assert not database.location.exists()
+
+
+def test_a_copy_takes_no_store_with_files_of_who_knows_whom(
+    folder: FolderHome, database: DatabaseHome, tmp_path: Path
+) -> None:
+    other = FolderHome(tmp_path / "other")
+    stock(other)
+    with pytest.raises(InputError, match="files of another bank"):
+        copy_bank(folder, database, store=(other.folder / OBJECTS).as_uri())
+    assert not database.location.exists()
+    sound(other)
+    # Its own of an earlier copy, whose database is gone, it takes again.
+    mine = tmp_path / "mine"
+    store = LocalStore(mine)
+    store.claim(str(told(folder)[0]))
+    store.put(b"of an earlier copy")
+    assert copy_bank(folder, database, store=mine.as_uri()).experts == 4
 
 
 def test_a_damaged_file_stops_the_copy_before_any_row(

@@ -143,7 +143,7 @@ def add_many(
             else:
                 del running[happened.job]
                 try:
-                    found[one.place] = _result(workspace, one, happened)
+                    found[one.place] = _result(workspace, one, happened, progress)
                 except (ExpertBankError, OSError) as error:
                     found[one.place] = error
                 else:
@@ -192,14 +192,20 @@ def _require_settled(request: AddRequest) -> None:
         )
 
 
-def _result(workspace: Workspace, one: _Running, happened: Happened) -> AddResult:
+def _result(
+    workspace: Workspace, one: _Running, happened: Happened, progress: ProgressCallback
+) -> AddResult:
     """The registered expert.
 
     Raises:
         ExpertBankError: what a worker raised, or that too many died.
     """
     if happened.finished is not None:
-        result = commit(workspace, happened.finished)
+        result = commit(
+            workspace,
+            happened.finished,
+            progress=lambda event: progress(replace(event, of=happened.job)),
+        )
         workspace.checkpoint(one.job.entry.task.name).remove()
         return result
     if happened.error is not None:

@@ -5,7 +5,11 @@ Every node needs this version of expertbank, and the backbone where the bank's r
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from types import TracebackType
 from typing import Any
@@ -31,7 +35,8 @@ class Ray:
 
     Raises:
         InputError: Ray is not installed.
-        ExpertBankError: the cluster cannot be reached, or has fewer cores than one task needs.
+        ExpertBankError: the cluster cannot be reached, is lost, or has no machine with as many
+            cores as one task needs.
     """
 
     def __init__(
@@ -59,23 +64,15 @@ class Ray:
         return self._width
 
     def __enter__(self) -> Ray:
-        ray = self._ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
-            try:
-                ray.init(address=self._address, log_to_driver=False, logging_level="ERROR",
-                         include_dashboard=False if self._address is None else None)  # fmt: skip
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                where = self._address or "this machine"
-                raise ExpertBankError(f"no Ray cluster at {where}: {error}") from error
-        from ray.util.queue import Queue
-
-        self._width = int(ray.cluster_resources().get("CPU", 0)) // self._threads
-        if self._width < 1:
-            raise ExpertBankError(f"the Ray cluster has no {self._threads} cores for one expert")
-        self._queue = Queue(actor_options={"num_cpus": 0})
-        # A task that fails is begun again here, where its state is known.
-        self._task = ray.remote(num_cpus=self._threads, max_retries=0)(run_there)
+        self._ours = not self._ray.is_initialized()
+        try:
+            if self._ours:
+                self._connect()
+            with self._reached():
+                self._settle()
+        except BaseException:
+            self.__exit__(None, None, None)
+            raise
         return self
 
     def __exit__(
@@ -84,35 +81,101 @@ class Ray:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        for reference in self._running:
-            self._ray.cancel(reference, force=True)
+        with suppress(*self._losses):  # whoever is gone needs no ending
+            for reference in self._running:
+                self._ray.cancel(reference, force=True)
+            if self._queue is not None:
+                self._queue.shutdown(force=True)
         self._running.clear()
-        if self._queue is not None:
-            self._queue.shutdown(force=True)
         if self._ours:
             self._ray.shutdown()
 
+    def _connect(self) -> None:
+        """Join the cluster, or start one.
+
+        Raises:
+            ExpertBankError: there is none.
+        """
+        try:
+            with _own_sigterm():
+                self._ray.init(
+                    address=self._address,
+                    log_to_driver=False,
+                    logging_level="ERROR",
+                    include_dashboard=False if self._address is None else None,
+                )
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            where, why = self._address or "this machine", " ".join(str(error).split())
+            raise ExpertBankError(
+                f"no Ray cluster at {where} ({why}); check the address, that the cluster runs, and "
+                "that its versions of Python and Ray are those of this machine"
+            ) from error
+
+    def _settle(self) -> None:
+        """See how many experts there is room for, and make what they are trained by.
+
+        Raises:
+            ExpertBankError: for none.
+        """
+        from ray.util.queue import Queue
+
+        nodes = [one["Resources"] for one in self._ray.nodes() if one["Alive"]]
+        cores = [int(resources.get("CPU", 0)) for resources in nodes]
+        self._width = sum(each // self._threads for each in cores)
+        if self._width < 1:
+            raise ExpertBankError(
+                f"each expert shall have {self._threads} cores of one machine, and the largest of "
+                f"the Ray cluster has {max(cores, default=0)}; give fewer threads (--threads)"
+            )
+        self._queue = Queue(actor_options={"num_cpus": 0})
+        # A task that fails is begun again here, where its state is known.
+        self._task = self._ray.remote(num_cpus=self._threads, max_retries=0)(run_there)
+
+    @property
+    def _losses(self) -> tuple[type[Exception], ...]:
+        return self._ray.exceptions.RayError, ConnectionError
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Say of a cluster that is lost what to do.
+
+        Raises:
+            ExpertBankError: it is.
+        """
+        try:
+            yield
+        except self._losses as error:
+            why = str(error).strip().partition("\n")[0]
+            raise ExpertBankError(
+                f"the Ray cluster was lost ({type(error).__name__}: {why}); look at it, then run "
+                "the command again, with --resume to go on with what was begun"
+            ) from error
+
     def start(self, job: AddJob, state: bytes | None) -> None:
         """See ``Crowd``."""
-        given, number = self._ray.put(job), next(self._begun)
-        reference = self._task.remote(
-            given, state, number, self._queue, self._threads, self._device
-        )
+        number = next(self._begun)
+        with self._reached():
+            given = self._ray.put(job)
+            reference = self._task.remote(
+                given, state, number, self._queue, self._threads, self._device
+            )
         self._running[reference] = number, job.entry.id
 
     def stop(self, job: str) -> None:
         """See ``Crowd``."""
         for reference in [one for one, (_, name) in self._running.items() if name == job]:
-            self._ray.cancel(reference, force=True)
             del self._running[reference]
+            with self._reached():
+                self._ray.cancel(reference, force=True)
         self._told = deque(one for one in self._told if one.job != job)
 
     def wait(self) -> Happened:
         """See ``Crowd``."""
         while not self._told:
-            # Before the queue, which is never silent while others train.
-            ready, _ = self._ray.wait(list(self._running), timeout=0)
-            heard = self._queue.get_nowait_batch(self._queue.qsize()) if ready else self._next()
+            with self._reached():
+                # Before the queue, which is never silent while others train.
+                ready, _ = self._ray.wait(list(self._running), timeout=0)
+                heard = self._queue.get_nowait_batch(self._queue.qsize()) if ready else self._next()
             numbers = {number for number, _ in self._running.values()}
             self._told.extend(told for number, told in heard if number in numbers)
             if ready:
@@ -135,6 +198,17 @@ class Ray:
             why = str(error).strip().rsplit("\n", 1)[-1]
             return Happened(name, died=f"{type(error).__name__}: {why}")
         return happened
+
+
+@contextmanager
+def _own_sigterm() -> Iterator[None]:
+    """Keep this process's answer to SIGTERM: Ray's would end it without a word."""
+    ours = signal.getsignal(signal.SIGTERM)
+    try:
+        yield
+    finally:
+        if ours is not None and threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, ours)
 
 
 _BACKBONES: dict[str | None, Backbones] = {}

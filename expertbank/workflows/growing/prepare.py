@@ -115,9 +115,7 @@ def prepare(
     name, config = task.name, request.train or TrainConfig()
     wish = request.adapter or AdapterConfig()
     elsewhere = KINDS.get(task.kind).elsewhere
-    if elsewhere:
-        require_untrained(name, request.adapter, request.train, request.tune)
-    _require_adapter(wish.kind)
+    require_settings(task, wish, config, request.tune)
     if request.group is not None:
         check_task_name(request.group, "group")
     if request.group is not None and not workspace.exists:
@@ -210,10 +208,21 @@ def _kept(fit: Sequence[Row], selection: Sequence[Row], seed: int) -> list[Row]:
     return [next(spare if sits else rest) for sits in out]
 
 
-def _require_adapter(kind: str) -> None:
-    """Refuse a kind of adapter that is not here, before any data is read."""
+def require_settings(
+    task: TaskSpec, adapter: AdapterConfig, train: TrainConfig, tune: TuneConfig | None
+) -> None:
+    """Refuse settings that no data could mend, before any is read.
+
+    Raises:
+        InputError: training where nothing is trained, a kind of adapter that is not here, or a size
+            that it does not have.
+    """
+    if KINDS.get(task.kind).elsewhere:
+        require_untrained(task.name, adapter, train, tune)
+    if adapter == AdapterConfig():
+        return  # without a look at the kind, which would import it
     try:
-        ADAPTERS.require(kind)
+        ADAPTERS.get(adapter.kind).settled(adapter)
     except NotFoundError as error:
         raise InputError(str(error)) from error
 

@@ -108,11 +108,15 @@ def _copy(
     bank = ours.registry.bank_id()
     url = _store_url(theirs, store)
     place = theirs.home.store(url)
-    if place.location == ours.store.location:
+    # One folder has several names: from here, from the root, through links.
+    if os.path.realpath(place.location) == os.path.realpath(ours.store.location):
         raise InputError(
             f"{place.location} is the store of {ours.home}: give the copy one of its own (--store)"
         )
-    place.probe()
+    if theirs.exists:
+        place.probe()
+    else:
+        theirs.require_usable(url, bank)
     theirs.home.prepare()
     with theirs.lock.exclusive() as still_held:
         made = theirs.home.location.create() if not theirs.exists else theirs.registry

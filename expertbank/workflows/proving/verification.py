@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expertbank.data import encode_rows, find_rows
+from expertbank.data.refs import ONCE
 from expertbank.errors import (
     ExpertBankError,
     IntegrityError,
@@ -221,6 +222,8 @@ def rows_again(
         # is out of reach, the cause: what is said around it is advice for adding tasks.
         cause = error.__cause__
         told = cause if isinstance(cause, SourceUnavailableError) else error
+        if source.startswith(ONCE):  # no data can be put back into a pipe
+            return [None] * len(digests), str(told)
         return [None] * len(digests), f"{told}; its rows are read from {source}: {todo}"
     rows = [found.get(digest) for digest in digests]
     gone = rows.count(None)

@@ -150,6 +150,8 @@ def import_bundle(
         if is_path(backbone.reference) and inside and source.is_dir():
             backbone = replace(backbone, reference=str((source / str(inside)).resolve()))
         with workspace.making():
+            if workspace.registry.backbone() is None:
+                workspace.claim_store()
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
             done = []
             for one in wanted:

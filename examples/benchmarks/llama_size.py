@@ -209,7 +209,7 @@ def lora(backbone: Backbone, rows: tuple[EncodedRow, ...]) -> tuple[Way, int]:
     def compute() -> None:
         pad = own.tokenizer.pad_token_id
         batch = collate(rows, range(len(rows)), pad, own.device)
-        pooled = head_input(call_backbone(own, batch), batch.attention_mask, own.family.pooling)
+        pooled = head_input(call_backbone(own, batch), batch, own.family.pooling)
         loss = nn.functional.cross_entropy(pooled @ weight.T + bias, batch.targets.long())
         loss.backward()  # type: ignore[no-untyped-call]
         float(loss.detach())  # every step looks at its loss, as the product's do

@@ -211,7 +211,7 @@ def check(model: RoutedModel, batch: Batch, names: Sequence[str], peft: Way) -> 
 
     with torch.no_grad():
         ours = model(batch, lambda features, places: list(names)).logits
-        pooled = head_input(peft(batch), batch.attention_mask, "mean")
+        pooled = head_input(peft(batch), batch, "mean")
         stack = model.stack(names)
         theirs = stack.logits(pooled, [stack.ids.index(name) for name in names])
     tolerance = 1e-3 if model.spec.dtype == "float32" else 0.3

@@ -106,6 +106,6 @@ class SharedLora:
         if "token_type_ids" in self._tokenizer.model_input_names:
             given["token_type_ids"] = batch.token_type_ids
         last = self._model(**given).last_hidden_state
-        pooled = head_input(last, batch.attention_mask, self._pooling)
+        pooled = head_input(last, batch, self._pooling)
         alone = torch.full((len(batch.row_of),), KINDS.get(task.kind).scores_sequences)
         return logits_by_row(head(pooled), batch.row_of, alone)

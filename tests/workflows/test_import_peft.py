@@ -632,7 +632,7 @@ BAD: dict[str, tuple[Callable[[Path], object], type[ExpertBankError], str]] = {
     "a head of another width": (
         each(lambda name, one: one[:, :16] if name.endswith("classifier.weight") else one),
         InputError,
-        "32 hidden units",
+        "does not read the 32 numbers",
     ),
     "another head": (
         each(lambda name, one: one),

@@ -90,7 +90,7 @@ class Learner:
     def pooled(self, batch: Batch) -> Tensor:
         """``[rows, hidden]`` what the head reads."""
         last = states(self.model, batch, half=self.half)
-        return head_input(last, batch.attention_mask, "mean")
+        return head_input(last, batch, "mean")
 
     def logits(self, batch: Batch) -> Tensor:
         return self.pooled(batch) @ self.weight.T + self.bias

@@ -17,7 +17,7 @@ from pydantic import BaseModel
 
 from expertbank import Bank
 from expertbank.backbones.backbone import load_backbone
-from expertbank.models.heads import head_input
+from expertbank.backbones.features import pool, scale_to_unit_rms
 
 
 class Asked(BaseModel):
@@ -33,8 +33,8 @@ def main(home: Path, port: int) -> None:
         record = bank.backbone()
         assert record is not None
         names = {one.task: (one.id, one.digest, one.labels) for one in bank.experts()}
-        pool = predictor.model.pool
-        experts = {name: pool.expert(digest) for name, digest, _ in names.values()}
+        kept = predictor.model.pool
+        experts = {name: kept.expert(digest) for name, digest, _ in names.values()}
         length = record.feature_spec.max_length
         backbone = load_backbone(record.reference)
     model, lock = as_peft(backbone, experts), Lock()
@@ -49,7 +49,7 @@ def main(home: Path, port: int) -> None:
         with lock, torch.inference_mode():
             model.set_adapter(name.replace("@", "_"))
             states = model(**inputs).last_hidden_state
-            pooled = head_input(states, inputs["attention_mask"], "mean")
+            pooled = scale_to_unit_rms(pool(states, inputs["attention_mask"], "mean"))
             expert = experts[name]
             scores = torch.softmax(pooled @ expert.head_weight.T + expert.head_bias, dim=1)[0]
         return {"label": labels[int(scores.argmax())], "scores": scores.tolist()}

@@ -129,7 +129,7 @@ def named(side: str, task: str) -> str:
 def two_texts(task: str) -> bool:
     """Whether its rows are read as pairs."""
     columns = task_spec(task).columns
-    return columns.text_pair is not None or bool(columns.choices)
+    return columns.text_pair is not None and not columns.choices
 
 
 def one_run(

@@ -35,13 +35,18 @@ def pairs(count: int, seed: int) -> tuple[EncodedRow, ...]:
     )
 
 
-def trained(backbone: Backbone, rows: Sequence[EncodedRow], **adapter: Any) -> ExpertFile:
+def trained(
+    backbone: Backbone,
+    rows: Sequence[EncodedRow],
+    of_kind: str = "classification",
+    **adapter: Any,
+) -> ExpertFile:
     """One step on some rows, at a rate that shows."""
     wish = AdapterConfig(tt_rank=3, alpha=4.0, **adapter)
     config = TrainConfig(epochs=1, batch_size=16, lr=0.5, warmup=0.0)
     labels, spec = ("no", "yes"), spec_of(backbone)
     given = tuple(rows[:16]), tuple(rows[16:])
-    job = ExpertJob("colour", "classification", labels, *given, wish, config, spec)
+    job = ExpertJob("colour", of_kind, labels, *given, wish, config, spec)
     return train_expert(job, backbone).file
 
 
@@ -133,6 +138,15 @@ def test_left_open_pairs_are_read_as_such_by_encoders_alone(
 ) -> None:
     # The row of one text stands first, among those that are trained on.
     assert trained(load_tiny(family), rows[::-1]).pooling == read
+
+
+def test_left_open_choices_are_read_by_their_mean(load_tiny: Any) -> None:
+    rows = [
+        EncodedRow(one.sequences + two.sequences, one.type_ids + two.type_ids, 0, second=(3, 3))
+        for one, two in zip(pairs(24, 1), pairs(24, 2), strict=True)
+    ]
+    assert trained(load_tiny("bert"), rows, "multiple_choice").pooling == "mean"
+    assert trained(load_tiny("bert"), rows, "multiple_choice", pooling="pair").pooling == "pair"
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 from pathlib import Path
 from typing import Any
 
@@ -62,13 +63,24 @@ def test_batches_with_other_heads_answer_as_each_alone_and_every_row_verifies(ba
     assert bank.forgetting_report(verify=True).weights_unchanged
 
 
-def test_a_bundle_and_another_bank_answer_as_this_one(
-    bank: Bank, tmp_path: Path, backbone_folder: Any
+def test_a_bundle_the_readmes_lines_and_another_bank_answer_as_this_one(
+    bank: Bank, tmp_path: Path, backbone_folder: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    pytest.importorskip("peft")
     bank.export(tmp_path / "bundle")
     here = list(bank.predict(ASKED))
     assert list(load_bundle(tmp_path / "bundle").predict(ASKED)) == here
     bank.export(tmp_path / "peft", format="peft", tasks=["alike"])
+    folder = tmp_path / "peft" / "alike"
+    (folder / "backbone").symlink_to(backbone_folder("bert"))
+    (code,) = re.findall(r"```python\n(.*?)```", (folder / "README.md").read_text(), re.DOTALL)
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(folder)
+    exec(compile(code, "README.md", "exec"), names)
+    for row in (*ASKED, Row("sky blue")):
+        (wanted,) = bank.predict([row], task="alike")
+        found = names["answer"](row.text, row.text_pair)
+        assert found == pytest.approx(wanted.scores, abs=1e-5)
     data = tmp_path / "alike.csv"
     with data.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("text", "text_pair", "label"), *pair_rows(120, 0)])

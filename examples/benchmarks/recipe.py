@@ -209,8 +209,9 @@ def regular(start: Setting) -> tuple[Setting, ...]:
 
 def heads(start: Setting) -> tuple[Setting, ...]:
     """Heads of pairs, for tasks of two texts (``--tasks``)."""
-    lora = {"kind": "lora", "rank": 1}
-    return (start.shaped(**lora), start.shaped(**lora, pooling="pair"))
+    mean = start.shaped(kind="lora", rank=1)
+    pair = start.shaped(kind="lora", rank=1, pooling="pair")
+    return (mean, pair, pair.but(lr=2e-3))
 
 
 def rates(start: Setting) -> tuple[Setting, ...]:

@@ -38,7 +38,7 @@ from expertbank.adapters import ADAPTERS, Adapter, Start
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.tt import CoreGroup, TTAdapter, TTKind, group_targets
 from expertbank.backbones.backbone import Backbone
-from expertbank.backbones.batches import shuffled_batches
+from expertbank.backbones.batches import Batch, shuffled_batches
 from expertbank.models.routed import RoutedModel
 from expertbank.records import no_progress
 from expertbank.training import expert
@@ -170,22 +170,12 @@ def taught(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     model = RoutedModel(backbone, job.spec, ExpertPool.holding({"teacher": collapsed}))
     said = answers(model, job.train, "teacher").logits.to(backbone.device)
 
-    class Taught(Student):
-        def gradients(
-            self, rows: Any, positions: Any, parts: int, cache: TrunkCache
-        ) -> tuple[float, int]:
-            self.collapse()
-            batch = self.batch(rows, positions)
-            logits, targets = self.answers(rows, batch, cache)
-            pair = [log_softmax(one / TEMPERATURE, -1) for one in (logits, said[list(batch.rows)])]
-            alike = kl_div(*pair, reduction="batchmean", log_target=True) * TEMPERATURE**2
-            loss = (self.objective.loss(logits, targets) + alike) / 2
-            loss.backward()
-            self.backward_cores()
-            return float(loss.detach()), batch.tokens
+    def loss(student: Student, logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+        pair = [log_softmax(one / TEMPERATURE, -1) for one in (logits, said[list(batch.rows)])]
+        alike = kl_div(*pair, reduction="batchmean", log_target=True) * TEMPERATURE**2
+        return (student.objective.loss(logits, targets) + alike) / 2
 
-    with _in_place_of(expert, "Student", Taught):
-        return train_expert(job, backbone)
+    return _on_another_loss(loss, job, backbone)
 
 
 def averaged(epochs: int, job: ExpertJob, backbone: Backbone) -> TrainedExpert:
@@ -262,20 +252,10 @@ def dropout(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
 def smoothed(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     """Trained on labels that are not quite sure."""
 
-    class Smoothed(Student):
-        def gradients(
-            self, rows: Any, positions: Any, parts: int, cache: TrunkCache
-        ) -> tuple[float, int]:
-            self.collapse()
-            batch = self.batch(rows, positions)
-            logits, targets = self.answers(rows, batch, cache)
-            loss = cross_entropy(logits, targets.long(), label_smoothing=SMOOTHING)
-            loss.backward()
-            self.backward_cores()
-            return float(loss.detach()), batch.tokens
+    def loss(_: Student, logits: Tensor, targets: Tensor, __: Batch) -> Tensor:
+        return cross_entropy(logits, targets.long(), label_smoothing=SMOOTHING)
 
-    with _in_place_of(expert, "Student", Smoothed):
-        return train_expert(job, backbone)
+    return _on_another_loss(loss, job, backbone)
 
 
 def refitted(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
@@ -307,6 +287,28 @@ WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "refitted": refitted,
 }
 """By name how to train; the empty one is the product's."""
+
+
+def _on_another_loss(
+    loss_of: Callable[[Student, Tensor, Tensor, Batch], Tensor],
+    job: ExpertJob,
+    backbone: Backbone,
+) -> TrainedExpert:
+    """Trained as ever, on what ``loss_of`` makes of logits, targets and the batch."""
+
+    class Otherwise(Student):
+        def gradients(
+            self, rows: Any, positions: Any, parts: int, cache: TrunkCache
+        ) -> tuple[float, int]:
+            self.collapse()
+            batch = self.batch(rows, positions)
+            loss = loss_of(self, *self.answers(rows, batch, cache), batch)
+            loss.backward()
+            self.backward_cores()
+            return float(loss.detach()), batch.tokens
+
+    with _in_place_of(expert, "Student", Otherwise):
+        return train_expert(job, backbone)
 
 
 def _as(job: ExpertJob, kind: str, **changes: Any) -> ExpertJob:

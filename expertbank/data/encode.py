@@ -175,6 +175,7 @@ def encode_as_they_are(
     for row in rows:
         part = encoded[start : start + (len(row.choices) or 1)]
         start += len(part)
+        starts = tuple(one.second for one in part)
         result.append(
             EncodedRow(
                 sequences=tuple(one.ids for one in part),
@@ -183,7 +184,7 @@ def encode_as_they_are(
                 truncated=any(one.cut for one in part),
                 first=kind.first_places(row) if kind else (),
                 ending=part[0].ending if endings and not row.choices else (),
-                second=tuple(one.second for one in part) if any(o.second for o in part) else (),
+                second=starts if any(starts) else (),
             )
         )
     return result

@@ -96,7 +96,11 @@ def test_the_probe_s_gradient_is_that_of_the_frozen_weights(script: Script, bert
 
 
 @pytest.mark.parametrize(
-    "way", ["", "gradient", "weights", "swept", "taught", "averaged-1", "averaged-2"]
+    "way",
+    [
+        *("", "gradient", "weights", "swept", "taught", "averaged-1", "averaged-2"),
+        *("dropout", "smoothed", "refitted"),
+    ],
 )
 def test_every_way_gives_an_expert_of_the_wished_size_and_the_same_one_again(
     way: str, script: Script, bert: Backbone

@@ -43,7 +43,7 @@ class ExpertFile:
         alpha: multiplier of the updates.
         feature_spec_digest: the spec the expert was trained under.
         backbone_digest: the backbone it belongs to.
-        tensors: the adapter's, ``head.weight [classes, hidden]``, ``head.bias [classes]``,
+        tensors: the adapter's, ``head.weight [classes, head_width]``, ``head.bias [classes]``,
             ``head.threshold [classes]`` where the kind has thresholds, and with a dense layer
             ``head.dense.weight [hidden, hidden]`` and ``head.dense.bias [hidden]``; all float32.
         pooling: what the head reads of the last hidden states.

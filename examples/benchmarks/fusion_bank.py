@@ -84,7 +84,7 @@ def grow(bank: Bank, shared: Shared, seed: int, runs: Runs, options: argparse.Na
         if task not in {expert.task for expert in bank.experts()}:
             done = run_job(job)
             facts = {
-                "side": "TT-LoRA",
+                "side": "default",
                 "seconds": done.facts["seconds"],
                 "best_epoch": done.facts["best_epoch"],
                 "selection": done.facts["selection_score"],

@@ -214,6 +214,12 @@ def heads(start: Setting) -> tuple[Setting, ...]:
     return (mean, pair, pair.but(lr=2e-3))
 
 
+def head_rates(start: Setting) -> tuple[Setting, ...]:
+    """Lower rates of heads of pairs: an equal step of three times the numbers moves more."""
+    pair = start.shaped(kind="lora", rank=1, pooling="pair")
+    return (pair, pair.but(head_lr=3e-4), pair.but(head_lr=1e-4))
+
+
 def rates(start: Setting) -> tuple[Setting, ...]:
     """Rates of the default, to be tried with more rows too (``--rows``)."""
     lora = start.shaped(kind="lora", rank=1)
@@ -236,6 +242,7 @@ STAGES = {
     "regular": (regular, 3, False),
     "rates": (rates, 3, False),
     "heads": (heads, 3, False),
+    "head rates": (head_rates, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

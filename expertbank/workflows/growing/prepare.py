@@ -27,10 +27,10 @@ from expertbank.kinds import KINDS, Kind
 from expertbank.plain import plain, typed
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.environment import now
+from expertbank.workflows.growing.effects import UNTRAINED, require_effect
 from expertbank.workflows.growing.grouping import require_allowed, require_own_name
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
-from expertbank.workflows.growing.untrained import UNTRAINED, require_untrained
 from expertbank.workflows.growing.writing import (
     remarks_on_answers,
     require_writing,
@@ -214,11 +214,10 @@ def require_settings(
     """Refuse settings that no data could mend, before any is read.
 
     Raises:
-        InputError: training where nothing is trained, a kind of adapter that is not here, or a size
-            that it does not have.
+        InputError: settings that change nothing for the task's kind, a kind of adapter that is not
+            here, or a size that it does not have.
     """
-    if KINDS.get(task.kind).elsewhere:
-        require_untrained(task.name, adapter, train, tune)
+    require_effect(task.name, task.kind, adapter, train, tune)
     if adapter == AdapterConfig():
         return  # without a look at the kind, which would import it
     try:

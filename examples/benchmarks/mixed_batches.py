@@ -7,9 +7,10 @@ alone. ``one pass`` is expertbank's: route half-way up, adapt above; the router 
 gate over as many experts and decides every row, the adapters and heads act. ``two passes`` is
 the paper's way with the same adapters and router: a bare pass for the feature, then the adapted
 one. ``PEFT`` is the same adapters as LoRA pairs in one PEFT model, each row's adapter named by
-``adapter_names``, so that it has nothing to decide and no head to apply. What each batch is
-answered with is checked to be equal before anything is timed. The four run in turn, round after
-round; a figure is the median of its rounds.
+``adapter_names``, so that it has nothing to decide and no head to apply. Adapters have the default
+shape; with ``--pairs`` rows have two texts, and heads read both. What each batch is answered with
+is checked to be equal before anything is timed. The four run in turn, round after round; a figure
+is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -31,15 +32,17 @@ from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import Batch, collate, plan_batches
 from expertbank.backbones.running import call_backbone
 from expertbank.config import DEFAULT_BACKBONE
+from expertbank.data import encode_rows
+from expertbank.models.heads import head_input, head_width
 from expertbank.models.routed import RoutedModel
-from expertbank.records import EncodedRow
+from expertbank.records import EncodedRow, HeadPooling, Row
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
 
 # Experts mixed, rows a batch.
 SETTINGS = ((1, 32), (4, 32), (16, 32), (64, 64), (1, 1))
-RANK, ALPHA, CLASSES = 5, 4.0, 2
+ALPHA, CLASSES = 4.0, 2
 Way = Callable[[Batch], Tensor]
 
 
@@ -50,6 +53,7 @@ def main() -> None:
     parser.add_argument("--batches", type=int, default=6, help="batches in one round")
     parser.add_argument("--words", type=int, default=40, help="most words of a text")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--pairs", action="store_true", help="rows of two texts, heads of pairs")
     parser.add_argument("--settings", nargs="*", help="experts:rows, such as 16:32")
     options = parser.parse_args()
     settings = [tuple(map(int, s.split(":"))) for s in options.settings or ()] or SETTINGS
@@ -88,9 +92,10 @@ def prepare(
     backbone, for_peft = backbones
     spec = backbone.default_feature_spec(max_length=256, dtype=options.dtype)
     names = [f"task{number:02d}@1" for number in range(count)]
-    experts = {name: random_expert(backbone, name, spec.route_layer) for name in names}
+    pooling: HeadPooling = "pair" if options.pairs else "mean"
+    experts = {name: random_expert(backbone, name, spec.route_layer, pooling) for name in names}
     model = RoutedModel(backbone, spec, ExpertPool.holding(experts))
-    rows = encoded(texts(count, size * options.batches, options), backbone)
+    rows = encoded(texts(count, size * options.batches, options), backbone, pairs=options.pairs)
     batches = [
         collate(rows, places, backbone.tokenizer.pad_token_id, backbone.device)
         for places in plan_batches(rows, size)
@@ -132,18 +137,22 @@ def prepare(
     return {"bare": bare, "one pass": one_pass, "two passes": two_passes, "PEFT": peft}, batches
 
 
-def random_expert(backbone: Backbone, name: str, route_layer: int) -> CollapsedExpert:
+def random_expert(
+    backbone: Backbone, name: str, route_layer: int, pooling: HeadPooling = "mean"
+) -> CollapsedExpert:
     """An expert of the default shape with random cores of a trained one's size."""
     generator = torch.Generator().manual_seed(int(name[4:6]))
     targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
-    adapter = TTAdapter.fresh(group_targets(targets, RANK), ALPHA, generator)
+    adapter = TTAdapter.fresh(group_targets(targets, None), ALPHA, generator)
     with torch.no_grad():
         for core in adapter.parameters():
             core.copy_(torch.randn(core.shape, generator=generator) * 0.2)
         like = next(backbone.model.parameters())
         factors = {path: (a.to(like), b.to(like)) for path, (a, b) in adapter.collapse().items()}
-    weight = torch.randn(CLASSES, backbone.hidden_size, generator=generator).to(backbone.device)
-    return CollapsedExpert(name, factors, weight, torch.zeros(CLASSES, device=backbone.device))
+    width = head_width(backbone.hidden_size, pooling)
+    weight = torch.randn(CLASSES, width, generator=generator).to(backbone.device)
+    bias = torch.zeros(CLASSES, device=backbone.device)
+    return CollapsedExpert(name, factors, weight, bias, pooling=pooling)
 
 
 def texts(tasks: int, count: int, options: argparse.Namespace) -> list[str]:
@@ -163,9 +172,14 @@ def texts(tasks: int, count: int, options: argparse.Namespace) -> list[str]:
     ]
 
 
-def encoded(lines: Sequence[str], backbone: Backbone) -> list[EncodedRow]:
-    output = backbone.tokenizer(list(lines), truncation=True, max_length=256)
-    return [EncodedRow((tuple(ids),), ((0,) * len(ids),)) for ids in output["input_ids"]]
+def encoded(lines: Sequence[str], backbone: Backbone, *, pairs: bool = False) -> list[EncodedRow]:
+    """The texts as rows, or each cut in the middle as a row of two."""
+    rows = [Row(line) for line in lines]
+    if pairs:
+        words = [line.split() for line in lines]
+        halves = [(" ".join(w[: len(w) // 2]), " ".join(w[len(w) // 2 :])) for w in words]
+        rows = [Row(first, second) for first, second in halves]
+    return encode_rows(rows, backbone.tokenizer, None, (), 256)
 
 
 def fitted(model: RoutedModel, names: Sequence[str], options: argparse.Namespace) -> Router:
@@ -191,7 +205,8 @@ def as_peft(backbone: Backbone, experts: dict[str, CollapsedExpert]):  # type: i
 
     first, *others = experts
     paths = list(experts[first].factors)
-    config = LoraConfig(r=RANK, lora_alpha=RANK, target_modules=paths)
+    rank = experts[first].factors[paths[0]][0].shape[1]
+    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=paths)
     model = get_peft_model(copy.deepcopy(backbone.model), config, first.replace("@", "_"))
     for name in others:
         model.add_adapter(name.replace("@", "_"), config)
@@ -207,12 +222,11 @@ def as_peft(backbone: Backbone, experts: dict[str, CollapsedExpert]):  # type: i
 
 def check(model: RoutedModel, batch: Batch, names: Sequence[str], peft: Way) -> None:
     """PEFT's last states through our heads must be our logits."""
-    from expertbank.models.heads import head_input
-
     with torch.no_grad():
         ours = model(batch, lambda features, places: list(names)).logits
-        pooled = head_input(peft(batch), batch, "mean")
         stack = model.stack(names)
+        (pooling,) = {expert.pooling for expert in stack.experts}
+        pooled = head_input(peft(batch), batch, pooling)
         theirs = stack.logits(pooled, [stack.ids.index(name) for name in names])
     tolerance = 1e-3 if model.spec.dtype == "float32" else 0.3
     torch.testing.assert_close(ours, theirs, rtol=tolerance, atol=tolerance)

@@ -16,6 +16,7 @@ from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
 from expertbank.data import TaskData, encode_rows, hold_out_for_selection, load_task, take
+from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
@@ -167,19 +168,28 @@ def right_answers(
     job: ExpertJob, file: ExpertFile, rows: Sequence[EncodedRow], backbone: Backbone
 ) -> list[int]:
     """For each row whether the expert answers it right, 1 or 0."""
-    expert = file.collapse("candidate", backbone.device, getattr(torch, job.spec.dtype))
-    model = RoutedModel(backbone, job.spec, ExpertPool.holding({"candidate": expert}))
-    kind = KINDS.get(job.kind)
-    found = answers(model, rows, "candidate").predictions(kind, [str(n) for n in range(len(rows))])
-    return np.asarray(kind.outcome(found).right).astype(int).tolist()
+    found = _answers(job, file, rows, backbone)
+    return np.asarray(KINDS.get(job.kind).outcome(found).right).astype(int).tolist()
 
 
 def accuracy(
     job: ExpertJob, file: ExpertFile, rows: Sequence[EncodedRow], backbone: Backbone
 ) -> float:
-    """Share of rows that the expert answers right."""
-    right = right_answers(job, file, rows, backbone)
-    return sum(right) / len(right)
+    """Share of rows that the expert answers right; of numbers Pearson's correlation with them."""
+    found = _answers(job, file, rows, backbone)
+    kind = KINDS.get(job.kind)
+    if kind.answers_are_values:
+        return float(kind.metrics(found)["pearson"])
+    return float(np.asarray(kind.outcome(found).right).mean())
+
+
+def _answers(
+    job: ExpertJob, file: ExpertFile, rows: Sequence[EncodedRow], backbone: Backbone
+) -> Predictions:
+    expert = file.collapse("candidate", backbone.device, getattr(torch, job.spec.dtype))
+    model = RoutedModel(backbone, job.spec, ExpertPool.holding({"candidate": expert}))
+    found = answers(model, rows, "candidate")
+    return found.predictions(KINDS.get(job.kind), [str(n) for n in range(len(rows))])
 
 
 def table_row(first: str, cells: Sequence[object]) -> None:

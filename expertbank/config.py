@@ -269,8 +269,8 @@ class AdapterConfig:
         "auto",
         "What the head reads of the last hidden states: their mean, the first or the last token, "
         "or of rows of two texts the mean and how those of each differ and agree (pair). auto is "
-        "last for decoders, and for encoders pair where rows have two texts and no choices, else "
-        "the mean.",
+        "last for decoders, and for encoders pair where rows have two texts and labels, neither "
+        "choices nor numbers, else the mean.",
     )
     modules: tuple[str, ...] = setting(
         (),

@@ -6,7 +6,8 @@ Experts are trained for all their epochs, whatever they gain. After each, held-o
 tell score and loss, as in `add`, and 1,000 *other training rows* judge; no validation row is read.
 A rule sees only the former, epoch by epoch, and ends where it would have. Beside each rule stands
 what it is worth next to the one before, in points with the standard error over tasks and seeds,
-and how many epochs a run takes. `best of all` looks at the judges and is no rule.
+and how many epochs a run takes. `best of all` looks at the judges and is no rule. ``--side
+default`` trains what `add` does, in place of a train of rank 5 whose head reads the mean.
 
 Every finished run is one line of ``--out`` and is not repeated.
 """
@@ -34,7 +35,10 @@ from expertbank.training.trunk import TrunkCache
 from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli", "cola", "rte")
-SIDE = "TT-LoRA"
+SIDES = {
+    "TT-LoRA": AdapterConfig(tt_rank=DEFAULT_RANK, pooling="mean"),
+    "default": AdapterConfig(),
+}
 
 Epochs = list[tuple[HeldOut, float]]
 """By epoch: the held-out rows, and the share of judges that are right."""
@@ -98,6 +102,7 @@ def main() -> None:
     parser = command_line(__doc__, "patience", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge")
+    parser.add_argument("--side", choices=SIDES, default="TT-LoRA")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     describe(options.seeds[0])
@@ -108,13 +113,14 @@ def main() -> None:
     backbone = load_backbone(options.backbone, dtype=options.dtype)
     for seed in options.seeds:
         for task in options.tasks:
-            if (task, seed, SIDE) not in runs.by_key:
+            if (task, seed, options.side) not in runs.by_key:
                 began = time.monotonic()
                 epochs = trained(task, seed, backbone, options)
                 facts = {"epochs": epochs, "seconds": round(time.monotonic() - began, 1)}
-                runs.add((task, seed, SIDE), facts)
+                runs.add((task, seed, options.side), facts)
                 print(f"{task}, seed {seed}: {facts['seconds']:.0f} s", flush=True)
-    report([run for run in runs.by_key.values() if run["task"] in options.tasks], options.tasks)
+    there = [run for (_, _, side), run in runs.by_key.items() if side == options.side]
+    report([run for run in there if run["task"] in options.tasks], options.tasks)
 
 
 def trained(
@@ -125,9 +131,7 @@ def trained(
     train = TrainConfig(seed=seed, patience=TrainConfig().epochs)
     sizes = options.rows, options.judge
     place = options.data / task
-    job, judges = judged_job(
-        task, place, backbone, spec, AdapterConfig(tt_rank=DEFAULT_RANK), train, *sizes
-    )
+    job, judges = judged_job(task, place, backbone, spec, SIDES[options.side], train, *sizes)
     found: list[tuple[float, float, float]] = []
     cache: list[TrunkCache] = []
     measure = expert._measure

@@ -176,14 +176,14 @@ class Student(nn.Module):
 def pooling_of(job: ExpertJob, backbone: Backbone) -> HeadPooling:
     """What the head reads: what was wished, or else the family's way.
 
-    That is ``pair`` instead of the mean where every row has two texts. Of choices, each of which
-    stands beside the row's text, that was not found to be better.
+    That is ``pair`` instead of the mean where every row has two texts. Where the answer is a number,
+    and of choices, each of which stands beside the row's text, that was not found to be better.
     """
     if job.adapter.pooling != "auto":
         return job.adapter.pooling
-    own, choices = backbone.family.pooling, KINDS.get(job.kind).scores_sequences
-    pairs = own == "mean" and not choices and all(row.second for row in job.train)
-    return "pair" if pairs else own
+    own, kind = backbone.family.pooling, KINDS.get(job.kind)
+    better = own == "mean" and not (kind.scores_sequences or kind.answers_are_values)
+    return "pair" if better and all(row.second for row in job.train) else own
 
 
 def answer_places(

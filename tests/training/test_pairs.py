@@ -149,6 +149,12 @@ def test_left_open_choices_are_read_by_their_mean(load_tiny: Any) -> None:
     assert trained(load_tiny("bert"), rows, "multiple_choice", pooling="pair").pooling == "pair"
 
 
+def test_left_open_pairs_with_a_number_are_read_by_their_mean(load_tiny: Any) -> None:
+    rows = [replace(row, target=0.5 * place) for place, row in enumerate(pairs(24, 1))]
+    assert trained(load_tiny("bert"), rows, "regression").pooling == "mean"
+    assert trained(load_tiny("bert"), rows, "regression", pooling="pair").pooling == "pair"
+
+
 @pytest.mark.parametrize(
     "reading", [{"scaled": False, "dense": None}, {"scaled": True, "dense": "tanh"}]
 )

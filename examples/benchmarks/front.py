@@ -3,8 +3,9 @@
 Run it with: python examples/benchmarks/front.py [--out examples/benchmarks/results/front.svg]
 
 Reads the finished runs of `paper.py` and trains nothing. A point is the mean over tasks of a side's
-mean over seeds; its bar is the interval of `intervals.py`. Sides are left out that
-lack a run. A side is on the front if none with as few numbers or fewer has a higher mean.
+mean over seeds; its bar is the interval of `intervals.py`. Sides that lack a task are left out, and
+seeds that not all others have. A side is on the front if none with as few numbers or fewer has a
+higher mean.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log10
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from intervals import bits, interval
@@ -37,18 +39,27 @@ class Point:
 
 
 def points(path: Path, tasks: Sequence[str]) -> list[Point]:
-    """Every side with a run of each task on the same seeds."""
+    """Every side with runs of each task, on the seeds that all of them have."""
     runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    found = []
+    by_side: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
     for side in SIDES:
-        own = [run for run in runs if run["tried"] == named(side, run["task"])]
-        right = {task: [run["right"] for run in own if run["task"] == task] for task in tasks}
-        if len({len(seeds) for seeds in right.values()}) != 1 or not right[tasks[0]]:
-            continue
-        generator = np.random.default_rng(0)
-        answers = [bits(seeds) for seeds in right.values()]
+        own = {
+            task: {
+                run["seed"]: run
+                for run in runs
+                if (run["task"], run["tried"]) == (task, named(side, task))
+            }
+            for task in tasks
+        }
+        if all(own.values()):
+            by_side[side] = own
+    seeds = set.intersection(*(set(one) for own in by_side.values() for one in own.values()))
+    found = []
+    for side, own in by_side.items():
+        answers = [bits([one[seed]["right"] for seed in sorted(seeds)]) for one in own.values()]
         mean = float(np.mean([one.mean() for one in answers]))
-        found.append(Point(side, own[0]["params"], mean, *interval(answers, generator)))
+        numbers = next(iter(own[tasks[0]].values()))["params"]
+        found.append(Point(side, numbers, mean, *interval(answers, np.random.default_rng(0))))
     return sorted(found, key=lambda one: one.numbers)
 
 

@@ -20,8 +20,9 @@ are answered once. Adapters and fusions are trained in an environment of their o
 made where it is missing, by ``others/adapter_fusion.py``. With bfloat16 the bank's backbone is in
 it, and adapters run in autocast, weights in float32.
 
-With ``--patient-seeds`` the fusion is trained there without patience too; beside it then stands the
-one of the two that held out better, seed by seed.
+With ``--pair-seeds`` adapters and fusion are trained with the product's heads of pairs there, too,
+at the rates that were chosen. With ``--patient-seeds`` the fusion is trained without patience, too;
+beside it then stands the one of the two that held out better, seed by seed.
 
 Every finished run is one line of ``--out`` and is not repeated; banks and adapters in ``--work``
 are gone on with, so keep or delete both together. The tables are printed after each seed, each side
@@ -40,7 +41,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fusion_adapters import ALL, Adapters, Run, adapter, best, fusion, key_of, named, published
+from fusion_adapters import (
+    ALL,
+    Adapters,
+    Run,
+    adapter,
+    best,
+    fusion,
+    key_of,
+    named,
+    paired,
+    published,
+)
 from fusion_bank import ANSWERS, EXPERT, ROUTER, answer, grow, opened, shared_rows
 from intervals import bits, interval, share
 from machine import describe
@@ -51,6 +63,7 @@ from expertbank.backbones.backbone import Backbone, load_backbone
 
 OURS = "bank, routed"
 FAIR = "AdapterFusion, task not told"
+PAIRED = "AdapterFusion with our heads, task not told"
 PATIENT = "AdapterFusion, of two patiences"
 Answers = dict[str, dict[str, dict[int, str]]]
 """By side, task and seed the answers, a text of ones and zeros."""
@@ -88,6 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fusion-epochs", type=int, default=6)
     parser.add_argument("--fusion-patience", type=int, default=2)
     parser.add_argument("--patient-seeds", type=int, nargs="+", default=[])
+    parser.add_argument("--pair-seeds", type=int, nargs="+", default=[])
     parser.add_argument("--tables", action="store_true", help="print what is there, train nothing")
     parser.add_argument("--only-bank", action="store_true", help="leave the other sides out")
     return parser.parse_args()
@@ -113,6 +127,9 @@ def one_seed(seed: int, runs: Runs, backbone: Backbone, options: argparse.Namesp
     other.do([fusion(options, rate, chosen, answer=True)])
     if seed in options.patient_seeds:
         other.do([patient(fusion(options, rate, chosen, answer=True))])
+    if seed in options.pair_seeds:
+        other.do([paired(adapter(task, rate, answer=True)) for task in options.tasks])
+        other.do([paired(fusion(options, rate, chosen, answer=True))])
     if seed in options.published_seeds:
         other.do([published(rate)])
 
@@ -177,10 +194,12 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
             "Pfeiffer adapters, task named": each([named(run) for run in alone], "right"),
             FAIR: together(fair, "right"),
             "AdapterFusion, task told": together(fair, "named"),
+            PAIRED: together(paired(fair), "right"),
             "AdapterFusion as published, class alone": together(paper, "right"),
         }
         sent[FAIR] = together(fair, "sent")
-        under = [alone, [*alone, fair], [*alone, fair], [*alone, paper]]
+        under = [alone, [*alone, fair], [*alone, fair]]
+        under += [[paired(run) for run in (*alone, fair)], [*alone, paper]]
         for side, wanted in zip(list(answers)[2:], under, strict=True):
             sizes[side] = size(runs, list(answers[side][tasks[0]]), wanted)
         if seeds_of([(ALL, named(patient(fair)))]):

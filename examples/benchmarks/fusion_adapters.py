@@ -44,6 +44,11 @@ def adapter(task: str, rate: float, *, answer: bool) -> Run:
     return {"side": "adapter", "task": task, "lr": rate, "answer": answer}
 
 
+def paired(run: Run) -> Run:
+    """The same with the product's heads of pairs, over adapters that were trained so."""
+    return {**run, "side": f"{run['side']}, pair"}
+
+
 def published(adapter_rate: float) -> Run:
     """AdapterFusion as the paper's authors published it."""
     return {**PUBLISHED, "adapter_lr": adapter_rate, "answer": True}

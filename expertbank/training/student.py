@@ -176,8 +176,8 @@ class Student(nn.Module):
 def pooling_of(job: ExpertJob, backbone: Backbone) -> HeadPooling:
     """What the head reads: what was wished, or else the family's way.
 
-    That is ``pair`` instead of the mean where every row has two texts. Where the answer is a number,
-    and of choices, each of which stands beside the row's text, that was not found to be better.
+    That is ``pair`` instead of the mean where every row has two texts and a label. For numbers, and
+    for choices, each of which stands beside the row's text, that was not found to be better.
     """
     if job.adapter.pooling != "auto":
         return job.adapter.pooling

@@ -244,6 +244,8 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
         for side, right in rights.items()
         for seed in (0, 1)
     ]
+    # A seed that the others lack does not count.
+    lines.append(lines[-1].replace('"seed": 1', '"seed": 2').replace("1111", "0000"))
     runs, picture = tmp_path / "runs.jsonl", tmp_path / "front.svg"
     runs.write_text("\n".join(lines) + "\n")
     front.main(["--runs", str(runs), "--tasks", "mrpc", "--out", str(picture)])
@@ -256,6 +258,7 @@ def test_the_front_is_of_sides_that_none_as_small_beats(
         "TT-LoRA": "no",
         "LoRA r=16": "yes",
     }
+    assert said[-1][3].strip() == "1.0000"
     assert "TT-LoRA 20 numbers, 0.500" in picture.read_text()
 
 

@@ -12,7 +12,9 @@ folder for those that are trained), ``seed``, ``threads``, and ``runs``, each wi
 - ``adapter``: of ``task`` at ``lr``.
 - ``fusion``: over the adapters of all tasks at ``adapter_lr``, with one linear head over all
   classes of all tasks, at ``lr`` for ``epochs`` with ``patience``.
-- ``as published``: the same adapters by the script that the paper's authors published.
+- ``adapter, pair`` and ``fusion, pair``: the same with the product's heads of pairs: adapters of
+  tasks of two texts, and the one head over all classes.
+- ``as published``: the first adapters by the script that the paper's authors published.
 
 What the folder holds already is not trained again. With ``answer`` a run answers the validation
 rows. Each finished run is one line of JSON on standard
@@ -91,20 +93,26 @@ def config_of(told: dict[str, Any], run: dict[str, Any]) -> TrainConfig:
     return TrainConfig(seed=told["seed"], lr=run["lr"], **own)
 
 
-def adapter_folder(told: dict[str, Any], task: str, rate: float) -> Path:
-    return Path(told["adapters"]) / f"{task}-{rate:g}"
+def adapter_folder(told: dict[str, Any], task: str, rate: float, end: str) -> Path:
+    return Path(told["adapters"]) / f"{task}-{rate:g}{end}"
+
+
+def end_of(run: dict[str, Any]) -> str:
+    """What names of folders of a run end with."""
+    return "-pair" if run["side"].endswith(", pair") else ""
 
 
 def adapter(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) -> dict[str, Any]:
     """One Pfeiffer adapter with its head, told which task it answers."""
-    name, rate = run["task"], run["lr"]
-    task, folder = tasks[name], adapter_folder(told, name, rate)
+    name, rate, end = run["task"], run["lr"], end_of(run)
+    task, folder = tasks[name], adapter_folder(told, name, rate, end)
+    pairs = end and all(row.second[0] for row in task.train)
     torch.manual_seed(told["seed"])
     model = loaded(told)
     model.add_adapter(name, config="seq_bn")
     model.train_adapter(name)
     model.eval()
-    learner = Learner(model, task.classes, told)
+    learner = Learner(model, task.classes, told, "pair" if pairs else "mean")
     facts = learner.kept(folder, task.train, task.selection, config_of(told, run))
     model.save_adapter(str(folder), name, **FILES)
     if run["answer"]:
@@ -113,10 +121,11 @@ def adapter(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) -
     return facts
 
 
-def fused(told: dict[str, Any], tasks: dict[str, Task], model: Any, rate: float) -> Any:
+def fused(told: dict[str, Any], tasks: dict[str, Task], model: Any, run: dict[str, Any]) -> Any:
     """The adapters of all tasks, and a fusion over them that learns."""
     for name in tasks:
-        model.load_adapter(str(adapter_folder(told, name, rate)), load_as=name, **FILES)
+        folder = adapter_folder(told, name, run["adapter_lr"], end_of(run))
+        model.load_adapter(str(folder), load_as=name, **FILES)
     fuse = Fuse(*tasks)
     model.add_adapter_fusion(fuse)
     return fuse
@@ -126,9 +135,10 @@ def fusion(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) ->
     """AdapterFusion with one head over all classes, trained on the rows of all tasks."""
     torch.manual_seed(told["seed"])
     model = loaded(told)
-    model.train_adapter_fusion(fused(told, tasks, model, run["adapter_lr"]))
+    model.train_adapter_fusion(fused(told, tasks, model, run))
     model.eval()
-    learner = Learner(model, sum(task.classes for task in tasks.values()), told)
+    end, classes = end_of(run), sum(task.classes for task in tasks.values())
+    learner = Learner(model, classes, told, "pair" if end else "mean")
     train, selection = (
         [replace(row, target=task.first + row.target) for task, rows in parts for row in rows]
         for parts in (
@@ -136,9 +146,8 @@ def fusion(told: dict[str, Any], tasks: dict[str, Task], run: dict[str, Any]) ->
             [(task, task.selection) for task in tasks.values()],
         )
     )
-    folder = Path(told["adapters"]) / "fusion-{adapter_lr:g}-{lr:g}-{epochs}-{patience}".format_map(
-        run
-    )
+    name = "fusion-{adapter_lr:g}-{lr:g}-{epochs}-{patience}".format_map(run) + end
+    folder = Path(told["adapters"]) / name
     facts = learner.kept(folder, train, selection, config_of(told, run))
     if not run["answer"]:
         return facts
@@ -165,7 +174,7 @@ def as_published(
     began = time.monotonic()
     torch.manual_seed(told["seed"])
     model = AutoAdapterModel.from_pretrained(told["backbone"], **attention(told))
-    fuse = fused(told, tasks, model, run["adapter_lr"])
+    fuse = fused(told, tasks, model, run)
     model.add_classification_head("mixed", num_labels=max(t.classes for t in tasks.values()))
     model.train_adapter_fusion(fuse)
     model.train()
@@ -205,7 +214,13 @@ def as_published(
     return facts
 
 
-SIDES = {"adapter": adapter, "fusion": fusion, "as published": as_published}
+SIDES = {
+    "adapter": adapter,
+    "adapter, pair": adapter,
+    "fusion": fusion,
+    "fusion, pair": fusion,
+    "as published": as_published,
+}
 
 
 def main() -> None:

@@ -29,8 +29,8 @@ from expertbank.backbones.batches import (
 )
 from expertbank.config import TrainConfig
 from expertbank.kinds.probe import probe_head
-from expertbank.models.heads import head_input
-from expertbank.records import EncodedRow, no_progress
+from expertbank.models.heads import head_input, head_width
+from expertbank.records import EncodedRow, HeadPooling, no_progress
 from expertbank.training.loop import Meter, optimise
 
 CPU = torch.device("cpu")
@@ -60,7 +60,14 @@ def tasks_of(path: Path) -> dict[str, Task]:
     firsts = [0, *accumulate(counts)]
 
     def rows(found: Sequence[Any]) -> Rows:
-        return [EncodedRow((tuple(ids),), (tuple(types),), target) for ids, types, target in found]
+        return [
+            EncodedRow((tuple(ids),), (tuple(types),), target, second=(begin(types),))
+            for ids, types, target in found
+        ]
+
+    def begin(types: list[int]) -> int:
+        """Where the second text begins, 0 without one."""
+        return types.index(1) if 1 in types else 0
 
     return {
         name: Task(
@@ -71,12 +78,22 @@ def tasks_of(path: Path) -> dict[str, Task]:
 
 
 class Learner:
-    """A model of the library and a linear head on its states, as the product's heads are."""
+    """A model of the library and a linear head on its states, as the product's heads are.
 
-    def __init__(self, model: Any, classes: int, told: dict[str, Any]) -> None:
-        self.model, self.pad = model, told["pad"]
+    Args:
+        model: with what is trained beside the head.
+        classes: outputs of the head.
+        told: see ``adapter_fusion.py``.
+        pooling: what the head reads.
+    """
+
+    def __init__(
+        self, model: Any, classes: int, told: dict[str, Any], pooling: HeadPooling = "mean"
+    ) -> None:
+        self.model, self.pad, self.pooling = model, told["pad"], pooling
         self.half = told["dtype"] == "bfloat16"
-        self.weight = nn.Parameter(torch.zeros(classes, model.config.hidden_size))
+        width = head_width(model.config.hidden_size, pooling)
+        self.weight = nn.Parameter(torch.zeros(classes, width))
         self.bias = nn.Parameter(torch.zeros(classes))
 
     @property
@@ -88,9 +105,9 @@ class Learner:
         return collate(rows, positions, self.pad, CPU)
 
     def pooled(self, batch: Batch) -> Tensor:
-        """``[rows, hidden]`` what the head reads."""
+        """``[rows, width]`` what the head reads."""
         last = states(self.model, batch, half=self.half)
-        return head_input(last, batch, "mean")
+        return head_input(last, batch, self.pooling)
 
     def logits(self, batch: Batch) -> Tensor:
         return self.pooled(batch) @ self.weight.T + self.bias

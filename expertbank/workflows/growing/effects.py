@@ -62,4 +62,3 @@ def _without_effect(kind: Kind, settings: set[str]) -> tuple[str, set[str]]:
     if not kind.names_labels:
         return f"is of kind {kind.name}, which has no classes to balance", settings & _OF_CLASSES
     return "", set()
-

@@ -8,7 +8,7 @@ Sides, all on the same rows with the same tokens, which ``fusion_bank.py`` write
 - the bank: experts by the product's own path and defaults, the router refitted after each task;
   answers with the router choosing, and with the task named.
 - Pfeiffer adapters (reduction 16, full depth), one a task, with the task named; the product's
-  epochs, patience, batches, schedule and start of the head. One rate for all tasks, of three.
+  epochs, patience, batches, schedule and start of the head. One rate for all tasks, of four.
 - AdapterFusion over them, fairly: one head over all classes of all tasks, trained on the rows of
   all tasks. An answer is right if class and task are. Beside it the same model with the head cut to
   the row's own task, which is what it would answer if the task were told.
@@ -94,8 +94,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--work", type=Path, required=True, help="folder for what is made")
     parser.add_argument("--eval-limit", type=int, default=1000, help="validation rows a task")
-    parser.add_argument("--adapter-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
-    parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 1e-3])
+    parser.add_argument("--adapter-rates", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3, 1e-2])
+    parser.add_argument("--fusion-rates", type=float, nargs="+", default=[1e-4, 1e-3, 3e-3])
     parser.add_argument("--grid-tasks", nargs="+", help="that choose adapters' rate; default all")
     parser.add_argument("--published-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--fusion-epochs", type=int, default=6)

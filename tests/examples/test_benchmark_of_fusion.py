@@ -99,12 +99,14 @@ def test_sides_are_compared_on_the_seeds_that_both_have(
     def both(right: str) -> dict[str, str]:
         return dict.fromkeys(TASKS, right)
 
-    for rate, score in ((3e-4, 0.5), (1e-3, 0.9), (3e-3, 0.7)):
+    for rate in options.adapter_rates:
         for task in TASKS:
             run = other.adapter(task, rate, answer=False)
+            score = 0.9 if rate == 1e-3 else 0.7
             runs.add(other.key_of(run, 0), {"selection": score, **trained})
-    worse = other.fusion(options, 1e-3, 1e-3, answer=False)
-    runs.add(other.key_of(worse, 0), {"selection": 0.6, **trained})
+    for rate in options.fusion_rates[1:]:
+        worse = other.fusion(options, 1e-3, rate, answer=False)
+        runs.add(other.key_of(worse, 0), {"selection": 0.6, **trained})
     fair = other.fusion(options, 1e-3, 1e-4, answer=True)
     for seed in (0, 1):
         for task in TASKS:

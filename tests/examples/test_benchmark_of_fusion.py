@@ -140,7 +140,7 @@ def test_sides_are_compared_on_the_seeds_that_both_have(
     assert "| 2 | 0.750 | 0.750 | 0.750 |" in said
 
 
-PUBLISHED = "--dtype bfloat16 --grid-tasks sst2 sick qnli --published-seeds 0 --tables"
+PUBLISHED = "--dtype bfloat16 --grid-tasks sst2 sick qnli --tables"
 
 
 def test_the_published_runs_give_the_figures_on_the_pages(

@@ -10,10 +10,12 @@ export HF_HUB_OFFLINE = 1
 quickstart: $(VENV)/.offline
 	PATH="$(CURDIR)/$(BIN):$$PATH" bash examples/01_quickstart.sh
 
-# The tests' models are tiny: one thread is faster for them than two that wait for each other.
+# The tests' models are tiny: one thread is faster for them than two that wait for each other. Many
+# tests wait for the disk, so there is one worker more than cores.
+WORKERS := $(shell n=$$(nproc 2> /dev/null || echo 2); [ $$n -lt 4 ] && echo $$((n + 1)) || echo 4)
 test: export OMP_NUM_THREADS = 1
 test: $(VENV)/.test lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 import os
 import pwd
+import random
 import shutil
 import signal
 import socket
@@ -15,7 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,9 +110,30 @@ class PostgresServer:
         return self.folder / "data"
 
     def start(self) -> None:
+        self._process = self._run_server()
+        self.wait()
+
+    def wait(self) -> None:
+        """Until it answers; run again if it has ended by itself."""
+        import psycopg
+
+        patience = time.monotonic() + 60
+        while True:
+            if self._process is not None and self._process.poll() is not None:
+                # It gives up where somebody holds its port, which a moment later is free.
+                self._process = self._run_server()
+            try:
+                psycopg.connect(self.dsn("postgres"), autocommit=True, connect_timeout=5).close()
+            except psycopg.OperationalError:
+                assert time.monotonic() < patience, "the server does not start"
+                time.sleep(0.02)
+            else:
+                return
+
+    def _run_server(self) -> subprocess.Popen[bytes]:
         program = binary("postgres")
         assert program is not None
-        self._process = subprocess.Popen(
+        return subprocess.Popen(
             [program, "-D", str(self.data)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -119,20 +141,6 @@ class PostgresServer:
             start_new_session=True,
             **self._as_owner(),
         )
-        self.wait()
-
-    def wait(self) -> None:
-        import psycopg
-
-        patience = time.monotonic() + 60
-        while True:
-            try:
-                psycopg.connect(self.dsn("postgres"), autocommit=True).close()
-            except psycopg.OperationalError:
-                assert time.monotonic() < patience, "the server does not start"
-                time.sleep(0.02)
-            else:
-                return
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
         """``SIGINT`` ends connections, ``SIGQUIT`` ends the server without a checkpoint."""
@@ -216,10 +224,15 @@ def _ordinary_user() -> pwd.struct_passwd | None:
 
 
 def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
+    """A port that stays free: of those from 32768 on a caller may be given one to call from.
+
+    That may be the port of a server that restarts, which then finds it taken.
+    """
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as one, suppress(OSError):
+            one.bind(("127.0.0.1", port))
+            return port
+    raise RuntimeError("none of a hundred ports is free")
 
 
 @contextmanager

@@ -101,7 +101,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--fusion-epochs", type=int, default=6)
     parser.add_argument("--fusion-patience", type=int, default=2)
     parser.add_argument("--patient-seeds", type=int, nargs="+", default=[])
-    parser.add_argument("--pair-seeds", type=int, nargs="+", default=[])
+    parser.add_argument("--pair-seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--tables", action="store_true", help="print what is there, train nothing")
     parser.add_argument("--only-bank", action="store_true", help="leave the other sides out")
     return parser.parse_args()

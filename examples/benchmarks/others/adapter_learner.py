@@ -61,13 +61,9 @@ def tasks_of(path: Path) -> dict[str, Task]:
 
     def rows(found: Sequence[Any]) -> Rows:
         return [
-            EncodedRow((tuple(ids),), (tuple(types),), target, second=(begin(types),))
+            EncodedRow((tuple(ids),), (tuple(types),), target, second=(second_text(types),))
             for ids, types, target in found
         ]
-
-    def begin(types: list[int]) -> int:
-        """Where the second text begins, 0 without one."""
-        return types.index(1) if 1 in types else 0
 
     return {
         name: Task(
@@ -75,6 +71,11 @@ def tasks_of(path: Path) -> dict[str, Task]:
         )
         for (name, one), first, count in zip(told.items(), firsts, counts, strict=False)
     }
+
+
+def second_text(types: list[int]) -> int:
+    """Where the second text begins among tokens of these types, 0 without one."""
+    return types.index(1) if 1 in types else 0
 
 
 class Learner:

@@ -298,6 +298,7 @@ def test_a_server_answers_from_it_and_takes_over_the_next_router(
     team.done("add", "--task", "mood", "--data", made_bank / "mood.csv", "--retrain-router")
     environment = {**os.environ, "EXPERTBANK_HOME": team.url, "HF_HUB_OFFLINE": "1"}
     command = [*warm.command(), "--device", "cpu", "--json", "serve", "--port", "0"]
+    command += ["--reload", "off"]  # else it may have taken the router over before it is told to
     with subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:

@@ -11,6 +11,7 @@ import typer
 import typer.core
 import typer.main
 
+from .given_once import Command
 from .outcome import Outcome
 from .session import Session, default_home
 
@@ -64,7 +65,7 @@ def _build(name: str) -> Any:
         group.name = name
         return group
     alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-    alone.command(name)(own)
+    alone.command(name, cls=Command)(own)
     return typer.main.get_command(alone)
 
 

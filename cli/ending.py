@@ -19,6 +19,7 @@ from expertbank.errors import ExpertBankError
 from expertbank.plugins import at_fault
 
 from . import signals, streams
+from .given_once import require_once
 from .outcome import Outcome
 from .render import printable
 from .words import GLOBALS, split_globals
@@ -47,6 +48,7 @@ def execute(app: typer.Typer, words: list[str]) -> int:
     try:
         signals.begin()
         front, rest = split_globals(words)
+        require_once([word.partition("=")[0] for word in front if "=" in word])
         given = app(
             args=[*front, *rest], obj=outcome, prog_name="expertbank", standalone_mode=False
         )

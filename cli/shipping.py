@@ -135,7 +135,8 @@ def evaluate(
 ) -> None:
     """Measure one task on new labelled rows.
 
-    With the task named, and with the router choosing.
+    With the task named, and with the router choosing. Of a folder that has rows to train on, its
+    test rows are taken, or else those to validate on.
 
     Example: expertbank evaluate --task tickets --data new-tickets.csv
     """

@@ -18,6 +18,7 @@ from expertbank.settings import build
 
 from . import completing, requests
 from .browse import print_tree
+from .given_once import Command
 from .grouping import remark
 from .options import path, takes
 from .render import Table, columns_read, print_facts, print_lines, print_table, read_as
@@ -109,7 +110,7 @@ def _state(task: str, added: Mapping[str, str | None]) -> str:
     return "no" if task not in added else f"yes, in {group}" if group else "yes"
 
 
-@tasks.command()
+@tasks.command(cls=Command)
 def show(
     context: typer.Context,
     name: Annotated[
@@ -142,7 +143,7 @@ def _known(name: str | None, file: Path | None) -> TaskSpec:
     return spec
 
 
-@tasks.command()
+@tasks.command(cls=Command)
 @takes(*requests.PER_TASK, BankConfig)
 def check(
     context: typer.Context,

@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from .collecting import DryRun, Yes
+from .given_once import Command
 from .options import path
 from .render import Table, print_facts, print_table, size
 from .session import Session
@@ -110,7 +111,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-@db.command()
+@db.command(cls=Command)
 def upgrade(context: typer.Context) -> None:
     """Bring an older database up to this program, after a backup beside it.
 
@@ -142,7 +143,7 @@ def _no_backup(done: Upgrade) -> str:
     return "not needed: nothing changed" if done.before == done.after else "none: see pg_dump"
 
 
-@db.command()
+@db.command(cls=Command)
 def backup(
     context: typer.Context,
     target: Annotated[Path, typer.Argument(parser=path, help="File to write; must not exist.")],
@@ -161,7 +162,7 @@ def backup(
     session.answer({"backup": str(copy)}, lambda console: print_facts(console, [("written", copy)]))
 
 
-@db.command()
+@db.command(cls=Command)
 def restore(
     context: typer.Context,
     source: Annotated[
@@ -207,7 +208,7 @@ def restore(
     )
 
 
-@db.command(name="copy")
+@db.command(name="copy", cls=Command)
 def copy_bank(
     context: typer.Context,
     source: Annotated[

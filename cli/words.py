@@ -14,12 +14,6 @@ GLOBALS = {*_FLAGS, *_VALUED}
 """Options that every command takes."""
 
 
-def globals_first(words: list[str]) -> list[str]:
-    """Move the global options to the front, wherever they stand; ``--`` ends the search."""
-    front, rest = split_globals(words)
-    return front + rest
-
-
 def split_globals(words: list[str]) -> tuple[list[str], list[str]]:
     """The global options, each with its value in one word, and all other words.
 

@@ -136,8 +136,11 @@ class ObjectStore(ArtifactStore):
 
     def digests(self) -> Iterator[str]:
         """Digests of all stored objects, ascending."""
-        found = (name.rpartition("/")[2].removesuffix(_SUFFIX) for name, _ in self._listed())
-        yield from sorted(digest for digest in found if is_digest(digest))
+        found = (
+            (name.rpartition("/")[2].removesuffix(_SUFFIX), name) for name, _ in self._listed()
+        )
+        # Below this prefix there may be that of another bank.
+        yield from sorted(one for one, name in found if is_digest(one) and name == self._name(one))
 
     def state(self, digest: str) -> Stored | None:
         """Size and age of the object; ``None`` when there is none."""
@@ -157,8 +160,9 @@ class ObjectStore(ArtifactStore):
 
     def unfinished(self) -> Iterator[Unfinished]:
         """What a probe left that was killed; a put leaves nothing."""
+        own = self._key(_PROBE)
         for name, stored in self._listed():
-            if name.rpartition("/")[2].startswith(_PROBE):
+            if name.startswith(own) and "/" not in name[len(own) :]:
                 where = f"s3://{self._bucket}/{name}"
                 yield Unfinished(where, stored.bytes, stored.modified)
 

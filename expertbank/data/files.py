@@ -56,12 +56,14 @@ class Tables:
     Attributes:
         train: tables to train on.
         validation: tables to validate on.
+        test: tables of a test split, which takes no part in an expert's training.
         held_out: column and values that tell which rows of ``train`` are for validation.
         remarks: what of a folder was left out, as sentences.
     """
 
     train: tuple[Open, ...]
     validation: tuple[Open, ...] = ()
+    test: tuple[Open, ...] = ()
     held_out: tuple[str, frozenset[str]] | None = None
     remarks: tuple[str, ...] = ()
 
@@ -105,8 +107,10 @@ def _require_splits(names: Collection[str], source: SourceSpec, where: str) -> N
             )
 
 
-def choose(names: Sequence[str], source: SourceSpec, where: str) -> tuple[list[str], list[str]]:
-    """Part names into those to train on and those to validate on.
+def choose(
+    names: Sequence[str], source: SourceSpec, where: str
+) -> tuple[list[str], list[str], list[str]]:
+    """Part names into those to train on, those to validate on and those of a test split.
 
     Names that tell no split are left out where others tell theirs. With no training split, the
     validation or test split, or a single file of any name, takes its place, unless the source
@@ -121,10 +125,10 @@ def choose(names: Sequence[str], source: SourceSpec, where: str) -> tuple[list[s
     for name in sorted(names):
         parts[split_of(name, source)].append(name)
     if parts["train"]:
-        return parts["train"], parts["validation"]
+        return parts["train"], parts["validation"], parts["test"]
     only = parts["validation"] or parts["test"] or parts[None]
     if only and (only != parts[None] or len(only) == 1) and source.validation_split is None:
-        return only, []
+        return only, [], []
     raise InputError(
         f"{where}: cannot tell which of {_some(names) or 'no files'} is for training; "
         "name them train… and validation…, or give one file; a task file can name them by "
@@ -169,20 +173,22 @@ class Reader:
         if self.source.label_from_file and named:
             _require_splits(entries.folders, self.source, name)
         if entries.files and not named & set(entries.folders):
-            train, validation = choose(list(entries.files), self.source, name)
+            train, validation, test = choose(list(entries.files), self.source, name)
             return Tables(
                 self._files(entries.files, train, name),
                 self._files(entries.files, validation, name),
+                tuple(self._file(entries.files[one], f"{name}/{one}") for one in test),
                 remarks=_left_out(
                     name,
                     {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
                 ),
             )
         if named or any(split_of(folder, self.source) == "train" for folder in entries.folders):
-            train, validation = choose(list(entries.folders), self.source, name)
+            train, validation, test = choose(list(entries.folders), self.source, name)
             return Tables(
                 self._splits(entries.folders, train, name),
                 self._splits(entries.folders, validation, name),
+                self._splits(entries.folders, test, name),
                 remarks=_left_out(
                     name,
                     {*entries.files, *entries.folders, *entries.others} - {*train, *validation},

@@ -40,12 +40,12 @@ def read_hub(ref: SourceRef, source: SourceSpec) -> tuple[Tables, str | None]:
             # Network, format and cache errors come in many kinds.
             raise _unavailable(ref, error) from error
     names = [str(name) for name in data]
-    train, validation = choose(names, source, ref.text)
-    tables = Tables(
-        tuple(partial(_table, data, ref, name) for name in train),
-        tuple(partial(_table, data, ref, name) for name in validation),
-    )
-    return tables, commit
+    train, validation, test = choose(names, source, ref.text)
+    parts = [
+        tuple(partial(_table, data, ref, name) for name in part)
+        for part in (train, validation, test)
+    ]
+    return Tables(parts[0], parts[1], parts[2]), commit
 
 
 def _commit(ref: SourceRef) -> str | None:

@@ -205,10 +205,11 @@ def read_rows(
     faults: Faults | None = None,
     remarks: list[str] | None = None,
     progress: ProgressCallback = no_progress,
+    to_measure: bool = False,
 ) -> list[Row]:
-    """All labelled rows of a source as they are, of every split, in their own order.
+    """All labelled rows of a source as they are, in their own order.
 
-    For measuring on rows that take no part in training: nothing is split, and duplicates stay.
+    Nothing is split, and duplicates stay.
 
     Args:
         spec: the task.
@@ -216,6 +217,8 @@ def read_rows(
         faults: takes bad rows down, which are then left out; without it they are refused.
         remarks: takes what was left out and what is odd about the files.
         progress: told as files are read.
+        to_measure: of a source that has rows to train on and others, only the others: those of its
+            test split, else those to validate on.
 
     Raises:
         DataError: rows or a file are unusable, or a label is not among the task's.
@@ -223,12 +226,16 @@ def read_rows(
         SourceUnavailableError: no source could be reached.
     """
     noted = Faults() if faults is None else faults
-    read = read_source(spec, source, noted, progress)
+    read = read_source(spec, source, noted, progress, to_measure=to_measure)
     if faults is None:
         noted.refuse(advice="")  # `tasks check` knows a task's labels, and no expert's
     if remarks is not None:
         remarks += read.warnings
-    return [row for row in (*read.train, *read.validation) if row is not None]
+    # Of a source of one file, a rule may tell which of its rows are to validate on.
+    rows = (
+        read.validation if to_measure and read.has_validation else (*read.train, *read.validation)
+    )
+    return [row for row in rows if row is not None]
 
 
 def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> dict[str, Row]:

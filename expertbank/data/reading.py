@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from expertbank.data.faults import Faults
-from expertbank.data.files import Open
+from expertbank.data.files import Open, Tables
 from expertbank.data.formats import FileFacts, Table
 from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
 from expertbank.data.rows import (
@@ -120,7 +120,12 @@ class _Reading:
 
 
 def read_source(
-    spec: TaskSpec, source: str | None, faults: Faults, progress: ProgressCallback
+    spec: TaskSpec,
+    source: str | None,
+    faults: Faults,
+    progress: ProgressCallback,
+    *,
+    to_measure: bool = False,
 ) -> Read:
     """Read all rows of the source that the user named, or of the task's first that can be had.
 
@@ -129,6 +134,8 @@ def read_source(
         source: source reference; ``None`` for the task's own sources.
         faults: takes bad rows down; they are left out.
         progress: told as files are read.
+        to_measure: read no rows that are there to train on, if there are others: those of a test
+            split, else those to validate on.
 
     Raises:
         DataError: a file is unusable as a whole.
@@ -136,6 +143,8 @@ def read_source(
         SourceUnavailableError: no source could be reached.
     """
     opened = open_source(spec, source, progress)
+    if to_measure:
+        opened = replace(opened, tables=_measured(opened.tables, opened.spec.ref))
     tables = opened.tables
     reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns))
     train: list[Row | None] = []
@@ -159,3 +168,13 @@ def read_source(
         warnings=[*tables.remarks, *reading.remarks],
         files=reading.files,
     )
+
+
+def _measured(tables: Tables, where: str) -> Tables:
+    """What is measured on, as the only part; the remark says which, where there are several."""
+    part = "test" if tables.test else "validation"
+    chosen = tables.test or tables.validation
+    if not chosen:
+        return tables
+    remark = f"{where}: measured on its {part} rows alone; to measure on others, name their file"
+    return Tables(chosen, remarks=(remark,))

@@ -56,7 +56,7 @@ def take_of_each(
         while place:
             place -= 1
             spare = Counter(classes(taken[place]))
-            if spare and all(left[name] > count for name, count in spare.items()):
+            if all(left[name] > count for name, count in spare.items()):
                 left -= spare
                 left += Counter(classes(row))
                 taken[place] = row

@@ -30,7 +30,6 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from expertbank.evaluation.bootstrap import Resampled, clustered_change, correlation_change
 from expertbank.evaluation.noninferiority import (
     margin_without_loss,
     p_noninferior,
@@ -38,11 +37,12 @@ from expertbank.evaluation.noninferiority import (
     smallest_margin,
 )
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
+from expertbank.evaluation.units import Units, clusters_of, correlation_units
 
 Verdict = Literal["identical", "preserved", "inconclusive", "lost"]
 VERDICTS: tuple[Verdict, ...] = ("identical", "preserved", "inconclusive", "lost")
 """From best to worst."""
-Method = Literal["score", "cluster-bootstrap", "bootstrap"]
+Method = Literal["score", "cluster-t", "jackknife-t"]
 ALPHA = 0.05
 DEFAULT_MARGIN = 0.01
 
@@ -120,7 +120,7 @@ def measure(pairs: Pairs, margin: float) -> Change:
     """Work out what one task's rows say.
 
     Matched rows go to Tango's score test with its exact size; clustered rows and regression to
-    the BCa bootstrap.
+    Student's test on what clusters, or rows, say of the change.
     """
     if pairs.targets is None:
         return _of_rows(pairs, pairs.before.astype(bool), pairs.now.astype(bool), margin)
@@ -133,18 +133,19 @@ def _of_rows(pairs: Pairs, before: Bools, now: Bools, margin: float) -> Change:
     n, losses, gains = len(now), int((before & ~now).sum()), int((~before & now).sum())
     if _is_clustered(pairs.clusters):
         assert pairs.clusters is not None
-        drawn = clustered_change(now.astype(float) - before.astype(float), pairs.clusters)
-        units = drawn.units
-        interval, p_close, p_loss = drawn.interval, drawn.p_at_most(-margin), drawn.p_at_least(0)
-        provable = max(-interval[0], margin_without_loss(units))
-        method: Method = "cluster-bootstrap"
+        units = clusters_of(now.astype(float) - before.astype(float), pairs.clusters)
+        interval, p_close, p_loss = units.interval, units.p_at_most(-margin), units.p_at_least(0)
+        provable = units.margin_provable
+        possible = units.without_loss().margin_provable
+        method: Method = "cluster-t"
+        clusters: int | None = len(units.says)
     else:
-        units = n
         interval = score_interval(gains, losses, n)
         p_close = p_noninferior(gains, losses, n, margin)
         p_loss = p_more_often(losses, gains)
         provable = smallest_margin(gains, losses, n)
-        method = "score"
+        possible = margin_without_loss(n)
+        method, clusters = "score", None
     return Change(
         n,
         int(pairs.flipped.sum()),
@@ -156,9 +157,9 @@ def _of_rows(pairs: Pairs, before: Bools, now: Bools, margin: float) -> Change:
         p_close,
         p_loss,
         provable,
-        margin_without_loss(units),
+        possible,
         method,
-        units if method == "cluster-bootstrap" else None,
+        clusters,
     )
 
 
@@ -206,25 +207,27 @@ def _of_values(pairs: Pairs, margin: float) -> Change:
     count = None if clusters is None else len(np.unique(clusters))
     flips, n = int(pairs.flipped.sum()), len(pairs.targets)
     before, now = pairs.before.astype(float), pairs.now.astype(float)
-    drawn: Resampled | None = None
+    units: Units | None = None
     if not np.array_equal(before, now):
-        drawn = correlation_change(before, now, pairs.targets, clusters)
-    if drawn is None:
+        units = correlation_units(before, now, pairs.targets, clusters)
+    if units is None:
         same = 0.0 if np.array_equal(before, now) else None
-        return Change(n, flips, 0, 0, same, None, None, None, None, None, None, "bootstrap", count)
+        return Change(
+            n, flips, 0, 0, same, None, None, None, None, None, None, "jackknife-t", count
+        )
     return Change(
         n,
         flips,
         0,
         0,
-        drawn.change,
-        drawn.interval,
+        units.change,
+        units.interval,
         None,
-        drawn.p_at_most(-margin),
-        drawn.p_at_least(0),
-        max(0.0, -drawn.interval[0]),
+        units.p_at_most(-margin),
+        units.p_at_least(0),
+        units.margin_provable,
         None,
-        "bootstrap",
+        "jackknife-t",
         count,
     )
 

@@ -75,10 +75,29 @@ def create_durably(target: Path, data: bytes, mode: int = 0o444) -> None:
         try:
             write_whole(temporary, data, mode, sync=True)
             with suppress(FileExistsError):
-                os.link(temporary, target)
+                name_new(temporary, target)
         finally:
             temporary.unlink(missing_ok=True)
         sync_folder(target.parent)
+
+
+def name_new(whole: Path, target: Path) -> None:
+    """Give a whole file its name, unless somebody took it.
+
+    On a disk that gives a file one name only (SMB, exFAT), a crash in between may leave an empty
+    file of that name.
+
+    Raises:
+        FileExistsError: the name is taken.
+        OSError: the disk refused.
+    """
+    try:
+        os.link(whole, target)
+    except FileExistsError:
+        raise
+    except OSError:
+        os.close(os.open(target, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
+        os.replace(whole, target)
 
 
 def write_whole(target: Path, data: bytes, mode: int, *, sync: bool = False) -> None:

@@ -124,7 +124,8 @@ def position_of(
 
 def _place(raw: str, count: int) -> int | None:
     """The place that a short number or a capital letter means, if there is one."""
-    return next((place for place in range(count) if _name(place, raw) == raw), None)
+    named = range(min(count, 26) if raw.isalpha() else count)
+    return next((place for place in named if _name(place, raw) == raw), None)
 
 
 def _name(place: int, like: str) -> str:

@@ -433,17 +433,17 @@ class Kind(ABC):
         """Whether the answer is what the row's ``truth`` says."""
         return answer.label == label
 
-    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
+    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer]) -> Outcome:
         """What answers to rows came to.
 
         Args:
             labels: each row's ``truth``.
-            answers: ``None`` stands for a row that went elsewhere.
+            answers: the expert's, also to rows that went elsewhere.
         """
         return Counted(
             np.array(
                 [
-                    answer is not None and self.is_right(label, answer)
+                    self.is_right(label, answer)
                     for label, answer in zip(labels, answers, strict=True)
                 ],
                 dtype=bool,

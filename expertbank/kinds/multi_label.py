@@ -199,7 +199,7 @@ MULTI_LABEL = MultiLabel()
 
 @dataclass(frozen=True, slots=True)
 class Flags(Objective):
-    """Binary cross-entropy of every label, averaged over rows and labels.
+    """Binary cross-entropy, summed over labels and averaged over rows.
 
     Attributes:
         weights: per label how much more a row counts that has it; ``None`` for all alike.

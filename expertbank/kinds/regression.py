@@ -147,11 +147,9 @@ print(answer("your text", "your second text"))
         """The same number; for counts nobody asks of numbers."""
         return answer.label == float(label)
 
-    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer | None]) -> Outcome:
-        """Values; the mean of those given stands for the rows that went elsewhere."""
-        given = [float(answer.label or 0.0) for answer in answers if answer is not None]
-        middle = fmean(given) if given else 0.0
-        values = [middle if answer is None else float(answer.label or 0.0) for answer in answers]
+    def outcome_of(self, labels: Sequence[str], answers: Sequence[Answer]) -> Outcome:
+        """Values and true values."""
+        values = [float(answer.label or 0.0) for answer in answers]
         return Correlated(np.array(values), np.array([float(label) for label in labels]))
 
 

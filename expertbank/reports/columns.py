@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 Part = Literal["tasks", "tests", "data"]
 METHODS = {
     "score": "score test",
-    "cluster-bootstrap": "BCa, clusters",
-    "bootstrap": "BCa",
+    "cluster-t": "t, clusters",
+    "jackknife-t": "t, jackknife",
 }
 
 

@@ -196,8 +196,8 @@ EXPLANATIONS: tuple[tuple[str, str], ...] = (
     (
         "Interval of the change",
         "Gained minus lost rows over all rows, with a 90% score interval for matched pairs "
-        "(Tango, Statistics in Medicine 17, 1998). Clustered rows and regression: BCa bootstrap "
-        "(Efron, JASA 82, 1987), 9,999 resamples, fixed seed.",
+        "(Tango, Statistics in Medicine 17, 1998). Clustered rows and regression: Student's "
+        "test on what each cluster or row says, with one more counted as lost.",
     ),
     (
         "Preserved",

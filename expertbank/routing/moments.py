@@ -51,8 +51,3 @@ class BalancedMoments:
         """``[dimension, dimension]`` covariance of the balanced mixture."""
         apart = self.means - self.mean
         return self.within + apart.T @ apart / len(self.means)
-
-    def projected(self, projection: Tensor) -> BalancedMoments:
-        """The same of rows times ``projection [dimension, width]``, up to rounding."""
-        scatter = projection.T @ self.scatter @ projection
-        return BalancedMoments(self.means @ projection, (scatter + scatter.T) / 2, self.weight)

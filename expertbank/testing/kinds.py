@@ -173,6 +173,9 @@ class KindConformance(EveryKind):
         assert (stored.n, stored.metric) == (given.n, given.metric) != (0, "")
         assert stored.correct() == given.correct()
         assert stored.quality() == pytest.approx(given.quality())
+        chosen = np.arange(stored.n) > 0  # one row went elsewhere
+        assert stored.correct(chosen) == given.correct(chosen)
+        assert stored.quality(chosen) == pytest.approx(given.quality(chosen))
 
     def test_the_same_answers_are_the_same_and_others_are_not(self, case: Case) -> None:
         one, two = case.random_logits(3), case.random_logits(4)

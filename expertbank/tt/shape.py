@@ -171,11 +171,6 @@ class TTShape:
         return math.prod(self.out_factors)
 
     @property
-    def middle_rank(self) -> int:
-        """Bond between input and output cores: the rank of ``ΔW`` as a matrix."""
-        return self.ranks[len(self.in_factors)]
-
-    @property
     def core_shapes(self) -> tuple[tuple[int, int, int], ...]:
         """``(r_{k-1}, d_k, r_k)`` for every core."""
         return tuple(

@@ -284,3 +284,20 @@ def test_a_process_killed_while_it_writes_leaves_whole_files_only(
     assert all(path.name.startswith(".tmp-") for path in strangers)
     assert len(strangers) <= 1
     assert store.get(store.put(DATA)) == DATA
+
+
+def test_a_folder_on_a_disk_without_links_is_claimed_by_one_bank(
+    store: LocalStore, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such a disk (SMB, exFAT) is not to be had here."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    store.claim("a" * 32)
+    store.claim("a" * 32)
+    with pytest.raises(InputError, match="another bank's"):
+        store.claim("b" * 32)
+    assert store.owner() == "a" * 32
+    assert not list(store.unfinished())

@@ -445,3 +445,20 @@ def test_many_processes_share_the_copies(bucket: Bucket, tmp_path: Path) -> None
     assert [child.wait(timeout=60) for child in children] == [0, 0, 0]
     assert copies(tmp_path / "c") <= 20_000 + 3 * 5000
     assert not list((tmp_path / "c").rglob(".tmp-*"))
+
+
+def test_a_prefix_within_a_prefix_is_another_banks(bucket: Bucket) -> None:
+    outer, inner = (ObjectStore(bucket.url(place)) for place in ("team", "team/bank"))
+    outer.claim("a" * 32)
+    inner.claim("b" * 32)
+    shared, own = outer.put(DATA), inner.put(b"only within")
+    inner.put(DATA)
+    bucket.write("team/bank/.probe-0123", b"first")
+    bucket.write("team/.probe-4567", b"first")
+    assert list(outer.digests()) == [shared]
+    assert sorted(inner.digests()) == sorted([shared, own])
+    (left,) = outer.unfinished()
+    assert left.where.endswith("/team/.probe-4567")
+    outer.discard(left)
+    assert not list(outer.unfinished())
+    assert len(list(inner.unfinished())) == 1

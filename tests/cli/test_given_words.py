@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import COMMAND, Answer, call, content, done, write_csv, write_task
-from expertbank_cli.words import globals_first
+from expertbank_cli.words import split_globals
 from places import working_in
 
 from expertbank import Bank, BankConfig, TrainConfig, load_bundle
@@ -66,7 +66,25 @@ def test_an_option_that_is_none_is_one_line_for_commands_without_words(bank: Pat
 def test_what_stands_after_two_dashes_is_never_an_option(
     words: list[str], expected: list[str]
 ) -> None:
-    assert globals_first(words) == expected
+    front, rest = split_globals(words)
+    assert front + rest == expected
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["add", "--task", "mood", "--data", "a.csv", "--data", "b.csv"],
+        ["predict", "--file", "a.jsonl", "--file=b.jsonl"],
+        ["evaluate", "--task", "mood", "--task", "poll", "--data", "a.csv"],
+        ["tasks", "check", "--data", "a.csv", "--data", "b.csv"],
+        ["db", "copy", "a", "b", "--store", "c", "--store", "d"],
+        ["--home", "here", "list", "--home", "there"],
+    ],
+)
+def test_an_option_that_takes_one_value_is_not_given_two(words: list[str]) -> None:
+    answer = call(*words)
+    assert answer.code == 2
+    assert "stands twice, and takes one value" in answer.err
 
 
 def test_errors_about_texts_like_global_options_are_told_to_people(bank: Path) -> None:

@@ -251,8 +251,17 @@ def test_what_cannot_be_is_refused_with_its_code_and_nothing_is_written(
     assert content(apart) == before
 
 
-def test_the_name_that_no_group_may_have_is_what_servers_call_the_router() -> None:
+def test_the_name_that_nothing_may_have_is_what_servers_call_the_router(
+    apart: Path, tmp_path: Path
+) -> None:
     assert ROUTED == AUTO
+    data, before = write_task(tmp_path / "mood.csv", "mood", 40), content(apart)
+    for home in (apart, tmp_path / "new"):
+        answer = call("--home", home, "add", "--task", AUTO, "--data", data)
+        assert answer.code == 2
+        assert "servers call the router auto" in answer.err
+    assert content(apart) == before
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_removed_task_joins_no_group_and_comes_back_into_its_own(

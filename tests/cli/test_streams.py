@@ -15,7 +15,7 @@ from command_line import call, done, task_rows, write_csv, write_task
 from expertbank_cli import progress
 from expertbank_cli.main import app
 from expertbank_cli.render import TONES
-from expertbank_cli.words import globals_first
+from expertbank_cli.words import split_globals
 from places import working_in
 from terminals import on_a_terminal
 
@@ -123,7 +123,8 @@ def test_the_example_in_the_help_of_every_command_parses(name: str, doc: str) ->
     program, *words = shlex.split(lines[0].removeprefix("Example:"))
     assert program == "expertbank"
     group = typer.main.get_command(app)
-    context = group.make_context("expertbank", globals_first(words))
+    front, rest = split_globals(words)
+    context = group.make_context("expertbank", [*front, *rest])
     asked = []
     while getattr(group, "commands", None):
         rest = [*context._protected_args, *context.args]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from expertbank.data import TaskSpec, load_task
+from expertbank.data import TaskSpec, load_task, read_rows
 from expertbank.data.files import choose
 from expertbank.data.spec import SourceSpec
 from expertbank.errors import InputError
@@ -77,3 +77,27 @@ def test_a_named_folder_is_read_though_files_stand_beside_it(tmp_path: Path) -> 
     data = load_task(_spec(tmp_path, train_split="old"))
     assert all(row.text.startswith("old") for row in (*data.train, *data.validation))
     assert any("left out" in text and "train.csv" in text for text in data.warnings)
+
+
+def test_what_is_measured_on_is_the_test_split_or_else_the_validation_split(tmp_path: Path) -> None:
+    for name in ("train", "dev", "test"):
+        _write(tmp_path / f"{name}.csv", name)
+
+    def measured(source: Path) -> tuple[set[str], list[str]]:
+        remarks: list[str] = []
+        rows = read_rows(_spec(source), remarks=remarks, to_measure=True)
+        return {row.text.split()[0] for row in rows}, remarks
+
+    rows, (remark,) = measured(tmp_path)
+    assert rows == {"test"}
+    assert "measured on its test rows alone" in remark
+    (tmp_path / "test.csv").unlink()
+    assert measured(tmp_path)[0] == {"dev"}
+    assert measured(tmp_path / "train.csv") == ({"train"}, [])
+    assert len({row.text.split()[0] for row in read_rows(_spec(tmp_path))}) == 2
+
+
+def test_a_test_split_in_two_formats_does_not_disturb_who_trains(tmp_path: Path) -> None:
+    for name in ("train.csv", "validation.csv", "test.csv", "test.tsv"):
+        _write(tmp_path / name, name)
+    assert load_task(_spec(tmp_path)).train

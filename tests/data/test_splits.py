@@ -12,6 +12,7 @@ from expertbank.data.splits import (
     normalised_input,
     split,
     take,
+    take_of_each,
     without_duplicates,
     without_leaks,
 )
@@ -160,3 +161,13 @@ def test_values_and_positions_are_no_classes_that_must_stay(kind: str) -> None:
     assert len(hold_out_for_selection(rows, 0.1, 0, KINDS.get(kind).classes)[1]) == 5
     with pytest.raises(DataError, match="cannot be split"):
         split(rows, 0.2, 0, classes=BY_LABEL)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_rows_without_any_label_give_way_to_the_only_ones_of_a_label(seed: int) -> None:
+    kind = KINDS.get("multi_label")
+    rows = [Row(f"calm {n}", label="[]") for n in range(300)]
+    rows += [Row(f"harsh {n}", label='["threat"]') for n in range(2)]
+    taken = take_of_each(rows, 16, seed, kind.classes)
+    assert len(taken) == 16
+    assert any(row.label == '["threat"]' for row in taken)

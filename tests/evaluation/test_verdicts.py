@@ -1,9 +1,8 @@
-"""Holm, exact McNemar, the bootstrap, and which verdict follows."""
+"""Holm, exact McNemar, rows that come in clusters, values, and which verdict follows."""
 
 from __future__ import annotations
 
 import math
-import tracemalloc
 
 import numpy as np
 import pytest
@@ -11,11 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from expertbank.evaluation import bootstrap
-from expertbank.evaluation.bootstrap import clustered_change, correlation_change
 from expertbank.evaluation.noninferiority import margin_without_loss, p_noninferior
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
+from expertbank.evaluation.units import clusters_of, correlation_units
 from expertbank.evaluation.verdicts import Change, Pairs, judge, measure, worst
 
 
@@ -127,41 +125,66 @@ def clustered(per_cluster: list[tuple[int, int]]) -> tuple[np.ndarray, np.ndarra
 
 def test_rows_that_fall_together_prove_less_than_rows_that_fall_alone() -> None:
     differences, clusters = clustered([(10, 10)] + [(10, 0)] * 99)
-    together = clustered_change(differences, clusters)
-    alone = clustered_change(differences, np.arange(1000, dtype=np.int32))
+    together = clusters_of(differences, clusters)
+    alone = clusters_of(differences, np.arange(1000, dtype=np.int32))
     assert together.change == alone.change == pytest.approx(-0.01)
     assert together.interval[0] < alone.interval[0]
+    assert together.margin_provable > alone.margin_provable
 
 
-def test_the_bootstrap_interval_is_scipys_bca_and_its_p_value_meets_it() -> None:
+def test_clusters_are_judged_by_scipys_t_test_with_one_more_that_is_lost() -> None:
     rng = np.random.default_rng(3)
     differences = rng.choice([-1.0, 0.0, 1.0], p=[0.1, 0.85, 0.05], size=600)
     clusters = rng.integers(0, 150, 600).astype(np.int32)
-    found = clustered_change(differences, clusters)
+    found = clusters_of(differences, clusters)
+    sizes = np.bincount(clusters)[np.unique(clusters)].astype(float)
+    sums = np.array([differences[clusters == number].sum() for number in np.unique(clusters)])
+    assert found.effective == pytest.approx(600**2 / (sizes**2).sum())
+    stake = np.sqrt((sizes[np.searchsorted(np.unique(clusters), clusters)] ** 2).mean())
+    for bound in (-0.2, -0.1, -0.05, 0.0):
+        above = [*(sums - bound * sizes), -stake * (1 + bound)]
+        z = stats.ttest_1samp(above, 0).statistic
+        exact = max(
+            stats.t.sf(z, found.effective - 1), (1 + bound) ** found.effective * (bound < 0)
+        )
+        assert found.p_at_most(bound) == pytest.approx(exact)
+        gained = min(stake, np.abs(sums).max())
+        below = [*(bound * sizes - sums), -gained * (1 - bound)]
+        z = stats.ttest_1samp(below, 0).statistic
+        assert found.p_at_least(bound) == pytest.approx(stats.t.sf(z, found.effective - 1))
     low, high = found.interval
-    _, place = np.unique(clusters, return_inverse=True)
-    theirs = stats.bootstrap(
-        (np.bincount(place, weights=differences), np.bincount(place).astype(float)),
-        lambda sums, sizes, axis: sums.sum(axis) / sizes.sum(axis),
-        paired=True,
-        vectorized=True,
-        n_resamples=bootstrap.RESAMPLES,
-        confidence_level=0.90,
-        method="BCa",
-        random_state=np.random.default_rng(bootstrap.SEED),
-    ).confidence_interval
-    assert (low, high) == pytest.approx(tuple(theirs), abs=1e-12)
     assert low < found.change < high
-    # Draws of sums of whole numbers have ties, so the level is met to a step of them.
-    assert found.p_at_least(high) == pytest.approx(0.05, abs=0.01)
-    assert found.p_at_most(low) == pytest.approx(max(0.05, (1 + low) ** found.units), abs=0.01)
-    assert found.p_at_most(-0.5) < 0.01 < found.p_at_most(low + 0.01)
+    assert found.p_at_least(high) == pytest.approx(0.05)
+    assert found.p_at_most(low) == pytest.approx(0.05)
+    assert found.p_at_most(-found.margin_provable) == pytest.approx(0.05)
 
 
 def test_as_many_clusters_without_loss_can_prove_no_more_than_so_many_rows() -> None:
     differences, clusters = clustered([(20, 0)] * 50)
-    found = clustered_change(differences, clusters)
-    assert found.p_at_most(-0.01) == pytest.approx(0.99**50)
+    found = clusters_of(differences, clusters)
+    assert found.p_at_most(-0.01) >= 0.99**50
+    assert found.margin_provable >= margin_without_loss(50)
+
+
+def test_one_large_cluster_without_loss_proves_no_more_than_one_row() -> None:
+    one = clustered([(3600, 0)] + [(1, 0)] * 399)[1]
+    right, flipped = np.ones(3999, dtype=bool), np.arange(3999) == 3998
+    found = measure(Pairs(right, right, flipped, clusters=one), 0.01)
+    assert judge([found])[0].verdict == "inconclusive"
+    assert found.margin_possible == found.margin_provable > 0.5
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_a_loss_as_large_as_the_margin_is_rarely_said_to_be_preserved(spread: float) -> None:
+    """Whole clusters are lost, of equal and of very different sizes."""
+    rng, wrong, reports = np.random.default_rng(11), 0, 600
+    for _ in range(reports):
+        sizes = np.maximum(1, rng.lognormal(1.5, spread, 1500).astype(int))
+        change = np.where(rng.random(1500) < 0.02, -1.0, np.where(rng.random(1500) < 0.01, 1.0, 0))
+        truth = -0.02 + 0.98 * 0.01
+        number = np.repeat(np.arange(1500, dtype=np.int32), sizes)
+        wrong += clusters_of(np.repeat(change, sizes), number).p_at_most(truth) <= 0.05
+    assert wrong / reports <= 0.05 + 2 * (0.05 * 0.95 / reports) ** 0.5
 
 
 @pytest.mark.parametrize("documents", range(1, 8))
@@ -178,11 +201,11 @@ def test_few_documents_are_not_lost_by_chance(documents: int) -> None:
         if judged.verdict == "lost":
             wrong += math.comb(documents, lost) / 2**documents
     assert wrong <= 0.05
-    assert (wrong > 0) == (documents > 4), "more of them, all worse, show it"
+    assert (wrong > 0) == (documents > 5), "more of them, all worse, show it"
 
 
 def test_two_values_that_change_places_show_no_loss() -> None:
-    found = correlation_change(*(np.array(side, float) for side in ([1, 2], [2, 1], [1, 2])))
+    found = correlation_units(*(np.array(side, float) for side in ([1, 2], [2, 1], [1, 2])))
     assert found is not None
     assert found.change == -2.0 == found.interval[0] < found.interval[1]
     assert found.p_at_least(0) == 0.25
@@ -193,33 +216,16 @@ def test_the_change_of_correlation_is_that_of_scipy_and_clusters_of_one_are_rows
     targets = rng.normal(size=300)
     before = targets + rng.normal(size=300)
     now = np.where(rng.random(300) < 0.1, before.mean(), before)
-    found = correlation_change(before, now, targets)
+    found = correlation_units(before, now, targets)
     assert found is not None
     expected = stats.pearsonr(now, targets).statistic - stats.pearsonr(before, targets).statistic
     assert found.change == pytest.approx(expected)
-    same = correlation_change(before, now, targets, np.arange(300, dtype=np.int32))
+    same = correlation_units(before, now, targets, np.arange(300, dtype=np.int32))
     assert same is not None
     assert same.interval == found.interval
     assert found.p_at_most(found.interval[0]) == pytest.approx(0.05, abs=0.002)
     assert found.p_at_least(found.interval[1]) == pytest.approx(0.05, abs=0.002)
-    assert correlation_change(before, np.zeros(300), targets) is None
-
-
-def test_memory_does_not_grow_with_the_square_of_the_clusters(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    # Every sample with one cluster left out, held at once, would take 10 GB here.
-    monkeypatch.setattr(bootstrap, "RESAMPLES", 99)
-    differences = np.zeros(100_000)
-    differences[:700] = -1.0
-    tracemalloc.start()
-    try:
-        found = clustered_change(differences, np.arange(100_000, dtype=np.int32))
-        _, peak = tracemalloc.get_traced_memory()
-    finally:
-        tracemalloc.stop()
-    assert found.interval[0] < -0.007 < found.interval[1]
-    assert peak < 1e9
+    assert correlation_units(before, np.zeros(300), targets) is None
 
 
 def values(moved: float, n: int = 400) -> Change:
@@ -234,7 +240,7 @@ def values(moved: float, n: int = 400) -> Change:
 def test_regression_is_judged_by_its_correlation() -> None:
     assert judge([values(0.0)])[0].verdict == "identical"
     assert judge([values(0.4)])[0].verdict == "lost"
-    assert values(0.4).method == "bootstrap"
+    assert values(0.4).method == "jackknife-t"
     assert values(0.4).p_mcnemar is None
 
 
@@ -276,11 +282,11 @@ def test_few_rows_cannot_prove_that_values_are_preserved() -> None:
     assert found.margin_possible == pytest.approx(margin_without_loss(60))
 
 
-def test_clustered_rows_go_to_the_bootstrap_and_clusters_of_one_do_not() -> None:
+def test_clustered_rows_are_judged_by_cluster_and_clusters_of_one_do_not() -> None:
     one = pairs(390, 6, 4)
     number = np.repeat(np.arange(100), 4).astype(np.int32)
     together = measure(Pairs(one.before, one.now, one.flipped, clusters=number), 0.01)
-    assert (together.method, together.clusters) == ("cluster-bootstrap", 100)
+    assert (together.method, together.clusters) == ("cluster-t", 100)
     single = measure(
         Pairs(one.before, one.now, one.flipped, clusters=np.arange(400, dtype=np.int32)), 0.01
     )

@@ -59,8 +59,8 @@ shapes = st.builds(
 def test_collapse_equals_the_full_contraction(shape: TTShape, count: int, seed: int) -> None:
     cores = random_cores(shape, count, seed)
     a, b = collapse(cores, shape)
-    assert a.shape == (count, shape.in_features, shape.middle_rank)
-    assert b.shape == (count, shape.middle_rank, shape.out_features)
+    assert a.shape == (count, shape.in_features, shape.ranks[len(shape.in_factors)])
+    assert b.shape == (count, shape.ranks[len(shape.in_factors)], shape.out_features)
     for index in range(count):
         expected = by_tensordot([core[index] for core in cores], shape)
         torch.testing.assert_close(a[index] @ b[index], expected, rtol=1e-10, atol=1e-10)
@@ -94,7 +94,7 @@ def test_the_updates_rank_is_at_most_the_middle_rank(
 ) -> None:
     shape = TTShape.of(rows, columns, rank)
     update = dense(random_cores(shape, 1, seed), shape)[0]
-    assert torch.linalg.matrix_rank(update) <= shape.middle_rank
+    assert torch.linalg.matrix_rank(update) <= shape.ranks[len(shape.in_factors)]
 
 
 @settings(max_examples=30)

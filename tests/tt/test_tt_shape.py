@@ -68,7 +68,11 @@ def test_parameters_are_the_sizes_of_the_cores() -> None:
     shape = TTShape((4, 3), (3, 4), (1, 2, 5, 2, 1))
     assert shape.core_shapes == ((1, 4, 2), (2, 3, 5), (5, 3, 2), (2, 4, 1))
     assert shape.parameters == 8 + 30 + 30 + 8
-    assert (shape.in_features, shape.out_features, shape.middle_rank) == (12, 12, 5)
+    assert (shape.in_features, shape.out_features, shape.ranks[len(shape.in_factors)]) == (
+        12,
+        12,
+        5,
+    )
 
 
 def test_one_rank_for_each_bond_may_be_given() -> None:
@@ -106,7 +110,7 @@ def test_without_a_rank_a_narrow_projection_gets_one_core_a_side_and_a_wide_one_
 ) -> None:
     shape = TTShape.by_width(width, width)
     assert (shape.factors, shape.parameters) == (factors, numbers)
-    assert shape.middle_rank == (1 if len(factors) == 2 else 5)
+    assert shape.ranks[len(shape.in_factors)] == (1 if len(factors) == 2 else 5)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 
 from expertbank.errors import ExistsError, ExpertBankError
-from expertbank.files.durable import os_errors_translated, sync_file, sync_folder
+from expertbank.files.durable import name_new, os_errors_translated, sync_file, sync_folder
 from expertbank.registry.sqlite.connection import outside_transaction
 
 
@@ -26,7 +26,7 @@ def copy_to(path: Path, target: Path) -> Path:
         raise _taken(target)
     partial = target.with_name(f".{target.name}.{uuid.uuid4().hex}")
     try:
-        _claim(partial)
+        os.close(os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
     except OSError as error:
         raise ExpertBankError(f"cannot write {target}: {error.strerror}") from error
     try:
@@ -34,8 +34,10 @@ def copy_to(path: Path, target: Path) -> Path:
             connection.execute("PRAGMA query_only=OFF")  # it forbids VACUUM INTO another file
             connection.execute("VACUUM INTO ?", (str(partial),))
         sync_file(partial)
-        _name(partial, target)
+        name_new(partial, target)
         sync_folder(target.parent)
+    except FileExistsError:
+        raise _taken(target) from None
     except OSError as error:
         raise ExpertBankError(
             f"cannot write {target}: {error.strerror}; free space or check the disk"
@@ -44,24 +46,6 @@ def copy_to(path: Path, target: Path) -> Path:
         for unfinished in (partial, journal_of(partial)):
             unfinished.unlink(missing_ok=True)
     return target
-
-
-def _name(partial: Path, target: Path) -> None:
-    """Give a whole file its name, unless somebody took it meanwhile."""
-    try:
-        try:
-            os.link(partial, target)
-        except FileExistsError:
-            raise
-        except OSError:  # a disk that gives a file one name only
-            _claim(target)
-            os.replace(partial, target)
-    except FileExistsError:
-        raise _taken(target) from None
-
-
-def _claim(path: Path) -> None:
-    os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644))
 
 
 def _taken(target: Path) -> ExistsError:

@@ -33,11 +33,11 @@ def discriminants(moments: BalancedMoments, ridge: float) -> tuple[Tensor, Tenso
     With ``S`` the covariance about the columns' own means, averaged over columns, ``m_j`` a
     column's mean and ``m`` the mean of means, the score of ``x`` is
     ``(x − (m_j + m)/2) · (S + λ·D)⁻¹ (m_j − m)``: the log-odds against the mean of means. ``D``
-    is the diagonal of ``S``, nowhere less than a floor, so that the scale of a feature does not
-    decide how strongly it is regularised. (Linear discriminants: Hastie, Tibshirani and
-    Friedman, "The Elements of Statistical Learning", sections 4.3 and 4.3.1; over several tasks
-    from accumulated moments as in Hayes and Kanan, "Lifelong Machine Learning with Deep
-    Streaming Linear Discriminant Analysis", CVPR Workshops 2020.)
+    is the diagonal of ``S`` and a share of its mean, so that the scale of a feature does not decide
+    how strongly it is regularised, unless it hardly varies. (Linear discriminants: Hastie,
+    Tibshirani and Friedman, "The Elements of Statistical Learning", sections 4.3 and 4.3.1; over
+    several tasks from accumulated moments as in Hayes and Kanan, "Lifelong Machine Learning with
+    Deep Streaming Linear Discriminant Analysis", CVPR Workshops 2020.)
     """
     means, centre = moments.means, moments.mean
     root = torch.linalg.cholesky(regularised(moments.within, ridge))

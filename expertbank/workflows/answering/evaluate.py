@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+
 from expertbank.data import Columns, ReadAs, TaskSpec, read_rows
 from expertbank.errors import DataError, InputError, StaleError
 from expertbank.kinds import KINDS
@@ -112,7 +114,7 @@ def evaluate(
     # Separator and encoding are a file's own: those of the file trained on say nothing here.
     spec = replace(with_columns(experts.data_spec(named), columns), read_as=read_as or ReadAs())
     remarks: list[str] = []
-    rows = read_rows(spec, source, remarks=remarks, progress=progress)
+    rows = read_rows(spec, source, remarks=remarks, progress=progress, to_measure=True)
     if not rows:
         raise DataError(f"{source}: no labelled row to measure {task} on")
     for row in rows:
@@ -128,7 +130,8 @@ def evaluate(
     member = predictor.member(task)
     labels = [kind.truth(row) for row in rows]
     given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
-    quality = kind.outcome_of(labels, given).quality()
+    outcome = kind.outcome_of(labels, given)
+    quality = outcome.quality()
     routed: list[Answer | None] = []
     unread: list[InputError] = []
     if predictor.has_router:
@@ -137,18 +140,21 @@ def evaluate(
             rows, second_opinion=second_opinion, progress=progress, on_bad=unread.append
         ):
             routed[one.index] = _answer_of(one, task)
-    own = None if member is None else quality
+    chosen, own = given, None if member is None else quality
     if member is not None and member.digest != named.digest:
-        older = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
-        own = kind.outcome_of(labels, older).quality()
+        chosen = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
+        own = kind.outcome_of(labels, chosen).quality()
+    # Rows that went elsewhere count as in a report, which knows the expert's answers to them too.
+    reached = np.array([answer is not None for answer in routed], dtype=bool)
+    there = [one or other for one, other in zip(routed, chosen, strict=False)]
     return Evaluated(
         task,
         named.id,
-        kind.outcome_of(labels, given).metric,
+        outcome.metric,
         len(rows),
         quality,
-        kind.outcome_of(labels, routed).quality() if routed else None,
-        sum(answer is not None for answer in routed) / len(rows) if routed else None,
+        kind.outcome_of(labels, there).quality(reached) if routed else None,
+        float(reached.mean()) if routed else None,
         kind.per_label(labels, given),
         None if member is None else member.id,
         own,

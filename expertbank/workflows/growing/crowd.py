@@ -143,11 +143,12 @@ def add_many(
             else:
                 del running[happened.job]
                 try:
-                    found[one.place] = _result(workspace, one, happened, progress)
+                    result = _result(workspace, one, happened, progress)
                 except (ExpertBankError, OSError) as error:
                     found[one.place] = error
                 else:
-                    added(found[one.place])  # type: ignore[arg-type]  # it is no error
+                    found[one.place] = result
+                    added(result)
     return [found[place] for place in range(len(wishes))]
 
 

@@ -211,10 +211,23 @@ def require_own_name(group: str, tasks: Collection[str], groups: Collection[str 
             f"a task is called {group}, so a group of that name could not be asked for; give the "
             "group another name"
         )
-    if group == ROUTED:
+    _require_not_the_router(group, "group")
+
+
+def require_new_name(task: str) -> None:
+    """Refuse a name for a task that a server could not offer.
+
+    Raises:
+        InputError: the router is called so.
+    """
+    _require_not_the_router(task, "task")
+
+
+def _require_not_the_router(name: str, what: str) -> None:
+    if name == ROUTED:
         raise InputError(
-            f"servers call the router {ROUTED}, so a group of that name could not be asked for; "
-            "give the group another name"
+            f"servers call the router {ROUTED}, so a {what} of that name could not be asked for; "
+            f"give the {what} another name"
         )
 
 
@@ -285,6 +298,8 @@ def _require_fitting_group(registry: Registry, wanted: TaskSpec, group: str | No
     """
     known = {task.name: task for task in registry.tasks(include_removed=True)}
     groups = [one.group for one in known.values()]
+    if wanted.name not in known:
+        require_new_name(wanted.name)
     if wanted.name not in known and wanted.name in groups:
         raise ExistsError(
             f"a group is called {wanted.name}, and could no longer be asked for by its name; give "

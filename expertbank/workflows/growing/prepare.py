@@ -28,7 +28,11 @@ from expertbank.plain import plain, typed
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
-from expertbank.workflows.growing.grouping import require_allowed, require_own_name
+from expertbank.workflows.growing.grouping import (
+    require_allowed,
+    require_new_name,
+    require_own_name,
+)
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.writing import (
@@ -118,8 +122,10 @@ def prepare(
     require_settings(task, wish, config, request.tune)
     if request.group is not None:
         check_task_name(request.group, "group")
-    if request.group is not None and not workspace.exists:
-        require_own_name(request.group, [name], [])
+    if not workspace.exists:
+        require_new_name(name)
+        if request.group is not None:
+            require_own_name(request.group, [name], [])
     if workspace.exists:
         _require_new(workspace, name, new_version=request.new_version)
         require_allowed(workspace.registry, task, request.group)

@@ -38,7 +38,7 @@ from expertbank.records import (
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
 from expertbank.workflows.environment import now, package_versions
-from expertbank.workflows.growing.grouping import require_fitting
+from expertbank.workflows.growing.grouping import require_fitting, require_new_name
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace
 
@@ -296,13 +296,18 @@ def _fitted(
 
     Raises:
         ExistsError: the task has another expert and no new version was asked for.
-        InputError: the task is of another kind here, or does not fit the tasks of its group.
+        InputError: the task is of another kind here, does not fit the tasks of its group, or is
+            called as servers call the router.
     """
+    name = one.task.name
     if not workspace.exists:
+        require_new_name(name)
         return replace(one, expert=replace(one.expert, version=1)), None
-    registry, name = workspace.registry, one.task.name
+    registry = workspace.registry
     known = {task.name: task for task in registry.tasks(include_removed=True)}
     here, group, remark = known.get(name), one.task.group, None
+    if here is None:
+        require_new_name(name)
     if here is not None and here.kind != one.task.kind:
         raise InputError(
             f"task {name} is {here.kind} here and {one.task.kind} in the bundle, which cannot "

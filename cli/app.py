@@ -15,7 +15,7 @@ from .given_once import Command
 from .outcome import Outcome
 from .session import Session, default_home
 
-_COMMANDS = {
+COMMANDS = {
     "init": "experts.init",
     "add": "experts.add",
     "retrain-router": "routing.retrain_router",
@@ -50,15 +50,15 @@ class _Built(Mapping[str, Any]):
         return _build(name)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(_COMMANDS)
+        return iter(COMMANDS)
 
     def __len__(self) -> int:
-        return len(_COMMANDS)
+        return len(COMMANDS)
 
 
 @cache
 def _build(name: str) -> Any:
-    module, _, attribute = _COMMANDS[name].partition(".")
+    module, _, attribute = COMMANDS[name].partition(".")
     own = getattr(import_module(f".{module}", __package__), attribute)
     if isinstance(own, typer.Typer):
         group = typer.main.get_command(own)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +12,7 @@ from rich.console import Console
 from expertbank.kinds import adapter_elsewhere
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
+from expertbank.workflows.keeping.standing import is_usable
 
 from . import completing
 from .grouping import remark
@@ -80,7 +81,7 @@ def list_experts(context: typer.Context) -> None:
             _fields(router)
             | {
                 "aliases": aliases.get(router.version, []),
-                "usable": _usable(router, purged),
+                "usable": is_usable(router, purged),
             }
             for router in routers
         ],
@@ -141,11 +142,6 @@ def _with(*columns: str) -> Table:
     return replace(_EXPERTS, columns=(_EXPERTS.columns[0], *columns, *_EXPERTS.columns[1:]))
 
 
-def _usable(router: RouterRecord, purged: Collection[str]) -> bool:
-    """Whether ``gc`` deleted neither its gate nor the files of an expert of its."""
-    return router.forgotten_at is None and not set(purged).intersection(router.members)
-
-
 def _marked(name: str, **marks: bool) -> str:
     """A name with those marks that hold."""
     held = ", ".join(mark for mark, holds in marks.items() if holds)
@@ -189,11 +185,13 @@ def show(
             try:
                 router = registry.router(name)
             except NotFoundError:
+                if name.startswith("router@"):
+                    raise
                 raise missing from None
             run = registry.run(router.run_id) if router.run_id else None
             features = {one.expert_id: one.digest for one in registry.feature_sets()}
             document: dict[str, Any] = {
-                "router": asdict(router) | {"usable": _usable(router, purged)},
+                "router": asdict(router) | {"usable": is_usable(router, purged)},
                 "features": {name: features.get(name) for name in router.members},
                 "evaluations": _measured(registry.evaluations(router_version=router.version)),
             }

@@ -59,6 +59,7 @@ def execute(app: typer.Typer, words: list[str]) -> int:
     except BaseException as caught:  # noqa: BLE001 (every end comes by here)
         error = caught
     code, message = ended(error, code, outcome)
+    message = outcome.here(message)
     signals.end(code)
     if error is not None and code != USAGE and os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
@@ -111,7 +112,7 @@ def _failed(error: BaseException, outcome: Outcome) -> tuple[int, str]:
         code = INTERRUPTED if number is None else 128 + number
         resume = outcome.resume
         if not resume and "--resume" in outcome.words:
-            resume = f"; what an earlier run kept is still there, go on with: {outcome.again}"
+            resume = f"; this run kept nothing, go on with: {outcome.again}"
         said = outcome.told or ("" if resume else "; nothing half-done was kept")
         return code, signals.word(number or 0) + said + resume
     match error:
@@ -159,7 +160,7 @@ def _free_text(error: TyperException, words: list[str]) -> str:
     context: Any = getattr(error, "ctx", None)
     name = getattr(error, "option_name", "")
     parameters = context.command.params if context else []
-    if not name or all(one.param_type_name != "argument" for one in parameters):
+    if not name or all(one.name != "text" for one in parameters):
         return ""
     known = {option for one in parameters for option in one.opts} | GLOBALS
     odd = [word for word in words if word[:1] == "-" and word.partition("=")[0] not in known]

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from expertbank.errors import InputError
+
+_ADVISED = re.compile(r"(?<![\w./=@-])expertbank (?=([a-z][a-z-]*))")
 
 
-@dataclass(slots=True)
+@dataclass
 class Outcome:
     """What is known of a command while it runs.
 
@@ -29,7 +37,45 @@ class Outcome:
     def to_dict(self) -> dict[str, object]:
         """What is said of it beside an error, as JSON."""
         told: dict[str, object] = {"done": self.done} if self.done else {}
-        return told | ({"todo": self.todo} if self.todo else {})
+        return told | ({"todo": self.here(self.todo)} if self.todo else {})
+
+    @cached_property
+    def _bank(self) -> str:
+        """``--home`` as it was given, to stand in commands; empty where none was."""
+        from .words import split_globals
+
+        home = ""
+        with suppress(InputError):  # an option without its value
+            for word in split_globals(self.words)[0]:
+                home = word.removeprefix("--home=") if word.startswith("--home=") else home
+        # A URL's password is for no eyes.
+        return f"--home {shlex.quote(home)} " if home and "@" not in home else ""
+
+    def here(self, text: str) -> str:
+        """A text whose commands are about the bank that this command was about."""
+        if not self._bank:
+            return text
+        from .app import COMMANDS
+
+        about_a_bank = COMMANDS.keys() - {"tasks"}
+        return _ADVISED.sub(
+            lambda found: found[0] + (self._bank if found[1] in about_a_bank else ""), text
+        )
+
+    def all_here(self, document: Any) -> Any:
+        """A document whose ``todo`` are such texts."""
+        if not self._bank:
+            return document
+        if isinstance(document, dict):
+            return {
+                key: self.here(value)
+                if key == "todo" and isinstance(value, str)
+                else self.all_here(value)
+                for key, value in document.items()
+            }
+        if isinstance(document, list | tuple):
+            return [self.all_here(value) for value in document]
+        return document
 
     @property
     def again(self) -> str:

@@ -74,7 +74,8 @@ def predict(
         bool, typer.Option("--abstain", help="Answer unknown to rows that are like no task.")
     ] = False,
     fallback: Annotated[
-        str | None, typer.Option(help="Task that answers rows that are like no task.")
+        str | None,
+        typer.Option(help="Task that answers rows that are like no task, where it can read them."),
     ] = None,
     second_opinion: SecondOpinion = False,
     explain: Annotated[
@@ -148,7 +149,7 @@ def predict(
             total=total,
             told=None if parts is None else parts.told,
         )
-        odd = _Odd(abstain or fallback is not None)
+        odd = _Odd(fallback, asked=abstain or fallback is not None)
         if session.as_json:
             _write_lines(answers, explain, at_once=stream)
         elif parts is not None:
@@ -227,16 +228,18 @@ class _Some:
 
 
 class _Odd:
-    """Rows to tell of at the end: too long to be read whole; like no task, if nobody asked."""
+    """Rows to tell of at the end: too long to be read whole; like no task, and nobody's."""
 
-    def __init__(self, asked: bool) -> None:
-        self._asked = asked
-        self._unknown, self._long = _Some(), _Some()
+    def __init__(self, fallback: str | None, *, asked: bool) -> None:
+        self._fallback, self._asked = fallback, asked
+        self._unknown, self._long, self._unread = _Some(), _Some(), _Some()
 
     def watch(self, answers: Iterable[Prediction]) -> Iterator[Prediction]:
         for answer in answers:
             if answer.unknown:
                 self._unknown.add(answer.index)
+                if self._fallback not in {None, answer.task}:
+                    self._unread.add(answer.index)
             if answer.truncated:
                 self._long.add(answer.index)
             yield answer
@@ -246,6 +249,11 @@ class _Odd:
             session.remark(
                 f"note: like no task here ({self._unknown}); "
                 "--abstain answers unknown, --fallback TASK sends such rows to that task"
+            )
+        if self._unread.count:
+            session.remark(
+                f"note: like no task here, and {self._fallback} reads no such rows "
+                f"({self._unread}); the nearest task answered"
             )
         if self._long.count:
             session.remark(

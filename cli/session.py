@@ -123,7 +123,7 @@ class Session:
     def remark(self, text: str) -> None:
         """Say something that is not the result."""
         if not self.quiet:
-            self.err.print(printable(text), markup=False)
+            self.err.print(printable(self.outcome.here(text)), markup=False)
 
     def did(self, what: str) -> None:
         """Note what was committed, as soon as it is."""
@@ -132,7 +132,7 @@ class Session:
     def answer(self, document: Any, show: Callable[[Console], None]) -> None:
         """Give the result: as JSON, or as ``show`` prints it. The work is done by then."""
         if self.as_json:
-            text = streams.as_json(document, sys.stdout) + "\n"
+            text = streams.as_json(self.outcome.all_here(document), sys.stdout) + "\n"
             self._give(lambda: streams.write(text))
         else:
             self._give(lambda: show(streams.console()))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import typer
 
 from .render import print_facts
@@ -16,6 +18,10 @@ def status(context: typer.Context) -> None:
     session: Session = context.obj
     with session.bank(read_only=True) as bank:
         found = bank.status()
+    here = session.outcome.here
+    found = replace(
+        found, steps=tuple(replace(one, command=here(one.command)) for one in found.steps)
+    )
     session.answer(found.to_dict(), lambda console: print_facts(console, found.facts))
 
 

@@ -136,7 +136,7 @@ def _known(name: str | None, file: Path | None) -> TaskSpec:
     if file is None:
         if name is None:
             raise InputError("name a task, or give a task file with --spec")
-        return catalog_spec(name)
+        return catalog_spec(name, "expertbank show shows what a bank holds of a task of your own")
     spec = load_spec(file)
     if name is not None and name != spec.name:
         raise InputError(f"{file} describes the task {spec.name!r}, not {name!r}; drop one")
@@ -200,7 +200,7 @@ def check(
     session.answer(documents[0] if list_file is None else {"checked": documents}, show)
     faults = [bad for _, _, bad in checked if bad]
     if faults and session.as_json:
-        faults[0].refuse()
+        faults[0].refuse(advice="")  # the document lists them
     if faults:
         count = sum(bad.rows for bad in faults)
         raise InputError(f"{count:,} bad row{'' if count == 1 else 's'} to mend, listed above")

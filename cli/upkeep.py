@@ -52,7 +52,11 @@ def verify(context: typer.Context, backbone: Backbone = None) -> None:
         for problem in found.problems:
             print_facts(
                 console,
-                [("problem", problem.what), ("where", problem.where), ("to do", problem.todo)],
+                [
+                    ("problem", problem.what),
+                    ("where", problem.where),
+                    ("to do", session.outcome.here(problem.todo)),
+                ],
             )
         print_facts(
             console,
@@ -101,7 +105,7 @@ def doctor(
             Table(
                 ("what", "state", "found", "to do"), wrapped=("found", "to do"), toned=("state",)
             ),
-            ((f.subject, f.state, f.found, f.todo) for f in found.findings),
+            ((f.subject, f.state, f.found, session.outcome.here(f.todo)) for f in found.findings),
         )
         print_facts(console, [("home", found.home), *found.environment.items()])
         print_facts(console, list(found.packages.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import struct
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -19,6 +20,7 @@ quote that is never closed, and reading on would only fill the memory."""
 
 
 _FILLERS = frozenset("\u034f\u115f\u1160\u17b4\u17b5\u180b\u180c\u180d\u2800\u3164\uffa0")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(,\d{3})+(\.\d*)?")
 _SELECTORS = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0)))
 
 
@@ -157,6 +159,8 @@ def number_text(raw: str, origin: str) -> str:
         ) from None
     if not math.isfinite(single):
         point = "; write the decimal comma as a point" if "," in raw else ""
+        if _THOUSANDS.fullmatch(raw.strip()):
+            point = "; leave a comma between thousands out, or write a decimal comma as a point"
         raise DataError(
             f"{origin}: label {raw!r} is not a number; regression needs numbers{point}",
             "not a number",
@@ -200,3 +204,13 @@ def likeness(text: str) -> str:
     # A code of eight digits has neighbours that single precision does not tell from it.
     whole = int(exact)
     return str(whole) if whole == exact else number_text(seen, "")
+
+
+def as_python_prints(text: str) -> str:
+    """What to do about a list that is no JSON because Python printed it; else nothing."""
+    if "'" not in text:
+        return ""
+    return (
+        "; Python prints lists with single quotes: write JSON, in pandas with "
+        "frame[column].map(json.dumps)"
+    )

@@ -92,7 +92,7 @@ def opened_rows(
     for row in early:
         if refuse and isinstance(row, DataError):
             faults.note(row)
-    faults.refuse()
+    faults.refuse(advice="--skip-bad leaves such rows out, and names each")
     return chain(early, rows)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertbank.errors import DataError
-from expertbank.texts import is_blank, plain_text
+from expertbank.texts import as_python_prints, is_blank, plain_text
 
 
 def first_places(choices: Sequence[str]) -> tuple[int, ...]:
@@ -58,7 +58,8 @@ def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Se
             value = json.loads(value)
         except (ValueError, RecursionError) as error:
             raise DataError(
-                f"{origin}: column {column!r} holds no valid JSON list of choices: {error}",
+                f"{origin}: column {column!r} holds no valid JSON list of choices: {error}"
+                + as_python_prints(value),
                 "choices",
             ) from error
     if isinstance(value, Mapping):

@@ -12,7 +12,7 @@ from difflib import get_close_matches
 from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
-from expertbank.texts import is_unseen, likeness, printable
+from expertbank.texts import as_python_prints, is_unseen, likeness, printable
 
 _SHOWN = 5
 _LISTED = 20
@@ -147,6 +147,7 @@ def several_remarks(counts: Counter[str]) -> list[str]:
         return [
             f"{len(lists)} of {len(counts)} classes look like lists of labels, such as "
             f"{lists[0]!r}: for several labels a row use --kind multi_label"
+            + as_python_prints(lists[0])
         ]
     for sign in (",", ";", "|"):
         joined = [label for label in counts if sign in label]

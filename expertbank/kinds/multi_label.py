@@ -25,7 +25,7 @@ from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective, per_label_
 from expertbank.kinds.labels import alike_remarks, joined, place_of, shown_label
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
-from expertbank.texts import is_blank, plain_text
+from expertbank.texts import as_python_prints, is_blank, plain_text
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -300,7 +300,8 @@ def _parts(value: Any, separator: str | None, column: str, origin: str) -> Seque
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise DataError(
-            f"{origin}: column {column!r} holds no valid JSON list of labels: {error}",
+            f"{origin}: column {column!r} holds no valid JSON list of labels: {error}"
+            + as_python_prints(text),
             "labels",
         ) from error
     if not isinstance(found, list):

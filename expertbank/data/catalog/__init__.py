@@ -18,7 +18,9 @@ def catalog_names() -> tuple[str, ...]:
 
 
 @cache
-def catalog_spec(name: str) -> TaskSpec:
+def catalog_spec(
+    name: str, hint: str = "for a task of your own give its rows with --data"
+) -> TaskSpec:
     """The catalog's spec of the task ``name``.
 
     Raises:
@@ -28,9 +30,7 @@ def catalog_spec(name: str) -> TaskSpec:
     check_task_name(name)
     known = catalog_names()
     if name not in known:
-        raise NotFoundError.of(
-            "catalog task", name, known, "for a task of your own give its rows with --data"
-        )
+        raise NotFoundError.of("catalog task", name, known, hint)
     text = resources.files(__name__).joinpath(f"{name}.yaml").read_text(encoding="utf-8")
     spec = TaskSpec.from_dict(yaml.safe_load(text), where=f"catalog/{name}.yaml")
     if spec.name != name:

@@ -180,7 +180,7 @@ def _survey(
         Problem(
             f"unfinished training of {path.stem}",
             str(path),
-            f"go on with: expertbank add --task {path.stem} --resume; or delete the file",
+            f"repeat the command that was interrupted, with --resume; or delete {path}",
         )
         for path in unfinished
     ]

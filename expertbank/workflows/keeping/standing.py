@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -45,6 +45,8 @@ class Standing:
         experts: the newest expert of every live task, ``task@version``.
         removed: tasks that were removed.
         router: version of the active router; ``None`` before there is one.
+        router_usable: whether ``gc`` deleted neither its gate nor the files of one of its experts;
+            ``None`` before there is one.
         routing_accuracy: of the active router when it was fitted, the mean over its tasks.
         unrouted: of ``experts`` those that the active router does not know.
         retired: members of the active router that are newest of no live task.
@@ -56,6 +58,7 @@ class Standing:
     experts: tuple[str, ...]
     removed: tuple[str, ...]
     router: int | None
+    router_usable: bool | None
     routing_accuracy: float | None
     unrouted: tuple[str, ...]
     retired: tuple[str, ...]
@@ -71,7 +74,9 @@ class Standing:
         router = NONE_YET
         if self.router is not None:
             router = f"router@{self.router}"
-            if self.routing_accuracy is not None:
+            if not self.router_usable:
+                router += " (unusable: gc deleted files that it needs)"
+            elif self.routing_accuracy is not None:
                 router += f", routing accuracy {share(self.routing_accuracy)}"
         steps = (f"{step.command}   # {step.why}" for step in self.steps)
         return (
@@ -86,6 +91,16 @@ class Standing:
 
     def _repr_html_(self) -> str:
         return notebook.table("Bank", (), (), self.facts)
+
+
+def is_usable(router: RouterRecord, purged: Collection[str]) -> bool:
+    """Whether ``gc`` deleted neither its gate nor the files of one of its experts.
+
+    Args:
+        router: the router.
+        purged: ids of the experts whose files were deleted.
+    """
+    return router.forgotten_at is None and not set(purged).intersection(router.members)
 
 
 def standing(home: str, registry: Registry) -> Standing:
@@ -112,6 +127,7 @@ def standing(home: str, registry: Registry) -> Standing:
         experts=newest,
         removed=removed,
         router=router.version if router else None,
+        router_usable=is_usable(router, registry.purged_experts()) if router else None,
         routing_accuracy=router.metrics.get("accuracy") if router else None,
         unrouted=unrouted,
         retired=retired,

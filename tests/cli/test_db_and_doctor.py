@@ -86,7 +86,7 @@ def test_restore_refuses_what_is_no_sound_backup_and_changes_nothing(
     refuses(bank, bank / "registry.db", 1, "present database")
     text = tmp_path / "text.db"
     text.write_text("hello " * 999)
-    refuses(bank, text, 13, "not a SQLite database")
+    refuses(bank, text, 13, "not a SQLite database; name a file that db backup wrote")
     other = tmp_path / "other.db"
     broken(other, "CREATE TABLE songs (id)")
     refuses(bank, other, 13, "another program")
@@ -214,7 +214,7 @@ def test_doctor_hides_secrets(bank: Path, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_doctor_without_a_bank_says_how_to_make_one_and_makes_nothing(tmp_path: Path) -> None:
     answer = done("--home", tmp_path / "none" / "bank", "--json", "doctor")
-    assert "expertbank init" in findings(answer)["bank"]["todo"]
+    assert " init" in findings(answer)["bank"]["todo"]
     assert list(tmp_path.iterdir()) == []
 
 

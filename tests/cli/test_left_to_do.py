@@ -31,6 +31,11 @@ def meanwhile(monkeypatch: pytest.MonkeyPatch) -> Meanwhile:
     return arrange
 
 
+def refit(home: Path) -> str:
+    """The command, about the bank that the last one was about."""
+    return f"expertbank --home {home} retrain-router"
+
+
 def removing(bank: Path, task: str) -> Callable[[], None]:
     """A real change by another command."""
 
@@ -60,15 +65,15 @@ def test_an_expert_added_beside_another_change_is_told_with_what_is_left(
     document = answer.document
     assert document["expert"]["id"] == "one@1"
     assert document["router"] is None
-    assert document["todo"] == "expertbank retrain-router"
+    assert document["todo"] == refit(bank)
     assert document["error"]["code"] == 4
     assert answer.error["done"] == ["one@1 was added"]
-    assert answer.error["todo"] == "expertbank retrain-router"
+    assert answer.error["todo"] == refit(bank)
     meanwhile(removing(bank, "sport"))
     answer = call(*add, "two")
     assert answer.code == 4
     assert "two@1" in answer.out
-    assert "done: two@1 was added; to do: expertbank retrain-router" in answer.err
+    assert f"done: two@1 was added; to do: {refit(bank)}" in answer.err
     assert done("--home", bank, "--json", "retrain-router").document["tasks"] == [
         "mood",
         "one",
@@ -105,7 +110,7 @@ def test_experts_of_a_list_are_told_when_one_fails_and_when_the_router_does(
     assert answer.code == 4
     assert [one["expert"]["id"] for one in answer.document["added"]] == ["one@1"]
     assert [one["task"] for one in answer.document["failed"]] == ["two", "three"]
-    assert answer.document["todo"] == "expertbank retrain-router"
+    assert answer.document["todo"] == refit(bank)
 
 
 def test_a_removal_is_told_when_the_router_fails(bank: Path, meanwhile: Meanwhile) -> None:
@@ -115,7 +120,7 @@ def test_a_removal_is_told_when_the_router_fails(bank: Path, meanwhile: Meanwhil
     assert answer.code == 4
     assert answer.document["task"] == "mood"
     assert answer.document["removed_at"]
-    assert answer.document["todo"] == "expertbank retrain-router"
+    assert answer.document["todo"] == refit(bank)
     assert answer.error["done"] == ["the task mood was removed"]
     assert done(*words).document["todo"] == ""
 
@@ -125,8 +130,8 @@ def test_what_is_left_after_an_add_or_an_import_is_in_the_document(
 ) -> None:
     data = write_task(tmp_path / "d.csv", "mood", 60, seed=5)
     add = ["--home", bank, "--json", "add", "--data", data, "--epochs", 1, "--task"]
-    assert done(*add, "one").document["todo"] == "expertbank retrain-router"
+    assert done(*add, "one").document["todo"] == refit(bank)
     assert "todo" not in done(*add, "two", "--retrain-router").document
     words = ["--home", tmp_path / "new", "--json", "import", importable]
-    assert done(*words).document["todo"] == "expertbank retrain-router"
+    assert done(*words).document["todo"] == refit(tmp_path / "new")
     assert done(*words).document["todo"] == "", "nothing was imported"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from command_line import call, done, task_rows, write_csv
@@ -27,6 +28,35 @@ def test_abstaining_answers_unknown_and_a_fallback_sends_the_row_elsewhere(
     assert "only one" in both.err
     nowhere = call("--home", made_bank / "bank", "predict", "a", "--fallback", "nowhere")
     assert nowhere.code == 10
+
+
+def test_a_fallback_that_cannot_read_the_row_is_said_to_have_had_no_say(
+    bank: Path, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": text, "choices": ["dark sky", "light sky"], "answer": int(label == "light")}
+        for text, label in task_rows("sport", 60, seed=4)
+    ]
+    data = tmp_path / "asked.jsonl"
+    data.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("--kind", "multiple_choice", "--choices-column", "choices", "--epochs", 1)
+    done("--home", bank, "add", "--task", "asked", "--data", data, *asked, "--retrain-router")
+    told = done("--home", bank, "predict", STRANGE, "--fallback", "asked")
+    assert "like no task here, and asked reads no such rows (row 0)" in told.err
+    told = done("--home", bank, "predict", STRANGE, "--fallback", "mood")
+    assert "like no task here" not in told.err
+
+
+def test_rows_that_cannot_be_answered_are_not_sent_to_a_check_of_labels(
+    bank: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "asked.jsonl"
+    data.write_text('{"text": "ok"}\n{"text": ""}\n{"text": " "}\n')
+    answer = call("--home", bank, "predict", "--file", data)
+    assert answer.code == 2
+    assert "tasks check" not in answer.err
+    assert "--skip-bad leaves such rows out" in answer.err
+    assert len(done("--home", bank, "--json", "predict", "--file", data, "--skip-bad").lines) == 1
 
 
 def test_init_fixes_what_is_kept_of_rows(tmp_path: Path, backbone: Path) -> None:

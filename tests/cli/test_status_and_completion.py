@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -29,7 +30,7 @@ def offered(monkeypatch: pytest.MonkeyPatch) -> Callable[[str, Path], set[str]]:
 def test_without_a_command_it_says_how_the_bank_stands_and_what_comes_next(bank: Path) -> None:
     told = done("--home", bank).out
     assert "3: mood@1, poll@1, sport@1" in told
-    assert "expertbank forgetting-report --verify" in told
+    assert " forgetting-report --verify" in told
     assert told == done("status", "--home", bank).out
     found = done("--home", bank, "--json", "status").document
     assert found["router"] == 2
@@ -46,8 +47,10 @@ def test_an_expert_that_no_router_knows_makes_retraining_the_next_step(
     found = done("--json", "--home", bank, "status").document
     assert found["unrouted"] == ["mood@2"]
     assert found["retired"] == ["mood@1"]
-    assert [step["command"] for step in found["steps"]] == ["expertbank retrain-router"]
-    done("--home", bank, "retrain-router")
+    (command,) = [step["command"] for step in found["steps"]]
+    assert command == f"expertbank --home {bank} retrain-router"
+    assert command in done("--home", bank).out
+    done(*shlex.split(command)[1:])
     assert done("--json", "--home", bank, "status").document["unrouted"] == []
 
 
@@ -57,8 +60,8 @@ def test_a_removed_task_is_told_and_its_expert_is_to_leave_the_router(bank: Path
     assert found["removed"] == ["poll"]
     assert found["retired"] == ["poll@1"]
     assert [step["command"] for step in found["steps"]] == [
-        "expertbank retrain-router",
-        "expertbank add --task poll --new-version",
+        f"expertbank --home {bank} retrain-router",
+        f"expertbank --home {bank} add --task poll --new-version",
     ]
     assert "removed" in done("--home", bank).out
 
@@ -82,7 +85,7 @@ def test_where_there_is_no_bank_the_help_and_the_first_command_are_told(tmp_path
     alone = call("--home", tmp_path / "none")
     assert alone.code == 0
     assert "Commands:" in alone.out
-    assert "expertbank add --task bbc_news" in alone.err
+    assert " add --task bbc_news" in alone.err
     assert call("--home", tmp_path / "none", "status").code == 10
     asked = call("--json", "--home", tmp_path / "none")
     assert (asked.code, json.loads(asked.err)["error"]["code"]) == (2, 2)
@@ -149,3 +152,27 @@ def test_added_shows_how_the_held_out_score_went(bank: Path, made_bank: Path) ->
     assert len(found["curve"]) == found["epochs_trained"] == 3
     assert max(found["curve"]) == found["selection_score"]
     assert sum(line.count(bar) for bar in "▁▂▃▄▅▆▇█") == 3
+
+
+def test_a_router_that_gc_made_unusable_is_said_to_be(bank: Path) -> None:
+    for task in ("mood", "poll", "sport"):
+        done("--home", bank, "remove", "--task", task, "--yes")
+    assert done("--home", bank, "--json", "status").document["router_usable"] is True
+    done("--home", bank, "gc", "--purge-removed", "--yes")
+    assert done("--home", bank, "--json", "status").document["router_usable"] is False
+    assert "router@2 (unusable: gc deleted files that it needs)" in done("--home", bank).out
+
+
+def test_advice_is_about_the_bank_of_the_command_wherever_the_environment_points(
+    bank: Path, made_bank: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EXPERTBANK_HOME", str(made_bank / "nowhere"))
+    answer = call("--home", bank, "predict", "--task", "moood", "a film")
+    assert answer.code == 10
+    add = done(
+        *("--home", bank, "add", "--task", "mood", "--data", made_bank / "mood.csv"),
+        *("--epochs", 1, "--new-version"),
+    )
+    assert f"expertbank --home {bank} retrain-router" in add.err
+    monkeypatch.setenv("EXPERTBANK_HOME", str(bank))
+    assert done("status").out.count("--home") == 0

@@ -183,3 +183,15 @@ def test_a_dry_run_refuses_the_settings_that_add_refuses_and_neither_writes(
     assert message in checked.error["message"]
     assert checked.error == added.error
     assert not home.exists() or not content(home)
+
+
+def test_names_of_a_bank_are_not_looked_for_in_the_catalog_for_ever(bank: Path) -> None:
+    answer = call("--home", bank, "tasks", "show", "mood")
+    assert answer.code == 10
+    assert f"expertbank --home {bank} show shows what a bank holds" in answer.err
+    answer = call("--home", bank, "tasks", "show", "mood", "--data", "a.csv")
+    assert answer.code == 2
+    assert "put --" not in answer.err
+    answer = call("--home", bank, "show", "router@9")
+    assert answer.code == 10
+    assert "no router named 'router@9'" in answer.err

@@ -147,3 +147,33 @@ def test_rows_that_are_all_copies_are_counted_once_and_called_different(tmp_path
     path = _write(tmp_path / "a.csv", "text,label\n" + "one,good\ntwo,bad\n" * 20)
     with pytest.raises(DataError, match=r"a\.csv:1: 2 different rows with 2 labels"):
         load_task(TaskSpec("mine"), path)
+
+
+@pytest.mark.parametrize(
+    ("value", "advice"),
+    [
+        ("1,000", "between thousands"),
+        ("12,345.5", "between thousands"),
+        ("1,5", "write the decimal"),
+    ],
+)
+def test_a_comma_between_thousands_is_not_made_a_point(
+    tmp_path: Path, value: str, advice: str
+) -> None:
+    path = _write(tmp_path / "a.csv", f'text,label\nsmall,1\nlarge,"{value}"\n')
+    with pytest.raises(DataError, match=advice):
+        load_task(TaskSpec("mine", kind="regression"), path)
+
+
+@pytest.mark.parametrize("kind", ["classification", "multi_label"])
+def test_lists_as_python_prints_them_are_named_as_such(tmp_path: Path, kind: str) -> None:
+    lists = ("['a', 'b']", "['c']")
+    rows = "".join(f'row {n},"{lists[n % 2]}"\n' for n in range(40))
+    path = _write(tmp_path / "a.csv", f"text,label\n{rows}")
+    if kind == "classification":
+        (told,) = [one for one in load_task(TaskSpec("mine"), path).warnings if "lists" in one]
+    else:
+        with pytest.raises(DataError) as refused:
+            load_task(TaskSpec("mine", kind=kind), path)
+        told = str(refused.value)
+    assert "Python prints lists with single quotes: write JSON" in told

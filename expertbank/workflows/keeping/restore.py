@@ -14,7 +14,7 @@ from typing import Any
 from expertbank.artifacts.lock import LOCK_FILE, WAIT_SECONDS, BankLock
 from expertbank.artifacts.rehash import rehash
 from expertbank.artifacts.store import ArtifactStore
-from expertbank.errors import ExpertBankError, InputError, IntegrityError, NotFoundError
+from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
 from expertbank.files.durable import os_errors_translated
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import schema
@@ -78,7 +78,6 @@ def restore(
 
     Raises:
         NotFoundError: no such file, or no bank's folder.
-        InputError: the file is something else.
         SchemaTooNewError: a newer expertbank wrote it; nothing was written.
         IntegrityError: not a registry, damaged, or it names files that are not in the store.
         LockedError: other commands kept writing for too long.
@@ -89,7 +88,9 @@ def restore(
         raise NotFoundError(f"there is no folder {home}; restore goes into a bank's own folder")
     with os_errors_translated(source), source.open("rb") as file:
         if file.read(len(_SQLITE)) not in {b"", _SQLITE}:
-            raise InputError(f"{source} is no database; name a file that db backup wrote")
+            raise IntegrityError(
+                f"{source} is not a SQLite database; name a file that db backup wrote"
+            )
     wanted, present = SqliteFile(source), FolderHome(home).location
     if source.resolve() == present.path.resolve():
         raise ExpertBankError(f"{source} is the present database; name a backup of it")

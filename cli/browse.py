@@ -12,7 +12,6 @@ from rich.console import Console
 from expertbank.kinds import adapter_elsewhere
 from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
-from expertbank.workflows.keeping.standing import is_usable
 
 from . import completing
 from .grouping import remark
@@ -81,7 +80,7 @@ def list_experts(context: typer.Context) -> None:
             _fields(router)
             | {
                 "aliases": aliases.get(router.version, []),
-                "usable": is_usable(router, purged),
+                "usable": router.is_usable(purged),
             }
             for router in routers
         ],
@@ -191,7 +190,7 @@ def show(
             run = registry.run(router.run_id) if router.run_id else None
             features = {one.expert_id: one.digest for one in registry.feature_sets()}
             document: dict[str, Any] = {
-                "router": asdict(router) | {"usable": is_usable(router, purged)},
+                "router": asdict(router) | {"usable": router.is_usable(purged)},
                 "features": {name: features.get(name) for name in router.members},
                 "evaluations": _measured(registry.evaluations(router_version=router.version)),
             }

@@ -41,6 +41,10 @@ _ADVICE = {
 }
 
 
+_FEW = 10
+"""Groups with fewer commands are small enough to be looked through for an option."""
+
+
 def execute(app: typer.Typer, words: list[str]) -> int:
     """Run one command, say how it ended, and give back its exit code."""
     outcome, error, code = Outcome(words), None, 0
@@ -48,7 +52,7 @@ def execute(app: typer.Typer, words: list[str]) -> int:
     try:
         signals.begin()
         front, rest = split_globals(words)
-        require_once([word.partition("=")[0] for word in front if "=" in word])
+        require_once([word.partition("=")[0] for word in front])
         given = app(
             args=[*front, *rest], obj=outcome, prog_name="expertbank", standalone_mode=False
         )
@@ -160,10 +164,15 @@ def _free_text(error: TyperException, words: list[str]) -> str:
     context: Any = getattr(error, "ctx", None)
     name = getattr(error, "option_name", "")
     parameters = context.command.params if context else []
-    if not name or all(one.name != "text" for one in parameters):
+    if not name or all(one.param_type_name != "argument" for one in parameters):
         return ""
+    beside = getattr(context.parent.command, "commands", {}) if context.parent else {}
     known = {option for one in parameters for option in one.opts} | GLOBALS
+    for command in beside.values() if len(beside) < _FEW else ():
+        known |= {option for one in command.params for option in one.opts}
     odd = [word for word in words if word[:1] == "-" and word.partition("=")[0] not in known]
+    if not odd:
+        return ""
     # Of several letters behind one dash the error names any.
     text = next((word for word in odd if word.startswith(name) or word[1:2] != "-"), name)
     return (

@@ -6,7 +6,7 @@ An expert is named ``task@version`` (``boolq@1``) everywhere outside the databas
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -302,6 +302,14 @@ class RouterRecord:
     created_at: str = ""
     forgotten_at: str | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def is_usable(self, purged: Collection[str]) -> bool:
+        """Whether ``gc`` deleted neither its gate nor the files of one of its experts.
+
+        Args:
+            purged: ids of the experts whose files were deleted.
+        """
+        return self.forgotten_at is None and not set(purged).intersection(self.members)
 
     @property
     def group_of(self) -> dict[str, str]:

@@ -26,8 +26,8 @@ def test_a_text_like_an_option_is_refused_with_the_words_that_would_do(
         answer = call("--home", bank, "predict", text)
         assert answer.code == 2
         advised = shlex.split(answer.err.partition("put -- in front: ")[2])
-        assert advised == ["expertbank", "predict", "--", text]
-        assert done("--home", bank, *advised[1:]).out
+        assert advised == ["expertbank", "--home", str(bank), "predict", "--", text]
+        assert done(*advised[1:]).out
     lines = done("--home", bank, "--json", "predict", "--", text, stdin=b"from a pipe\n").lines
     assert len(lines) == 1
 
@@ -36,7 +36,7 @@ def test_a_text_like_an_option_is_refused_with_the_words_that_would_do(
 def test_every_command_that_takes_a_word_says_so(words: list[str], bank: Path) -> None:
     answer = call("--home", bank, *words)
     assert answer.code == 2
-    assert shlex.join(["expertbank", *words[:-1], "--", words[-1]]) in answer.err
+    assert shlex.join([*words[:-1], "--", words[-1]]) in answer.err
 
 
 def test_an_option_that_is_none_is_one_line_for_commands_without_words(bank: Path) -> None:
@@ -77,14 +77,18 @@ def test_what_stands_after_two_dashes_is_never_an_option(
         ["predict", "--file", "a.jsonl", "--file=b.jsonl"],
         ["evaluate", "--task", "mood", "--task", "poll", "--data", "a.csv"],
         ["tasks", "check", "--data", "a.csv", "--data", "b.csv"],
-        ["db", "copy", "a", "b", "--store", "c", "--store", "d"],
         ["--home", "here", "list", "--home", "there"],
     ],
 )
-def test_an_option_that_takes_one_value_is_not_given_two(words: list[str]) -> None:
+def test_what_a_command_works_on_is_not_given_twice(words: list[str]) -> None:
     answer = call(*words)
     assert answer.code == 2
     assert "stands twice, and takes one value" in answer.err
+
+
+def test_a_setting_may_be_overridden_by_another_at_the_end() -> None:
+    answer = call("tasks", "check", "--task", "mood", "--data", "gone.csv", "--lr", 1, "--lr", 2)
+    assert "twice" not in answer.err
 
 
 def test_errors_about_texts_like_global_options_are_told_to_people(bank: Path) -> None:

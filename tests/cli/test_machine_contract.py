@@ -39,7 +39,8 @@ TOP: dict[str, set[str]] = {
     },
     "tasks": {"tasks"},
     "status": {
-        *("home", "backbone", "experts", "removed", "router", "routing_accuracy", "unrouted"),
+        *("home", "backbone", "experts", "removed", "router", "router_usable"),
+        *("routing_accuracy", "unrouted"),
         *("retired", "steps"),
     },
     "map": {"router", "told", "clouds", "rows"},

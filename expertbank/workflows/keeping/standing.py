@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -93,16 +93,6 @@ class Standing:
         return notebook.table("Bank", (), (), self.facts)
 
 
-def is_usable(router: RouterRecord, purged: Collection[str]) -> bool:
-    """Whether ``gc`` deleted neither its gate nor the files of one of its experts.
-
-    Args:
-        router: the router.
-        purged: ids of the experts whose files were deleted.
-    """
-    return router.forgotten_at is None and not set(purged).intersection(router.members)
-
-
 def standing(home: str, registry: Registry) -> Standing:
     """How the bank behind ``registry`` stands.
 
@@ -127,7 +117,7 @@ def standing(home: str, registry: Registry) -> Standing:
         experts=newest,
         removed=removed,
         router=router.version if router else None,
-        router_usable=is_usable(router, registry.purged_experts()) if router else None,
+        router_usable=router.is_usable(registry.purged_experts()) if router else None,
         routing_accuracy=router.metrics.get("accuracy") if router else None,
         unrouted=unrouted,
         retired=retired,

@@ -16,22 +16,15 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import torch
-import transformers.models.bert.modeling_bert
 from expertbank_cli.main import run
-
-import expertbank.training.expert
-import expertbank.workflows.proving.report
-import expertbank.workflows.shipping.export
 
 KILLS = 14
 MAKING, COMMITTING = 4, 5
 """So many of them come just when a new bank's database appears, and just when files do."""
-
-_PRELOADED = (torch, transformers, expertbank)
 
 
 def start(*commands: Sequence[str]) -> int:
@@ -75,6 +68,10 @@ def wait_for(child: int, happened: Callable[[], bool]) -> None:
 
 
 def main(folder: Path, backbone: str, data: str) -> dict[str, Any]:
+    import warm
+
+    for late in warm.LATE:  # else every fork would import them when it comes to them
+        import_module(late)
     rng = random.Random(20)
     home = folder / "bank"
 
@@ -125,4 +122,5 @@ def main(folder: Path, backbone: str, data: str) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    sys.path.append(str(Path(__file__).parents[1]))
     print(json.dumps(main(Path(sys.argv[1]), sys.argv[2], sys.argv[3])))  # noqa: T201

@@ -1,10 +1,11 @@
-"""Run as a process: loads a bundle and a bank, computes, forks; prints what became of its children.
+"""Run as a process: parents that load a bundle and a bank, compute and fork.
 
-    forking.py FOLDER BEFORE THREADS INSIDE...
+    forking.py '[FOLDER, BEFORE, THREADS, [INSIDE, ...]]' ...
 
-BEFORE is what the parent does: ``load``, ``predict``, ``train``, ``refit``, or ``busy`` to predict
-in another thread all the while. INSIDE is what a child does, one child after the other. Each has 60
-seconds.
+Each word is a parent, and gives a line of what became of its children. BEFORE is what the parent
+does: ``load``, ``predict``, ``train``, ``refit``, or ``busy`` to predict in another thread all the
+while. INSIDE is what a child does, one child after the other. Each has 60 seconds. Parents are
+forks of one process that only imported.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from pathlib import Path
 
 import torch
@@ -120,11 +122,29 @@ def child(before: str, what: str) -> tuple[str, object]:
     return forked(what)
 
 
-if __name__ == "__main__":
-    FOLDER = Path(sys.argv[1])
-    torch.set_num_threads(int(sys.argv[3]))
-    BUNDLE, BANK = load_bundle(FOLDER / "bundle"), Bank.open(FOLDER / "bank")
-    compute(sys.argv[2])
-    sys.stdout.write(json.dumps([child(sys.argv[2], what) for what in sys.argv[4:]]) + "\n")
+def run(folder: Path, before: str, threads: int, children: list[str]) -> None:
+    """One parent and its children; prints how each ended, as a line."""
+    global FOLDER, BUNDLE, BANK
+    FOLDER = folder
+    torch.set_num_threads(threads)
+    BUNDLE, BANK = load_bundle(folder / "bundle"), Bank.open(folder / "bank")
+    compute(before)
+    sys.stdout.write(json.dumps([child(before, what) for what in children]) + "\n")
     sys.stdout.flush()
-    os._exit(0)
+
+
+if __name__ == "__main__":
+    for word in sys.argv[1:]:
+        parent = os.fork()  # of a process that has only imported
+        if parent == 0:
+            code = 1
+            try:
+                given = json.loads(word)
+                run(Path(given[0]), *given[1:])
+                code = 0
+            except Exception:  # noqa: BLE001 (the caller reads it)
+                traceback.print_exc()
+            finally:
+                os._exit(code)
+        if os.waitpid(parent, 0)[1]:
+            sys.exit(f"{word} failed")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,26 +36,22 @@ Ended = Callable[[str, int, str], tuple[str, object]]
 def ended(tmp_path_factory: pytest.TempPathFactory, made_job: Path) -> Ended:
     """How a child ended: ``done``, ``hung``, or the name of an error; and what it said."""
 
-    @cache
-    def run(before: str, threads: int) -> dict[str, tuple[str, object]]:
+    words = [sys.executable, str(SCRIPT)]
+    for (before, threads), children in CHILDREN.items():
         folder = tmp_path_factory.mktemp("forks") / "job"
         shutil.copytree(made_job, folder)
-        environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
-        children = CHILDREN[before, threads]
-        words = [sys.executable, SCRIPT, folder, before, threads, *children]
-        done = subprocess.run(
-            list(map(str, words)),
-            capture_output=True,
-            text=True,
-            timeout=300,
-            env=environment,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-        ends = json.loads(done.stdout.splitlines()[-1])
-        return {child: (how, said) for child, (how, said) in zip(children, ends, strict=True)}
-
-    return lambda before, threads, inside: run(before, threads)[inside]
+        words.append(json.dumps([str(folder), before, threads, children]))
+    environment = {key: value for key, value in os.environ.items() if key != "OMP_NUM_THREADS"}
+    done = subprocess.run(
+        words, capture_output=True, text=True, timeout=400, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    lines = zip(CHILDREN.items(), done.stdout.splitlines(), strict=True)
+    ends = {
+        parent: dict(zip(children, map(tuple, json.loads(line)), strict=True))
+        for (parent, children), line in lines
+    }
+    return lambda before, threads, inside: ends[before, threads][inside]
 
 
 @pytest.mark.parametrize(

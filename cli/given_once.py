@@ -11,7 +11,9 @@ from typer.core import TyperCommand
 
 from expertbank.errors import InputError
 
-WORKED_ON = frozenset({"--home", "--bundle", "--data", "--file", "--list", "--spec", "--task"})
+WORKED_ON = frozenset(
+    {"--home", "--bundle", "--data", "--file", "--list", "--peft", "--spec", "--task"}
+)
 """Options whose values are what a command works on."""
 
 

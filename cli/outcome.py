@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from expertbank.errors import InputError
+from expertbank.errors import ExpertBankError, InputError
 
+_ADVISING = frozenset({"todo", "message"})
 _ADVISED = re.compile(r"(?<![\w./=@-])expertbank (?=([a-z][a-z-]*))")
 
 
@@ -40,16 +41,20 @@ class Outcome:
         return told | ({"todo": self.here(self.todo)} if self.todo else {})
 
     @cached_property
-    def _bank(self) -> str:
-        """``--home`` as it was given, to stand in commands; empty where none was."""
+    def _home(self) -> str:
+        """The bank as it was given by ``--home``; empty where it was not."""
         from .words import split_globals
 
-        home = ""
         with suppress(InputError):  # an option without its value
             for word in split_globals(self.words)[0]:
-                home = word.removeprefix("--home=") if word.startswith("--home=") else home
-        # A URL's password is for no eyes.
-        return f"--home {shlex.quote(home)} " if home and "@" not in home else ""
+                if word.startswith("--home="):
+                    return word.removeprefix("--home=")
+        return ""
+
+    @cached_property
+    def _bank(self) -> str:
+        """``--home`` to stand in commands; empty where none was given."""
+        return f"--home {shlex.quote(_shown(self._home))} " if self._home else ""
 
     def here(self, text: str) -> str:
         """A text whose commands are about the bank that this command was about."""
@@ -63,13 +68,13 @@ class Outcome:
         )
 
     def all_here(self, document: Any) -> Any:
-        """A document whose ``todo`` are such texts."""
+        """A document in which what advises (``todo``, ``message``) is such a text."""
         if not self._bank:
             return document
         if isinstance(document, dict):
             return {
                 key: self.here(value)
-                if key == "todo" and isinstance(value, str)
+                if key in _ADVISING and isinstance(value, str)
                 else self.all_here(value)
                 for key, value in document.items()
             }
@@ -79,11 +84,29 @@ class Outcome:
 
     @property
     def again(self) -> str:
-        """The command as one would type it."""
-        return shlex.join(["expertbank", *self.words])
+        """The command as one would type it, its global options in front; without a password."""
+        from .words import split_globals
+
+        front, rest = split_globals(self.words)
+        shown = [
+            f"--home={_shown(self._home)}" if one.startswith("--home=") else one for one in front
+        ]
+        return shlex.join(["expertbank", *shown, *rest])
 
     @property
     def told(self) -> str:
         """What was done and what is left, as the end of a sentence."""
         done = f"; done: {'; '.join(self.done)}" if self.done else ""
         return done + (f"; to do: {self.todo}" if self.todo else "")
+
+
+def _shown(home: str) -> str:
+    """A home as it may be shown: of a database's URL nothing that is secret."""
+    from expertbank.workflows.home import home_at, is_url
+
+    if not is_url(home):
+        return home
+    try:
+        return str(home_at(home))
+    except ExpertBankError:
+        return "URL"

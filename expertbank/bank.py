@@ -681,7 +681,8 @@ class Bank:
 
         Args:
             task: a task of this bank.
-            data: file, folder or other source of labelled rows.
+            data: file, folder or other source of labelled rows; where it has rows to train on, its
+                test rows are measured, or else those to validate on.
             columns: where these rows' columns are named differently from the expert's.
             read_as: separator and encoding of the file, where it does not tell.
             second_opinion: route as ``predict`` does with it.

@@ -32,6 +32,12 @@ class Faults:
         if len(kept) < SHOWN:
             kept.append(str(error))
 
+    def take(self, others: Faults) -> None:
+        """Take down what another reading found."""
+        self.counts.update(others.counts)
+        for fault, messages in others.first.items():
+            self.first[fault] = [*self.first.get(fault, ()), *messages][:SHOWN]
+
     def __bool__(self) -> bool:
         return bool(self.counts)
 

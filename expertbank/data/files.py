@@ -59,6 +59,7 @@ class Tables:
         test: tables of a test split, which takes no part in an expert's training.
         held_out: column and values that tell which rows of ``train`` are for validation.
         remarks: what of a folder was left out, as sentences.
+        beside: the same where the test split takes part.
     """
 
     train: tuple[Open, ...]
@@ -66,6 +67,7 @@ class Tables:
     test: tuple[Open, ...] = ()
     held_out: tuple[str, frozenset[str]] | None = None
     remarks: tuple[str, ...] = ()
+    beside: tuple[str, ...] = ()
 
 
 def split_of(name: str, source: SourceSpec) -> Split | None:
@@ -177,11 +179,9 @@ class Reader:
             return Tables(
                 self._files(entries.files, train, name),
                 self._files(entries.files, validation, name),
-                tuple(self._file(entries.files[one], f"{name}/{one}") for one in test),
-                remarks=_left_out(
-                    name,
-                    {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
-                ),
+                self._test_files(entries.files, test, name),
+                remarks=_left_out(name, entries.names - {*train, *validation}),
+                beside=_left_out(name, entries.names - {*train, *validation, *test}),
             )
         if named or any(split_of(folder, self.source) == "train" for folder in entries.folders):
             train, validation, test = choose(list(entries.folders), self.source, name)
@@ -189,16 +189,28 @@ class Reader:
                 self._splits(entries.folders, train, name),
                 self._splits(entries.folders, validation, name),
                 self._splits(entries.folders, test, name),
-                remarks=_left_out(
-                    name,
-                    {*entries.files, *entries.folders, *entries.others} - {*train, *validation},
-                ),
+                remarks=_left_out(name, entries.names - {*train, *validation}),
+                beside=_left_out(name, entries.names - {*train, *validation, *test}),
             )
         table = self._class_folder(entries.folders, name)
         return Tables((table,), remarks=_left_out(name, entries.others))
 
     def _file(self, path: Path | None, name: str) -> Open:
         return partial(open_table, path, name, self.read_as, self.progress)
+
+    def _test_files(
+        self, files: dict[str, Path], names: Sequence[str], where: str
+    ) -> tuple[Open, ...]:
+        """As ``_files``; what is wrong with them hinders only whoever reads them."""
+        try:
+            return self._files(files, names, where)
+        except InputError as error:
+            refusal = error
+
+        def refused() -> Table:
+            raise refusal
+
+        return (refused,)
 
     def _files(self, files: dict[str, Path], names: Sequence[str], where: str) -> tuple[Open, ...]:
         """Tables of one split, of one format: of two they are most likely copies."""
@@ -316,6 +328,11 @@ class _Entries:
     files: dict[str, Path]
     folders: dict[str, Path]
     others: frozenset[str]
+
+    @property
+    def names(self) -> frozenset[str]:
+        """All of them."""
+        return frozenset({*self.files, *self.folders, *self.others})
 
 
 def _listing(path: Path) -> _Entries:

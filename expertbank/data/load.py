@@ -11,7 +11,7 @@ from expertbank.config import sha256_text
 from expertbank.data.catalog import catalog_spec
 from expertbank.data.faults import Faults
 from expertbank.data.formats import FileFacts, ReadAs
-from expertbank.data.reading import read_source
+from expertbank.data.reading import read_measured, read_source
 from expertbank.data.remarks import (
     class_remarks,
     contradiction_remarks,
@@ -226,16 +226,12 @@ def read_rows(
         SourceUnavailableError: no source could be reached.
     """
     noted = Faults() if faults is None else faults
-    read = read_source(spec, source, noted, progress, to_measure=to_measure)
+    read = (read_measured if to_measure else read_source)(spec, source, noted, progress)
     if faults is None:
         noted.refuse(advice="")  # `tasks check` knows a task's labels, and no expert's
     if remarks is not None:
         remarks += read.warnings
-    # Of a source of one file, a rule may tell which of its rows are to validate on.
-    rows = (
-        read.validation if to_measure and read.has_validation else (*read.train, *read.validation)
-    )
-    return [row for row in rows if row is not None]
+    return [row for row in (*read.train, *read.validation) if row is not None]
 
 
 def find_rows(spec: TaskSpec, source: str | None, digests: Collection[str]) -> dict[str, Row]:

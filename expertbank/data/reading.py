@@ -11,6 +11,7 @@ from expertbank.data.files import Open, Tables
 from expertbank.data.formats import FileFacts, Table
 from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
 from expertbank.data.rows import (
+    NoColumnError,
     RowMaker,
     leaves_choices,
     missing_column,
@@ -61,6 +62,7 @@ class _Reading:
     opened: OpenSource
     faults: Faults
     asked: Columns
+    only_held: bool = False
     columns: Columns | None = None
     files: list[FileFacts] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
@@ -84,8 +86,10 @@ class _Reading:
                 try:
                     if isinstance(found, DataError):
                         raise found
-                    row = maker.row(found)
                     held = bool(key) and held_out_key(found, key) in held_keys
+                    if self.only_held and not held:
+                        continue
+                    row = maker.row(found)
                 except DataError as error:
                     self.faults.note(error)
                     continue
@@ -120,12 +124,7 @@ class _Reading:
 
 
 def read_source(
-    spec: TaskSpec,
-    source: str | None,
-    faults: Faults,
-    progress: ProgressCallback,
-    *,
-    to_measure: bool = False,
+    spec: TaskSpec, source: str | None, faults: Faults, progress: ProgressCallback
 ) -> Read:
     """Read all rows of the source that the user named, or of the task's first that can be had.
 
@@ -134,19 +133,58 @@ def read_source(
         source: source reference; ``None`` for the task's own sources.
         faults: takes bad rows down; they are left out.
         progress: told as files are read.
-        to_measure: read no rows that are there to train on, if there are others: those of a test
-            split, else those to validate on.
 
     Raises:
         DataError: a file is unusable as a whole.
         InputError: the source reference is malformed or does not exist.
         SourceUnavailableError: no source could be reached.
     """
+    return _read(spec, open_source(spec, source, progress), faults)
+
+
+def read_measured(
+    spec: TaskSpec, source: str | None, faults: Faults, progress: ProgressCallback
+) -> Read:
+    """As ``read_source``, all in ``train``, but no rows to train on where there are others.
+
+    Those of a test split are read if they have labels, which of many data sets are kept back, else
+    those to validate on. A remark says which, where there are several.
+    """
     opened = open_source(spec, source, progress)
-    if to_measure:
-        opened = replace(opened, tables=_measured(opened.tables, opened.spec.ref))
+    tables, where, remarks = opened.tables, opened.spec.ref, [*opened.tables.beside]
+    if tables.test:
+        own = Faults()
+        try:
+            read = _read(spec, replace(opened, tables=Tables(tables.test)), own)
+        except NoColumnError:
+            read = None
+        if read is not None and _has_labels(read, own):
+            faults.take(own)
+            return _only(read, "test", where, remarks)
+        remarks.append(f"{where}: its test rows have no labels")
+    if tables.validation:
+        read = _read(spec, replace(opened, tables=Tables(tables.validation)), faults)
+        return _only(read, "validation", where, remarks)
+    read = _read(spec, opened, faults, only_held=tables.held_out is not None)
+    if tables.held_out is None:
+        return replace(read, warnings=[*remarks, *read.warnings])
+    return _only(replace(read, train=read.validation, validation=[]), "validation", where, remarks)
+
+
+def _only(read: Read, part: str, where: str, remarks: Sequence[str]) -> Read:
+    told = f"{where}: measured on its {part} rows alone; to measure on others, name their file"
+    return replace(read, warnings=[*remarks, told, *read.warnings])
+
+
+def _has_labels(read: Read, faults: Faults) -> bool:
+    """Whether a split is labelled; −1 for every row is what GLUE has in place of labels."""
+    there = {row.label for row in read.train if row is not None}
+    return there != {"-1"} if there else bool(faults.counts.keys() - {"no label"})
+
+
+def _read(spec: TaskSpec, opened: OpenSource, faults: Faults, *, only_held: bool = False) -> Read:
     tables = opened.tables
-    reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns))
+    reading = _Reading(spec, opened, faults, opened.spec.columns.over(spec.columns), only_held)
     train: list[Row | None] = []
     validation: list[Row | None] = []
     for row, held in reading.rows(tables.train):
@@ -168,13 +206,3 @@ def read_source(
         warnings=[*tables.remarks, *reading.remarks],
         files=reading.files,
     )
-
-
-def _measured(tables: Tables, where: str) -> Tables:
-    """What is measured on, as the only part; the remark says which, where there are several."""
-    part = "test" if tables.test else "validation"
-    chosen = tables.test or tables.validation
-    if not chosen:
-        return tables
-    remark = f"{where}: measured on its {part} rows alone; to measure on others, name their file"
-    return Tables(chosen, remarks=(remark,))

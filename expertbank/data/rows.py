@@ -99,7 +99,11 @@ def leaves_choices(columns: Columns, table: Table) -> bool:
     return "choices" in table.columns and not columns.choices and "choices" not in read
 
 
-def missing_column(role: str, name: str | None, table: Table) -> DataError:
+class NoColumnError(DataError):
+    """A column that rows of the task's kind need is not there."""
+
+
+def missing_column(role: str, name: str | None, table: Table) -> NoColumnError:
     """That a column is not there, with what may help to find it."""
     found = [repr(one) if one != one.strip() else one for one in table.columns]
     what = f"no column {name!r}" if name else "no column with a known name"
@@ -112,7 +116,7 @@ def missing_column(role: str, name: str | None, table: Table) -> DataError:
     read = table.facts.in_words()
     if table.facts.separator == "," and len(found) == 1:
         hint += "; if it is several, name what parts their cells with --separator"
-    return DataError(
+    return NoColumnError(
         f"{table.name}:1: {what} for the {role}; columns found: {shown or 'none'}"
         + (f" ({read}; --separator and --encoding decide)" if read else "")
         + hint

@@ -17,6 +17,7 @@ sizes and shapes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -89,8 +90,9 @@ class Units:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Every change that neither test refutes; each end is a one-sided 95% bound."""
-        return self._bound(-self.most, 1), self._bound(self.most, -1)
+        """The changes that the tests do not refute; each end is a one-sided 95% bound."""
+        upper = self._bound(self.most, lambda bound: self._p(bound, -1))
+        return self._bound(-self.most, self.p_at_most), upper
 
     @property
     def margin_provable(self) -> float:
@@ -119,11 +121,11 @@ class Units:
             return 0.0 if total > 0 else 1.0
         return float(t.sf(total / error, max(1.0, self.effective - 1)))
 
-    def _bound(self, outer: float, sign: int) -> float:
+    def _bound(self, outer: float, p: Callable[[float], float]) -> float:
         inner = self.change
         for _ in range(_BISECTIONS):
             middle = (inner + outer) / 2
-            inner, outer = (middle, outer) if self._p(middle, sign) > ALPHA else (inner, middle)
+            inner, outer = (middle, outer) if p(middle) > ALPHA else (inner, middle)
         return inner
 
 
@@ -158,13 +160,15 @@ def correlation_units(
     Returns:
         ``None`` where a correlation is not defined.
     """
-    if min(len(targets), *(np.ptp(side) for side in (before, now, targets))) <= 0:
+    sides = (before, now, targets)
+    if not all(len(side) and np.ptp(side) > 0 and np.isfinite(side).all() for side in sides):
         return None
     place = np.arange(len(targets))
     if clusters is not None:
         place = np.unique(clusters, return_inverse=True)[1]
-    # Correlations do not change by shifts, and centred sums lose no digits.
-    x, y, t = (np.asarray(side, float) - np.mean(side) for side in (before, now, targets))
+    # Correlations do not change by shifts. The middle value stays near the others whatever one
+    # row holds, and the mean answer, which the stakes need, is told apart from it.
+    x, y, t = (np.asarray(side, float) - np.median(side) for side in (before, now, targets))
 
     def sums(*parts: Array) -> list[Array]:
         return [np.asarray(np.bincount(place, weights=part), dtype=float) for part in parts]
@@ -174,12 +178,15 @@ def correlation_units(
     everything = [[part.sum() for part in parts] for parts in (of_targets, of_before, of_now)]
     change = float(_correlation(everything[0], everything[2]))
     change -= float(_correlation(everything[0], everything[1]))
-    left_out = [
-        [total - part for total, part in zip(totals, parts, strict=True)]
-        for totals, parts in zip(everything, (of_targets, of_before, of_now), strict=True)
-    ]
+    left_out = [[_others(part) for part in parts] for parts in (of_targets, of_before, of_now)]
     without = _correlation(left_out[0], left_out[2]) - _correlation(left_out[0], left_out[1])
-    lost = _correlation(everything[0], everything[2]) - _correlation(everything[0], left_out[2])
+    mean = y.mean()
+    sizes, totals = of_targets[0], of_targets[1]
+    at_the_mean = [sizes * mean, sizes * mean**2, totals * mean]
+    lost = _correlation(everything[0], everything[2]) - _correlation(
+        everything[0],
+        [part + own for part, own in zip(left_out[2], at_the_mean, strict=True)],
+    )
     count = len(without)
     return Units(
         change + (count - 1) * (without.mean() - without),
@@ -188,6 +195,13 @@ def correlation_units(
         len(np.unique(place[before != now])),
         most=2.0,
     )
+
+
+def _others(parts: Array) -> Array:
+    """``[units]`` the sum of all others' parts; one that outweighs them all costs no digits."""
+    before = np.concatenate([[0.0], np.cumsum(parts[:-1])])
+    after = np.concatenate([np.cumsum(parts[:0:-1])[::-1], [0.0]])
+    return np.asarray(before + after, dtype=float)
 
 
 def _correlation(of_targets: list[Array], own: list[Array]) -> Array:

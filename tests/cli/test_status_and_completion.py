@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from command_line import call, done
+from expertbank_cli.outcome import Outcome
 
 
 @pytest.fixture
@@ -176,3 +177,19 @@ def test_advice_is_about_the_bank_of_the_command_wherever_the_environment_points
     assert f"expertbank --home {bank} retrain-router" in add.err
     monkeypatch.setenv("EXPERTBANK_HOME", str(bank))
     assert done("status").out.count("--home") == 0
+
+
+@pytest.mark.parametrize(
+    "home",
+    ["postgresql://me:s3cret@db/bank", "postgresql:///bank?host=/run/db&user=me&password=s3cret"],
+)
+def test_advice_about_a_bank_in_a_database_shows_no_password(home: str) -> None:
+    outcome = Outcome(["add", "--home", home, "--task", "mood", "--resume"])
+    for text in (
+        outcome.again,
+        outcome.here("run: expertbank retrain-router"),
+        outcome.here(outcome.again),
+    ):
+        assert "s3cret" not in text
+        assert text.count("--home") == 1
+        assert "bank" in text.partition("--home")[2]

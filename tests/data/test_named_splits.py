@@ -9,7 +9,7 @@ import pytest
 from expertbank.data import TaskSpec, load_task, read_rows
 from expertbank.data.files import choose
 from expertbank.data.spec import SourceSpec
-from expertbank.errors import InputError
+from expertbank.errors import DataError, InputError
 
 
 def _spec(ref: Path, **named: object) -> TaskSpec:
@@ -79,25 +79,63 @@ def test_a_named_folder_is_read_though_files_stand_beside_it(tmp_path: Path) -> 
     assert any("left out" in text and "train.csv" in text for text in data.warnings)
 
 
+def measured(source: Path) -> tuple[set[str], list[str]]:
+    """The first words of what is measured on, and the remarks."""
+    remarks: list[str] = []
+    rows = read_rows(_spec(source), remarks=remarks, to_measure=True)
+    return {row.text.split()[0] for row in rows}, remarks
+
+
 def test_what_is_measured_on_is_the_test_split_or_else_the_validation_split(tmp_path: Path) -> None:
-    for name in ("train", "dev", "test"):
+    for name in ("train", "dev", "test", "notes"):
         _write(tmp_path / f"{name}.csv", name)
-
-    def measured(source: Path) -> tuple[set[str], list[str]]:
-        remarks: list[str] = []
-        rows = read_rows(_spec(source), remarks=remarks, to_measure=True)
-        return {row.text.split()[0] for row in rows}, remarks
-
-    rows, (remark,) = measured(tmp_path)
+    rows, (left_out, told) = measured(tmp_path)
     assert rows == {"test"}
-    assert "measured on its test rows alone" in remark
+    assert left_out.endswith("left out, as neither training nor validation rows: notes.csv")
+    assert "measured on its test rows alone" in told
     (tmp_path / "test.csv").unlink()
     assert measured(tmp_path)[0] == {"dev"}
     assert measured(tmp_path / "train.csv") == ({"train"}, [])
     assert len({row.text.split()[0] for row in read_rows(_spec(tmp_path))}) == 2
 
 
-def test_a_test_split_in_two_formats_does_not_disturb_who_trains(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "test",
+    ["text,label\ntest 1,-1\ntest 2,-1\n", "text\ntest 1\ntest 2\n", "text,label\ntest 1,\n"],
+    ids=["labels that are kept back", "no column", "empty labels"],
+)
+def test_a_test_split_without_labels_is_not_measured_on(tmp_path: Path, test: str) -> None:
+    _write(tmp_path / "train.csv", "train")
+    _write(tmp_path / "validation.csv", "validation")
+    (tmp_path / "test.csv").write_text(test)
+    rows, remarks = measured(tmp_path)
+    assert rows == {"validation"}
+    assert any("its test rows have no labels" in remark for remark in remarks)
+
+
+def test_a_bad_row_of_a_test_split_is_told_and_hides_none_of_the_others(tmp_path: Path) -> None:
+    _write(tmp_path / "train.csv", "train")
+    _write(tmp_path / "validation.csv", "validation")
+    (tmp_path / "test.csv").write_text("text,label\ntest 1,0\ntest 2,\n")
+    with pytest.raises(DataError, match="no label"):
+        measured(tmp_path)
+
+
+def test_a_test_split_in_two_formats_disturbs_only_who_measures_on_it(tmp_path: Path) -> None:
     for name in ("train.csv", "validation.csv", "test.csv", "test.tsv"):
         _write(tmp_path / name, name)
     assert load_task(_spec(tmp_path)).train
+    with pytest.raises(InputError, match="one split in two formats"):
+        measured(tmp_path)
+
+
+def test_rows_that_a_rule_holds_out_are_the_ones_to_measure_on(tmp_path: Path) -> None:
+    path = tmp_path / "rows.csv"
+    rows = "".join(f"{'late' if n > 15 else 'early'} {n},{n % 2},{n > 15}\n" for n in range(20))
+    path.write_text(f"text,label,held\nearly 99,,False\n{rows}")
+    (tmp_path / "held.csv").write_text("held\nTrue\n")
+    spec = _spec(path, held_out={"ref": str(tmp_path / "held.csv"), "column": "held"})
+    remarks: list[str] = []
+    found = read_rows(spec, remarks=remarks, to_measure=True)
+    assert {row.text.split()[0] for row in found} == {"late"}
+    assert any("measured on its validation rows alone" in remark for remark in remarks)

@@ -156,6 +156,7 @@ def test_clusters_are_judged_by_scipys_t_test_with_one_more_that_is_lost() -> No
     assert low < found.change < high
     assert found.p_at_least(high) == pytest.approx(0.05)
     assert found.p_at_most(low) == pytest.approx(0.05)
+    assert low == pytest.approx(-found.margin_provable)
     assert found.p_at_most(-found.margin_provable) == pytest.approx(0.05)
 
 
@@ -226,6 +227,36 @@ def test_the_change_of_correlation_is_that_of_scipy_and_clusters_of_one_are_rows
     assert found.p_at_most(found.interval[0]) == pytest.approx(0.05, abs=0.002)
     assert found.p_at_least(found.interval[1]) == pytest.approx(0.05, abs=0.002)
     assert correlation_units(before, np.zeros(300), targets) is None
+
+
+@pytest.mark.parametrize("outlier", [0.0, 1e7, 1e9, 1e12])
+def test_a_row_that_outweighs_all_others_hides_no_loss_of_theirs(outlier: float) -> None:
+    rng = np.random.default_rng(2)
+    targets = rng.normal(size=400)
+    before = targets + 0.3 * rng.normal(size=400)
+    now = np.where(np.arange(400) % 2 == 1, before.mean(), before)
+    targets[0] = before[0] = now[0] = outlier
+    found = correlation_units(before, now, targets)
+    assert found is not None
+    rest = np.arange(400) > 0
+    without = np.corrcoef(now[rest], targets[rest])[0, 1]
+    without -= np.corrcoef(before[rest], targets[rest])[0, 1]
+    change = np.corrcoef(now, targets)[0, 1] - np.corrcoef(before, targets)[0, 1]
+    left_out = (found.says.mean() - found.says[0]) / 399  # apart from a constant for all rows
+    assert found.change == pytest.approx(change, abs=1e-9)
+    every = [
+        np.corrcoef(np.delete(now, k), np.delete(targets, k))[0, 1]
+        - np.corrcoef(np.delete(before, k), np.delete(targets, k))[0, 1]
+        for k in range(400)
+    ]
+    assert left_out == pytest.approx(without - np.mean(every), abs=1e-6)
+    assert found.p_at_most(-0.05) > 0.05
+
+
+def test_values_that_are_no_numbers_prove_nothing() -> None:
+    targets = np.arange(40.0)
+    now = np.where(np.arange(40) == 7, np.nan, targets)
+    assert correlation_units(targets, now, targets) is None
 
 
 def values(moved: float, n: int = 400) -> Change:

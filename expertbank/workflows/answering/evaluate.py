@@ -92,7 +92,8 @@ def evaluate(
         opened: their predictor, asked for when the rows are known to be usable: it loads the
             backbone.
         task: the task.
-        source: file, folder or other source reference.
+        source: file, folder or other source reference; where it has rows to train on, its test
+            rows are read, or else those to validate on.
         columns: where these rows' columns are named differently.
         read_as: separator and encoding, where the file does not tell.
         progress: told as files are read and batches finish.

@@ -270,7 +270,8 @@ def require_allowed(registry: Registry, wanted: TaskSpec, group: str | None) -> 
         ExistsError: its name, or that of its group, is taken.
     """
     _require_same_task(registry, wanted, group)
-    _require_fitting_group(registry, wanted, group)
+    known = {task.name: task for task in registry.tasks(include_removed=True)}
+    require_fitting_group(known, wanted.name, wanted.kind, group)
 
 
 def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
@@ -291,28 +292,39 @@ def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) 
             raise InputError(names.other_group(task.name, task.group, group))
 
 
-def _require_fitting_group(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
-    """A group has a name of its own, and kinds that read the same rows.
+def require_fitting_group(
+    known: Mapping[str, TaskRecord], task: str, kind: str, group: str | None
+) -> None:
+    """A group has a name of its own, and kinds that read the same rows; so has a new task.
 
     A task that has a version, perhaps a removed one, stays in its group without being told.
+
+    Args:
+        known: the bank's tasks by name, removed ones too.
+        task: the task that comes in.
+        kind: its kind.
+        group: the group that is asked for; ``None`` for none.
+
+    Raises:
+        InputError: it would not fit.
+        ExistsError: a name is taken.
     """
-    known = {task.name: task for task in registry.tasks(include_removed=True)}
     groups = [one.group for one in known.values()]
-    if wanted.name not in known:
-        require_new_name(wanted.name)
-    if wanted.name not in known and wanted.name in groups:
+    if task not in known:
+        require_new_name(task)
+    if task not in known and task in groups:
         raise ExistsError(
-            f"a group is called {wanted.name}, and could no longer be asked for by its name; give "
+            f"a group is called {task}, and could no longer be asked for by its name; give "
             "the task another name, or move the group's tasks first: expertbank group OTHER TASK"
         )
     if group is not None:
-        require_own_name(group, [*known, wanted.name], groups)
-    elif wanted.name in known:
-        group = known[wanted.name].group
+        require_own_name(group, [*known, task], groups)
+    elif task in known:
+        group = known[task].group
     if group is not None:
         mates = [one for one in known.values() if one.removed_at is None and one.group == group]
-        mates = [one for one in mates if one.name != wanted.name]
-        require_fitting(group, wanted.name, wanted.kind, mates)
+        mates = [one for one in mates if one.name != task]
+        require_fitting(group, task, kind, mates)
 
 
 def _named(group: str | None) -> str:

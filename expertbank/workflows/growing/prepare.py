@@ -28,11 +28,7 @@ from expertbank.plain import plain, typed
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
-from expertbank.workflows.growing.grouping import (
-    require_allowed,
-    require_new_name,
-    require_own_name,
-)
+from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
 from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.writing import (
@@ -123,9 +119,7 @@ def prepare(
     if request.group is not None:
         check_task_name(request.group, "group")
     if not workspace.exists:
-        require_new_name(name)
-        if request.group is not None:
-            require_own_name(request.group, [name], [])
+        require_fitting_group({}, name, task.kind, request.group)
     if workspace.exists:
         _require_new(workspace, name, new_version=request.new_version)
         require_allowed(workspace.registry, task, request.group)

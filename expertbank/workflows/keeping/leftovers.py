@@ -77,7 +77,10 @@ def checkpoints(
     kept: list[Path] = []
     folder = home / CHECKPOINTS
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("tuning/*.json")]):
-        superseded = path.stat().st_mtime <= newest.get(path.stem, 0.0)
+        try:
+            superseded = path.stat().st_mtime <= newest.get(path.stem, 0.0)
+        except FileNotFoundError:  # the training ended meanwhile
+            continue
         if (superseded or path.stem in removed) and _age(path) >= max(grace, UNLOCKED_GRACE):
             gone.append(_leftover(path, "abandoned training run"))
         else:

@@ -38,7 +38,7 @@ from expertbank.records import (
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
 from expertbank.workflows.environment import now, package_versions
-from expertbank.workflows.growing.grouping import require_fitting, require_new_name
+from expertbank.workflows.growing.grouping import require_fitting_group
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace
 
@@ -295,19 +295,18 @@ def _fitted(
     A task that is here keeps its group: the bank's user decides which tasks answer together.
 
     Raises:
-        ExistsError: the task has another expert and no new version was asked for.
+        ExistsError: the task has another expert and no new version was asked for, or a name is
+            taken: by a group, or its group's by a task.
         InputError: the task is of another kind here, does not fit the tasks of its group, or is
             called as servers call the router.
     """
     name = one.task.name
     if not workspace.exists:
-        require_new_name(name)
+        require_fitting_group({}, name, one.task.kind, one.task.group)
         return replace(one, expert=replace(one.expert, version=1)), None
     registry = workspace.registry
     known = {task.name: task for task in registry.tasks(include_removed=True)}
     here, group, remark = known.get(name), one.task.group, None
-    if here is None:
-        require_new_name(name)
     if here is not None and here.kind != one.task.kind:
         raise InputError(
             f"task {name} is {here.kind} here and {one.task.kind} in the bundle, which cannot "
@@ -316,9 +315,7 @@ def _fitted(
     if here is not None and here.group != group:
         remark = _other_group(name, here.group, group)
         group = here.group
-    if group is not None:
-        mates = [task for task in known.values() if task.group == group and task.name != name]
-        require_fitting(group, name, one.task.kind, mates)
+    require_fitting_group(known, name, one.task.kind, group)
     version = registry.next_version(name)
     if version > 1 and not new_version:
         raise ExistsError(

@@ -223,6 +223,28 @@ def test_a_task_that_is_here_in_another_group_keeps_it_and_the_user_is_told(
     assert done("--home", other, "verify").code == 0
 
 
+def test_names_that_add_would_refuse_do_not_come_in_with_a_bundle(
+    other: Path, importable: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "late.csv", "mood", 60)
+    done("--home", other, "add", "--task", "late", "--data", data, "--epochs", 1)
+    taken, router = (
+        changed(
+            importable,
+            tmp_path / name,
+            lambda manifest, name=name: manifest["experts"][0].update(group=name),
+        )
+        for name in ("late", "auto")
+    )
+    refuses(other, taken, 3, "a task is called late")
+    refuses(other, router, 2, "servers call the router auto")
+    done("--home", other, "group", "poll", "late")
+    refuses(other, importable, 3, "a group is called poll")
+    answer = call("--home", tmp_path / "new", "import", router)
+    assert answer.code == 2
+    assert not (tmp_path / "new").exists()
+
+
 def test_a_dry_run_writes_nothing(other: Path, importable: Path) -> None:
     before = content(other)
     answer = done("--home", other, "--json", "import", importable, "--dry-run").document

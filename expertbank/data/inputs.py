@@ -23,6 +23,8 @@ RowLike = Row | str | Mapping[str, Any]
 KEYS = ("text", "text_pair", "choices")
 _NO_SLIPS = {*KEYS, "choice"}
 """A ``choice`` is a key of answers, which other programs are given and give back."""
+_LOOKED_AT, _LONGEST_SLIP = 20, 16
+"""So many other keys are looked at for slips, of so many letters at most."""
 _EXPECTED = "expected a text, a mapping with 'text', or a Row"
 
 
@@ -81,9 +83,9 @@ def row_of(values: Mapping[str, Any], origin: str) -> Row:
 
 
 def _require_text(names: Sequence[str], origin: str) -> None:
-    for name in names:
-        if name in _NO_SLIPS:  # as of nearly every row; what is like them takes its time to find
-            continue
+    # What is like a key takes its time to find, and whoever sends many others slips in none.
+    others = [name for name in names if name not in _NO_SLIPS and len(name) <= _LONGEST_SLIP]
+    for name in others[:_LOOKED_AT]:
         near = get_close_matches(name.lower(), KEYS, n=1, cutoff=0.85)
         if near and near[0] not in names:
             raise DataError(f"{origin}: unknown key {name!r}; did you mean {near[0]!r}?")

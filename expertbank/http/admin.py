@@ -7,8 +7,8 @@ import asyncio
 from fastapi import APIRouter, Request, Response
 
 from expertbank.http import schemas
+from expertbank.http.asking import require_same_site
 from expertbank.http.documents import encode
-from expertbank.http.problems import RefusedError
 from expertbank.serving.server import Server
 
 
@@ -23,8 +23,7 @@ def router(server: Server) -> APIRouter:
         responses=schemas.answers("Reloaded", 403, 500, 503),
     )
     async def reload(request: Request) -> Response:
-        if request.headers.get("sec-fetch-site") == "cross-site":
-            raise RefusedError(403, "a page of another site asked for this")
+        require_same_site(request)
         found = await asyncio.to_thread(server.reload)
         state = server.current if found is None else found
         document = {

@@ -129,12 +129,25 @@ def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
         bare: whether a body without a type is taken.
 
     Raises:
-        RefusedError: 415.
+        RefusedError: 415; 403 where a page of another site sent a body without a type.
     """
     told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if told in allowed or (bare and not told):
+    if bare and not told:
+        require_same_site(request)
+        return
+    if told in allowed:
         return
     raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+
+
+def require_same_site(request: Request) -> None:
+    """Refuse what a browser sends for a page of another site.
+
+    Raises:
+        RefusedError: 403.
+    """
+    if request.headers.get("sec-fetch-site") == "cross-site":
+        raise RefusedError(403, "a page of another site asked for this")
 
 
 def texts(value: object, what: str) -> list[str]:

@@ -79,12 +79,14 @@ class Wanted:
     Attributes:
         model: ``auto``, a task or a group.
         sampling: how to write.
+        seeded: whether the caller gave the seed.
         stream: whether as events.
         usage: whether the last event counts tokens.
     """
 
     model: str
     sampling: Sampling
+    seeded: bool
     stream: bool
     usage: bool
 
@@ -179,7 +181,13 @@ async def _answered(
         replace(row_of({"text": text}, shape.origin(n)), templated=shape.chat)
         for n, text in enumerate(prompts)
     )
-    ask = Ask(rows, wanted.model, whole=True, sampling=wanted.sampling)
+    ask = Ask(
+        rows,
+        wanted.model,
+        whole=True,
+        sampling=wanted.sampling,
+        drawn_apart=not wanted.seeded,
+    )
     deadline = deadline_of(request, server.config.deadline_ms)
     if wanted.stream:
         told = _Told(asyncio.get_running_loop())
@@ -313,9 +321,8 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
     options = optional(asked.get("stream_options"), dict, "'stream_options'") or {}
     temperature, top_p = _number(asked, "temperature", 0.0), _number(asked, "top_p", 1.0)
-    seed = optional(asked.get("seed"), int, "'seed'")
-    if seed is None:  # who draws twice wants two answers
-        seed = secrets.randbits(63)
+    given = optional(asked.get("seed"), int, "'seed'")
+    seed = secrets.randbits(63) if given is None else given  # who draws twice wants two answers
     try:
         sampling = Sampling(temperature, top_p, seed, most, tuple(stops))
     except InputError as error:
@@ -323,6 +330,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     return Wanted(
         optional(asked.get("model"), str, "'model'") or AUTO,
         sampling,
+        given is not None,
         optional(asked.get("stream"), bool, "'stream'") or False,
         optional(options.get("include_usage"), bool, "'include_usage'") or False,
     )

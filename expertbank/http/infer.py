@@ -204,12 +204,14 @@ def _json_texts(value: Any, shape: tuple[int, ...], name: str) -> list[str]:
     """The elements of JSON data, flat or nested as the shape is."""
     if not isinstance(value, list):
         raise malformed(f"input {name!r}: data must be an array, got {kind_of(value)}")
-    flat: list[Any] = []
-    for item in value:
-        if isinstance(item, list):
-            flat += item
-        else:
-            flat.append(item)
+    flat: list[Any] = value
+    if any(isinstance(item, list) for item in value):
+        inner = prod(shape[1:])
+        if len(value) != shape[0] or not all(
+            isinstance(item, list) and len(item) == inner for item in value
+        ):
+            raise malformed(f"input {name!r}: data is nested otherwise than the shape {[*shape]}")
+        flat = [one for item in value for one in item]
     if len(flat) != prod(shape):
         raise malformed(f"input {name!r}: {len(flat)} elements do not make the shape {[*shape]}")
     wrong = next((item for item in flat if not isinstance(item, str)), None)

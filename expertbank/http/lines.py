@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import time
+from codecs import BOM_UTF8
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -90,7 +91,9 @@ def router(server: Server) -> APIRouter:
         require_type(request, *LINES, "application/json")
         options = read_options(request.query_params.multi_items())
         kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-        found = read_rows(await body_of(request, server.config.max_body_bytes), lines=kind in LINES)
+        body = await body_of(request, server.config.max_body_bytes)
+        # Much takes a while to read, and others are answered meanwhile.
+        found = await asyncio.to_thread(read_rows, body, lines=kind in LINES)
         named = DEADLINE_HEADER in request.headers
         deadline = deadline_of(request, server.config.deadline_ms) if named else None
         work = _Work(server, request, options, server.current, deadline)
@@ -138,6 +141,7 @@ def read_rows(body: bytes, *, lines: bool) -> list[Row | InputError]:
     Raises:
         RefusedError: nothing is there.
     """
+    body = body.removeprefix(BOM_UTF8)
     if not body.strip():
         raise malformed('the body is empty; send rows such as {"text": "..."}')
     if not lines and body.lstrip()[:1] != b"[":

@@ -85,7 +85,8 @@ OUTPUTS = (
     Output(
         "probabilities",
         "FP64",
-        "Probability of each label, in the order of `labels`; 0 behind a row's own.",
+        "Probability of each label, in the order of `labels`; 0 behind a row's own. Equal choices "
+        "are one.",
         lambda one, _: list(one.scores.values()),
         wide=True,
         filler=0.0,
@@ -102,7 +103,7 @@ OUTPUTS = (
     Output(
         "choice",
         "INT64",
-        "Position of the chosen choice; -1 where the row brings none.",
+        "Position of the chosen choice among those sent; -1 where the row brings none.",
         lambda one, _: -1 if one.choice is None else one.choice,
     ),
     Output("task", "BYTES", "Task whose expert answered.", lambda one, _: one.task),

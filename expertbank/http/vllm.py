@@ -35,6 +35,17 @@ _TOLD = (
     "abstained",
 )
 """What of an answer's document stands beside vLLM's own fields."""
+_PROBABILITIES = "scores are probabilities, always"
+_NOT_HERE = {
+    "abstain": "/predict and infer take it",
+    "fallback": "/predict and infer take it",
+    "truncate_prompt_tokens": "texts are cut at the bank's own length",
+    "softmax": _PROBABILITIES,
+    "activation": _PROBABILITIES,
+    "use_activation": _PROBABILITIES,
+}
+"""What a caller may ask for elsewhere, and why not here: it would change the answer."""
+_AS_IT_IS = {"softmax": (True,), "activation": (True,), "use_activation": (True,)}
 _SOMETIMES = ("answers", "external_adapter")
 """The same of a group, and of a task that is answered elsewhere."""
 
@@ -77,6 +88,9 @@ def router(server: Server) -> APIRouter:
         model = optional(asked.get("model"), str, "'model'") or AUTO
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")
+        for name, why in _NOT_HERE.items():
+            if asked.get(name) not in {None, *_AS_IT_IS.get(name, ())}:
+                raise malformed(f"{name!r} is not supported here; {why}")
         wanted = texts(asked.get("input"), "'input'")
         too_many(len(wanted), server.config.max_rows)
         rows = tuple(row_of({"text": text}, f"input {n}") for n, text in enumerate(wanted))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from expertbank.records import Row
@@ -32,6 +32,7 @@ class Ask:
         whole: refuse rows that are longer than the bank's longest sequence, instead of cutting
             them.
         sampling: what is wanted of answers that are written.
+        drawn_apart: whether each row draws for itself; else the same prompt has the same answer.
         told: takes a row's position and what of its answer is settled, on the worker's thread,
             while it is written; false ends it.
         only_routed: only who would answer is asked: no expert is, and no answer comes back.
@@ -44,8 +45,15 @@ class Ask:
     fallback: str | None = None
     whole: bool = False
     sampling: Sampling = GREEDY
+    drawn_apart: bool = False
     told: Callable[[int, str], bool] | None = None
     only_routed: bool = False
+
+    def sampling_of(self, place: int) -> Sampling:
+        """How the answer of the row at ``place`` is written."""
+        if not self.drawn_apart:
+            return self.sampling
+        return replace(self.sampling, seed=(self.sampling.seed + place) % 2**63)
 
 
 @dataclass(frozen=True, slots=True)

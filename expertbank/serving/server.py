@@ -270,7 +270,12 @@ class Server:
                 )
             told = None if ask.told is None else partial(ask.told, len(found))
             found.append(
-                replace(question, sampling=ask.sampling, told=told, only_routed=ask.only_routed)
+                replace(
+                    question,
+                    sampling=ask.sampling_of(len(found)),
+                    told=told,
+                    only_routed=ask.only_routed,
+                )
             )
         return found
 

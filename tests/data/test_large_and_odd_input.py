@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import tracemalloc
+from itertools import islice, permutations
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from expertbank.data import TaskSpec, as_rows, load_task, read_rows, rows_to_answer
+from expertbank.data import TaskSpec, as_rows, inputs, load_task, read_rows, rows_to_answer
 from expertbank.errors import DataError
 from expertbank.texts import LONGEST, number_text
 
@@ -140,3 +141,22 @@ def test_what_is_no_number_is_no_target(tmp_path: Path, raw: str) -> None:
         path = _write(tmp_path / "a.csv", [("t", 1), ("u", raw)])
         with pytest.raises(DataError, match=r"a\.csv:3"):
             read_rows(TaskSpec("mine", kind="regression"), str(path))
+
+
+def test_only_a_few_keys_of_a_row_are_held_against_those_that_rows_have(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each that is like one takes as long as a short answer does, and a caller may send many."""
+    looked_at: list[str] = []
+    real = inputs.get_close_matches
+
+    def watched(name: str, *rest: object, **more: object) -> list[str]:
+        looked_at.append(name)
+        return real(name, *rest, **more)
+
+    monkeypatch.setattr(inputs, "get_close_matches", watched)
+    others = {"".join(letters): 1 for letters in islice(permutations("ttepxira_"), 5000)}
+    assert inputs.row_of({"text": "a film", **others}, "row 0").text == "a film"
+    assert len(looked_at) <= 20
+    with pytest.raises(DataError, match="did you mean 'text_pair'"):
+        inputs.row_of({"text": "a film", "textpair": "b"}, "row 0")

@@ -88,6 +88,14 @@ def test_a_stop_text_is_never_streamed(client: openai.OpenAI) -> None:
     assert text == whole[: whole.index(words[1])]
 
 
+def test_the_same_prompt_several_times_is_drawn_several_times(client: openai.OpenAI) -> None:
+    asked = {"model": "paint", "prompt": [PROMPT] * 6, "temperature": 2.0}
+    drawn = client.completions.create(**asked)
+    assert len({choice.text for choice in drawn.choices}) > 1
+    told = client.completions.create(**asked, seed=5)
+    assert len({choice.text for choice in told.choices}) == 1
+
+
 def test_a_seed_draws_the_same_answer_and_tokens_can_be_fewer(client: openai.OpenAI) -> None:
     def drawn(seed: int) -> str:
         made = client.completions.create(model="paint", prompt=PROMPT, temperature=2.0, seed=seed)

@@ -181,3 +181,13 @@ def test_lines_that_are_sent_as_one_document_are_told_what_to_send(live: Answeri
 def test_types_that_a_browser_sends_unasked_are_refused(live: Answering, kind: str) -> None:
     headers = {"Content-Type": kind} if kind else {}
     problem(live.post("/predict", b'{"text": "a"}', headers=headers), 415)
+
+
+@pytest.mark.parametrize("kind", ["application/json", "application/x-ndjson"])
+@pytest.mark.parametrize("body", ['[{"text": "film good"}]', '{"text": "film good"}'])
+def test_a_byte_order_mark_hides_nothing(live: Answering, kind: str, body: str) -> None:
+    answer = httpx.post(
+        f"{live.url}/predict", content=body.encode("utf-8-sig"), headers={"Content-Type": kind}
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(lines(answer)) == 1

@@ -208,6 +208,32 @@ def test_binary_and_json_say_the_same(live: Answering) -> None:
     assert labels == plain["label"]["data"]
 
 
+@pytest.mark.parametrize(
+    ("shape", "data"),
+    [
+        ([2], [["film good", "film bad"], []]),
+        ([2, 1], [["film good", "film bad"], []]),
+        ([1, 1], ["film good", []]),
+    ],
+)
+def test_data_that_is_nested_otherwise_than_its_shape_is_refused(
+    live: Answering, shape: list[int], data: list[Any]
+) -> None:
+    given = {"name": "text", "datatype": "BYTES", "shape": shape, "data": data}
+    problem(live.post("/v2/models/auto/infer", {"inputs": [given]}), 400)
+
+
+def test_a_body_without_a_type_is_not_taken_from_a_page_of_another_site(live: Answering) -> None:
+    given = {"name": "text", "datatype": "BYTES", "shape": [1], "data": ["film good"]}
+    for site, status in (("cross-site", 403), ("same-origin", 200)):
+        answer = httpx.post(
+            f"{live.url}/v2/models/auto/infer",
+            content=json.dumps({"inputs": [given]}),
+            headers={"Sec-Fetch-Site": site},
+        )
+        assert answer.status_code == status
+
+
 def test_nested_data_and_a_column_of_texts_are_taken(live: Answering) -> None:
     nested = {
         **text_input("film bad", "goal red"),

@@ -67,3 +67,16 @@ def test_a_group_answers_with_all_its_tasks(live: Answering) -> None:
     assert [one["task"] for one in data["answers"]] == ["topic", "urgency"]
     labels = [live.bank.predict(["goal red"], task=task)[0].label for task in ("topic", "urgency")]
     assert [one["label"] for one in data["answers"]] == labels
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"abstain": True}, {"fallback": "mood"}, {"softmax": False}, {"truncate_prompt_tokens": 4}],
+)
+def test_what_would_change_the_answer_elsewhere_is_refused_here(
+    live: Answering, more: dict[str, object]
+) -> None:
+    told = problem(live.post("/classify", {"input": "film bad", **more}), 400)
+    assert next(iter(more)) in told["detail"]
+    same = live.post("/classify", {"input": "film bad", "softmax": True, "abstain": None})
+    assert same.status_code == 200

@@ -58,7 +58,7 @@ class Outcome:
 
     def here(self, text: str) -> str:
         """A text whose commands are about the bank that this command was about."""
-        if not self._bank:
+        if not _ADVISED.search(text) or not self._bank:
             return text
         from .app import COMMANDS
 
@@ -102,10 +102,10 @@ class Outcome:
 
 def _shown(home: str) -> str:
     """A home as it may be shown: of a database's URL nothing that is secret."""
-    from expertbank.workflows.home import home_at, is_url
-
-    if not is_url(home):
+    if "://" not in home:
         return home
+    from expertbank.workflows.home import home_at
+
     try:
         return str(home_at(home))
     except ExpertBankError:

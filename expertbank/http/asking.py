@@ -140,14 +140,16 @@ def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
     raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
 
 
-def require_same_site(request: Request) -> None:
+def require_same_site(
+    request: Request, refusal: str = "a page of another site asked for this"
+) -> None:
     """Refuse what a browser sends for a page of another site.
 
     Raises:
-        RefusedError: 403.
+        RefusedError: 403, with ``refusal``.
     """
     if request.headers.get("sec-fetch-site") == "cross-site":
-        raise RefusedError(403, "a page of another site asked for this")
+        raise RefusedError(403, refusal)
 
 
 def texts(value: object, what: str) -> list[str]:

@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from expertbank.data.inputs import row_of
 from expertbank.errors import ExpertBankError
-from expertbank.http.asking import answer, deadline_of
+from expertbank.http.asking import answer, deadline_of, require_same_site
 from expertbank.http.problems import Problem, RefusedError, malformed, problem_of
 from expertbank.http.reported import LastReport, Told
 from expertbank.http.seen import tell_failure
@@ -162,7 +162,7 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
     """Ask, and tell what came of it."""
     routed = given.model == AUTO
     try:
-        require_here(request)
+        require_same_site(request, "the form was sent by another site")  # forms go anywhere unasked
         row = row_of(given.values, "the text")
         asked = Ask((row,), given.model, abstain=given.abstain and routed)
         deadline = deadline_of(request, server.config.deadline_ms)
@@ -174,16 +174,6 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
         tell_failure(request.scope, problem.reason)
         return _Outcome(problem=problem)
     return _Outcome(shown(answered, given))
-
-
-def require_here(request: Request) -> None:
-    """Refuse a form that another site's page sends: forms go anywhere without asking.
-
-    Raises:
-        RefusedError: the browser says that it comes from elsewhere.
-    """
-    if request.headers.get("sec-fetch-site") == "cross-site":
-        raise RefusedError(403, "the form was sent by another site")
 
 
 def _page(

@@ -86,8 +86,6 @@ def test_ctrl_c_in_training_names_the_command_that_goes_on_and_it_does(
         process.send_signal(signal.SIGINT)
         code, err = ended(process)
         assert code == 130
-        if after and "nothing was done" in err:  # a busy machine had not begun yet
-            continue
         assert shlex.split(err.partition("go on with: ")[2]) == again
 
 

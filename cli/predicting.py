@@ -16,6 +16,7 @@ from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from . import completing, streams
+from .left_out import LeftOut
 from .options import DataOptions, path, takes
 from .render import Table, print_table, printable
 from .session import Session
@@ -131,13 +132,7 @@ def predict(
         predictor = load()
         progress = no_progress if stream else stack.enter_context(session.progress())
         parts = _Parts(session.as_json) if stream else None
-        skipped = 0
-
-        def skip(error: InputError) -> None:
-            nonlocal skipped
-            skipped += 1
-            session.remark(f"skipped: {error}")
-
+        left_out = LeftOut(session)
         answers = predictor.predict(
             rows,
             task=task,
@@ -145,10 +140,11 @@ def predict(
             fallback=fallback,
             second_opinion=second_opinion,
             progress=progress,
-            on_bad=skip if skip_bad else None,
+            on_bad=left_out if skip_bad else None,
             total=total,
             told=None if parts is None else parts.told,
         )
+        answers = left_out.counted(answers)
         odd = _Odd(fallback, asked=abstain or fallback is not None)
         if session.as_json:
             _write_lines(answers, explain, at_once=stream)
@@ -169,8 +165,7 @@ def predict(
         if not session.as_json:
             odd.tell(session)
         older = None if task is None else predictor.older_member(task)
-    if skipped:
-        session.remark(f"{skipped:,} malformed rows were skipped")
+    left_out.tell()
     if older:
         session.remark(older)
 

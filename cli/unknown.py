@@ -13,6 +13,7 @@ from rich.console import Console
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
+from .left_out import LeftOut
 from .options import DataOptions, path, takes
 from .render import Table, print_facts, print_table, printable
 from .session import Session
@@ -21,7 +22,6 @@ from .shipping import Backbone, answering
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from expertbank.errors import InputError
     from expertbank.workflows.answering.unknown_groups import Unknowns
 
 _TABLE = Table(
@@ -92,29 +92,23 @@ def unknowns(
         from expertbank.workflows.answering.unknowns import unknowns as group
 
         progress = stack.enter_context(session.progress())
-        skipped = 0
-
-        def skip(error: InputError) -> None:
-            nonlocal skipped
-            skipped += 1
-            session.remark(f"skipped: {error}")
-
+        left_out = LeftOut(session)
         found = group(
             predictor,
             asked.rows,
             groups=groups,
             typical=typical,
             out=out,
-            on_bad=skip if skip_bad else None,
+            on_bad=left_out if skip_bad else None,
             progress=progress,
             total=most_rows(file) if asked.read_from == "rows" else 0,
         )
         if out is not None and found.groups:
             session.did(f"{out} was written")
+    left_out.others = found.rows
+    left_out.tell()
     document = {"read_from": asked.read_from, **found.to_dict()}
     session.answer(document, lambda console: _show(console, found, asked.read_from))
-    if skipped:
-        session.remark(f"{skipped:,} malformed rows were skipped")
     if not found.groups:
         session.remark("next: nothing; no group of rows is unknown")
     elif out is not None:

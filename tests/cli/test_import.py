@@ -245,6 +245,16 @@ def test_names_that_add_would_refuse_do_not_come_in_with_a_bundle(
     assert not (tmp_path / "new").exists()
 
 
+def test_tasks_of_one_bundle_are_held_against_each_other(
+    other: Path, importable: Path, tmp_path: Path
+) -> None:
+    odd = changed(
+        importable, tmp_path / "odd", lambda manifest: manifest["experts"][0].update(group="sport")
+    )
+    refuses(other, odd, 3, "is called sport")
+    assert list(digests(other)) == ["own@1"], "those before it did not come in either"
+
+
 def test_a_dry_run_writes_nothing(other: Path, importable: Path) -> None:
     before = content(other)
     answer = done("--home", other, "--json", "import", importable, "--dry-run").document

@@ -183,6 +183,21 @@ def test_skipped_rows_are_named_by_line_and_leave_a_gap_in_the_indices(
     assert answer.lines[-1]["label"] == plain["label"]
 
 
+@pytest.mark.parametrize("words", [["predict", "--file"], ["unknowns"]])
+def test_where_every_row_is_skipped_nothing_was_answered_and_the_code_says_so(
+    bank: Path, tmp_path: Path, words: list[str]
+) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text("nonsense\n[1]\n")
+    answer = call("--home", bank, "--json", *words, file, "--skip-bad")
+    assert answer.code == 2
+    assert answer.error["message"] == "none of the 2 rows could be read; nothing was answered"
+    assert "rows.jsonl:1" in answer.err
+    empty = tmp_path / "empty.jsonl"
+    empty.touch()
+    assert call("--home", bank, *words, empty, "--skip-bad").code == 0
+
+
 def test_an_endless_line_is_one_bad_row_of_which_no_more_than_the_limit_is_read(
     bank: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -261,6 +261,22 @@ def test_a_version_that_was_taken_meanwhile_is_refused(bank: Bank, data: Path) -
         bank.prepare("films", data=data, train=SHORT)
 
 
+def test_a_name_that_was_taken_while_an_expert_was_trained_is_refused(
+    bank: Bank, data: Path
+) -> None:
+    plain = run_job(bank.prepare("films", data=data, train=SHORT), device="cpu")
+    grouped = bank.prepare("shows", data=data, train=SHORT, group="films")
+    bank.commit(run_job(grouped, device="cpu"))
+    with pytest.raises(ExistsError, match="a group is called films"):
+        bank.commit(plain)
+    grouped = bank.prepare("plays", data=data, train=SHORT, group="books")
+    books = bank.prepare("books", data=data, train=SHORT)
+    bank.commit(run_job(books, device="cpu"))
+    with pytest.raises(ExistsError, match="a task is called books"):
+        bank.commit(run_job(grouped, device="cpu"))
+    assert [expert.task for expert in bank.experts()] == ["books", "shows"]
+
+
 def test_a_job_from_before_a_restore_is_stale(bank: Bank, data: Path, tmp_path: Path) -> None:
     bank.init()
     bank.backup(tmp_path / "copy.db")

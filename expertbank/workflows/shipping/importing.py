@@ -6,7 +6,7 @@ an imported expert can be routed to and reported on like one that was trained he
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -131,6 +131,8 @@ def import_bundle(
         raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
     wanted, skipped = [], []
     remarks = list(members.remarks)
+    names = workspace.registry.tasks(include_removed=True) if workspace.exists else ()
+    tasks_by_name = {task.name: task for task in names}
     for one in incoming:
         known = _same_expert(workspace, one) if workspace.exists else None
         if known is not None:
@@ -138,7 +140,8 @@ def import_bundle(
             beside = "; its file was gone, and is put back" if mended else ""
             skipped.append(Skipped(one.expert.id, f"is {known} here{beside}"))
         else:
-            fitted, remark = _fitted(workspace, one, new_version=new_version)
+            fitted, remark = _fitted(workspace, tasks_by_name, one, new_version=new_version)
+            tasks_by_name.setdefault(fitted.task.name, fitted.task)
             wanted.append(fitted)
             remarks += [remark] if remark else []
     _require_one_grid(workspace, source, wanted)
@@ -288,11 +291,12 @@ def _put_back(workspace: Workspace, one: NewExpert, *, dry_run: bool) -> bool:
 
 
 def _fitted(
-    workspace: Workspace, one: NewExpert, *, new_version: bool
+    workspace: Workspace, known: Mapping[str, TaskRecord], one: NewExpert, *, new_version: bool
 ) -> tuple[NewExpert, str | None]:
     """``one`` as it comes in here, and what the user should know of its group.
 
     A task that is here keeps its group: the bank's user decides which tasks answer together.
+    ``known`` are the tasks that are here, by name, and those of the bundle that come in before.
 
     Raises:
         ExistsError: the task has another expert and no new version was asked for, or a name is
@@ -301,11 +305,6 @@ def _fitted(
             called as servers call the router.
     """
     name = one.task.name
-    if not workspace.exists:
-        require_fitting_group({}, name, one.task.kind, one.task.group)
-        return replace(one, expert=replace(one.expert, version=1)), None
-    registry = workspace.registry
-    known = {task.name: task for task in registry.tasks(include_removed=True)}
     here, group, remark = known.get(name), one.task.group, None
     if here is not None and here.kind != one.task.kind:
         raise InputError(
@@ -316,7 +315,7 @@ def _fitted(
         remark = _other_group(name, here.group, group)
         group = here.group
     require_fitting_group(known, name, one.task.kind, group)
-    version = registry.next_version(name)
+    version = workspace.registry.next_version(name) if workspace.exists else 1
     if version > 1 and not new_version:
         raise ExistsError(
             f"task {name!r} has expert {name}@{version - 1}, with other weights than the bundle's "

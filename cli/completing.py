@@ -26,6 +26,16 @@ def tasks(context: typer.Context, incomplete: str) -> list[str]:
     return _of_bank(context, incomplete, _tasks)
 
 
+def tasks_and_groups(context: typer.Context, incomplete: str) -> list[str]:
+    """What can be named to answer."""
+
+    def names(registry: Registry) -> Iterable[str]:
+        groups = {task.group for task in registry.tasks()}
+        return [*_tasks(registry), *sorted(group for group in groups if group)]
+
+    return _of_bank(context, incomplete, names)
+
+
 def catalogued(context: typer.Context, incomplete: str) -> list[str]:
     """Tasks of the bank and of the catalog: what ``add`` can be given."""
     from expertbank.data.catalog import catalog_names

@@ -68,7 +68,8 @@ def predict(
     task: Annotated[
         str | None,
         typer.Option(
-            help="Name the task and leave the router out.", autocompletion=completing.tasks
+            help="Name the task, or the group, and leave the router out.",
+            autocompletion=completing.tasks_and_groups,
         ),
     ] = None,
     abstain: Annotated[
@@ -109,6 +110,8 @@ def predict(
 
     Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
     """
+    from expertbank.workflows.answering.predict import answerers
+
     session: Session = context.obj
     if stream and explain and not session.as_json:
         raise typer.BadParameter("--stream shows answers alone; with --explain it needs --json")
@@ -124,9 +127,10 @@ def predict(
     with ExitStack() as stack:
         experts, load = answering(session, stack, bundle, backbone)
         # A name that nobody has is told before the backbone is loaded.
-        for name in filter(None, (task, fallback)):
-            experts.named(name)
-        usual = None if task is None else experts.data_spec(experts.named(task)).columns
+        named = () if task is None else answerers(experts, task)
+        if fallback is not None:
+            experts.named(fallback)
+        usual = experts.data_spec(named[0]).columns if named else None
         options = build(DataOptions, given)
         rows, total = _rows(session, text or [], text_pair, file, options, skip_bad, usual)
         predictor = load()
@@ -164,10 +168,10 @@ def predict(
             )
         if not session.as_json:
             odd.tell(session)
-        older = None if task is None else predictor.older_member(task)
+        older = [predictor.older_member(one.task) for one in named]
     left_out.tell()
-    if older:
-        session.remark(older)
+    for remark in filter(None, older):
+        session.remark(remark)
 
 
 class _Parts:

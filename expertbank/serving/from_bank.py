@@ -7,10 +7,11 @@ from typing import Any
 
 from expertbank.bank import Bank
 from expertbank.config import canonical_json, sha256_text
-from expertbank.errors import NotFoundError, StaleError
-from expertbank.records import ExpertRecord, RouterRecord
+from expertbank.errors import StaleError
+from expertbank.records import ExpertRecord
 from expertbank.serving.catalogue import KnownTask, catalogue, writings
 from expertbank.serving.live import KnownExperts, ServingState
+from expertbank.workflows.active_router import active_router, groups_of
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.environment import now
 
@@ -54,7 +55,7 @@ class BankSource:
         Names and counts alone would not do: a restored bank gives them out again.
         """
         registry = self.bank.registry
-        router, backbone = self._router(), registry.backbone()
+        router, backbone = active_router(self.bank.registry), registry.backbone()
         facts = [
             None if backbone is None else backbone.digest,
             None if router is None else [router.version, router.digest],
@@ -63,20 +64,14 @@ class BankSource:
         ]
         return sha256_text(canonical_json(facts))
 
-    def _router(self) -> RouterRecord | None:
-        try:
-            return self.bank.registry.router()
-        except NotFoundError:
-            return None
-
     def _read(self, earlier: ServingState | None, fingerprint: str) -> ServingState | None:
         """The state, or ``None`` where the router changed under the reader's hands."""
-        live, router = self.bank.predictor(), self._router()
+        live, router = self.bank.predictor(), active_router(self.bank.registry)
         if live.router_digest != (None if router is None else router.digest):
             return None
         registry = self.bank.registry
         newest = {expert.task: expert for expert in registry.members()}
-        groups = self._groups(router)
+        groups = groups_of(registry, router)
         every: dict[str, list[ExpertRecord]] = {task: [] for task in newest}
         purged = set(registry.purged_experts())
         for expert in registry.experts():  # by task and version
@@ -106,12 +101,6 @@ class BankSource:
             {(one.task, one.version): _answerer(one) for own in every.values() for one in own},
             writings(live, earlier),
         )
-
-    def _groups(self, router: RouterRecord | None) -> Mapping[str, str | None]:
-        """By task its group: the router's, and before the first router the tasks' own."""
-        if router is not None:
-            return router.group_of
-        return {task.name: task.group for task in self.bank.registry.tasks()}
 
     def _metrics(self) -> dict[str, Mapping[str, Any]]:
         """What every expert's stored rows showed with the expert named, by expert."""

@@ -77,6 +77,10 @@ class KnownExperts:
             raise NotFoundError.of("task", task, self.tasks)
         return found
 
+    def group(self, name: str) -> tuple[str, ...]:
+        """See ``Experts``."""
+        return tuple(task for task in self.origin.group(name) if task in self.newest)
+
     def data_spec(self, expert: Answerer) -> TaskSpec:
         """See ``Experts``."""
         return self.origin.data_spec(expert)

@@ -338,3 +338,27 @@ def test_python_groups_and_ungroups_too(apart: Path) -> None:
             "pace": None,
             "poll": None,
         }
+
+
+def test_a_group_is_named_as_a_task_is_and_all_its_tasks_answer(
+    regrouped: Path, apart: Path, tmp_path: Path
+) -> None:
+    bundle = tmp_path / "bundle"
+    done("--home", regrouped, "export", bundle)
+    text = ticket_rows(1, seed=9)[0][0]
+    for words in (["--home", regrouped, "predict"], ["predict", "--bundle", bundle]):
+        (line,) = done(*words, text, "--task", "tickets", "--json").lines
+        assert {answer["task"] for answer in line["answers"]} == {"mood", "pace"}
+        for answer in line["answers"]:
+            (alone,) = done(*words, text, "--task", answer["task"], "--json").lines
+            assert answer == {key: alone[key] for key in answer}
+        shown = done(*words, text, "--task", "tickets").out.splitlines()[2:]
+        assert [row.split()[:2] for row in shown] == [["0", "mood"], ["0", "pace"]]
+        for option in ("--task", "--fallback"):
+            assert call(*words, text, option, "nowhere").code == 10
+        assert call(*words, text, "--fallback", "tickets").code == 10
+    with Bank.open(regrouped, read_only=True) as bank:
+        (found,) = bank.predict([text], task="tickets")
+        assert [answer.task for answer in found.answers] == ["mood", "pace"]
+    done("--home", apart, "group", "tickets", "mood", "pace")
+    assert call("--home", apart, "predict", text, "--task", "tickets").code == 10

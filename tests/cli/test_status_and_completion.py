@@ -112,6 +112,14 @@ def test_names_of_the_bank_are_completed(
     assert offered(f"expertbank {line}", made_bank / "bank") == names
 
 
+def test_a_group_is_completed_where_it_can_be_named(
+    bank: Path, offered: Callable[[str, Path], set[str]]
+) -> None:
+    done("--home", bank, "group", "moods", "mood", "poll")
+    assert offered("expertbank predict --task moo", bank) == {"mood", "moods"}
+    assert offered("expertbank evaluate --task moo", bank) == {"mood"}
+
+
 def test_the_bank_that_the_line_names_is_completed_from(
     made_bank: Path, tmp_path: Path, offered: Callable[[str, Path], set[str]]
 ) -> None:

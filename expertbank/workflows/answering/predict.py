@@ -37,8 +37,26 @@ class Experts(Protocol):
     def named(self, task: str) -> Answerer:
         """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
 
+    def group(self, name: str) -> tuple[str, ...]:
+        """The tasks of a group that can be named, by name; none where no group is called so."""
+
     def data_spec(self, expert: Answerer) -> TaskSpec:
         """How to read rows of an expert's task: the columns and labels it was trained on."""
+
+
+def answerers(experts: Experts, name: str) -> tuple[Answerer, ...]:
+    """Who answers when a task or a group is named.
+
+    Raises:
+        NotFoundError: neither is called so.
+    """
+    try:
+        return (experts.named(name),)
+    except NotFoundError:
+        tasks = experts.group(name)
+        if not tasks:
+            raise
+    return tuple(map(experts.named, tasks))
 
 
 class Predictor:
@@ -177,7 +195,7 @@ class Predictor:
             rows: one row or many, see ``tasks.as_rows``; labels are ignored. What lies in memory
                 is read at once, a stream as it is answered. An error stands for a row that could
                 not be read.
-            task: name the task and leave the router out.
+            task: name the task, or the group, and leave the router out.
             abstain: answer ``unknown`` to rows that are like no task that may answer them.
             fallback: send such rows to this task's expert instead, where it can read them.
             second_opinion: where the two best tasks lie close, ask both experts, and take the one
@@ -299,7 +317,7 @@ class Predictor:
         if task is not None and second_opinion:
             raise InputError("a named task is answered by its expert: there is no second opinion")
         if task is not None:
-            return Named.of(self.answerer(task))
+            return Named.of(*map(self.checked, answerers(self.experts, task)))
         if self._routed is None:
             raise NotFoundError(
                 "there is no router yet; run: expertbank retrain-router, "

@@ -23,6 +23,7 @@ from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
+from expertbank.workflows.active_router import active_router, groups_of
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.predict import Experts, Predictor
 from expertbank.workflows.environment import now
@@ -165,6 +166,11 @@ class _BundledExperts:
         entry = self.by_task[task]
         return Answerer(entry.id, entry.digest, entry.task, entry.kind, entry.labels)
 
+    def group(self, name: str) -> tuple[str, ...]:
+        entries = self.reader.manifest.content["experts"]
+        own = {entry["task"] for entry in entries if entry.get("group") == name}
+        return tuple(task for task in self.tasks if task in own)
+
     def data_spec(self, expert: Answerer) -> TaskSpec:
         KINDS.get(expert.kind)  # says its name, where it is not installed
         for entry in self.reader.manifest.content["experts"]:
@@ -212,10 +218,7 @@ def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Pr
     registry = workspace.registry
     if not registry.has_members():
         raise no_expert(registry)
-    try:
-        record = registry.router()
-    except NotFoundError:
-        record = None
+    record = active_router(registry)
     model, digest = workspace.model, None if record is None else record.digest
     if earlier is not None and earlier.model is model and earlier.router_digest == digest:
         return earlier
@@ -243,6 +246,11 @@ class _BankExperts:
     def named(self, task: str) -> Answerer:
         newest = self.workspace.registry.member(task)
         return Answerer(newest.id, newest.digest, newest.task, newest.kind, newest.labels)
+
+    def group(self, name: str) -> tuple[str, ...]:
+        registry = self.workspace.registry
+        groups = groups_of(registry, active_router(registry))
+        return tuple(task for task in self.tasks if groups.get(task) == name)
 
     def data_spec(self, expert: Answerer) -> TaskSpec:
         record = self.workspace.registry.expert(expert.id)

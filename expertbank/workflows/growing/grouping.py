@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from expertbank.data.spec import TaskSpec, check_task_name
-from expertbank.errors import ExistsError, InputError, NotFoundError
+from expertbank.errors import ExistsError, InputError
 from expertbank.kinds import KINDS
 from expertbank.plain import texts
-from expertbank.records import RouterRecord, RunRecord, TaskRecord
+from expertbank.records import RunRecord, TaskRecord
 from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
+from expertbank.workflows.active_router import active_router
 from expertbank.workflows.environment import now, package_versions
 from expertbank.workflows.workspace import Workspace
 
@@ -185,14 +186,6 @@ def group_tasks(
         Stale.of(registry, groups),
         dry_run,
     )
-
-
-def active_router(registry: Registry) -> RouterRecord | None:
-    """The router that answers, if there is one yet."""
-    try:
-        return registry.router()
-    except NotFoundError:
-        return None
 
 
 def require_own_name(group: str, tasks: Collection[str], groups: Collection[str | None]) -> None:

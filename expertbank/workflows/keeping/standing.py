@@ -11,7 +11,8 @@ from expertbank.records import RouterRecord
 from expertbank.registry.registry import Registry
 from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
-from expertbank.workflows.growing.grouping import Stale, active_router
+from expertbank.workflows.active_router import active_router
+from expertbank.workflows.growing.grouping import Stale
 from expertbank.workflows.none_alive import ADD, none_alive
 
 RETRAIN = "expertbank retrain-router"

@@ -21,7 +21,7 @@ from expertbank.records import (
 from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
-from expertbank.workflows.growing.grouping import active_router
+from expertbank.workflows.active_router import active_router
 from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.presence import require_kept
 from expertbank.workflows.proving.bank_map import map_where_possible

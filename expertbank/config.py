@@ -339,7 +339,8 @@ class TrainConfig:
 
     Epochs, patience, rates and decay are what ``examples/benchmarks/recipe.py`` chose on training
     rows of five tasks; its runs are in ``examples/benchmarks/results/recipe.jsonl``. What patience
-    waits for was held against other rules by ``examples/benchmarks/patience.py``.
+    waits for, and over how many steps weights are averaged, was held against other rules and means
+    by ``examples/benchmarks/patience.py``.
     """
 
     epochs: int = setting(
@@ -354,6 +355,12 @@ class TrainConfig:
         3,
         "Epochs after which training ends if they brought neither a better held-out score nor a "
         "lower held-out loss.",
+        least=1,
+    )
+    average_steps: int = setting(
+        50,
+        "What is kept is the mean of the weights over about so many last steps, or over a third of "
+        "those done where that is less; 1 keeps the weights of the last step.",
         least=1,
     )
     balance: bool = setting(False, "Weigh classes by the inverse of their frequency in the loss.")

@@ -8,10 +8,11 @@ Needs peft, and package gguf for a GGUF file. Parts, default all: ``rates`` choo
 All sides see the same training rows in the same batches with the same head, head start, optimiser
 and number of epochs, and choose the epoch on the same held-out training rows; see
 ``lora_baseline.py``. LoRA r=16 acts on query and value of all layers. TT-LoRA has the product's
-defaults but for rate and epochs, and LoRA r=1, if ``--sides`` names it, those of its kind. Rates
-are chosen by the mean over ``--rate-tasks`` and all seeds on other training rows. Three are tried a
-side; where the best stands at the edge of those tried, the next one beyond is tried too;
-``--rates`` takes those chosen elsewhere. Validation rows choose nothing and are answered once.
+defaults but for rate and epochs, and LoRA r=1, if ``--sides`` names it, those of its kind; all keep
+the weights of an epoch's last step. Rates are chosen by the mean over ``--rate-tasks`` and all
+seeds on other training rows. Three are tried a side; where the best stands at the edge of those
+tried, the next one beyond is tried too; ``--rates`` takes those chosen elsewhere. Validation rows
+choose nothing and are answered once.
 
 Intervals are those of ``intervals.py``; against the majority class stands the product's one-sided
 exact McNemar test, of the first seed. Every finished run is one line of ``--out`` and is not
@@ -172,7 +173,8 @@ def _adapter(wish: Wish, options: argparse.Namespace) -> AdapterConfig:
 def trained(wish: Wish, options: argparse.Namespace, bone: Backbone) -> dict[str, Any]:
     """Train one side and let it answer the rows that judge it once."""
     epochs = options.rate_epochs if wish.judged else options.epochs
-    train = TrainConfig(epochs=epochs, patience=epochs, seed=wish.seed, lr=wish.rate)
+    how = {"epochs": epochs, "patience": epochs, "average_steps": 1}
+    train = TrainConfig(seed=wish.seed, lr=wish.rate, **how)
     layer = options.route_layer if wish.side == OURS and not wish.judged else None
     spec = bone.default_feature_spec(
         route_layer=layer, max_length=options.max_length, dtype=options.dtype

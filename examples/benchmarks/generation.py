@@ -148,6 +148,7 @@ def of_expert(
     train = TrainConfig(
         epochs=options.epochs,
         lr=rate,
+        average_steps=1,  # as PEFT's users have it, and as all published runs
         limit=options.rows,
         eval_limit=options.eval_limit,
         seed=seed,

@@ -48,24 +48,30 @@ TASKS = ("sst2", "mrpc", "sick", "cola", "rte", "qnli", "mnli")
 OURS = "default"
 MEAN = {"pooling": "mean"}
 LORA_16: dict[str, Any] = {"kind": "lora", "rank": 16, "alpha": 2.0}
-FULL_DEPTH: tuple[dict[str, Any], ...] = ({"lr": 1e-3}, {"route_layer": 0})
+LAST: dict[str, Any] = {"average_steps": 1}
+FULL_DEPTH: tuple[dict[str, Any], ...] = ({"lr": 1e-3, **LAST}, {"route_layer": 0})
 SIDES = {
     OURS: Setting(),
-    "default, mean": Setting(MEAN),
-    "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK, **MEAN}),
+    "default, last step": Setting({}, LAST),
+    "default, mean": Setting(MEAN, LAST),
+    "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK, **MEAN}, LAST),
     "LoRA r=16": Setting({**LORA_16, **MEAN}, *FULL_DEPTH),
     "LoRA r=16, pair": Setting(LORA_16, *FULL_DEPTH),
-    "LoRA r=1": Setting({"kind": "lora", "rank": 1, **MEAN}, {"lr": 2e-3}),
+    "LoRA r=16, as ours": Setting(LORA_16, {"lr": 1e-3}, {"route_layer": 0}),
+    "LoRA r=1": Setting({"kind": "lora", "rank": 1, **MEAN}, {"lr": 2e-3, **LAST}),
     "LoRA r=1, inner": Setting(
-        {"kind": "lora", "rank": 1, "modules": ("intermediate.dense",), **MEAN}, {"lr": 2e-3}
+        {"kind": "lora", "rank": 1, "modules": ("intermediate.dense",), **MEAN},
+        {"lr": 2e-3, **LAST},
     ),
-    "Uni-LoRA": Setting({"kind": "uni-lora", **MEAN}),
-    "head alone": Setting({"kind": NO_ADAPTER, **MEAN}),
-    "head alone, pair": Setting({"kind": NO_ADAPTER}),
+    "Uni-LoRA": Setting({"kind": "uni-lora", **MEAN}, LAST),
+    "head alone": Setting({"kind": NO_ADAPTER, **MEAN}, LAST),
+    "head alone, pair": Setting({"kind": NO_ADAPTER}, LAST),
 }
 """What is compared; what a side does not set is the product's default.
 
 Heads read the mean of the last states, but where nothing is said and rows have two texts, ``pair``.
+What is kept is the weights of the last step of an epoch, but of ``default`` and of what is trained
+``as ours`` their running mean; a head alone has no other.
 
 ``inner`` acts on the first projection of each layer's feed-forward part, where ``recipe.py`` found
 the best adapter of at most 6% of LoRA's numbers on training rows (stage ``places``).
@@ -115,15 +121,19 @@ def arguments() -> argparse.Namespace:
 def named(side: str, task: str) -> str:
     """A side with all that it sets, defaults included: other defaults are other runs.
 
-    What heads read is named where it is not the mean; runs of before had no other.
+    What heads read is named where it is not the mean, and over how many steps weights are averaged
+    where that is more than one; runs of before had no other.
     """
     setting, train = SIDES[side], TrainConfig()
     chosen = {n: getattr(train, n) for n in ("epochs", "patience", "lr", "head_lr", "weight_decay")}
+    own = dict(setting.train)
+    if (steps := own.pop("average_steps", train.average_steps)) > 1:
+        own["average_steps"] = steps
     adapter = {name: one for name, one in setting.adapter.items() if name != "pooling"}
     adapter = adapter or {"tt_rank": "by width"}
     if "pooling" not in setting.adapter and two_texts(task):
         adapter |= {"pooling": "pair"}
-    return Setting(adapter, {**chosen, **setting.train}, setting.spec).name
+    return Setting(adapter, {**chosen, **own}, setting.spec).name
 
 
 def two_texts(task: str) -> bool:

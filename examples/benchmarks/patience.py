@@ -5,12 +5,13 @@ Run it with: python examples/benchmarks/patience.py ../shared/data --dtype bfloa
 Experts are trained for all their epochs, whatever they gain. After each, held-out training rows
 tell score and loss, as in `add`, and 1,000 *other training rows* judge; no validation row is read.
 A rule sees only the former, epoch by epoch, and ends where it would have. Beside each rule stands
-what it is worth next to the one before, in points with the standard error over tasks and seeds, and
-how many epochs a run takes. `best of all` looks at the judges and is no rule. ``--side default``
-trains what `add` does, in place of a train of rank 5 whose head reads the mean; ``--side "running
-mean"`` the same, but what is scored and kept is not the weights of a step but their running mean,
-in which those of fifty steps before count a third. Its rules are held against the product's on the
-runs of ``default`` with the same tasks and seeds.
+what it is worth next to the first, in points with the standard error over tasks and seeds, and
+how many epochs a run takes. `best of all` looks at the judges and is no rule.
+
+``--side default`` trains what `add` does, in place of a train of rank 5 whose head reads the mean.
+One training is scored under several means of its weights: that of the last step, and running means
+of ``STEPS/SLOPE`` (see ``RunningMean``). Each is held against the last step under the product's
+rule on the same runs.
 
 Every finished run is one line of ``--out`` and is not repeated.
 """
@@ -22,7 +23,8 @@ import json
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -33,18 +35,18 @@ from trials import Runs, command_line, judged_job
 from expertbank import AdapterConfig, TrainConfig
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.training import expert
+from expertbank.training.average import RunningMean
 from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.trunk import TrunkCache
 from expertbank.tt.shape import DEFAULT_RANK
 
 TASKS = ("sst2", "sick", "mrpc", "qnli", "mnli", "cola", "rte")
-MEAN = "running mean"
 SIDES = {
     "TT-LoRA": AdapterConfig(tt_rank=DEFAULT_RANK, pooling="mean"),
     "default": AdapterConfig(),
-    MEAN: AdapterConfig(),
 }
-DECAY = 0.98
+LAST = "last step"
+MEANS = {LAST: (1, 1), "50/2": (50, 2), "50/4": (50, 4), "50/8": (50, 8), "150/2": (150, 2)}
 PRODUCT = "score or loss, patience 3"
 
 Epochs = list[tuple[HeldOut, float]]
@@ -113,7 +115,8 @@ def main() -> None:
     parser = command_line(__doc__, "patience", TASKS)
     parser.add_argument("data", type=Path, help="folder with one folder per task")
     parser.add_argument("--judge", type=int, default=1000, help="rows a task that judge")
-    parser.add_argument("--side", choices=SIDES, default="TT-LoRA")
+    parser.add_argument("--side", choices=SIDES, default="default")
+    parser.add_argument("--means", nargs="+", choices=MEANS, default=list(MEANS))
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     describe(options.seeds[0])
@@ -124,71 +127,70 @@ def main() -> None:
     backbone = load_backbone(options.backbone, dtype=options.dtype)
     for seed in options.seeds:
         for task in options.tasks:
-            if (task, seed, options.side) not in runs.by_key:
+            tried = {mean: f"{options.side}, {mean}" for mean in options.means}
+            if missing := [m for m, own in tried.items() if (task, seed, own) not in runs.by_key]:
                 began = time.monotonic()
-                epochs = trained(task, seed, backbone, options)
-                facts = {"epochs": epochs, "seconds": round(time.monotonic() - began, 1)}
-                runs.add((task, seed, options.side), facts)
-                print(f"{task}, seed {seed}: {facts['seconds']:.0f} s", flush=True)
-    there = {
-        (task, seed): run
-        for (task, seed, side), run in runs.by_key.items()
-        if side == options.side and task in options.tasks and seed in options.seeds
-    }
-    before = next(iter(RULES.values()))
-    base = {place: judged(run, before)[0] for place, run in there.items()}
-    if options.side == MEAN:
-        others = {place: runs.by_key.get((*place, "default")) for place in there}
-        there = {place: run for place, run in there.items() if others[place]}
-        base = {place: judged(run, RULES[PRODUCT])[0] for place, run in others.items() if run}
-    report(there, base, options.tasks)
+                for mean, epochs in trained(task, seed, missing, backbone, options).items():
+                    runs.add((task, seed, tried[mean]), {"epochs": epochs})
+                print(f"{task}, seed {seed}: {time.monotonic() - began:.0f} s", flush=True)
+    for mean in options.means:
+        there = {
+            (task, seed): (run, base)
+            for task in options.tasks
+            for seed in options.seeds
+            if (run := runs.by_key.get((task, seed, f"{options.side}, {mean}")))
+            and (base := runs.by_key.get((task, seed, f"{options.side}, {LAST}")))
+        }
+        if there:
+            print(f"\n{options.side}, {mean}\n")
+            base = {place: judged(last, RULES[PRODUCT])[0] for place, (_, last) in there.items()}
+            report({place: run for place, (run, _) in there.items()}, base, options.tasks)
 
 
 def trained(
-    task: str, seed: int, backbone: Backbone, options: argparse.Namespace
-) -> list[tuple[float, float, float]]:
-    """By epoch: held-out score, held-out loss, share of judges that are right."""
+    task: str, seed: int, means: Sequence[str], backbone: Backbone, options: argparse.Namespace
+) -> dict[str, list[tuple[float, float, float]]]:
+    """By mean and epoch: held-out score, held-out loss, share of judges that are right."""
     spec = backbone.default_feature_spec(max_length=options.max_length, dtype=options.dtype)
     train = TrainConfig(seed=seed, patience=TrainConfig().epochs)
     sizes = options.rows, options.judge
     place = options.data / task
     job, judges = judged_job(task, place, backbone, spec, SIDES[options.side], train, *sizes)
-    found: list[tuple[float, float, float]] = []
+    found: dict[str, list[tuple[float, float, float]]] = {mean: [] for mean in means}
     cache: list[TrunkCache] = []
-    measure, optimise = expert._measure, expert.optimise
-    mean: dict[Any, torch.Tensor] = {}
+    measure = expert._measure
+    own: dict[str, RunningMean] = {}
 
-    def averaged(*given: Any, **more: Any) -> None:
-        def after_step(optimiser: torch.optim.Optimizer, _: int) -> None:
-            for group in optimiser.param_groups:
-                for own in group["params"]:
-                    now = own.detach().clone()
-                    mean[own] = mean[own] * DECAY + now * (1 - DECAY) if own in mean else now
+    class Several(RunningMean):
+        """Leaves the parameters as they are, and takes each step into every mean."""
 
-        optimise(*given, **more | {"after_step": after_step})
+        def __init__(self, parameters: Mapping[str, torch.Tensor], steps: int) -> None:
+            super().__init__(parameters, steps)
+            own.update({mean: RunningMean(parameters, *MEANS[mean]) for mean in means})
+
+        def update(self) -> None:
+            for one in own.values():
+                one.update()
+
+        def in_place(self) -> AbstractContextManager[None]:
+            return nullcontext()
 
     def measured(student: Any, rows: Any, held_out: Any) -> Any:
         if not cache:
             every = range(len(judges))
             cache.append(TrunkCache(student.view, judges, every, lambda *_: None))
-        kept = {own: own.detach().clone() for own in mean}
-        with torch.no_grad():
-            for own, before in mean.items():  # the step that ends the epoch is not in it yet
-                own.copy_(before * DECAY + kept[own] * (1 - DECAY))
-        now, thresholds = measure(student, rows, held_out)
-        right, _ = measure(student, judges, cache[0])
-        with torch.no_grad():
-            for own, before in kept.items():
-                own.copy_(before)
-        found.append((now.score, now.loss, right.score))
+        for mean, one in own.items():
+            with one.in_place():
+                now, thresholds = measure(student, rows, held_out)
+                right, _ = measure(student, judges, cache[0])
+            found[mean].append((now.score, now.loss, right.score))
         return now, thresholds
 
-    expert._measure = measured
-    expert.optimise = averaged if options.side == MEAN else optimise
+    expert._measure, expert.RunningMean = measured, Several
     try:
         expert.train_expert(job, backbone)
     finally:
-        expert._measure, expert.optimise = measure, optimise
+        expert._measure, expert.RunningMean = measure, RunningMean
     return found
 
 

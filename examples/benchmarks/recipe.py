@@ -13,8 +13,8 @@ gain, which is that of paired differences over tasks and seeds.
 Every finished run is one line of ``--out`` and is not repeated; the program may be stopped at any
 time. ``--stages`` names those that are run, in order; without the first the start is what the
 product does by default. ``--every-seed`` drops no setting: differences of half a point need all
-tasks and seeds. Heads read the mean unless a setting says otherwise. ``ways.py`` has the ways to
-train that the product does not have.
+tasks and seeds. Heads read the mean, and weights are those of the last step of an epoch, unless a
+setting says otherwise. ``ways.py`` has the ways to train that the product does not have.
 """
 
 from __future__ import annotations
@@ -187,13 +187,6 @@ def cuts(start: Setting) -> tuple[Setting, ...]:
     )
 
 
-def means(start: Setting) -> tuple[Setting, ...]:
-    """The mean over the last epochs in the place of the last step, at the default's rate and up."""
-    lora = start.shaped(kind="lora", rank=1)
-    both = (replace(lora, way="averaged-1"), replace(lora, way="averaged-2"))
-    return (lora, *both, *(one.but(lr=1e-2) for one in both))
-
-
 def depths(start: Setting) -> tuple[Setting, ...]:
     """Branches that begin lower: what it costs to route from a third of the depth."""
     lora = start.shaped(kind="lora", rank=1)
@@ -237,7 +230,6 @@ STAGES = {
     "ways": (ways, 3, False),
     "decay": (decay, 3, False),
     "cuts": (cuts, 3, False),
-    "means": (means, 3, False),
     "depths": (depths, 3, False),
     "regular": (regular, 3, False),
     "rates": (rates, 3, False),
@@ -310,7 +302,7 @@ class Search:
             return
         options, spec = self.options, self.spec(setting)
         adapter = AdapterConfig(**{"pooling": "mean", **setting.adapter})
-        wish = adapter, TrainConfig(seed=seed, **setting.train)
+        wish = adapter, TrainConfig(seed=seed, **{"average_steps": 1, **setting.train})
         sizes = options.rows, options.judge
         job, judge = judged_job(task, options.data / task, self.backbone, spec, *wish, *sizes)
         started = time.monotonic()

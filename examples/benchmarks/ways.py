@@ -7,10 +7,6 @@
   truncated SVDs and trained on (a simple form of the sweeps of MetaTT, arXiv 2506.09105).
 - ``taught``: LoRA of rank 16 in the branch is trained first and thrown away; the train learns from
   its answers to the training rows as much as from the labels (Hinton et al., arXiv 1503.02531).
-- ``averaged-1``, ``averaged-2``: what is measured after an epoch, and kept, is not the last step's
-  cores and head but their exponential mean over about the last one or two epochs (Polyak and
-  Juditsky, 1992; Izmailov et al., arXiv 1803.05407).
-
 - ``dropout``: the branch drops what the backbone's configuration says while it is trained, as
   models do that are trained as a whole; the trunk, whose states are kept, does not.
 - ``smoothed``: a tenth of each label is spread over all classes (Szegedy et al., arXiv 1512.00567).
@@ -22,11 +18,9 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import torch
@@ -42,7 +36,7 @@ from expertbank.backbones.batches import Batch, shuffled_batches
 from expertbank.models.routed import RoutedModel
 from expertbank.records import no_progress
 from expertbank.training import expert
-from expertbank.training.expert import TrainedExpert, _measure, train_expert
+from expertbank.training.expert import TrainedExpert, train_expert
 from expertbank.training.held_out import HeldOut
 from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
@@ -178,61 +172,6 @@ def taught(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     return _on_another_loss(loss, job, backbone)
 
 
-def averaged(epochs: int, job: ExpertJob, backbone: Backbone) -> TrainedExpert:
-    """Trained as ever; measured and kept is the mean over about the last so many epochs."""
-    span = epochs * math.ceil(len(job.train) / job.config.batch_size)
-    with (
-        _in_place_of(expert, "Student", partial(Averaged, span)),
-        _in_place_of(expert, "_measure", _measure_mean),
-    ):
-        return train_expert(job, backbone)
-
-
-class Averaged(Student):
-    """Keeps the exponential mean of its parameters; over fewer steps than ``span`` the plain one.
-
-    Args:
-        span: steps over which the mean forgets.
-    """
-
-    def __init__(self, span: int, *given: Any) -> None:
-        super().__init__(*given)
-        self._span, self._seen = span, 0
-        self._mean: list[Tensor] = []
-
-    def gradients(self, *given: Any) -> tuple[float, int]:
-        """As ever; what the step before left enters the mean."""
-        self._seen += 1
-        now = [one.detach().clone() for one in self.parameters()]
-        if not self._mean:
-            self._mean = now
-        torch._foreach_lerp_(self._mean, now, max(1 / self._seen, 1 / self._span))
-        return super().gradients(*given)
-
-    def tensors(self) -> dict[str, Tensor]:
-        """Those of the mean."""
-        with self.mean():
-            return super().tensors()
-
-    @contextmanager
-    def mean(self) -> Iterator[None]:
-        """The mean in the place of the parameters."""
-        own = list(self.parameters())
-        kept = [one.data for one in own]
-        for one, mean in zip(own, self._mean, strict=True):
-            one.data = mean
-        try:
-            yield
-        finally:
-            for one, before in zip(own, kept, strict=True):
-                one.data = before
-
-
-def _measure_mean(student: Averaged, *given: Any) -> Any:
-    with student.mean():
-        return _measure(student, *given)
-
-
 def dropout(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     """Trained on a branch that drops."""
     torch.manual_seed(job.config.seed)
@@ -280,8 +219,6 @@ WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "weights": weights,
     "swept": swept,
     "taught": taught,
-    "averaged-1": partial(averaged, 1),
-    "averaged-2": partial(averaged, 2),
     "dropout": dropout,
     "smoothed": smoothed,
     "refitted": refitted,

@@ -1,7 +1,7 @@
 """The state of an interrupted training run, as safetensors bytes.
 
-Batches and initial values follow from the job's seed, so a step number, the parameters and the
-optimiser's moments are all that is needed to go on as if nothing had happened.
+Batches and initial values follow from the job's seed, so a step number, the parameters, their
+running mean and the optimiser's moments are all that is needed to go on as if nothing had happened.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.training.held_out import HeldOut
 
-FORMAT = 2
+FORMAT = 3
 """Raised when an interrupted run would not end as the earlier version began it."""
 
 
@@ -39,6 +39,7 @@ class Checkpoint:
         tokens: real tokens trained on so far.
         seconds: time spent so far.
         state: parameters and AdamW moments by name.
+        mean: the running mean of the parameters by name.
         best: the best checkpoint so far, ``None`` in the first epoch.
         curve: how held-out rows stood after each epoch that is done.
     """
@@ -48,6 +49,7 @@ class Checkpoint:
     tokens: int
     seconds: float
     state: Mapping[str, Tensor]
+    mean: Mapping[str, Tensor]
     best: Best | None
     curve: tuple[HeldOut, ...] = ()
 
@@ -64,6 +66,7 @@ class Checkpoint:
             "curve": [[one.score, one.loss] for one in self.curve],
         }
         tensors = {f"state/{name}": tensor for name, tensor in self.state.items()}
+        tensors |= {f"mean/{name}": tensor for name, tensor in self.mean.items()}
         kept = best.tensors if best else {}
         tensors |= {f"best/{name}": tensor for name, tensor in kept.items()}
         return write_safetensors({n: t.detach().cpu() for n, t in tensors.items()}, metadata)
@@ -92,6 +95,7 @@ class Checkpoint:
                 int(metadata["tokens"]),
                 float(metadata["seconds"]),
                 _part(tensors, "state/"),
+                _part(tensors, "mean/"),
                 None if best is None else Best(curve[best], best, _part(tensors, "best/")),
                 curve,
             )

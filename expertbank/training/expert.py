@@ -24,6 +24,7 @@ from expertbank.errors import TrainingError
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.writing import template_tokens
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
+from expertbank.training.average import RunningMean
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
 from expertbank.training.held_out import HeldOut, fruitless
 from expertbank.training.job import ExpertJob, job_digest
@@ -120,6 +121,8 @@ def _train(
     before = Checkpoint.from_bytes(resume, "checkpoint", identity) if resume else None
     generator = torch.Generator().manual_seed(config.seed)
     student = Student(job, backbone, generator)
+    parameters = dict(student.named_parameters())
+    average = RunningMean(parameters, config.average_steps)
     job = _as_read(job, backbone)
     plans = [
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
@@ -137,7 +140,9 @@ def _train(
     def keep_best(epoch: int) -> bool:
         nonlocal best, epochs, kept_at
         epochs = epoch + 1
-        now, thresholds = _measure(student, job.selection, held_out)
+        with average.in_place():
+            now, thresholds = _measure(student, job.selection, held_out)
+            tensors = student.tensors() | thresholds
         if not math.isfinite(now.loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
                 f"the held-out loss became {now.loss} after epoch {epoch + 1}; nothing was stored. "
@@ -145,7 +150,7 @@ def _train(
             )
         curve.append(now)
         if best is None or now.better_than(best.held_out):
-            best = Best(now, epoch, student.tensors() | thresholds)
+            best = Best(now, epoch, tensors)
         kept_at = -math.inf
         ended = watch is not None and watch(epoch, now.score, now.loss)
         return ended or fruitless(curve) >= config.patience
@@ -154,15 +159,17 @@ def _train(
         nonlocal kept_at
         if keep is None or time.monotonic() - kept_at < KEEP_SECONDS:
             return
-        state = optimiser_state(optimiser, dict(student.named_parameters()))
         spent = spent_before + time.monotonic() - started
-        keep(Checkpoint(identity, steps, meter.tokens, spent, state, best, tuple(curve)).to_bytes())
+        state = optimiser_state(optimiser, parameters), average.state()
+        now = Checkpoint(identity, steps, meter.tokens, spent, *state, best, tuple(curve))
+        keep(now.to_bytes())
         kept_at = time.monotonic()
 
     def start(optimiser: torch.optim.Optimizer) -> int:
         if before is None:
             return 0
-        restore(optimiser, dict(student.named_parameters()), before.state)
+        restore(optimiser, parameters, before.state)
+        average.restore(before.mean, before.step)
         return before.step
 
     trained, held_out = _cached(student, job, progress)
@@ -179,6 +186,7 @@ def _train(
             warmup=config.warmup,
             meter=meter,
             after_epoch=keep_best,
+            average=average,
             resume=start,
             after_step=keep_state,
         )

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from expertbank.errors import TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent
+from expertbank.training.average import RunningMean
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -83,6 +84,7 @@ def optimise(
     warmup: float,
     meter: Meter,
     after_epoch: Callable[[int], bool | None],
+    average: RunningMean | None = None,
     resume: Callable[[torch.optim.Optimizer], int] | None = None,
     after_step: Callable[[torch.optim.Optimizer, int], None] | None = None,
 ) -> None:
@@ -96,6 +98,7 @@ def optimise(
         warmup: share of all steps in which the rate rises.
         meter: is advanced by each step's rows and tokens.
         after_epoch: called with the epoch's number, from 0; true ends the training.
+        average: takes in what each step makes of the parameters.
         resume: puts an earlier state into the optimiser and says how many steps it had done.
         after_step: called with the optimiser and the number of steps done, after each step and,
             at the end of an epoch, after ``after_epoch``.
@@ -131,6 +134,8 @@ def optimise(
                 )
             torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
             optimiser.step()
+            if average:
+                average.update()
             meter.advance(rows, tokens, f"epoch {number + 1}/{len(steps)}  loss {value:.3f}")
             ended = place == len(epoch) - 1 and after_epoch(number)
             if after_step:

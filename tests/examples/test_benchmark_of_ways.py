@@ -98,7 +98,7 @@ def test_the_probe_s_gradient_is_that_of_the_frozen_weights(script: Script, bert
 @pytest.mark.parametrize(
     "way",
     [
-        *("", "gradient", "weights", "swept", "taught", "averaged-1", "averaged-2"),
+        *("", "gradient", "weights", "swept", "taught"),
         *("dropout", "smoothed", "refitted"),
     ],
 )
@@ -112,7 +112,7 @@ def test_every_way_gives_an_expert_of_the_wished_size_and_the_same_one_again(
     assert first.file.to_bytes() == again.file.to_bytes()
     assert ways.FRAMED.given == ways.WHOLE.given == {}
     assert ways.expert.Student is ways.Student, "what a way puts in place goes again"
-    assert ways.expert._measure is ways._measure
+    assert ways.expert._measure.__module__ == "expertbank.training.expert"
 
 
 def test_a_teacher_is_listened_to(script: Script, bert: Backbone) -> None:
@@ -122,20 +122,3 @@ def test_a_teacher_is_listened_to(script: Script, bert: Backbone) -> None:
     taught = ways.taught(job, bert)
     assert taught.file.to_bytes() != alone.file.to_bytes()
     assert taught.file.adapter_kind == "tt", "the teacher is thrown away"
-
-
-@pytest.mark.parametrize(("span", "mean"), [(100, 2.0), (2, 2.25)])
-def test_the_mean_is_plain_at_first_and_then_forgets(
-    span: int, mean: float, script: Script, bert: Backbone
-) -> None:
-    ways = script("ways")
-    job = _job(bert)
-    student = ways.Averaged(span, job, bert, torch.Generator().manual_seed(0))
-    cache = ways.TrunkCache(student.view, job.train, range(len(job.train)), lambda *_: None)
-    for value in (1.0, 2.0, 3.0):
-        student.head_bias.data.fill_(value)
-        student.gradients(job.train, range(4), 1, cache)
-    with student.mean():
-        assert student.head_bias.tolist() == pytest.approx([mean] * 2)
-    assert student.tensors()["head.bias"].tolist() == pytest.approx([mean] * 2)
-    assert student.head_bias.tolist() == [3.0] * 2, "training goes on from where it was"

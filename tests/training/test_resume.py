@@ -119,7 +119,8 @@ def ends_early(backbone) -> ExpertJob:
     swapped = tuple(
         replace(row, target=1 - (row.target or 0)) for row in rows_of_kind("classification", 48, 2)
     )
-    return replace(job_for(backbone, rows=96, epochs=9, lr=2e-2, patience=2), selection=swapped)
+    how = {"epochs": 9, "lr": 2e-2, "patience": 2, "average_steps": 1}
+    return replace(job_for(backbone, rows=96, **how), selection=swapped)
 
 
 def counted(run: Callable[[], TrainedExpert], monkeypatch: pytest.MonkeyPatch) -> int:

@@ -148,10 +148,10 @@ def test_the_published_runs_give_the_figures_on_the_pages(
 ) -> None:
     script("fusion", "data", "--work", tmp_path, *PUBLISHED.split()).main()
     said = capsys.readouterr().out
-    for row in ("+6.16 | +4.58 to +7.83", "+5.64 | +4.01 to +7.23"):
+    for row in ("+6.78 | +5.11 to +8.48", "+6.26 | +4.59 to +7.91"):
         assert row in said
     pages = [ROOT / "docs" / name for name in ("peers.md", "promises.md")]
-    assert all("6.16" in page.read_text() and "5.64" in page.read_text() for page in pages)
+    assert all("6.78" in page.read_text() and "6.26" in page.read_text() for page in pages)
 
 
 def test_the_published_bank_answers_as_the_experts_of_the_papers_table() -> None:

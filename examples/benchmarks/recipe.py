@@ -219,6 +219,21 @@ def rates(start: Setting) -> tuple[Setting, ...]:
     return (lora, lora.but(lr=2e-3), lora.but(lr=1e-2))
 
 
+def reach(start: Setting) -> tuple[Setting, ...]:
+    """What thousands of rows ask for (``--rows``): rank, or layers below the branch."""
+    lora = start.shaped(kind="lora", rank=1, pooling="auto")
+    large = lora.but(lr=1e-3).shaped(**{**lora.adapter, "rank": 16, "alpha": 2.0})
+    return (
+        lora,
+        replace(large, spec={"route_layer": 0}),
+        large,
+        lora.but(lr=2e-3).shaped(**{**lora.adapter, "rank": 4}),
+        replace(lora, spec={"route_layer": 1}),
+        replace(lora.but(lr=2e-3), spec={"route_layer": 0}),
+        lora.but(average_steps=50),
+    )
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -235,6 +250,7 @@ STAGES = {
     "rates": (rates, 3, False),
     "heads": (heads, 3, False),
     "head rates": (head_rates, 3, False),
+    "reach": (reach, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

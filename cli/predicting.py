@@ -110,8 +110,6 @@ def predict(
 
     Example: expertbank predict "is the sky blue" --text-pair "Rayleigh scattering ..."
     """
-    from expertbank.workflows.answering.predict import answerers
-
     session: Session = context.obj
     if stream and explain and not session.as_json:
         raise typer.BadParameter("--stream shows answers alone; with --explain it needs --json")
@@ -126,6 +124,8 @@ def predict(
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
         experts, load = answering(session, stack, bundle, backbone)
+        from expertbank.workflows.answering.predict import answerers
+
         # A name that nobody has is told before the backbone is loaded.
         named = () if task is None else answerers(experts, task)
         if fallback is not None:

@@ -55,7 +55,7 @@ class BankSource:
         Names and counts alone would not do: a restored bank gives them out again.
         """
         registry = self.bank.registry
-        router, backbone = active_router(self.bank.registry), registry.backbone()
+        router, backbone = active_router(registry), registry.backbone()
         facts = [
             None if backbone is None else backbone.digest,
             None if router is None else [router.version, router.digest],

@@ -142,15 +142,14 @@ def _train(
         epochs = epoch + 1
         with average.in_place():
             now, thresholds = _measure(student, job.selection, held_out)
-            tensors = student.tensors() | thresholds
+            if best is None or now.better_than(best.held_out):
+                best = Best(now, epoch, student.tensors() | thresholds)
         if not math.isfinite(now.loss):  # the last step of an epoch has no next loss to show it
             raise TrainingError(
                 f"the held-out loss became {now.loss} after epoch {epoch + 1}; nothing was stored. "
                 "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
             )
         curve.append(now)
-        if best is None or now.better_than(best.held_out):
-            best = Best(now, epoch, tensors)
         kept_at = -math.inf
         ended = watch is not None and watch(epoch, now.score, now.loss)
         return ended or fruitless(curve) >= config.patience

@@ -22,6 +22,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.workflows.environment import now
+from expertbank.workflows.growing.grouping import require_free_names
 from expertbank.workflows.growing.jobs import (
     Executor,
     FinishedJob,
@@ -148,7 +149,7 @@ def commit(
     Raises:
         InputError: the job was prepared for another bank.
         IntegrityError: a file is damaged, or is not what the job asked for.
-        ExistsError: the version was taken meanwhile.
+        ExistsError: the version, or the name of the task or of its group, was taken meanwhile.
         StaleError: the bank was restored to before the job was prepared.
     """
     from expertbank.workflows.growing.statistics import grid_of, require_grid
@@ -190,6 +191,7 @@ def commit(
         raise IntegrityError(f"{entry.id}: it was measured on other rows than those prepared")
     with workspace.writing():
         _require_next(workspace, entry.task.name, entry.version)
+        require_free_names(workspace.registry, [new.task])
         registered, metrics = register(workspace, new)
     told = f"{registered.id} was added"
     progress(ProgressEvent("registering", 1, 1, lasting=told))

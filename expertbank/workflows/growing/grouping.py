@@ -320,5 +320,20 @@ def require_fitting_group(
         require_fitting(group, task, kind, mates)
 
 
+def require_free_names(registry: Registry, tasks: Sequence[TaskRecord]) -> None:
+    """Ask again, of tasks that are about to be registered, what was asked when they were prepared.
+
+    That may be hours ago. Each is held against those before it, too.
+
+    Raises:
+        ExistsError: the name of a task or of its group was taken meanwhile.
+        InputError: its group has a task now that reads other rows.
+    """
+    known = {task.name: task for task in registry.tasks(include_removed=True)}
+    for task in tasks:
+        require_fitting_group(known, task.name, task.kind, task.group)
+        known.setdefault(task.name, task)
+
+
 def _named(group: str | None) -> str:
     return "alone" if group is None else f"in {group}"

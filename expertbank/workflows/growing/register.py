@@ -22,7 +22,6 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
-from expertbank.workflows.growing.grouping import require_fitting_group
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -142,19 +141,13 @@ class NewExpert:
 def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[str, Any]]:
     """Store and register an expert: bytes first, made durable, then the rows.
 
-    The bank's lock is held by the caller (``Workspace.writing``). Names are asked for again: they
-    were free when the expert was prepared, which may be hours ago.
+    The bank's lock is held by the caller (``Workspace.writing``), who asks under it whether names
+    are still free (``grouping.require_free_names``).
 
     Returns:
         the registered expert, and its metrics. These are counted anew from the evidence: what a
         file claims of itself proves nothing.
-
-    Raises:
-        ExistsError: the name of the task or of its group was taken meanwhile, or its version.
-        InputError: its group has a task now that reads other rows.
     """
-    known = {task.name: task for task in workspace.registry.tasks(include_removed=True)}
-    require_fitting_group(known, one.task.name, one.task.kind, one.task.group)
     kind = KINDS.get(one.task.kind)
     metrics = kind.metrics(one.oracle)
     digests = {name: workspace.store.put(data) for name, data in one.files.items()}

@@ -38,7 +38,7 @@ from expertbank.records import (
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
 from expertbank.workflows.environment import now, package_versions
-from expertbank.workflows.growing.grouping import require_fitting_group
+from expertbank.workflows.growing.grouping import require_fitting_group, require_free_names
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace
 
@@ -156,6 +156,7 @@ def import_bundle(
             if workspace.registry.backbone() is None:
                 workspace.claim_store()
             workspace.registry.set_backbone(replace(backbone, store=workspace.store_url))
+            require_free_names(workspace.registry, [one.task for one in wanted])
             done = []
             for one in wanted:
                 done.append(register(workspace, one)[0])

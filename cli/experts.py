@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
-from expertbank.config import DEFAULT_ADAPTER, BankConfig
+from expertbank.config import DEFAULT_ADAPTER, AdapterConfig, BankConfig
 from expertbank.plain import several
 from expertbank.reports.figures import share
 from expertbank.settings import build
@@ -198,7 +198,7 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
 
 def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
     expert, facts = result.expert, result.train
-    adapter = f"{expert.adapter_params:,} adapter{_kind(result)}"
+    adapter = f"{expert.adapter_params:,} adapter{_kind(result)}{reach(result.adapter)}"
     return [
         ("parameters", f"{adapter} + {expert.head_params:,} head, {size(expert.bytes)} on disk"),
         *_smaller(result),
@@ -262,6 +262,11 @@ def _kind(result: AddResult) -> str:
         return ""
     size = wish.rank if wish.tt_rank is None else wish.tt_rank
     return f" ({wish.kind}, rank {','.join(map(str, several(size)))})"
+
+
+def reach(adapter: AdapterConfig) -> str:
+    """From which layer on it acts, where that is not the route layer."""
+    return "" if adapter.first_layer is None else f" from layer {adapter.first_layer} on"
 
 
 def _smaller(result: AddResult) -> list[tuple[str, str]]:

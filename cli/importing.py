@@ -13,7 +13,7 @@ from expertbank.settings import build
 
 from . import requests
 from .collecting import DryRun
-from .experts import quality
+from .experts import quality, reach
 from .following import RETRAIN
 from .options import DataOptions, path, takes
 from .render import Table, columns_read, print_facts, print_table, read_as, short
@@ -160,7 +160,8 @@ def _print_peft(console: Console, done: PeftImported) -> None:
             ("expert", f"{expert.id}  {short(expert.digest)}"),
             (
                 "adapter",
-                f"{short(origin['adapter'])}  rank {adapter.rank} on {', '.join(adapter.modules)}",
+                f"{short(origin['adapter'])}  rank {adapter.rank} on {', '.join(adapter.modules)}"
+                f"{reach(adapter)}",
             ),
             ("base", origin["base_model"] or "not told"),
             ("head", _HEADS.get(origin["head"], fitted)),

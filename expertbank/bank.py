@@ -584,7 +584,6 @@ class Bank:
 
         Raises:
             NotFoundError: no adapter there.
-            FeatureSpecError: it changes layers below the bank's route layer.
             InputError: an adapter, a head or labels that cannot be an expert's.
             IntegrityError: a file is damaged, or an export of another backbone's bank.
             ExistsError: the task has an expert and ``new_version`` is false.

@@ -77,10 +77,10 @@ class FeatureSpec:
 
     Attributes:
         backbone_digest: identity of the frozen backbone.
-        route_layer: index of the first layer that adapters may act on; the layers below it
-            are the trunk. The routing feature is read from the input of this layer and of
-            the layers below. ``0`` is the paper's way (arXiv 2504.21190): adapters at full
-            depth, and a bare pass before the adapted one that gives the feature.
+        route_layer: index of the first layer that adapters act on, unless one reaches lower;
+            the layers below it are the trunk. The routing feature is read from the input of
+            this layer and of the layers below. ``0`` is the paper's way (arXiv 2504.21190):
+            adapters at full depth, and a bare pass before the adapted one that gives the feature.
         states: which hidden states form the feature; ``n`` is the input of layer ``n``
             (``hidden_states[n]`` in transformers), so ``0`` is the embedding output. With
             route layer 0 it is one, the number of layers: the backbone's last hidden state.
@@ -189,8 +189,8 @@ class BankConfig:
     )
     route_layer: int | None = setting(
         None,
-        "First layer that adapters act on; routing reads its input. 0 runs the backbone twice, "
-        "as the paper does.",
+        "First layer that adapters act on, unless one reaches lower; routing reads its input. 0 "
+        "runs the backbone twice, as the paper does.",
         least=0,
         unset="one third of the depth",
     )
@@ -260,7 +260,7 @@ class AdapterConfig:
     )
     projections: tuple[str, ...] | None = setting(
         None,
-        "Role of an adapted projection in every branch layer: query, key or value; repeat it for "
+        "Role of an adapted projection in every adapted layer: query, key or value; repeat it for "
         "more.",
         option="projection",
         unset="query and value, or value alone where relative positions go through the query",
@@ -274,10 +274,17 @@ class AdapterConfig:
     )
     modules: tuple[str, ...] = setting(
         (),
-        "Module to adapt instead, as a whole, in every branch layer: the last parts of its path, "
+        "Module to adapt instead, as a whole, in every adapted layer: the last parts of its path, "
         "such as o_proj or mlp.up_proj; repeat it for more. Needed where trying a "
         "model outside the table of families does not show its query and value.",
         option="target",
+    )
+    first_layer: int | None = setting(
+        None,
+        "First layer that the adapter acts on, the lowest is 0. Below the bank's route layer it "
+        "reaches what the router reads: a batch that needs it runs those layers a second time.",
+        least=0,
+        unset="the bank's route layer",
     )
 
     def __post_init__(self) -> None:
@@ -307,6 +314,10 @@ class AdapterConfig:
         if self.alpha is not None:
             return self.alpha
         return PAPER_ALPHA if spec.two_passes else DEFAULT_ALPHA
+
+    def start(self, spec: FeatureSpec) -> int:
+        """First layer to adapt, where it was left open the route layer of ``spec``."""
+        return spec.route_layer if self.first_layer is None else self.first_layer
 
 
 @dataclass(frozen=True, slots=True)

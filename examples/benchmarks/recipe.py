@@ -234,6 +234,22 @@ def reach(start: Setting) -> tuple[Setting, ...]:
     )
 
 
+def depth_with_rows(start: Setting) -> tuple[Setting, ...]:
+    """Layers below the branch with thousands of rows (``--rows``), at the same multiplier."""
+    lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
+    large = lora.but(lr=1e-3).shaped(**{**lora.adapter, "rank": 16, "alpha": 2.0})
+    some = lora.but(lr=2e-3).shaped(**{**lora.adapter, "rank": 4})
+    deep = {"route_layer": 0}
+    return (
+        lora,
+        replace(large, spec=deep),
+        replace(lora, spec=deep),
+        replace(lora.but(lr=2e-3), spec=deep),
+        replace(some, spec=deep),
+        large,
+    )
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -251,6 +267,7 @@ STAGES = {
     "heads": (heads, 3, False),
     "head rates": (head_rates, 3, False),
     "reach": (reach, 3, False),
+    "depth with rows": (depth_with_rows, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

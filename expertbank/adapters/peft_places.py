@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -13,7 +13,7 @@ from expertbank.adapters.targets import adaptable_modules
 from expertbank.backbones import probe
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.recognise import linear_names
-from expertbank.errors import FeatureSpecError, InputError
+from expertbank.errors import InputError
 
 _SHOWN = 3
 
@@ -37,7 +37,6 @@ def placed(
     factors: Factors,
     config: PeftConfig,
     backbone: Backbone,
-    route_layer: int,
     where: str,
     *,
     without_head: bool = False,
@@ -48,12 +47,10 @@ def placed(
         factors: by path in the model that was wrapped, such as ``bert.encoder.layer.0.…``.
         config: what the adapter's configuration says.
         backbone: the bank's.
-        route_layer: the bank's first adapted layer.
         where: the adapter, for messages.
         without_head: leave out what it changes of a head of its own.
 
     Raises:
-        FeatureSpecError: it changes layers below the route layer.
         InputError: it was made for another model, changes what an expert cannot, or its factors
             are not those that its configuration names.
     """
@@ -91,7 +88,6 @@ def placed(
                 f"{where}: {path} is {found[0]} by {found[1]} there and {wanted[0]} by {wanted[1]} "
                 "in this backbone; it was made for another model"
             )
-    _require_branch(own, backbone, route_layer, where)
     misfits = probe.misfits(model, list(own))
     if misfits:
         raise InputError(
@@ -109,24 +105,6 @@ def prefix_of(paths: Collection[str], modules: Collection[str]) -> str | None:
             if ".".join(parts[first:]) in modules:
                 return "".join(f"{part}." for part in parts[:first])
     return None
-
-
-def _require_branch(
-    own: Mapping[str, object], backbone: Backbone, route_layer: int, where: str
-) -> None:
-    family = backbone.family
-    branch = adaptable_modules(backbone.model, family, route_layer)
-    below = [path for path in own if path not in branch]
-    if not below:
-        return
-    lowest = min(int(path.removeprefix(f"{family.layers}.").partition(".")[0]) for path in below)
-    cost = ", where the backbone runs twice" if lowest == 0 else ""
-    raise FeatureSpecError(
-        f"{where}: it changes layers from {lowest} on, and experts of this bank only those from "
-        f"its route layer on, {route_layer}. Import it into a bank whose route layer is at most "
-        f"{lowest}{cost}: expertbank --home OTHER import --peft ... --route-layer {lowest}; or "
-        f"train it with layers_to_transform from {route_layer} on"
-    )
 
 
 def _require_named(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,8 @@ from expertbank.backbones import probe
 from expertbank.backbones.families import FAMILIES, Family
 from expertbank.backbones.recognise import layers_of, linear_names, linear_shape
 from expertbank.backbones.slices import Slices
-from expertbank.errors import UnsupportedModelError
+from expertbank.config import AdapterConfig, FeatureSpec
+from expertbank.errors import InputError, UnsupportedModelError
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +43,39 @@ def default_roles(model: nn.Module, family: Family) -> tuple[str, ...]:
     return tuple(role for role in ("query", "value") if role not in barred)
 
 
-def find_targets(
-    model: nn.Module, family: Family, route_layer: int, roles: Sequence[str] | None = None
+def targets_of(
+    adapter: AdapterConfig, spec: FeatureSpec, model: nn.Module, family: Family
 ) -> tuple[Target, ...]:
-    """Adapted roles of the branch: layers ``route_layer`` and above, lowest first.
+    """What an expert adapts, lowest layer first.
+
+    Args:
+        adapter: what was wished for.
+        spec: of its bank.
+        model: the bare model, in eval mode.
+        family: its family.
+
+    Raises:
+        InputError, UnsupportedModelError: as of ``named_targets`` and ``find_targets``.
+    """
+    first = adapter.start(spec)
+    if adapter.modules:
+        return named_targets(model, family, first, adapter.modules)
+    return find_targets(model, family, first, adapter.projections)
+
+
+def find_targets(
+    model: nn.Module, family: Family, first_layer: int, roles: Sequence[str] | None = None
+) -> tuple[Target, ...]:
+    """Adapted roles of layers ``first_layer`` and above, lowest first.
 
     Args:
         model: the bare model.
         family: its family.
-        route_layer: first layer of the branch; 0 for all layers.
+        first_layer: lowest layer to adapt; 0 for all layers.
         roles: which to adapt; ``None`` for ``default_roles``.
 
     Raises:
+        InputError: there is no such layer.
         UnsupportedModelError: a projection is missing, is not a plain linear module, has other
             columns than its family says, or is used for something else in the same pass.
     """
@@ -73,8 +95,9 @@ def find_targets(
             f"this backbone puts its relative positions through the projections of "
             f"{' and '.join(barred)} too, once for a whole batch; adapt value only"
         )
+    _require_layer(model, family, first_layer)
     targets = []
-    for index in range(route_layer, len(layers_of(model, family))):
+    for index in range(first_layer, len(layers_of(model, family))):
         for role in roles:
             path = f"{family.layers}.{index}.{family.projections[role]}"
             inputs, outputs = _shape_at(model, path)
@@ -89,29 +112,31 @@ def find_targets(
 
 
 def named_targets(
-    model: nn.Module, family: Family, route_layer: int, names: Sequence[str]
+    model: nn.Module, family: Family, first_layer: int, names: Sequence[str]
 ) -> tuple[Target, ...]:
-    """Adapted modules of the branch by name, each as a whole, whatever it computes.
+    """Modules to adapt by name, each as a whole, whatever it computes.
 
     Args:
         model: the bare model, in eval mode.
         family: its family.
-        route_layer: first layer of the branch.
+        first_layer: lowest layer to adapt.
         names: last parts of dotted paths inside a layer: ``q_proj`` or ``self_attn.q_proj``.
 
     Raises:
+        InputError: there is no such layer.
         UnsupportedModelError: no linear module has such a name, or it does not run exactly once
             a pass on every row's own tokens.
     """
+    _require_layer(model, family, first_layer)
     targets = []
-    for path, layer, inside, shape in _linear_modules(model, family, route_layer):
+    for path, layer, inside, shape in _linear_modules(model, family, first_layer):
         if any(inside == name or inside.endswith(f".{name}") for name in names):
             targets.append(Target(path, layer, inside, *shape))
     layers = model.get_submodule(family.layers)
     for name in names:
         if not any(one.role == name or one.role.endswith(f".{name}") for one in targets):
             raise UnsupportedModelError(
-                f"no linear module of layers {route_layer} and above is named {name!r}; "
+                f"no linear module of layers {first_layer} and above is named {name!r}; "
                 f"there are: {linear_names(layers)}"
             )
     misfits = probe.misfits(model, [target.path for target in targets])
@@ -124,10 +149,15 @@ def named_targets(
 
 
 def adaptable_modules(
-    model: nn.Module, family: Family, route_layer: int
+    model: nn.Module, family: Family, first_layer: int
 ) -> dict[str, tuple[int, int]]:
-    """Every linear module of the branch: path to ``(in, out)`` in full."""
-    return {path: shape for path, _, _, shape in _linear_modules(model, family, route_layer)}
+    """Every linear module of layers ``first_layer`` and above: path to ``(in, out)`` in full."""
+    return {path: shape for path, _, _, shape in _linear_modules(model, family, first_layer)}
+
+
+def lowest_layer(paths: Iterable[str], family: Family) -> int:
+    """Number of the lowest layer that has one of ``paths``."""
+    return min(int(path.removeprefix(f"{family.layers}.").partition(".")[0]) for path in paths)
 
 
 def weight_of(model: nn.Module, target: Target) -> Tensor:
@@ -139,14 +169,27 @@ def weight_of(model: nn.Module, target: Target) -> Tensor:
     return weight if target.columns is None else target.columns.take(weight)
 
 
+def _require_layer(model: nn.Module, family: Family, first_layer: int) -> None:
+    """Refuse to adapt from a layer on that is not there.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    depth = len(layers_of(model, family))
+    if first_layer >= depth:
+        raise InputError(
+            f"there is no layer {first_layer} to adapt from: the backbone's are 0 to {depth - 1}"
+        )
+
+
 def _linear_modules(
-    model: nn.Module, family: Family, route_layer: int
+    model: nn.Module, family: Family, first_layer: int
 ) -> Iterator[tuple[str, int, str, tuple[int, int]]]:
     """Path, layer, path inside the layer, and shape."""
     for index, layer in enumerate(layers_of(model, family)):
         for inside, module in layer.named_modules():
             shape = linear_shape(module)
-            if index >= route_layer and shape is not None:
+            if index >= first_layer and shape is not None:
                 yield f"{family.layers}.{index}.{inside}", index, inside, shape
 
 

@@ -4,6 +4,9 @@ One forward pass serves a batch whose rows need different experts. The trunk run
 the input of the route layer its pooled states become the routing feature, the caller's
 ``decide`` names an expert for every row, and the projections above add that expert's update.
 
+Where an expert of the batch adapts layers of the trunk too, the pass ends at the route layer and
+the batch runs again from the bottom, adapted: the trunk's layers are paid twice.
+
 The paper runs the backbone twice instead (arXiv 2504.21190, section 3.2): a bare pass whose
 last hidden states are the feature, then a pass adapted at full depth. A feature spec with
 ``route_layer = 0`` asks for exactly that, behind the same interface.
@@ -19,7 +22,7 @@ answer that is written, each pass is held to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -72,7 +75,7 @@ class PassOutput:
 
 
 class _TrunkDoneError(Exception):
-    """Stops a forward pass that needs the trunk only; never leaves this module."""
+    """Stops a forward pass that needs the trunk only, or to run again; never leaves this module."""
 
 
 class RoutedModel:
@@ -101,12 +104,14 @@ class RoutedModel:
         self.spec = spec
         self.pool = pool
         self._layers = backbone.layers
-        self._shapes = adaptable_modules(backbone.model, backbone.family, spec.route_layer)
+        where = backbone.model, backbone.family
+        self._shapes = adaptable_modules(*where, 0)
         self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
+        branch = adaptable_modules(*where, spec.route_layer)
+        self._trunk = {self._projections[path] for path in self._shapes.keys() - branch.keys()}
         pool.require(self._require_fit)
-        # The trunk's too, which never get an update: see ``hooks.install`` on compiled models.
-        for path in adaptable_modules(backbone.model, backbone.family, 0):
-            hooks.install(backbone.model.get_submodule(path))
+        for projection in self._projections.values():
+            hooks.install(projection)
         features.install(self._layers)
 
     @computing()
@@ -146,7 +151,8 @@ class RoutedModel:
 
         Experts that write do so from where the pass ended, on its keys and values: prompts are
         read once, and experts of all sorts may share the pass. Where all that were chosen are
-        answered elsewhere, the pass ends at the route layer.
+        answered elsewhere, the pass ends at the route layer; where one reaches below it, the
+        batch runs again.
 
         Args:
             batch: padded rows.
@@ -168,27 +174,31 @@ class RoutedModel:
             index = _places(stack, experts, batch.row_of)
             updates.update(self.updates(stack, index))
             decided.append((feature, experts, stack, index))
-            if not stack.answers:
+
+        def choose_half_way(feature: Tensor) -> None:
+            choose(feature)
+            if not decided[0][2].answers or not self._trunk.isdisjoint(updates):
                 raise _TrunkDoneError
 
-        try:
-            if self.spec.two_passes:
-                choose(self.trunk_features(batch))
-                with hooks.applied(updates) as added:
-                    output = run_backbone(self.backbone, batch, keep=write is not None)
-            else:
-                with self._watching(batch, choose), hooks.applied(updates) as added:
-                    output = run_backbone(self.backbone, batch, keep=write is not None)
-                if not decided:
-                    raise UnsupportedModelError(
-                        f"the route layer did not show its input: {hooks.SKIPPED}"
-                    )
-        except _TrunkDoneError:
-            feature, experts, _, _ = decided[0]
+        output: Any = None
+        if self.spec.two_passes:
+            choose(self.trunk_features(batch))
+        else:
+            watching = self._watching(batch, choose_half_way)
+            with suppress(_TrunkDoneError), watching, hooks.applied(updates) as added:
+                output = run_backbone(self.backbone, batch, keep=write is not None)
+            if not decided:
+                raise UnsupportedModelError(
+                    f"the route layer did not show its input: {hooks.SKIPPED}"
+                )
+        feature, experts, stack, index = decided[0]
+        if not stack.answers:
             nothing = torch.empty(len(experts), 0, device=feature.device)
             return PassOutput(batch.rows, feature, experts, nothing, (None,) * len(experts))
+        if output is None:
+            with hooks.applied(updates) as added:
+                output = run_backbone(self.backbone, batch, keep=write is not None)
         hooks.require_added(updates, added)
-        feature, experts, stack, index = decided[0]
         last: Tensor = output.last_hidden_state
         pooled = head_inputs(last, batch, stack.experts, index)
         outputs = stack.logits(pooled, index)
@@ -267,7 +277,7 @@ class RoutedModel:
         return self.pool.stack(sorted(set(experts)))
 
     def updates(self, stack: Stack, index: Sequence[int]) -> Mapping[nn.Module, hooks.Update]:
-        """What the branch's projections add for sequences whose experts are ``index``."""
+        """What the projections add for sequences whose experts are ``index``."""
         found = stack.updates_for(index)
         return {self._projections[path]: update for path, update in found.items()}
 
@@ -278,8 +288,8 @@ class RoutedModel:
             shape = (a.shape[0], b.shape[1])
             if self._shapes.get(path) != shape:
                 raise IntegrityError(
-                    f"expert {name} adapts {path} as {shape[0]} by {shape[1]}; the branch of "
-                    "this backbone has no such projection"
+                    f"expert {name} adapts {path} as {shape[0]} by {shape[1]}; the layers of "
+                    "this backbone have no such projection"
                 )
         width = expert.head_weight.shape[1]
         if expert.writing is not None:

@@ -21,7 +21,7 @@ from expertbank.adapters import ADAPTERS, Start
 from expertbank.adapters.fresh import require_pairs_that_fit
 from expertbank.adapters.hooks import bind
 from expertbank.adapters.slots import Factors
-from expertbank.adapters.targets import find_targets, named_targets, weight_of
+from expertbank.adapters.targets import targets_of, weight_of
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate
 from expertbank.backbones.language import language_head
@@ -45,14 +45,9 @@ class Student(nn.Module):
 
     def __init__(self, job: ExpertJob, backbone: Backbone, generator: torch.Generator) -> None:
         super().__init__()
-        where = backbone.model, backbone.family, job.spec.route_layer
-        if job.adapter.modules:
-            targets = named_targets(*where, job.adapter.modules)
-        else:
-            targets = find_targets(*where, job.adapter.projections)
-        self.view = TrainingView(
-            backbone, job.spec.route_layer, checkpoint_layers=job.config.checkpoint_layers
-        )
+        first = job.adapter.start(job.spec)
+        targets = targets_of(job.adapter, job.spec, backbone.model, backbone.family)
+        self.view = TrainingView(backbone, first, checkpoint_layers=job.config.checkpoint_layers)
         self.rank_one = sum(one.in_features + one.out_features for one in targets)
         self.adapter_kind = ADAPTERS.get(job.adapter.kind)
         self.adapter = self.adapter_kind.fresh(

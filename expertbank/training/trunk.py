@@ -1,8 +1,9 @@
 """Training's own view of the backbone, and the trunk states it need compute only once.
 
-The trunk is frozen and always in eval mode, so what it gives for a row is the same in every
-epoch: its states at the route layer's input are computed once, kept within a stated number of
-bytes, and the branch alone is run from them.
+The layers below what is adapted are frozen and always in eval mode, so what they give for a row is
+the same in every epoch: the states at the first adapted layer's input are computed once, kept
+within a stated number of bytes, and the branch alone is run from them. Trunk and branch are the
+expert's own here: they part where it begins, which need not be where its bank routes.
 
 Training works on modules of its own over the same weights (``Backbone.view``). What it hangs on
 them or leaves out, no other thread that serves from the backbone can see; and autograd, which
@@ -37,25 +38,25 @@ class TrainingView:
 
     Args:
         backbone: the frozen model; it stays untouched.
-        route_layer: first layer of the branch.
+        first_layer: first layer of the branch, the lowest that is adapted.
         checkpoint_layers: recompute the branch layers in the backward pass instead of keeping
             their inner activations.
     """
 
     def __init__(
-        self, backbone: Backbone, route_layer: int, *, checkpoint_layers: bool = False
+        self, backbone: Backbone, first_layer: int, *, checkpoint_layers: bool = False
     ) -> None:
         self.backbone = backbone.view()
         use_fast_attention(self.backbone)
-        self.route_layer = route_layer
+        self.first_layer = first_layer
         self._recalled: Tensor | None = None
         self._watch: Callable[[Tensor], None] | None = None
         layers = self.backbone.layers
-        for layer in layers[:route_layer]:
+        for layer in layers[:first_layer]:
             _set_forward(layer, self._passing(layer.forward))
-        layers[route_layer].register_forward_pre_hook(self._enter_branch, with_kwargs=True)
+        layers[first_layer].register_forward_pre_hook(self._enter_branch, with_kwargs=True)
         if checkpoint_layers:
-            for layer in layers[route_layer:]:
+            for layer in layers[first_layer:]:
                 _set_forward(layer, _recomputed(layer.forward))
 
     def last_states(self, batch: Batch, trunk: Tensor | None = None) -> Tensor:
@@ -63,7 +64,7 @@ class TrainingView:
 
         Args:
             batch: padded rows.
-            trunk: the batch's states ``[sequences, tokens, hidden]`` at the route layer's input,
+            trunk: the batch's states ``[sequences, tokens, hidden]`` at the branch's input,
                 to run the branch alone; ``None`` runs the trunk too.
         """
         self._recalled = trunk
@@ -74,7 +75,7 @@ class TrainingView:
 
     @torch.no_grad()
     def trunk_states(self, batch: Batch) -> Tensor:
-        """States ``[sequences, tokens, hidden]`` at the route layer's input; runs no branch."""
+        """States ``[sequences, tokens, hidden]`` at the branch's input; runs no branch."""
         found: list[Tensor] = []
 
         def watch(state: Tensor) -> None:
@@ -238,7 +239,7 @@ def rows_within(rows: Sequence[EncodedRow], limit: int, view: TrainingView) -> l
     """
     weight = next(view.backbone.model.parameters())
     per_token = weight.element_size() * view.backbone.hidden_size
-    room = limit // per_token - 1 if view.route_layer else 0
+    room = limit // per_token - 1 if view.first_layer else 0
     kept: list[int] = []
     tokens = 0
     for position in sorted(range(len(rows)), key=lambda index: (rows[index].length, index)):

@@ -62,6 +62,7 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
         "selection_share": 0.25,
         "selection_floor": 5,
         "cache_memory": 3,
+        "first_layer": 0,
         "projection": ["value"],
     }
     listed = tmp_path / "tasks.yaml"
@@ -86,7 +87,7 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
         selection_floor=5,
         cache_bytes=3 * 2**20,
     )
-    adapter = AdapterConfig(projections=("value",), alpha=4.0)
+    adapter = AdapterConfig(projections=("value",), alpha=4.0, first_layer=0)
     with Bank.open(tmp_path / "a", read_only=True) as bank:
         run = bank.registry.run(bank.experts()[0].run_id or 0)
     assert TrainConfig(**run.config["train"]) == train

@@ -92,7 +92,16 @@ INNER: dict[tuple[str, str], set[str]] = {
         *("id", "version", "digest", "adapter_params", "head_params", "bytes"),
         *("labels", "external_adapter"),
     },
-    ("add", "adapter"): {"kind", "tt_rank", "rank", "alpha", "projections", "pooling", "modules"},
+    ("add", "adapter"): {
+        "kind",
+        "tt_rank",
+        "rank",
+        "alpha",
+        "projections",
+        "pooling",
+        "modules",
+        "first_layer",
+    },
     ("export --format peft", "effects"): {"expert", "model", "effect", "error", "tolerance"},
     ("import --peft", "imported"): {"task", "id", "version", "digest"},
     ("import --peft", "peft"): {

@@ -33,11 +33,11 @@ def expert_of(
     seed: int,
     *,
     classes: int = 2,
-    route_layer: int = 2,
+    first_layer: int = 2,
     scores_sequences: bool = False,
 ) -> CollapsedExpert:
     generator = torch.Generator().manual_seed(seed)
-    targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
+    targets = find_targets(backbone.model, backbone.family, first_layer, ("query", "value"))
     adapter = TTAdapter.fresh(group_targets(targets, 2 + seed), 4.0, generator)
     with torch.no_grad():
         for core in adapter.parameters():
@@ -61,10 +61,13 @@ def backbone(load_tiny, request: pytest.FixtureRequest) -> Backbone:
     return load_tiny(request.param)
 
 
-@pytest.fixture
-def experts(backbone: Backbone) -> dict[str, CollapsedExpert]:
+@pytest.fixture(params=[2, 1, 0], ids=["branch", "one below", "one at full depth"])
+def experts(backbone: Backbone, request: pytest.FixtureRequest) -> dict[str, CollapsedExpert]:
+    """Three experts; the second begins where it is told."""
+    first = {"b@1": request.param}
     return {
-        name: expert_of(backbone, name, seed, classes=2 + seed) for seed, name in enumerate(NAMES)
+        name: expert_of(backbone, name, seed, classes=2 + seed, first_layer=first.get(name, 2))
+        for seed, name in enumerate(NAMES)
     }
 
 
@@ -259,12 +262,25 @@ def test_a_row_of_several_choices_is_routed_once_by_the_mean_of_its_choices(
         )
 
 
-def test_experts_that_do_not_fit_the_branch_are_refused(backbone: Backbone) -> None:
+def test_layers_below_the_route_layer_run_twice_only_for_a_batch_that_adapts_them(
+    backbone: Backbone,
+) -> None:
+    ran: list[int] = []
+    for number, layer in enumerate(backbone.layers):
+        layer.register_forward_hook(lambda *_, number=number: ran.append(number))
+    experts = {"low@1": expert_of(backbone, "low@1", 0, first_layer=1)}
+    experts["high@1"] = expert_of(backbone, "high@1", 1)
+    model = RoutedModel(backbone, spec_of(backbone, 2), ExpertPool.holding(experts))
     batch = collate(random_rows(2, 9), range(2), 0, backbone.device)
-    low = expert_of(backbone, "low@1", 0, route_layer=1)
-    model = RoutedModel(backbone, spec_of(backbone, 2), ExpertPool.holding({"low@1": low}))
-    with pytest.raises(IntegrityError, match=r"low@1 adapts .*\.1\."):
-        model(batch, always("low@1"))
+    model(batch, always("high@1"))
+    assert ran == [0, 1, 2, 3]
+    ran.clear()
+    model(batch, lambda features, rows: ["high@1", "low@1"])
+    assert ran == [0, 1, 0, 1, 2, 3]
+
+
+def test_experts_that_do_not_fit_the_layers_are_refused(backbone: Backbone) -> None:
+    batch = collate(random_rows(2, 9), range(2), 0, backbone.device)
     fine = expert_of(backbone, "wide@1", 0)
     wide = CollapsedExpert(
         "wide@1",
@@ -279,7 +295,7 @@ def test_experts_that_do_not_fit_the_branch_are_refused(backbone: Backbone) -> N
 
 def two_pass_model(backbone: Backbone) -> RoutedModel:
     experts = {
-        name: expert_of(backbone, name, seed, classes=2 + seed, route_layer=0)
+        name: expert_of(backbone, name, seed, classes=2 + seed, first_layer=0)
         for seed, name in enumerate(NAMES)
     }
     depth = len(backbone.layers)

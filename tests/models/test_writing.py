@@ -38,12 +38,12 @@ def rows() -> list[EncodedRow]:
     return [EncodedRow((ids,), ((0,) * len(ids),)) for ids in PROMPTS]
 
 
-def experts_of(backbone: Backbone, route_layer: int = 2) -> dict[str, CollapsedExpert]:
+def experts_of(backbone: Backbone, first_layer: int = 2) -> dict[str, CollapsedExpert]:
     """Two experts that write, and one with a head."""
     head = language_head(backbone).digest
     found = {}
     for seed, name in enumerate(("a@1", "b@1", "head@1")):
-        expert = expert_of(backbone, name, seed, route_layer=route_layer)
+        expert = expert_of(backbone, name, seed, first_layer=first_layer)
         if name in TEMPLATES:
             writing = Writing(TEMPLATES[name], (), STEPS + seed, head)
             none = torch.empty(0, 0)
@@ -84,12 +84,14 @@ def by_hand(causal, backbone: Backbone, expert: CollapsedExpert, prompt) -> list
     return found[0, ids.shape[1] :].tolist()
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize(
+    ("family", "first_layer"), [*((family, 2) for family in FAMILIES), ("llama", 0), ("gpt2", 1)]
+)
 def test_a_mixed_batch_writes_what_each_prompt_gets_alone_from_transformers(
-    family: str, tmp_path: Path
+    family: str, first_layer: int, tmp_path: Path
 ) -> None:
     backbone = loaded(tmp_path, family)
-    experts = experts_of(backbone)
+    experts = {**experts_of(backbone), "a@1": experts_of(backbone, first_layer)["a@1"]}
     causal = AutoModelForCausalLM.from_pretrained(tmp_path).eval()
     output = passed(routed_model(backbone, experts))
     assert output.experts == ROUTES

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 from jobs import job_for
-from tiny import keyword_rows, row_of
+from tiny import keyword_rows, row_of, spec_of
 
 from expertbank.adapters import hooks
 from expertbank.adapters.pool import ExpertPool
@@ -17,7 +17,7 @@ from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.batches import collate
 from expertbank.backbones.running import call_backbone
 from expertbank.config import AdapterConfig
-from expertbank.errors import TrainingError
+from expertbank.errors import InputError, TrainingError
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.heads import head_input
 from expertbank.models.routed import RoutedModel
@@ -115,6 +115,26 @@ def test_the_result_is_a_sound_expert_file_that_says_what_it_is(bert) -> None:
     assert trained.head_params == 2 * 32 + 2
     assert 1 <= trained.best_epoch <= job.config.epochs
     assert trained.tokens == job.config.epochs * sum(row.length for row in job.train)
+
+
+@pytest.mark.parametrize("first_layer", [0, 1, 3])
+def test_an_expert_may_begin_elsewhere_than_its_bank_routes(bert, first_layer: int) -> None:
+    plain = job_for(bert)
+    job = replace(plain, adapter=replace(plain.adapter, first_layer=first_layer))
+    trained = train_expert(job, bert)
+    layers = {int(path.split(".")[2]) for path in paths_of(trained.file)}
+    assert layers == set(range(first_layer, 4))
+    assert trained.cached_rows == (len(job.train) + len(job.selection) if first_layer else 0)
+    if first_layer:  # where the bank routes has no part in it
+        there = train_expert(replace(plain, spec=spec_of(bert, first_layer)), bert).file.tensors
+        assert all(torch.equal(there[name], own) for name, own in trained.file.tensors.items())
+
+
+def test_an_expert_that_begins_above_the_last_layer_is_refused(bert) -> None:
+    job = job_for(bert)
+    job = replace(job, adapter=replace(job.adapter, first_layer=4))
+    with pytest.raises(InputError, match=r"layer 4.*0 to 3"):
+        train_expert(job, bert)
 
 
 def paths_of(file: ExpertFile) -> list[str]:

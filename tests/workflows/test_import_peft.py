@@ -19,7 +19,6 @@ from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.errors import (
     ExistsError,
     ExpertBankError,
-    FeatureSpecError,
     InputError,
     IntegrityError,
     NotFoundError,
@@ -252,19 +251,20 @@ def test_modules_that_only_the_wrapped_model_has_are_neither_missed_nor_taken_fo
     assert (f"{beside} is left out" in told) == (beside in held)
 
 
-def test_layers_below_the_route_layer_come_into_a_bank_that_routes_before_all_layers(
-    tmp_path: Path, backbone_folder: Any
+@pytest.mark.parametrize("route_layer", [2, 0])
+def test_an_adapter_of_all_layers_answers_as_with_peft_wherever_the_bank_routes(
+    tmp_path: Path, backbone_folder: Any, route_layer: int
 ) -> None:
     backbone = backbone_folder("bert")
     _, model = peft_made.saved(tmp_path / "deep", backbone, target_modules=["query", "value"])
     data = write_task(tmp_path / "films.csv", "films")
     named = {"data": data, "labels": TASKS["films"][0]}
     with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
-        with pytest.raises(FeatureSpecError, match="--route-layer 0") as refused:
-            bank.import_peft(tmp_path / "deep", "films", **named)
-        assert "route layer" in str(refused.value)
-        assert not (tmp_path / "bank" / "registry.db").exists(), "no bank that could not take it"
-        bank.import_peft(tmp_path / "deep", "films", **named, route_layer=0, max_length=32)
+        bank.init(max_length=32, route_layer=route_layer)
+        done = bank.import_peft(tmp_path / "deep", "films", **named)
+        told = "layers from 0 on, and the router reads what goes into layer 2"
+        assert (told in " ".join(done.added.warnings)) == (route_layer == 2)
+        assert done.added.adapter.first_layer == (0 if route_layer else None)
         found = bank.predict([Row(text) for text in ASKED], task="films")
     scores = torch.tensor([[line.scores[one] for one in TASKS["films"][0]] for line in found])
     wanted = peft_made.logits(model, backbone, ASKED).softmax(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig, TuneConfig
@@ -37,6 +37,9 @@ from expertbank.workflows.growing.writing import (
     writing_of,
 )
 from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.backbones.backbone import Backbone
 
 FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
@@ -109,6 +112,7 @@ def prepare(
         InputError: bad data or options.
         IntegrityError: another backbone than the bank's.
     """
+    from expertbank.adapters.targets import targets_of
     from expertbank.workflows.growing.statistics import grid_of
 
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
@@ -135,7 +139,13 @@ def prepare(
     kind = KINDS.get(data.spec.kind)
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
-    backbone = initialise(workspace, request.bank or BankConfig(), fits)
+
+    def all_fits(loaded: Backbone, spec: FeatureSpec) -> None:
+        if not elsewhere:
+            targets_of(wish, spec, loaded.model, loaded.family)
+        fits(loaded, spec)
+
+    backbone = initialise(workspace, request.bank or BankConfig(), all_fits)
     spec = backbone.feature_spec
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
@@ -151,7 +161,7 @@ def prepare(
     workspace.held.require_agreement(loaded)
     if kind.writes:
         require_writing(loaded, spec, name)
-    fits(loaded, spec)
+    all_fits(loaded, spec)
     found = encode_rows(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )

@@ -20,6 +20,7 @@ from expertbank.adapters.peft import lora_rank
 from expertbank.adapters.peft_places import placed, some_of
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.slots import Factors
+from expertbank.adapters.targets import lowest_layer
 from expertbank.adapters.tt import TTAdapter
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec
@@ -49,6 +50,10 @@ _NO_HEAD = "a fitted head does not read it"
 _LOST = (
     "its configuration says that {} was saved as a whole, and its file holds nothing of that: if "
     "it was trained with such a head, that is lost, and another one is fitted"
+)
+_REACHES = (
+    "it changes layers from {} on, and the router reads what goes into layer {}: a batch that "
+    "needs it runs the layers below that a second time"
 )
 _UNSEEN = (
     "nothing tells which rows the adapter was trained on: if the validation rows are among them, "
@@ -121,7 +126,6 @@ def import_peft(
 
     Raises:
         NotFoundError: no adapter there.
-        FeatureSpecError: it changes layers below the bank's route layer.
         InputError: an adapter, a head or labels that cannot be an expert's, or bad data.
         IntegrityError: a file is damaged, or it belongs to another backbone.
         ExistsError: the task has an expert and no new version was asked for.
@@ -137,14 +141,19 @@ def import_peft(
     factors: Factors = {}
     head: Head | None = None
     remarks: list[str] = []
+    reaches: int | None = None
 
     def fits(backbone: Backbone, spec: FeatureSpec) -> None:
-        nonlocal factors, head, remarks
+        nonlocal factors, head, remarks, reaches
         remarks = [_UNSEEN, *require_base(found, backbone, same=request.same_base)]
-        where = backbone, spec.route_layer, found.where
-        places = placed(found.factors, found.config, *where, without_head=request.fit_head)
+        bare = request.fit_head
+        places = placed(found.factors, found.config, backbone, found.where, without_head=bare)
         factors = places.layers
         require_outside(found, backbone)
+        first = lowest_layer(factors, backbone.family)
+        reaches = first if first < spec.route_layer else None
+        if reaches is not None:
+            remarks.append(_REACHES.format(first, spec.route_layer))
         head = None if request.fit_head else head_of(found, backbone, places)
         if request.fit_head and (found.saved or found.own_head):
             remarks.append("the head that it brought is left out, and another one fitted")
@@ -163,7 +172,7 @@ def import_peft(
     backbone = workspace.backbone
     if head is not None:
         require_outputs(head, KINDS.get(job.entry.task.kind), job.entry.task.labels, found.where)
-    job = _as_it_is(job, factors, head, backbone)
+    job = _as_it_is(job, factors, head, backbone, reaches)
     trained = _expert(job, factors, head, naming, found, backbone, remarks, progress)
     warnings = (*job.entry.warnings, *remarks)
     job = replace(job, entry=replace(job.entry, warnings=warnings))
@@ -189,12 +198,16 @@ def _head_from(found: PeftFolder, head: Head | None) -> HeadFrom:
     return "saved" if found.own_head is None else "export"
 
 
-def _as_it_is(job: AddJob, factors: Factors, head: Head | None, backbone: Backbone) -> AddJob:
+def _as_it_is(
+    job: AddJob, factors: Factors, head: Head | None, backbone: Backbone, first_layer: int | None
+) -> AddJob:
     """The job with the adapter that it is about: what it adapts, and what its head reads."""
     start = f"{backbone.family.layers}."
     inside = sorted({path.removeprefix(start).partition(".")[2] for path in factors})
     pooling = backbone.family.pooling if head is None else head.pooling
-    adapter = replace(job.entry.adapter, modules=tuple(inside), pooling=pooling)
+    adapter = replace(
+        job.entry.adapter, modules=tuple(inside), pooling=pooling, first_layer=first_layer
+    )
     return replace(job, entry=replace(job.entry, adapter=adapter))
 
 

@@ -8,9 +8,10 @@ gate over as many experts and decides every row, the adapters and heads act. ``t
 the paper's way with the same adapters and router: a bare pass for the feature, then the adapted
 one. ``PEFT`` is the same adapters as LoRA pairs in one PEFT model, each row's adapter named by
 ``adapter_names``, so that it has nothing to decide and no head to apply. Adapters have the default
-shape; with ``--pairs`` rows have two texts, and heads read both. What each batch is answered with
-is checked to be equal before anything is timed. The four run in turn, round after round; a figure
-is the median of its rounds.
+shape; with ``--pairs`` rows have two texts, and heads read both; with ``--deep N`` so many of the
+experts act on all layers, so that a batch with a row of theirs is run again. What each batch is
+answered with is checked to be equal before anything is timed. The four run in turn, round after
+round; a figure is the median of its rounds.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ def main() -> None:
     parser.add_argument("--words", type=int, default=40, help="most words of a text")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--pairs", action="store_true", help="rows of two texts, heads of pairs")
+    parser.add_argument("--deep", type=int, default=0, help="experts that act on all layers")
     parser.add_argument("--settings", nargs="*", help="experts:rows, such as 16:32")
     options = parser.parse_args()
     settings = [tuple(map(int, s.split(":"))) for s in options.settings or ()] or SETTINGS
@@ -93,7 +95,11 @@ def prepare(
     spec = backbone.default_feature_spec(max_length=256, dtype=options.dtype)
     names = [f"task{number:02d}@1" for number in range(count)]
     pooling: HeadPooling = "pair" if options.pairs else "mean"
-    experts = {name: random_expert(backbone, name, spec.route_layer, pooling) for name in names}
+    firsts = [0] * options.deep + [spec.route_layer] * (count - options.deep)
+    experts = {
+        name: random_expert(backbone, name, first, pooling)
+        for name, first in zip(names, firsts, strict=True)
+    }
     model = RoutedModel(backbone, spec, ExpertPool.holding(experts))
     rows = encoded(texts(count, size * options.batches, options), backbone, pairs=options.pairs)
     batches = [
@@ -138,11 +144,11 @@ def prepare(
 
 
 def random_expert(
-    backbone: Backbone, name: str, route_layer: int, pooling: HeadPooling = "mean"
+    backbone: Backbone, name: str, first_layer: int, pooling: HeadPooling = "mean"
 ) -> CollapsedExpert:
     """An expert of the default shape with random cores of a trained one's size."""
     generator = torch.Generator().manual_seed(int(name[4:6]))
-    targets = find_targets(backbone.model, backbone.family, route_layer, ("query", "value"))
+    targets = find_targets(backbone.model, backbone.family, first_layer, ("query", "value"))
     adapter = TTAdapter.fresh(group_targets(targets, None), ALPHA, generator)
     with torch.no_grad():
         for core in adapter.parameters():
@@ -204,12 +210,14 @@ def as_peft(backbone: Backbone, experts: dict[str, CollapsedExpert]):  # type: i
     from peft import LoraConfig, get_peft_model
 
     first, *others = experts
-    paths = list(experts[first].factors)
-    rank = experts[first].factors[paths[0]][0].shape[1]
-    config = LoraConfig(r=rank, lora_alpha=rank, target_modules=paths)
-    model = get_peft_model(copy.deepcopy(backbone.model), config, first.replace("@", "_"))
+    rank = next(iter(experts[first].factors.values()))[0].shape[1]
+    configs = {
+        name: LoraConfig(r=rank, lora_alpha=rank, target_modules=list(expert.factors))
+        for name, expert in experts.items()
+    }
+    model = get_peft_model(copy.deepcopy(backbone.model), configs[first], first.replace("@", "_"))
     for name in others:
-        model.add_adapter(name.replace("@", "_"), config)
+        model.add_adapter(name.replace("@", "_"), configs[name])
     with torch.no_grad():
         for name, expert in experts.items():
             for path, (a, b) in expert.factors.items():

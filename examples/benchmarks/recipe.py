@@ -250,6 +250,21 @@ def depth_with_rows(start: Setting) -> tuple[Setting, ...]:
     )
 
 
+def rank_with_rows(start: Setting) -> tuple[Setting, ...]:
+    """Ranks and trains between the default and LoRA of rank 16, with thousands of rows."""
+    lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
+    train = lora.shaped(tt_rank=DEFAULT_RANK, pooling="auto", alpha=4.0)
+    slow, deep = lora.but(lr=2e-3), {"route_layer": 0}
+    return (
+        lora,
+        slow.shaped(**{**lora.adapter, "rank": 4}),
+        train,
+        replace(train.but(lr=2e-3), spec=deep),
+        replace(slow.shaped(**{**lora.adapter, "rank": 2}), spec=deep),
+        train.but(lr=2e-3),
+    )
+
+
 STAGES = {
     "length": (length_and_rates, 3, True),
     "bonds": (bonds, 3, True),
@@ -268,6 +283,7 @@ STAGES = {
     "head rates": (head_rates, 3, False),
     "reach": (reach, 3, False),
     "depth with rows": (depth_with_rows, 3, False),
+    "rank with rows": (rank_with_rows, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

@@ -39,6 +39,8 @@ PAPER_GATE = "noisy-top1"
 DEFAULT_ADAPTER = "tt"
 NO_ADAPTER = "none"
 """That of experts which are not trained; it cannot be asked for."""
+MANY_ROWS, RANK_OF_MANY = 2000, 4
+"""Rows to train on from which that rank of LoRA was found to be better than rank 1."""
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 _CANONICAL, _FINITE = (
@@ -246,7 +248,9 @@ class AdapterConfig:
         "between input and output, among the output factors. Clipped to what is attainable.",
         least=1,
         most=256,
-        unset="by width: 5, or where it has fewer numbers one core a side of rank 1, which is LoRA",
+        unset="by width: 5, or where it has fewer numbers one core a side of rank 1, which is "
+        f"LoRA; there from {MANY_ROWS:,} training rows on, without --lr, lora of rank "
+        f"{RANK_OF_MANY}",
     )
     rank: int | None = setting(
         None, "Rank of every other kind.", least=1, most=1024, unset="the kind's own"
@@ -360,7 +364,13 @@ class TrainConfig:
         least=1,
         most=1000,
     )
-    lr: float = setting(5e-3, "Peak learning rate of the cores.", above=0, below=10)
+    lr: float | None = setting(
+        None,
+        "Peak learning rate of the adapter.",
+        above=0,
+        below=10,
+        unset="the kind's own: 0.005, of lora 0.002 from rank 2 on, 0.001 from rank 5 on",
+    )
     head_lr: float = setting(1e-3, "Peak learning rate of the head.", above=0, below=10)
     patience: int = setting(
         3,

@@ -31,11 +31,12 @@ import torch
 from intervals import bits, interval, share
 from machine import describe
 from recipe import Setting
-from trials import PATIENCE_OF, Runs, added_job, command_line, right_answers, table_row
+from trials import PATIENCE_OF, Key, Runs, added_job, command_line, right_answers, table_row
 
 from expertbank import AdapterConfig, TrainConfig, task_spec
+from expertbank.adapters.adapter import DEFAULT_RATE
 from expertbank.backbones.backbone import Backbone, load_backbone
-from expertbank.config import NO_ADAPTER
+from expertbank.config import MANY_ROWS, NO_ADAPTER
 from expertbank.models.expert_file import ExpertFile
 from expertbank.training.expert import train_expert
 from expertbank.training.head import fit_head
@@ -52,6 +53,8 @@ LAST: dict[str, Any] = {"average_steps": 1}
 FULL_DEPTH: tuple[dict[str, Any], ...] = ({"lr": 1e-3, **LAST}, {"route_layer": 0})
 SIDES = {
     OURS: Setting(),
+    "default, rank 1": Setting({}, {"lr": DEFAULT_RATE}),
+    "default, full depth": Setting({"first_layer": 0}),
     "default, last step": Setting({}, LAST),
     "default, mean": Setting(MEAN, LAST),
     "TT-LoRA": Setting({"tt_rank": DEFAULT_RANK, **MEAN}, LAST),
@@ -72,6 +75,8 @@ SIDES = {
 Heads read the mean of the last states, but where nothing is said and rows have two texts, ``pair``.
 What is kept is the weights of the last step of an epoch, but of ``default`` and of what is trained
 ``as ours`` their running mean; a head alone has no other.
+
+With few rows ``default`` has rank 1, with many rank 4 and a lower rate; ``rank 1`` keeps both.
 
 ``inner`` acts on the first projection of each layer's feed-forward part, where ``recipe.py`` found
 the best adapter of at most 6% of LoRA's numbers on training rows (stage ``places``).
@@ -96,9 +101,10 @@ def main() -> None:
     backbone = load_backbone(options.backbone, dtype=options.dtype)
     everything = [(s, t, n) for s in options.seeds for t in options.tasks for n in options.sides]
     for place, (seed, task, side) in enumerate(everything, start=1):
-        if (task, seed, named(side, task)) not in runs.by_key:
-            one_run(runs, task, seed, side, backbone, options)
-            found = runs.by_key[task, seed, named(side, task)]
+        key = task, seed, named(side, task, options.rows)
+        if key not in runs.by_key:
+            one_run(runs, key, side, backbone, options)
+            found = runs.by_key[key]
             print(
                 f"{place}/{len(everything)} {task}, seed {seed}, {side}: "
                 f"{share(found['right']):.4f}, best of epoch {found['best_epoch']}, "
@@ -118,19 +124,24 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def named(side: str, task: str) -> str:
+def named(side: str, task: str, rows: int = 0) -> str:
     """A side with all that it sets, defaults included: other defaults are other runs.
+
+    Where there are many ``rows`` the defaults go by them, and are named so.
 
     What heads read is named where it is not the mean, and over how many steps weights are averaged
     where that is more than one; runs of before had no other.
     """
     setting, train = SIDES[side], TrainConfig()
-    chosen = {n: getattr(train, n) for n in ("epochs", "patience", "lr", "head_lr", "weight_decay")}
-    own = dict(setting.train)
+    kept = {"kind", "tt_rank", "lr"} & {*setting.adapter, *setting.train}
+    by_rows = rows >= MANY_ROWS and not kept
+    chosen = {n: getattr(train, n) for n in ("epochs", "patience", "head_lr", "weight_decay")}
+    own = {"lr": "by rows" if by_rows else DEFAULT_RATE, **setting.train}
     if (steps := own.pop("average_steps", train.average_steps)) > 1:
         own["average_steps"] = steps
     adapter = {name: one for name, one in setting.adapter.items() if name != "pooling"}
-    adapter = adapter or {"tt_rank": "by width"}
+    if not adapter.keys() & {"kind", "tt_rank"}:
+        adapter |= {"tt_rank": "by width and rows" if by_rows else "by width"}
     if "pooling" not in setting.adapter and two_texts(task):
         adapter |= {"pooling": "pair"}
     return Setting(adapter, {**chosen, **own}, setting.spec).name
@@ -143,10 +154,10 @@ def two_texts(task: str) -> bool:
 
 
 def one_run(
-    runs: Runs, task: str, seed: int, side: str, backbone: Backbone, options: argparse.Namespace
+    runs: Runs, key: Key, side: str, backbone: Backbone, options: argparse.Namespace
 ) -> None:
     """Train one side and let it answer the validation rows once."""
-    setting = SIDES[side]
+    setting, (task, seed, _) = SIDES[side], key
     given = {"max_length": options.max_length, "dtype": options.dtype, **setting.spec}
     spec = backbone.default_feature_spec(**given)
     train = TrainConfig(seed=seed, limit=options.rows, **setting.train)
@@ -157,7 +168,7 @@ def one_run(
     file, facts = (head_alone if wish.kind == NO_ADAPTER else adapter_and_head)(job, backbone)
     facts |= {"seconds": round(time.monotonic() - started, 1), "train_rows": len(job.train)}
     right = "".join(map(str, right_answers(job, file, rows, backbone)))
-    runs.add((task, seed, named(side, task)), {"side": side, **facts, "right": right})
+    runs.add(key, {"side": side, **facts, "right": right})
 
 
 def adapter_and_head(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str, object]]:
@@ -190,19 +201,24 @@ def head_alone(job: ExpertJob, backbone: Backbone) -> tuple[ExpertFile, dict[str
 def report(runs: Runs, options: argparse.Namespace) -> None:
     """The table of tasks, and each side's distance from ours on the seeds that both have."""
     seeds = sorted({seed for _, seed, _ in runs.by_key})
-    every = [t for t in options.tasks if any((t, s, named(OURS, t)) in runs.by_key for s in seeds)]
 
-    def of(task: str, *sides: str) -> list[list[str]]:
+    def name(side: str, task: str) -> str:
+        return named(side, task, options.rows)
+
+    every = [t for t in options.tasks if any((t, s, name(OURS, t)) in runs.by_key for s in seeds)]
+    sides = [s for s in SIDES if s == OURS or any(name(s, t) != name(OURS, t) for t in every)]
+
+    def of(task: str, *both: str) -> list[list[str]]:
         """By side the answers on every seed that all sides have."""
-        keys = [[(task, seed, named(side, task)) for side in sides] for seed in seeds]
+        keys = [[(task, seed, name(side, task)) for side in both] for seed in seeds]
         whole = [own for own in keys if all(key in runs.by_key for key in own)]
-        return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(sides))]
+        return [[runs.by_key[own[place]]["right"] for own in whole] for place in range(len(both))]
 
     table_row("side", ["numbers", *every, "mean", "runs", "minutes"])
     print("|---" * (len(every) + 5) + "|")
-    for side in SIDES:
+    for side in sides:
         own = {task: of(task, side)[0] for task in every}
-        done = [run for (t, _, name), run in runs.by_key.items() if name == named(side, t)]
+        done = [run for (t, _, tried), run in runs.by_key.items() if tried == name(side, t)]
         if not every or not done or not all(own.values()):
             continue
         means = [statistics.mean(map(share, answers)) for answers in own.values()]
@@ -212,7 +228,7 @@ def report(runs: Runs, options: argparse.Namespace) -> None:
     print()
     table_row(f"{OURS} against", [*every, "points", "95%", f"not worse by {MARGIN}", "runs"])
     print("|---" * (len(every) + 5) + "|")
-    for side in SIDES:
+    for side in sides:
         pairs = {task: of(task, OURS, side) for task in every}
         if side == OURS or not every or not all(ours for ours, _ in pairs.values()):
             continue

@@ -37,6 +37,7 @@ from trials import PATIENCE_OF, Runs, accuracy, command_line, judged_job
 from ways import WAYS
 
 from expertbank import AdapterConfig, TrainConfig
+from expertbank.adapters.adapter import DEFAULT_RATE
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import FeatureSpec
 from expertbank.tt.shape import DEFAULT_RANK
@@ -82,8 +83,9 @@ START = Setting(
 def as_shipped() -> Setting:
     """A train of the rank that is the default where the backbone is wide, trained by default."""
     train = TrainConfig()
-    names = ("epochs", "patience", "lr", "head_lr", "weight_decay")
-    return Setting({"tt_rank": DEFAULT_RANK}, {name: getattr(train, name) for name in names})
+    names = ("epochs", "patience", "head_lr", "weight_decay")
+    own = {name: getattr(train, name) for name in names}
+    return Setting({"tt_rank": DEFAULT_RANK}, {"lr": DEFAULT_RATE, **own})
 
 
 def length_and_rates(start: Setting) -> tuple[Setting, ...]:
@@ -236,9 +238,7 @@ def reach(start: Setting) -> tuple[Setting, ...]:
 
 def depth_with_rows(start: Setting) -> tuple[Setting, ...]:
     """Layers below the branch with thousands of rows (``--rows``), at the same multiplier."""
-    lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
-    large = lora.but(lr=1e-3).shaped(**{**lora.adapter, "rank": 16, "alpha": 2.0})
-    some = lora.but(lr=2e-3).shaped(**{**lora.adapter, "rank": 4})
+    lora, some, large = _of_ranks(start)
     deep = {"route_layer": 0}
     return (
         lora,
@@ -252,17 +252,25 @@ def depth_with_rows(start: Setting) -> tuple[Setting, ...]:
 
 def rank_with_rows(start: Setting) -> tuple[Setting, ...]:
     """Ranks and trains between the default and LoRA of rank 16, with thousands of rows."""
-    lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
+    lora, some, _ = _of_ranks(start)
     train = lora.shaped(tt_rank=DEFAULT_RANK, pooling="auto", alpha=4.0)
-    slow, deep = lora.but(lr=2e-3), {"route_layer": 0}
+    deep = {"route_layer": 0}
     return (
         lora,
-        slow.shaped(**{**lora.adapter, "rank": 4}),
+        some,
+        some.but(lr=5e-3),
         train,
         replace(train.but(lr=2e-3), spec=deep),
-        replace(slow.shaped(**{**lora.adapter, "rank": 2}), spec=deep),
+        replace(some.shaped(**{**some.adapter, "rank": 2}), spec=deep),
         train.but(lr=2e-3),
     )
+
+
+def _of_ranks(start: Setting) -> tuple[Setting, Setting, Setting]:
+    """LoRA of rank 1, 4 and 16 in the branch, each at its rate, with all that ``add`` does."""
+    lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
+    some = lora.but(lr=2e-3).shaped(**{**lora.adapter, "rank": 4})
+    return lora, some, lora.but(lr=1e-3).shaped(**{**lora.adapter, "rank": 16, "alpha": 2.0})
 
 
 STAGES = {

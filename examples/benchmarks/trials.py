@@ -14,14 +14,14 @@ import torch
 from expertbank import AdapterConfig, TrainConfig, task_spec
 from expertbank.adapters.pool import ExpertPool
 from expertbank.backbones.backbone import Backbone
-from expertbank.config import DEFAULT_BACKBONE, FeatureSpec
+from expertbank.config import DEFAULT_BACKBONE, NO_ADAPTER, FeatureSpec
 from expertbank.data import TaskData, encode_rows, hold_out_for_selection, load_task, take
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow, Row
-from expertbank.training.job import ExpertJob
+from expertbank.training.job import ExpertJob, settled
 from expertbank.workflows.measure import answers
 
 PATIENCE_OF = "score or loss"
@@ -154,6 +154,8 @@ def _job(
     train: TrainConfig,
 ) -> ExpertJob:
     parts = (_encoded(part, data, backbone, spec) for part in (fit, selection))
+    if adapter.kind != NO_ADAPTER:
+        adapter, train = settled(adapter, train, spec, backbone, len(fit))
     return ExpertJob(task, data.spec.kind, tuple(data.labels), *parts, adapter, train, spec)
 
 

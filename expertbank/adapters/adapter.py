@@ -19,6 +19,9 @@ from expertbank.adapters.targets import Target
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError
 
+DEFAULT_RATE = 5e-3
+"""Peak learning rate of kinds that have no other."""
+
 
 class Adapter(nn.Module, ABC):
     """The trained numbers of one expert; its parameters are what the optimiser gets."""
@@ -89,6 +92,10 @@ class AdapterKind(ABC):
     def rank_of(self, config: AdapterConfig) -> int:
         """The rank wished for, or the kind's own."""
         return self.default_rank if config.rank is None else config.rank
+
+    def rate_of(self, config: AdapterConfig) -> float:
+        """Peak learning rate where nobody says one."""
+        return DEFAULT_RATE
 
     @abstractmethod
     def fresh(self, start: Start) -> Adapter:

@@ -66,7 +66,7 @@ def in_full(paths: Iterable[str], task_type: str = "FEATURE_EXTRACTION") -> Peft
 
 
 def by_last_parts(paths: Sequence[str], layers: str, every: Iterable[str]) -> PeftTargets:
-    """A language model's modules by their last parts, and the numbers of the branch's layers.
+    """A language model's modules by their last parts, and the numbers of those layers.
 
     Engines take ``target_modules`` for kinds of modules (``q_proj``), not for places. Where last
     parts and numbers would name other modules as well, they are named in full.

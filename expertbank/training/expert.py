@@ -27,7 +27,7 @@ from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.average import RunningMean
 from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
 from expertbank.training.held_out import HeldOut, fruitless
-from expertbank.training.job import ExpertJob, job_digest
+from expertbank.training.job import ExpertJob, job_digest, rate_of
 from expertbank.training.loop import Meter, optimise
 from expertbank.training.reproducible import reproducibly
 from expertbank.training.student import Student, read_through
@@ -178,8 +178,9 @@ def _train(
     if before is not None:
         meter.skip(_rows_in(plans, before.step), before.tokens)
     if not _patience_spent(before, plans, config):
+        rate = rate_of(config, job.adapter)
         optimise(
-            [(student.adapter.parameters(), config.lr), (student.head, config.head_lr)],
+            [(student.adapter.parameters(), rate), (student.head, config.head_lr)],
             [[partial(step, positions) for positions in plan] for plan in plans],
             weight_decay=config.weight_decay,
             warmup=config.warmup,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
 import torch
 
+from expertbank.adapters import ADAPTERS
+from expertbank.adapters.by_rows import suited_to
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, FeatureSpec, TrainConfig, canonical_json
 from expertbank.records import EncodedRow
@@ -38,6 +40,32 @@ class ExpertJob:
     config: TrainConfig
     spec: FeatureSpec
     writing: Writing | None = None
+
+
+def settled(
+    adapter: AdapterConfig, train: TrainConfig, spec: FeatureSpec, backbone: Backbone, rows: int
+) -> tuple[AdapterConfig, TrainConfig]:
+    """What was left open is decided, as an expert's lineage has it.
+
+    Args:
+        adapter: what was wished for.
+        train: how it is to be trained.
+        spec: the bank's.
+        backbone: the frozen model.
+        rows: how many there are to train on.
+
+    Raises:
+        InputError, UnsupportedModelError: settings that the backbone or the kind does not have.
+    """
+    suited = suited_to(rows, adapter, train, spec, backbone)
+    suited = replace(suited, alpha=suited.multiplier(spec))
+    kind = ADAPTERS.get(suited.kind)
+    return kind.settled(suited), replace(train, lr=rate_of(train, suited))
+
+
+def rate_of(config: TrainConfig, adapter: AdapterConfig) -> float:
+    """Peak learning rate, where it was left open that of the kind of adapter."""
+    return ADAPTERS.get(adapter.kind).rate_of(adapter) if config.lr is None else config.lr
 
 
 def job_digest(job: ExpertJob, backbone: Backbone) -> str:

@@ -33,8 +33,8 @@ class TrainingView:
     """A backbone's modules for one training run: whole passes, the trunk alone, or the branch.
 
     The model's own ``forward`` always runs, so masks and positions are made as its family makes
-    them. For the branch alone every trunk layer hands its input through and the route layer's
-    input is replaced. Not for use by several threads: each training has its own.
+    them. For the branch alone every trunk layer hands its input through, and the input of the
+    branch's first layer is replaced. Not for use by several threads: each training has its own.
 
     Args:
         backbone: the frozen model; it stays untouched.

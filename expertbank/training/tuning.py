@@ -25,7 +25,7 @@ from expertbank.kinds import KINDS
 from expertbank.process_wide import WhileAny
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
-from expertbank.training.job import ExpertJob, job_digest
+from expertbank.training.job import ExpertJob, job_digest, rate_of
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -163,7 +163,8 @@ def _next(search: _Search, study: Study, known: Trial | None) -> Trial:
 
     job, space = search.job, _space(search.job)
     if not search.trials:
-        own = {name: float(getattr(job.config, name)) for name in space if name != "alpha"}
+        settled = replace(job.config, lr=rate_of(job.config, job.adapter))
+        own = {name: float(getattr(settled, name)) for name in space if name != "alpha"}
         own["alpha"] = job.adapter.multiplier(job.spec)
         done = known or _run(search, own, lambda epoch, score: False)
         if done.scores and all(_within(space[name], value) for name, value in own.items()):

@@ -79,6 +79,7 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
     assert plain["expert"]["digest"] != entry["expert"]["digest"]
     train = TrainConfig(
         epochs=1,
+        lr=0.005,
         head_lr=0.002,
         weight_decay=0.1,
         warmup=0.2,
@@ -228,3 +229,15 @@ def test_an_option_that_would_do_nothing_is_refused(
     assert (answer.code, answer.out) == (2, "")
     assert message in answer.error["message"]
     assert not home.exists()
+
+
+def test_with_thousands_of_rows_the_default_has_rank_4_and_that_is_told(
+    backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 2900)
+    add = ["add", "--task", "mood", "--data", data, "--epochs", 1, "--backbone", backbone]
+    assert "(lora, rank 4)" in done("--home", tmp_path / "a", *add).out
+    with Bank.open(tmp_path / "a", read_only=True) as bank:
+        run = bank.registry.run(bank.experts()[0].run_id or 0)
+    adapter, train = run.config["adapter"], run.config["train"]
+    assert (adapter["kind"], adapter["rank"], train["lr"]) == ("lora", 4, 2e-3)

@@ -29,7 +29,7 @@ from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no
 from expertbank.workflows.environment import now
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
 from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
-from expertbank.workflows.growing.initialise import Fits, fits_all, initialise
+from expertbank.workflows.growing.initialise import Fits, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.writing import (
     remarks_on_answers,
@@ -94,7 +94,7 @@ def prepare(
     workspace: Workspace,
     request: AddRequest,
     progress: ProgressCallback = no_progress,
-    fits: Fits = fits_all,
+    fits: Fits | None = None,
 ) -> AddJob:
     """Read and check everything that an expert is made of.
 
@@ -105,7 +105,8 @@ def prepare(
         workspace: the open bank.
         request: what to add.
         progress: told as rows are read.
-        fits: asked of the bank's backbone and spec, before it is made if it is new.
+        fits: asked of the bank's backbone and spec, before it is made if it is new; by default
+            whether the backbone has what is to be adapted.
 
     Raises:
         ExistsError: the task has an expert and no new version was asked for.
@@ -113,6 +114,7 @@ def prepare(
         IntegrityError: another backbone than the bank's.
     """
     from expertbank.adapters.targets import targets_of
+    from expertbank.training.job import settled
     from expertbank.workflows.growing.statistics import grid_of
 
     task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
@@ -140,19 +142,16 @@ def prepare(
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)
 
-    def all_fits(loaded: Backbone, spec: FeatureSpec) -> None:
+    def has_targets(loaded: Backbone, spec: FeatureSpec) -> None:
         if not elsewhere:
             targets_of(wish, spec, loaded.model, loaded.family)
-        fits(loaded, spec)
 
-    backbone = initialise(workspace, request.bank or BankConfig(), all_fits)
+    fits = fits or has_targets
+    backbone = initialise(workspace, request.bank or BankConfig(), fits)
     spec = backbone.feature_spec
     _require_enough_rows(spec, data)
     # Asked again: reading the data took time, and another process may have been faster.
     version = _require_new(workspace, name, new_version=request.new_version)
-    adapter = UNTRAINED
-    if not elsewhere:
-        adapter = ADAPTERS.get(wish.kind).settled(replace(wish, alpha=wish.multiplier(spec)))
     kept = _kept(fit, selection, config.seed)
     rows = (*data.train, *data.validation)
     loaded = workspace.backbone
@@ -161,7 +160,10 @@ def prepare(
     workspace.held.require_agreement(loaded)
     if kind.writes:
         require_writing(loaded, spec, name)
-    all_fits(loaded, spec)
+    fits(loaded, spec)
+    adapter, train = UNTRAINED, config
+    if not elsewhere:
+        adapter, train = settled(wish, config, spec, loaded, len(fit))
     found = encode_rows(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )
@@ -184,7 +186,7 @@ def prepare(
             ),
             version=version,
             adapter=adapter,
-            train=config,
+            train=train,
             data=_source_facts(data),
             warnings=data.warnings,
         ),

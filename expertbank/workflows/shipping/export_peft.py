@@ -71,7 +71,7 @@ class PeftForm:
 def _targets(around: Around, paths: list[str]) -> PeftTargets:
     """How the adapted modules are named.
 
-    In full for an encoder: experts act only in the branch, and a list says so to every reader.
+    In full for an encoder: experts act in some layers only, and a list says so to every reader.
     A language model's readers expect kinds of modules.
     """
     if not around.is_causal:

@@ -5,8 +5,8 @@ Run it with: python examples/benchmarks/paper.py ../shared/data --dtype bfloat16
 Sides see the same training rows, hold out the same ones to choose the checkpoint, begin with the
 same head, and are trained by the same code with the same epochs and patience. Rates were chosen
 by ``recipe.py`` on training rows, for each side one for all tasks; validation rows choose nothing
-and are answered once. LoRA of rank 16 acts at full depth, the other adapters in the branch. The
-head alone, on the backbone as it is, shows what a task needs no adapter for.
+and are answered once. LoRA of rank 16 acts at full depth, as do sides that say so, the others in
+the branch. The head alone, on the backbone as it is, shows what a task needs no adapter for.
 
 Intervals are those of ``intervals.py``. TT-LoRA is not worse than a side if
 the lower end is above the margin. Every finished run is one line of ``--out`` and is not repeated;

@@ -155,7 +155,7 @@ def _job(
 ) -> ExpertJob:
     parts = (_encoded(part, data, backbone, spec) for part in (fit, selection))
     if adapter.kind != NO_ADAPTER:
-        adapter, train = settled(adapter, train, spec, backbone, len(fit))
+        adapter, train = settled(adapter, train, spec, backbone, len(fit) + len(selection))
     return ExpertJob(task, data.spec.kind, tuple(data.labels), *parts, adapter, train, spec)
 
 

@@ -3,6 +3,7 @@
 ``adapter`` says what a kind of adapter is; each kind is one file and a line in the table here.
 ``families`` says where a model family keeps its projections and ``columns`` where a role stands
 in a fused one; ``targets`` finds what to adapt and ``probe`` tries models outside the table.
+``by_rows`` says which adapter it is where nobody does.
 ``hooks`` adds an update to a projection's output, ``pool`` serves many experts in one batch,
 ``peft`` writes updates as LoRA. Nothing here replaces a module or changes a weight of the
 backbone.

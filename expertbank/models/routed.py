@@ -104,11 +104,9 @@ class RoutedModel:
         self.spec = spec
         self.pool = pool
         self._layers = backbone.layers
-        where = backbone.model, backbone.family
-        self._shapes = adaptable_modules(*where, 0)
+        self._trunk = {part for one in self._layers[: spec.route_layer] for part in one.modules()}
+        self._shapes = adaptable_modules(backbone.model, backbone.family, 0)
         self._projections = {path: backbone.model.get_submodule(path) for path in self._shapes}
-        branch = adaptable_modules(*where, spec.route_layer)
-        self._trunk = {self._projections[path] for path in self._shapes.keys() - branch.keys()}
         pool.require(self._require_fit)
         for projection in self._projections.values():
             hooks.install(projection)

@@ -32,7 +32,7 @@ UNFINISHED = "\N{REPLACEMENT CHARACTER}"
 """What a tokenizer shows in place of a character of which a token is still to come."""
 
 Adapted = Callable[[Sequence[int]], Mapping[nn.Module, hooks.Update]]
-"""From rows of the pass to what the branch's projections add for them."""
+"""From rows of the pass to what the projections add for them."""
 
 
 @dataclass(frozen=True, slots=True)

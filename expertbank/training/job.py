@@ -52,7 +52,7 @@ def settled(
         train: how it is to be trained.
         spec: the bank's.
         backbone: the frozen model.
-        rows: how many there are to train on.
+        rows: training rows, those held out among them.
 
     Raises:
         InputError, UnsupportedModelError: settings that the backbone or the kind does not have.

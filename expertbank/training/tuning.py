@@ -34,7 +34,8 @@ if TYPE_CHECKING:
 EXTRA = "pip install 'expertbank[tune]'"
 STARTUP, WARM = 4, 1
 """Trials before any is ended early, and epochs of a trial before it can be."""
-RATES = {"lr": (1e-3, 2e-2), "head_lr": (3e-4, 1e-2)}
+RATES, HEAD_RATES = (0.2, 4.0), (3e-4, 1e-2)
+"""What is tried of the adapter's rate, as shares of that of its kind, and of the head's."""
 ALPHAS = (1.0, 16.0)
 DECAYS = (0.0, 0.01, 0.1)
 
@@ -241,9 +242,11 @@ def _space(job: ExpertJob) -> dict[str, BaseDistribution]:
     """What is searched: all that matters to the job."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution
 
-    rates = {name: FloatDistribution(*ends, log=True) for name, ends in RATES.items()}
-    if not KINDS.get(job.kind).has_head:
-        del rates["head_lr"]
+    own = rate_of(replace(job.config, lr=None), job.adapter)
+    low, high = (own * share for share in RATES)
+    rates = {"lr": FloatDistribution(low, high, log=True)}
+    if KINDS.get(job.kind).has_head:
+        rates["head_lr"] = FloatDistribution(*HEAD_RATES, log=True)
     return {
         **rates,
         "alpha": FloatDistribution(*ALPHAS, log=True),

@@ -31,6 +31,8 @@ def test_more_rows_get_a_higher_rank_at_the_rate_that_was_chosen_with_it(bert) -
         ({"kind": "lora", "rank": 2}, {}),
         ({"tt_rank": 3}, {}),
         ({"tt_rank": (2, 3, 2)}, {}),
+        ({"rank": 8}, {}),
+        ({"alpha": 16.0}, {}),
         ({}, {"lr": 5e-3}),
     ],
 )
@@ -39,6 +41,11 @@ def test_what_was_named_stays_whatever_the_rows(
 ) -> None:
     wish = AdapterConfig(**adapter)
     assert suited_to(10**6, wish, TrainConfig(**train), spec_of(bert), bert) == wish
+
+
+def test_the_multiplier_of_the_papers_way_keeps_rank_1(bert) -> None:
+    paper = spec_of(bert, 0, states=(len(bert.layers),), poolings=("last",))
+    assert suited_to(10**6, *OPEN, paper, bert) == AdapterConfig()
 
 
 def test_other_wishes_keep_their_place_with_many_rows(bert) -> None:

@@ -42,6 +42,27 @@ def _command_of(words: list[str]) -> tuple[Any, list[str]]:
     return command, given
 
 
+def _anchors(page: Path) -> set[str]:
+    """What GitHub calls a page's headings in links."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    plain = [re.sub(r"\[(.*?)\]\(.*?\)", r"\1", title) for title in titles]
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in plain}
+
+
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "examples/benchmarks/README.md"])
+def test_every_link_into_a_page_leads_to_a_heading_that_is_there(page: str) -> None:
+    here = ROOT / page
+    for target in re.findall(r"\]\(([^)\s]+)\)", here.read_text(encoding="utf-8")):
+        if "://" in target or target.startswith("mailto:"):
+            continue
+        path, _, anchor = target.partition("#")
+        there = (here.parent / path).resolve() if path else here
+        assert there.exists(), target
+        if anchor and there.suffix == ".md":
+            assert anchor in _anchors(there), target
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_every_command_and_option_of_a_page_is_one_that_the_program_has(page: str) -> None:
     everywhere = {name for one in typer.main.get_command(app).params for name in one.opts}

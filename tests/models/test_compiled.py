@@ -34,7 +34,8 @@ def backbone(load_tiny, request: pytest.FixtureRequest) -> Backbone:
 
 def routed(backbone: Backbone) -> RoutedModel:
     found = {
-        name: expert_of(backbone, name, seed, classes=2 + seed) for seed, name in enumerate(NAMES)
+        name: expert_of(backbone, name, seed, classes=2 + seed, first_layer=first)
+        for seed, (name, first) in enumerate(zip(NAMES, (2, 0, 2), strict=True))
     }
     return RoutedModel(backbone, spec_of(backbone), ExpertPool.holding(found))
 

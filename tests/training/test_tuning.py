@@ -37,7 +37,7 @@ def test_the_first_trial_is_the_users_own_and_what_is_chosen_is_no_worse(bert) -
     own = {"lr": 2e-3, "head_lr": 5e-4, "weight_decay": 0.01, "alpha": alpha}
     assert first["settings"] == own
     assert one.facts["score"] == max(chosen["scores"]) >= one.facts["score_before"]
-    for name in RATES:
+    for name in ("lr", "head_lr"):
         assert getattr(one.train, name) == chosen["settings"][name]
     assert one.train.weight_decay in DECAYS
     assert one.adapter.alpha == chosen["settings"]["alpha"]
@@ -46,6 +46,15 @@ def test_the_first_trial_is_the_users_own_and_what_is_chosen_is_no_worse(bert) -
         job.config, **{**others, "lr": 1, "head_lr": 1}
     ), "nothing else is changed"
     assert json.loads(json.dumps(one.facts)) == one.facts
+
+
+def test_rates_are_searched_around_that_of_the_kind(bert) -> None:
+    wish = AdapterConfig(kind="lora", rank=8)
+    one = found(bert, job=job_for(bert, epochs=1, rows=16, adapter=wish))
+    rates = [trial["settings"]["lr"] for trial in one.facts["tried"]]
+    assert rates[0] == 1e-3
+    assert len(set(rates)) == len(rates) > 2
+    assert all(RATES[0] <= rate / 1e-3 <= RATES[1] for rate in rates)
 
 
 def test_what_a_task_does_not_have_is_not_searched(load_tiny) -> None:

@@ -251,12 +251,14 @@ def test_modules_that_only_the_wrapped_model_has_are_neither_missed_nor_taken_fo
     assert (f"{beside} is left out" in told) == (beside in held)
 
 
-@pytest.mark.parametrize("route_layer", [2, 0])
-def test_an_adapter_of_all_layers_answers_as_with_peft_wherever_the_bank_routes(
-    tmp_path: Path, backbone_folder: Any, route_layer: int
+@pytest.mark.parametrize(("route_layer", "lowest"), [(2, 0), (0, 0), (1, 2)])
+def test_an_adapter_answers_as_with_peft_wherever_it_begins_and_the_bank_routes(
+    tmp_path: Path, backbone_folder: Any, route_layer: int, lowest: int
 ) -> None:
     backbone = backbone_folder("bert")
-    _, model = peft_made.saved(tmp_path / "deep", backbone, target_modules=["query", "value"])
+    wish = {"target_modules": ["query", "value"]}
+    wish["layers_to_transform"] = list(range(lowest, 4)) if lowest else None
+    _, model = peft_made.saved(tmp_path / "deep", backbone, **wish)
     data = write_task(tmp_path / "films.csv", "films")
     named = {"data": data, "labels": TASKS["films"][0]}
     with Bank.open(tmp_path / "bank", backbone=str(backbone)) as bank:
@@ -264,7 +266,7 @@ def test_an_adapter_of_all_layers_answers_as_with_peft_wherever_the_bank_routes(
         done = bank.import_peft(tmp_path / "deep", "films", **named)
         told = "layers from 0 on, and the router reads what goes into layer 2"
         assert (told in " ".join(done.added.warnings)) == (route_layer == 2)
-        assert done.added.adapter.first_layer == (0 if route_layer else None)
+        assert done.added.adapter.first_layer == (None if lowest == route_layer else lowest)
         found = bank.predict([Row(text) for text in ASKED], task="films")
     scores = torch.tensor([[line.scores[one] for one in TASKS["films"][0]] for line in found])
     wanted = peft_made.logits(model, backbone, ASKED).softmax(1)

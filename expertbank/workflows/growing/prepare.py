@@ -163,7 +163,7 @@ def prepare(
     fits(loaded, spec)
     adapter, train = UNTRAINED, config
     if not elsewhere:
-        adapter, train = settled(wish, config, spec, loaded, len(fit))
+        adapter, train = settled(wish, config, spec, loaded, len(data.train))
     found = encode_rows(
         rows, loaded.tokenizer, kind, data.labels, spec.max_length, loaded.vocabulary
     )

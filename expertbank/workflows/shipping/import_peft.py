@@ -141,18 +141,18 @@ def import_peft(
     factors: Factors = {}
     head: Head | None = None
     remarks: list[str] = []
-    reaches: int | None = None
+    begins: int | None = None
 
     def fits(backbone: Backbone, spec: FeatureSpec) -> None:
-        nonlocal factors, head, remarks, reaches
+        nonlocal factors, head, remarks, begins
         remarks = [_UNSEEN, *require_base(found, backbone, same=request.same_base)]
         bare = request.fit_head
         places = placed(found.factors, found.config, backbone, found.where, without_head=bare)
         factors = places.layers
         require_outside(found, backbone)
         first = lowest_layer(factors, backbone.family)
-        reaches = first if first < spec.route_layer else None
-        if reaches is not None:
+        begins = first if first != spec.route_layer else None
+        if first < spec.route_layer:
             remarks.append(_REACHES.format(first, spec.route_layer))
         head = None if request.fit_head else head_of(found, backbone, places)
         if request.fit_head and (found.saved or found.own_head):
@@ -172,7 +172,7 @@ def import_peft(
     backbone = workspace.backbone
     if head is not None:
         require_outputs(head, KINDS.get(job.entry.task.kind), job.entry.task.labels, found.where)
-    job = _as_it_is(job, factors, head, backbone, reaches)
+    job = _as_it_is(job, factors, head, backbone, begins)
     trained = _expert(job, factors, head, naming, found, backbone, remarks, progress)
     warnings = (*job.entry.warnings, *remarks)
     job = replace(job, entry=replace(job.entry, warnings=warnings))

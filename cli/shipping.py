@@ -107,7 +107,7 @@ def export(
             [
                 (result.format, result.path),
                 ("digest", short(result.digest)),
-                ("experts", ", ".join(result.experts)),
+                ("experts", ", ".join(sorted(result.experts))),
                 ("router", f"router@{result.router_version}"),
                 ("size", size(result.bytes)),
                 ("verified", compared),

@@ -18,7 +18,7 @@ from torch import Tensor
 from expertbank.adapters import Adapter, AdapterKind, Start
 from expertbank.adapters.targets import Target
 from expertbank.backbones.slices import Slices
-from expertbank.config import AdapterConfig
+from expertbank.config import AdapterConfig, TrainConfig
 from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.plugins import unlike
 
@@ -78,6 +78,10 @@ class AdapterConformance:
         settled = kind.settled(AdapterConfig(kind=kind.name, alpha=ALPHA))
         assert settled.rank is None or settled.tt_rank is None
         assert kind.settled(settled) == settled
+
+    def test_its_learning_rate_is_one(self, kind: AdapterKind) -> None:
+        rate = kind.rate_of(kind.settled(AdapterConfig(kind=kind.name)))
+        assert TrainConfig(lr=rate).lr == rate
 
     def test_a_fresh_adapter_adds_next_to_nothing(self, kind: AdapterKind) -> None:
         given = start()

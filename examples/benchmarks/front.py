@@ -3,9 +3,10 @@
 Run it with: python examples/benchmarks/front.py [--out examples/benchmarks/results/front.svg]
 
 Reads the finished runs of `paper.py` and trains nothing. A point is the mean over tasks of a side's
-mean over seeds; its bar is the interval of `intervals.py`. Sides that lack a task are left out, and
-seeds that not all others have. A side is on the front if none with as few numbers or fewer has a
-higher mean.
+mean over seeds; its bar is the interval of `intervals.py`. Sides that lack a task, or one of
+``--seeds``, are left out, and second names of the same runs; without ``--seeds`` the seeds are
+those that all sides have. A side is on the
+front if none with as few numbers or fewer has a higher mean.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from machine import describe
 from paper import SIDES, TASKS, named
 
 RESULTS = Path(__file__).parent / "results"
-WIDTH, HEIGHT, LEFT, BOTTOM, EDGE = 640, 360, 64, 48, 24
+WIDTH, HEIGHT, LEFT, BOTTOM, EDGE, LINE = 640, 360, 64, 48, 24, 13
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Point:
     high: float
 
 
-def points(path: Path, tasks: Sequence[str]) -> list[Point]:
-    """Every side with runs of each task, on the seeds that all of them have."""
+def points(path: Path, tasks: Sequence[str], rows: int, wanted: Sequence[int] = ()) -> list[Point]:
+    """Every side with runs of each task, on the seeds that are wanted or that all of them have."""
     runs = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     by_side: dict[str, dict[str, dict[int, dict[str, Any]]]] = {}
     for side in SIDES:
@@ -47,13 +48,15 @@ def points(path: Path, tasks: Sequence[str]) -> list[Point]:
             task: {
                 run["seed"]: run
                 for run in runs
-                if (run["task"], run["tried"]) == (task, named(side, task))
+                if (run["task"], run["tried"]) == (task, named(side, task, rows))
             }
             for task in tasks
         }
-        if all(own.values()):
+        whole = all(one and one.keys() >= set(wanted) for one in own.values())
+        if whole and own not in by_side.values():
             by_side[side] = own
-    seeds = set.intersection(*(set(one) for own in by_side.values() for one in own.values()))
+    shared = (set(one) for own in by_side.values() for one in own.values())
+    seeds = set(wanted) or set.intersection(*shared)
     found = []
     for side, own in by_side.items():
         answers = [bits([one[seed]["right"] for seed in sorted(seeds)]) for one in own.values()]
@@ -95,14 +98,17 @@ def drawn(found: Sequence[Point]) -> str:
         f'<g font-family="sans-serif" font-size="12" fill="#1c2126">'
         f'<polyline points="{line}" fill="none" stroke="#1f5f8b" stroke-dasharray="4 3"/>'
     ]
-    for one in found:
+    free = {"start": 0.0, "end": 0.0}
+    for one in sorted(found, key=lambda one: -one.mean):
         left, top = x(one.numbers), y(one.mean)
         colour = "#1f5f8b" if one in best else "#8a6d1f"
         side, anchor = (-1, "end") if left > WIDTH * 0.7 else (1, "start")
+        line = max(top - 7 if side < 0 else top + 16, free[anchor])
+        free[anchor] = line + LINE
         parts.append(
             f'<line x1="{left:.0f}" x2="{left:.0f}" y1="{y(one.low):.0f}" y2="{y(one.high):.0f}" '
             f'stroke="{colour}"/><circle cx="{left:.0f}" cy="{top:.0f}" r="5" fill="{colour}"/>'
-            f'<text x="{left + side * 9:.0f}" y="{top - 7:.0f}" text-anchor="{anchor}">'
+            f'<text x="{left + side * 9:.0f}" y="{line:.0f}" text-anchor="{anchor}">'
             f"{one.side}, {one.numbers:,}: {one.mean:.3f}</text>"
         )
     step = 0.01
@@ -123,11 +129,13 @@ def drawn(found: Sequence[Point]) -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=RESULTS / "paper.jsonl")
+    parser.add_argument("--rows", type=int, default=720, help="rows a task of these runs")
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=(), help="seeds a side must have")
     parser.add_argument("--out", type=Path, default=RESULTS / "front.svg")
     options = parser.parse_args(argv)
     describe(0)
-    found = points(options.runs, options.tasks)
+    found = points(options.runs, options.tasks, options.rows, options.seeds)
     best = front(found)
     print("| side | numbers | mean | 95% | on the front |\n|---|---|---|---|---|")
     for one in found:

@@ -268,6 +268,11 @@ def rank_with_rows(start: Setting) -> tuple[Setting, ...]:
     )
 
 
+def rank_of_the_rule(start: Setting) -> tuple[Setting, ...]:
+    """Rank 1 beside 4 alone: at other numbers of rows (``--rows``), for other kinds of tasks."""
+    return _of_ranks(start)[:2]
+
+
 def _of_ranks(start: Setting) -> tuple[Setting, Setting, Setting]:
     """LoRA of rank 1, 4 and 16 in the branch, each at its rate, with all that ``add`` does."""
     lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
@@ -294,6 +299,7 @@ STAGES = {
     "reach": (reach, 3, False),
     "depth with rows": (depth_with_rows, 3, False),
     "rank with rows": (rank_with_rows, 3, False),
+    "rank of the rule": (rank_of_the_rule, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

@@ -240,8 +240,8 @@ def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
 
 
 def _statistics(registry: Registry, expert: str) -> dict[str, Any] | None:
-    found = {one.expert_id: asdict(one) for one in registry.statistics()}
-    return found.get(expert)  # none before the first retrain-router of a bank of before
+    # None before the first retrain-router of a bank of before.
+    return next(map(asdict, registry.statistics(expert)), None)
 
 
 def print_tree(console: Console, document: dict[str, Any]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, get_origin
@@ -61,14 +61,12 @@ class DataOptions:
         """The columns by what they hold."""
         from expertbank.data import Columns
 
-        one = len(self.label_column) == 1
-        return Columns(
+        return Columns.named(
             self.text_column,
             self.pair_column,
             self.choices_column,
-            self.label_column[0] if one else None,
-            flags=() if one else self.label_column,
-            separator=self.label_separator,
+            self.label_column,
+            self.label_separator,
         )
 
     def read_as(self) -> ReadAs:
@@ -83,13 +81,7 @@ class DataOptions:
 
     def of(self, spec: TaskSpec) -> TaskSpec:
         """A task whose rows are read so."""
-        read_as = self.read_as()
-        known = replace(
-            spec.read_as,
-            separator=read_as.separator or spec.read_as.separator,
-            encoding=read_as.encoding or spec.read_as.encoding,
-        )
-        return replace(spec.with_columns(self.columns()), read_as=known)
+        return spec.read_with(self.columns(), self.read_as())
 
 
 def takes(*classes: type, only: Collection[str] = ()) -> Callable[[Command], Command]:

@@ -85,10 +85,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
     if wanted.external is not None:
-        from expertbank.kinds.external import adapter_name
-
         _require_no_label(wanted, given)
-        spec = spec.answered_by(adapter_name(wanted.external))
+        spec = spec.answered_by(wanted.external)
     spec = replace(spec, writing=build(WritingConfig, given).over(spec.writing))
     if spec.writing != WritingConfig() and not KINDS.get(spec.kind).writes:
         raise InputError(

@@ -199,7 +199,7 @@ def check(
 
     session.answer(documents[0] if list_file is None else {"checked": documents}, show)
     faults = [bad for _, _, bad in checked if bad]
-    if faults and session.as_json:
+    if len(faults) == 1 and session.as_json:
         faults[0].refuse(advice="")  # the document lists them
     if faults:
         count = sum(bad.rows for bad in faults)

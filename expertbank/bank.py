@@ -594,7 +594,7 @@ class Bank:
         bank = bank_config(bank, settings)
         add = AddRequest(task, data, train=train, group=group, new_version=new_version, bank=bank)
         folder = given_path(source, "the adapter's folder")
-        request = PeftRequest(folder, add, tuple(labels), fit_head, same_base)
+        request = PeftRequest(folder, add, texts(labels, "labels"), fit_head, same_base)
         return import_peft(self._workspace, request, progress)
 
     def predict(

@@ -147,6 +147,10 @@ class ListedFolder:
         same = sha256_bytes(path.read_bytes().replace(b"\r\n", b"\n")) == digest
         return f": only its line ends are others; {GIT_ADVICE}" if same else ""
 
+    def digest_of(self, name: str) -> str | None:
+        """The SHA-256 that the manifest lists for a member."""
+        return self._files[name][0] if name in self._files else None
+
     def check_all(self) -> tuple[str, ...]:
         """Hash every listed member once.
 

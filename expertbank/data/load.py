@@ -95,18 +95,12 @@ def task_spec(
         spec = catalog_spec(name)
     except NotFoundError:
         spec = TaskSpec(name)
-    choices = (choices_column,) if isinstance(choices_column, str) else tuple(choices_column or ())
-    labels = (label_column,) if isinstance(label_column, str) else tuple(label_column or ())
-    spec = replace(spec, read_as=ReadAs(separator, encoding)).with_columns(
-        Columns(
-            text_column,
-            pair_column,
-            choices,
-            labels[0] if len(labels) == 1 else None,
-            flags=labels if len(labels) > 1 else (),
-            separator=label_separator,
-        )
+    choices, labels = (
+        (names,) if isinstance(names, str) else names or ()
+        for names in (choices_column, label_column)
     )
+    named = Columns.named(text_column, pair_column, choices, labels, label_separator)
+    spec = spec.read_with(named, ReadAs(separator, encoding))
     return spec if external is None else spec.answered_by(external)
 
 

@@ -7,7 +7,7 @@ is stored in the registry and in bundles. Nothing here reads data.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,26 @@ class Columns:
                 "a label separator is what stands between labels in one column; "
                 f"got {self.separator!r}" + (" and several columns" if self.flags else "")
             )
+
+    @classmethod
+    def named(
+        cls,
+        text: str | None,
+        pair: str | None,
+        choices: Sequence[str],
+        labels: Sequence[str],
+        separator: str | None,
+    ) -> Columns:
+        """The columns as a user names them: several of the label are one of 0 and 1 for each."""
+        one = len(labels) == 1
+        return cls(
+            text,
+            pair,
+            tuple(choices),
+            labels[0] if one else None,
+            flags=() if one else tuple(labels),
+            separator=separator,
+        )
 
     def renamed(self, rename: Callable[[str], str]) -> Columns:
         """These columns under other names."""
@@ -262,6 +282,10 @@ class TaskSpec:
             self.columns.flags,
         )
 
+    def read_with(self, named: Columns, read_as: ReadAs) -> TaskSpec:
+        """This task with what the user says of columns and files; the rest stays its own."""
+        return replace(self.with_columns(named), read_as=read_as.over(self.read_as))
+
     def with_columns(self, named: Columns) -> TaskSpec:
         """This task with some columns named by the user.
 
@@ -302,12 +326,17 @@ class TaskSpec:
         """This task, answered by an adapter of another program that is called ``adapter`` there.
 
         Its rows have no label, whatever columns there are.
+
+        Raises:
+            InputError: no adapter can be called so.
         """
+        from expertbank.kinds.external import adapter_name
+
         return replace(
             self,
             kind=EXTERNAL_KIND,
             columns=self.columns.without_label(),
-            labels=(adapter,),
+            labels=(adapter_name(adapter),),
             label_names=(),
             drop_labels=(),
             sources=tuple(

@@ -84,7 +84,10 @@ class KeyFile:
     def _refresh(self) -> None:
         try:
             seen = self._stat()
-            if seen in {self._held.seen, self._refused}:
+            if seen == self._held.seen:
+                self._refused = None
+                return
+            if seen == self._refused:
                 return
             with self._lock:
                 self._refused = seen

@@ -11,6 +11,7 @@ import json
 import logging
 import time
 from codecs import BOM_UTF8
+from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -254,7 +255,7 @@ class _Work:
         skipped: Mapping[int, str],
     ) -> AsyncIterator[bytes]:
         """Lines in the rows' order, each slice's while the next is answered."""
-        left = [(index, _skipped(index, why)) for index, why in sorted(skipped.items())]
+        left = deque((index, _skipped(index, why)) for index, why in sorted(skipped.items()))
         coming: asyncio.Future[list[Placed]] | None = None
         answered = first
         try:
@@ -332,11 +333,11 @@ def _line(prediction: Prediction, index: int, state: ServingState) -> bytes:
     return encode(document_of(placed, state)) + b"\n"
 
 
-def _with_skipped(answered: Iterable[Placed], left: list[Placed]) -> Iterator[bytes]:
+def _with_skipped(answered: Iterable[Placed], left: deque[Placed]) -> Iterator[bytes]:
     """Lines of answers, and of the skipped rows before them, which are taken from ``left``."""
     for index, line in answered:
         while left and left[0][0] < index:
-            yield left.pop(0)[1]
+            yield left.popleft()[1]
         yield line
 
 

@@ -89,7 +89,7 @@ def router(server: Server) -> APIRouter:
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")
         for name, why in _NOT_HERE.items():
-            if asked.get(name) not in {None, *_AS_IT_IS.get(name, ())}:
+            if asked.get(name) not in (None, *_AS_IT_IS.get(name, ())):
                 raise malformed(f"{name!r} is not supported here; {why}")
         wanted = texts(asked.get("input"), "'input'")
         too_many(len(wanted), server.config.max_rows)

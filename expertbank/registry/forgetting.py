@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from sqlalchemy import bindparam, select, update
 from sqlalchemy.orm import Session
 
+from expertbank.clock import now
 from expertbank.errors import StaleError
 from expertbank.records import Forgetting, RunRecord
 from expertbank.registry import rows
@@ -51,7 +52,7 @@ def commit_forgetting(session: Session, forgetting: Forgetting, run: RunRecord) 
     if forgetting != forgettable(session, forgetting.keep):
         raise StaleError("the bank changed while gc was at work; run: expertbank gc again")
     this = ArtifactRow.digest == bindparam("each")
-    mark = update(ArtifactRow).where(this).values(purged_at=rows.now())
+    mark = update(ArtifactRow).where(this).values(purged_at=now())
     rows.for_each(session, mark, forgetting.digests)
     rows.add(session, run, RunRow)
 

@@ -7,6 +7,7 @@ from itertools import chain
 from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.orm import Session
 
+from expertbank.clock import now
 from expertbank.errors import StaleError
 from expertbank.records import Purge, RunRecord
 from expertbank.registry import queries, rows
@@ -69,7 +70,7 @@ def commit_purge(session: Session, purge: Purge, run: RunRecord) -> None:
     kept = set(session.scalars(select(ExpertRow.digest)))
     kept |= set(session.scalars(select(EvaluationRow.artifact_digest)))
     this = ArtifactRow.digest == bindparam("each")
-    mark = update(ArtifactRow).where(this).values(purged_at=rows.now())
+    mark = update(ArtifactRow).where(this).values(purged_at=now())
     rows.for_each(session, mark, [digest for digest in purge.digests if digest in kept])
     drop = delete(ArtifactRow).where(this)
     rows.for_each(session, drop, [digest for digest in purge.digests if digest not in kept])

@@ -215,8 +215,9 @@ def feature_sets(session: Session) -> tuple[FeatureSetRecord, ...]:
     return FEATURE_SETS.all(session)
 
 
-def statistics(session: Session) -> tuple[StatisticsRecord, ...]:
-    return STATISTICS.all(session)
+def statistics(session: Session, expert_id: str | None = None) -> tuple[StatisticsRecord, ...]:
+    conditions = [] if expert_id is None else _of(expert(session, expert_id))
+    return STATISTICS.all(session, *conditions)
 
 
 def evaluations(

@@ -216,8 +216,8 @@ class Registry(Protocol):
             FeatureSpecError: they do not follow the bank's feature spec.
         """
 
-    def statistics(self) -> tuple[StatisticsRecord, ...]:
-        """Statistics of all experts that have any, by expert."""
+    def statistics(self, expert_id: str | None = None) -> tuple[StatisticsRecord, ...]:
+        """Statistics of all experts that have any, by expert, or of one only."""
 
     def evaluations(
         self, expert_id: str | None = None, *, router_version: EvaluationsOf = "all"

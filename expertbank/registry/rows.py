@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
-from datetime import datetime, timezone
 from functools import cache
 from itertools import starmap
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -25,6 +24,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
+from expertbank.clock import now
 from expertbank.registry.tables import Base
 
 if TYPE_CHECKING:
@@ -32,11 +32,6 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound="DataclassInstance")
 B = TypeVar("B", bound=Base)
-
-
-def now() -> str:
-    """The present time: UTC, ISO-8601, microseconds."""
-    return datetime.now(timezone.utc).isoformat(timespec="microseconds")
 
 
 @dataclass(frozen=True, slots=True)

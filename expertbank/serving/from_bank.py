@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from expertbank.bank import Bank
+from expertbank.clock import now
 from expertbank.config import canonical_json, sha256_text
 from expertbank.errors import StaleError
 from expertbank.records import ExpertRecord
@@ -13,7 +14,6 @@ from expertbank.serving.catalogue import KnownTask, catalogue, writings
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.active_router import active_router, groups_of
 from expertbank.workflows.answering.decision import Answerer
-from expertbank.workflows.environment import now
 
 _TRIES = 5
 

@@ -8,6 +8,7 @@ from expertbank.artifacts.bundle import BundleReader
 from expertbank.artifacts.listed import MANIFEST
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone
+from expertbank.clock import now
 from expertbank.errors import MALFORMED, IntegrityError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.paths import given_path
@@ -15,7 +16,6 @@ from expertbank.serving.catalogue import KnownTask, catalogue, writings
 from expertbank.serving.live import KnownExperts, ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.serve import open_bundle
-from expertbank.workflows.environment import now
 
 
 class BundleSource:

@@ -1,18 +1,22 @@
-"""What numbers depend on besides data and weights: machine, libraries, and the time of day."""
+"""What numbers depend on besides data and weights: machine and libraries."""
 
 from __future__ import annotations
 
 import platform
-from datetime import datetime, timezone
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
+
+from expertbank.records import RunRecord
 
 PACKAGES = ("expertbank", "torch", "transformers", "tokenizers", "safetensors", "numpy")
 
 
-def now() -> str:
-    """UTC ISO-8601 to the microsecond."""
-    return datetime.now(timezone.utc).isoformat()
+def bookkeeping(
+    kind: str, config: Mapping[str, Any], data: Mapping[str, Any], backbone_digest: str
+) -> RunRecord:
+    """The run of a command that trains nothing: what it was asked for, and what it acted on."""
+    return RunRecord(kind, config, 0, {"packages": package_versions()}, data, backbone_digest, 0.0)
 
 
 def environment_of(device: str, dtype: str) -> dict[str, Any]:

@@ -280,11 +280,11 @@ class Workspace:
         """An expert's contents, rehashed and checked.
 
         Raises:
-            IntegrityError: the file changed, or belongs to another backbone or task.
+            IntegrityError: the file changed, or belongs to another feature spec or task.
         """
         file = self._expert_file(record.digest, f"expert {record.id}", self.spec)
-        if (file.task, file.labels) != (record.task, record.labels):
-            raise IntegrityError(f"expert {record.id}: its file is of task {file.task!r}")
+        if (file.task, file.kind, file.labels) != (record.task, record.kind, record.labels):
+            raise IntegrityError(f"expert {record.id}: its file is of {file.kind} {file.task!r}")
         return file
 
     def _expert_file(self, digest: str, where: str, spec: FeatureSpec) -> ExpertFile:
@@ -292,8 +292,8 @@ class Workspace:
 
         data = self._stored(digest, where, "or train it again: expertbank add --new-version")
         file = ExpertFile.from_bytes(data, where)
-        if file.backbone_digest != spec.backbone_digest:
-            raise IntegrityError(f"{where} belongs to backbone {file.backbone_digest}")
+        if (file.backbone_digest, file.feature_spec_digest) != (spec.backbone_digest, spec.digest):
+            raise IntegrityError(f"{where} belongs to another backbone or feature spec")
         return file
 
     def _stored(self, digest: str, where: str, otherwise: str) -> bytes:

@@ -75,6 +75,14 @@ class ReadAs:
             if encoding is not None:
                 object.__setattr__(self, name, _encoding(encoding))
 
+    def over(self, base: ReadAs) -> ReadAs:
+        """This, with ``base`` wherever nothing is said here."""
+        return ReadAs(
+            self.separator or base.separator,
+            self.encoding or base.encoding,
+            self.fallback or base.fallback,
+        )
+
 
 def _encoding(name: str) -> str:
     try:

@@ -12,8 +12,8 @@ import torch
 from expertbank.adapters.pool import CollapsedExpert, ExpertPool
 from expertbank.artifacts.bundle import BundledExpert, BundleReader
 from expertbank.artifacts.listed import BACKBONE_FOLDER
-from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone, load_backbone
+from expertbank.clock import now
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.errors import MALFORMED, InputError, IntegrityError, NotFoundError, StaleError
@@ -26,7 +26,6 @@ from expertbank.routing.router import Router
 from expertbank.workflows.active_router import active_router, groups_of
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.predict import Experts, Predictor
-from expertbank.workflows.environment import now
 from expertbank.workflows.held_backbone import require_backbone
 from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.workspace import Workspace
@@ -139,9 +138,9 @@ def open_bundle(path: str | Path) -> OpenBundle:
         raise IntegrityError(f"{path}: the router names experts that the bundle does not hold")
     if router.feature_spec_digest != record.feature_spec.digest:
         raise IntegrityError(f"{path}: the router was fitted under another feature spec")
-    # Every file is hashed now; an expert is read, checked again and kept only when needed.
+    # Every file was hashed; an expert is read, checked again and kept only when needed.
     for entry in reader.manifest.experts:
-        if sha256_bytes(reader.read(entry.file)) != entry.digest:
+        if reader.digest_of(entry.file) != entry.digest:
             raise IntegrityError(f"{path}: {entry.file} is not the expert {entry.digest}")
     experts = _BundledExperts(
         reader, {member.task: entries[member.digest] for member in router.members}
@@ -269,8 +268,6 @@ def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpe
             "opened, open it again"
         ) from error
     file = ExpertFile.from_bytes(data, where)
-    if sha256_bytes(data) != entry.digest:
-        raise IntegrityError(f"{where}: the file is not the expert {entry.digest}")
     if (file.task, file.kind, file.labels) != (entry.task, entry.kind, entry.labels):
         raise IntegrityError(f"{where}: task, kind or labels differ from the manifest's")
     if (file.backbone_digest, file.feature_spec_digest) != (spec.backbone_digest, spec.digest):

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expertbank.artifacts.store import sha256_bytes
+from expertbank.clock import now
 from expertbank.config import AdapterConfig, sha256_text
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
 from expertbank.kinds import adapter_elsewhere
@@ -21,7 +22,6 @@ from expertbank.records import (
     RunRecord,
     no_progress,
 )
-from expertbank.workflows.environment import now
 from expertbank.workflows.growing.grouping import require_free_names
 from expertbank.workflows.growing.jobs import (
     Executor,

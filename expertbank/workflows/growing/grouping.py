@@ -14,11 +14,11 @@ from expertbank.data.spec import TaskSpec, check_task_name
 from expertbank.errors import ExistsError, InputError
 from expertbank.kinds import KINDS
 from expertbank.plain import texts
-from expertbank.records import RunRecord, TaskRecord
+from expertbank.records import TaskRecord
 from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
 from expertbank.workflows.active_router import active_router
-from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.workspace import Workspace
 
 ROUTED = "auto"
@@ -165,16 +165,7 @@ def group_tasks(
         found = [registry.task(registry.member(task).task) for task in wanted]
         _require_possible(registry, group, found)
     if not dry_run and any(task.group != group for task in found):
-        run = RunRecord(
-            GROUP,
-            {},
-            0,
-            {"packages": package_versions()},
-            {},
-            workspace.backbone_record.digest,
-            0.0,
-            created_at=now(),
-        )
+        run = bookkeeping(GROUP, {}, {}, workspace.backbone_record.digest)
         with workspace.writing():
             found = list(registry.set_group(wanted, group, run))
     groups = {task.name: task.group for task in registry.tasks()}

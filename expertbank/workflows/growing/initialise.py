@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from expertbank.clock import now
 from expertbank.config import DEFAULT_BACKBONE, DEFAULT_MAX_LENGTH, DTYPES, BankConfig, FeatureSpec
 from expertbank.errors import FeatureSpecError
 from expertbank.files.paths import given_path
 from expertbank.records import BackboneRecord
-from expertbank.workflows.environment import now
 from expertbank.workflows.held_backbone import require_backbone
 from expertbank.workflows.workspace import Workspace
 

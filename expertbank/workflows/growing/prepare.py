@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.adapters import ADAPTERS
+from expertbank.clock import now
 from expertbank.config import AdapterConfig, BankConfig, FeatureSpec, TrainConfig, TuneConfig
 from expertbank.data import (
     TaskData,
@@ -26,7 +27,6 @@ from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
 from expertbank.plain import plain, typed
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
-from expertbank.workflows.environment import now
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
 from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
 from expertbank.workflows.growing.initialise import Fits, initialise

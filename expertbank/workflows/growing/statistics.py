@@ -84,10 +84,9 @@ def statistics_of(workspace: Workspace, expert_id: str) -> Statistics:
         NotFoundError: they were deleted with its features.
         IntegrityError: a file changed on disk.
     """
-    for record in workspace.registry.statistics():
-        if record.expert_id == expert_id:
-            data = workspace.store.get(record.digest)
-            return read_statistics(data, f"statistics of {expert_id}")
+    for record in workspace.registry.statistics(expert_id):
+        data = workspace.store.get(record.digest)
+        return read_statistics(data, f"statistics of {expert_id}")
     return made_of(workspace.store, workspace.registry.feature_set(expert_id)).statistics
 
 

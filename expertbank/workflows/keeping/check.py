@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -97,8 +97,8 @@ def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Ver
     digests = [artifact.digest for artifact in artifacts]
     for artifact, found in zip(artifacts, rehash(store, digests, done), strict=True):
         problems += _of_artifact(artifact, found, claims.get(artifact.digest, _Claims()))
-    if not problems:  # what is damaged cannot be read, and is told already
-        problems += _of_active(workspace)
+    if not of_registry:
+        problems += _of_active(workspace, {problem.where for problem in problems})
     unreferenced = tuple(
         digest
         for digest in store.digests()
@@ -137,10 +137,11 @@ def _of_backbone(workspace: Workspace) -> Iterator[Problem]:
         yield Problem(what, str(place.path), RESTORE_BACKBONE)
 
 
-def _of_active(workspace: Workspace) -> Iterator[Problem]:
+def _of_active(workspace: Workspace, told: Collection[str]) -> Iterator[Problem]:
     """The active router's file may be the one registered, and hold what nothing can be chosen by.
 
-    Answering refuses such a router; this needs no torch to.
+    Answering refuses such a router; this needs no torch to. Of a file that is among the ``told``
+    digests nothing more is said.
     """
     import numpy as np
     from safetensors import SafetensorError, deserialize
@@ -149,6 +150,8 @@ def _of_active(workspace: Workspace) -> Iterator[Problem]:
     if all(alias.name != ACTIVE for alias in registry.aliases()):
         return
     record = registry.router()
+    if record.digest in told:
+        return
     try:
         data = workspace.store.get(record.digest)
         tensors = deserialize(data)  # type: ignore[no-untyped-call]  # it states no types

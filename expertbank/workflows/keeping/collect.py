@@ -7,7 +7,7 @@ leaves files without rows, which the next ``gc`` deletes, and never rows without
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -23,12 +23,11 @@ from expertbank.records import (
     ProgressCallback,
     ProgressEvent,
     Purge,
-    RunRecord,
     no_progress,
 )
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.registry.sqlite.file import SqliteFile
-from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
 from expertbank.workflows.keeping import leftovers
 from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
@@ -280,19 +279,13 @@ def _purge(workspace: Workspace, purge: Purge) -> None:
     with os_errors_translated(workspace.folder / SUMS_CACHE, "delete"):
         drop_sums_of(workspace.folder, purge.digests)  # rows to calibrate on are in them
     data = {"experts": list(purge.experts), "artifacts": list(purge.digests)}
-    run = _run(workspace, PURGE, {"tasks": list(purge.tasks)}, data)
+    run = bookkeeping(PURGE, {"tasks": list(purge.tasks, workspace.backbone_record.digest)}, data)
     workspace.registry.commit_purge(purge, run)
 
 
 def _forget(workspace: Workspace, forgetting: Forgetting) -> None:
     config = {"keep": forgetting.keep, "routers": list(forgetting.routers)}
-    run = _run(workspace, FORGET, config, {"artifacts": list(forgetting.digests)})
+    run = bookkeeping(
+        FORGET, config, {"artifacts": list(forgetting.digests, workspace.backbone_record.digest)}
+    )
     workspace.registry.commit_forgetting(forgetting, run)
-
-
-def _run(
-    workspace: Workspace, kind: str, config: Mapping[str, Any], data: Mapping[str, Any]
-) -> RunRecord:
-    """The record that is kept of a deletion."""
-    digest, packages = workspace.backbone_record.digest, {"packages": package_versions()}
-    return RunRecord(kind, config, 0, packages, data, digest, 0.0, created_at=now())

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, nullcontext, suppress
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
@@ -91,14 +91,13 @@ def copy_bank(
     """
     if str(source) == str(target) or _same_folder(source, target):
         raise InputError(f"{source} is source and destination; name another place")
-    ours = Workspace.open(source, read_only=True, lock_wait=lock_wait, cache_bytes=0)
-    theirs = Workspace.open(target, create=True, lock_wait=lock_wait, store_url=None)
-    try:
+    with ExitStack() as opened:
+        ours = Workspace.open(source, read_only=True, lock_wait=lock_wait, cache_bytes=0)
+        opened.callback(ours.close)
+        theirs = Workspace.open(target, create=True, lock_wait=lock_wait, store_url=None)
+        opened.callback(theirs.close)
         with _unchanged(source, ours):
             return _copy(ours, theirs, store, progress)
-    finally:
-        ours.close()
-        theirs.close()
 
 
 def _copy(
@@ -118,8 +117,7 @@ def _copy(
     else:
         theirs.require_usable(url, bank)
     theirs.home.prepare()
-    with theirs.lock.exclusive() as still_held:
-        made = theirs.home.location.create() if not theirs.exists else theirs.registry
+    with theirs.lock.exclusive() as still_held, closing(_made(theirs)) as made:
         there = made.backbone()
         if there is not None and made.bank_id() != bank:
             raise ExistsError(f"{theirs.home} holds another bank; name a destination that is empty")
@@ -135,7 +133,6 @@ def _copy(
         told = f"the bank is at {theirs.home}, too"
         progress(ProgressEvent("copying rows", rows, rows, lasting=told))
         counts = theirs.home.location.counts(("experts", "routers"))
-        made.close()
     return Copied(
         str(ours.home),
         str(theirs.home),
@@ -148,6 +145,10 @@ def _copy(
         files.copied,
         files.bytes,
     )
+
+
+def _made(theirs: Workspace) -> Registry:
+    return theirs.registry if theirs.exists else theirs.home.location.create()
 
 
 def _tell_begun(files: _Files, where: str, progress: ProgressCallback) -> None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from expertbank.errors import NotFoundError
-from expertbank.records import RunRecord
 from expertbank.registry.registry import REMOVE
-from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.none_alive import ADD
 from expertbank.workflows.workspace import Workspace
 
@@ -83,16 +82,8 @@ def remove(workspace: Workspace, task: str, *, dry_run: bool = False) -> Removal
     aliases = tuple(a.name for a in registry.aliases() if a.router_version in routers)
     record = before
     if not dry_run and before.removed_at is None:
-        run = RunRecord(
-            REMOVE,
-            {"task": task},
-            0,
-            {"packages": package_versions()},
-            {"experts": list(experts)},
-            workspace.backbone_record.digest,
-            0.0,
-            created_at=now(),
-        )
+        digest = workspace.backbone_record.digest
+        run = bookkeeping(REMOVE, {"task": task}, {"experts": list(experts)}, digest)
         with workspace.writing():
             record = registry.remove_task(task, run)
     already = before.removed_at is not None

@@ -108,8 +108,9 @@ def standing(home: str, registry: Registry) -> Standing:
     alive = {name.partition("@")[0] for name in newest}
     router = active_router(registry)
     members = router.members if router else ()
-    unrouted = tuple(name for name in newest if name not in set(members))
-    retired = tuple(name for name in members if name not in set(newest))
+    known, current = set(members), set(newest)
+    unrouted = tuple(name for name in newest if name not in known)
+    retired = tuple(name for name in members if name not in current)
     tasks = registry.tasks(include_removed=True)
     removed = tuple(task.name for task in tasks if task.name not in alive)
     return Standing(

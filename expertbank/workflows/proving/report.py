@@ -144,9 +144,9 @@ def _check_options(margin: float, sample: int | None, *, verify: bool) -> None:
 def _experts(workspace: Workspace, router: RouterRecord | None) -> list[ExpertRecord]:
     """One expert a task: the router's, or the newest where the router does not know the task."""
     by_task = {expert.task: expert for expert in workspace.registry.members()}
-    for name in router.members if router else ():
-        expert = workspace.registry.expert(name)
-        by_task[expert.task] = expert
+    members = set(router.members) if router else set()
+    chosen = [expert for expert in workspace.registry.experts() if expert.id in members]
+    by_task |= {expert.task: expert for expert in chosen}
     return [by_task[task] for task in sorted(by_task)]
 
 
@@ -186,6 +186,7 @@ class _Reader:
         self._workspace = workspace
         self._progress = progress
         self._routers = {router.version: router for router in every}
+        self._members = {router.version: frozenset(router.members) for router in every}
         self._loaded: dict[int, Router] = {}
         self._purged = set(workspace.registry.purged_experts())
         self._choices = StoredChoices(workspace, every if used else ())
@@ -222,7 +223,7 @@ class _Reader:
 
         Where the bank keeps statistics of it only, rows are read from their source and routed now.
         """
-        own = [router for router in _kept(routers) if expert.id in router.members]
+        own = [router for router in _kept(routers) if expert.id in self._members[router.version]]
         if expert.id in self._choices.unmeasured:
             found, why = views_from_source(self._workspace, expert, oracle, own, self._progress)
             if why is not None:
@@ -234,7 +235,8 @@ class _Reader:
         self, expert: ExpertRecord, oracle: Answered, routers: Sequence[RouterRecord]
     ) -> RouterView | None:
         """What the first router that contained the expert chose, where it was forgotten."""
-        first = next((router for router in routers if expert.id in router.members), None)
+        known = (one for one in routers if expert.id in self._members[one.version])
+        first = next(known, None)
         if first is None or first.forgotten_at is None or expert.id in self._choices.unmeasured:
             return None
         return self._choices.view(expert, oracle, first)

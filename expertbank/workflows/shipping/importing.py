@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from expertbank.artifacts.archive import BundleArchive
 from expertbank.artifacts.bundle import BundleReader
 from expertbank.artifacts.store import sha256_bytes
+from expertbank.clock import now
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
@@ -37,7 +38,7 @@ from expertbank.records import (
 )
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
-from expertbank.workflows.environment import now, package_versions
+from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.grouping import require_fitting_group, require_free_names
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.workspace import Workspace
@@ -133,8 +134,9 @@ def import_bundle(
     remarks = list(members.remarks)
     names = workspace.registry.tasks(include_removed=True) if workspace.exists else ()
     tasks_by_name = {task.name: task for task in names}
+    alive = _alive(workspace) if workspace.exists else {}
     for one in incoming:
-        known = _same_expert(workspace, one) if workspace.exists else None
+        known = alive.get(one.expert.digest)
         if known is not None:
             mended = _put_back(workspace, one, dry_run=dry_run)
             beside = "; its file was gone, and is put back" if mended else ""
@@ -268,13 +270,11 @@ def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, sourc
         )
 
 
-def _same_expert(workspace: Workspace, one: NewExpert) -> str | None:
-    """The name of the expert with these bytes, if its task has it and is alive."""
+def _alive(workspace: Workspace) -> Mapping[str, str]:
+    """Names of the experts of tasks that are alive, by the digest of their bytes."""
     alive = {task.name for task in workspace.registry.tasks()}
-    for expert in workspace.registry.experts():
-        if expert.digest == one.expert.digest and expert.task in alive:
-            return expert.id
-    return None
+    own = [expert for expert in workspace.registry.experts() if expert.task in alive]
+    return {expert.digest: expert.id for expert in reversed(own)}
 
 
 def _put_back(workspace: Workspace, one: NewExpert, *, dry_run: bool) -> bool:

@@ -279,13 +279,13 @@ def _purge(workspace: Workspace, purge: Purge) -> None:
     with os_errors_translated(workspace.folder / SUMS_CACHE, "delete"):
         drop_sums_of(workspace.folder, purge.digests)  # rows to calibrate on are in them
     data = {"experts": list(purge.experts), "artifacts": list(purge.digests)}
-    run = bookkeeping(PURGE, {"tasks": list(purge.tasks, workspace.backbone_record.digest)}, data)
+    config = {"tasks": list(purge.tasks)}
+    run = bookkeeping(PURGE, config, data, workspace.backbone_record.digest)
     workspace.registry.commit_purge(purge, run)
 
 
 def _forget(workspace: Workspace, forgetting: Forgetting) -> None:
     config = {"keep": forgetting.keep, "routers": list(forgetting.routers)}
-    run = bookkeeping(
-        FORGET, config, {"artifacts": list(forgetting.digests, workspace.backbone_record.digest)}
-    )
+    data = {"artifacts": list(forgetting.digests)}
+    run = bookkeeping(FORGET, config, data, workspace.backbone_record.digest)
     workspace.registry.commit_forgetting(forgetting, run)

@@ -22,7 +22,7 @@ COMMANDS = {
     "forgetting-report": "routing.forgetting_report",
     "export": "shipping.export",
     "predict": "predicting.predict",
-    "evaluate": "shipping.evaluate",
+    "evaluate": "evaluating.evaluate",
     "unknowns": "unknown.unknowns",
     "serve": "serving.serve",
     "status": "status.status",

@@ -13,6 +13,7 @@ from . import completing
 from .following import Followed, retrain
 from .render import Table, print_facts, print_table, size
 from .session import Session
+from .shared_options import DryRun, RetrainRouter, Yes
 
 if TYPE_CHECKING:
     from expertbank.bank import Bank
@@ -20,18 +21,13 @@ if TYPE_CHECKING:
     from expertbank.workflows.keeping.collect import Collection
     from expertbank.workflows.keeping.remove import Removal
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would happen.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
 
 def remove(
     context: typer.Context,
     task: Annotated[str, typer.Option(help="Task to remove.", autocompletion=completing.tasks)],
     dry_run: DryRun = False,
     yes: Yes = False,
-    retrain_router: Annotated[
-        bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
-    ] = False,
+    retrain_router: RetrainRouter = False,
 ) -> None:
     """Leave a task out of every router to come.
 

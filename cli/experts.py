@@ -29,6 +29,7 @@ from .render import (
     sparkline,
 )
 from .session import Session
+from .shared_options import Rehash, RetrainRouter
 
 if TYPE_CHECKING:
     from expertbank.workflows.growing.add import AddResult
@@ -99,12 +100,8 @@ def add(
             "--threads", min=1, help="Threads of each worker of --on; default its share of cores."
         ),
     ] = None,
-    retrain_router: Annotated[
-        bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
-    ] = False,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
-    ] = False,
+    retrain_router: RetrainRouter = False,
+    rehash: Rehash = False,
     **given: Any,
 ) -> None:
     """Train one expert and store it, frozen.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .collecting import DryRun
 from .following import Followed, retrain
 from .render import Table, print_table
 from .session import Session
+from .shared_options import DryRun, RetrainRouter
 
 if TYPE_CHECKING:
     from expertbank.registry.registry import Registry
@@ -32,9 +32,7 @@ def group(
         bool, typer.Option("--ungroup", help="Let the tasks stand alone again.")
     ] = False,
     dry_run: DryRun = False,
-    retrain_router: Annotated[
-        bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
-    ] = False,
+    retrain_router: RetrainRouter = False,
 ) -> None:
     """Let tasks answer the same texts together; without words, list the groups.
 

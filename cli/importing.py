@@ -12,12 +12,12 @@ from expertbank.config import BankConfig, TrainConfig
 from expertbank.settings import build
 
 from . import requests
-from .collecting import DryRun
 from .experts import quality, reach
 from .following import RETRAIN
 from .options import DataOptions, path, takes
 from .render import Table, columns_read, print_facts, print_table, read_as, short
 from .session import Session
+from .shared_options import DryRun
 
 if TYPE_CHECKING:
     from expertbank.workflows.shipping.import_peft import PeftImported
@@ -56,7 +56,7 @@ def import_experts(
         typer.Option(help="Only this task; may be given several times. With --peft, its task."),
     ] = None,
     labels: Annotated[
-        str | None,
+        list[str] | None,
         typer.Option(
             help="With --peft: names of the head's outputs in their order, with commas between, "
             "where neither the adapter nor its rows tell."
@@ -99,7 +99,7 @@ def import_experts(
         if dry_run:
             raise InputError("--dry-run is for bundles; `tasks check` tries out an adapter's rows")
         wanted = _of_task(task, given)
-        named = tuple(one.strip() for one in labels.split(",")) if labels else ()
+        named = tuple(one.strip() for text in labels or () if text for one in text.split(","))
         _import_peft(
             session,
             given,

@@ -17,9 +17,10 @@ from .forgetting import check_writable
 from .options import DataOptions, path, takes
 from .render import Table, print_lines, print_table
 from .session import Session
+from .shared_options import OF_UNLABELLED
 
 
-@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
+@takes(DataOptions, only=OF_UNLABELLED)
 def bank_map(
     context: typer.Context,
     task: Annotated[

@@ -102,10 +102,10 @@ class Outcome:
 
 def _shown(home: str) -> str:
     """A home as it may be shown: of a database's URL nothing that is secret."""
-    if "://" not in home:
-        return home
-    from expertbank.workflows.home import home_at
+    from expertbank.workflows.home import home_at, is_url
 
+    if not is_url(home):
+        return home
     try:
         return str(home_at(home))
     except ExpertBankError:

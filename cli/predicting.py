@@ -6,7 +6,6 @@ import sys
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -16,11 +15,12 @@ from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from . import completing, streams
+from .answering import answering
 from .left_out import LeftOut
-from .options import DataOptions, path, takes
+from .options import DataOptions, takes
 from .render import Table, print_table, printable
 from .session import Session
-from .shipping import Backbone, SecondOpinion, answering
+from .shared_options import OF_UNLABELLED, Backbone, FromBundle, SecondOpinion, SkipBad
 
 if TYPE_CHECKING:
     from expertbank.data import Columns
@@ -42,7 +42,7 @@ _EXPLAINED = Table(
 )
 
 
-@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
+@takes(DataOptions, only=OF_UNLABELLED)
 def predict(
     context: typer.Context,
     text: Annotated[
@@ -62,9 +62,7 @@ def predict(
             'hold {"text", "text_pair"?, "choices"?}.'
         ),
     ] = None,
-    bundle: Annotated[
-        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
-    ] = None,
+    bundle: FromBundle = None,
     task: Annotated[
         str | None,
         typer.Option(
@@ -86,10 +84,7 @@ def predict(
             "--explain", help="Say why: the tasks that came close, and how rare such rows are."
         ),
     ] = False,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
-    ] = False,
+    skip_bad: SkipBad = False,
     stream: Annotated[
         bool,
         typer.Option(

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig
-from expertbank.errors import ExpertBankError, InputError
+from expertbank.errors import InputError
 from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS
 from expertbank.plain import mapping, typed
@@ -183,7 +183,7 @@ def add_each(
     for wish in wanted:
         try:
             added.append(add(wish))
-        except (ExpertBankError, OSError) as error:
+        except Exception as error:  # noqa: BLE001 (a defect is one entry's failure too)
             code, message = described(error)
             failed.append({"task": wish["task"].name, "code": code, "message": message})
     return added, failed

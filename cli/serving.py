@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO, cast
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
 import typer
 
@@ -21,12 +22,13 @@ from expertbank.settings import build
 from . import streams
 from .options import path, takes
 from .session import Session
-from .shipping import Backbone
+from .shared_options import Backbone, FromBundle
 
 if TYPE_CHECKING:
     from fastapi import APIRouter
 
     from expertbank.http.keys import KeyFile
+    from expertbank.http.watch import Watch
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.serving.engine import Engine
     from expertbank.serving.live import ServingState, Source
@@ -40,9 +42,7 @@ _NEEDED = frozenset({"fastapi", "starlette", "uvicorn", "h11", "prometheus_clien
 @takes(ServeConfig, HttpConfig, EngineConfig)
 def serve(
     context: typer.Context,
-    bundle: Annotated[
-        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
-    ] = None,
+    bundle: FromBundle = None,
     host: Annotated[
         str, typer.Option(help="Address to listen at; the default is this machine's own.")
     ] = "127.0.0.1",
@@ -99,6 +99,7 @@ def serve(
     from expertbank.serving.server import Server
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("expertbank.http.running").setLevel(logging.INFO)  # what a signal has done
     keys = None if api_key_file is None else KeyFile(api_key_file)
     with ExitStack() as stack:
         listening = stack.enter_context(bind(host, port))
@@ -128,10 +129,21 @@ def serve(
         # The worker computes between calls of Python; a request must not wait 5 ms for its turn.
         sys.setswitchinterval(SWITCH_SECONDS)
         lost = run(server, app, listening, http, ready)
+        if not server.loaded:
+            session.remark("stopped before anything was served")
+            _leave(watch)
     told = "what was under way was answered"
     if lost:
         told = f"{lost:,} request{'s' if lost > 1 else ''} went unanswered"
     session.remark(f"stopped; {told}")
+
+
+def _leave(watch: Watch) -> NoReturn:
+    """End the process under a thread that still loads: Python's own end would cut into it."""
+    if watch.log is not None:
+        watch.log.close()
+    streams.flush()
+    os._exit(0)
 
 
 def _engine(url: str | None, names: list[str]) -> Engine | None:

@@ -1,38 +1,19 @@
-"""``export`` and ``evaluate``."""
+"""``expertbank export``."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from expertbank.config import ExportFormat
-from expertbank.kinds.labels import label_text
-from expertbank.reports.figures import share
-from expertbank.settings import build
 
 from . import completing
-from .options import DataOptions, path, takes
-from .render import Table, print_facts, print_table, short, size
+from .options import path
+from .render import print_facts, short, size
 from .session import Session
-
-if TYPE_CHECKING:
-    from expertbank.workflows.answering.predict import Experts, Predictor
-
-SecondOpinion = Annotated[
-    bool,
-    typer.Option(
-        "--second-opinion",
-        help="Where the two best tasks lie close, ask both experts; such rows take two passes.",
-    ),
-]
-Backbone = Annotated[
-    str | None, typer.Option(help="Where the backbone is, if not where the bank or bundle says.")
-]
+from .shared_options import Backbone
 
 
 def export(
@@ -116,87 +97,3 @@ def export(
     )
     if not result.recorded:
         session.remark("warning: the bank is read-only: the export is not recorded in its history")
-
-
-@takes(DataOptions)
-def evaluate(
-    context: typer.Context,
-    task: Annotated[
-        str,
-        typer.Option(help="Task whose answers to check.", autocompletion=completing.tasks),
-    ],
-    data: Annotated[str, typer.Option(help="Labelled rows: a file, a folder, hf: or pkg:.")],
-    bundle: Annotated[
-        Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
-    ] = None,
-    second_opinion: SecondOpinion = False,
-    backbone: Backbone = None,
-    **given: Any,
-) -> None:
-    """Measure one task on new labelled rows.
-
-    With the task named, and with the router choosing. Of a folder that has rows to train on, its
-    test rows are taken, or else those to validate on.
-
-    Example: expertbank evaluate --task tickets --data new-tickets.csv
-    """
-    from expertbank.workflows.answering.evaluate import evaluate as measure
-
-    session: Session = context.obj
-    options = build(DataOptions, given)
-    with ExitStack() as stack:
-        progress = stack.enter_context(session.progress())
-        result = measure(
-            *answering(session, stack, bundle, backbone),
-            task,
-            data,
-            options.columns(),
-            options.read_as(),
-            progress,
-            second_opinion=second_opinion,
-        )
-
-    older = (
-        ("the router's expert", result.routed_expert),
-        (f"{result.metric}, that one named", share(result.routed_expert_oracle)),
-    )
-
-    def show(console: Console) -> None:
-        print_facts(
-            console,
-            [
-                ("expert", result.expert),
-                ("rows", f"{result.n:,}"),
-                (f"{result.metric}, named", share(result.oracle)),
-                *(older if result.routed_expert not in {None, result.expert} else ()),
-                (f"{result.metric}, routed", share(result.routed)),
-                ("routed to task", share(result.routed_to_task)),
-            ],
-        )
-        if result.per_label:
-            print_table(
-                console,
-                Table(("label", "rows", "right"), numeric=("rows", "right")),
-                ((label_text(name), c["n"], c["right"]) for name, c in result.per_label.items()),
-            )
-
-    session.answer(result.to_dict(), show)
-    for text in result.data_remarks:
-        session.remark(f"note: {text}")
-    if result.remark:
-        session.remark(result.remark)
-
-
-def answering(
-    session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
-) -> tuple[Experts, Callable[[], Predictor]]:
-    """Who may be named to answer, and what loads the backbone."""
-    if bundle is None:
-        bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-        return bank.answerers, bank.predictor
-    from expertbank.workflows.answering.serve import open_bundle
-
-    opened = open_bundle(bundle)
-    for remark in opened.remarks:
-        session.remark(f"note: {remark}")
-    return opened.experts, lambda: opened.predictor(backbone, session.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,11 +14,12 @@ from rich.console import Console
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
+from .answering import answering
 from .left_out import LeftOut
 from .options import DataOptions, path, takes
 from .render import Table, print_facts, print_table, printable
 from .session import Session
-from .shipping import Backbone, answering
+from .shared_options import OF_UNLABELLED, Backbone, SkipBad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -36,7 +38,7 @@ _NARROWEST, _WIDEST = 32, 100
 """Columns that a typical row may take."""
 
 
-@takes(DataOptions, only=("text_column", "pair_column", "choices_column", "separator", "encoding"))
+@takes(DataOptions, only=OF_UNLABELLED)
 def unknowns(
     context: typer.Context,
     file: Annotated[
@@ -59,10 +61,7 @@ def unknowns(
             "a text.",
         ),
     ] = None,
-    skip_bad: Annotated[
-        bool,
-        typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
-    ] = False,
+    skip_bad: SkipBad = False,
     backbone: Backbone = None,
     **given: Any,
 ) -> None:
@@ -112,7 +111,8 @@ def unknowns(
     if not found.groups:
         session.remark("next: nothing; no group of rows is unknown")
     elif out is not None:
-        session.remark(f"next: label rows of {out}, then: expertbank add --task NAME --data {out}")
+        command = f"expertbank add --task NAME --data {shlex.quote(str(out))}"
+        session.remark(f"next: label rows of {out}, then: {command}")
     else:
         session.remark("next: --out FILE writes these groups' rows, to be labelled and added")
 

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .collecting import DryRun, Yes
 from .given_once import Command
 from .options import path
 from .render import Table, print_facts, print_table, size
 from .session import Session
-from .shipping import Backbone
+from .shared_options import Backbone, DryRun, Rehash, Yes
 
 if TYPE_CHECKING:
     from expertbank.registry.location import Upgrade
@@ -80,9 +79,7 @@ def _unreferenced(count: int) -> str:
 
 def doctor(
     context: typer.Context,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
-    ] = False,
+    rehash: Rehash = False,
     backbone: Backbone = None,
 ) -> None:
     """Check what the bank runs on.

@@ -168,8 +168,8 @@ class Bank:
 
         Raises:
             FeatureSpecError: the bank has other values.
-            InputError: the bank has another store, no new one can be used, or a keyword is none
-                of a bank's settings.
+            InputError: the bank has another store, no new one can be used, or a keyword is a
+                setting of something else; ``TypeError`` for one that is a setting of nothing.
             IntegrityError: the bank has another backbone.
         """
         return initialise(self._workspace, bank_config(config, settings))

@@ -34,6 +34,11 @@ class SourceUnavailableError(ExpertBankError):
 class ReadOnlyError(ExpertBankError):
     """The bank can be read here, and not written; exit code 1."""
 
+    @classmethod
+    def opened(cls, where: str) -> ReadOnlyError:
+        """Build the error of a write to what its user opened for reading alone."""
+        return cls(f"{where} was opened for reading only (read-only); open it for writing")
+
 
 class InputError(ExpertBankError):
     """Bad input: data, options or names. Nothing was written; exit code 2."""

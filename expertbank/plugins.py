@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
@@ -51,6 +51,7 @@ class Plugins(Generic[T]):
         own: those of expertbank: name to ``module:attribute``.
         complaint: from a plugin's name and the plugin to why it cannot be used, as what follows
             its name in a sentence (``lacks fit``); ``None`` where it can.
+        unasked: names of its own that nobody asks for, which are not offered in messages.
     """
 
     def __init__(
@@ -60,11 +61,13 @@ class Plugins(Generic[T]):
         *,
         own: Mapping[str, str],
         complaint: Callable[[str, object], str | None],
+        unasked: Collection[str] = (),
     ) -> None:
         self.what = what
         self.group = group
         self.own = dict(own)
         self._complaint = complaint
+        self._unasked = unasked
         self._loaded: dict[str, T] = {}
         self._lock = RLock()
 
@@ -160,7 +163,8 @@ class Plugins(Generic[T]):
 
     def _missing(self, name: str) -> NotFoundError:
         hint = f"if a plugin brings it, install that package (entry point {self.group})"
-        return NotFoundError.of(self.what, name, self.names(), hint)
+        offered = [one for one in self.names() if one not in self._unasked]
+        return NotFoundError.of(self.what, name, offered, hint)
 
     def _require(self, subject: str, name: str, plugin: object) -> None:
         why = self._complaint(name, plugin)

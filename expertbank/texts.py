@@ -8,7 +8,7 @@ import struct
 import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from numbers import Number
 from typing import Any
 
@@ -148,7 +148,8 @@ def number_text(raw: str, origin: str) -> str:
         DataError: not a number, not finite, or too large for single precision.
     """
     try:
-        single = _single(float(raw))
+        # Python takes 1_7 for 17; in data it is a range, a code or a slip.
+        single = math.nan if "_" in raw else _single(float(raw))
     except ValueError:
         single = math.nan
     except OverflowError:
@@ -187,22 +188,37 @@ def is_number(text: str) -> bool:
     return True
 
 
+def look(text: str) -> str:
+    """A form that is equal for texts that look the same.
+
+    Without case, runs of white space, characters of no width and the differences that Unicode
+    calls compatible, such as those of NFC and NFD or of full width.
+    """
+    if text.isascii():
+        return " ".join(text.casefold().split())
+    # Some blanks become others by that, so what cannot be seen goes before and after.
+    seen = unicodedata.normalize("NFKC", _without_unseen(text)).casefold()
+    return " ".join(_without_unseen(seen).split())
+
+
+def _without_unseen(text: str) -> str:
+    return text.translate({ord(char): None for char in set(text) if is_unseen(char)})
+
+
 def likeness(text: str) -> str:
     """A form that is equal for texts that a person takes for the same.
 
-    Without case, white space, characters of no width and the differences that Unicode calls
-    compatible; numbers by their value, in single precision where they are not whole.
+    Their ``look``; numbers by their value, in single precision where they are not whole.
     """
-    # Some blanks become others by that, so what cannot be seen goes before and after.
-    seen = "".join(char for char in text if not is_unseen(char))
-    seen = unicodedata.normalize("NFKC", seen).casefold()
-    seen = "".join(char for char in seen if not is_unseen(char))
-    seen = " ".join(seen.split())
+    seen = look(text)
     if not is_number(seen):
         return seen
-    exact = Decimal(seen)
-    # A code of eight digits has neighbours that single precision does not tell from it.
-    whole = int(exact)
+    try:
+        exact = Decimal(seen)
+        # A code of eight digits has neighbours that single precision does not tell from it.
+        whole = int(exact)
+    except InvalidOperation:  # an exponent that only ``float`` takes, for 0 or next to it
+        return number_text(seen, "")
     return str(whole) if whole == exact else number_text(seen, "")
 
 

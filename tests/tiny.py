@@ -102,6 +102,20 @@ _FALCON = {
     **{name: value for name, value in _SIZES.items() if name != "intermediate_size"},
     "bias": True,
 }
+_T5 = {
+    "vocab_size": VOCABULARY,
+    "d_model": HIDDEN,
+    "d_kv": 8,
+    "d_ff": 48,
+    "num_layers": DEPTH,
+    "num_heads": 4,
+    "relative_attention_num_buckets": 8,
+    "relative_attention_max_distance": 16,
+    "feed_forward_proj": "gated-gelu",
+    "pad_token_id": 0,
+    "decoder_start_token_id": 0,
+    "eos_token_id": None,
+}
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "bert": _SIZES,
@@ -181,20 +195,8 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "pad_token_id": 0,
         **_NO_SPECIALS,
     },
-    "t5": {
-        "vocab_size": VOCABULARY,
-        "d_model": HIDDEN,
-        "d_kv": 8,
-        "d_ff": 48,
-        "num_layers": DEPTH,
-        "num_heads": 4,
-        "relative_attention_num_buckets": 8,
-        "relative_attention_max_distance": 16,
-        "feed_forward_proj": "gated-gelu",
-        "pad_token_id": 0,
-        "decoder_start_token_id": 0,
-        "eos_token_id": None,
-    },
+    "t5": _T5,
+    "umt5": _T5,
     "albert": {**_SIZES, "embedding_size": 16},
     "bart": {
         "vocab_size": VOCABULARY,
@@ -216,7 +218,10 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 What stands before the first space is the model type.
 """
-UNLISTED = ("mpnet", "granite", "nomic_bert", "eurobert", "smollm3", "olmo2", "gpt_bigcode", "t5")
+UNLISTED = (
+    *("mpnet", "granite", "nomic_bert", "eurobert", "smollm3", "olmo2", "gpt_bigcode"),
+    *("t5", "umt5"),
+)
 """Not in the table: their layers, and where query, key and value are, is found by trying them."""
 REFUSED = ("albert", "bart")
 """Shared layers; an encoder-decoder."""
@@ -236,7 +241,7 @@ def build(
         tied = {} if language is None else {"tie_word_embeddings": language == "tied"}
         config = AutoConfig.for_model(family.split()[0], **{**CONFIGS[family], **tied})
         kind = AutoModel if language is None else AutoModelForCausalLM
-        if family == "t5":
+        if CONFIGS[family] is _T5:
             kind = AutoModelForTextEncoding
         model = kind.from_config(config)
         with torch.no_grad():

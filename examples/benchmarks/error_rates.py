@@ -42,11 +42,13 @@ SIZES: dict[str, Sizes] = {
         int
     ),
 }
-PATTERNS: dict[str, tuple[float | None, float]] = {
-    "whole clusters lost": (None, 0.0),
-    "lost and gained": (None, 0.01),
-    "mostly whole": (0.05, 0.01),
-    "rows, correlated": (0.3, 0.04),
+PATTERNS: dict[str, tuple[float | None, float, int]] = {
+    "whole clusters lost": (None, 0.0, 0),
+    "lost and gained": (None, 0.01, 0),
+    "mostly whole": (0.05, 0.01, 0),
+    "rows, correlated": (0.3, 0.04, 0),
+    "whole, by size": (None, 0.0, 1),
+    "whole, by its square": (None, 0.0, 2),
 }
 BOOTSTRAPPED = ("8 each", "lognormal (2, 1.2)", "Pareto (1.2) to 200")
 LOST_VALUES = {"any": (0.02, 0), "by the square": (0.01, 2), "by the fourth power": (0.004, 4)}
@@ -80,7 +82,12 @@ def shares(drawn: np.ndarray, n: int) -> tuple[float, float]:
 
 
 def clustered(
-    draw_sizes: Sizes, count: int, spread: float | None, gained: float, rng: np.random.Generator
+    draw_sizes: Sizes,
+    count: int,
+    spread: float | None,
+    gained: float,
+    power: int,
+    rng: np.random.Generator,
 ) -> Units:
     """A report whose true loss is the margin, said by clusters.
 
@@ -90,12 +97,13 @@ def clustered(
         spread: how much their shares of lost rows differ (the first shape of a beta
             distribution); ``None`` where a cluster is lost wholly or not at all.
         gained: share of rows that are gained.
+        power: clusters are lost in proportion to this power of their size.
         rng: the source of chance.
     """
     sizes, share = draw_sizes(rng, count), MARGIN + gained
     if spread is None:
-        chance = rng.random(count)
-        lost = np.where(chance < share, sizes, 0)
+        chance, share_of_each = rng.random(count), lost_of(sizes.astype(float), share, power)
+        lost = np.where(chance < share_of_each, sizes, 0)
         found = np.where((chance >= share) & (chance < share + gained), sizes, 0)
     else:
         lost = rng.binomial(sizes, rng.beta(spread, spread * (1 - share) / share, count))
@@ -103,6 +111,16 @@ def clustered(
     differences = (found - lost).astype(float)
     size = sizes.astype(float)
     return Units(differences, size, size, int(np.count_nonzero(differences)))
+
+
+def lost_of(sizes: np.ndarray, share: float, power: int) -> np.ndarray:
+    """How often each cluster is lost, so that this share of all rows is."""
+    low, high = 0.0, 1.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        lost = (sizes * np.minimum(1, middle * sizes**power)).sum() / sizes.sum()
+        low, high = (low, middle) if lost > share else (middle, high)
+    return np.minimum(1, low * sizes**power)
 
 
 def bca_says_preserved(units: Units, rng: np.random.Generator) -> bool:

@@ -21,6 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,7 +30,10 @@ from safetensors.numpy import save
 
 from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.store import ArtifactStore, sha256_bytes
-from expertbank.config import FeatureSpec, canonical_json
+from expertbank.clock import now
+from expertbank.config import FeatureSpec, canonical_json, sha256_text
+from expertbank.evaluation.evidence import RoutedEvidence, summary
+from expertbank.evaluation.predictions import Predictions
 from expertbank.records import (
     ArtifactRecord,
     BackboneRecord,
@@ -42,12 +46,11 @@ from expertbank.records import (
 )
 from expertbank.registry.registry import Registry
 from expertbank.registry.sqlite import connection
-from expertbank.workflows.environment import now
 from expertbank.workflows.home import OBJECTS, FolderHome
 
 BACKBONE = sha256_bytes(b"backbone")
 SPEC = FeatureSpec(BACKBONE, 2, (0, 1, 2), ("mean", "first"))
-WEIGHTS, WIDTH, TRAIN, EVALUATION = 10_000, 48, 200, 100
+ADAPTER, HEAD, WIDTH, TRAIN, EVALUATION, RIGHT = 9_230, 770, 48, 200, 100, 90
 LABELS = ("no", "yes")
 NOISE = np.random.default_rng(0)
 
@@ -58,14 +61,25 @@ def file_of(about: dict[str, object], **shapes: tuple[int, ...]) -> bytes:
     return save(tensors, metadata={"expertbank": canonical_json(about)})
 
 
+def answers_of(task: str) -> Predictions:
+    """Noise for answers, of which so many are right."""
+    logits = NOISE.standard_normal((EVALUATION, len(LABELS)), np.float32)
+    targets = logits.argmax(1).astype(np.int32)
+    targets[RIGHT:] = 1 - targets[RIGHT:]
+    rows = tuple(sha256_text(f"{task} {row}") for row in range(EVALUATION))
+    return Predictions(logits, targets, rows)
+
+
 def add(registry: Registry, store: ArtifactStore, number: int) -> None:
     """What ``add`` keeps of one expert: three files, one transaction."""
     task, expert_id = f"task{number:05}", f"task{number:05}@1"
     about = {"of": task, "feature_spec_digest": SPEC.digest}
+    own = {"task": task, "kind": "classification", "labels": list(LABELS)}
+    weights = {"cores": (ADAPTER,), "head.weight": (HEAD,)}
     files = {
-        "expert": file_of(about, cores=(WEIGHTS,)),
+        "expert": file_of({**about, **own}, **weights),
         "features": file_of(about, train=(TRAIN, WIDTH), evaluation=(EVALUATION, WIDTH)),
-        "oracle": file_of(about, logits=(EVALUATION, len(LABELS))),
+        "oracle": answers_of(task).to_bytes(),
     }
     digests = {kind: store.put(data) for kind, data in files.items()}
     sizes = {kind: len(data) for kind, data in files.items()}
@@ -73,13 +87,13 @@ def add(registry: Registry, store: ArtifactStore, number: int) -> None:
         TaskRecord(task, "classification", LABELS, {"columns": {"text": "text"}}, now()),
         run_of("add"),
         ExpertRecord(
-            task, 1, digests["expert"], 8320, 770, sizes["expert"], LABELS, "classification"
+            task, 1, digests["expert"], ADAPTER, HEAD, sizes["expert"], LABELS, "classification"
         ),
         [ArtifactRecord(digests[kind], kind, size) for kind, size in sizes.items()],
         FeatureSetRecord(
             expert_id, digests["features"], SPEC.digest, WIDTH, TRAIN, EVALUATION, sizes["features"]
         ),
-        [EvaluationRecord(expert_id, EVALUATION, 90, digests["oracle"], {"accuracy": 0.9}, {})],
+        [EvaluationRecord(expert_id, EVALUATION, RIGHT, digests["oracle"], {"accuracy": 0.9}, {})],
     )
 
 
@@ -87,7 +101,11 @@ def route(registry: Registry, store: ArtifactStore) -> float:
     """What ``retrain-router`` keeps of a router over all experts; seconds of its commit alone."""
     experts = registry.members()
     gate = file_of({"members": [[e.id, e.digest] for e in experts]}, weight=(len(experts), WIDTH))
-    choices = {e.id: file_of({"of": e.id}, choice=(EVALUATION,)) for e in experts}
+    tasks, of = [e.task for e in experts], len(experts)
+    choices = {
+        e.id: RoutedEvidence.of(tasks, np.full(EVALUATION, place), f"{of} {e.id}").to_bytes()
+        for place, e in enumerate(experts)
+    }
     digests = {name: store.put(data) for name, data in choices.items()}
     accuracy = {"accuracy": 0.9, "per_task": {e.task: 0.9 for e in experts}}
     router = RouterRecord(
@@ -96,13 +114,13 @@ def route(registry: Registry, store: ArtifactStore) -> float:
     started = time.perf_counter()
     registry.commit_router(
         router,
-        run_of("retrain-router"),
+        replace(run_of("retrain-router"), data={"evidence": summary(digests)}),
         [
             ArtifactRecord(router.digest, "router", len(gate)),
             *(ArtifactRecord(digests[name], "routed", len(data)) for name, data in choices.items()),
         ],
         [
-            EvaluationRecord(name, EVALUATION, 89, digest, {}, {})
+            EvaluationRecord(name, EVALUATION, RIGHT, digest, {}, {})
             for name, digest in digests.items()
         ],
         expected_generation=registry.generation(),

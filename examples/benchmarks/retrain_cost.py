@@ -26,6 +26,7 @@ import torch
 from machine import describe
 
 from expertbank import Bank, RouterConfig
+from expertbank.clock import now
 from expertbank.config import FeatureSpec, Keep, sha256_text
 from expertbank.evaluation.predictions import Predictions
 from expertbank.records import (
@@ -41,7 +42,6 @@ from expertbank.routing.feature_file import FeatureFile
 from expertbank.routing.grid import WIDEST
 from expertbank.routing.statistics import Statistics
 from expertbank.routing.statistics_file import write_statistics
-from expertbank.workflows.environment import now
 from expertbank.workflows.growing.statistics import Summed, summed_of
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE
 from expertbank.workflows.home import FolderHome

@@ -29,10 +29,10 @@ from pathlib import Path
 import registry_scale
 from machine import describe
 
+from expertbank.clock import now
 from expertbank.records import BackboneRecord
 from expertbank.registry.postgres.database import PostgresDatabase
 from expertbank.registry.transfer import differs
-from expertbank.workflows.environment import now
 from expertbank.workflows.home import DatabaseHome, FolderHome, Home
 from expertbank.workflows.keeping.copying import Copied, copy_bank
 from expertbank.workflows.workspace import Workspace

@@ -17,6 +17,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from expertbank.config import NO_ADAPTER
 from expertbank.plugins import Plugins, unlike
 
 if TYPE_CHECKING:
@@ -40,9 +41,10 @@ ADAPTERS: Plugins[AdapterKind] = Plugins(
         "tt": "expertbank.adapters.tt:TT",
         "lora": "expertbank.adapters.lora:LORA",
         "uni-lora": "expertbank.adapters.uni_lora:UNI_LORA",
-        "none": "expertbank.adapters.none:NONE",
+        NO_ADAPTER: "expertbank.adapters.none:NONE",
     },
     complaint=_complaint,
+    unasked=(NO_ADAPTER,),  # it cannot be trained
 )
 """All kinds of adapter by name."""
 

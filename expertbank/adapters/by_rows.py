@@ -25,7 +25,7 @@ def suited_to(
 
     Where a train has fewer numbers than LoRA of rank 1, which is where the backbone is wide, it
     stays. So does the default where a rank, a rate or another alpha was named, which suited that
-    default. Chosen by ``examples/benchmarks/recipe.py`` on training rows of classification, 700 and
+    default. Chosen by ``examples/benchmarks/recipe.py`` on training rows of classification, 700 to
     3,000 a task, with the default alpha: at the rate of rank 1, rank 4 is worse.
 
     Args:

@@ -60,7 +60,8 @@ def architecture_of(around: Around) -> str:
     """What llama.cpp calls the family of a backbone.
 
     Raises:
-        UnsupportedModelError: it is not known how GGUF files hold that family.
+        UnsupportedModelError: it is not known how GGUF files hold that family, or the backbone
+            reads both ways, which the architecture does not.
     """
     held, config = around.backbone.family.gguf, _config(around)
     if held is None:
@@ -68,6 +69,13 @@ def architecture_of(around: Around) -> str:
             f"an adapter for llama.cpp cannot be written for a backbone of type "
             f"{config.model_type!r}: how GGUF files hold its projections is not known here; export "
             "with --format peft, and see whether llama.cpp's convert_lora_to_gguf.py takes it"
+        )
+    if not around.is_causal:
+        raise UnsupportedModelError(
+            f"an adapter for llama.cpp cannot be written for this backbone of type "
+            f"{config.model_type!r}: each of its tokens sees those after it, and in a model of "
+            f"architecture {held.architecture!r}, which the file would name, none does; export "
+            "with --format peft"
         )
     return held.architecture
 
@@ -79,8 +87,8 @@ def stored_as(around: Around) -> dict[str, Stored]:
     those whose weights are not in it under that name and in that shape.
 
     Raises:
-        UnsupportedModelError: it is not known how GGUF files hold the family, or the backbone's
-            file is of another architecture.
+        UnsupportedModelError: as ``architecture_of``, or the backbone's file is of another
+            architecture.
     """
     import gguf
 

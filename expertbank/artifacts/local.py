@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from stat import S_ISREG
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
 
@@ -85,7 +86,7 @@ class LocalStore(ArtifactStore):
         """The file's bytes in order, hashed on the way.
 
         Raises:
-            IntegrityError: missing, unreadable or, at the end, changed.
+            IntegrityError: missing, unreadable, no plain file or, at the end, changed.
         """
         path = self._path(digest)
         return rehashed(digest, _blocks(path, digest), str(path))
@@ -191,6 +192,11 @@ def _names(folder: Path) -> list[str]:
 
 def _blocks(path: Path, digest: str) -> Iterator[bytes]:
     try:
+        # A device or a pipe in its place might never end.
+        if not S_ISREG(path.stat().st_mode):
+            raise IntegrityError(
+                f"artifact {digest} is no plain file at {path}; restore it from a backup"
+            )
         with path.open("rb", buffering=0) as file:
             while block := file.read(CHUNK):
                 yield block

@@ -150,6 +150,11 @@ class Backbone:
         """
         depth = len(self.layers)
         layer = max(1, round(depth / 3)) if route_layer is None else route_layer
+        if depth == 1 and layer != 0:
+            raise InputError(
+                f"this backbone has one layer, so there is no trunk below a branch, and the route "
+                f"layer cannot be {layer}; --route-layer 0 runs it twice instead, as the paper does"
+            )
         if not 0 <= layer < depth:
             raise InputError(
                 f"route layer must lie between 1 and {depth - 1} for this backbone of "

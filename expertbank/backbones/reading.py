@@ -166,14 +166,15 @@ def _load(
     folder: Path, of_tokenizer: dict[str, Any], of_model: dict[str, Any]
 ) -> tuple[Any, Any, list[str]]:
     """Model, tokenizer, and the names of the weights that were not in the files."""
-    from transformers import AutoTokenizer
+    from transformers import AutoModelForTextEncoding, AutoTokenizer
 
+    kind = _class_of(folder)
     with _alone():
         # Left unset, code that a repository brings would be asked about on stdin and run.
         tokenizer = AutoTokenizer.from_pretrained(
             folder, use_fast=True, trust_remote_code=False, local_files_only=True, **of_tokenizer
         )
-        model, loading = _class_of(folder).from_pretrained(
+        model, loading = kind.from_pretrained(
             folder,
             dtype="auto",
             output_loading_info=True,
@@ -181,6 +182,8 @@ def _load(
             local_files_only=True,
             **of_model,
         )
+    if kind is AutoModelForTextEncoding:
+        model.config.is_encoder_decoder = False  # as most of these classes do, but not UMT5's
     return model, tokenizer, list(loading["missing_keys"])
 
 

@@ -14,6 +14,8 @@ from expertbank.backbones.roles import find_roles
 from expertbank.errors import UnsupportedModelError
 from expertbank.records import HeadPooling
 
+_LAYERS = "single list of layers that each run once a pass"
+
 
 def family_of(model_type: str, model: nn.Module) -> Family:
     """Family of a model, as it is listed or, for any other model, found by trying it.
@@ -33,7 +35,9 @@ def family_of(model_type: str, model: nn.Module) -> Family:
     family = listed(model_type)
     if family is None:
         return _unlisted(model_type, model)
-    if getattr(model.config, "use_bidirectional_attention", None) is True:
+    config: Any = model.config
+    both_ways = getattr(config, "use_bidirectional_attention", None) is True
+    if both_ways or getattr(config, "is_causal", None) is False:
         return replace(family, pooling="mean")  # a decoder's weights, trained on as an encoder
     return family
 
@@ -47,8 +51,9 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
         if isinstance(module, nn.ModuleList) and len(module) == depth
     ]
     outer = [name for name in lists if not any(name.startswith(f"{one}.") for one in lists)]
+    whole = getattr(config, "is_encoder_decoder", False)
     try:
-        if len(outer) == 1 and not getattr(config, "is_encoder_decoder", False):
+        if len(outer) == 1 and not whole:
             layers = [f"{outer[0]}.{index}" for index in range(config.num_hidden_layers)]
             width = (config.hidden_size,)
             order = [path for path, _ in probe.calls(model, layers)]
@@ -59,10 +64,15 @@ def _unlisted(model_type: str, model: nn.Module) -> Family:
     except Exception as error:  # noqa: BLE001 - whatever a foreign model raises, it does not fit
         reason = f"it could not be tried on a few tokens ({type(error).__name__}: {error})"
     else:
-        reason = "it has no single list of layers that each run once a pass"
+        reason = f"it has no {_LAYERS}"
+        if whole:
+            reason = (
+                "it has an encoder and a decoder, and of those only models whose encoder "
+                "transformers loads alone, from a folder, can be a backbone, such as T5"
+            )
     raise UnsupportedModelError(
         f"backbones of type {model_type!r} are not supported: {reason}. "
-        f"Supported: {', '.join(sorted(FAMILIES.names()))}, and other models with such a list, "
+        f"Supported: {', '.join(sorted(FAMILIES.names()))}, and other models with a {_LAYERS}, "
         f"whose modules --target names. Linear modules of this one: {linear_names(model)}"
     )
 

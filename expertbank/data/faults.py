@@ -10,7 +10,8 @@ from expertbank.errors import DataError
 
 SHOWN = 100
 """Most bad rows of one fault that are kept."""
-ALL_LISTED = "expertbank tasks check lists all of them"
+CHECK, LISTS = "expertbank tasks check", "lists all of them"
+ALL_LISTED = f"{CHECK}, with the same options, {LISTS}"
 
 
 @dataclass(frozen=True, slots=True)

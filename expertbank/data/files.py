@@ -40,9 +40,13 @@ _PREFIXES: tuple[tuple[str, Split], ...] = (
     ("test", "test"),
 )
 _SHOWN = 5
-_BESIDE = frozenset({"readme", "license", "licence", "dataset_infos", "thumbs", "desktop"})
+_BESIDE = frozenset(
+    {"readme", "license", "licence", "dataset_infos", "dataset_info", "thumbs", "desktop"}
+)
 """Names of files that belong to data and are none."""
 _NEVER_DATA = frozenset({"__pycache__", "__MACOSX", "lost+found"})
+_ABOUT_DATA = frozenset({"dataset_infos.json", "dataset_info.json", "dataset_dict.json"})
+"""What ``datasets`` notes beside data."""
 
 
 Open = Callable[[], Table]
@@ -168,6 +172,7 @@ class Reader:
             _require_splits((), self.source, name)
             return Tables((self._file(path, name),))
         entries = _listing(path)
+        _require_not_saved(entries, name)
         named = set(_named_splits(self.source).values())
         if entries.files and self.source.label_from_file and not named:
             tables = self._files(entries.files, list(entries.files), name)
@@ -192,6 +197,11 @@ class Reader:
                 remarks=_left_out(name, entries.names - {*train, *validation}),
                 beside=_left_out(name, entries.names - {*train, *validation, *test}),
             )
+        if len(entries.folders) == 1 and not entries.files:
+            (inner,) = entries.folders
+            if _listing(entries.folders[inner]).files:
+                found = self.path(entries.folders[inner], f"{name}/{inner}")
+                return replace(found, remarks=(*_left_out(name, entries.others), *found.remarks))
         table = self._class_folder(entries.folders, name)
         return Tables((table,), remarks=_left_out(name, entries.others))
 
@@ -263,6 +273,12 @@ class Reader:
             if len(texts) == before:
                 others.append(f"{label} (no text in it)")
         if not texts:
+            deeper = [inner for inner, folder in folders.items() if _listing(folder).files]
+            if deeper:
+                raise InputError(
+                    f"{name}: its rows lie deeper, in {_some(deeper)}; name one of these folders, "
+                    f"such as {name}/{deeper[0]}"
+                )
             raise InputError(
                 f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder "
                 "of .txt files for each label"
@@ -341,10 +357,25 @@ def _listing(path: Path) -> _Entries:
     files = {
         item.name: item
         for item in entries
-        if item.name not in folders and suffix_of(item.name) in SUFFIXES
+        if item.name not in {*folders, *_ABOUT_DATA} and suffix_of(item.name) in SUFFIXES
     }
     names = frozenset(item.name for item in entries)
     return _Entries(files, folders, names - {*files, *folders})
+
+
+def _require_not_saved(entries: _Entries, where: str) -> None:
+    """Refuse what ``datasets`` wrote with ``save_to_disk``: its rows are in Arrow files.
+
+    Raises:
+        InputError: it is.
+    """
+    several = "dataset_dict.json" in entries.others
+    if several or ("state.json" in entries.files and "dataset_info.json" in entries.others):
+        what = 'dataset["train"]' if several else "dataset"
+        raise InputError(
+            f"{where}: this is a folder of save_to_disk, whose Arrow files are not read; save it "
+            f'as Parquet: datasets.load_from_disk(…), then {what}.to_parquet("train.parquet")'
+        )
 
 
 def _visible(path: Path) -> list[Path]:

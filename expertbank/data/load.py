@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from expertbank.config import sha256_text
 from expertbank.data.catalog import catalog_spec
-from expertbank.data.faults import Faults
+from expertbank.data.faults import CHECK, LISTS, Faults
 from expertbank.data.formats import FileFacts, ReadAs
 from expertbank.data.reading import read_measured, read_source
 from expertbank.data.remarks import (
@@ -20,9 +22,13 @@ from expertbank.data.remarks import (
 )
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.data.splits import split, take, take_of_each, without_duplicates, without_leaks
-from expertbank.errors import DataError, NotFoundError
-from expertbank.kinds import KINDS
+from expertbank.errors import DataError, InputError, NotFoundError
+from expertbank.kinds import EXTERNAL_KIND, KINDS
+from expertbank.kinds.labels import require_known
 from expertbank.records import ProgressCallback, ProgressEvent, Row, no_progress
+
+if TYPE_CHECKING:
+    from expertbank.kinds.kind import Kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,47 @@ def task_spec(
     return spec if external is None else spec.answered_by(external)
 
 
+def all_listed(spec: TaskSpec, source: str | None) -> str:
+    """What to type to see every bad row.
+
+    A task that no options make is from a task file, or its labels from elsewhere, such as an
+    adapter that was imported; nobody here knows which.
+    """
+    plain = task_spec(spec.name)
+    usual = _options(plain)
+    own = {key: value for key, value in _options(spec).items() if value and value != usual[key]}
+    elsewhere = next(iter(spec.labels), None) if spec.kind == EXTERNAL_KIND else None
+    try:
+        made = task_spec(spec.name, **own, external=elsewhere)
+    except InputError:
+        made = plain
+    if replace(made, kind=spec.kind, writing=spec.writing) != spec:
+        how = "a task file that has these labels" if spec.labels else "the same options"
+        return f"{CHECK}, with {how}, {LISTS}"
+    words = [] if source is None else [source]
+    words += ["--task", spec.name]
+    words += [] if elsewhere is None else ["--external", elsewhere]
+    words += ["--kind", spec.kind] if made.kind != spec.kind else []
+    for key, value in own.items():
+        for one in (value,) if isinstance(value, str) else value:
+            words += [f"--{key.replace('_', '-')}", one]
+    return f"{CHECK} {shlex.join(words)} {LISTS}"
+
+
+def _options(spec: TaskSpec) -> dict[str, Any]:
+    """What would be given to ``task_spec`` for the columns and files of a task."""
+    columns = spec.columns
+    return {
+        "text_column": columns.text,
+        "pair_column": columns.text_pair,
+        "choices_column": columns.choices,
+        "label_column": columns.flags or columns.label,
+        "label_separator": columns.separator,
+        "separator": spec.read_as.separator,
+        "encoding": spec.read_as.encoding,
+    }
+
+
 def load_task(
     spec: TaskSpec,
     source: str | None = None,
@@ -138,11 +185,12 @@ def load_task(
     """
     strict = faults is None
     faults = Faults() if faults is None else faults
+    asked = spec
     # What is kept of the task must read the same rows from any other folder.
     spec = spec.within(Path.cwd())
     read = read_source(spec, source, faults, progress)
-    if strict:
-        faults.refuse()
+    if strict and faults:
+        faults.refuse(all_listed(asked, source))
     where = read.where
     progress(ProgressEvent("looking for duplicates", 0, len(read.train) + len(read.validation)))
     counts = {"read": len(read.train) + len(read.validation)}
@@ -166,7 +214,16 @@ def load_task(
     counts["leaked"] = sum(map(len, unique)) - len(kept) - len(held)
     if not kept:
         raise DataError(f"{where}:1: every training row also stands in validation")
-    labels = kind.labels(kept, held, replace(spec, columns=read.columns).label_rules, where)
+    labels = kind.labels(kept, (), replace(spec, columns=read.columns).label_rules, where)
+    if kind.names_labels:
+        unknown = Faults()
+        held = _known(held, labels, kind, unknown)
+        if strict and unknown:
+            unknown.refuse(all_listed(asked, source))
+        faults.take(unknown)
+        counts["read"] -= unknown.rows
+        if not held:
+            raise DataError(f"{where}:1: no validation rows with a label of training")
     final = {
         "train": take_of_each(kept, limit, seed, kind.classes),
         "validation": take(held, eval_limit, spec.split.seed),
@@ -190,6 +247,19 @@ def load_task(
         warnings=tuple(warnings),
         files=tuple(read.files),
     )
+
+
+def _known(rows: Sequence[Row], labels: Collection[str], kind: Kind, faults: Faults) -> list[Row]:
+    """The rows whose labels are all among ``labels``; what is wrong with others is noted."""
+    found = []
+    for row in rows:
+        try:
+            require_known(row, kind.counted(row), labels)
+        except DataError as error:
+            faults.note(error.kept())
+        else:
+            found.append(row)
+    return found
 
 
 def read_rows(

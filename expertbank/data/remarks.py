@@ -157,6 +157,7 @@ class SameTokens:
         one, other = self._example
         return [
             f"{self._same:,} of {self._rows:,} rows become the same tokens as another text, such "
-            f"as {one.origin} and {other.origin}: the backbone's tokenizer does not know their "
-            "characters, or they differ only behind the maximum length"
+            f"as {one.origin} and {other.origin}: the backbone's tokenizer drops or does not know "
+            "what tells them apart, such as accents or emoji, or they differ only in what is cut "
+            "off at the maximum length"
         ]

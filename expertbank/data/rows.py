@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
 from expertbank.data.formats import Record, Table
 from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError
-from expertbank.kinds import KINDS
+from expertbank.kinds import KINDS, LabelRules
 from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
 from expertbank.texts import filled_text, optional_text, plain_text
@@ -164,6 +164,14 @@ class RowMaker:
     source: SourceSpec
     columns: Columns
     class_names: Mapping[str, tuple[str, ...]]
+    _rules: LabelRules = field(init=False, repr=False)
+    _names: tuple[str, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        rules = self.spec.label_rules
+        names = self.class_names.get(self.columns.label or "", ())
+        object.__setattr__(self, "_rules", rules)
+        object.__setattr__(self, "_names", names if _goes_by_name(names, rules) else ())
 
     def row(self, record: Record) -> Row | None:
         """The row of a record; ``None`` for one to be left out.
@@ -172,7 +180,7 @@ class RowMaker:
             DataError: it is unusable; the message starts with file and line.
         """
         values, origin, columns = record.values, record.origin, self.columns
-        kind, rules = KINDS.get(self.spec.kind), self.spec.label_rules
+        kind, rules = KINDS.get(self.spec.kind), self._rules
         raw, label_column = None, columns.label
         labelled = (columns.label or columns.flags) and not kind.elsewhere
         if labelled:
@@ -200,13 +208,20 @@ class RowMaker:
         """A class number by its name, unless the task knows the number as it stands."""
         if isinstance(value, (list, tuple)):
             return [self._named(one) for one in value]
-        names, rules = self.class_names[self.columns.label or ""], self.spec.label_rules
+        names, rules = self._names, self._rules
         if isinstance(value, float) and value.is_integer():
             value = int(value)
         if str(value) in rules.names or str(value) in rules.drop:
             return value
         if value == NO_CLASS:
             return None
-        if type(value) is not int or not 0 <= value < len(names):
-            return value
-        return names[value] if not rules.known or names[value] in rules.known else value
+        return names[value] if type(value) is int and 0 <= value < len(names) else value
+
+
+def _goes_by_name(names: Sequence[str], rules: LabelRules) -> bool:
+    """Whether numbers of a column stand for their names: unless none is a label of the task.
+
+    One answer for all rows, so that a class that the task does not know is refused by its name.
+    """
+    known = set(rules.known)
+    return not known or any(rules.names.get(name, name) in known for name in names)

@@ -15,7 +15,7 @@ from expertbank.config import canonical_json
 from expertbank.data.clusters import linked
 from expertbank.errors import DataError
 from expertbank.records import Row
-from expertbank.texts import is_number
+from expertbank.texts import is_number, look
 
 Classes = Callable[[Row], Iterable[str | None]]
 """The classes of a row, each of which must keep a row."""
@@ -67,18 +67,14 @@ def take_of_each(
 
 
 def normalised_input(row: Row) -> bytes:
-    """Digest of what the model reads, without case and runs of white space.
+    """Digest of how what the model reads looks, see ``texts.look``.
 
     Equal for near copies. A digest, so that a million rows do not stand in memory twice.
     """
-
-    def plain(text: str) -> str:
-        return " ".join(text.casefold().split())
-
     value = [
-        plain(row.text),
-        plain(row.text_pair) if row.text_pair is not None else None,
-        [plain(choice) for choice in row.choices],
+        look(row.text),
+        look(row.text_pair) if row.text_pair is not None else None,
+        [look(choice) for choice in row.choices],
     ]
     return hashlib.sha256(canonical_json(value).encode("utf-8")).digest()
 

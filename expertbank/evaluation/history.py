@@ -116,8 +116,8 @@ class TaskHistory:
         views: every router that contains the expert, in version order, up to the one reported;
             those that were forgotten are left out.
         measured: the same now, where the rows were run again.
-        earlier: the task under the router that was named to start from, if it knew the task;
-            read only where one was named.
+        earlier: the task under the router to start from: one that was named, if it knew the task;
+            else the task's first, if another version of its expert answered then.
         majority: what always giving the most frequent answer would reach; ``None`` where no
             answer is right or wrong, and where the bank did not store it.
         p_beats_majority: one-sided, that the expert was right no more often than that.
@@ -145,9 +145,10 @@ class TaskHistory:
         return next((view for view in self.views if view.version == version), None)
 
     def first(self) -> Earlier | None:
-        """The expert under the first router that contained it."""
+        """The task under the first router that knew it."""
         view = self.begin or next(iter(self.views), None)
-        return None if view is None else Earlier(self.expert_id, self.oracle, view)
+        own = None if view is None else Earlier(self.expert_id, self.oracle, view)
+        return self.earlier or own
 
     def pairs(
         self, earlier: Earlier, now: RouterView, like: Grouping | None = None

@@ -12,29 +12,40 @@ from expertbank.evaluation.decisions import chosen
 from expertbank.evaluation.outcome import Outcome
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.statistics import p_beats_constant
+from expertbank.evaluation.units import clusters_of, is_clustered
 
 Numbers = npt.NDArray[np.generic]
 
 
-def against_majority(outcome: Outcome, targets: Numbers) -> dict[str, Any]:
+def against_majority(
+    outcome: Outcome, targets: Numbers, clusters: npt.NDArray[np.int32] | None
+) -> dict[str, Any]:
     """``accuracy``, ``n``, ``majority`` and ``p_beats_majority`` of rows that are right or wrong.
 
     ``majority`` is the share of the most frequent target: what always answering it would reach.
-    The p-value is that of the one-sided exact McNemar test against doing so.
+    The p-value is that of the one-sided exact McNemar test against doing so; where rows come in
+    clusters, of Student's test on these.
 
     Args:
         outcome: the rows.
         targets: ``[rows]`` a number for each different target.
+        clusters: ``[rows]`` numbers of clusters that belong together; ``None`` without.
     """
     answers = [int(target) for target in targets]
     most, count = Counter(answers).most_common(1)[0]
     everywhere = np.ones(len(answers), dtype=bool)
-    right = [bool(row) for row in outcome.rows(everywhere)]
+    right = outcome.rows(everywhere).astype(bool)
+    constant = np.array([answer == most for answer in answers])
+    if is_clustered(clusters):
+        lead = constant.astype(float) - right.astype(float)
+        p_value = clusters_of(lead, clusters).p_at_least(0.0)
+    else:
+        p_value = p_beats_constant(right.tolist(), constant.tolist())
     return {
-        "accuracy": sum(right) / len(right),
+        "accuracy": int(right.sum()) / len(right),
         "n": len(right),
         "majority": count / len(right),
-        "p_beats_majority": p_beats_constant(right, [answer == most for answer in answers]),
+        "p_beats_majority": p_value,
     }
 
 

@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TypeGuard
 
 import numpy as np
 import numpy.typing as npt
@@ -127,6 +128,13 @@ class Units:
             middle = (inner + outer) / 2
             inner, outer = (middle, outer) if p(middle) > ALPHA else (inner, middle)
         return inner
+
+
+def is_clustered(
+    clusters: npt.NDArray[np.int32] | None,
+) -> TypeGuard[npt.NDArray[np.int32]]:
+    """Whether any two rows belong together; clusters of one row each are plain rows."""
+    return clusters is not None and len(np.unique(clusters)) < len(clusters)
 
 
 def clusters_of(differences: Array, clusters: npt.NDArray[np.int32]) -> Units:

@@ -37,7 +37,7 @@ from expertbank.evaluation.noninferiority import (
     smallest_margin,
 )
 from expertbank.evaluation.statistics import holm, p_mcnemar, p_more_often
-from expertbank.evaluation.units import Units, clusters_of, correlation_units
+from expertbank.evaluation.units import clusters_of, correlation_units, is_clustered
 
 Verdict = Literal["identical", "preserved", "inconclusive", "lost"]
 VERDICTS: tuple[Verdict, ...] = ("identical", "preserved", "inconclusive", "lost")
@@ -83,7 +83,8 @@ class Change:
         gains: rows that were wrong and are right; for regression, that reach it again.
         change: quality now minus before; ``None`` where it is not defined.
         interval: 90% interval of the change: each end a one-sided 95% bound.
-        p_mcnemar: two-sided exact McNemar; ``None`` for regression.
+        p_mcnemar: two-sided exact McNemar; ``None`` for regression, and where rows come in
+            clusters.
         p_noninferiority: one-sided, against a loss of the margin or more.
         p_loss: one-sided, against no loss.
         margin_provable: smallest margin these rows prove, taken alone, at 95%.
@@ -131,21 +132,21 @@ def measure(pairs: Pairs, margin: float) -> Change:
 
 def _of_rows(pairs: Pairs, before: Bools, now: Bools, margin: float) -> Change:
     n, losses, gains = len(now), int((before & ~now).sum()), int((~before & now).sum())
-    if _is_clustered(pairs.clusters):
-        assert pairs.clusters is not None
+    if is_clustered(pairs.clusters):
         units = clusters_of(now.astype(float) - before.astype(float), pairs.clusters)
         interval, p_close, p_loss = units.interval, units.p_at_most(-margin), units.p_at_least(0)
         provable = units.margin_provable
         possible = units.without_loss().margin_provable
         method: Method = "cluster-t"
         clusters: int | None = len(units.says)
+        p_exact = None
     else:
         interval = score_interval(gains, losses, n)
         p_close = p_noninferior(gains, losses, n, margin)
         p_loss = p_more_often(losses, gains)
         provable = smallest_margin(gains, losses, n)
         possible = margin_without_loss(n)
-        method, clusters = "score", None
+        method, clusters, p_exact = "score", None, p_mcnemar(gains, losses)
     return Change(
         n,
         int(pairs.flipped.sum()),
@@ -153,7 +154,7 @@ def _of_rows(pairs: Pairs, before: Bools, now: Bools, margin: float) -> Change:
         gains,
         (gains - losses) / n,
         interval,
-        p_mcnemar(gains, losses),
+        p_exact,
         p_close,
         p_loss,
         provable,
@@ -196,20 +197,13 @@ def worst(verdicts: Sequence[Verdict | None]) -> Verdict | None:
     return max(given, key=VERDICTS.index) if given else None
 
 
-def _is_clustered(clusters: npt.NDArray[np.int32] | None) -> bool:
-    """Whether any two rows belong together; clusters of one row each are plain rows."""
-    return clusters is not None and len(np.unique(clusters)) < len(clusters)
-
-
 def _of_values(pairs: Pairs, margin: float) -> Change:
     assert pairs.targets is not None
-    clusters = pairs.clusters if _is_clustered(pairs.clusters) else None
+    clusters = pairs.clusters if is_clustered(pairs.clusters) else None
     count = None if clusters is None else len(np.unique(clusters))
     flips, n = int(pairs.flipped.sum()), len(pairs.targets)
     before, now = pairs.before.astype(float), pairs.now.astype(float)
-    units: Units | None = None
-    if not np.array_equal(before, now):
-        units = correlation_units(before, now, pairs.targets, clusters)
+    units = correlation_units(before, now, pairs.targets, clusters)
     if units is None:
         same = 0.0 if np.array_equal(before, now) else None
         return Change(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -12,6 +12,7 @@ from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
+from starlette.routing import BaseRoute, Match
 
 from expertbank.errors import ExpertBankError
 from expertbank.http import (
@@ -25,7 +26,7 @@ from expertbank.http import (
     text_schemas,
     vllm,
 )
-from expertbank.http.arriving import Guarded, Headed, Identified, request_id
+from expertbank.http.arriving import Guarded, Headed, Identified, Scope, request_id
 from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
@@ -38,6 +39,7 @@ from expertbank.http.problems import (
     spoken,
 )
 from expertbank.http.seen import SeenMiddleware, tell_failure
+from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
 
@@ -89,12 +91,15 @@ def make_app(
         redirect_slashes=False,
     )
     app.state.ending = Ending()
+    app.state.sinks = watch.sinks  # for connections, which refuse some things by themselves
     # The same addresses, answered by an engine or by the bank's own experts.
     in_words = (engine or completions.router)(server)
     routers = (
         *(oip.router(server), vllm.router(server), in_words, lines.router(server)),
         *(admin.router(server), metrics.router(watch.metrics), page.router(server, watch, report)),
     )
+    own = list(app.routes)
+    routes = [route for router in routers for route in router.routes]
     for router in routers:
         app.include_router(router)
 
@@ -105,7 +110,10 @@ def make_app(
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        return _told(request, of_status(error.status_code, str(error.detail), error.headers))
+        headers = error.headers
+        if error.status_code == 405:
+            headers = {"Allow": ", ".join(_allowed([*own, *routes], request.scope))}
+        return _told(request, of_status(error.status_code, str(error.detail), headers))
 
     async def invalid(request: Request, error: Exception) -> Response:
         return _told(request, of_status(400, "a parameter is not what it should be"))
@@ -123,16 +131,30 @@ def make_app(
         read_seconds=http.read_seconds,
         ending=app.state.ending,
     )
-    routes = [route for router in routers for route in router.routes]
     app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)
     app.add_middleware(Identified)
+    app.add_middleware(Addressed)
     app.openapi = lambda: _openapi(app, keys is not None)  # type: ignore[method-assign]  # FastAPI's way
     return app
+
+
+def _allowed(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
+    """The methods that an address takes; the framework names those of its first route alone."""
+    found: set[str] = set()
+    for route in routes:
+        if route.matches(scope)[0] is not Match.NONE:
+            found |= getattr(route, "methods", None) or set()
+    return sorted(found | {"HEAD"} if "GET" in found else found)
 
 
 def _told(request: Request, problem: Problem) -> Response:
     tell_failure(request.scope, problem.reason)
     return response(spoken(problem, request.scope["path"]), request_id(request.scope))
+
+
+def _told_as(problems: Mapping[int | str, Any]) -> dict[str, Any]:
+    """Problems by their status as the document writes it."""
+    return {str(status): problem for status, problem in problems.items()}
 
 
 def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
@@ -157,12 +179,13 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         document["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
+            operation["responses"].update(_told_as(schemas.problems(431)))
             # FastAPI adds this one by itself where an address has parts.
             told = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in told:
                 del operation["responses"]["422"]
             if keyed and not path.startswith("/v2/health/"):
-                operation["responses"].update({str(k): v for k, v in schemas.problems(401).items()})
+                operation["responses"].update(_told_as(schemas.problems(401)))
             elif keyed:
                 operation["security"] = []
     app.openapi_schema = document

@@ -21,6 +21,7 @@ from expertbank.http.problems import (
     Problem,
     RefusedError,
     body,
+    malformed,
     not_ready,
     problem_of,
     spoken,
@@ -40,6 +41,7 @@ LINGER_BYTES = 2**25
 LINGER_SECONDS = 2.0
 """How much of a refused body is still taken in, so that its sender gets to read the refusal
 instead of a broken connection."""
+_LENGTHS = (b"content-length", b"transfer-encoding")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _log = logging.getLogger("expertbank.http")
 
@@ -52,6 +54,13 @@ def request_id(scope: Scope) -> str:
 def new_id() -> str:
     """An id for a request that brings none."""
     return uuid.uuid4().hex
+
+
+def identified(scope: Scope) -> str:
+    """The request's id, given now if it has none: its own ``X-Request-ID`` or a new one."""
+    asked = header(scope, b"x-request-id") or ""
+    name = asked if _ID.fullmatch(asked) else new_id()
+    return str(scope.setdefault("state", {}).setdefault("request_id", name))
 
 
 def header(scope: Scope, name: bytes) -> str | None:
@@ -71,9 +80,7 @@ class Identified:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = header(scope, b"x-request-id") or ""
-        name = asked if _ID.fullmatch(asked) else new_id()
-        scope.setdefault("state", {})["request_id"] = name
+        name = identified(scope)
 
         async def named(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -155,6 +162,9 @@ class Guarded:
             await self._tell(scope, arriving, problem_of(error))
 
     def _admit(self, scope: Scope) -> None:
+        if all(header(scope, name) is not None for name in _LENGTHS):
+            # Who reads by the one sees other requests than who reads by the other.
+            raise malformed("Content-Length and Transfer-Encoding exclude each other; send one")
         size = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > self.max_headers:
             raise RefusedError(431, f"the headers have more than {self.max_headers} bytes")

@@ -26,7 +26,7 @@ from expertbank.errors import InputError
 from expertbank.http import text_schemas
 from expertbank.http.asking import answer, deadline_of, require_type, stops_of, submit, texts
 from expertbank.http.compressed import body_of
-from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http.documents import among, encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
 from expertbank.http.problems import RefusedError, malformed, openai_error, problem_of
 from expertbank.http.seen import tell, tell_failure
@@ -35,7 +35,7 @@ from expertbank.serving.asking import AUTO, Answered, Ask
 from expertbank.serving.errors import DeadlineError, TooManyTokensError
 from expertbank.serving.server import Server
 from expertbank.workflows.answering.prediction import Prediction
-from expertbank.writing import Sampling
+from expertbank.writing import LONGEST, Sampling
 
 EVENTS = "text/event-stream"
 _READ = frozenset(
@@ -312,10 +312,12 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     """
     idle = {**_IDLE, **_IDLE_IN_CHAT} if chat else _IDLE
     for name, value in asked.items():
-        if name not in _READ and value is not None and not _among(value, idle.get(name, ())):
+        if name not in _READ and value is not None and not among(value, idle.get(name, ())):
             raise malformed(f"{name!r} is not supported here; leave it out")
-    most = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
-    most = optional(asked.get("max_tokens"), int, "'max_tokens'") if most is None else most
+    newer = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
+    older = optional(asked.get("max_tokens"), int, "'max_tokens'")
+    if newer is not None and not 1 <= newer <= LONGEST:
+        raise malformed(f"max_completion_tokens must be 1 to {LONGEST}, got {newer}")
     stops = stops_of(asked)
     if len(stops) > _STOPS:
         raise malformed(f"'stop' may hold {_STOPS} texts, and holds {len(stops)}")
@@ -324,6 +326,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     given = optional(asked.get("seed"), int, "'seed'")
     seed = secrets.randbits(63) if given is None else given  # who draws twice wants two answers
     try:
+        most = older if newer is None else newer
         sampling = Sampling(temperature, top_p, seed, most, tuple(stops))
     except InputError as error:
         raise malformed(str(error)) from error
@@ -334,11 +337,6 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
         optional(asked.get("stream"), bool, "'stream'") or False,
         optional(options.get("include_usage"), bool, "'include_usage'") or False,
     )
-
-
-def _among(value: object, values: Sequence[object]) -> bool:
-    """Whether it is one of them; to Python 0 is ``False``, and here it is not."""
-    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
 
 
 def messages_of(value: object) -> list[dict[str, str]]:

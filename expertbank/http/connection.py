@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
+from typing import cast
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from expertbank.http.arriving import new_id
+from expertbank.http.arriving import Scope, identified, new_id
 from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import MEDIA_TYPE, Problem, body
+from expertbank.http.seen import Moment, Sink, refused, tell_refusal
 
 _ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
 _DETAILS = {
@@ -28,6 +31,8 @@ class Connection(H11Protocol):
     """One connection of HTTP/1.1, with a time for heads and for readers."""
 
     limits = HttpConfig()
+    sinks: Sequence[Sink] = ()
+    _begun = Moment()
     _head: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
 
@@ -42,12 +47,18 @@ class Connection(H11Protocol):
         self._cancel_stalled()
         super().connection_lost(exc)
 
+    def data_received(self, data: bytes) -> None:
+        """Note when a head begins."""
+        if not self._heard:
+            self._begun = Moment()
+        super().data_received(data)
+
     def handle_events(self) -> None:
         """Read what has arrived; a head that has begun must end in time."""
         super().handle_events()
         if self.conn.their_state is not h11.IDLE:
             self._cancel_head()
-        elif self._head is None and self.conn.trailing_data[0]:
+        elif self._head is None and self._heard:
             self._expect_head()
 
     def _unsupported_upgrade_warning(self) -> None:
@@ -70,12 +81,24 @@ class Connection(H11Protocol):
 
     def _refuse(self, status: int, detail: str) -> None:
         self._cancel_head()
-        if self.cycle is not None and not self.cycle.response_complete:
+        problem = Problem(status, detail, 2)
+        under_way = self.cycle is not None and not self.cycle.response_complete
+        if under_way:
             self.cycle.disconnected = True  # whose own answer would be the second
             self.cycle.message_event.set()
         if self.conn.our_state in _ANSWERABLE:
-            document = body(Problem(status, detail, 2), new_id())
+            name = new_id()
+            if under_way:
+                scope = cast("Scope", self.cycle.scope)
+                name = identified(scope)
+                tell_refusal(scope, problem)
+            else:
+                seen = refused(problem, name, self._begun)
+                for sink in self.sinks:
+                    sink(seen)
+            document = body(problem, name)
             headers = [
+                (b"x-request-id", name.encode()),
                 (b"content-type", MEDIA_TYPE.encode()),
                 (b"content-length", str(len(document)).encode()),
                 (b"connection", b"close"),
@@ -87,6 +110,11 @@ class Connection(H11Protocol):
             ):
                 self.transport.write(self.conn.send(event) or b"")
         self.transport.close()
+
+    @property
+    def _heard(self) -> bool:
+        """Whether something has arrived that is not read yet."""
+        return bool(self.conn.trailing_data[0])
 
     def _expect_head(self) -> None:
         self._head = self.loop.call_later(self.limits.read_seconds, self._late)
@@ -105,13 +133,13 @@ class Connection(H11Protocol):
         self._head = None
         if self.transport.is_closing() or self.conn.their_state is not h11.IDLE:
             return
-        if self.conn.our_state is h11.IDLE:
+        if self.conn.our_state is h11.IDLE and self._heard:
             seconds = f"{self.limits.read_seconds:g} seconds"
             self._refuse(408, f"the headers did not arrive within {seconds}")
         else:
             self.transport.close()
 
 
-def connection(limits: HttpConfig) -> type[Connection]:
-    """The protocol with these limits."""
-    return type("LimitedConnection", (Connection,), {"limits": limits})
+def connection(limits: HttpConfig, sinks: Sequence[Sink] = ()) -> type[Connection]:
+    """The protocol with these limits, and with what takes records of what it refuses itself."""
+    return type("LimitedConnection", (Connection,), {"limits": limits, "sinks": tuple(sinks)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 from expertbank.http.problems import malformed
@@ -61,6 +61,11 @@ def optional(value: Any, kind: type, what: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise malformed(f"{what} must be {_NAMES[kind]}, got {kind_of(value)}")
     return value
+
+
+def among(value: object, values: Sequence[object]) -> bool:
+    """Whether it is one of them; to Python 0 is ``False``, and here it is not."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in values)
 
 
 def kind_of(value: Any) -> str:

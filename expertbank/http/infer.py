@@ -14,7 +14,7 @@ from typing import Any
 
 from expertbank.data.inputs import row_of
 from expertbank.http import binary
-from expertbank.http.documents import json_object, kind_of, optional, read_json
+from expertbank.http.documents import among, json_object, kind_of, optional, read_json
 from expertbank.http.problems import RefusedError, malformed
 from expertbank.http.tensors import BY_NAME, OUTPUTS, Output, Tensors
 from expertbank.records import Row
@@ -43,6 +43,15 @@ INPUTS: tuple[dict[str, Any], ...] = (
     },
 )
 _NAMES = tuple(one["name"] for one in INPUTS)
+_PARAMETERS = ("abstain", "fallback", "timeout", "binary_data_output")
+_IDLE: Mapping[str, tuple[Any, ...]] = {
+    "priority": (0,),
+    "sequence_id": (0, ""),
+    "sequence_start": (False,),
+    "sequence_end": (False,),
+}
+"""Parameters of Triton's that change nothing with these values; with others there is no such
+thing here."""
 _LARGEST = 2**31
 
 
@@ -99,6 +108,7 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
     head, rest = binary.split(body, header_length)
     document = json_object(read_json(head, "the request"), "the request")
     parameters = _parameters(document, "the request")
+    _require_known(parameters)
     given = _inputs(document.get("inputs"), rest)
     timeout = optional(parameters.get("timeout"), int, "parameter 'timeout'")
     if timeout is not None and not 0 < timeout < 2**63:
@@ -295,6 +305,16 @@ def _outputs(value: Any, parameters: Mapping[str, Any]) -> tuple[Wanted, ...]:
         asked = optional(own.get("binary_data"), bool, f"output {name!r}: binary_data")
         found.append(Wanted(BY_NAME[name], bool(every) if asked is None else asked))
     return tuple(found)
+
+
+def _require_known(parameters: Mapping[str, Any]) -> None:
+    """Refuse parameters of a request that would be passed over."""
+    for name, value in parameters.items():
+        if name in _IDLE and value is not None and not among(value, _IDLE[name]):
+            raise malformed(f"parameter {name!r} is not supported here; leave it out")
+        if name not in _PARAMETERS and name not in _IDLE:
+            known = ", ".join(_PARAMETERS)
+            raise malformed(f"there is no parameter {name[:40]!r}; there are {known}")
 
 
 def _parameters(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:

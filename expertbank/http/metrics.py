@@ -2,13 +2,13 @@
 
 The registry is one's own: nothing of other libraries gets in, and two servers in one process do
 not share counters. Labels have few values whatever callers send: routes are those declared, reasons
-those of the core, tasks and router versions are bounded here.
+those of problems, tasks and router versions are bounded here.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from threading import Lock
 
 from fastapi import APIRouter, Response
@@ -18,9 +18,11 @@ from prometheus_client import (
     Counter,
     Gauge,
     Histogram,
+    Metric,
     ProcessCollector,
     generate_latest,
 )
+from prometheus_client.registry import Collector
 
 from expertbank.http.problems import DEFECT, REASONS
 from expertbank.http.seen import CANCELLED, Seen
@@ -145,7 +147,7 @@ class Metrics(Observer):
 
     def text(self) -> bytes:
         """Everything, in Prometheus's text format."""
-        return generate_latest(self.registry)
+        return generate_latest(_Told(self.registry))
 
     def _forget(self, labels: tuple[str, str]) -> None:
         for metric in (self._answered, self._unknown):
@@ -163,6 +165,19 @@ class Metrics(Observer):
         return Histogram(
             f"expertbank_{name}", about, labels, registry=self.registry, buckets=buckets
         )
+
+
+class _Told(Collector):
+    """A registry without the times at which its series were made: nobody asks for them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._registry = registry
+
+    def collect(self) -> Iterator[Metric]:
+        """Every metric of the registry."""
+        for metric in self._registry.collect():
+            metric.samples = [one for one in metric.samples if not one.name.endswith("_created")]
+            yield metric
 
 
 def _label(reason: str) -> str:

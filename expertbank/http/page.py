@@ -23,7 +23,7 @@ from markupsafe import Markup
 
 from expertbank.data.inputs import row_of
 from expertbank.errors import ExpertBankError
-from expertbank.http.asking import answer, deadline_of, require_same_site
+from expertbank.http.asking import answer, deadline_of, require_same_site, require_type
 from expertbank.http.problems import Problem, RefusedError, malformed, problem_of
 from expertbank.http.reported import LastReport, Told
 from expertbank.http.seen import tell_failure
@@ -104,6 +104,7 @@ def router(
     @routes.post("/")
     async def ask(request: Request) -> Response:
         try:
+            require_type(request, "application/x-www-form-urlencoded", bare=True)
             given = _given(await request.body())
         except RefusedError as error:
             problem = problem_of(error)

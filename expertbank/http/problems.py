@@ -56,6 +56,7 @@ _TITLES = {
     429: "Queue full",
     431: "Headers too large",
     500: "Failed",
+    501: "Transfer encoding not supported",
     502: "Engine failed",
     503: "Not ready",
     504: "Deadline passed",
@@ -64,6 +65,7 @@ _WORDS = {
     404: "there is nothing at this address",
     405: "this address takes another method, which Allow names",
 }
+DEFECT, _INTEGRITY, _REFUSED = "defect", "integrity", "refused"
 _REASONS = {
     400: "malformed",
     401: "key",
@@ -76,12 +78,12 @@ _REASONS = {
     422: "input",
     429: "queue-full",
     431: "headers",
+    501: _REFUSED,
     502: "engine",
     503: "not-ready",
     504: "deadline",
 }
-DEFECT, _INTEGRITY, _REFUSED = "defect", "integrity", "refused"
-REASONS = (*_REASONS.values(), DEFECT, _INTEGRITY, _REFUSED)
+REASONS = (*_REASONS.values(), DEFECT, _INTEGRITY)
 """Every ``Problem.reason``."""
 
 
@@ -254,4 +256,6 @@ def _code(status: int) -> int:
 def log_inside(error: Exception, problem: Problem, request_id: str) -> None:
     """Write what a caller is not told to the log, where there is such a thing."""
     if problem.status >= 500 and not isinstance(error, DeadlineError):
-        _log.error("request %s failed: %s: %s", request_id, type(error).__name__, error)
+        # What keeps a server from being ready was told when it happened, if it is no fault at all.
+        level = logging.INFO if isinstance(error, NotReadyError) else logging.ERROR
+        _log.log(level, "request %s failed: %s: %s", request_id, type(error).__name__, error)

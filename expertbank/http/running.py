@@ -1,6 +1,7 @@
 """One process that serves: a socket, uvicorn over the application, and how it ends.
 
 SIGTERM and Ctrl-C end it well: no new connections, what is under way is answered, exit code 0.
+SIGHUP has it look for what is new.
 """
 
 from __future__ import annotations
@@ -8,12 +9,14 @@ from __future__ import annotations
 import asyncio
 import errno
 import ipaddress
+import logging
 import math
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -23,9 +26,11 @@ from expertbank.http.connection import connection
 from expertbank.http.ending import Ending
 from expertbank.http.limits import HttpConfig
 from expertbank.serving.errors import NotReadyError
+from expertbank.serving.faults import sentence_of
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 
+_log = logging.getLogger(__name__)
 _BACKLOG = 2048
 """Connections that the system holds while the server is busy."""
 _TO_BE_TOLD = 1.0
@@ -108,6 +113,23 @@ class Process(uvicorn.Server):
         self.ending.come()
         await asyncio.to_thread(self._answering.stop)
 
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, and wait for nothing that is still being loaded."""
+        self._answering.hurry()
+        super().handle_exit(sig, frame)
+
+    def _reload(self, sig: int, frame: FrameType | None) -> None:
+        threading.Thread(target=self._look, name="expertbank-reload", daemon=True).start()
+
+    def _look(self) -> None:
+        try:
+            found = self._answering.reload()
+        except Exception as error:  # noqa: BLE001  # a thread that ends must not go unseen
+            _log.error("SIGHUP: nothing was reloaded: %s", sentence_of(error))
+        else:
+            told = "nothing is new" if found is None else f"state {found.number} is served"
+            _log.info("SIGHUP: %s", told)
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Take signals as the wish to stop; uvicorn would raise them again at the end."""
@@ -115,6 +137,8 @@ class Process(uvicorn.Server):
             yield
             return
         before = {number: signal.signal(number, self.handle_exit) for number in _SIGNALS}
+        if hasattr(signal, "SIGHUP"):
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, self._reload)
         try:
             yield
         finally:
@@ -126,7 +150,7 @@ def process(app: FastAPI, server: Server, http: HttpConfig) -> Process:
     """What serves an application over ``server``, ready to run."""
     config = uvicorn.Config(
         app,
-        http=connection(http),
+        http=connection(http, app.state.sinks),
         ws="none",
         lifespan="on",
         log_config=None,

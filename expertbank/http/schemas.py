@@ -7,7 +7,7 @@ from typing import Any
 from expertbank.http.binary import LENGTH_HEADER
 from expertbank.http.problems import MEDIA_TYPE
 
-ASKING = (400, 404, 408, 413, 415, 422, 429, 503, 504)
+ASKING = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 """Problems that whoever asks for answers may meet."""
 _MEANINGS = {
     400: "The request is not what this interface takes.",
@@ -19,6 +19,7 @@ _MEANINGS = {
     415: "A body of another media type.",
     422: "The request is well-formed, and one of its rows cannot be answered.",
     429: "Too many rows wait; Retry-After says when to come again.",
+    431: "Too large headers.",
     500: "Failed inside; the server's log tells why.",
     502: "The engine behind the router cannot be reached, or broke off.",
     503: "The server cannot answer now.",
@@ -335,7 +336,7 @@ def infer_answers() -> dict[int | str, Schema]:
             "schema": _WHOLE,
         }
     }
-    return {200: done, **problems(*ASKING)}
+    return {200: done, **problems(*ASKING, 403)}
 
 
 def line_answers() -> dict[int | str, Schema]:

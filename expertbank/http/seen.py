@@ -13,7 +13,7 @@ from typing import Any
 
 from starlette.routing import BaseRoute, Match
 
-from expertbank.http.problems import DEFECT
+from expertbank.http.problems import DEFECT, Problem
 from expertbank.records import Row
 from expertbank.serving.asking import Answered
 
@@ -30,6 +30,7 @@ CANCELLED = "cancelled"
 NO_ROUTE = "(none)"
 """Route of a request that no route takes: what was asked for is the caller's choice."""
 _KEY = "expertbank.told"
+_OTHER = "OTHER"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -80,6 +81,19 @@ class Seen:
 Sink = Callable[[Seen], None]
 
 
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """A point in time.
+
+    Attributes:
+        at: nanoseconds since 1970.
+        counter: seconds by ``time.perf_counter()``, from which durations are taken.
+    """
+
+    at: int = field(default_factory=time.time_ns)
+    counter: float = field(default_factory=time.perf_counter)
+
+
 @dataclass(slots=True)
 class _Told:
     """What routes said of the request so far."""
@@ -92,6 +106,7 @@ class _Told:
     router_version: int | None = None
     router_digest: str | None = None
     reason: str | None = None
+    status: int | None = None
     asked: list[Row] = field(default_factory=list)
 
 
@@ -118,6 +133,25 @@ def tell(scope: Scope, answered: Answered, rows: Iterable[Row] = ()) -> None:
 def tell_failure(scope: Scope, reason: str) -> None:
     """Say why a request fails: the ``reason`` of the problem that its caller is told."""
     _told(scope).reason = reason
+
+
+def tell_refusal(scope: Scope, problem: Problem) -> None:
+    """Say what a request was answered with from outside the application, which knows nothing."""
+    told = _told(scope)
+    told.reason, told.status = problem.reason, problem.status
+
+
+def refused(problem: Problem, request_id: str, begun: Moment) -> Seen:
+    """The record of what was refused before it was a request: neither method nor path is known."""
+    return Seen(
+        id=request_id,
+        method=_OTHER,
+        route=NO_ROUTE,
+        status=problem.status,
+        started_at=begun.at,
+        seconds=time.perf_counter() - begun.counter,
+        reason=problem.reason,
+    )
 
 
 def _told(scope: Scope) -> _Told:
@@ -152,7 +186,7 @@ class SeenMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, started_at, status, ended = time.perf_counter(), time.time_ns(), 0, False
+        begun, status, ended = Moment(), 0, False
         told = _told(scope)  # Made here: inner applications may copy the scope.
 
         async def watched(message: Message) -> None:
@@ -173,11 +207,11 @@ class SeenMiddleware:
             asked = told.asked if self.texts else []
             seen = Seen(
                 id=str(scope.get("state", {}).get("request_id", "")),
-                method=scope["method"] if scope["method"] in _METHODS else "OTHER",
+                method=scope["method"] if scope["method"] in _METHODS else _OTHER,
                 route=_route(scope, self.routes),
-                status=status or (500 if failed else GONE),
-                started_at=started_at,
-                seconds=time.perf_counter() - started,
+                status=status or told.status or (500 if failed else GONE),
+                started_at=begun.at,
+                seconds=time.perf_counter() - begun.counter,
                 rows=told.rows,
                 queued_seconds=told.queued,
                 inference_seconds=told.inference,

@@ -30,6 +30,11 @@ _MESSAGE: Schema = {
     "properties": {"role": _TEXT, "content": _TEXT},
     "required": ["role", "content"],
 }
+_ANSWERED: Schema = {
+    "type": "object",
+    "properties": {**_MESSAGE["properties"], "refusal": {"type": "null"}},
+    "required": ["role", "content", "refusal"],
+}
 _ASKED: Schema = {
     **_MESSAGE,
     "properties": {
@@ -101,7 +106,7 @@ SCHEMAS: Schema = {
         "required": ["messages"],
     },
     "Completion": _whole("text_completion", {"text": _TEXT}),
-    "ChatCompletion": _whole("chat.completion", {"message": _MESSAGE}),
+    "ChatCompletion": _whole("chat.completion", {"message": _ANSWERED}),
 }
 
 

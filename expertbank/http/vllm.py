@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -14,7 +14,7 @@ from expertbank.data.inputs import row_of
 from expertbank.http import schemas
 from expertbank.http.asking import answer, deadline_of, require_type, texts
 from expertbank.http.compressed import body_of
-from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http.documents import among, encode, json_object, optional, read_json
 from expertbank.http.infer import too_many
 from expertbank.http.problems import malformed
 from expertbank.http.tensors import label_text
@@ -45,7 +45,13 @@ _NOT_HERE = {
     "use_activation": _PROBABILITIES,
 }
 """What a caller may ask for elsewhere, and why not here: it would change the answer."""
-_AS_IT_IS = {"softmax": (True,), "activation": (True,), "use_activation": (True,)}
+_AS_IT_IS: Mapping[str, tuple[Any, ...]] = {
+    "abstain": (False,),
+    "softmax": (True,),
+    "activation": (True,),
+    "use_activation": (True,),
+}
+"""With which values they change nothing."""
 _SOMETIMES = ("answers", "external_adapter")
 """The same of a group, and of a task that is answered elsewhere."""
 
@@ -89,7 +95,7 @@ def router(server: Server) -> APIRouter:
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")
         for name, why in _NOT_HERE.items():
-            if asked.get(name) not in (None, *_AS_IT_IS.get(name, ())):
+            if not among(asked.get(name), (None, *_AS_IT_IS.get(name, ()))):
                 raise malformed(f"{name!r} is not supported here; {why}")
         wanted = texts(asked.get("input"), "'input'")
         too_many(len(wanted), server.config.max_rows)

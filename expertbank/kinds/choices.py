@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from expertbank.errors import DataError
+from expertbank.kinds.labels import listed
 from expertbank.texts import as_python_prints, is_blank, plain_text
 
 
@@ -63,6 +64,13 @@ def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Se
                 "choices",
             ) from error
     if isinstance(value, Mapping):
+        if "text" not in value:
+            raise DataError(
+                f"{origin}: column {column!r} holds an object with the keys "
+                f"{listed(list(map(str, value)))}; choices with keys of their own are "
+                '{"label": ["A", "B"], "text": ["one", "two"]}, others a list: ["one", "two"]',
+                "choices",
+            )
         texts, keys = value.get("text") or (), value.get("label") or ()
         if isinstance(texts, (list, tuple)) and isinstance(keys, (list, tuple)):
             return texts, keys

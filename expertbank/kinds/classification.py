@@ -62,7 +62,9 @@ print(answer("your text"))
         """Accuracy against the majority class, macro-F1 and Matthews."""
         confusion = confusion_matrix(predictions)
         return {
-            **against_majority(self.outcome(predictions), predictions.targets),
+            **against_majority(
+                self.outcome(predictions), predictions.targets, predictions.clusters
+            ),
             "macro_f1": macro_f1(confusion),
             "matthews": matthews(confusion),
         }

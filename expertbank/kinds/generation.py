@@ -56,9 +56,10 @@ class Generation(Kind):
         return row.label
 
     def target_array(self, targets: Sequence[Target]) -> Ints:
-        """``[rows]`` int32, the same number for equal texts."""
-        numbers: dict[Target, int] = {}
-        found = [numbers.setdefault(target, len(numbers)) for target in targets]
+        """``[rows]`` int32, the same number for texts that count as equal."""
+        numbers: dict[tuple[str, ...], int] = {}
+        words = (tuple(str(target).split()) for target in targets)
+        found = [numbers.setdefault(own, len(numbers)) for own in words]
         return np.array(found, dtype=np.int32)
 
     def outputs(self, labels: Sequence[str]) -> int:
@@ -79,7 +80,8 @@ class Generation(Kind):
     def metrics(self, predictions: Predictions) -> dict[str, Any]:
         """Exact match, F1 of words, and ROUGE-L where package rouge-score is installed."""
         texts, wanted = _both(predictions)
-        found = against_majority(self.outcome(predictions), predictions.targets)
+        alike = self.target_array(wanted)
+        found = against_majority(self.outcome(predictions), alike, predictions.clusters)
         return {
             **found,
             "exact_match": found["accuracy"],

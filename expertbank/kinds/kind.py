@@ -209,10 +209,15 @@ class Kind(ABC):
         """
         value = None if column is None else values.get(column)
         if isinstance(value, (list, tuple)):
+            hint = (
+                "for several labels a row use --kind multi_label"
+                if self.names_labels
+                else f"keep one {self.label_word}, or make a row of each"
+            )
             raise DataError(
-                f"{origin}: column {column!r} holds a list of labels, expected one; for several "
-                "labels a row use --kind multi_label",
-                "several labels",
+                f"{origin}: column {column!r} holds a list of {self.label_word}s, expected one; "
+                f"{hint}",
+                f"several {self.label_word}s",
             )
         raw = plain_text(value, origin, column or "label")
         if raw is not None and is_blank(raw):
@@ -361,7 +366,9 @@ class Kind(ABC):
         ``n``, ``accuracy`` and ``majority`` are among them, and unless ``majority`` is ``None``
         ``p_beats_majority`` too.
         """
-        return against_majority(self.outcome(predictions), predictions.targets)
+        return against_majority(
+            self.outcome(predictions), predictions.targets, predictions.clusters
+        )
 
     def headline(self, metrics: Mapping[str, Any]) -> tuple[str, float | None]:
         """The one figure that lists show: its name and value."""

@@ -55,7 +55,9 @@ def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
     """
     shown = rules.names.get(raw, raw)
     if rules.known and shown not in rules.known:
-        near = get_close_matches(shown, rules.known, n=1)
+        same = likeness(shown)
+        near = [one for one in rules.known if likeness(one) == same]
+        near = near or get_close_matches(shown, rules.known, n=1)
         hint = f"; did you mean {_shown(near[0], [raw])}?" if near else ""
         raise DataError(
             f"{origin}: unknown label {_shown(raw, rules.known)}; labels are "
@@ -96,8 +98,9 @@ def require_known(row: Row, labels: Collection[str], known: Collection[str]) -> 
         if label not in known:
             raise DataError(
                 f"{row.origin}: validation label {_shown(label, known)} does not occur in "
-                f"training; training labels are {listed(list(known))}",
-                "unknown label",
+                f"training; training labels are {listed(list(known))}; add training rows with it, "
+                "remove its rows, or leave them out with drop_labels in a task file",
+                "label without a training row",
             )
 
 

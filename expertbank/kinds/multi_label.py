@@ -125,7 +125,7 @@ print(answer("your text"))
         """Exact match against the most frequent set, micro- and macro-F1."""
         answered, true = _answered(predictions), predictions.targets.astype(bool)
         _, sets = np.unique(true, axis=0, return_inverse=True)
-        found = against_majority(self.outcome(predictions), sets.ravel())
+        found = against_majority(self.outcome(predictions), sets.ravel(), predictions.clusters)
         hits = (answered & true).sum(0)
         given = answered.sum(0) + true.sum(0)
         f1 = 2 * hits[given > 0] / given[given > 0]

@@ -60,6 +60,12 @@ print(answer("your text", "your second text"))
         if len(values) < 2:
             return ()
         least, most, middle = min(values), max(values), abs(fmean(values))
+        if least == most == 0:
+            return (
+                "all values are 0 in single precision, so there is nothing to learn; if they "
+                "differ, they are too small for it: multiply all by one number, and divide "
+                "answers by it",
+            )
         if least == most:
             return (
                 f"all values are {least:g} in single precision, so there is nothing to learn; if "

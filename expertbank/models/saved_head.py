@@ -71,6 +71,12 @@ def classifier_head(
             f"{where}: the head it saved ({', '.join(sorted(saved))}) is none that is known for "
             f"backbones of type {_type(backbone)}; {FIT}"
         )
+    if known.pooling == "last" and _ends_in_padding(backbone):
+        raise InputError(
+            f"{where}: its head reads the last token that is not the pad token, and this "
+            f"backbone's tokenizer ends every text with {backbone.tokenizer.pad_token!r}, which is "
+            f"that: an expert's head would read another token; {FIT}"
+        )
     left = dict(saved)
     weight = left.pop(f"{known.output}.weight")
     if weight.dim() != 2:
@@ -98,6 +104,25 @@ def classifier_head(
         tensors[DENSE[0]] = tensors[DENSE[0]] + product
     activation = None if known.dense is None else known.activation
     return Head(tensors, known.pooling, False, activation)
+
+
+def _ends_in_padding(backbone: Backbone) -> bool:
+    """Whether what the tokenizer puts behind a text is the model's pad token.
+
+    Where the configuration names none it is the tokenizer's, as whoever trains in batches sets it.
+    """
+    config: Any = backbone.model.config
+    pad = getattr(config, "pad_token_id", None)
+    pad = backbone.tokenizer.pad_token_id if pad is None else pad
+    backend = backbone.tokenizer.backend_tokenizer
+    return any(_last_added(one) == pad for one in (backend.encode("a"), backend.encode("a", "a")))
+
+
+def _last_added(encoded: Any) -> int | None:
+    """The last token of a text, if the template put it there; ``None`` for one of the text's."""
+    marks = zip(encoded.ids, encoded.special_tokens_mask, encoded.attention_mask, strict=True)
+    real = [(number, added) for number, added, read in marks if read]
+    return real[-1][0] if real and real[-1][1] else None
 
 
 def _dense(

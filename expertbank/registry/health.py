@@ -70,8 +70,16 @@ def _purged(session: Session) -> Iterator[Problem]:
 
 
 def _aliases(session: Session) -> Iterator[Problem]:
-    # Later events overwrite earlier ones: what remains is where each alias should point.
-    expected = {event.name: event.router_version for event in queries.alias_events(session)}
+    expected: dict[str, int] = {}
+    for event in queries.alias_events(session):
+        before = expected.get(event.name)
+        if event.previous_version != before:
+            what = (
+                f"an event moved it from router {event.previous_version}, the one before moved it "
+                f"to {before}"
+            )
+            yield Problem(what, f"alias {event.name}", RESTORE)
+        expected[event.name] = event.router_version
     found = {alias.name: alias.router_version for alias in queries.aliases(session)}
     for name, version in found.items():
         if forgetting.is_forgotten(session, version):

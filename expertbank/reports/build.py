@@ -73,7 +73,7 @@ def build_report(
         histories: one per task of the report, in order of appearance.
         router: the version reported on.
         start: the version compared with, where one was named: then each history's ``earlier``
-            is what counts, otherwise its first view.
+            is what counts, otherwise the first router that knew the task.
         margin: the loss that the verdicts allow.
         lineage: what the figures rest on, to pass through.
         verification: what a verification run found, to pass through.
@@ -121,7 +121,12 @@ def build_report(
         _confusion(histories, router),
         lineage,
         verification,
-        tuple(_averaged(history, history.begin, counting) for history in histories),
+        tuple(
+            _averaged(history, history.begin, counting)
+            if start is not None or history.earlier is None
+            else _begun(history, line)
+            for history, line in zip(histories, lines, strict=True)
+        ),
         tuple(sorted(counting.other)),
         as_served,
         counting.uncounted(histories),
@@ -137,6 +142,13 @@ def _averaged(
         return None
     like = None if counting is None else counting.like(view)
     return view.quality(history.task, history.oracle, like)
+
+
+def _begun(history: TaskHistory, line: TaskReport) -> float | None:
+    """Accuracy that another version of the expert had under the task's first router."""
+    if not history.oracle.outcome.averaged or line.routed is None or line.difference is None:
+        return None
+    return line.routed - line.difference  # on the rows that both versions were measured on
 
 
 def _line(
@@ -169,6 +181,7 @@ def _line(
         oracle=history.quality_at_add if history.measured is None else history.measured,
         oracle_source="stored" if history.measured is None else "measured",
         start=earlier.view.version if earlier else None,
+        start_expert=earlier.expert_id if earlier else None,
         routed_at_add=then,
         routed=now.quality(history.task, history.oracle) if now else None,
         verdict_expert="identical" if history.weights_identical else "changed",

@@ -186,7 +186,8 @@ COLUMNS: tuple[Column, ...] = (
     Column(
         "difference",
         "change",
-        "Routed quality now minus before, both counted by the same groups.",
+        "Routed quality now minus before, both counted by the same groups; where another version "
+        "answered before, on the rows that both were measured on.",
         attrgetter("difference"),
         signed,
     ),
@@ -218,6 +219,13 @@ COLUMNS: tuple[Column, ...] = (
         "since",
         "Version of the router compared with.",
         attrgetter("start"),
+        part="data",
+    ),
+    Column(
+        "from_expert",
+        "expert before",
+        "The expert that answered the task under the router compared with.",
+        attrgetter("start_expert"),
         part="data",
     ),
     Column(

@@ -58,6 +58,7 @@ class TaskReport:
         oracle_source: whether ``oracle`` was run again in this report.
         start: version of the router that the comparison starts from; ``None`` where the task
             was in none.
+        start_expert: the expert that answered the task under it; perhaps another version.
         routed_at_add: quality under that router (unless one was named, the task's first), counted
             by its own grouping, as it was then.
         routed: quality under the router reported on; ``None`` where it does not know the task.
@@ -93,6 +94,7 @@ class TaskReport:
     unread: str | None = None
     routed_before: float | None = None
     regrouped: Regrouped | None = None
+    start_expert: str | None = None
 
     @property
     def beats_majority(self) -> bool | None:
@@ -106,10 +108,20 @@ class TaskReport:
 
     @property
     def difference(self) -> float | None:
-        """Routed quality now minus that under the router started from, counted alike."""
+        """Routed quality now minus that under the router started from, counted alike.
+
+        Of another version's rows only those count that this one was measured on too.
+        """
         if self.routed is None or self.routed_before is None:
             return None
+        if self.is_new_expert:
+            return None if self.change is None else self.change.change
         return self.routed - self.routed_before
+
+    @property
+    def is_new_expert(self) -> bool:
+        """Whether another version answered the task under the router started from."""
+        return self.start_expert not in {None, self.expert}
 
     @property
     def flip_rate(self) -> float | None:
@@ -161,7 +173,8 @@ class ForgettingReport:
         lineage: what the figures rest on, where the caller gave it.
         verification: per task what ``--verify`` found, ``None`` without it.
         begin: as a row of the matrix, each task's accuracy under its first router where that
-            was forgotten, else ``None``.
+            was forgotten, else ``None``; of one that knew another version of the expert, accuracy
+            now less the change on the rows of both.
         regrouped: versions of routers that were fitted with another grouping than the one reported
             on.
         as_served: the matrix with every router's row counted by its own grouping; the same unless

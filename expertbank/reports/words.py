@@ -10,7 +10,7 @@ from expertbank.reports.figures import count, listing, points, share, signed
 from expertbank.reports.forgetting import ForgettingReport, TaskReport
 
 MEANINGS: dict[Verdict, str] = {
-    "identical": "no row is sent elsewhere, so every answer is the one given before",
+    "identical": "no row is sent elsewhere, so each is right, or wrong, as it was before",
     "preserved": "shown at 95% that the loss is smaller than the margin",
     "inconclusive": "neither a loss nor its absence could be shown with these rows",
     "lost": "shown at 95% that quality fell, and not shown that it fell by less than the margin",
@@ -113,7 +113,15 @@ def _verdict(report: ForgettingReport) -> str:
         return " ".join(said)
     unsure = named["inconclusive"]
     more = f" {listing(unsure)} could not be decided." if unsure else ""
-    return f"{weights} Routing now costs accuracy on {listing(named['lost'])}.{more}"
+    newer = [task.task for task in report.tasks if task.is_new_expert]
+    worse = [task for task in named["lost"] if task in newer]
+    costly = [task for task in named["lost"] if task not in newer]
+    said = [weights]
+    if costly:
+        said.append(f"Routing now costs accuracy on {listing(costly)}.")
+    if worse:
+        said.append(f"On {listing(worse)} the new expert has less than the one before.")
+    return " ".join(said) + more
 
 
 def _apart(task: TaskReport) -> bool:
@@ -155,7 +163,9 @@ def reason(task: TaskReport, margin: float) -> str:
     if task.verdict_routed == "identical":
         return f"None of {count(change.n, 'row')} is sent elsewhere."
     moved = f"{change.flips} of {count(change.n, 'row')} sent elsewhere"
-    if change.p_mcnemar is not None:
+    if task.is_new_expert:
+        moved = f"{count(change.n, 'row')} that {task.start_expert} was measured on too"
+    if change.method != "jackknife-t":
         moved += f": {change.losses} lost, {change.gains} gained"
     elif change.losses or change.gains:
         moved += f": {change.losses} get no value any more, {change.gains} get one again"

@@ -165,7 +165,6 @@ class Batcher:
             self._line.remove(request)
             depth = len(self._line)
             self._changed.notify_all()
-        self._observer.failed("cancelled")
         self._observer.depth(depth)
 
     def drain(self, seconds: float) -> bool:

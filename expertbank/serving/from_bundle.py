@@ -9,7 +9,7 @@ from expertbank.artifacts.listed import MANIFEST
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone
 from expertbank.clock import now
-from expertbank.errors import MALFORMED, IntegrityError
+from expertbank.errors import MALFORMED, ExpertBankError, IntegrityError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.paths import given_path
 from expertbank.serving.catalogue import KnownTask, catalogue, writings
@@ -68,8 +68,14 @@ class BundleSource:
     def changed(self, served: ServingState) -> bool:
         """See ``Source.changed``; compares the manifest's digest."""
         path = self.folder / MANIFEST
-        with os_errors_translated(path, "read"):
-            return sha256_bytes(path.read_bytes()) != served.fingerprint
+        try:
+            with os_errors_translated(path, "read"):
+                return sha256_bytes(path.read_bytes()) != served.fingerprint
+        except ExpertBankError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                told = f"{self.folder} holds no bundle any more; export one there again"
+                raise ExpertBankError(told) from error
+            raise
 
 
 def _tasks(reader: BundleReader) -> list[KnownTask]:

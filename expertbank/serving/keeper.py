@@ -47,6 +47,7 @@ class Keeper:
         self._served: ServingState | None = None
         self._first_try = Event()
         self._ending = Event()
+        self._hurried = False
         self._error: Exception | None = None
         self._looking = 0.0
         self._thread = Thread(target=self._keep, name="expertbank-keeper", daemon=True)
@@ -65,10 +66,16 @@ class Keeper:
         """Begin to load the first state."""
         self._thread.start()
 
+    def hurry(self) -> None:
+        """Let ``stop`` not wait for a first state: its thread ends with the process."""
+        self._hurried = True
+
     def stop(self) -> None:
-        """End the thread; a state that is being loaded is waited for."""
+        """End the thread; a state that is being loaded is waited for, and not served."""
         self._ending.set()
-        if self._thread.ident is not None:
+        self._first_try.set()
+        waited = self._served is not None or not self._hurried
+        if waited and self._thread.ident is not None:
             self._thread.join()
 
     def wait(self, seconds: float | None) -> ServingState:
@@ -95,8 +102,12 @@ class Keeper:
                     self._error = None
                     return None
                 state = self._source.load(served)
+                self._go_on()
                 warm(state)
+                self._go_on()
             except Exception as error:
+                if self._ending.is_set():
+                    raise  # whatever it is: nobody waits for it
                 if str(error) != str(self._error):
                     what, kept = "what is to be served", ""
                     if served is not None:
@@ -112,6 +123,10 @@ class Keeper:
             if served is not None:
                 self._observer.reloaded(True)
             return state
+
+    def _go_on(self) -> None:
+        if self._ending.is_set():
+            raise NotReadyError("the server was stopped")
 
     def _changed(self, served: ServingState) -> bool:
         begun = monotonic()

@@ -2,21 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
-Reason = Literal[
-    "queue_full",
-    "deadline",
-    "cancelled",
-    "not_ready",
-    "too_large",
-    "input",
-    "not_found",
-    "integrity",
-    "internal",
-]
-"""Why a request failed."""
-
 
 class Observer:
     """Told of what happens; does nothing by itself, so override what matters.
@@ -36,9 +21,6 @@ class Observer:
 
     def finished(self, rows: int, queued_seconds: float, inference_seconds: float) -> None:
         """One request was answered; durations as in ``Answered``."""
-
-    def failed(self, reason: Reason) -> None:
-        """One request failed, in the queue or before it."""
 
     def reloaded(self, ok: bool) -> None:
         """A newer state was swapped in, or could not be loaded."""

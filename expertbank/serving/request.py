@@ -12,7 +12,6 @@ from expertbank.serving.errors import DeadlineError, NotReadyError
 from expertbank.serving.line import Size
 from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
-from expertbank.serving.reasons import reason_of
 from expertbank.workflows.answering.decision import Routed
 from expertbank.workflows.answering.prediction import Prediction, Question
 
@@ -109,9 +108,6 @@ class Teller:
         """Settle a request with an error."""
         if request.future.set_running_or_notify_cancel():
             request.future.set_exception(error)
-            self._observer.failed(reason_of(error))
-        else:
-            self._observer.failed("cancelled")
 
     def give_up(self, request: Request, why: str) -> None:
         """Settle a request that nobody will answer any more."""
@@ -120,7 +116,6 @@ class Teller:
 
     def _answer(self, request: Request, answered: Answered) -> None:
         if not request.future.set_running_or_notify_cancel():
-            self._observer.failed("cancelled")
             return
         request.future.set_result(answered)
         for question, one in zip(request.questions, answered.predictions, strict=True):

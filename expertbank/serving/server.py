@@ -26,7 +26,6 @@ from expertbank.serving.keeper import Keeper
 from expertbank.serving.limits import ServeConfig
 from expertbank.serving.live import ServingState, Source
 from expertbank.serving.observer import Observer
-from expertbank.serving.reasons import reason_of
 from expertbank.serving.request import Request
 from expertbank.workflows.answering.prediction import Question
 
@@ -116,7 +115,19 @@ class Server:
             self._batcher.stop()
             self._keeper.stop()
 
+    def hurry(self) -> None:
+        """Let ``stop`` not wait for a first state that is being loaded.
+
+        What loads it ends with the process, which should then end by ``os._exit``.
+        """
+        self._keeper.hurry()
+
     # -- how it is ---------------------------------------------------------------------------
+
+    @property
+    def loaded(self) -> bool:
+        """Whether there was ever a state to answer by."""
+        return self._keeper.served is not None
 
     @property
     def state(self) -> State:
@@ -203,15 +214,6 @@ class Server:
                 answered: the message names it.
             IntegrityError: the named expert's file is damaged.
         """
-        try:
-            return self._submit(ask, deadline, under)
-        except Exception as error:
-            self.observer.failed(reason_of(error))
-            raise
-
-    def _submit(
-        self, ask: Ask, deadline: float | None, under: ServingState | None
-    ) -> Future[Answered]:
         submitted = monotonic()
         if self._phase != "running":
             raise NotReadyError(f"the server is {self.state}")

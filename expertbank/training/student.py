@@ -139,8 +139,8 @@ class Student(nn.Module):
         Args:
             rows: the training rows.
             positions: the rows of one optimiser step.
-            parts: micro-batches to run one after the other; of unequal size where the rows do
-                not divide, and each counts by its rows.
+            parts: micro-batches to run one after the other; each counts by what of it is
+                compared: its rows, or the tokens of its answers.
             cache: trunk states of ``rows``.
 
         Returns:
@@ -148,10 +148,11 @@ class Student(nn.Module):
         """
         self.collapse()
         total, tokens = 0.0, 0
+        every = _compared(rows, positions)
         for part in split(positions, parts):
             batch = self.batch(rows, part)
             loss = self.objective.loss(*self.answers(rows, batch, cache))
-            loss = loss * (len(part) / len(positions))
+            loss = loss * (_compared(rows, part) / every)
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
             total += float(loss.detach())
             tokens += sum(len(sequence) for p in part for sequence in rows[p].sequences)
@@ -179,6 +180,11 @@ def pooling_of(job: ExpertJob, backbone: Backbone) -> HeadPooling:
     own, kind = backbone.family.pooling, KINDS.get(job.kind)
     better = own == "mean" and not (kind.scores_sequences or kind.answers_are_values)
     return "pair" if better and all(row.second for row in job.train) else own
+
+
+def _compared(rows: Sequence[EncodedRow], positions: Sequence[int]) -> int:
+    """Over how many things the mean loss of these rows is: rows, or tokens that are written."""
+    return sum(len(rows[position].continuation) or 1 for position in positions)
 
 
 def answer_places(

@@ -148,8 +148,9 @@ class TTShape:
         """The shape where nobody says a rank: of two the one with fewer numbers.
 
         One core a side at rank 1 has ``in + out`` numbers. A train of rank ``DEFAULT_RANK`` has
-        fewer from a width of 768 on. Where it has more, it was also less accurate, by a point over
-        19 tasks at widths of 384 and 576 (``examples/benchmarks/together.py``).
+        fewer where both widths have factors and are large, mostly from 768 on. Where it has more,
+        it was also less accurate, by a point over 19 tasks at widths of 384 and 576
+        (``examples/benchmarks/together.py``).
         """
         cut = cls.of(in_features, out_features, DEFAULT_RANK)
         uncut = cls.uncut(in_features, out_features, 1)

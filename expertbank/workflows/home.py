@@ -8,6 +8,7 @@ folder, under the bank's own name.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ OBJECTS = "objects"
 RESTORE_INSTEAD = "pg_restore, or expertbank db copy"
 """What to use instead of ``db restore`` for a bank in a database."""
 _UNNAMED = "unnamed"
+_DATABASE = re.compile(r"\s*postgres(ql)?(\+\w*)?:", re.IGNORECASE)
 
 
 class Lock(Protocol):
@@ -58,6 +60,11 @@ class Home(Protocol):
     @property
     def location(self) -> UpgradableLocation:
         """Its registry."""
+        ...
+
+    @property
+    def making(self) -> str:
+        """What makes a bank there, in words."""
         ...
 
     def lock(self, wait: float) -> Lock:
@@ -98,6 +105,11 @@ class FolderHome:
         """The SQLite file in it."""
         return SqliteFile(self.folder / DATABASE)
 
+    @property
+    def making(self) -> str:
+        """Two commands: adding the first task makes one too."""
+        return "expertbank init, or expertbank add --task T"
+
     def lock(self, wait: float) -> BankLock:
         """A file in it."""
         return BankLock(self.folder / LOCK_FILE, wait)
@@ -133,6 +145,11 @@ class DatabaseHome:
 
     def __str__(self) -> str:
         return self.location.describe()
+
+    @property
+    def making(self) -> str:
+        """A command that names a store, as a database holds no files."""
+        return "expertbank init --store URL"
 
     def lock(self, wait: float) -> Lock:
         """An advisory lock in the database."""
@@ -184,8 +201,11 @@ def home_at(place: str | os.PathLike[str] | Home, cache: Path | None = None) -> 
 
 
 def is_url(place: str) -> bool:
-    """Whether a home is a URL: one that is no database's is refused by its name, not made."""
-    return "://" in place
+    """Whether a home is a URL: one that is no database's is refused by its name, not made.
+
+    A database's with slashes missing is one too: as a folder's name it would show a password.
+    """
+    return "://" in place or _DATABASE.match(place) is not None
 
 
 def default_cache() -> Path:

@@ -140,8 +140,7 @@ class Workspace:
                 if self._location.exists():
                     raise
                 raise NotFoundError(
-                    f"no bank at {self.home}; make one with: expertbank init, "
-                    "or expertbank add --task T"
+                    f"no bank at {self.home}; make one with: {self.home.making}"
                 ) from None
         return self._registry
 

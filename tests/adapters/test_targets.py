@@ -75,6 +75,8 @@ def test_a_model_without_layers_of_its_own_is_refused_with_its_modules_named(
         assert name in str(caught.value)
     assert "distilbert" in str(caught.value), "and the families that are supported"
     assert "--target" in str(caught.value)
+    why = {"albert": "no single list of layers", "bart": "has an encoder and a decoder"}[family]
+    assert why in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -113,6 +115,7 @@ FOUND = {
     "olmo2": ("layers", "self_attn.{}_proj", "q", "k", "v"),
     "gpt_bigcode": ("h", "attn.{}", "c_attn", "c_attn", "c_attn"),
     "t5": ("encoder.block", "layer.0.SelfAttention.{}", "q", "k", "v"),
+    "umt5": ("encoder.block", "layer.0.SelfAttention.{}", "q", "k", "v"),
 }
 
 
@@ -124,7 +127,7 @@ def test_a_model_outside_the_table_shows_its_roles_when_it_is_tried(load_tiny, f
     assert found.projections == {
         role: pattern.format(name) for role, name in zip(ROLES, names, strict=True)
     }
-    encoder = family in {"mpnet", "nomic_bert", "eurobert", "t5"}
+    encoder = family in {"mpnet", "nomic_bert", "eurobert", "t5", "umt5"}
     assert found.pooling == ("mean" if encoder else "last")
 
 
@@ -175,11 +178,17 @@ def test_trying_a_model_leaves_no_hook_on_it(load_tiny) -> None:
     assert not any(module._forward_pre_hooks for module in backbone.model.modules())
 
 
-def test_an_embedding_model_made_of_a_decoder_is_read_as_an_encoder(load_tiny) -> None:
-    gemma = load_tiny("gemma3_text")
-    assert gemma.family.pooling == "last"
-    gemma.model.config.use_bidirectional_attention = True
-    assert family_of("gemma3_text", gemma.model).pooling == "mean"
+@pytest.mark.parametrize(
+    ("family", "field", "value"),
+    [("gemma3_text", "use_bidirectional_attention", True), ("llama", "is_causal", False)],
+)
+def test_an_embedding_model_made_of_a_decoder_is_read_as_an_encoder(
+    load_tiny, family: str, field: str, value: bool
+) -> None:
+    backbone = load_tiny(family)
+    assert backbone.family.pooling == "last"
+    setattr(backbone.model.config, field, value)
+    assert family_of(family, backbone.model).pooling == "mean"
 
 
 def test_a_projection_that_is_not_linear_is_refused(bert) -> None:

@@ -301,3 +301,27 @@ def test_a_folder_on_a_disk_without_links_is_claimed_by_one_bank(
         store.claim("b" * 32)
     assert store.owner() == "a" * 32
     assert not list(store.unfinished())
+
+
+@pytest.mark.skipif(not Path("/dev/zero").exists(), reason="needs /dev/zero")
+@pytest.mark.parametrize("kind", ["device", "pipe", "folder"])
+def test_what_is_no_plain_file_is_refused_unread(store: LocalStore, kind: str) -> None:
+    digest = store.put(DATA)
+    path = Path(store.where(digest))
+    path.unlink()
+    if kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    with pytest.raises(IntegrityError, match=r"no plain file.*backup"):
+        store.get(digest)
+
+
+def test_a_link_to_the_file_itself_is_read(store: LocalStore, tmp_path: Path) -> None:
+    digest = store.put(DATA)
+    path = Path(store.where(digest))
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere")
+    assert store.get(digest) == DATA

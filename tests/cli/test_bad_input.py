@@ -88,7 +88,7 @@ DATA: dict[str, tuple[str, bytes, str]] = {
     ),
     "a row without text": ("d.csv", lines("text,label", *GOOD, ",good"), r"d\.csv:42: .*empty"),
     "a file that is no Parquet": ("d.parquet", b"PAR1 no", r"d\.parquet:1: not readable"),
-    "an unknown file type": ("d.xlsx", b"x", r"unknown file type"),
+    "an Excel workbook by its name": ("d.xlsx", b"x", r"an Excel workbook"),
 }
 
 

@@ -169,6 +169,54 @@ def test_restore_waits_for_nobody_too_long_and_a_dry_run_for_nobody(
             "the registry says",
         ),
         (["UPDATE artifacts SET purged_at = '2026' WHERE kind = 'expert'"], "its task is alive"),
+        *(
+            (["DROP TRIGGER frozen_experts_update", f"UPDATE experts SET {change}"], text)
+            for change, text in (
+                ('labels = \'["sweet","sour"]\'', "the row says ['sweet', 'sour']"),
+                ("kind = 'regression'", "the row says 'regression'"),
+                ("adapter_params = 7", "numbers in its adapter of"),
+                ("head_params = 7", "numbers in its head of"),
+                ("bytes = bytes + 1", "the registry says"),
+            )
+        ),
+        *(
+            (["DROP TRIGGER frozen_evaluations_update", f"UPDATE evaluations SET {change}"], text)
+            for change, text in (
+                ("correct = correct + 1 WHERE router_version IS NULL", "with the expert named"),
+                ("correct = correct - 1 WHERE router_version = 2", "with router@2"),
+                ("metrics = '{}' WHERE router_version IS NULL", "accuracy None"),
+                ("metrics = '{\"quality\": 0.5}' WHERE router_version = 2", "quality 0.5"),
+                (
+                    "artifact_digest = (SELECT digest FROM routers LIMIT 1)",
+                    "names a file that is not its evidence row by row",
+                ),
+                (
+                    "artifact_digest = (SELECT max(artifact_digest) FROM evaluations WHERE "
+                    "router_version IS NULL) WHERE router_version IS NULL",
+                    "with the expert named",
+                ),
+                (
+                    "artifact_digest = (SELECT min(artifact_digest) FROM evaluations WHERE "
+                    "router_version = 1) WHERE router_version = 1",
+                    "are not those that it was registered with",
+                ),
+                ("router_version = NULL", "2 evaluations with the expert named"),
+            )
+        ),
+        *(
+            (
+                [
+                    "DROP TRIGGER frozen_evaluations_delete",
+                    f"DELETE FROM evaluations WHERE router_version {which}",
+                ],
+                text,
+            )
+            for which, text in (
+                ("IS NULL", "0 evaluations with the expert named, expected one"),
+                ("IS NOT NULL", "what it was measured under it is not stored"),
+                ("= 2", "router@2 contains it"),
+            )
+        ),
     ],
 )
 def test_verify_finds_rows_that_do_not_fit_their_files(
@@ -180,8 +228,9 @@ def test_verify_finds_rows_that_do_not_fit_their_files(
     broken(bank / "registry.db", *statements, *(triggers[name] for name in dropped))
     found = call("--home", bank, "--json", "verify")
     assert found.code == 13
-    assert any(text in problem["what"] for problem in found.document["problems"])
+    assert any(text in problem["what"] for problem in found.document["problems"]), found.out
     assert all(problem["todo"] for problem in found.document["problems"])
+    assert "Error(" not in found.out
 
 
 # -- doctor --------------------------------------------------------------------------------
@@ -212,6 +261,39 @@ def test_doctor_hides_secrets(bank: Path, monkeypatch: pytest.MonkeyPatch) -> No
         assert "HF_TOKEN" in answer.out
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "shown"),
+    [
+        ("EXPERTBANK_HOME", "postgresql+psycopg://u:hun/verysecret@h/db", "://u@h/db"),
+        ("EXPERTBANK_HOME", "postgresql+psycopg://u:hun verysecret@h/db", "://u@h/db"),
+        ("EXPERTBANK_HOME", "postgresql+psycopg://u:hun@verysecret@h/db", "(set, hidden)"),
+        ("EXPERTBANK_HOME", "postgresql:/u:verysecret@h/db", "(set, hidden)"),
+        ("EXPERTBANK_HOME", "https://u:verysecret@h/db", "(set, hidden)"),
+        ("EXPERTBANK_HOME", "/banks/me@work", "/banks/me@work"),
+        ("HTTPS_PROXY", "http://me:very/verysecret@proxy:3128", "http://***@proxy:3128"),
+        ("HTTPS_PROXY", "http://me:very @verysecret@proxy:3128", "http://***@proxy:3128"),
+        ("HTTPS_PROXY", "me:verysecret@proxy:3128", "***@proxy:3128"),
+        ("AWS_ENDPOINT_URL", "https://me:a/b verysecret@host", "https://***@host"),
+        ("HF_HOME", "/home/me@work/hub", "/home/me@work/hub"),
+    ],
+)
+def test_doctor_hides_a_password_whatever_its_letters(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str, shown: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    for flag in ([], ["--json"]):
+        answer = done("--home", tmp_path / "none", *flag, "doctor")
+        assert "verysecret" not in answer.out + answer.err
+    assert answer.document["environment"][name].endswith(shown)
+
+
+def test_advice_repeats_no_password_of_a_home_that_is_no_full_url(tmp_path: Path) -> None:
+    home = "postgresql+psycopg:/u:verysecret@h/db"
+    answer = call("--home", home, "db", "copy", tmp_path / "none", tmp_path / "copy")
+    assert "expertbank --home URL init" in answer.err
+    assert "verysecret" not in answer.out + answer.err
+
+
 def test_doctor_without_a_bank_says_how_to_make_one_and_makes_nothing(tmp_path: Path) -> None:
     answer = done("--home", tmp_path / "none" / "bank", "--json", "doctor")
     assert " init" in findings(answer)["bank"]["todo"]
@@ -235,6 +317,26 @@ def test_doctor_exits_1_and_says_what_to_do_where_something_is_wrong(
     moved = call("--home", bank, "--json", "doctor")
     assert moved.code == 1
     assert "--backbone" in findings(moved)["backbone"]["todo"]
+
+
+def test_a_bank_without_the_files_that_answer_is_a_problem_to_doctor(
+    bank: Path, tmp_path: Path
+) -> None:
+    away = (bank / "objects").rename(tmp_path / "away")
+    answer = call("--home", bank, "--json", "doctor")
+    assert answer.code == 1
+    store = findings(answer)["store"]
+    assert store["state"] == "problem"
+    assert "no answer is possible" in store["found"]
+    assert "router@2" in store["found"]
+    away.rename(bank / "objects")
+    assert findings(done("--home", bank, "--json", "doctor"))["store"]["state"] == "ok"
+    with sqlite3.connect(bank / "registry.db") as raw:
+        (digest,) = raw.execute("SELECT digest FROM experts ORDER BY id LIMIT 1").fetchone()
+    (bank / "objects" / digest[:2] / f"{digest}.safetensors").unlink()
+    lost = findings(call("--home", bank, "--json", "doctor"))["store"]
+    assert lost["state"] == "problem"
+    assert "@1" in lost["found"]
 
 
 def test_a_backbone_that_moved_is_named_to_doctor_and_verify(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -129,3 +131,37 @@ def test_rows_that_have_no_room_name_the_file_that_was_wanted(
     with pytest.raises(ExpertBankError, match=f"cannot write {target}: {NO_SPACE}"):
         keep()
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture
+def full_disk(bank: Path, tmp_path: Path) -> Iterator[Path]:
+    """A copy of the bank on a disk of its own that a leftover fills, to the last byte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", disk], capture_output=True
+    )
+    if made.returncode:
+        pytest.skip("only root can mount a disk here")
+    try:
+        home = Path(shutil.copytree(bank, disk / "bank"))
+        folder = next(path for path in (home / "objects").iterdir() if path.is_dir())
+        leftover = (folder / ".tmp-leftover").open("wb", buffering=0)
+        with leftover, suppress(OSError):  # no space left
+            while leftover.write(bytes(4096)):
+                pass
+        yield home
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_gc_frees_a_full_disk_and_then_writes_rows(full_disk: Path) -> None:
+    words = ("--home", full_disk, "--json", "gc", "--yes", "--grace", 0)
+    refused = call(*words, "--keep-routers", 1)
+    assert refused.code == 1
+    assert "no space left" in refused.err
+    (freed,) = done(*words).document["deleted"]
+    assert freed["why"] == "half-written artifact"
+    assert freed["bytes"] > 1 << 20
+    assert done(*words, "--keep-routers", 1).document["forgotten"] == [1]
+    assert done("--home", full_disk, "verify").code == 0

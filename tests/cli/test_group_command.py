@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from command_line import call, content, done, write_task
+from command_line import call, content, done, task_rows, write_task
 from small_tasks import choice_rows, ticket_rows, write_jsonl, write_rows
 
 from expertbank import Bank
@@ -285,6 +285,27 @@ def test_tasks_that_read_no_rows_in_common_cannot_be_grouped(apart: Path, tmp_pa
         answer = call("--home", apart, "group", "tickets", *tasks)
         assert answer.code == 2
         assert "cannot answer the same rows" in answer.err
+        assert content(apart) == before
+
+
+def test_pairs_and_single_texts_cannot_be_grouped(apart: Path, tmp_path: Path) -> None:
+    rows = [(text, f"so {n % 5}", label) for n, (text, label) in enumerate(task_rows("poll", 60))]
+    data = write_rows(tmp_path / "both.csv", rows, ("premise", "hypothesis", "label"))
+    add = ["--home", apart, "add", "--epochs", 1, "--data", data, "--task"]
+    done(*add, "both")
+    done("--home", apart, "group", "desk", "mood")
+    before = content(apart)
+    named = ["--text-column", "premise", "--pair-column", "hypothesis", "--group", "desk"]
+    for words in (
+        ["--home", apart, "group", "tickets", "mood", "both"],
+        ["--home", apart, "group", "tickets", "both", "mood"],
+        [*add, "more", *named],
+    ):
+        answer = call(*words)
+        assert answer.code == 2
+        assert "task of single texts" in answer.err
+        assert "task of pairs of texts" in answer.err
+        assert "leave one of them out of the group" in answer.err
         assert content(apart) == before
 
 

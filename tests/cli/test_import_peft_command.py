@@ -10,6 +10,8 @@ import pytest
 from command_line import call, content, done, task_rows, write_task
 from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
 
+from expertbank import Bank
+
 KINDS = {
     "mood": [],
     "pick": ["--choices-column", "choices"],
@@ -91,6 +93,18 @@ def test_experts_of_every_kind_come_back_with_the_answers_they_had(
             assert line.get("labels") == expected.get("labels")
     checked = call(*home, "verify")
     assert checked.code == 0, checked.out
+
+
+def test_labels_may_stand_in_one_option_or_in_several(
+    exports: Path, backbone_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    done("--home", tmp_path, "init", "--backbone", backbone_folder("bert"), "--max-length", 32)
+    for words in (["--labels", "good, bad"], ["--labels", "good", "--labels", "bad"]):
+        wish = [*words_of(exports, "mood", *words), "--new-version"]
+        document = done("--home", tmp_path, "--json", *wish).document
+        assert document["peft"]["labels"] == "given"
+    with Bank.open(tmp_path, read_only=True) as bank:
+        assert [one.labels for one in bank.experts()] == [("good", "bad")] * 2
 
 
 def test_what_came_in_is_told_in_words(

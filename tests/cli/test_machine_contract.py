@@ -120,7 +120,7 @@ INNER: dict[tuple[str, str], set[str]] = {
         *("verdict", "from", "flips", "losses", "gains", "interval", "margin_provable"),
         *("margin_possible", "p_mcnemar", "p_noninferiority", "p_noninferiority_adjusted"),
         *("p_loss", "p_loss_adjusted", "clustered", "clusters", "compared", "difference"),
-        *("expert", "method", "metric", "unread"),
+        *("expert", "from_expert", "method", "metric", "unread"),
     },
 }
 LEAST: dict[tuple[str, str], set[str]] = {

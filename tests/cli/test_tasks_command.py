@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -124,6 +125,33 @@ def test_odd_labels_are_shown_and_bad_rows_named(tmp_path: Path) -> None:
     answer = call(*words, "--json")
     assert answer.code == 2
     assert answer.error["message"].startswith(f"{path}:32: the text")
+
+
+def test_labels_of_validation_alone_are_listed_in_the_document(tmp_path: Path) -> None:
+    rows = [(f"t {n}", "ab"[n % 2]) for n in range(30)]
+    write_csv(tmp_path / "train.csv", rows, ("text", "label"))
+    odd = [("x", "a"), ("y", "new"), ("z", "newer")]
+    write_csv(tmp_path / "validation.csv", odd, ("text", "label"))
+    answer = call("--home", tmp_path / "x", "--json", "tasks", "check", tmp_path)
+    assert answer.code == 2
+    (fault,) = answer.document["bad_rows"]
+    assert (fault["fault"], fault["rows"]) == ("label without a training row", 2)
+    assert answer.document["rows"]["validation"] == 1
+    assert "drop_labels" in answer.error["message"]
+
+
+def test_the_command_that_lists_all_bad_rows_does(tmp_path: Path, backbone: Path) -> None:
+    (tmp_path / "my data").mkdir()
+    rows = [("", "a"), ("", "b"), *((f"t {n}", "ab"[n % 2]) for n in range(30))]
+    path = write_csv(tmp_path / "my data" / "a.csv", rows, ("body text", "label"))
+    place = ["--home", tmp_path / "x"]
+    add = [*place, "add", "--task", "mine", "--backbone", backbone, "--data", path]
+    refused = call(*add, "--text-column", "body text")
+    assert refused.code == 2
+    (told,) = (line for line in refused.err.splitlines() if line.endswith(" lists all of them"))
+    words = shlex.split(told.removesuffix(" lists all of them"))
+    listed = call(*place, "--json", *words[1:])
+    assert listed.document["bad_rows"][0]["rows"] == 2
 
 
 def test_what_add_would_refuse_is_told_by_the_dry_run(bank: Path, tmp_path: Path) -> None:

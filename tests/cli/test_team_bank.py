@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import shlex
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from postgres_server import PostgresServer, free_port
 from expertbank import Bank
 from expertbank.registry.postgres.database import PostgresDatabase
 from expertbank.registry.postgres.lock import DatabaseLock
+from expertbank.workflows.home import home_at
 
 SECRETS = (
     "s3cr3t-word",
@@ -237,6 +239,39 @@ def test_a_user_who_may_only_read_ships_it_and_is_told_that_nobody_noted_it(
         assert "not recorded in its history" in answer.err
     assert done("--json", "predict", "--bundle", tmp_path / "bundle", "a good film").lines
     assert call("--home", home, "remove", "--task", "mood", "--yes").code == 1
+
+
+def test_a_bucket_that_is_gone_or_out_of_reach_is_a_problem_to_doctor(
+    team: Team, bank: Path, bucket: Bucket
+) -> None:
+    done("db", "copy", bank, team.url, "--store", team.store)
+    away = (bucket.url("nowhere", port=free_port()), team.store.replace("/bucket", "/gone"))
+    for store, words in zip((*away,), ("cannot read", "lacks"), strict=True):
+        trigger = "ALTER TABLE backbones {} TRIGGER USER"
+        team.server.execute(
+            team.database,
+            trigger.format("DISABLE"),
+            f"UPDATE backbones SET store = '{store}'",
+            trigger.format("ENABLE"),
+        )
+        answer = team.call("--json", "doctor")
+        assert answer.code == 1
+        (found,) = (one for one in answer.document["findings"] if one["subject"] == "store")
+        assert found["state"] == "problem"
+        assert "no answer is possible" in found["found"]
+        assert words in found["found"]
+
+
+def test_the_command_that_makes_a_bank_can_be_pasted_as_it_is_shown(team: Team) -> None:
+    home = team.url + "?application_name=a%27b;&connect_timeout=5"
+    doctor = call("--home", home, "--json", "doctor").document["findings"]
+    (todo,) = (one["todo"] for one in doctor if one["subject"] == "bank")
+    listed = call("--home", home, "--json", "list").error["message"]
+    for said in (todo, listed):
+        words = shlex.split(said.partition("make one with: ")[2].partition("; or check")[0])
+        assert words[1] == "--home"
+        assert home_at(words[2]) == home_at(home.replace(":s3cr3t-word", ""))
+        assert words[3:5] == ["init", "--store"]
 
 
 def test_the_environment_is_shown_by_doctor_without_its_secrets(

@@ -75,10 +75,11 @@ def test_a_servers_log_is_read_if_it_holds_texts(made_bank: Path, tmp_path: Path
 
 def test_kept_rows_can_be_labelled_and_added(bank: Path, tmp_path: Path) -> None:
     file = write_csv(tmp_path / "rows.csv", [(text,) for text in strange()], ("text",))
-    out = tmp_path / "next.jsonl"
+    out = tmp_path / "my rows" / "next.jsonl"
+    out.parent.mkdir()
     words = ["unknowns", file, "--home", bank, "--out", out]
     answer = done(*words)
-    assert f"--data {out}" in answer.err
+    assert f"--data '{out}'" in answer.err
     kept = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
     assert {row["text"] for row in kept} <= set(strange())
     write_jsonl(out, [{**row, "label": "zq" in row["text"]} for row in kept])

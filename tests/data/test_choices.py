@@ -60,6 +60,7 @@ def test_choices_in_a_csv_cell_and_in_jsonl_give_one_row(
         ('["x", " "]', "0", "none of them empty"),
         ('["x", ["y"]]', "0", "holds list, expected one text"),
         ('{"label": ["A"], "text": ["x", "y"]}', "A", "1 choice labels for 2 choices"),
+        ('{"A": "x", "B": "y"}', "A", r"object with the keys 'A', 'B'; .*\{\"label\": \["),
         ('{"text": "xy"}', "0", "must hold a list of choices"),
         ('["x", "y"]', "2", "label '2' names none of .*positions count from 0"),
         ('["x", "y"]', "C", "label 'C' names none of"),

@@ -170,6 +170,47 @@ def test_lists_of_named_classes_are_read_by_name(tmp_path: Path) -> None:
     assert found[0].label == '["late","rude"]'
 
 
+@pytest.mark.parametrize("several", [False, True])
+def test_a_class_that_the_task_does_not_know_is_refused_by_its_name(
+    tmp_path: Path, several: bool
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    stars = datasets.ClassLabel(names=["1", "2", "3", "4"])
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": [stars] if several else stars}
+    )
+    rows = {"text": [f"t{n}" for n in range(4)], "label": [[n] if several else n for n in range(4)]}
+    path = tmp_path / "a.parquet"
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    known = TaskSpec("mine", "multi_label" if several else "", labels=("1", "2", "3"))
+    faults = Faults()
+    found = [row.label for row in read_rows(known, str(path), faults=faults)]
+    assert found == (['["1"]', '["2"]', '["3"]'] if several else ["1", "2", "3"])
+    assert "a.parquet:4: unknown label '4'" in faults.first["unknown label"][0]
+
+
+def test_classes_with_other_names_here_are_read_by_the_names_that_the_data_has(
+    tmp_path: Path,
+) -> None:
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["neg", "pos"])}
+    )
+    path = tmp_path / "a.parquet"
+    rows = {"text": ["a", "b"], "label": [0, 1]}
+    datasets.Dataset.from_dict(rows, features=features).to_parquet(str(path))
+    shown = TaskSpec("mine", labels=("bad", "good"), label_names=(("neg", "bad"), ("pos", "good")))
+    assert [row.label for row in read_rows(shown, str(path))] == ["bad", "good"]
+
+
+@pytest.mark.parametrize("label", ["0e99999999999999999999", "1e-99999999999999999999"])
+def test_a_label_with_an_endless_exponent_is_one(tmp_path: Path, label: str) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(text, label if one == "a" else "0") for text, one in ROWS]))
+    data = load_task(MINE, str(path))
+    assert any("look or mean the same" in one for one in data.warnings)
+
+
 @pytest.mark.parametrize(
     ("one", "other"),
     [("0", "0.0"), ("spam", "spam\u200b"), ("é", "e\u0301"), ("ab", "a\u00adb"), ("1", "\uff11"),
@@ -430,7 +471,8 @@ def test_texts_that_become_the_same_tokens_are_remarked_on(tmp_path: Path) -> No
     path = tmp_path / "a.csv"
     path.write_text(cells([(chr(0x1F600 + n), "ab"[n % 2]) for n in range(20)]))
     found = check_task(MINE, str(path), _tokens(lambda _: [1, 0, 2]))
-    assert any("20 of 20 rows become the same tokens" in one for one in found.warnings)
+    (same,) = (one for one in found.warnings if "20 of 20 rows become the same tokens" in one)
+    assert "drops or does not know what tells them apart, such as accents or emoji" in same
     other = check_task(MINE, str(path), _tokens(lambda text: [1, ord(text), 2]))
     assert not any("same tokens" in one for one in other.warnings)
 
@@ -704,3 +746,120 @@ def test_what_is_not_read_of_rows_to_answer_is_told(tmp_path: Path) -> None:
     path.write_text("text,label\na,x\n,\ntext,label\nb,y\n")
     assert len(list(rows_to_answer(str(path), remark=told.append))) == 2
     assert "1 row left out, holding nothing (line 3)" in told[1]
+
+
+def test_a_saved_dataset_is_told_how_to_be_read(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    one = datasets.Dataset.from_dict({"text": [t for t, _ in ROWS], "label": [b for _, b in ROWS]})
+    one.save_to_disk(str(tmp_path / "one"))
+    datasets.DatasetDict(train=one, test=one).save_to_disk(str(tmp_path / "all"))
+    for folder, what in (("one", ""), ("all", r'\["train"\]'), ("all/train", "")):
+        with pytest.raises(InputError, match=rf'save_to_disk.* dataset{what}\.to_parquet\("train'):
+            load_task(MINE, str(tmp_path / folder))
+    (shard,) = (tmp_path / "one").glob("*.arrow")
+    shard.rename(tmp_path / "shard.csv")
+    with pytest.raises(DataError, match="this is an Arrow file; save it as Parquet"):
+        load_task(MINE, str(tmp_path / "shard.csv"))
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [("a.xlsx", "Excel workbook.*as CSV"), ("a.arrow", "Arrow.*Parquet"), ("a.xz", "xz; unpack"),
+     ("a.feather", "Arrow.*Parquet"), ("a.csv.bz2", "bzip2; unpack"), ("a.zst", "zstd; unpack")],
+)  # fmt: skip
+def test_a_name_that_tells_of_another_format_says_what_to_do(
+    tmp_path: Path, name: str, message: str
+) -> None:
+    (tmp_path / name).write_text(cells(ROWS))
+    with pytest.raises(InputError, match=rf"{name}: by its name this is .*{message}"):
+        load_task(MINE, str(tmp_path / name))
+
+
+def test_rows_one_folder_deeper_are_read_or_told_of(tmp_path: Path) -> None:
+    (tmp_path / "README.md").write_text("no data")
+    (tmp_path / "dataset_infos.json").write_text("{}")
+    (tmp_path / "data").mkdir()
+    for part, rows in (("train", ROWS[:15]), ("validation", ROWS[15:])):
+        (tmp_path / "data" / f"{part}-00000-of-00001.csv").write_text(cells(rows))
+    data = load_task(MINE, str(tmp_path))
+    assert (data.counts["train"], data.counts["validation"]) == (15, 5)
+    assert not any("left out" in one for one in data.warnings)
+    wanted = [row.digest for row in data.train]
+    assert set(find_rows(data.spec, data.source, wanted)) == set(wanted)
+    (tmp_path / "more").mkdir()
+    (tmp_path / "more" / "train.csv").write_text(cells(ROWS))
+    with pytest.raises(InputError, match=r"deeper, in data, more; name one of .*such as .*/data$"):
+        load_task(MINE, str(tmp_path))
+
+
+@pytest.mark.parametrize("indent", [1, 4])
+def test_rows_within_an_indented_object_are_one_fault(tmp_path: Path, indent: int) -> None:
+    path = tmp_path / "a.json"
+    rows = [{"text": text, "label": label} for text, label in ROWS]
+    path.write_text(json.dumps({"data": rows}, indent=indent))
+    with pytest.raises(DataError, match="the first object goes on over several lines") as refused:
+        load_task(MINE, str(path))
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("caf\u00e9", "cafe\u0301"), ("spam", "sp\u200bam"), ("spam", "sp\u00adam"),
+     ("spam", "\ufeffspam"), ("spam", "\uff53\uff50\uff41\uff4d")],
+)  # fmt: skip
+def test_copies_that_look_the_same_never_stand_on_both_sides(
+    tmp_path: Path, one: str, other: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    texts = [f"{word} number {n}" for n in range(60) for word in (one, other)]
+    path.write_text(
+        "".join(
+            json.dumps({"text": text, "label": "ab"[n // 2 % 2]}) + "\n"
+            for n, text in enumerate(texts)
+        )
+    )
+    data = load_task(MINE, str(path))
+    parts = (data.train, data.validation)
+    sides = [{row.text.rpartition(" ")[2] for row in part} for part in parts]
+    assert not sides[0] & sides[1]
+    assert sum(map(len, sides)) == 60
+
+
+def test_a_label_of_validation_alone_is_a_fault_of_each_of_its_rows(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(cells(ROWS))
+    (tmp_path / "validation.csv").write_text(cells([("x", "a"), ("y", "new"), ("z", "new")]))
+    with pytest.raises(DataError, match=r"validation\.csv:3: .*'new'.*add training rows.*drop_la"):
+        load_task(MINE, str(tmp_path))
+    words_of = LengthCounter("words", lambda texts: [text.split() for text, _ in texts])
+    found = check_task(MINE, str(tmp_path), words_of)
+    assert found.bad.to_list()[0]["rows"] == 2
+    (tmp_path / "validation.csv").write_text(cells([("y", "new")]))
+    with pytest.raises(BadRowsError, match=r"without them: .*no validation rows with a label of"):
+        check_task(MINE, str(tmp_path), words_of)
+
+
+def test_an_underscore_makes_no_number(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([(text, f"1_{n}") for n, (text, _) in enumerate(ROWS)]))
+    with pytest.raises(DataError, match="label '1_0' is not a number"):
+        load_task(TaskSpec("mine", "regression"), str(path))
+
+
+def test_a_number_that_is_written_otherwise_than_the_known_label_is_offered_that(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text(cells([("x", "2.0")]))
+    with pytest.raises(DataError, match=r"unknown label '2\.0'; .*did you mean '2'\?"):
+        read_rows(TaskSpec("mine", labels=("1", "2", "2.01")), str(path))
+
+
+@pytest.mark.parametrize(("kind", "what"), [("generation", "answer"), ("regression", "value")])
+def test_a_list_where_a_kind_has_one_answer_is_not_sent_to_several_labels(
+    tmp_path: Path, kind: str, what: str
+) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"text": "x", "label": ["1", "2"]}) + "\n")
+    with pytest.raises(DataError, match=f"list of {what}s, expected one; keep one {what}") as said:
+        read_rows(TaskSpec("mine", kind), str(path))
+    assert "multi_label" not in str(said.value)

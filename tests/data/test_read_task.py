@@ -158,9 +158,9 @@ def test_unclear_folders_are_refused(tmp_path: Path) -> None:
     _write(tmp_path / "train.jsonl", _rows())
     with pytest.raises(InputError, match="one split in two formats"):
         load_task(MINE, str(tmp_path))
-    (tmp_path / "a.xlsx").write_bytes(b"PK")
+    (tmp_path / "a.docx").write_bytes(b"PK")
     with pytest.raises(InputError, match="unknown file type"):
-        load_task(MINE, str(tmp_path / "a.xlsx"))
+        load_task(MINE, str(tmp_path / "a.docx"))
     with pytest.raises(InputError, match="there is no file or folder"):
         load_task(MINE, str(tmp_path / "gone.csv"))
 

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from expertbank.config import AdapterConfig
-from expertbank.data import Columns, TaskSpec, hold_out_for_selection, load_task, read_rows
+from expertbank.data import (
+    Columns,
+    TaskSpec,
+    hold_out_for_selection,
+    load_task,
+    read_rows,
+    task_spec,
+)
 from expertbank.data.formats import ReadAs
+from expertbank.data.load import all_listed
 from expertbank.errors import DataError, InputError
 
 ROWS = "text,label\n" + "".join(f"t{n},{'good' if n % 2 else 'bad'}\n" for n in range(40))
@@ -27,7 +36,7 @@ def test_rows_to_measure_on_are_not_sent_to_a_check_that_finds_nothing(tmp_path:
         read_rows(known, path)
     assert "unknown label 'bad'" in str(measured.value)
     assert "tasks check" not in str(measured.value)
-    with pytest.raises(DataError, match="expertbank tasks check lists all of them"):
+    with pytest.raises(DataError, match="tasks check, with a task file that has these labels, "):
         load_task(known, path)
 
 
@@ -177,3 +186,33 @@ def test_lists_as_python_prints_them_are_named_as_such(tmp_path: Path, kind: str
             load_task(TaskSpec("mine", kind=kind), path)
         told = str(refused.value)
     assert "Python prints lists with single quotes: write JSON" in told
+
+
+@pytest.mark.parametrize(
+    ("spec", "told"),
+    [
+        (task_spec("mine"), "check 'my data.csv' --task mine lists all of them"),
+        (
+            replace(task_spec("mine", text_column="the text", label_column="l"), kind="generation"),
+            "'my data.csv' --task mine --kind generation --text-column 'the text' "
+            "--label-column l lists all of them",
+        ),
+        (
+            task_spec("mine", label_column=["a", "b"], separator=";"),
+            "--task mine --label-column a --label-column b --separator ';' lists",
+        ),
+        (task_spec("mine", external="x"), "'my data.csv' --task mine --external x lists"),
+        (TaskSpec("mine", drop_labels=("x",)), "check, with the same options, lists"),
+        (TaskSpec("mine", labels=("x", "y")), "with a task file that has these labels, lists"),
+    ],
+)
+def test_the_command_that_lists_all_bad_rows_can_be_typed_as_it_stands(
+    spec: TaskSpec, told: str
+) -> None:
+    assert told in all_listed(spec, "my data.csv")
+
+
+def test_a_catalog_task_is_checked_by_its_name_alone() -> None:
+    assert all_listed(task_spec("boolq"), None) == (
+        "expertbank tasks check --task boolq lists all of them"
+    )

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expertbank.config import sha256_text
-from expertbank.evaluation.outcome import pearson
+from expertbank.evaluation.outcome import Counted, pearson
 from expertbank.evaluation.predictions import Predictions
-from expertbank.evaluation.scores import confusion_matrix, macro_f1, matthews
+from expertbank.evaluation.scores import against_majority, confusion_matrix, macro_f1, matthews
 from expertbank.kinds import KINDS
 
 
@@ -108,6 +108,33 @@ def test_always_the_same_answer_earns_no_more_than_nothing() -> None:
     assert found["macro_f1"] == pytest.approx((0 + 2 * 3 / 8) / 2)
     assert found["p_beats_majority"] == 1
     assert figures(classes([1, 1], [1, 1], 2))["matthews"] == 0
+
+
+def test_clusters_that_are_right_or_wrong_as_a_whole_rarely_beat_an_even_majority() -> None:
+    """Forty contracts of fifty rows, each right by a fair coin: truth is no better than half."""
+    clusters = np.repeat(np.arange(40), 50).astype(np.int32)
+    targets = np.tile([0, 1], 1000)
+    rng, beaten = np.random.default_rng(3), 0
+    for _ in range(200):
+        right = (rng.random(40) < 0.5)[clusters]
+        found = against_majority(Counted(right), targets, clusters)
+        beaten += found["p_beats_majority"] <= 0.05
+        alone = against_majority(Counted(right), targets, np.arange(2000, dtype=np.int32))
+        assert alone == against_majority(Counted(right), targets, None)
+    assert beaten <= 20, "5% of 200, and twice that for chance"
+    sure = against_majority(Counted(np.ones(2000, bool)), targets, clusters)
+    assert sure["p_beats_majority"] < 1e-6
+
+
+def test_answers_that_count_as_the_same_are_one_answer_for_the_majority_too() -> None:
+    wanted = ("a b", "a  b", "c", "a  b", "a b ")
+    kind = KINDS.get("generation")
+    targets = kind.target_array(wanted)
+    assert len(set(targets.tolist())) == 2
+    logits = np.zeros((5, 3), dtype=np.float32)
+    digests = tuple(sha256_text(str(row)) for row in range(5))
+    found = kind.metrics(Predictions(logits, targets, digests, texts=("a b",) * 5, wanted=wanted))
+    assert (found["accuracy"], found["majority"], found["p_beats_majority"]) == (0.8, 0.8, 1.0)
 
 
 def test_a_constant_value_has_no_correlation() -> None:

@@ -301,6 +301,18 @@ def test_rows_that_get_no_value_any_more_are_a_loss_whatever_the_correlation_of_
     assert judge([back])[0].verdict != "preserved", "the correlation fell"
 
 
+def test_rows_that_went_elsewhere_before_and_now_are_no_doubt_about_values() -> None:
+    rng = np.random.default_rng(6)
+    targets = rng.normal(size=2000)
+    before = targets + 0.3 * rng.normal(size=2000)
+    home = np.arange(2000) > 0
+    values = np.where(home, before, before.mean())
+    moved = Pairs(values, values, ~home, targets, None, (home, home))
+    found = measure(moved, 0.01)
+    assert (found.flips, found.losses, found.change) == (1, 0, 0.0)
+    assert judge([found])[0].verdict == "preserved"
+
+
 def test_few_rows_cannot_prove_that_values_are_preserved() -> None:
     rng = np.random.default_rng(1)
     targets = rng.normal(size=60)

@@ -14,8 +14,10 @@ from safetensors.numpy import save
 sys.path.append(str(Path(__file__).parents[1] / "registry"))
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import canonical_json
+from expertbank.evaluation.evidence import RoutedEvidence, summary
+from expertbank.evaluation.predictions import Predictions
 from expertbank.records import ArtifactRecord, EvaluationRecord, ExpertRecord, RouterRecord
-from expertbank.testing.bank_rows import BACKBONE, SPEC, expert_parts, run
+from expertbank.testing.bank_rows import BACKBONE, SPEC, expert_parts, run, sha
 
 __all__ = ["BACKBONE", "stored_expert", "stored_router"]
 
@@ -26,21 +28,30 @@ def file_of(metadata: dict[str, Any], **rows: int) -> bytes:
     return save(tensors, metadata={"expertbank": canonical_json(metadata)})
 
 
+def answers_of(name: str) -> Predictions:
+    """Two rows of two labels, of which the first is right."""
+    rows = tuple(sha(f"{name} row {row}") for row in range(2))
+    return Predictions(np.zeros((2, 2), np.float32), np.array([0, 1], np.int32), rows)
+
+
 def stored_expert(store: ArtifactStore, task: str, version: int, text: str = "") -> dict[str, Any]:
     """Arguments of ``commit_expert``; equal ones give equal files."""
     parts, name = expert_parts(task, version), f"{task}@{version}"
+    expert = parts["expert"]
     about = {"of": name, "text": text, "feature_spec_digest": SPEC.digest}
+    own = {"task": task, "kind": expert.kind, "labels": list(expert.labels)}
+    weights = {"cores": expert.adapter_params, "head.weight": expert.head_params}
     blobs = {
-        "expert": file_of(about, cores=3),
+        "expert": file_of({**about, **own}, **weights),
         "features": file_of(about, train=4, evaluation=2),
         "statistics": save(
             {"total": np.zeros(1, np.int64)}, metadata={"expertbank": canonical_json(about)}
         ),
-        "oracle": file_of(about, logits=2),
+        "oracle": answers_of(f"{name} {text}").to_bytes(),
     }
     digests = {kind: store.put(blob) for kind, blob in blobs.items()}
     size = len(blobs["features"])
-    parts["expert"] = replace(parts["expert"], digest=digests["expert"])
+    parts["expert"] = replace(expert, digest=digests["expert"], bytes=len(blobs["expert"]))
     parts["artifacts"] = [ArtifactRecord(digests[k], k, len(b)) for k, b in blobs.items()]
     parts["features"] = replace(
         parts["features"], digest=digests["features"], dimension=1, n_train=4, n_eval=2, bytes=size
@@ -65,14 +76,17 @@ def stored_router(
     """
     named = [[expert.id, expert.digest] for expert in members]
     gate = file_of({"members": named, "text": text}, weight=1)
-    about = {"among": len(members) % 2, "text": text}
-    evidence = {e.id: file_of({**about, "of": e.id}, choice=2) for e in members}
+    home, tasks = f"{len(members) % 2} {text}", [expert.task for expert in members]
+    evidence = {
+        e.id: RoutedEvidence.of(tasks, np.full(2, place, np.int32), f"{home} {e.id}").to_bytes()
+        for place, e in enumerate(members)
+    }
     digest = store.put(gate)
     digests = {name: store.put(data) for name, data in evidence.items()}
     ids = tuple(expert.id for expert in members)
     return {
         "router": RouterRecord(0, "ridge", digest, 9, ids, SPEC.digest, {"accuracy": 0.9}),
-        "run": run("retrain-router"),
+        "run": replace(run("retrain-router"), data={"evidence": summary(digests)}),
         "artifacts": [
             ArtifactRecord(digest, "router", len(gate)),
             *(ArtifactRecord(digests[name], "routed", len(evidence[name])) for name in ids),

@@ -120,6 +120,7 @@ def answering(
     observer: Observer | None = None,
     send_buffer: int | None = None,
     engine: Callable[..., APIRouter] | None = None,
+    watch: Watch | None = None,
 ) -> Iterator[Answering]:
     """Serve the bank at ``home``.
 
@@ -132,12 +133,13 @@ def answering(
         started: start the core; without it the server stays as it is before it is loaded.
         send_buffer: bytes that the system holds for a reader; default its own choice.
         engine: makes the routes of an engine that it stands in front of.
+        watch: what requests are told to; default one without a log.
     """
     http = http or HttpConfig()
     with Bank.open(home, read_only=True, device="cpu") as bank, bind("127.0.0.1", 0) as made:
         if send_buffer is not None:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer)
-        watch = Watch()
+        watch = watch or Watch()
         server = Server(BankSource(bank), config, observer or watch.metrics)
         held = None if keys is None else KeyFile(keys)
         front = None if engine is None else partial(engine, k=held)

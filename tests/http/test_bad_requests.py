@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import json
 import struct
+import zlib
 from typing import Any
 
+import httpx
 import pytest
 from answering import Answering, problem, text_input
 
@@ -57,6 +59,9 @@ def _blob(*elements: bytes) -> bytes:
         ({"inputs": [TEXT, {**TEXT, "name": "text_pair", "shape": [2], "data": ["a", "b"]}]}, 400),
         ({"inputs": [TEXT, {**TEXT, "name": "choices"}]}, 400),
         ({"inputs": [TEXT], "id": 7}, 400),
+        ({"inputs": [TEXT], "parameters": {"abstian": True}}, 400),
+        ({"inputs": [TEXT], "parameters": {"priority": False}}, 400),
+        ({"inputs": [TEXT], "parameters": {"sequence_start": 0}}, 400),
         ({"inputs": [TEXT], "outputs": [{"name": "nope"}]}, 400),
         ({"inputs": [TEXT], "outputs": "label"}, 400),
         ({"inputs": [TEXT], "outputs": [{"name": "label"}, {"name": "label"}]}, 400),
@@ -144,6 +149,37 @@ def test_a_small_body_that_unpacks_to_a_large_one_is_refused(live: Answering) ->
     problem(live.post(INFER, b"no gzip", headers={"Content-Encoding": "gzip"}), 400)
     problem(live.post(INFER, packed[:-9], headers={"Content-Encoding": "br"}), 415)
     live.still_answers()
+
+
+def test_a_gzip_body_of_several_members_is_read(live: Answering) -> None:
+    body = json.dumps({"inputs": [TEXT]}).encode()
+    packed = gzip.compress(body[:9]) + gzip.compress(b"") + gzip.compress(body[9:])
+    headers = {"Content-Encoding": "gzip", "Content-Type": "application/json"}
+    assert live.post(INFER, packed, headers=headers).status_code == 200
+    problem(live.post(INFER, packed[:-3], headers=headers), 400)
+    problem(live.post(INFER, packed + b"no gzip", headers=headers), 400)
+    bomb = gzip.compress(b" " * 3_000_000) * 2
+    problem(live.post(INFER, bomb, headers=headers), 413)
+    twice = zlib.compress(body) * 2
+    problem(live.post(INFER, twice, headers={**headers, "Content-Encoding": "deflate"}), 400)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("PUT", "/", "GET, HEAD, POST"),
+        ("PUT", "/v2", "GET, HEAD"),
+        ("GET", "/classify", "POST"),
+        ("OPTIONS", "/openapi.json", "GET, HEAD"),
+        ("POST", "/v2/models/mood", "GET, HEAD"),
+    ],
+)
+def test_allow_names_every_method_of_an_address(
+    live: Answering, method: str, path: str, allowed: str
+) -> None:
+    told = httpx.request(method, live.url + path, timeout=30)
+    problem(told, 405)
+    assert told.headers["allow"] == allowed
 
 
 def test_addresses_and_methods_that_are_none(live: Answering) -> None:

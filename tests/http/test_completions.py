@@ -143,6 +143,7 @@ def test_a_conversation_is_asked_by_the_chat_template(
         ({"model": "paint", "prompt": "a", "top_p": 0}, 400),
         ({"model": "paint", "prompt": "a", "seed": 2**63}, 400),
         ({"model": "paint", "prompt": "a", "max_tokens": 0}, 400),
+        ({"model": "paint", "prompt": "a", "max_completion_tokens": 0}, 400),
         ({"model": "paint", "prompt": "a", "stop": ["a", ""]}, 400),
         ({"model": "paint", "prompt": "a", "logit_bias": {"1": 2}}, 400),
         ({"model": "paint", "prompt": "a", "logprobs": 0}, 400),

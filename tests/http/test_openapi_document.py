@@ -54,10 +54,17 @@ def test_it_names_every_route_and_every_refusal(document: dict[str, Any]) -> Non
     } <= set(document["paths"])
     for path in ("/v2/models/{name}/infer", "/classify", "/predict"):
         answers = document["paths"][path]["post"]["responses"]
-        assert {"400", "404", "408", "413", "415", "422", "429", "503", "504"} <= set(answers)
+        assert {"400", "404", "408", "413", "415", "422", "429"} <= set(answers)
+        assert {"500", "503", "504"} <= set(answers)
         for status, answer in answers.items():
             if status != "200":
                 assert list(answer["content"]) == ["application/problem+json"]
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            assert "431" in operation["responses"]
+            assert not path.endswith("/infer") or "403" in operation["responses"]
+    message = document["components"]["schemas"]["ChatCompletion"]["properties"]["choices"]
+    assert "refusal" in message["items"]["properties"]["message"]["properties"]
 
 
 def test_what_routes_answer_is_what_it_says(document: dict[str, Any], live: Answering) -> None:

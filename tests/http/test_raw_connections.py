@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
+import logging
+import re
 import socket
 import threading
 import time
@@ -24,6 +27,7 @@ from answering import (
 )
 
 from expertbank.http.limits import HttpConfig
+from expertbank.http.watch import Watch
 from expertbank.serving.observer import Observer
 
 INFER = json.dumps({"inputs": [text_input("film bad")], "outputs": [{"name": "task"}]}).encode()
@@ -78,10 +82,114 @@ def test_a_request_that_comes_byte_by_byte_is_answered(live: Answering) -> None:
     assert status == 200
 
 
-def test_a_connection_that_says_nothing_is_closed(hasty: Answering) -> None:
+def test_a_connection_that_says_nothing_is_closed_and_nobody_told(hasty: Answering) -> None:
+    before = _counted(hasty)
     with hasty.raw() as connection:
-        _refused(connection, 408)
+        assert connection.recv(1) == b""
+    assert _counted(hasty) == before
     hasty.still_answers()
+
+
+def _counted(live: Answering) -> dict[str, float]:
+    """Requests that came to no route, by status, and failures by reason."""
+    lines = live.watch.metrics.text().decode().splitlines()
+    found = (line.rpartition(" ") for line in lines if not line.startswith("#"))
+    return {
+        name: float(count)
+        for name, _, count in found
+        if "_total{" in name and ('route="(none)"' in name or "failures" in name)
+    }
+
+
+@pytest.mark.parametrize(
+    ("sent", "status", "reason"),
+    [
+        (b"GET /v2 HT", 408, "slow"),
+        (b"HELLO\r\n\r\n", 400, "malformed"),
+        (b"GET /v2 HTTP/1.1\r\nX-Big: " + b"a" * 5_000, 431, "headers"),
+        (b"POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip\r\n\r\n", 501, "refused"),
+    ],
+)
+def test_what_a_connection_refuses_is_counted_logged_and_has_an_id(
+    served_home: Path, sent: bytes, status: int, reason: str
+) -> None:
+    log = io.StringIO()
+    limits = HttpConfig(read_seconds=0.3, max_header_bytes=4096)
+    with answering(served_home, http=limits, watch=Watch.writing_to(log)) as live:
+        with live.raw() as connection:
+            connection.sendall(sent)
+            told = b""
+            while part := connection.recv(65536):
+                told += part
+        head, _, document = told.partition(b"\r\n\r\n")
+        found = _counted(live)
+        live.watch.log.close()
+    name = re.search(rb"x-request-id: (\w+)", head).group(1).decode()
+    assert json.loads(document)["instance"].endswith(name)
+    (line,) = [json.loads(one) for one in log.getvalue().splitlines()]
+    assert (line["id"], line["status"], line["reason"]) == (name, status, reason)
+    assert 0 <= line["seconds"] < 5
+    assert found[f'expertbank_requests_total{{route="(none)",status="{status}"}}'] == 1
+    failed = {name: count for name, count in found.items() if "failures" in name and count}
+    assert failed == {f'expertbank_failures_total{{reason="{reason}"}}': 1}
+
+
+def test_a_request_whose_body_is_no_http_is_counted_once_under_its_route(
+    served_home: Path,
+) -> None:
+    with answering(served_home) as live:
+        with live.raw() as connection:
+            connection.sendall(_chunked(b"{") + b"zz\r\nxx\r\n")
+            _refused(connection, 400)
+        live.still_answers()
+        text = live.watch.metrics.text().decode()
+    name = 'requests_total{route="/v2/models/{name}/infer",status='
+    assert f'{name}"400"}} 1.0' in text
+    assert f'{name}"499"' not in text
+    assert 'failures_total{reason="malformed"} 1.0' in text
+    assert 'failures_total{reason="cancelled"} 0.0' in text
+
+
+def test_a_body_with_two_lengths_is_refused_and_nothing_behind_it_read(live: Answering) -> None:
+    body = b"%x\r\n%s\r\n0\r\n\r\n" % (len(INFER), INFER)
+    head = b"POST /v2/models/mood/infer HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n"
+    with live.raw() as connection:
+        length = b"Content-Length: %d\r\n\r\n" % len(body)
+        connection.sendall(head + length + body + _request())
+        _refused(connection, 400)
+    live.still_answers()
+
+
+@pytest.mark.parametrize(
+    ("target", "status"),
+    [
+        ("http://elsewhere:8000/v2/health/live", 200),
+        ("HTTPS://elsewhere/v2/models/mood?x=1", 200),
+        ("http://elsewhere", 200),
+        ("http://elsewhere?x=http://y/z", 200),
+        ("ftp://elsewhere/v2", 404),
+        ("http://elsewhere/nope", 404),
+    ],
+)
+def test_a_target_that_names_scheme_and_host_is_its_path(
+    live: Answering, target: str, status: int
+) -> None:
+    with live.raw() as connection:
+        connection.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        ((found, _),) = read_responses(connection)
+    assert found == status
+
+
+def test_a_key_is_asked_for_whatever_the_form_of_the_target(
+    served_home: Path, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text("a-key-of-some-length\n")
+    with answering(served_home, keys=keys) as live, live.raw() as connection:
+        for path, status in (("/v2/health/live", 200), ("/v2", 401)):
+            connection.sendall(f"GET http://x{path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            ((found, _),) = read_responses(connection)
+            assert found == status
 
 
 def test_a_head_that_drips_is_refused(hasty: Answering) -> None:
@@ -257,7 +365,9 @@ def test_a_full_queue_is_told_with_a_time_to_come_again(served_home: Path) -> No
         assert status == 200
 
 
-def test_readiness_follows_the_core_and_liveness_the_process(served_home: Path) -> None:
+def test_readiness_follows_the_core_and_liveness_the_process(
+    served_home: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     with answering(served_home, started=False) as live:
         assert live.get("/v2/health/live").status_code == 200
         told = live.get("/v2/health/ready")
@@ -265,6 +375,7 @@ def test_readiness_follows_the_core_and_liveness_the_process(served_home: Path) 
         assert "retry-after" in told.headers
         problem(live.get("/v2/models/mood/ready"), 503)
         problem(live.infer("film bad"), 503)
+        assert [one for one in caplog.records if one.levelno > logging.INFO] == []
         live.server.start()
         live.server.wait_ready(120)
         assert live.get("/v2/health/ready").status_code == 200

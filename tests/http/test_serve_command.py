@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +25,17 @@ from small_engine import SmallEngine
 from expertbank import Bank
 
 pytestmark = pytest.mark.slow
+COLD = (sys.executable, "-m", "expertbank_cli.main")
+"""The command as a process of its own, which gets every signal itself."""
 
 
 @contextmanager
-def _serving(*words: object, home: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def _serving(
+    *words: object, home: Path, program: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The command as it runs, and where it answers; ended at the latest when this ends."""
     command = [
-        *warm.command(),
+        *(program or warm.command()),
         "--home",
         str(home),
         "--device",
@@ -104,6 +111,60 @@ def test_a_signal_ends_it_well_with_a_line_for_every_request(
     assert [one["id"] for one in logged] == ["mine"]
     assert "secret" not in out + err
     assert "Traceback" not in err
+
+
+def test_sighup_has_it_look_for_what_is_new(served_home: Path, tmp_path: Path) -> None:
+    home = Path(shutil.copytree(served_home, tmp_path / "bank"))
+    with _serving("--reload", "off", home=home, program=COLD) as (process, url):
+        with Bank.open(home, device="cpu") as bank:
+            router = bank.retrain_router("ridge").router
+        process.send_signal(signal.SIGHUP)
+        until = time.monotonic() + 60
+        while httpx.get(f"{url}/v2/models/auto").json()["versions"] != [str(router.version)]:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        process.send_signal(signal.SIGHUP)
+        process.send_signal(signal.SIGTERM)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 0, err
+    assert "SIGHUP: state 2 is served" in err
+
+
+def test_a_signal_while_it_loads_ends_it_at_once_and_nothing_is_said_to_be_served(
+    served_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "tokenizers.py").write_text("import time\ntime.sleep(60)\n")
+    command = [*COLD, "--home", str(served_home)]
+    with subprocess.Popen(
+        [*command, "--device", "cpu", "serve", "--port", "0"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}:{os.environ.get('PYTHONPATH', '')}"},
+    ) as process:
+        try:
+            assert process.stderr is not None
+            url = re.search(r"http://\S+", process.stderr.readline()).group()
+            until = time.monotonic() + 60
+            while not _lives(url):
+                assert time.monotonic() < until
+                time.sleep(0.05)
+            process.terminate()
+            out, err = process.communicate(timeout=30)
+        finally:
+            process.kill()
+    assert process.returncode == 0, err
+    assert "stopped before anything was served" in err
+    assert "serving " not in err
+    assert "was answered" not in err
+    assert {json.loads(line)["route"] for line in out.splitlines()} == {"/v2/health/live"}
+
+
+def _lives(url: str) -> bool:
+    try:
+        return httpx.get(f"{url}/v2/health/live", timeout=60).status_code == 200
+    except httpx.ConnectError:
+        return False
 
 
 def test_a_bundle_is_served_without_a_bank(served_home: Path, tmp_path: Path) -> None:

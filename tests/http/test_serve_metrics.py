@@ -197,6 +197,11 @@ def test_times_and_sizes_of_queue_and_passes_are_told(served: str) -> None:
     assert ("process_resident_memory_bytes", frozenset()) in found
 
 
+def test_times_at_which_series_were_made_are_not_told(served: str) -> None:
+    ask(served, "film bad")
+    assert [name for name, _ in read(served) if name.endswith("_created")] == []
+
+
 def test_a_reload_is_counted_even_if_nothing_is_new(served: str) -> None:
     assert ("reloads_total", frozenset({("result", "ok")})) in read(served)
     assert httpx.post(f"{served}/admin/reload").json()["reloaded"] is False

@@ -137,6 +137,9 @@ def test_a_form_that_is_none_is_refused(site: Site) -> None:
     form = {"Content-Type": "application/x-www-form-urlencoded"}
     for body in (b"text=%ff", "text=\u00fc".encode(), b"&".join([b"a=b"] * 99)):
         assert httpx.post(site.address, content=body, headers=form).status_code == 400
+    other = httpx.post(site.address, json={"text": "film bad"})
+    assert other.status_code == 415
+    assert "application/x-www-form-urlencoded" in other.text
 
 
 def test_another_sites_page_cannot_ask_in_its_readers_name(site: Site) -> None:

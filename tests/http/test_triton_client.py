@@ -122,3 +122,40 @@ def test_an_empty_text_is_refused_and_the_client_told(
     with pytest.raises(triton.InferenceServerException, match="empty") as caught:
         client.infer("auto", [_text(["film bad", ""], binary=True)])
     assert caught.value.status() == "422"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"timeout": 20_000_000},
+        {"priority": 0, "sequence_id": 0},
+        {"outputs": [triton.InferRequestedOutput("label")], "request_id": "7"},
+        {"parameters": {"abstain": True}},
+        {"parameters": {"fallback": "mood"}},
+    ],
+)
+def test_what_the_client_sends_by_itself_is_taken(
+    client: triton.InferenceServerClient, given: dict[str, object]
+) -> None:
+    result = client.infer("auto", [_text(TEXTS, binary=True)], **given)
+    assert len(result.as_numpy("label")) == len(TEXTS)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"priority": 1}, "'priority' is not supported"),
+        ({"sequence_id": 5, "sequence_start": True}, "'sequence_id' is not supported"),
+        (
+            {"parameters": {"abstian": True}},
+            "no parameter 'abstian'; there are abstain, fallback, timeout, binary_data_output",
+        ),
+    ],
+)
+def test_what_would_be_passed_over_is_refused_by_its_name(
+    client: triton.InferenceServerClient, given: dict[str, object], told: str
+) -> None:
+    with pytest.raises(triton.InferenceServerException, match=told) as caught:
+        client.infer("auto", [_text(TEXTS, binary=True)], **given)
+    assert caught.value.status() == "400"

@@ -71,12 +71,20 @@ def test_a_group_answers_with_all_its_tasks(live: Answering) -> None:
 
 @pytest.mark.parametrize(
     "more",
-    [{"abstain": True}, {"fallback": "mood"}, {"softmax": False}, {"truncate_prompt_tokens": 4}],
+    [
+        *({"abstain": True}, {"abstain": {}}, {"abstain": 0}, {"fallback": "mood"}),
+        *({"softmax": False}, {"softmax": []}, {"softmax": {}}, {"softmax": 1}),
+        *({"truncate_prompt_tokens": 4}, {"truncate_prompt_tokens": []}),
+    ],
 )
 def test_what_would_change_the_answer_elsewhere_is_refused_here(
     live: Answering, more: dict[str, object]
 ) -> None:
     told = problem(live.post("/classify", {"input": "film bad", **more}), 400)
     assert next(iter(more)) in told["detail"]
-    same = live.post("/classify", {"input": "film bad", "softmax": True, "abstain": None})
-    assert same.status_code == 200
+
+
+@pytest.mark.parametrize("abstain", [None, False])
+def test_what_changes_nothing_is_accepted(live: Answering, abstain: bool | None) -> None:
+    asked = {"input": "film bad", "softmax": True, "abstain": abstain}
+    assert live.post("/classify", asked).status_code == 200

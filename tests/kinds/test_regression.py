@@ -22,6 +22,9 @@ def test_values_that_single_precision_hardly_tells_apart_are_remarked_on() -> No
     assert remarks() == ()
     (same,) = remarks("1700000000", "1700000000")
     assert "nothing to learn" in same
+    (nothing,) = remarks("0", "0")
+    assert "multiply all by one number" in nothing
+    assert "subtract" not in nothing
     (close,) = remarks("1000000", "1000010", "1000020")
     assert "subtract 1000010 from each" in close
 

@@ -269,6 +269,18 @@ def test_a_route_layer_that_leaves_no_branch_is_refused(bert, layer: int) -> Non
         bert.default_feature_spec(route_layer=layer, max_length=32)
 
 
+def test_a_backbone_of_one_layer_has_no_trunk_and_is_run_twice_where_that_is_asked_for(
+    copy,
+) -> None:
+    folder = copy("bert")
+    edit_json(folder / "config.json", lambda config: config.update(num_hidden_layers=1))
+    backbone = load_backbone(str(folder), device="cpu")
+    for layer in (None, 1):
+        with pytest.raises(InputError, match=r"has one layer.*--route-layer 0"):
+            backbone.default_feature_spec(route_layer=layer, max_length=32)
+    assert backbone.default_feature_spec(route_layer=0, max_length=32).route_layer == 0
+
+
 @pytest.mark.parametrize("family", ["bert", "distilbert", "roberta", "xlm-roberta", "camembert"])
 def test_the_longest_length_offered_can_be_read_and_one_more_is_refused(
     load_tiny, family: str

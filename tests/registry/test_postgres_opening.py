@@ -9,11 +9,12 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import psycopg
 import pytest
 from postgres_server import PostgresServer, free_port, places
+from sqlalchemy import text
 
 from expertbank.errors import (
     ExpertBankError,
@@ -21,11 +22,18 @@ from expertbank.errors import (
     IntegrityError,
     LockedError,
     NotFoundError,
+    ReadOnlyError,
 )
 from expertbank.registry.postgres import connection as connections
 from expertbank.registry.postgres.address import Address
 from expertbank.registry.postgres.database import PostgresDatabase
-from expertbank.registry.postgres.failures import ConflictError, LostError
+from expertbank.registry.postgres.failures import (
+    ConflictError,
+    LostError,
+    NeverReachedError,
+    explained,
+)
+from expertbank.registry.postgres.lock import DatabaseLock
 from expertbank.registry.postgres.registry import PostgresRegistry
 from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known
 from expertbank.workflows.home import DatabaseHome, FolderHome, home_at
@@ -57,6 +65,21 @@ def name_of(place: PostgresDatabase) -> str:
     return str(place.address).rpartition("/")[2]
 
 
+def test_a_write_through_a_registry_that_was_opened_for_reading_says_so(
+    full: PostgresRegistry, place: PostgresDatabase
+) -> None:
+    with place.open(read_only=True) as registry:
+        for write in (
+            registry.probe_writable,
+            lambda: registry.set_alias("x", 1, ""),
+            lambda: registry.set_group("g", ["t"]),
+            lambda: registry.remove_task("t"),
+            lambda: registry.transact(lambda session: session.execute(text("no SQL"))),
+        ):
+            with pytest.raises(ReadOnlyError, match="opened for reading only"):
+                write()
+
+
 # -- the URL ---------------------------------------------------------------------------------------
 
 
@@ -84,6 +107,33 @@ def test_a_url_that_names_no_database_is_refused_and_not_repeated(url: str) -> N
     with pytest.raises(InputError, match=r"postgresql\+psycopg://user@host/database") as caught:
         PostgresDatabase.at(url)
     assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"postgresql+psycopg://u:hunter@2{SECRET}@h/db",
+        f"postgresql://u:hunter@h/{SECRET}@h/db",
+        f"postgresql://u:hunter@h/x?{SECRET}@h/db",
+        f"postgresql://u:hunter@h/x?y={SECRET}@h/db",
+        f"postgresql://u/x:{SECRET}@h/db",
+        f"postgresql+psycopg:/u:{SECRET}@h/b",
+        f"postgresql:u:{SECRET}@h/b",
+        f"postgres:///u:{SECRET}@h/b",
+        f"Postgres+psycopg2:/u:{SECRET}@h/b",
+    ],
+)
+def test_a_url_that_would_show_part_of_its_password_is_refused_and_not_repeated(url: str) -> None:
+    with pytest.raises(InputError, match=r"percent-encoded|postgresql\+psycopg://") as caught:
+        home_at(url)
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize("password", ["hun/ter", "hun?ter", "hunter%402", "hun#ter", "hun ter"])
+def test_a_password_whose_end_is_plain_is_taken_whole(password: str) -> None:
+    place = PostgresDatabase.at(f"postgresql://u:{password}@h/db")
+    assert place.address.sqlalchemy.password == password.replace("%40", "@")
+    assert place.describe() == "postgresql+psycopg://u@h/db"
 
 
 def test_folders_are_told_from_urls() -> None:
@@ -292,6 +342,46 @@ def test_a_server_that_is_restarted_interrupts_nobody_and_loses_nothing(
     assert full.check() == ()
 
 
+@pytest.mark.parametrize("way", ["registry", "revision", "opening", "lock", "state"])
+def test_whatever_is_asked_of_a_server_that_was_reached_waits_while_it_restarts(
+    postgres: PostgresServer, full: PostgresRegistry, place: PostgresDatabase, way: str
+) -> None:
+    full.experts()
+    lock = DatabaseLock(place.address, 5)
+    ask: dict[str, Callable[[], object]] = {
+        "registry": full.experts,
+        "revision": place.revision,
+        "opening": lambda: place.open().experts(),
+        "lock": lambda: lock.exclusive().__enter__(),
+        "state": lock.state,
+    }
+    postgres.stop()
+    later = threading.Timer(1, postgres.start)
+    later.start()
+    try:
+        assert ask[way]()
+    finally:
+        later.join()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "the database system is starting up",
+        "the database system is in recovery mode",
+        "the database system is not accepting connections",
+        "the database system is not yet accepting connections\n"
+        "DETAIL:  Consistent recovery state has not been yet reached.",
+    ],
+)
+def test_a_server_that_recovers_is_waited_for_also_by_who_never_reached_it(said: str) -> None:
+    error = psycopg.OperationalError(f"connection failed: FATAL:  {said}")
+    known = explained(error, Address.of("postgresql://me@host/bank"), lost=False)
+    assert isinstance(known, LostError)
+    assert not isinstance(known, NeverReachedError)
+    assert "starting or stopping" in str(known)
+
+
 def test_a_deadlock_with_somebody_else_is_tried_again(full, place) -> None:
     """Another program locks rows in the other order; the server ends one of the two."""
     tried = []
@@ -399,8 +489,6 @@ def test_without_psycopg_the_extra_is_named_and_with_it_neither_torch_nor_alembi
 
 
 def test_a_lost_connection_names_the_server_and_no_secret() -> None:
-    from expertbank.registry.postgres.failures import explained
-
     address = Address.of(f"postgresql://me:{SECRET}@host/bank")
     said = explained(psycopg.OperationalError(f"oh {SECRET}\nno"), address, lost=True)
     assert isinstance(said, LostError)

@@ -65,6 +65,25 @@ def test_an_alias_moved_by_hand_is_found(full, path) -> None:
     assert problem.where == "alias active"
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        "DELETE FROM alias_events WHERE id = (SELECT min(id) FROM alias_events)",
+        "UPDATE alias_events SET previous_version = 2 WHERE name = 'active'",
+        "UPDATE alias_events SET router_version = 2 WHERE id = (SELECT min(id) FROM alias_events)",
+    ],
+)
+def test_a_move_of_an_alias_that_was_changed_or_deleted_is_found(full, path, change) -> None:
+    with sqlite3.connect(path) as raw:
+        kept = "SELECT name, sql FROM sqlite_master WHERE name LIKE 'frozen_alias_events%'"
+        triggers = raw.execute(kept).fetchall()
+    drop = (f"DROP TRIGGER {name}" for name, _ in triggers)
+    broken(path, *drop, change, *(sql for _, sql in triggers))
+    problems = full.check()
+    assert {problem.where for problem in problems} == {"alias active"}
+    assert any("the one before" in problem.what for problem in problems)
+
+
 def test_an_old_schema_is_found(full, monkeypatch) -> None:
     monkeypatch.setattr(schema, "REVISIONS", (*schema.REVISIONS, "next"))
     monkeypatch.setattr(schema, "HEAD", "next")

@@ -9,10 +9,10 @@ import pytest
 
 from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
-from expertbank.evaluation.history import RouterView, TaskHistory, router_columns
+from expertbank.evaluation.history import Earlier, RouterView, TaskHistory, router_columns
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, pearson
 from expertbank.reports.build import build_report
-from expertbank.reports.words import headline, summary
+from expertbank.reports.words import headline, reason, summary
 
 
 def oracle(name: str, right: list[bool]) -> Answered:
@@ -191,6 +191,39 @@ def test_tasks_whose_first_router_was_forgotten_are_compared_with_it_all_the_sam
     assert short.forgetting == pytest.approx((0.0 + 0.2) / 2)
     new = [replace(FILM, views=FILM.views[1:])]
     assert build_report(new, router=3).backward_transfer is None
+
+
+def test_a_new_version_is_compared_with_the_task_under_its_first_router() -> None:
+    rows = 400
+    good, bad = oracle("sky", [True] * rows), oracle("sky", [row % 2 == 0 for row in range(rows)])
+    then, now = view(1, ("sky",), [0] * rows), view(2, ("sky",), [0] * rows)
+    worse = TaskHistory(
+        "sky", "sky@2", rows, 0.5, True, bad, (now,), earlier=Earlier("sky@1", good, then)
+    )
+    report = build_report([worse], router=2)
+    assert (report.verdict, report.start, report.tasks[0].start) == ("lost", None, 1)
+    assert report.tasks[0].difference == report.backward_transfer == -0.5
+    assert report.forgetting == 0.5
+    assert "the new expert has less" in summary(report)
+    assert "400 rows that sky@1 was measured on too: 200 lost" in reason(report.tasks[0], 0.01)
+
+
+def test_the_change_of_a_new_version_is_that_of_the_rows_both_were_measured_on() -> None:
+    old = oracle("sky", [True] * 100 + [False] * 100)
+    new = Answered(
+        Counted(np.array([True] * 80 + [False] * 20 + [True] * 100)),
+        (*old.row_digests[:100], *(sha256_text(f"other {row}") for row in range(100))),
+    )
+    views = view(1, ("sky",), [0] * 200), view(2, ("sky",), [0] * 200)
+    history = TaskHistory(
+        "sky", "sky@2", 200, 0.9, True, new, views[1:], earlier=Earlier("sky@1", old, views[0])
+    )
+    report = build_report([history], router=2)
+    (line,) = report.tasks
+    assert (line.routed_before, line.routed) == (0.5, 0.9)
+    assert line.difference == pytest.approx(-0.2)
+    assert report.backward_transfer == pytest.approx(-0.2)
+    assert (line.to_dict()["compared"], line.verdict_routed) == (100, "lost")
 
 
 def test_nothing_gives_an_empty_report() -> None:

@@ -220,7 +220,7 @@ def test_a_bundle_that_goes_away_is_served_on_and_said_to_be_gone(
         while server.why_not_reloaded is None:
             assert monotonic() < end
             sleep(0.02)
-        with pytest.raises(ExpertBankError):
+        with pytest.raises(ExpertBankError, match="holds no bundle any more; export one there"):
             server.reload()
         assert server.state == "ready"
         assert len(server.submit(ask(20)).result(30).predictions) == 20

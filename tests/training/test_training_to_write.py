@@ -15,6 +15,8 @@ from expertbank.adapters.pool import ExpertPool
 from expertbank.config import AdapterConfig
 from expertbank.models.routed import RoutedModel
 from expertbank.training.expert import TrainedExpert, train_expert
+from expertbank.training.student import Student, read_through
+from expertbank.training.trunk import TrunkCache, rows_within
 from expertbank.workflows.measure import answers
 
 
@@ -41,6 +43,31 @@ def test_the_loss_is_that_of_the_answers_tokens_alone(llama) -> None:
     with torch.no_grad(), hooks.bound(causal.base_model, lambda: factors, list(factors)):
         expected = float(causal(input_ids=ids, labels=labels).loss)
     assert trained.selection_score == pytest.approx(-expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("parts", [2, 5, 16])
+def test_accumulated_gradients_are_those_of_all_tokens_whatever_the_answers_lengths(
+    llama, parts: int
+) -> None:
+    llama.model.double()
+    job = job_for(llama, kind="generation", rows=16)
+    rows = [
+        read_through(replace(row, continuation=row.continuation * (1 + n % 4)), ())
+        for n, row in enumerate(job.train)
+    ]
+
+    def gradients(parts: int) -> list[torch.Tensor]:
+        student = Student(job, llama, torch.Generator().manual_seed(0))
+        with torch.no_grad():
+            for parameter in student.parameters():
+                parameter.add_(0.1)
+        cache = TrunkCache(student.view, rows, rows_within(rows, 0, student.view), lambda *_: None)
+        student.gradients(rows, range(16), parts, cache)
+        return [p.grad for p in student.parameters() if p.grad is not None]
+
+    assert len({len(row.continuation) for row in rows}) > 2
+    for whole, added in zip(gradients(1), gradients(parts), strict=True):
+        torch.testing.assert_close(added, whole, rtol=1e-5, atol=1e-7)
 
 
 def test_trunk_states_are_computed_once_for_prompts_and_answers(llama) -> None:

@@ -120,14 +120,17 @@ def test_the_same_seed_gives_the_same_expert_of_every_kind(
     assert digests[0] == digests[1]
 
 
-def test_a_kind_that_is_not_here_is_refused_before_data_is_read(
-    backbone_folder: Callable[[str], Path], tmp_path: Path
+@pytest.mark.parametrize(
+    ("kind", "said"), [("lore", "did you mean lora"), ("nope", "known: lora, tt, uni-lora")]
+)
+def test_a_kind_that_is_not_here_is_refused_before_data_is_read_with_those_that_can_be_trained(
+    kind: str, said: str, backbone_folder: Callable[[str], Path], tmp_path: Path
 ) -> None:
     with (
         Bank.open(tmp_path / "bank", backbone=str(backbone_folder("bert"))) as bank,
-        pytest.raises(InputError, match="no adapter kind named 'lore'; did you mean lora"),
+        pytest.raises(InputError, match=f"no adapter kind named '{kind}'; {said}"),
     ):
-        bank.add("films", data="nowhere.csv", adapter=AdapterConfig(kind="lore"))
+        bank.add("films", data="nowhere.csv", adapter=AdapterConfig(kind=kind))
 
 
 def test_a_file_of_a_kind_that_is_not_here_says_which(mixed: Path) -> None:

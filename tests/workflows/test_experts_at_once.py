@@ -149,6 +149,17 @@ def test_the_process_of_a_job_that_is_stopped_is_gone(films: AddJob) -> None:
         assert not process.is_alive()
 
 
+@pytest.mark.parametrize("number", [-1, 0, 1.5, "2", True])
+def test_a_number_of_workers_or_threads_that_cannot_be_is_refused(number: Any) -> None:
+    for made, what in (
+        (lambda: Processes(number), "workers"),
+        (lambda: Processes(1, threads=number), "threads"),
+        (lambda: Ray(threads=number), "threads"),
+    ):
+        with pytest.raises(InputError, match=f"{what} must be a whole number from 1"):
+            made()
+
+
 @pytest.mark.slow
 def test_ray_tells_of_a_finished_job_while_another_never_stops_speaking(films: AddJob) -> None:
     ray = pytest.importorskip("ray")

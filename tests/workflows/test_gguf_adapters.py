@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -150,6 +151,24 @@ def test_a_family_whose_places_are_not_known_is_refused_in_one_line(
             refused(around)
         assert "\n" not in str(raised.value)
         assert "--format peft" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("family", "field", "value"),
+    [("gemma3_text", "use_bidirectional_attention", True), ("llama", "is_causal", False)],
+)
+def test_a_decoder_that_reads_both_ways_is_refused_as_llama_cpp_would_run_it_causally(
+    family: str, field: str, value: bool, backbone_folder: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "backbone"
+    shutil.copytree(backbone_folder(family), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps({**config, field: value}))
+    around = as_loaded_elsewhere(load_backbone(str(folder), device="cpu"))
+    for refused in (adapter_files.architecture_of, adapter_files.stored_as):
+        with pytest.raises(UnsupportedModelError, match=r"after it.*--format peft") as raised:
+            refused(around)
+        assert "\n" not in str(raised.value)
 
 
 def test_a_base_file_of_another_architecture_than_the_adapters_is_refused(

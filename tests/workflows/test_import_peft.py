@@ -355,6 +355,29 @@ def test_an_adapter_of_a_language_model_gets_a_head(tmp_path: Path, backbone_fol
     assert done.added.adapter.modules == ("mlp.down_proj", "self_attn.q_proj", "self_attn.v_proj")
 
 
+def test_a_head_that_passes_over_the_token_which_ends_every_text_is_refused_and_fitted_anew(
+    tmp_path: Path, backbone_folder: Any
+) -> None:
+    """transformers reads the last token that is no pad token, and that ends each text here."""
+    folder = tmp_path / "backbone"
+    shutil.copytree(backbone_folder("llama"), folder)
+    for name, told in (
+        ("config.json", {"pad_token_id": 3}),
+        ("tokenizer_config.json", {"pad_token": "[SEP]"}),
+    ):
+        held = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps({**held, **told}))
+    wish = {"target_modules": ["q_proj", "v_proj"], **peft_made.LAYERS}
+    peft_made.saved(tmp_path / "adapter", folder, **wish)
+    request = {"data": write_task(tmp_path / "films.csv", "films"), "labels": TASKS["films"][0]}
+    with Bank.open(tmp_path / "bank", backbone=str(folder)) as bank:
+        bank.init(max_length=32, route_layer=2)
+        with pytest.raises(InputError, match=r"ends every text with '\[SEP\]'.*--fit-head"):
+            bank.import_peft(tmp_path / "adapter", "films", **request)
+        done = bank.import_peft(tmp_path / "adapter", "films", **request, fit_head=True)
+    assert done.origin["head"] == "fitted"
+
+
 # -- labels ----------------------------------------------------------------------------------
 
 

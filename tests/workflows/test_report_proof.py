@@ -63,6 +63,23 @@ def test_an_experts_digest_edited_to_another_valid_file_is_caught_by_the_routers
         bank.forgetting_report()
 
 
+@pytest.mark.parametrize(
+    ("column", "value"), [("labels", '["sweet", "sour"]'), ("kind", "multiple_choice")]
+)
+def test_labels_edited_in_the_database_are_caught_before_any_row_is_run(
+    column: str, value: str, job: Path
+) -> None:
+    home = job / "bank"
+    with Bank.open(home) as bank:
+        digest = bank.experts("films")[0].digest
+    _edit(home, f"UPDATE experts SET {column} = ? WHERE digest = ?", value, digest)
+    (job / "films.csv").unlink()
+    with Bank.open(home) as bank:
+        assert not bank.verify().ok
+        with pytest.raises(IntegrityError, match=rf"films@1: its file has {column} .*restore"):
+            bank.forgetting_report(verify=True)
+
+
 def test_a_routers_list_edited_in_the_database_is_caught(job: Path) -> None:
     home = job / "bank"
     with Bank.open(home) as bank:
@@ -292,7 +309,9 @@ def test_a_later_version_is_compared_on_the_rows_both_were_measured_on(job: Path
     assert (films.expert, films.start) == ("films@2", 3)
     assert films.change is not None
     assert films.change.flips == films.change.n == films.n
-    assert first["films"].start == 4, "a new expert's first router is its own"
+    assert (first["films"].start, first["films"].start_expert) == (1, "films@1")
+    assert first["films"].change is not None
+    assert first["films"].change.flips == films.n, "a new expert is compared with the first one"
     assert set(lines) == set(TASKS)
 
 

@@ -19,17 +19,26 @@ from expertbank.config import AdapterConfig
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A T5 with its decoder and its language-model head, as published ones are."""
-    folder = build(tmp_path_factory.mktemp("t5"), "t5")
+    return _whole(tmp_path_factory.mktemp("t5"), "t5")
+
+
+def _whole(folder: Path, family: str) -> Path:
+    build(folder, "t5")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model("t5", **CONFIGS["t5"]))
+        model = AutoModelForSeq2SeqLM.from_config(AutoConfig.for_model(family, **CONFIGS["t5"]))
     model.save_pretrained(folder)
     return folder
 
 
-def test_of_a_whole_t5_the_encoder_answers_as_its_own_class_does(whole: Path) -> None:
+@pytest.mark.parametrize("family", ["t5", "mt5", "umt5"])
+def test_of_a_whole_t5_the_encoder_answers_as_its_own_class_does(
+    family: str, tmp_path: Path
+) -> None:
+    whole = _whole(tmp_path, family)
     found = load_backbone(str(whole), device="cpu")
-    model = transformers.T5ForConditionalGeneration.from_pretrained(whole).eval()
+    model = getattr(transformers, f"{family.upper()}ForConditionalGeneration")
+    model = model.from_pretrained(whole).eval()
     ids = torch.tensor([[2, 5, 9, 11, 3, 0], [2, 8, 30, 17, 21, 3]])
     mask = (ids != 0).long()
     with torch.no_grad():

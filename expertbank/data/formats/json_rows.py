@@ -63,6 +63,20 @@ def _object(value: Any, origin: str) -> dict[str, Any]:
     return value
 
 
+def require_whole(line: str, origin: str) -> None:
+    """Refuse a file whose first line only begins an object, instead of every line of it.
+
+    Raises:
+        DataError: it does.
+    """
+    if line.strip()[-1:] in {"{", "["}:
+        raise DataError(
+            f"{origin}: not valid JSON lines: the first object goes on over several lines; write "
+            "one object a line, or one array of objects without anything around it",
+            "JSON",
+        )
+
+
 def read_lines(lines: Iterable[Line], name: str) -> Iterator[Found]:
     """Records of one object a line."""
     for number, line in lines:

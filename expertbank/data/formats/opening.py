@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from expertbank.data.formats.delimited import SAMPLE, Delimited
-from expertbank.data.formats.json_rows import read_array, read_lines
+from expertbank.data.formats.json_rows import read_array, read_lines, require_whole
 from expertbank.data.formats.lines import UTF8, Line, encoding_of, lines_of, text_of
 from expertbank.data.formats.parquet import MAGIC, Parquet
 from expertbank.data.formats.stream import BROKEN, failure, opened
@@ -30,14 +30,30 @@ _JSON = (".jsonl", ".ndjson", ".json")
 _PLAIN = (*_CELLS, *_JSON, ".parquet")
 SUFFIXES = (*_PLAIN, *(f"{suffix}.gz" for suffix in _PLAIN))
 """Names that files of data end with."""
+_EXCEL = "an Excel workbook or another zip archive; save the sheet as CSV UTF-8"
+_OLD_EXCEL = "an old Excel workbook; save the sheet as CSV UTF-8"
+_ARROW = 'an Arrow file; save it as Parquet, in datasets with dataset.to_parquet("train.parquet")'
+_BZIP2, _XZ, _ZSTD = (
+    f"packed with {packer}; unpack it, or pack it with gzip" for packer in ("bzip2", "xz", "zstd")
+)
 _FOREIGN = {
-    b"PK\x03\x04": "an Excel workbook or another zip archive; save the sheet as CSV UTF-8",
-    b"\xd0\xcf\x11\xe0": "an old Excel workbook; save the sheet as CSV UTF-8",
-    b"ARROW1": "an Arrow file; save it as Parquet",
+    b"PK\x03\x04": _EXCEL,
+    b"\xd0\xcf\x11\xe0": _OLD_EXCEL,
+    b"ARROW1": _ARROW,
+    b"\xff\xff\xff\xff": _ARROW,
+    b"FEA1": _ARROW,
     b"SQLite": "a SQLite database; save the table as CSV or JSON lines",
-    b"BZh": "packed with bzip2; unpack it, or pack it with gzip",
-    b"\xfd7zXZ": "packed with xz; unpack it, or pack it with gzip",
-    b"\x28\xb5\x2f\xfd": "packed with zstd; unpack it, or pack it with gzip",
+    b"BZh": _BZIP2,
+    b"\xfd7zXZ": _XZ,
+    b"\x28\xb5\x2f\xfd": _ZSTD,
+}
+_FOREIGN_NAMES = {
+    **dict.fromkeys((".xlsx", ".xlsm", ".ods", ".zip"), _EXCEL),
+    ".xls": _OLD_EXCEL,
+    **dict.fromkeys((".arrow", ".feather"), _ARROW),
+    ".bz2": _BZIP2,
+    ".xz": _XZ,
+    ".zst": _ZSTD,
 }
 _BLANK = b"\xef\xbb\xbf \t\r\n"
 _SEPARATORS = {"tab": "\t", "\\t": "\t", "comma": ",", "semicolon": ";", "pipe": "|", "space": " "}
@@ -175,6 +191,8 @@ def _format_of(path: Path | None, name: str, *, any_name: bool) -> str:
     named = "" if path is None or _nameless(path) else suffix_of(path.name).removesuffix(".gz")
     if named in {"", *_PLAIN}:
         return named
+    if not any_name and named in _FOREIGN_NAMES:
+        raise InputError(f"{name}: by its name this is {_FOREIGN_NAMES[named]}")
     if not any_name:
         raise InputError(f"{name}: unknown file type; use one of {', '.join(_PLAIN)}, or .gz of it")
     return ""
@@ -212,6 +230,7 @@ def _table(
     if named in _JSON or (named not in _CELLS and start.lstrip()[:1] in {"{", "["}):
         if named not in _CELLS and start.lstrip()[:1] == "[":
             return _of_json(_array_of(lines, name), name, encoding, ahead)
+        require_whole(start, f"{name}:{first[0]}")
         return _of_json(read_lines(lines, name), name, encoding, ahead)
     cells = Delimited(
         lines,

@@ -35,7 +35,8 @@ class Address:
         """The address that a user gave.
 
         Raises:
-            InputError: no URL of a PostgreSQL database; what it is, is not repeated.
+            InputError: no URL of a PostgreSQL database, or one in which a password may reach
+                further than it seems to; what it is, is not repeated.
         """
         try:
             url = make_url(text)
@@ -45,6 +46,12 @@ class Address:
             raise InputError(
                 "a bank's URL has the form postgresql+psycopg://user@host/database; the password "
                 "is best left to PGPASSWORD or ~/.pgpass"
+            )
+        if _is_torn(url, text):
+            raise InputError(
+                "an @ stands where the database's URL can have none; special characters of a "
+                "password must be percent-encoded (@ is %40, / is %2F), or leave the password to "
+                "PGPASSWORD or ~/.pgpass"
             )
         plain = url.set(drivername=SCHEMES[0]).render_as_string(hide_password=False)
         return cls(plain)
@@ -79,3 +86,9 @@ class Address:
             if len(secret) > _TOO_SHORT:
                 shown = shown.replace(secret, _HIDDEN)
         return shown
+
+
+def _is_torn(url: URL, text: str) -> bool:
+    """Whether part of a password may have been taken for what follows it, and be shown."""
+    behind = text.partition("@")[2].partition("?")[2] if url.password else ""
+    return "@" in f"{url.host}{url.database}{behind}"

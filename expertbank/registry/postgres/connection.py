@@ -8,6 +8,7 @@ without end.
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from logging import NullHandler, getLogger
 from typing import Any
@@ -50,6 +51,12 @@ _KEEPALIVE = {
     "keepalives_count": 3,
     "tcp_user_timeout": 60_000,
 }
+_reached: set[tuple[int, Address]] = set()
+
+
+def reached(address: Address) -> bool:
+    """Whether this process ever had a connection to the database at ``address``."""
+    return (os.getpid(), address) in _reached
 
 
 def lock_key(seed: int) -> str:
@@ -80,6 +87,7 @@ def engine_at(address: Address, *, limited: bool = True, **settings: Any) -> Eng
         },
     )
     event.listen(engine, "begin", partial(_begin, limited=limited))
+    event.listen(engine, "connect", lambda *_: _reached.add((os.getpid(), address)))
 
     @event.listens_for(engine, "handle_error")
     def _explain(context: ExceptionContext) -> None:

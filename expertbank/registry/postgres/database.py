@@ -14,7 +14,7 @@ from expertbank.errors import ExpertBankError
 from expertbank.registry import schema
 from expertbank.registry.location import Upgrade
 from expertbank.registry.postgres.address import Address
-from expertbank.registry.postgres.connection import engine_at
+from expertbank.registry.postgres.connection import engine_at, reached
 from expertbank.registry.postgres.failures import persist
 from expertbank.registry.postgres.registry import PostgresRegistry
 from expertbank.registry.session import READS
@@ -143,7 +143,7 @@ class PostgresDatabase:
             with engine.connect() as connection, connection.begin():
                 return question(connection)
 
-        return persist(ask, lambda: False)
+        return persist(ask, lambda: reached(self.address))
 
 
 @lru_cache(maxsize=8)

@@ -44,7 +44,7 @@ def persist(
 
     Args:
         attempt: one whole transaction.
-        hopeful: whether a server was ever reached, so that one that is away may come back.
+        hopeful: whether the server was ever reached, so that one that is away may come back.
         pauses: seconds before each further attempt.
     """
     for pause in pauses:
@@ -95,6 +95,13 @@ _LOGIN = (
 """What libpq's words of a refused login have in them."""
 
 
+_STARTING = (
+    *("starting up", "shutting down", "recovery mode", "recovery state"),
+    *("not yet accepting connections", "not accepting connections"),
+)
+"""What they have in them of a server that starts, also after a crash, or stops."""
+
+
 def _unreachable(said: str, where: Address) -> ExpertBankError:
     """What libpq says of a connection that was not made; it tells by words alone."""
     low = said.lower()
@@ -107,7 +114,7 @@ def _unreachable(said: str, where: Address) -> ExpertBankError:
             f"{where} refused the login ({said}); give the password in PGPASSWORD or ~/.pgpass, "
             "and check user and host"
         )
-    if "starting up" in low or "shutting down" in low or "recovery mode" in low:
+    if any(words in low for words in _STARTING):
         return LostError(f"{where} is starting or stopping; run the command again in a moment")
     if "too many" in low or "remaining connection slots" in low:
         return LostError(f"{where} has no connection left ({said}); wait, or raise max_connections")

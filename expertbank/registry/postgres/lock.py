@@ -14,7 +14,7 @@ from sqlalchemy.pool import NullPool
 
 from expertbank.errors import ExpertBankError, LockedError
 from expertbank.registry.postgres.address import Address
-from expertbank.registry.postgres.connection import BANK_SEED, engine_at, lock_key
+from expertbank.registry.postgres.connection import BANK_SEED, engine_at, lock_key, reached
 from expertbank.registry.postgres.failures import explained, persist
 
 if TYPE_CHECKING:
@@ -42,8 +42,7 @@ class DatabaseLock:
         Raises:
             LockedError: ``gc`` kept it for longer than the wait.
         """
-        with self._session() as session:
-            self._take(session, "_shared", "gc is at work")
+        with self._session(lambda session: self._take(session, "_shared", "gc is at work")):
             yield
 
     @contextmanager
@@ -53,13 +52,13 @@ class DatabaseLock:
         Raises:
             LockedError: others kept it for longer than the wait.
         """
-        with self._session() as session:
-            self._take(session, "", "other commands are writing to it")
+        who = "other commands are writing to it"
+        with self._session(lambda session: self._take(session, "", who)) as session:
             yield lambda: self._require(session)
 
     def state(self) -> str:
         """``free``, ``shared`` or ``exclusive``, as another process would find it; never waits."""
-        with self._session() as session:
+        with self._session(lambda _: None) as session:
             for kind, found in (("", "free"), ("_shared", "shared")):
                 if self._ask(session, f"SELECT pg_try_advisory_lock{kind}({_KEY})"):
                     return found
@@ -109,7 +108,8 @@ class DatabaseLock:
             raise known from None
 
     @contextmanager
-    def _session(self) -> Iterator[Connection]:
+    def _session(self, begin: Callable[[Connection], None]) -> Iterator[Connection]:
+        """A connection on which ``begin`` was done; again where it was lost meanwhile."""
         engine = engine_at(self.address, poolclass=NullPool)
 
         def connect() -> Connection:
@@ -120,9 +120,22 @@ class DatabaseLock:
                 session.autocommit = True
             return session
 
-        session = persist(connect, lambda: False)
+        def begun() -> Connection:
+            session = connect()
+            try:
+                begin(session)
+            except BaseException:
+                _close(session)
+                raise
+            return session
+
+        session = persist(begun, lambda: reached(self.address))
         try:
             yield session
         finally:
-            with suppress(Exception):
-                session.close()
+            _close(session)
+
+
+def _close(session: Connection) -> None:
+    with suppress(Exception):
+        session.close()

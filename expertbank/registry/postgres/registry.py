@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from sqlalchemy import Connection, Engine, event, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as NoConnectionLeft
 from sqlalchemy.orm import Session
 
-from expertbank.errors import ExpertBankError, InputError, LockedError
+from expertbank.errors import ExpertBankError, InputError, LockedError, ReadOnlyError
 from expertbank.records import Problem
 from expertbank.registry import health, schema
 from expertbank.registry.postgres import soundness, triggers
 from expertbank.registry.postgres.address import Address
+from expertbank.registry.postgres.connection import reached
 from expertbank.registry.postgres.failures import PAUSES, LostError, UncertainError, persist
 from expertbank.registry.session import read, write
 from expertbank.registry.sql import SqlRegistry
@@ -44,9 +45,7 @@ class PostgresRegistry(SqlRegistry):
     def __init__(self, address: Address, engine: Engine, *, read_only: bool) -> None:
         super().__init__(engine, read_only=read_only)
         self.address = address
-        self._reached = False
         self._process = os.getpid()
-        event.listen(engine, "connect", self._reach)
 
     @property
     def where(self) -> str:
@@ -104,14 +103,14 @@ class PostgresRegistry(SqlRegistry):
                 )
                 transaction.rollback()
 
-        persist(rehearse, lambda: self._reached)
+        persist(rehearse, lambda: reached(self.address))
 
     def _ask(self, question: Callable[[Session], T]) -> T:
         def attempt() -> T:
             with self._connections(), read(self.engine) as session:
                 return question(session)
 
-        return persist(attempt, lambda: self._reached)
+        return persist(attempt, lambda: reached(self.address))
 
     def _keep(self, promise: Callable[[Session], T]) -> T:
         self._require_writable()
@@ -130,7 +129,7 @@ class PostgresRegistry(SqlRegistry):
                         raise
                 return result
 
-        return persist(attempt, lambda: self._reached)
+        return persist(attempt, lambda: reached(self.address))
 
     def _was_committed(self, number: str) -> bool:
         """What became of a transaction whose connection was lost while it was committed.
@@ -157,10 +156,7 @@ class PostgresRegistry(SqlRegistry):
 
     def _require_writable(self) -> None:
         if self.read_only:
-            raise ExpertBankError(f"{self.address} was opened read-only; open it for writing")
-
-    def _reach(self, *_connection: object) -> None:
-        self._reached = True
+            raise ReadOnlyError.opened(self.where)
 
     @contextmanager
     def _connections(self) -> Iterator[None]:

@@ -18,7 +18,7 @@ from typing import Literal
 from sqlalchemy import Connection, Engine, ExceptionContext, create_engine, event
 from sqlalchemy.pool import NullPool
 
-from expertbank.errors import ExpertBankError, IntegrityError, LockedError
+from expertbank.errors import ExpertBankError, IntegrityError, LockedError, ReadOnlyError
 from expertbank.registry.session import READS
 
 Mode = Literal["ro", "rw", "rwc"]
@@ -33,8 +33,8 @@ def engine_at(path: Path, *, mode: Mode = "rw", foreign_keys: bool = True) -> En
     """Engine for the SQLite file at ``path``; nothing is opened yet.
 
     Its failures are ``LockedError`` (another process kept the lock for 30 seconds),
-    ``IntegrityError`` (damaged, no database, a row that refers to nothing) or
-    ``ExpertBankError`` (the disk is full, the file cannot be written).
+    ``IntegrityError`` (damaged, no database, a row that refers to nothing), ``ReadOnlyError`` (the
+    file cannot be written) or ``ExpertBankError`` (the disk is full).
 
     Args:
         path: the database file.
@@ -150,7 +150,7 @@ def explained(
         full = writes or where
         return ExpertBankError(f"no space left for {full}; free some space and run it again")
     if "readonly" in text or "read-only" in text:
-        return ExpertBankError(
+        return ReadOnlyError(
             f"{where} cannot be written (read-only); make the file and its folder writable, also "
             "when only reading failed: an interrupted write must be undone first"
         )

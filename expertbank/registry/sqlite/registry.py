@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.orm import Session
 
-from expertbank.errors import ExpertBankError, LockedError
+from expertbank.errors import ExpertBankError, LockedError, ReadOnlyError
 from expertbank.records import Problem
 from expertbank.registry import health, schema
 from expertbank.registry.session import read
@@ -16,6 +18,8 @@ from expertbank.registry.sql import SqlRegistry
 from expertbank.registry.sqlite import triggers
 from expertbank.registry.sqlite.connection import probe
 from expertbank.registry.sqlite.copying import copy_to
+
+T = TypeVar("T")
 
 
 class SqliteRegistry(SqlRegistry):
@@ -53,9 +57,16 @@ class SqliteRegistry(SqlRegistry):
 
     def probe_writable(self) -> None:
         """Begin a write and take it back; see ``Registry``."""
-        if self.read_only:
-            raise ExpertBankError(f"{self.path} was opened read-only; open it for writing")
+        self._require_writable()
         probe(self.engine)
+
+    def _keep(self, promise: Callable[[Session], T]) -> T:
+        self._require_writable()
+        return super()._keep(promise)
+
+    def _require_writable(self) -> None:
+        if self.read_only:
+            raise ReadOnlyError.opened(self.where)
 
     def _problems(self) -> Iterator[Problem]:
         with read(self.engine) as session:

@@ -14,7 +14,7 @@ from expertbank.data.spec import TaskSpec, check_task_name
 from expertbank.errors import ExistsError, InputError
 from expertbank.kinds import KINDS
 from expertbank.plain import texts
-from expertbank.records import TaskRecord
+from expertbank.records import RowShape, TaskRecord
 from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
 from expertbank.workflows.active_router import active_router
@@ -215,24 +215,60 @@ def _require_not_the_router(name: str, what: str) -> None:
         )
 
 
-def require_fitting(group: str, task: str, kind: str, mates: Iterable[TaskRecord]) -> None:
-    """A group answers one text: kinds that read no rows in common cannot be in one.
+def require_fitting(
+    group: str, task: str, kind: str, mates: Iterable[TaskRecord], *, pairs: bool | None = None
+) -> None:
+    """A group answers one text: tasks that read no rows in common cannot be in one.
 
     Args:
         group: the group.
         task: the task that comes in.
         kind: its kind.
         mates: the other tasks of the group.
+        pairs: whether its rows are pairs; ``None`` where nobody knows yet.
 
     Raises:
         InputError: it does not fit one of them.
     """
     for mate in mates:
+        theirs = _reads_pairs(mate.spec)
         if not KINDS.get(mate.kind).shapes & KINDS.get(kind).shapes:
             raise InputError(
                 f"group {group} holds {mate.name}, a {mate.kind} task; "
                 f"{task}, a {kind} task, cannot answer the same rows"
             )
+        if not _shapes(mate.kind, theirs) & _shapes(kind, pairs):
+            raise InputError(
+                f"group {group} holds {mate.name}, a task of {_rows_of(theirs)}; {task} is a task "
+                f"of {_rows_of(pairs)}, and no expert answers rows that it was not trained on; "
+                "leave one of them out of the group"
+            )
+
+
+def _shapes(kind: str, pairs: bool | None) -> frozenset[RowShape]:
+    """What the rows of a task bring, as far as its kind and its columns tell."""
+    shapes = KINDS.get(kind).shapes
+    if pairs is None or not {"single", "pair"} <= shapes:
+        return shapes
+    return shapes - {"single" if pairs else "pair"}
+
+
+def _reads_pairs(spec: Mapping[str, Any]) -> bool | None:
+    """Whether a task's rows are pairs, by its columns; ``None`` where they are still to be found.
+
+    Args:
+        spec: as ``TaskSpec.to_dict`` has it; whatever else a bank holds tells nothing.
+    """
+    columns = spec.get("columns")
+    if not isinstance(columns, Mapping):
+        return None
+    if columns.get("text_pair") is not None:
+        return True
+    return None if columns.get("text") is None else False
+
+
+def _rows_of(pairs: bool | None) -> str:
+    return "pairs of texts" if pairs else "single texts"
 
 
 def _require_possible(registry: Registry, group: str, tasks: Sequence[TaskRecord]) -> None:
@@ -242,7 +278,8 @@ def _require_possible(registry: Registry, group: str, tasks: Sequence[TaskRecord
     mates = [task for task in every if task.removed_at is None and task.group == group]
     mates = [task for task in mates if task.name not in named]
     for task in tasks:
-        require_fitting(group, task.name, task.kind, mates)
+        pairs = None if task.group == group else _reads_pairs(task.spec)
+        require_fitting(group, task.name, task.kind, mates, pairs=pairs)
         mates.append(task)
 
 
@@ -255,7 +292,8 @@ def require_allowed(registry: Registry, wanted: TaskSpec, group: str | None) -> 
     """
     _require_same_task(registry, wanted, group)
     known = {task.name: task for task in registry.tasks(include_removed=True)}
-    require_fitting_group(known, wanted.name, wanted.kind, group)
+    pairs = _reads_pairs(wanted.to_dict())
+    require_fitting_group(known, wanted.name, wanted.kind, group, pairs=pairs)
 
 
 def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
@@ -277,9 +315,14 @@ def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) 
 
 
 def require_fitting_group(
-    known: Mapping[str, TaskRecord], task: str, kind: str, group: str | None
+    known: Mapping[str, TaskRecord],
+    task: str,
+    kind: str,
+    group: str | None,
+    *,
+    pairs: bool | None = None,
 ) -> None:
-    """A group has a name of its own, and kinds that read the same rows; so has a new task.
+    """A group has a name of its own, and tasks that read the same rows; so has a new task.
 
     A task that has a version, perhaps a removed one, stays in its group without being told.
 
@@ -288,6 +331,7 @@ def require_fitting_group(
         task: the task that comes in.
         kind: its kind.
         group: the group that is asked for; ``None`` for none.
+        pairs: whether its rows are pairs; ``None`` where nobody knows yet.
 
     Raises:
         InputError: it would not fit.
@@ -308,7 +352,8 @@ def require_fitting_group(
     if group is not None:
         mates = [one for one in known.values() if one.removed_at is None and one.group == group]
         mates = [one for one in mates if one.name != task]
-        require_fitting(group, task, kind, mates)
+        # A group that was made when nobody asked goes on getting new versions.
+        require_fitting(group, task, kind, mates, pairs=None if task in known else pairs)
 
 
 def require_free_names(registry: Registry, tasks: Sequence[TaskRecord]) -> None:

@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
+from expertbank.errors import InputError
 from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.jobs import AddJob
 from expertbank.workflows.growing.working import Backbones
@@ -22,6 +23,17 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def at_least_one(what: str, number: int) -> int:
+    """``number``, a count of ``what``.
+
+    Raises:
+        InputError: it is not whole or not above 0.
+    """
+    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
+        raise InputError(f"{what} must be a whole number from 1 on, got {number!r}")
+    return number
 
 
 @dataclass(slots=True)
@@ -38,11 +50,15 @@ class Processes:
         workers: how many.
         threads: of each; what an expert's digest depends on. Default the cores, shared out.
         device: where they compute, such as ``cpu``.
+
+    Raises:
+        InputError: a number that is not whole or not above 0.
     """
 
     def __init__(self, workers: int, threads: int | None = None, device: str | None = None) -> None:
-        self._count = workers
-        self._threads = threads or max(1, cores() // workers)
+        self._count = at_least_one("workers", workers)
+        shared = max(1, cores() // workers) if threads is None else threads
+        self._threads = at_least_one("threads", shared)
         self._device = device
         # A fork would lose the threads of whoever has computed here.
         self._context = get_context("spawn")

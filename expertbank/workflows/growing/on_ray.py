@@ -17,6 +17,7 @@ from typing import Any
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.jobs import AddJob
+from expertbank.workflows.growing.on_processes import at_least_one
 from expertbank.workflows.growing.working import Backbones
 
 PATIENCE = 0.2
@@ -34,7 +35,7 @@ class Ray:
         device: where they compute, such as ``cpu``.
 
     Raises:
-        InputError: Ray is not installed.
+        InputError: Ray is not installed, or ``threads`` is not a whole number above 0.
         ExpertBankError: the cluster cannot be reached, is lost, or has no machine with as many
             cores as one task needs.
     """
@@ -42,6 +43,7 @@ class Ray:
     def __init__(
         self, address: str | None = None, threads: int = 1, device: str | None = None
     ) -> None:
+        self._threads = at_least_one("threads", threads)
         try:
             import ray
         except ImportError as error:
@@ -49,7 +51,7 @@ class Ray:
                 "experts cannot be trained on Ray without it: pip install 'expertbank[ray]'"
             ) from error
         self._ray: Any = ray
-        self._address, self._threads, self._device = address, threads, device
+        self._address, self._device = address, device
         self._begun = count()
         # Reference of a task to its own number and its job, which a later task may have too.
         self._running: dict[Any, tuple[int, str]] = {}

@@ -138,6 +138,8 @@ def prepare(
         seed=config.seed,
         progress=progress,
     )
+    if workspace.exists:  # now that its columns are known
+        require_allowed(workspace.registry, data.spec, request.group)
     kind = KINDS.get(data.spec.kind)
     share = config.selection_share_of(len(data.train))
     fit, selection = hold_out_for_selection(data.train, share, config.seed, kind.classes)

@@ -109,10 +109,12 @@ def collect(
         raise InputError(f"--keep-routers must be 1 or more, got {keep_routers}")
     if dry_run:
         return _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=True)
-    workspace.registry.probe_writable()
+    _require_writable(workspace)
     with workspace.lock.exclusive() as still_held:
         workspace.claim_store()
         found = _survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=False)
+        if found.forgotten or found.purged:
+            workspace.registry.probe_writable()
         if keep_routers is not None and found.forgotten:
             _forget(workspace, workspace.registry.forgettable(keep_routers))
             told = ", ".join(f"router@{version}" for version in found.forgotten)
@@ -123,6 +125,20 @@ def collect(
             progress(ProgressEvent("deleting", 0, len(found.deleted), lasting=told))
         _delete(found.deleted, still_held, progress)
     return found
+
+
+def _require_writable(workspace: Workspace) -> None:
+    """Refuse a registry that only reads; one without room is asked again before a row is written.
+
+    Raises:
+        ExpertBankError: a standby, a missing permission, a lock, a lost server, damage.
+    """
+    try:
+        workspace.registry.probe_writable()
+    except ExpertBankError as error:
+        # Only a disk, which deleting files may free, has no class of its own.
+        if type(error) is not ExpertBankError:
+            raise
 
 
 def _delete(

@@ -12,12 +12,13 @@ from typing import Any
 
 from expertbank.errors import ExpertBankError
 from expertbank.plugins import refused
-from expertbank.workflows.home import DatabaseHome, FolderHome, Home
+from expertbank.workflows.home import DatabaseHome, FolderHome, Home, home_at
 from expertbank.workflows.keeping import doctor_bank, doctor_folder, doctor_server
 from expertbank.workflows.keeping.findings import Finding
 
+HOME = "EXPERTBANK_HOME"
 VARIABLES = (
-    "EXPERTBANK_HOME",
+    HOME,
     "EXPERTBANK_CACHE",
     "EXPERTBANK_CACHE_BYTES",
     "EXPERTBANK_LOCK_WAIT",
@@ -51,8 +52,9 @@ VARIABLES = (
     "MKL_NUM_THREADS",
     "NO_COLOR",
 )
+_HIDDEN = "(set, hidden)"
 _SECRET = re.compile(r"TOKEN|SECRET|PASSWORD|KEY", re.IGNORECASE)
-_LOGIN = re.compile(r"//[^/@\s]+@")
+_LOGIN = re.compile(r"^((?:[\w+.-]+:)?//|(?!/)).*@", re.DOTALL)
 _IN_QUERY = re.compile(r"([?&][^=&]*(?:passw|secret|token|key)[^=&]*=)[^&]*", re.IGNORECASE)
 _REQUIREMENT = re.compile(r"(?P<name>[A-Za-z0-9._-]+).*?(extra == ['\"](?P<extra>[^'\"]+)['\"])?$")
 
@@ -197,6 +199,15 @@ def _shown(environment: Mapping[str, str]) -> dict[str, str]:
     for name in VARIABLES:
         value = environment.get(name, environment.get(name.lower()))
         if value is not None:
-            hidden = _IN_QUERY.sub(r"\1***", _LOGIN.sub("//***@", value))
-            shown[name] = "(set, hidden)" if _SECRET.search(name) else hidden
+            shown[name] = _HIDDEN if _SECRET.search(name) else _without_login(name, value)
     return shown
+
+
+def _without_login(name: str, value: str) -> str:
+    """``value`` without what may be a login; of a strange one too much is hidden."""
+    if name != HOME:
+        return _IN_QUERY.sub(r"\1***", _LOGIN.sub(r"\1***@", value))
+    try:
+        return str(home_at(value))
+    except ExpertBankError:
+        return _HIDDEN

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from expertbank.adapters import ADAPTERS
+from expertbank.artifacts.rehash import WORKERS
 from expertbank.config import DEFAULT_ADAPTER
 from expertbank.errors import ExpertBankError
 from expertbank.kinds import KINDS
 from expertbank.plugins import Plugins
-from expertbank.records import BackboneRecord
+from expertbank.records import BackboneRecord, RouterRecord
 from expertbank.references import cached, locate
 from expertbank.registry import schema
 from expertbank.registry.names import ACTIVE
@@ -22,6 +24,9 @@ from expertbank.workflows.environment import checked_with
 from expertbank.workflows.home import FolderHome, Home
 from expertbank.workflows.keeping.doctor_folder import journal
 from expertbank.workflows.keeping.findings import Finding
+
+SHOWN = 3
+"""Experts whose files are gone that are named."""
 
 
 def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterator[Finding]:
@@ -35,7 +40,7 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
     database = home.location
     folder = isinstance(home, FolderHome)
     if isinstance(home, FolderHome) and not home.location.path.exists():
-        todo = "make one with: expertbank init, or expertbank add --task T; or check --home"
+        todo = f"make one with: {home.making}; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return
     if isinstance(home, FolderHome):
@@ -48,7 +53,7 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
         yield Finding("database", "problem", str(error), _todo(error, folder=folder))
         return
     if revision is None and not folder:
-        todo = f"make one with: expertbank --home {home} init --store URL"
+        todo = f"make one with: {home.making}; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return
     if revision != schema.HEAD:
@@ -64,7 +69,9 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
             kinds = {task.kind: f"task {task.name}" for task in registry.tasks()}
             active = [one for one in registry.aliases() if one.name == ACTIVE]
             adapters = _adapters(registry)
-            gates = {registry.router(one.router_version).kind: "the router" for one in active}
+            routers = [registry.router(one.router_version) for one in active]
+            gates = {router.kind: "the router" for router in routers}
+            files = _files(registry, routers)
         counts = database.counts(("experts", "routers"))
     except ExpertBankError as error:
         yield Finding("database", "problem", str(error), _todo(error, folder=folder))
@@ -78,7 +85,7 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
     yield from _needed(KINDS, kinds)
     yield from _needed(ADAPTERS, adapters)
     yield from _needed(GATES, gates)
-    yield _store(home, record)
+    yield _store(home, record, files)
     if record is not None:
         yield from _backbone(scratch, record, backbone or record.reference, rehash=rehash)
 
@@ -106,16 +113,42 @@ def _needed(plugins: Plugins[Any], users: Mapping[str, str]) -> Iterator[Finding
             yield Finding(subject, "problem", f"{user} needs it, and it was refused", "see above")
 
 
-def _store(home: Home, record: BackboneRecord | None) -> Finding:
+def _files(registry: Registry, routers: Sequence[RouterRecord]) -> dict[str, str]:
+    """Files that answers are made of, each with whose it is: active routers and their members.
+
+    Without a router they are those of the experts that can be named.
+    """
+    digests = {expert.id: expert.digest for expert in registry.experts()}
+    members = {name for router in routers for name in router.members}
+    names = members or {expert.id for expert in registry.members()}
+    files = {digests[name]: name for name in sorted(names)}
+    return {router.digest: f"router@{router.version}" for router in routers} | files
+
+
+def _store(home: Home, record: BackboneRecord | None, files: Mapping[str, str]) -> Finding:
     try:
         store = home.store(None if record is None else record.store)
     except ExpertBankError as error:
         return Finding("store", "problem", str(error), "install what opens it")
     try:
+        with ThreadPoolExecutor(WORKERS, "doctor") as pool:
+            states = list(pool.map(store.state, files))
+    except ExpertBankError as error:
+        return Finding("store", "problem", f"no answer is possible: {error}", "see what it says")
+    gone = [files[digest] for digest, state in zip(files, states, strict=True) if state is None]
+    if gone:
+        found = f"no answer is possible without what {store.location} lacks: {_some(gone)}"
+        return Finding("store", "problem", found, "bring its files back, or restore a backup")
+    try:
         store.probe()
     except ExpertBankError as error:
         return Finding("store", "warning", str(error), "no command that adds files works")
     return Finding("store", "ok", store.location)
+
+
+def _some(names: Sequence[str]) -> str:
+    left = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {left:,} more" if left > 0 else "")
 
 
 def _todo(error: ExpertBankError, *, folder: bool) -> str:

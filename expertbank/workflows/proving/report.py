@@ -52,7 +52,7 @@ def forgetting_report(
         workspace: the open bank.
         margin: the largest loss that the verdicts allow, above 0 and below 1.
         start: router to compare with, by version, ``router@N`` or alias; without it each task
-            is compared with its first router.
+            is compared with its first router, whichever version of its expert answered then.
         end: router to report on; without it the active one.
         verify: run evaluation rows through the real model again.
         sample: with ``verify`` run only so many rows of each task, chosen by a fixed seed.
@@ -114,7 +114,7 @@ def forgetting_report(
                 oracle,
                 views,
                 found.quality if found else None,
-                reader.earlier(expert.task, before) if before else None,
+                reader.earlier(expert.task, before) if before else reader.first(expert, routers),
                 stored.metrics.get("majority"),
                 stored.metrics.get("p_beats_majority"),
                 reader.begin(expert, oracle, routers),
@@ -186,7 +186,10 @@ class _Reader:
         self._workspace = workspace
         self._progress = progress
         self._routers = {router.version: router for router in every}
-        self._members = {router.version: frozenset(router.members) for router in every}
+        self._experts = {
+            router.version: {name.partition("@")[0]: name for name in router.members}
+            for router in every
+        }
         self._loaded: dict[int, Router] = {}
         self._purged = set(workspace.registry.purged_experts())
         self._choices = StoredChoices(workspace, every if used else ())
@@ -223,7 +226,7 @@ class _Reader:
 
         Where the bank keeps statistics of it only, rows are read from their source and routed now.
         """
-        own = [router for router in _kept(routers) if expert.id in self._members[router.version]]
+        own = [router for router in _kept(routers) if self._knows(router, expert)]
         if expert.id in self._choices.unmeasured:
             found, why = views_from_source(self._workspace, expert, oracle, own, self._progress)
             if why is not None:
@@ -235,18 +238,33 @@ class _Reader:
         self, expert: ExpertRecord, oracle: Answered, routers: Sequence[RouterRecord]
     ) -> RouterView | None:
         """What the first router that contained the expert chose, where it was forgotten."""
-        known = (one for one in routers if expert.id in self._members[one.version])
-        first = next(known, None)
+        first = next((router for router in routers if self._knows(router, expert)), None)
         if first is None or first.forgotten_at is None or expert.id in self._choices.unmeasured:
             return None
         return self._choices.view(expert, oracle, first)
 
     def earlier(self, task: str, router: RouterRecord) -> Earlier | None:
         """The task under ``router``, if it knew the task and its files were not purged."""
-        for name in router.members:
-            if name.partition("@")[0] == task and name not in self._purged:
-                expert = self._workspace.registry.expert(name)
-                _, _, oracle = self.answered(expert)
-                views = self.views(expert, oracle, [router])
-                return Earlier(expert.id, oracle, views[0]) if views else None
+        name = self._experts[router.version].get(task)
+        if name is None or name in self._purged:
+            return None
+        expert = self._workspace.registry.expert(name)
+        _, _, oracle = self.answered(expert)
+        view = self.begin(expert, oracle, [router])
+        view = view or next(iter(self.views(expert, oracle, [router])), None)
+        return None if view is None else Earlier(expert.id, oracle, view)
+
+    def first(self, expert: ExpertRecord, routers: Sequence[RouterRecord]) -> Earlier | None:
+        """The task under the first router that knew it, if another version answered it then.
+
+        A version whose files were purged leaves nothing to compare with: the next one counts.
+        """
+        for router in routers:
+            if self._knows(router, expert):
+                return None
+            if found := self.earlier(expert.task, router):
+                return found
         return None
+
+    def _knows(self, router: RouterRecord, expert: ExpertRecord) -> bool:
+        return self._experts[router.version].get(expert.task) == expert.id

@@ -19,6 +19,7 @@ from expertbank.errors import (
 )
 from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
+from expertbank.files.header import read_header
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Kind
 from expertbank.records import (
@@ -105,11 +106,13 @@ def verify_expert(
         sample: run only so many rows; which, a fixed seed and the task's name decide.
 
     Raises:
-        IntegrityError: the first row whose answer or choice differs; rows that are gone are
-            counted, not refused.
+        IntegrityError: the expert's file has another task or other labels than the registry says,
+            or the first row whose answer or choice differs; rows that are gone are counted, not
+            refused.
     """
     from expertbank.workflows.measure import answers
 
+    _require_own_file(workspace, expert)
     wanted = _wanted(expert.task, len(oracle.row_digests), sample)
     rows, why = rows_again(workspace, expert, [oracle.row_digests[row] for row in wanted], progress)
     there = {place: row for place, row in zip(wanted, rows, strict=True) if row is not None}
@@ -146,6 +149,17 @@ def verify_expert(
         same,
         tuple(tolerated),
     )
+
+
+def _require_own_file(workspace: Workspace, expert: ExpertRecord) -> None:
+    facts = read_header(workspace.store.get(expert.digest), expert.id).metadata
+    said = {"task": expert.task, "kind": expert.kind, "labels": list(expert.labels)}
+    for name, own in said.items():
+        if facts.get(name) != own:
+            raise IntegrityError(
+                f"{expert.id}: its file has {name} {facts.get(name)!r}, the registry says {own!r}; "
+                "restore the database from a backup: expertbank db --help"
+            )
 
 
 def check_choices(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from expertbank.evaluation.decisions import chosen
 from expertbank.evaluation.outcome import Outcome
 from expertbank.evaluation.predictions import Predictions
-from expertbank.evaluation.statistics import p_beats_constant
+from expertbank.evaluation.statistics import p_beats_constant, p_by_signs
 from expertbank.evaluation.units import clusters_of, is_clustered
 
 Numbers = npt.NDArray[np.generic]
@@ -24,7 +24,7 @@ def against_majority(
 
     ``majority`` is the share of the most frequent target: what always answering it would reach.
     The p-value is that of the one-sided exact McNemar test against doing so; where rows come in
-    clusters, of Student's test on these.
+    clusters, of the exact test by signs of their sums, which McNemar's is for rows alone.
 
     Args:
         outcome: the rows.
@@ -37,8 +37,8 @@ def against_majority(
     right = outcome.rows(everywhere).astype(bool)
     constant = np.array([answer == most for answer in answers])
     if is_clustered(clusters):
-        lead = constant.astype(float) - right.astype(float)
-        p_value = clusters_of(lead, clusters).p_at_least(0.0)
+        lead = clusters_of(right.astype(float) - constant.astype(float), clusters)
+        p_value = p_by_signs(lead.says.astype(int).tolist())
     else:
         p_value = p_beats_constant(right.tolist(), constant.tolist())
     return {

@@ -23,6 +23,27 @@ def p_beats_constant(right: Sequence[bool], constant_right: Sequence[bool]) -> f
     return p_more_often(wins, losses)
 
 
+def p_by_signs(sums: Sequence[int]) -> float:
+    """One-sided exact p-value that independent units lean above zero.
+
+    Under the null hypothesis each unit's sum is as likely to be negative as positive: the share of
+    all patterns of signs with a total as high as this one (R. A. Fisher, "The Design of
+    Experiments", 1935, section 21). Of units of one row it is McNemar's exact test.
+
+    Args:
+        sums: per unit, such as a cluster of rows, rows won less rows lost.
+    """
+    moved = [abs(one) for one in sums if one]
+    # ``shares[t]`` of the patterns give positive signs to units that make up t rows.
+    shares = np.zeros(sum(moved) + 1)
+    shares[0], reached = 1.0, 0
+    for size in moved:
+        reached += size
+        shares[size : reached + 1] += shares[: reached + 1 - size].copy()
+        shares[: reached + 1] /= 2
+    return min(1.0, float(shares[(sum(moved) + sum(sums)) // 2 :].sum()))
+
+
 def p_more_often(ours: int, theirs: int) -> float:
     """One-sided exact binomial p-value that of two equally likely outcomes the first wins.
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from expertbank.evaluation.statistics import p_beats_constant
+from expertbank.evaluation.statistics import p_beats_constant, p_by_signs, p_more_often
 
 
 def p(wins: int, losses: int, ties: int = 0) -> float:
@@ -61,3 +61,22 @@ def test_evidence_of_any_size_can_be_weighed() -> None:
 def test_rows_must_be_paired() -> None:
     with pytest.raises(ValueError, match="zip"):
         p_beats_constant([True], [True, False])
+
+
+@given(st.lists(st.integers(-6, 6), max_size=9))
+def test_signs_of_units_are_counted_pattern_by_pattern(sums: list[int]) -> None:
+    patterns = list(itertools.product((-1, 1), repeat=len(sums)))
+    totals = [sum(s * abs(d) for s, d in zip(signs, sums, strict=True)) for signs in patterns]
+    expected = sum(total >= sum(sums) for total in totals) / len(patterns)
+    assert p_by_signs(sums) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.integers(0, 300), st.integers(0, 300))
+def test_units_of_one_row_are_mcnemars_exact_test(wins: int, losses: int) -> None:
+    found = p_by_signs([1] * wins + [-1] * losses)
+    assert found == pytest.approx(p_more_often(wins, losses), rel=1e-9, abs=1e-300)
+
+
+def test_one_large_unit_proves_no_more_than_a_coin() -> None:
+    assert p_by_signs([500]) == p_by_signs([500, -1]) == 0.5
+    assert p_by_signs([]) == 1.0

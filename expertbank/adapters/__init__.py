@@ -1,8 +1,7 @@
 """Low-rank updates on a frozen backbone: where they go, how they are trained and applied.
 
 ``adapter`` says what a kind of adapter is; each kind is one file and a line in the table here.
-``families`` says where a model family keeps its projections and ``columns`` where a role stands
-in a fused one; ``targets`` finds what to adapt and ``probe`` tries models outside the table.
+``targets`` finds what to adapt, by what ``expertbank.backbones`` knows of the model's family.
 ``by_rows`` says which adapter it is where nobody does.
 ``hooks`` adds an update to a projection's output, ``pool`` serves many experts in one batch,
 ``peft`` writes updates as LoRA. Nothing here replaces a module or changes a weight of the

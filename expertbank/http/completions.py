@@ -166,7 +166,7 @@ def router(server: Server) -> APIRouter:
 async def _document(server: Server, request: Request) -> Mapping[str, Any]:
     require_type(request, "application/json")
     body = await body_of(request, server.config.max_body_bytes)
-    return json_object(read_json(body, "the request"), "the request")
+    return json_object(read_json(body), "the request")
 
 
 async def _answered(

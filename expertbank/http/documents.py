@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from expertbank.http.problems import malformed
 
 
-def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
+def read_json(data: bytes | memoryview) -> Any:
     """The JSON document in some bytes.
 
     Raises:
@@ -21,22 +21,22 @@ def read_json(data: bytes | memoryview, what: str = "the body") -> Any:
     try:
         text = str(data, "utf-8")
     except UnicodeDecodeError as error:
-        raise malformed(f"{what} is not UTF-8 (byte {error.start})") from None
+        raise malformed(f"the request is not UTF-8 (byte {error.start})") from None
     if not text.strip():
-        raise malformed(f"{what} is empty; expected JSON")
+        raise malformed("the request is empty; expected JSON")
     try:
         return _DECODER.decode(text.removeprefix("\ufeff"))
     except json.JSONDecodeError as error:
         where = f"line {error.lineno} column {error.colno}"
-        raise malformed(f"{what} is not valid JSON: {error.msg} ({where})") from None
+        raise malformed(f"the request is not valid JSON: {error.msg} ({where})") from None
     except _TwiceError as error:
         raise malformed(
-            f"{what}: key {error.args[0][:40]!r} stands twice in one object; keep one of them"
+            f"the request: key {error.args[0][:40]!r} stands twice in one object; keep one of them"
         ) from None
     except ValueError:  # what Python refuses to read: NaN, a number of thousands of digits
-        raise malformed(f"{what} holds a number that cannot be read") from None
+        raise malformed("the request holds a number that cannot be read") from None
     except RecursionError:
-        raise malformed(f"{what} is nested too deeply") from None
+        raise malformed("the request is nested too deeply") from None
 
 
 def json_object(value: Any, what: str) -> Mapping[str, Any]:

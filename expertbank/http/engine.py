@@ -81,7 +81,7 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
     ) -> Response:
         require_type(request, "application/json")
         body = await body_of(request, server.config.max_body_bytes)
-        asked: Mapping[str, Any] = json_object(read_json(body, "the request"), "the request")
+        asked: Mapping[str, Any] = json_object(read_json(body), "the request")
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)

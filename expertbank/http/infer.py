@@ -106,7 +106,7 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
         DataError: a row that cannot be answered: it has no text, or one that is too long.
     """
     head, rest = binary.split(body, header_length)
-    document = json_object(read_json(head, "the request"), "the request")
+    document = json_object(read_json(head), "the request")
     parameters = _parameters(document, "the request")
     _require_known(parameters)
     given = _inputs(document.get("inputs"), rest)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from expertbank.reports.figures import count, share
+from expertbank.reports.figures import share
 from expertbank.serving.asking import Answered
 from expertbank.texts import printable
 from expertbank.workflows.answering.prediction import Prediction
@@ -209,11 +209,3 @@ def milliseconds(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     return f"{1000 * seconds:.1f} ms" if seconds < 0.1 else f"{1000 * seconds:,.0f} ms"
-
-
-def since(seconds: float) -> str:
-    """How long something has been going on: ``3 minutes``, ``2 hours``."""
-    for size, noun in ((86_400, "day"), (3_600, "hour"), (60, "minute")):
-        if seconds >= size:
-            return count(int(seconds // size), noun)
-    return count(int(seconds), "second")

@@ -90,7 +90,7 @@ def router(server: Server) -> APIRouter:
     async def classify(request: Request) -> Response:
         require_type(request, "application/json")
         body = await body_of(request, server.config.max_body_bytes)
-        asked = json_object(read_json(body, "the request"), "the request")
+        asked = json_object(read_json(body), "the request")
         model = optional(asked.get("model"), str, "'model'") or AUTO
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")

@@ -40,11 +40,12 @@ def checked_with(dtype: str) -> dict[str, str]:
 
 def package_versions() -> dict[str, str]:
     """Installed versions of the packages that results depend on."""
-    found = {name: _version(name) for name in PACKAGES}
+    found = {name: installed(name) for name in PACKAGES}
     return {name: number for name, number in found.items() if number is not None}
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package, if it is installed."""
     try:
         return version(package)
     except PackageNotFoundError:

@@ -159,7 +159,9 @@ def test_evaluate_counts_answers_that_are_the_text(made: Path, tmp_path: Path) -
 
 def test_what_is_printed_names_exact_match_and_shows_the_text(made: Path, tmp_path: Path) -> None:
     out = done("--home", made / "bank", "list").out
-    assert "exact match" in out or "accuracy" in out
+    listed = done("--home", made / "bank", "--json", "list").document["experts"]
+    (paint,) = (one for one in listed if one["task"] == "paint")
+    assert f"{paint['accuracy']:.3f}" in out
     shown = done("predict", "--home", made / "bank", "--task", "paint", "the sky is red").out
     assert "paint" in shown
 

@@ -62,6 +62,7 @@ def test_the_query_says_who_answers(live: Answering) -> None:
     assert {one["task"] for one in named} == {"mood"}
     abstained = lines(live.post("/predict?abstain=true", _texts(*TEXTS), headers=NDJSON))
     assert [one["abstained"] for one in abstained] == [one["unknown"] for one in abstained]
+    assert any(one["unknown"] for one in abstained)
     fallback = lines(live.post("/predict?fallback=mood", _texts(*TEXTS), headers=NDJSON))
     assert all(one["task"] == "mood" for one in fallback if one["unknown"])
 

@@ -170,7 +170,7 @@ class Delimited:
         """Cells of each row with the line that it starts on; what is malformed in its place."""
         start = 1 + self._before
         while True:
-            with _cells_up_to(LONGEST):
+            with _long_cells():
                 try:
                     cells: list[str] | DataError | None = next(self._reader)
                 except StopIteration:
@@ -233,7 +233,7 @@ def _recognised(lines: Sequence[str], usual: str) -> str:
 
 def _parsed(lines: Sequence[str], separator: str) -> Iterator[list[str]]:
     """Rows of a sample, as far as they can be read."""
-    with _cells_up_to(LONGEST):
+    with _long_cells():
         rows: list[list[str]] = []
         with suppress(csv.Error):
             rows.extend(csv.reader(lines, delimiter=separator))
@@ -243,10 +243,10 @@ def _parsed(lines: Sequence[str], separator: str) -> Iterator[list[str]]:
 
 
 @contextmanager
-def _cells_up_to(length: int) -> Iterator[None]:
-    """Let cells be of this length; the limit is the module's, so put it back."""
+def _long_cells() -> Iterator[None]:
+    """Let cells be long; the limit is the module's, so put it back."""
     before = csv.field_size_limit()
-    csv.field_size_limit(max(before, length))
+    csv.field_size_limit(max(before, LONGEST))
     try:
         yield
     finally:

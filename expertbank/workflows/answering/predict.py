@@ -192,9 +192,9 @@ class Predictor:
         pair of texts to experts trained on pairs, one text to those trained on one.
 
         Args:
-            rows: one row or many, see ``tasks.as_rows``; labels are ignored. What lies in memory
-                is read at once, a stream as it is answered. An error stands for a row that could
-                not be read.
+            rows: one row or many, see ``expertbank.data.as_rows``; labels are ignored. What lies
+                in memory is read at once, a stream as it is answered. An error stands for a row
+                that could not be read.
             task: name the task, or the group, and leave the router out.
             abstain: answer ``unknown`` to rows that are like no task that may answer them.
             fallback: send such rows to this task's expert instead, where it can read them.

@@ -7,11 +7,12 @@ import re
 import sqlite3
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import requires
 from typing import Any
 
 from expertbank.errors import ExpertBankError
 from expertbank.plugins import refused
+from expertbank.workflows.environment import installed
 from expertbank.workflows.home import DatabaseHome, FolderHome, Home, home_at
 from expertbank.workflows.keeping import doctor_bank, doctor_folder, doctor_server
 from expertbank.workflows.keeping.findings import Finding
@@ -139,7 +140,7 @@ def _extras() -> Iterator[Finding]:
         if match and match["extra"]:
             extras.setdefault(match["extra"], []).append(match["name"])
     for extra, names in sorted(extras.items()):
-        missing = [name for name in names if _version(name) is None]
+        missing = [name for name in names if installed(name) is None]
         if extra == "test":
             continue  # for expertbank's own developers
         if not missing:
@@ -182,15 +183,8 @@ def _packages() -> dict[str, str]:
         match = _REQUIREMENT.match(line)
         if match:
             names.add(match["name"])
-    found = {name: _version(name) for name in sorted(names)}
+    found = {name: installed(name) for name in sorted(names)}
     return {name: number for name, number in found.items() if number is not None}
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None
 
 
 def _shown(environment: Mapping[str, str]) -> dict[str, str]:

@@ -10,6 +10,7 @@ from expertbank.files.header import read_header
 from expertbank.records import ExpertRecord, RouterRecord
 from expertbank.references import without_folders
 from expertbank.workflows.environment import package_versions
+from expertbank.workflows.proving.evidence import RESTORE
 from expertbank.workflows.workspace import Workspace
 
 
@@ -59,7 +60,7 @@ def check_router(workspace: Workspace, router: RouterRecord, experts: Mapping[st
         if experts.get(name) != digest:
             raise IntegrityError(
                 f"{where} was trained with {name} of digest {digest}, the registry says "
-                f"{experts.get(name)}; restore the database from a backup: expertbank db --help"
+                f"{experts.get(name)}; {RESTORE}"
             )
 
 

@@ -25,7 +25,7 @@ from expertbank.workflows.active_router import active_router
 from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.presence import require_kept
 from expertbank.workflows.proving.bank_map import map_where_possible
-from expertbank.workflows.proving.evidence import StoredChoices, same_count
+from expertbank.workflows.proving.evidence import RESTORE, StoredChoices, same_count
 from expertbank.workflows.proving.lineage import check_router, lineage
 from expertbank.workflows.proving.rerouting import views_from_source
 from expertbank.workflows.proving.verification import Verified, check_choices, verify_expert
@@ -208,7 +208,7 @@ class _Reader:
         if len(found) != 1:
             raise IntegrityError(
                 f"{expert.id}: the registry holds {len(found)} evaluations with the expert named, "
-                "expected one; restore the database from a backup: expertbank db --help"
+                f"expected one; {RESTORE}"
             )
         (stored,) = found
         predictions = Predictions.from_bytes(

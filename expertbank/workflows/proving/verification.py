@@ -30,6 +30,7 @@ from expertbank.records import (
     ProgressEvent,
     Row,
 )
+from expertbank.workflows.proving.evidence import RESTORE
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ def _require_own_file(workspace: Workspace, expert: ExpertRecord) -> None:
         if facts.get(name) != own:
             raise IntegrityError(
                 f"{expert.id}: its file has {name} {facts.get(name)!r}, the registry says {own!r}; "
-                "restore the database from a backup: expertbank db --help"
+                f"{RESTORE}"
             )
 
 

@@ -109,7 +109,8 @@ def test_the_tutorials_experts_beat_their_majority_class_and_only_the_foreign_te
     assert len(found) == text.count("on validation rows") + len(
         re.findall(r"validation rows \(", text)
     )
-    assert max(found) < 0.001
+    assert sorted(found)[-2] < 0.001
+    assert max(found) < 0.005, "the rows of one task come in few clusters"
     (asked,) = [step for step in _shown() if "predict" in step.command]
     assert [line.split()[-1] for line in asked.output if re.match(r" +\d", line)] == [
         "no",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from math import prod
 from typing import Any
 
@@ -45,13 +46,11 @@ INPUTS: tuple[dict[str, Any], ...] = (
 _NAMES = tuple(one["name"] for one in INPUTS)
 _PARAMETERS = ("abstain", "fallback", "timeout", "binary_data_output")
 _IDLE: Mapping[str, tuple[Any, ...]] = {
-    "priority": (0,),
     "sequence_id": (0, ""),
     "sequence_start": (False,),
     "sequence_end": (False,),
 }
-"""Parameters of Triton's that change nothing with these values; with others there is no such
-thing here."""
+"""Parameters of Triton's sequences, with the values that mean none."""
 _LARGEST = 2**31
 
 
@@ -308,13 +307,18 @@ def _outputs(value: Any, parameters: Mapping[str, Any]) -> tuple[Wanted, ...]:
 
 
 def _require_known(parameters: Mapping[str, Any]) -> None:
-    """Refuse parameters of a request that would be passed over."""
+    """Refuse a slip in the name of a parameter, and sequences, which there are none of here.
+
+    Others are passed over, as the protocol has it: clients send some of their own.
+    """
     for name, value in parameters.items():
         if name in _IDLE and value is not None and not among(value, _IDLE[name]):
             raise malformed(f"parameter {name!r} is not supported here; leave it out")
-        if name not in _PARAMETERS and name not in _IDLE:
+        if name not in _PARAMETERS and (near := get_close_matches(name, _PARAMETERS, n=1)):
             known = ", ".join(_PARAMETERS)
-            raise malformed(f"there is no parameter {name[:40]!r}; there are {known}")
+            raise malformed(
+                f"there is no parameter {name[:40]!r}, did you mean {near[0]}? There are {known}"
+            )
 
 
 def _parameters(holder: Mapping[str, Any], what: str) -> Mapping[str, Any]:

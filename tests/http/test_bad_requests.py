@@ -60,7 +60,6 @@ def _blob(*elements: bytes) -> bytes:
         ({"inputs": [TEXT, {**TEXT, "name": "choices"}]}, 400),
         ({"inputs": [TEXT], "id": 7}, 400),
         ({"inputs": [TEXT], "parameters": {"abstian": True}}, 400),
-        ({"inputs": [TEXT], "parameters": {"priority": False}}, 400),
         ({"inputs": [TEXT], "parameters": {"sequence_start": 0}}, 400),
         ({"inputs": [TEXT], "outputs": [{"name": "nope"}]}, 400),
         ({"inputs": [TEXT], "outputs": "label"}, 400),

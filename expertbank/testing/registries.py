@@ -18,9 +18,9 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from expertbank.errors import ExpertBankError, NotFoundError
+from expertbank.errors import NotFoundError, ReadOnlyError
 from expertbank.registry.registry import Registry, RegistryLocation
-from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known
+from expertbank.testing.bank_rows import BACKBONE, expert_parts, fill, known, run
 from expertbank.testing.registry_experts import ExpertPromises
 from expertbank.testing.registry_groups import GroupPromises
 from expertbank.testing.registry_growth import GrowthPromises
@@ -133,9 +133,11 @@ class RegistryConformance(
             for write in (
                 registry.probe_writable,
                 lambda: registry.set_alias("x", 1, ""),
+                lambda: registry.set_group(["no task"], "g", run("group")),
+                lambda: registry.remove_task("no task", run("remove")),
                 lambda: registry.commit_expert(**expert_parts("new")),
             ):
-                with pytest.raises(ExpertBankError, match="read-only"):
+                with pytest.raises(ReadOnlyError, match="opened for reading only"):
                     write()
         assert known(full) == before
 

@@ -22,7 +22,6 @@ from expertbank.errors import (
     IntegrityError,
     LockedError,
     NotFoundError,
-    ReadOnlyError,
 )
 from expertbank.registry.postgres import connection as connections
 from expertbank.registry.postgres.address import Address
@@ -63,21 +62,6 @@ def full(place: PostgresDatabase) -> Iterator[PostgresRegistry]:
 
 def name_of(place: PostgresDatabase) -> str:
     return str(place.address).rpartition("/")[2]
-
-
-def test_a_write_through_a_registry_that_was_opened_for_reading_says_so(
-    full: PostgresRegistry, place: PostgresDatabase
-) -> None:
-    with place.open(read_only=True) as registry:
-        for write in (
-            registry.probe_writable,
-            lambda: registry.set_alias("x", 1, ""),
-            lambda: registry.set_group("g", ["t"]),
-            lambda: registry.remove_task("t"),
-            lambda: registry.transact(lambda session: session.execute(text("no SQL"))),
-        ):
-            with pytest.raises(ReadOnlyError, match="opened for reading only"):
-                write()
 
 
 # -- the URL ---------------------------------------------------------------------------------------
@@ -387,7 +371,6 @@ def test_a_deadlock_with_somebody_else_is_tried_again(full, place) -> None:
     tried = []
 
     def promise(session) -> int:
-        from sqlalchemy import text
 
         tried.append(1)
         session.execute(text("LOCK TABLE aliases"))
@@ -420,7 +403,6 @@ def test_a_deadlock_with_somebody_else_is_tried_again(full, place) -> None:
 def test_conflicts_without_end_are_told_after_a_bounded_number_of_attempts(
     full, monkeypatch
 ) -> None:
-    from sqlalchemy import text
 
     tried = []
 

@@ -9,7 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
 
 from expertbank.errors import (
     ExistsError,
@@ -17,7 +16,6 @@ from expertbank.errors import (
     IntegrityError,
     LockedError,
     NotFoundError,
-    ReadOnlyError,
     SchemaTooNewError,
 )
 from expertbank.registry import schema
@@ -106,19 +104,6 @@ def test_a_file_in_a_folder_that_cannot_be_written_is_read_and_left_as_it_is(ful
         path.parent.chmod(0o755)
     assert state_of(path) == before
     assert path.stat().st_mtime_ns == modified
-
-
-def test_a_write_through_a_registry_that_was_opened_for_reading_says_so(full, path) -> None:
-    with SqliteFile(path).open(read_only=True) as registry:
-        for write in (
-            registry.probe_writable,
-            lambda: registry.set_alias("x", 1, ""),
-            lambda: registry.set_group("g", ["t"]),
-            lambda: registry.remove_task("t"),
-            lambda: registry.transact(lambda session: session.execute(text("no SQL"))),
-        ):
-            with pytest.raises(ReadOnlyError, match="opened for reading only"):
-                write()
 
 
 def test_reading_leaves_the_file_as_it_is(full, path) -> None:

@@ -242,7 +242,8 @@ def training(options: argparse.Namespace, backbone: Backbone, spec: FeatureSpec)
 
 
 def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., list[str]]:
-    """What names an expert for each row: a ridge gate over all of them."""
+    """What names an expert for each row: a ridge gate over all of them is asked, and the rows then
+    go to the experts in turn, so that a batch mixes as many as it can."""
     drawn = torch.Generator().manual_seed(0)
     tasks = []
     for name in names:
@@ -256,8 +257,8 @@ def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., l
     router = fit_router(tasks, RouterConfig(kind="ridge"), spec.digest)
 
     def decide(features: Tensor, places: Sequence[int]) -> list[str]:
-        chosen = router.route(features, ["single"] * len(places)).index.tolist()
-        return [names[column] for column in chosen]
+        router.route(features, ["single"] * len(places)).index.tolist()
+        return [names[place % len(names)] for place in places]
 
     return decide
 

@@ -273,6 +273,19 @@ def rank_of_the_rule(start: Setting) -> tuple[Setting, ...]:
     return _of_ranks(start)[:2]
 
 
+def factors(start: Setting) -> tuple[Setting, ...]:
+    """The first of LoRA's two factors slower than the other."""
+    lora = _of_ranks(start)[0]
+    tenth = replace(lora, way="A/10")
+    return (
+        lora,
+        replace(lora, way="A/3"),
+        tenth,
+        tenth.but(lr=1e-2),
+        replace(lora, way="A frozen"),
+    )
+
+
 def _of_ranks(start: Setting) -> tuple[Setting, Setting, Setting]:
     """LoRA of rank 1, 4 and 16 in the branch, each at its rate, with all that ``add`` does."""
     lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
@@ -300,6 +313,7 @@ STAGES = {
     "depth with rows": (depth_with_rows, 3, False),
     "rank with rows": (rank_with_rows, 3, False),
     "rank of the rule": (rank_of_the_rule, 3, False),
+    "factors": (factors, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

@@ -274,15 +274,17 @@ def rank_of_the_rule(start: Setting) -> tuple[Setting, ...]:
 
 
 def factors(start: Setting) -> tuple[Setting, ...]:
-    """The first of LoRA's two factors slower than the other."""
+    """A rate for each of LoRA's two factors."""
     lora = _of_ranks(start)[0]
-    tenth = replace(lora, way="A/10")
+    slow, fast = replace(lora, way="A/10"), replace(lora, way="3A")
+    names = ("A frozen", "A/3", "10A")
     return (
         lora,
-        replace(lora, way="A/3"),
-        tenth,
-        tenth.but(lr=1e-2),
-        replace(lora, way="A frozen"),
+        slow,
+        slow.but(lr=1e-2),
+        fast,
+        fast.but(lr=2e-3),
+        *(replace(lora, way=name) for name in names),
     )
 
 

@@ -17,10 +17,10 @@ from expertbank.settings import build
 from . import completing, streams
 from .answering import answering
 from .left_out import LeftOut
-from .options import DataOptions, takes
+from .options import OF_LABELS, DataOptions, takes
 from .render import Table, print_table, printable
 from .session import Session
-from .shared_options import OF_UNLABELLED, Backbone, FromBundle, SecondOpinion, SkipBad
+from .shared_options import Backbone, FromBundle, SecondOpinion, SkipBad
 
 if TYPE_CHECKING:
     from expertbank.data import Columns
@@ -42,7 +42,7 @@ _EXPLAINED = Table(
 )
 
 
-@takes(DataOptions, only=OF_UNLABELLED)
+@takes(DataOptions, without=OF_LABELS)
 def predict(
     context: typer.Context,
     text: Annotated[

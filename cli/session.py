@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -212,3 +212,15 @@ class Session:
         """The open registry, to read."""
         with self.bank(read_only=True) as bank:
             yield bank.registry
+
+    @contextmanager
+    def registry_if_any(self) -> Iterator[Registry | None]:
+        """The same; ``None`` where there is no bank."""
+        from expertbank.errors import NotFoundError
+
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(self.registry())
+            except NotFoundError:
+                found = None
+            yield found

@@ -141,23 +141,27 @@ class Option:
 
 @cache
 def options_of(cls: Any) -> tuple[Option, ...]:
-    """The options of a settings class, in the order of its fields."""
+    """The options of a class, in the order of its fields; one made without ``setting`` is none."""
     kinds = field_types(cls)
     found = []
     for item in fields(cls):
-        about: Setting = item.metadata[_KEY]
-        key = about.option or item.name
-        found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
+        if about := item.metadata.get(_KEY):
+            key = about.option or item.name
+            found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
     return tuple(found)
 
 
-def build(cls: type[T], given: Mapping[str, Any]) -> T:
+def build(cls: type[T], given: Mapping[str, Any], **values: Any) -> T:
     """The settings of ``cls`` that a user gave by option keys; other keys are left alone.
+
+    Args:
+        cls: the class.
+        given: by option key what was given.
+        values: fields that are no options.
 
     Raises:
         InputError: a value that is not legal.
     """
-    values = {}
     kind: Any = cls
     for option in options_of(kind):
         if option.key in given:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from expertbank.artifacts.store import ArtifactStore
+from expertbank.config import GRACE_HOURS
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.durable import os_errors_translated
 from expertbank.records import (
@@ -32,9 +33,6 @@ from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
 from expertbank.workflows.keeping import leftovers
 from expertbank.workflows.keeping.leftovers import HOUR, Leftover, age
 from expertbank.workflows.workspace import Workspace
-
-GRACE_HOURS = 24.0
-"""Files younger than this are never taken for leftovers, whatever the registry says."""
 
 
 @dataclass(frozen=True, slots=True)

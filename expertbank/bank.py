@@ -13,7 +13,6 @@ from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
     DEFAULT_GATE,
     DEFAULT_MARGIN,
-    EXPORT_FORMATS,
     GRACE_HOURS,
     TYPICAL_ROWS,
     UNKNOWN_GROUPS,
@@ -517,33 +516,14 @@ class Bank:
                 adapters cannot be written for (``UnsupportedModelError``), or no package ``gguf``.
         """
         target = given_path(path, "the folder to write")
-        if format not in EXPORT_FORMATS:
-            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
-        if statistics and not for_import:
-            raise InputError("--statistics says what --for-import takes along; give both")
-        if format != "bundle":
-            from expertbank.workflows.shipping.export_adapters import export_adapters
-            from expertbank.workflows.shipping.export_gguf import GgufForm
-            from expertbank.workflows.shipping.export_peft import PeftForm
+        from expertbank.workflows.shipping.export import Extras, export
 
-            if with_backbone or for_import:
-                raise InputError(
-                    f"--format {format} writes adapters only; leave --with-backbone and "
-                    "--for-import out"
-                )
-            form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(
-                self._workspace, target, form, tasks=texts(tasks, "tasks"), progress=progress
-            )
-        from expertbank.workflows.shipping.export import export_bundle
-
-        return export_bundle(
+        return export(
             self._workspace,
             target,
+            format,
             tasks=texts(tasks, "tasks"),
-            with_backbone=with_backbone,
-            for_import=for_import,
-            statistics=statistics,
+            extras=Extras(with_backbone, for_import, statistics),
             progress=progress,
         )
 

@@ -18,7 +18,6 @@ from expertbank.plain import Numbers, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft", "gguf")
 """A bundle predicts without the bank; ``peft`` and ``gguf`` are LoRA adapters for others."""
 Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from expertbank.artifacts.bundle import BundledExpert
 from expertbank.errors import InputError
 from expertbank.kinds import KINDS
-from expertbank.records import Row, RowShape
+from expertbank.records import ExpertRecord, Row, RowShape
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import UnknownModel
@@ -37,6 +38,11 @@ class Answerer:
     task: str
     kind: str
     labels: tuple[str, ...]
+
+    @classmethod
+    def of(cls, expert: ExpertRecord | BundledExpert) -> Answerer:
+        """An expert of a bank's registry, or of a bundle's manifest."""
+        return cls(expert.id, expert.digest, expert.task, expert.kind, expert.labels)
 
 
 @dataclass(frozen=True, slots=True)

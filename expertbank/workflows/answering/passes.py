@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import torch
 from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Answer
 from expertbank.models.routed import PassOutput, RoutedModel
 from expertbank.models.writing import WriteOptions
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
@@ -24,7 +25,7 @@ from expertbank.workflows.answering.decision import (
     decided,
     settle,
 )
-from expertbank.workflows.answering.prediction import UNKNOWN, Prediction, Question
+from expertbank.workflows.answering.prediction import ABSTAINED, UNKNOWN, Prediction, Question
 from expertbank.workflows.measure import run, trunk_features
 
 
@@ -168,12 +169,7 @@ class Passes:
             unasked(len(questions)),
         )
         return [
-            replace(
-                _plain(question, chosen, 0),
-                label=None,
-                text="",
-                external_adapter=self._elsewhere(chosen.experts[0]),
-            )
+            _told(question, chosen, 0, Answer(None, {}, ""), self._elsewhere(chosen.experts[0]))
             for question, chosen in zip(questions, settled, strict=True)
         ]
 
@@ -283,45 +279,31 @@ class Passes:
     def _prediction(
         self, question: Question, chosen: Chosen, slot: int, output: PassOutput, place: int
     ) -> Prediction:
-        expert = chosen.experts[slot]
-        plain = _plain(question, chosen, slot)
         if chosen.abstained:
-            return plain
-        kind = KINDS.get(expert.kind)
+            return _told(question, chosen, slot, Answer(UNKNOWN, {}, ABSTAINED))
+        expert = chosen.experts[slot]
+        kind, elsewhere = KINDS.get(expert.kind), self._elsewhere(expert)
         written = output.written[place] if output.written else None
         if written is not None:
             answer = kind.of_written(written.text, question.row)
-            plain = replace(plain, finish=written.finish, written_tokens=written.tokens)
-        else:
-            answer = kind.answer(
-                output.logits[place],
-                question.row,
-                self.labels_of(expert),
-                output.thresholds[place],
-            )
-        return replace(
-            plain,
-            label=answer.label,
-            scores=answer.scores,
-            choice=answer.choice,
-            labels=answer.labels,
-            thresholds=answer.thresholds,
-            text=answer.text,
-            written=answer.written,
-            external_adapter=self._elsewhere(expert),
-        )
+            told = _told(question, chosen, slot, answer, elsewhere)
+            return replace(told, finish=written.finish, written_tokens=written.tokens)
+        logits, edges = output.logits[place], output.thresholds[place]
+        answer = kind.answer(logits, question.row, self.labels_of(expert), edges)
+        return _told(question, chosen, slot, answer, elsewhere)
 
 
-def _plain(question: Question, chosen: Chosen, slot: int) -> Prediction:
-    """Who answers a row, without the answer."""
+def _told(
+    question: Question, chosen: Chosen, slot: int, answer: Answer, elsewhere: str | None = None
+) -> Prediction:
+    """An answer, with who gives it and why."""
     expert = chosen.experts[slot]
     return Prediction(
-        question.index,
-        expert.task,
-        expert.id,
-        chosen.confidence,
-        UNKNOWN,
-        {},
+        **{one.name: getattr(answer, one.name) for one in fields(Answer)},
+        index=question.index,
+        task=expert.task,
+        expert=expert.id,
+        confidence=chosen.confidence,
         abstained=chosen.abstained,
         unknown=chosen.unknown,
         unknown_score=chosen.unknown_score,
@@ -331,6 +313,7 @@ def _plain(question: Question, chosen: Chosen, slot: int) -> Prediction:
         tokens=question.encoded.length,
         truncated=question.encoded.truncated,
         expert_digest=expert.digest,
+        external_adapter=elsewhere,
     )
 
 

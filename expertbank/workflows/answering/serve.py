@@ -162,8 +162,7 @@ class _BundledExperts:
     def named(self, task: str) -> Answerer:
         if task not in self.by_task:
             raise NotFoundError.of("task", task, self.tasks)
-        entry = self.by_task[task]
-        return Answerer(entry.id, entry.digest, entry.task, entry.kind, entry.labels)
+        return Answerer.of(self.by_task[task])
 
     def group(self, name: str) -> tuple[str, ...]:
         entries = self.reader.manifest.content["experts"]
@@ -243,8 +242,7 @@ class _BankExperts:
         return self.workspace.registry.member_tasks()
 
     def named(self, task: str) -> Answerer:
-        newest = self.workspace.registry.member(task)
-        return Answerer(newest.id, newest.digest, newest.task, newest.kind, newest.labels)
+        return Answerer.of(self.workspace.registry.member(task))
 
     def group(self, name: str) -> tuple[str, ...]:
         registry = self.workspace.registry

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ import torch
 from expertbank.kinds.kind import Answer
 from expertbank.records import EncodedRow, Row
 from expertbank.routing.known import bin_name, bin_of
-from expertbank.workflows.answering.decision import Decision, Near
+from expertbank.workflows.answering.choosing import Chosen, Near
+from expertbank.workflows.answering.decision import Decision
 from expertbank.writing import GREEDY, Sampling
 
 UNKNOWN = "unknown"
@@ -144,3 +145,27 @@ class Question:
     told: Callable[[str], bool] | None = None
     wanted: Callable[[], bool] | None = None
     only_routed: bool = False
+
+
+def predicted(
+    question: Question, chosen: Chosen, slot: int, answer: Answer, elsewhere: str | None = None
+) -> Prediction:
+    """An answer, with who gives it and why; of a group the expert in this ``slot``."""
+    expert = chosen.experts[slot]
+    return Prediction(
+        **{one.name: getattr(answer, one.name) for one in fields(Answer)},
+        index=question.index,
+        task=expert.task,
+        expert=expert.id,
+        confidence=chosen.confidence,
+        abstained=chosen.abstained,
+        unknown=chosen.unknown,
+        unknown_score=chosen.unknown_score,
+        unknown_p_value=chosen.unknown_p_value,
+        near=chosen.near,
+        second=chosen.asked_too,
+        tokens=question.encoded.length,
+        truncated=question.encoded.truncated,
+        expert_digest=expert.digest,
+        external_adapter=elsewhere,
+    )

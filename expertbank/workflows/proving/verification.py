@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from expertbank.routing.router import Router
-    from expertbank.workflows.measure import Answers
+    from expertbank.workflows.measure import Measured
 
 MARGIN_TOLERANCE = 1e-3
 """In another environment a label may differ where the two highest logits are this close."""
@@ -270,7 +270,7 @@ def _compare_answers(
     expert: ExpertRecord,
     kind: Kind,
     oracle: Predictions,
-    again: Answers,
+    again: Measured,
     rows: Mapping[int, Row],
     *,
     exact: bool,
@@ -327,7 +327,7 @@ def _largest_difference(now: Floats, before: Floats) -> float:
 def _compare_choices(
     view: RouterView,
     router: Router,
-    again: Answers,
+    again: Measured,
     rows: Mapping[int, Row],
     *,
     exact: bool,

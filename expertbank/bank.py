@@ -66,7 +66,8 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.answers import Answers
     from expertbank.workflows.answering.evaluate import Evaluated
-    from expertbank.workflows.answering.predict import Experts, Predictor
+    from expertbank.workflows.answering.experts import Experts
+    from expertbank.workflows.answering.predict import Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.home import Home
     from expertbank.workflows.keeping.copying import Copied
@@ -717,9 +718,9 @@ class Bank:
     @property
     def answerers(self) -> Experts:
         """Who may be named to answer; the backbone is not loaded."""
-        from expertbank.workflows.answering.serve import bank_experts
+        from expertbank.workflows.answering.experts import BankExperts
 
-        return bank_experts(self._workspace)
+        return BankExperts(self._workspace)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams.

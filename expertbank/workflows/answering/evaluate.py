@@ -13,7 +13,8 @@ from expertbank.errors import DataError, InputError, StaleError
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
-from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.workflows.answering.experts import Experts
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction
 
 

@@ -9,13 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expertbank.data import encode_rows, find_rows
-from expertbank.data.refs import ONCE
+from expertbank.data import encode_rows
 from expertbank.errors import (
-    ExpertBankError,
     IntegrityError,
     NotFoundError,
-    SourceUnavailableError,
 )
 from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
@@ -27,10 +24,10 @@ from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
     ProgressCallback,
-    ProgressEvent,
     Row,
 )
 from expertbank.workflows.proving.evidence import RESTORE
+from expertbank.workflows.proving.source_rows import rows_again
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -214,40 +211,6 @@ def _wanted(task: str, count: int, sample: int | None) -> list[int]:
         return list(range(count))
     draw = np.random.default_rng([SAMPLE_SEED, zlib.crc32(task.encode())])
     return sorted(draw.choice(count, size=sample, replace=False).tolist())
-
-
-def rows_again(
-    workspace: Workspace,
-    expert: ExpertRecord,
-    digests: Sequence[str],
-    progress: ProgressCallback,
-) -> tuple[list[Row | None], str | None]:
-    """Rows read from their source again by digest; ``None`` where a row is gone.
-
-    Returns:
-        The rows, and if some are gone, why and what to do.
-    """
-    progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
-    spec, source = workspace.data_of(expert)
-    todo = f"put the data that {expert.id} was added with back there and run it again"
-    try:
-        found = find_rows(spec, source, digests)
-    except ExpertBankError as error:
-        # The source is gone or no longer readable: its rows count as unverifiable. Of a source that
-        # is out of reach, the cause: what is said around it is advice for adding tasks.
-        cause = error.__cause__
-        told = cause if isinstance(cause, SourceUnavailableError) else error
-        if source.startswith(ONCE):  # no data can be put back into a pipe
-            return [None] * len(digests), str(told)
-        return [None] * len(digests), f"{told}; its rows are read from {source}: {todo}"
-    rows = [found.get(digest) for digest in digests]
-    gone = rows.count(None)
-    if not gone:
-        return rows, None
-    return rows, (
-        f"{gone:,} of {len(rows):,} rows are not in {source} any more, or stand there with another "
-        f"text or label; {todo}"
-    )
 
 
 def _as_stored(row: EncodedRow, logits: Floats) -> EncodedRow:

@@ -52,9 +52,10 @@ from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.growing.retrain import RouterResult, retrain_router
 from expertbank.workflows.home import RESTORE_INSTEAD, folder_of, home_at
 from expertbank.workflows.keeping.check import Verification, check
-from expertbank.workflows.keeping.collect import Collection, collect
+from expertbank.workflows.keeping.collect import collect
 from expertbank.workflows.keeping.remove import Removal, remove
 from expertbank.workflows.keeping.standing import Standing, standing
+from expertbank.workflows.keeping.survey import Collection
 from expertbank.workflows.presence import require_router
 from expertbank.workflows.workspace import Workspace
 

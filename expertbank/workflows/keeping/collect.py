@@ -12,13 +12,7 @@ from collections.abc import Callable, Sequence
 from expertbank.config import GRACE_HOURS
 from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.durable import os_errors_translated
-from expertbank.records import (
-    Forgetting,
-    ProgressCallback,
-    ProgressEvent,
-    Purge,
-    no_progress,
-)
+from expertbank.records import Forgetting, ProgressCallback, ProgressEvent, Purge, no_progress
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of

@@ -10,10 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from expertbank.data import encode_rows
-from expertbank.errors import (
-    IntegrityError,
-    NotFoundError,
-)
+from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.files.header import read_header

@@ -42,7 +42,11 @@ def retrain_router(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the gate; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the gate; may be repeated. docs/settings.md has each gate's.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of gates that are trained.")] = None,
     no_activate: Annotated[

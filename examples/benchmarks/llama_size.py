@@ -56,7 +56,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.models.writing import Prompted, WriteOptions
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.testing.routers import TaskFeatures, fit_router
 from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
 from expertbank.training.trunk import TrunkCache, use_fast_attention
@@ -242,8 +242,11 @@ def training(options: argparse.Namespace, backbone: Backbone, spec: FeatureSpec)
 
 
 def gate(spec: FeatureSpec, names: Sequence[str], width: int) -> Callable[..., list[str]]:
-    """What names an expert for each row: a ridge gate over all of them is asked, and the rows then
-    go to the experts in turn, so that a batch mixes as many as it can."""
+    """What names an expert for each row.
+
+    A ridge gate over all experts is asked, and the rows then go to them in turn, so that a batch
+    mixes as many as it can.
+    """
     drawn = torch.Generator().manual_seed(0)
     tasks = []
     for name in names:

@@ -23,7 +23,6 @@ from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_col
 from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.examples import Block
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES, GateKind
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.gates.lda import fit_lda
@@ -31,6 +30,7 @@ from expertbank.routing.gates.ridge import fit_ridge
 from expertbank.routing.gates.settings import ByGradient, ClosedForm
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.router import Router
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 KINDS = ("lda", "ridge", "noisy-top1", "mlp")
 DIMENSION = 12

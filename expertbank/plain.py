@@ -202,8 +202,13 @@ _SCALARS: dict[Any, tuple[str, Callable[[object], bool]]] = {
 
 
 def plain(value: Any) -> Any:
-    """Tuples to lists, all the way down, so that the JSON form reads back equal."""
-    if isinstance(value, dict):
+    """The JSON form of records and whatever is in them: it reads back equal.
+
+    A dataclass is a mapping by its fields' names, and a tuple a list, all the way down.
+    """
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]

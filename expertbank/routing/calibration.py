@@ -69,7 +69,8 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     targets is spread over the wrong candidates, as Platt ("Probabilistic Outputs for Support
     Vector Machines", 1999, section 2.2) does, or a gate that errs on no held-out row would
     claim to be certain. Log-odds count up to ``FARTHEST``, or a column that is worlds apart from
-    the others would make them all look alike. The best of some temperatures is looked about.
+    the others would make them all look alike. The best of some temperatures is looked about; of
+    equally good ones it is the one nearest 1, as where no row has two candidates.
     """
     allowed, right = held.allowed, held.targets.unsqueeze(1)
     scores = gate.scores(held.features).masked_fill(~allowed, float("-inf"))
@@ -88,5 +89,5 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     for _ in range(ROUNDS):
         powers = [best + width * step / STEPS for step in range(-STEPS, STEPS + 1)]
         inside = [power for power in powers if abs(power) <= LARGEST]
-        best, width = min(inside, key=loss), width / STEPS
+        best, width = min(inside, key=lambda power: (loss(power), abs(power))), width / STEPS
     return float(10.0**best)

@@ -155,6 +155,15 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
     assert np.log(found) == pytest.approx(best.x, abs=1e-4)
 
 
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_that_tell_nothing_of_the_temperature_leave_it_at_one(alone: bool) -> None:
+    eye = LayeredGate((Layer(torch.eye(2), torch.zeros(2)),))
+    targets = torch.arange(20) % 2
+    allowed = torch.eye(2)[targets].bool() if alone else torch.ones(20, 2, dtype=torch.bool)
+    scores = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * alone
+    assert best_temperature(eye, HeldOut(scores, targets, allowed)) == 1.0
+
+
 class _Wild:
     """A plugin's gate that stores finite numbers and scores none."""
 

@@ -154,7 +154,8 @@ def _worst_chance(statistic: float, n: int, margin: float) -> float:
     rates = edge + (far - edge) * np.concatenate([near, 1 - near[-2::-1]])
     chances = [chance(rate) for rate in rates]
     place = int(np.argmax(chances))
-    around = np.linspace(*rates[[max(place - 1, 0), min(place + 1, len(rates) - 1)]], CLOSER)
+    below, above = rates[max(place - 1, 0)], rates[min(place + 1, len(rates) - 1)]
+    around = np.linspace(below, above, CLOSER)
     return min(max(*chances, *map(chance, around)), 1.0)
 
 

@@ -18,10 +18,10 @@ from expertbank.backbones.forks import computing
 from expertbank.errors import InputError
 from expertbank.records import RowShape
 from expertbank.routing.beside import Beside
-from expertbank.routing.calibration import HeldOut, best_temperature, held_out, rows_a_column
+from expertbank.routing.calibration import best_temperature, rows_a_column
 from expertbank.routing.columns import Entry, by_column, competing, members
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.examples import Block, Examples, together
+from expertbank.routing.examples import Block, Examples, Rows, together
 from expertbank.routing.gates import Gate, fitted_from_moments
 from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.router import Router, not_finite
@@ -166,7 +166,7 @@ def _calibrated(
         scores = gate.scores(held.features)
         if odd := not_finite({"a score": scores}):
             raise _diverged(config, f"{odd} is not finite")
-        scores = scores.masked_fill(~held.allowed, float("-inf"))
+        scores = scores.masked_fill(held.forbidden, float("-inf"))
         confidence, chosen = torch.softmax(scores / temperature, 1).max(1)
         asked = Asked(held.features, scores, confidence, chosen)
         if not spans:
@@ -181,11 +181,12 @@ def _calibrated(
     return calibrated(model, Answered(*joined), torch.cat(whole), alone)
 
 
-def _held_out(beside: Sequence[Beside], reads: Sequence[set[RowShape]]) -> HeldOut | None:
+def _held_out(beside: Sequence[Beside], reads: Sequence[set[RowShape]]) -> Rows | None:
     """Rows to calibrate on, by column; ``None`` if there are none."""
-    return held_out(
-        [own.steps.float() * STEP for own in beside], [own.shapes for own in beside], reads
-    )
+    if not any(map(len, beside)):
+        return None
+    features = [own.steps.float() * STEP for own in beside]
+    return Rows.joined(features, [own.shapes for own in beside], reads)
 
 
 def _beside(names: Sequence[Sequence[str]], sums: Sums, *, spans: bool) -> list[Beside]:

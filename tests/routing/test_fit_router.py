@@ -19,10 +19,10 @@ from expertbank.config import sha256_text
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors
 from expertbank.records import RowShape
-from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_column
+from expertbank.routing.calibration import best_temperature, rows_a_column
 from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.examples import Block
+from expertbank.routing.examples import Block, Rows
 from expertbank.routing.gates import GATES, GateKind
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.gates.lda import fit_lda
@@ -140,7 +140,7 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
     allowed = torch.ones(60, 4, dtype=torch.bool)
     allowed[::2, 3] = False
     eye = LayeredGate((Layer(torch.eye(4), torch.zeros(4)),))
-    found = best_temperature(eye, HeldOut(scores, targets, allowed))
+    found = best_temperature(eye, Rows(scores, targets, ~allowed, torch.ones(4)))
 
     def loss(log_temperature: float) -> float:
         total = 0.0
@@ -161,7 +161,7 @@ def test_rows_that_tell_nothing_of_the_temperature_leave_it_at_one(alone: bool) 
     targets = torch.arange(20) % 2
     allowed = torch.eye(2)[targets].bool() if alone else torch.ones(20, 2, dtype=torch.bool)
     scores = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * alone
-    assert best_temperature(eye, HeldOut(scores, targets, allowed)) == 1.0
+    assert best_temperature(eye, Rows(scores, targets, ~allowed, torch.ones(4))) == 1.0
 
 
 class _Wild:

@@ -11,36 +11,10 @@ import typer
 import typer.core
 import typer.main
 
+from .commands import COMMANDS
 from .given_once import Command
 from .outcome import Outcome
 from .session import Session, default_home
-
-COMMANDS = {
-    "init": "experts.init",
-    "add": "experts.add",
-    "retrain-router": "routing.retrain_router",
-    "forgetting-report": "routing.forgetting_report",
-    "export": "shipping.export",
-    "predict": "predicting.predict",
-    "evaluate": "evaluating.evaluate",
-    "unknowns": "unknown.unknowns",
-    "serve": "serving.serve",
-    "status": "status.status",
-    "map": "mapping.bank_map",
-    "list": "browse.list_experts",
-    "show": "browse.show",
-    "history": "browse.history",
-    "alias": "routing.alias",
-    "import": "importing.import_experts",
-    "verify": "upkeep.verify",
-    "doctor": "upkeep.doctor",
-    "group": "grouping.group",
-    "remove": "collecting.remove",
-    "gc": "collecting.gc",
-    "tasks": "tasks.tasks",
-    "db": "upkeep.db",
-}
-"""By name the module and what of it is the command."""
 
 
 class _Built(Mapping[str, Any]):

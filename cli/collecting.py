@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from expertbank.config import GRACE_HOURS
 from expertbank.records import no_progress
 
 from . import completing
-from .following import Followed, retrain
+from .following import follow
 from .render import Table, print_facts, print_table, size
 from .session import Session
 from .shared_options import DryRun, RetrainRouter, Yes
@@ -18,8 +19,8 @@ from .shared_options import DryRun, RetrainRouter, Yes
 if TYPE_CHECKING:
     from expertbank.bank import Bank
     from expertbank.records import ProgressCallback
-    from expertbank.workflows.keeping.collect import Collection
     from expertbank.workflows.keeping.remove import Removal
+    from expertbank.workflows.keeping.survey import Collection
 
 
 def remove(
@@ -47,20 +48,13 @@ def remove(
         if not dry_run and not done.already:
             session.did(f"the task {task} was removed")
         alive = bool(bank.registry.members())
-        after = Followed(todo=done.todo)
-        if retrain_router and not dry_run and alive:
-            after = retrain(session, bank, progress)
-    router = after.router
-    document = done.to_dict() | {"todo": after.todo} | after.to_dict()
-    session.answer(document, lambda console: _print_removal(console, done))
-    if after.error is not None:
-        session.end_with(after.error)
-    if router:
-        session.remark(f"router@{router.router.version} without {task} is active")
-    elif retrain_router and not alive:
+        refit = retrain_router and not dry_run and alive
+        after = follow(session, bank, progress, retrain=refit, todo=done.todo)
+    session.answer(after.beside(done.to_dict()), lambda console: _print_removal(console, done))
+    if retrain_router and not alive:
         session.remark("no task is left to route to: the old router stays active")
-    elif done.todo:
-        session.remark(f"to do: {done.todo}")
+    else:
+        after.tell(session, f"{after.name} without {task} is active", "to do")
 
 
 def _print_removal(console: Console, done: Removal) -> None:
@@ -104,7 +98,7 @@ def gc(
     ] = None,
     grace: Annotated[
         float, typer.Option(min=0, help="Leave leftovers alone that are younger, in hours.")
-    ] = 24.0,
+    ] = GRACE_HOURS,
 ) -> None:
     """Delete what nothing refers to.
 

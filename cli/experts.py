@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -14,7 +16,8 @@ from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from . import requests
-from .following import RETRAIN, Followed, retrain
+from .ending import described
+from .following import RETRAIN, follow
 from .options import takes
 from .outcome import Outcome
 from .render import (
@@ -29,11 +32,10 @@ from .render import (
     sparkline,
 )
 from .session import Session
-from .shared_options import Rehash, RetrainRouter
+from .shared_options import RetrainRouter
 
 if TYPE_CHECKING:
     from expertbank.workflows.growing.add import AddResult
-    from expertbank.workflows.growing.retrain import RouterResult
 
 
 @takes(BankConfig)
@@ -101,7 +103,6 @@ def add(
         ),
     ] = None,
     retrain_router: RetrainRouter = False,
-    rehash: Rehash = False,
     **given: Any,
 ) -> None:
     """Train one expert and store it, frozen.
@@ -122,43 +123,39 @@ def add(
     if on is None and threads is not None:
         raise InputError("--threads is for the workers of --on: give --on, or leave it out")
     crowd = None if on is None else requests.crowd_of(on, threads, session.device)
-    config = build(BankConfig, given)
-    if list_file is None:
-        wanted = [requests.arguments(given)]
-    else:
-        wanted = requests.arguments_of_list(list_file, given)
+    wanted = [requests.request(given)] if list_file is None else requests.of_list(list_file, given)
     with session.bank(create=True) as bank, session.progress() as progress:
-        failed: list[dict[str, Any]] = []
-
-        def add_one(wish: dict[str, Any]) -> AddResult:
-            return bank.add(**wish, bank=config, progress=progress, rehash=rehash)
-
         try:
-            if list_file is None:
-                added = [add_one(wanted[0])]
-            elif crowd is not None:
-                added, failed = requests.add_at_once(bank, wanted, crowd, config, rehash, progress)
-            else:
-                added, failed = requests.add_each(add_one, wanted)
+            with redirect_stdout(sys.stderr):  # Ray prints what became of its workers
+                found = bank.add_many(wanted, crowd, progress=progress)
         except KeyboardInterrupt:
             session.outcome.resume = _resumable(session.outcome, bank.unfinished())
             raise
-        after = Followed(todo=RETRAIN if added else "")
-        if retrain_router and added:
-            after = retrain(session, bank, progress)
-    router, routed = after.router, after.to_dict()
-    if list_file is None:
-        session.answer(added[0].to_dict() | routed, lambda out: _print_added(out, added[0], router))
-    else:
-        document = {"added": [one.to_dict() for one in added], "failed": failed} | routed
-        session.answer(document, lambda out: _print_summary(out, added, failed, router))
+        if list_file is None and isinstance(found[0], Exception):
+            raise found[0]
+        added = [one for one in found if not isinstance(one, Exception)]
+        refit, todo = retrain_router and bool(added), RETRAIN if added else ""
+        after = follow(session, bank, progress, retrain=refit, todo=todo)
+    failed: list[dict[str, Any]] = []
+    for asked, result in zip(wanted, found, strict=True):
+        if isinstance(result, Exception):
+            code, message = described(result)
+            failed.append({"task": asked.name, "code": code, "message": message})
+    every = {"added": [one.to_dict() for one in added], "failed": failed}
+
+    def show(console: Console) -> None:
+        if list_file is None:
+            _print_added(console, added[0])
+        else:
+            _print_summary(console, added, failed)
+        if after.router is not None:
+            print_facts(console, [("router", f"{after.name} active")])
+
+    session.answer(after.beside(added[0].to_dict() if list_file is None else every), show)
     for one in added:
         for warning in one.warnings:
             session.remark(f"warning: {one.expert.task}: {warning}")
-    if after.error is not None:
-        session.end_with(after.error)
-    if after.todo:
-        session.remark(f"next: {after.todo}")
+    after.tell(session)
     if failed:
         raise typer.Exit(max(failure["code"] for failure in failed))
 
@@ -173,7 +170,7 @@ def _resumable(outcome: Outcome, tasks: Sequence[str]) -> str:
     return f"; training of {kept} is kept so far, go on with: {again}"
 
 
-def _print_added(console: Console, result: AddResult, router: RouterResult | None) -> None:
+def _print_added(console: Console, result: AddResult) -> None:
     expert = result.expert
     print_facts(
         console,
@@ -189,8 +186,6 @@ def _print_added(console: Console, result: AddResult, router: RouterResult | Non
             *(quality(expert.kind, result.metrics) if result.external_adapter is None else ()),
         ],
     )
-    if router:
-        print_facts(console, [("router", f"router@{router.router.version} active")])
 
 
 def _trained(console: Console, result: AddResult) -> list[tuple[str, str]]:
@@ -279,7 +274,6 @@ def _print_summary(
     console: Console,
     added: Sequence[AddResult],
     failed: Sequence[dict[str, Any]],
-    router: RouterResult | None,
 ) -> None:
     print_table(
         console,
@@ -301,8 +295,6 @@ def _print_summary(
         ]
         + [(one["task"], "FAILED", one["message"], "", "") for one in failed],
     )
-    if router:
-        print_facts(console, [("router", f"router@{router.router.version} active")])
 
 
 def _summed_up(result: AddResult) -> str:

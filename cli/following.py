@@ -1,4 +1,7 @@
-"""``--retrain-router``: the step after something was committed. Its failure does not hide that."""
+"""After a command that changed experts: the router is refitted, or what is left to do is told.
+
+Its failure does not hide what was done before.
+"""
 
 from __future__ import annotations
 
@@ -18,37 +21,55 @@ RETRAIN = "expertbank retrain-router"
 
 @dataclass(frozen=True, slots=True)
 class Followed:
-    """What came of it.
+    """What came after the change.
 
     Attributes:
+        todo: what is left to do; empty where nothing is.
         router: the router, where it was asked for and fitted.
-        error: why there is none; to be raised once the rest was shown.
-        todo: the command that is left to be run; empty where none is.
+        error: why there is none; raised once the rest was shown.
     """
 
+    todo: str = ""
     router: RouterResult | None = None
     error: BaseException | None = None
-    todo: str = ""
 
-    def to_dict(self) -> dict[str, Any]:
-        """What a command's document says of it: the router, or why there is none."""
-        document: dict[str, Any] = {"todo": self.todo} if self.todo else {}
+    @property
+    def name(self) -> str:
+        """The router that is active now, where one was fitted."""
+        return f"router@{self.router.router.version}" if self.router is not None else ""
+
+    def beside(self, document: dict[str, Any]) -> dict[str, Any]:
+        """A command's document with the router, or why there is none, and what is left to do."""
+        told = document | ({"todo": self.todo} if self.todo or "todo" in document else {})
         if self.router is not None:
-            document["router"] = self.router.to_dict()
+            told["router"] = self.router.to_dict()
         if self.error is not None:
             code, message = described(self.error)
-            document |= {"router": None, "error": {"code": code, "message": message}}
-        return document
+            told |= {"router": None, "error": {"code": code, "message": message}}
+        return told
+
+    def tell(self, session: Session, active: str = "", todo: str = "next") -> None:
+        """Once the result was shown, raise the error, or say what is ``active`` or left to do."""
+        if self.error is not None:
+            session.end_with(self.error)
+        if self.router is not None and active:
+            session.remark(active)
+        if self.todo:
+            session.remark(f"{todo}: {self.todo}")
 
 
-def retrain(session: Session, bank: Bank, progress: ProgressCallback) -> Followed:
-    """Refit and activate the router after the bank changed."""
+def follow(
+    session: Session, bank: Bank, progress: ProgressCallback, *, retrain: bool, todo: str
+) -> Followed:
+    """Refit and activate the router where that was asked for, else leave what is ``todo``."""
+    if not retrain:
+        return Followed(todo)
     session.outcome.todo, before = RETRAIN, len(session.outcome.done)
     try:
         router = bank.retrain_router(progress=progress)
     except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 (the command raises it)
         if len(session.outcome.done) > before:  # the router is there all the same
             session.outcome.todo = ""
-        return Followed(error=error, todo=session.outcome.todo)
+        return Followed(session.outcome.todo, error=error)
     session.outcome.todo = ""
-    return Followed(router)
+    return Followed(router=router)

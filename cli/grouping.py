@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from .following import Followed, retrain
+from .following import follow
 from .render import Table, print_table
 from .session import Session
 from .shared_options import DryRun, RetrainRouter
@@ -65,17 +65,10 @@ def group(
             done = bank.group(name, tasks, dry_run=dry_run)
         if done.moved and not dry_run:
             session.did(_did(done))
-        after = Followed(todo=done.todo)
-        if retrain_router and not dry_run and bank.registry.has_members():
-            after = retrain(session, bank, progress)
-    document = done.to_dict() | {"todo": after.todo} | after.to_dict()
-    session.answer(document, lambda console: _print_grouped(console, done))
-    if after.error is not None:
-        session.end_with(after.error)
-    if after.router is not None:
-        session.remark(f"router@{after.router.router.version} is active")
-    elif done.todo:
-        session.remark(f"{'then' if dry_run else 'to do'}: {done.todo}")
+        refit = retrain_router and not dry_run and bank.registry.has_members()
+        after = follow(session, bank, progress, retrain=refit, todo=done.todo)
+    session.answer(after.beside(done.to_dict()), lambda console: _print_grouped(console, done))
+    after.tell(session, f"{after.name} is active", "then" if dry_run else "to do")
 
 
 def _did(done: Grouped) -> str:

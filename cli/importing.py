@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -9,11 +10,13 @@ import typer
 from rich.console import Console
 
 from expertbank.config import BankConfig, TrainConfig
-from expertbank.settings import build
+from expertbank.settings import build, setting
+from expertbank.workflows.growing.effects import OF_ADAPTERS
+from expertbank.workflows.growing.request import AddRequest
 
 from . import requests
 from .experts import quality, reach
-from .following import RETRAIN
+from .following import RETRAIN, Followed
 from .options import DataOptions, path, takes
 from .render import Table, columns_read, print_facts, print_table, read_as, short
 from .session import Session
@@ -22,19 +25,24 @@ from .shared_options import DryRun
 if TYPE_CHECKING:
     from expertbank.workflows.shipping.import_peft import PeftImported
 
-_OF_ADAPTERS = (
-    *("data", "spec", "kind", "group"),
-    *("text_column", "pair_column", "choices_column", "label_column", "label_separator"),
-    *("separator", "encoding"),
-    *("epochs", "head_lr", "patience", "balance", "weight_decay", "batch_size", "warmup"),
-    *("seed", "limit", "eval_limit", "selection_share", "selection_floor"),
-    *("backbone", "route_layer", "max_length", "dtype", "keep", "store"),
+
+@dataclass(frozen=True, slots=True)
+class PeftOptions:
+    """How an adapter is taken in, beside what ``add`` has too."""
+
+    labels: tuple[str, ...] = setting(
+        (),
+        "With --peft: names of the head's outputs in their order, with commas between, where "
+        "neither the adapter nor its rows tell.",
+    )
+    fit_head: bool = setting(False, "With --peft: fit a head, whatever head it brings.")
+    same_base: bool = setting(False, "With --peft: its base is this backbone under another name.")
+
+
+@takes(
+    *(PeftOptions, requests.TaskOptions, AddRequest, DataOptions, TrainConfig, BankConfig),
+    without={"external", "rehash", "resume", *OF_ADAPTERS},
 )
-"""Options of ``add`` that also go with an adapter: how its rows are read, how a head is fitted,
-and what a bank without a backbone shall be."""
-
-
-@takes(requests.TaskOptions, DataOptions, TrainConfig, BankConfig, only=_OF_ADAPTERS)
 def import_experts(
     context: typer.Context,
     bundle: Annotated[
@@ -55,23 +63,6 @@ def import_experts(
         list[str] | None,
         typer.Option(help="Only this task; may be given several times. With --peft, its task."),
     ] = None,
-    labels: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="With --peft: names of the head's outputs in their order, with commas between, "
-            "where neither the adapter nor its rows tell."
-        ),
-    ] = None,
-    fit_head: Annotated[
-        bool,
-        typer.Option("--fit-head", help="With --peft: fit a head, whatever head it brings."),
-    ] = False,
-    same_base: Annotated[
-        bool,
-        typer.Option(
-            "--same-base", help="With --peft: its base is this backbone under another name."
-        ),
-    ] = False,
     new_version: Annotated[
         bool, typer.Option("--new-version", help="Allow a further version of a known task.")
     ] = False,
@@ -98,47 +89,48 @@ def import_experts(
     if peft is not None:
         if dry_run:
             raise InputError("--dry-run is for bundles; `tasks check` tries out an adapter's rows")
-        wanted = _of_task(task, given)
-        named = tuple(one.strip() for text in labels or () if text for one in text.split(","))
-        _import_peft(
-            session,
-            given,
-            {
-                **{name: wanted[name] for name in ("task", "data", "train", "group")},
-                "source": peft,
-                "labels": named,
-                "fit_head": fit_head,
-                "same_base": same_base,
-                "new_version": new_version,
-            },
-        )
+        _import_peft(session, peft, _of_task(task, given), build(PeftOptions, given), new_version)
         return
-    own = {"labels": labels, "fit_head": fit_head, "same_base": same_base}
-    odd = sorted([*given, *(name for name, value in own.items() if value)])
-    if odd:
-        raise InputError(f"--{odd[0].replace('_', '-')} is for adapters; it goes with --peft DIR")
+    if given:
+        odd = min(given).replace("_", "-")
+        raise InputError(f"--{odd} is for adapters; it goes with --peft DIR")
     assert bundle is not None
     _import_bundle(session, bundle, tuple(task or ()), new_version=new_version, dry_run=dry_run)
 
 
-def _of_task(task: list[str] | None, given: dict[str, Any]) -> dict[str, Any]:
-    """What ``add`` would take for the one task of an adapter."""
+def _of_task(task: list[str] | None, given: dict[str, Any]) -> AddRequest:
+    """What ``add`` would be asked for the one task of an adapter."""
     from expertbank.errors import InputError
 
     named = task or []
     if len(named) > 1 or not (named or "spec" in given):
         raise InputError("an adapter is an expert of one task: name it with --task or --spec")
-    return requests.arguments({**given, **({"task": named[0]} if named else {})})
+    return requests.request({**given, **({"task": named[0]} if named else {})})
 
 
-def _import_peft(session: Session, given: dict[str, Any], wanted: dict[str, Any]) -> None:
-    config = build(BankConfig, given)
+def _import_peft(
+    session: Session, peft: Path, wanted: AddRequest, options: PeftOptions, new_version: bool
+) -> None:
+    labels = [one.strip() for text in options.labels for one in text.split(",")]
     with session.bank(create=True) as bank, session.progress() as progress:
-        done = bank.import_peft(**wanted, bank=config, progress=progress)
-    session.answer(done.to_dict() | {"todo": RETRAIN}, lambda console: _print_peft(console, done))
+        done = bank.import_peft(
+            peft,
+            wanted.task,
+            data=wanted.data,
+            labels=labels,
+            fit_head=options.fit_head,
+            same_base=options.same_base,
+            train=wanted.train,
+            group=wanted.group,
+            new_version=new_version,
+            bank=wanted.bank,
+            progress=progress,
+        )
+    after = Followed(RETRAIN)
+    session.answer(after.beside(done.to_dict()), lambda console: _print_peft(console, done))
     for warning in done.added.warnings:
         session.remark(f"note: {warning}")
-    session.remark(f"next: {RETRAIN}")
+    after.tell(session)
 
 
 _HEADS = {"export": "of the bank that exported it", "saved": "saved with the adapter"}
@@ -187,7 +179,7 @@ def _import_bundle(
             dry_run=dry_run,
             progress=progress,
         )
-        left = RETRAIN if done.imported and not dry_run else ""
+    after = Followed(RETRAIN if done.imported and not dry_run else "")
 
     def show(console: Console) -> None:
         word = "would be imported" if dry_run else "imported"
@@ -200,8 +192,7 @@ def _import_bundle(
             ],
         )
 
-    session.answer(done.to_dict() | {"todo": left}, show)
+    session.answer(after.beside(done.to_dict() | {"todo": ""}), show)
     for remark in done.remarks:
         session.remark(f"note: {remark}")
-    if left:
-        session.remark(f"next: {left}")
+    after.tell(session)

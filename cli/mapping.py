@@ -14,13 +14,12 @@ from expertbank.settings import build
 
 from . import completing
 from .forgetting import check_writable
-from .options import DataOptions, path, takes
+from .options import OF_LABELS, DataOptions, path, takes
 from .render import Table, print_lines, print_table
 from .session import Session
-from .shared_options import OF_UNLABELLED
 
 
-@takes(DataOptions, only=OF_UNLABELLED)
+@takes(DataOptions, without=OF_LABELS)
 def bank_map(
     context: typer.Context,
     task: Annotated[

@@ -84,25 +84,32 @@ class DataOptions:
         return spec.read_with(self.columns(), self.read_as())
 
 
-def takes(*classes: type, only: Collection[str] = ()) -> Callable[[Command], Command]:
-    """Give a command an option for each field of settings classes.
+OF_LABELS = ("label_column", "label_separator")
+"""The options of data that rows without labels have no use for."""
+
+
+def takes(*classes: type, without: Collection[str] = ()) -> Callable[[Command], Command]:
+    """Give a command an option for each field of settings classes that it does not declare itself.
 
     In the help they stand before the command's keyword-only parameters. The command gets as further
     keywords, by option key, what the user gave and nothing else: defaults stay with the settings.
 
     Args:
         classes: settings classes, in the order of their options in the help.
-        only: keys of the options to take; default all.
+        without: fields that are of no use to the command.
     """
-    options = [o for cls in classes for o in options_of(cls) if not only or o.key in only]
-    keys = {option.key for option in options}
 
     def decorate(command: Command) -> Command:
+        parameters = inspect.signature(command, eval_str=True).parameters
+        left_out = {*parameters, *without}
+        options = [o for cls in classes for o in options_of(cls) if o.field not in left_out]
+        keys = {option.key for option in options}
+
         @wraps(command)
         def run(**values: Any) -> None:
             command(**{k: v for k, v in values.items() if k not in keys or v not in (None, [])})
 
-        own = inspect.signature(command, eval_str=True).parameters.values()
+        own = parameters.values()
         first = [one for one in own if one.kind is one.POSITIONAL_OR_KEYWORD]
         last = [one for one in own if one.kind is one.KEYWORD_ONLY]
         signature = inspect.Signature([*first, *map(_parameter, options), *last])

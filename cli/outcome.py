@@ -11,6 +11,9 @@ from typing import Any
 
 from expertbank.errors import ExpertBankError, InputError
 
+from .commands import COMMANDS
+from .words import split_globals
+
 _ADVISING = frozenset({"todo", "message"})
 _ADVISED = re.compile(r"(?<![\w./=@-])expertbank (?=([a-z][a-z-]*))")
 
@@ -43,8 +46,6 @@ class Outcome:
     @cached_property
     def _home(self) -> str:
         """The bank as it was given by ``--home``; empty where it was not."""
-        from .words import split_globals
-
         with suppress(InputError):  # an option without its value
             for word in split_globals(self.words)[0]:
                 if word.startswith("--home="):
@@ -60,8 +61,6 @@ class Outcome:
         """A text whose commands are about the bank that this command was about."""
         if not _ADVISED.search(text) or not self._bank:
             return text
-        from .app import COMMANDS
-
         about_a_bank = COMMANDS.keys() - {"tasks"}
         return _ADVISED.sub(
             lambda found: found[0] + (self._bank if found[1] in about_a_bank else ""), text
@@ -85,8 +84,6 @@ class Outcome:
     @property
     def again(self) -> str:
         """The command as one would type it, its global options in front; without a password."""
-        from .words import split_globals
-
         front, rest = split_globals(self.words)
         shown = [
             f"--home={_shown(self._home)}" if one.startswith("--home=") else one for one in front

@@ -17,10 +17,10 @@ from expertbank.settings import build
 from . import completing, streams
 from .answering import answering
 from .left_out import LeftOut
-from .options import DataOptions, takes
+from .options import OF_LABELS, DataOptions, takes
 from .render import Table, print_table, printable
 from .session import Session
-from .shared_options import OF_UNLABELLED, Backbone, FromBundle, SecondOpinion, SkipBad
+from .shared_options import Backbone, FromBundle, SecondOpinion, SkipBad
 
 if TYPE_CHECKING:
     from expertbank.data import Columns
@@ -42,7 +42,7 @@ _EXPLAINED = Table(
 )
 
 
-@takes(DataOptions, only=OF_UNLABELLED)
+@takes(DataOptions, without=OF_LABELS)
 def predict(
     context: typer.Context,
     text: Annotated[
@@ -119,7 +119,7 @@ def predict(
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
         experts, load = answering(session, stack, bundle, backbone)
-        from expertbank.workflows.answering.predict import answerers
+        from expertbank.workflows.answering.experts import answerers
 
         # A name that nobody has is told before the backbone is loaded.
         named = () if task is None else answerers(experts, task)

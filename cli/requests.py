@@ -1,11 +1,9 @@
-"""From options, or from a YAML list of them, to what ``Bank.add`` takes."""
+"""From options, or from a YAML list of them, to what is asked of ``add``."""
 
 from __future__ import annotations
 
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import redirect_stdout
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -15,29 +13,20 @@ from expertbank.files.paths import given_path
 from expertbank.kinds import DEFAULT_KIND, EXTERNAL_KIND, KINDS
 from expertbank.plain import mapping, typed
 from expertbank.settings import build, options_of, setting
+from expertbank.workflows.growing.request import SETTINGS, AddRequest
 from expertbank.writing import WritingConfig
 
-from .ending import described
-from .options import DataOptions
+from .options import OF_LABELS, DataOptions
 
 if TYPE_CHECKING:
-    from expertbank.bank import Bank
-    from expertbank.config import BankConfig
-    from expertbank.records import ProgressCallback
-    from expertbank.workflows.growing.add import AddResult
     from expertbank.workflows.growing.crowd import Crowd
 
 
 @dataclass(frozen=True, slots=True)
 class TaskOptions:
-    """Which task an expert is added for, and how it stands to others."""
+    """Which task an expert is added for."""
 
     task: str | None = setting(None, "Catalog name, or a new name together with --data.")
-    data: str | None = setting(
-        None,
-        "Folder or file (.csv .tsv .jsonl .json .parquet, or .gz of it), - for standard input, "
-        "hf:org/name[:config][@revision], or pkg:package/path.",
-    )
     spec: str | None = setting(None, "YAML file that describes the task, as the catalog does.")
     kind: str | None = setting(
         None, f"What rows and answers are: {', '.join(KINDS.names())}; default {DEFAULT_KIND}."
@@ -47,22 +36,16 @@ class TaskOptions:
         "Name of an adapter elsewhere, such as an engine's, that answers the task: nothing is "
         "trained, and rows need no label.",
     )
-    group: str | None = setting(
-        None,
-        "Tasks of one group answer the same texts: all its experts answer. Of a task that is "
-        "there `expertbank group` changes it.",
-    )
-    new_version: bool = setting(False, "Allow a further version of a known task.")
-    resume: bool = setting(False, "Go on with an interrupted run of this command.")
 
 
-PER_TASK = (TaskOptions, DataOptions, WritingConfig, TrainConfig, AdapterConfig, TuneConfig)
+_OF_TASK = TaskOptions, AddRequest, DataOptions, WritingConfig
+PER_TASK = (*_OF_TASK, TrainConfig, AdapterConfig, TuneConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
 _RAY = re.compile(r"ray(://[^\s/]+:\d+)?")
 
 
-def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of ``Bank.add`` from the options of ``PER_TASK`` that were given.
+def request(given: Mapping[str, Any]) -> AddRequest:
+    """What the options of ``add`` that were given ask for.
 
     Raises:
         InputError: a value that is not legal.
@@ -93,16 +76,8 @@ def arguments(given: Mapping[str, Any]) -> dict[str, Any]:
             f"{', '.join(spec.writing.given())}: how answers are written is for kinds that write "
             f"them, such as --kind generation; {spec.name} is {spec.kind}"
         )
-    return {
-        "task": spec,
-        "data": wanted.data,
-        "train": build(TrainConfig, given),
-        "adapter": build(AdapterConfig, given),
-        "tune": build(TuneConfig, given),
-        "group": wanted.group,
-        "new_version": wanted.new_version,
-        "resume": wanted.resume,
-    }
+    settings = {name: build(kind, given) for name, kind in SETTINGS.items()}
+    return build(AddRequest, given, task=spec, **settings)
 
 
 def _require_no_label(wanted: TaskOptions, given: Mapping[str, Any]) -> None:
@@ -111,7 +86,7 @@ def _require_no_label(wanted: TaskOptions, given: Mapping[str, Any]) -> None:
     Raises:
         InputError: another kind, or a column of labels.
     """
-    odd = [key for key in ("label_column", "label_separator") if given.get(key)]
+    odd = [key for key in OF_LABELS if given.get(key)]
     odd += ["kind"] if wanted.kind not in {None, EXTERNAL_KIND} else []
     if odd:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in odd)
@@ -157,8 +132,8 @@ def read_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
     return entries
 
 
-def arguments_of_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Arguments of ``Bank.add`` for each entry of a list.
+def of_list(file: str, defaults: Mapping[str, Any]) -> list[AddRequest]:
+    """What each entry of a list asks of ``add``.
 
     Raises:
         InputError: the message names file and entry.
@@ -166,27 +141,12 @@ def arguments_of_list(file: str, defaults: Mapping[str, Any]) -> list[dict[str, 
     found = []
     for number, entry in enumerate(read_list(file, defaults), start=1):
         try:
-            found.append(arguments(entry))
+            found.append(request(entry))
         except InputError as error:
             if type(error) is not InputError:  # those of files and names say where they are
                 raise
             raise InputError(f"{file}: entry {number}: {error}") from error
     return found
-
-
-def add_each(
-    add: Callable[[dict[str, Any]], AddResult], wanted: Sequence[dict[str, Any]]
-) -> tuple[list[AddResult], list[dict[str, Any]]]:
-    """Add one after the other; a failure is noted and the next one tried."""
-    added: list[AddResult] = []
-    failed: list[dict[str, Any]] = []
-    for wish in wanted:
-        try:
-            added.append(add(wish))
-        except Exception as error:  # noqa: BLE001 (a defect is one entry's failure too)
-            code, message = described(error)
-            failed.append({"task": wish["task"].name, "code": code, "message": message})
-    return added, failed
 
 
 def crowd_of(on: str, threads: int | None, device: str | None) -> Crowd:
@@ -204,33 +164,3 @@ def crowd_of(on: str, threads: int | None, device: str | None) -> Crowd:
     if _RAY.fullmatch(on):
         return Ray(None if on == "ray" else on, threads or 1, device)
     raise InputError(f"--on {on}: expected processes:N, ray, or ray://HEAD:PORT")
-
-
-def add_at_once(
-    bank: Bank,
-    wanted: Sequence[dict[str, Any]],
-    crowd: Crowd,
-    config: BankConfig,
-    rehash: bool,
-    progress: ProgressCallback,
-) -> tuple[list[AddResult], list[dict[str, Any]]]:
-    """Add all at once; a failure is noted, and the others are done."""
-    from expertbank.workflows.growing.crowd import Wish
-    from expertbank.workflows.growing.prepare import AddRequest
-
-    wishes = []
-    for given in wanted:
-        own = {name: value for name, value in given.items() if name != "resume"}
-        request = AddRequest(**own, bank=config, rehash=rehash)
-        wishes.append(Wish(request, given["resume"]))
-    done: list[AddResult] = []
-    failed: list[dict[str, Any]] = []
-    with redirect_stdout(sys.stderr):  # Ray prints what became of its workers
-        found = bank.add_many(wishes, crowd, progress=progress)
-    for wish, result in zip(wishes, found, strict=True):
-        if isinstance(result, Exception):
-            code, message = described(result)
-            failed.append({"task": wish.task, "code": code, "message": message})
-        else:
-            done.append(result)
-    return done, failed

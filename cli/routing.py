@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from expertbank.config import DEFAULT_GATE, PAPER_GATE
+from expertbank.config import DEFAULT_GATE, DEFAULT_MARGIN, PAPER_GATE
 from expertbank.reports.figures import share
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
@@ -119,7 +119,7 @@ def forgetting_report(
     context: typer.Context,
     margin: Annotated[
         float, typer.Option(help="Largest loss of accuracy that counts as preserved.")
-    ] = 0.01,
+    ] = DEFAULT_MARGIN,
     verify: Annotated[
         bool, typer.Option("--verify", help="Run every evaluation row through the model again.")
     ] = False,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -182,11 +182,10 @@ class Session:
     @property
     def writable(self) -> bool:
         """Whether the bank's folder can be written; a reading command need not care."""
-        from expertbank.workflows.home import FolderHome
-
-        if not isinstance(self.home, FolderHome):
+        folder = self.home.folder
+        if folder is None:
             return True  # what its user may do shows when it is done
-        return os.access(self.home.folder, os.W_OK) or not self.home.folder.exists()
+        return os.access(folder, os.W_OK) or not folder.exists()
 
     def confirm(self, question: str) -> None:
         """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.
@@ -212,3 +211,15 @@ class Session:
         """The open registry, to read."""
         with self.bank(read_only=True) as bank:
             yield bank.registry
+
+    @contextmanager
+    def registry_if_any(self) -> Iterator[Registry | None]:
+        """The same; ``None`` where there is no bank."""
+        from expertbank.errors import NotFoundError
+
+        with ExitStack() as stack:
+            try:
+                found = stack.enter_context(self.registry())
+            except NotFoundError:
+                found = None
+            yield found

@@ -16,9 +16,6 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only tell what would ha
 FromBundle = Annotated[
     Path | None, typer.Option(parser=path, help="Answer from this bundle; no bank is needed.")
 ]
-Rehash = Annotated[
-    bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
-]
 RetrainRouter = Annotated[
     bool, typer.Option("--retrain-router", help="Refit and activate the router afterwards.")
 ]
@@ -34,6 +31,3 @@ SkipBad = Annotated[
     typer.Option("--skip-bad", help="Leave malformed rows out instead of ending at the first."),
 ]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-
-OF_UNLABELLED = ("text_column", "pair_column", "choices_column", "separator", "encoding")
-"""The options of data that rows without labels have."""

@@ -11,15 +11,16 @@ import typer
 from rich.cells import cell_len, set_cell_size
 from rich.console import Console
 
+from expertbank.config import TYPICAL_ROWS, UNKNOWN_GROUPS
 from expertbank.reports.figures import share
 from expertbank.settings import build
 
 from .answering import answering
 from .left_out import LeftOut
-from .options import DataOptions, path, takes
+from .options import OF_LABELS, DataOptions, path, takes
 from .render import Table, print_facts, print_table, printable
 from .session import Session
-from .shared_options import OF_UNLABELLED, Backbone, SkipBad
+from .shared_options import Backbone, SkipBad
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,7 +39,7 @@ _NARROWEST, _WIDEST = 32, 100
 """Columns that a typical row may take."""
 
 
-@takes(DataOptions, only=OF_UNLABELLED)
+@takes(DataOptions, without=OF_LABELS)
 def unknowns(
     context: typer.Context,
     file: Annotated[
@@ -51,8 +52,10 @@ def unknowns(
     bundle: Annotated[
         Path | None, typer.Option(parser=path, help="Ask this bundle; no bank is needed.")
     ] = None,
-    groups: Annotated[int, typer.Option(min=1, help="Show so many of the largest groups.")] = 10,
-    typical: Annotated[int, typer.Option(min=1, help="Show so many rows of each.")] = 3,
+    groups: Annotated[
+        int, typer.Option(min=1, help="Show so many of the largest groups.")
+    ] = UNKNOWN_GROUPS,
+    typical: Annotated[int, typer.Option(min=1, help="Show so many rows of each.")] = TYPICAL_ROWS,
     out: Annotated[
         Path | None,
         typer.Option(

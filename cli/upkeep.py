@@ -12,7 +12,7 @@ from .given_once import Command
 from .options import path
 from .render import Table, print_facts, print_table, size
 from .session import Session
-from .shared_options import Backbone, DryRun, Rehash, Yes
+from .shared_options import Backbone, DryRun, Yes
 
 if TYPE_CHECKING:
     from expertbank.registry.location import Upgrade
@@ -79,7 +79,9 @@ def _unreferenced(count: int) -> str:
 
 def doctor(
     context: typer.Context,
-    rehash: Rehash = False,
+    rehash: Annotated[
+        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
+    ] = False,
     backbone: Backbone = None,
 ) -> None:
     """Check what the bank runs on.

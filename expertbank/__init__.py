@@ -19,11 +19,10 @@ if TYPE_CHECKING:
     from expertbank.workflows.answering.predict import Predictor
     from expertbank.workflows.answering.prediction import Prediction
     from expertbank.workflows.answering.serve import load_bundle
-    from expertbank.workflows.growing.crowd import Wish
     from expertbank.workflows.growing.jobs import AddJob, FinishedJob, run_job
     from expertbank.workflows.growing.on_processes import Processes
     from expertbank.workflows.growing.on_ray import Ray
-    from expertbank.workflows.growing.prepare import AddRequest
+    from expertbank.workflows.growing.request import AddRequest
     from expertbank.writing import WritingConfig
 
 __all__ = [
@@ -44,7 +43,6 @@ __all__ = [
     "TaskSpec",
     "TrainConfig",
     "TuneConfig",
-    "Wish",
     "WritingConfig",
     "__version__",
     "load_bundle",
@@ -55,7 +53,7 @@ __all__ = [
 _HOMES = {
     "AdapterConfig": "config",
     "AddJob": "workflows.growing.jobs",
-    "AddRequest": "workflows.growing.prepare",
+    "AddRequest": "workflows.growing.request",
     "Answers": "workflows.answering.answers",
     "Bank": "bank",
     "BankConfig": "config",
@@ -70,7 +68,6 @@ _HOMES = {
     "TaskSpec": "data",
     "TrainConfig": "config",
     "TuneConfig": "config",
-    "Wish": "workflows.growing.crowd",
     "WritingConfig": "writing",
     "load_bundle": "workflows.answering.serve",
     "run_job": "workflows.growing.jobs",

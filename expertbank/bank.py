@@ -12,7 +12,10 @@ from expertbank.artifacts.cached import CACHE_BYTES
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
     DEFAULT_GATE,
-    EXPORT_FORMATS,
+    DEFAULT_MARGIN,
+    GRACE_HOURS,
+    TYPICAL_ROWS,
+    UNKNOWN_GROUPS,
     AdapterConfig,
     BankConfig,
     ExportFormat,
@@ -20,8 +23,9 @@ from expertbank.config import (
     TuneConfig,
     bank_config,
 )
-from expertbank.data import Columns, ReadAs, RowLike, TaskSpec
-from expertbank.errors import ExpertBankError, InputError
+from expertbank.data import Columns, ReadAs, RowLike, TaskCheck, TaskSpec
+from expertbank.data.check import TOKENS_PER_SECOND
+from expertbank.errors import InputError
 from expertbank.files.paths import given_path
 from expertbank.plain import texts
 from expertbank.records import (
@@ -38,17 +42,20 @@ from expertbank.registry.registry import Registry
 from expertbank.reports import notebook
 from expertbank.routing.config import RouterConfig
 from expertbank.workflows.growing.add import AddResult, add, commit
-from expertbank.workflows.growing.crowd import Crowd, Wish, add_many
+from expertbank.workflows.growing.check import check_request
+from expertbank.workflows.growing.crowd import Crowd, add_many
 from expertbank.workflows.growing.grouping import Grouped, group_tasks
 from expertbank.workflows.growing.initialise import initialise
 from expertbank.workflows.growing.jobs import AddJob, Executor, FinishedJob
-from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.prepare import prepare
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.growing.retrain import RouterResult, retrain_router
 from expertbank.workflows.home import RESTORE_INSTEAD, folder_of, home_at
 from expertbank.workflows.keeping.check import Verification, check
-from expertbank.workflows.keeping.collect import GRACE_HOURS, Collection, collect
+from expertbank.workflows.keeping.collect import collect
 from expertbank.workflows.keeping.remove import Removal, remove
 from expertbank.workflows.keeping.standing import Standing, standing
+from expertbank.workflows.keeping.survey import Collection
 from expertbank.workflows.presence import require_router
 from expertbank.workflows.workspace import Workspace
 
@@ -60,7 +67,8 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.answers import Answers
     from expertbank.workflows.answering.evaluate import Evaluated
-    from expertbank.workflows.answering.predict import Experts, Predictor
+    from expertbank.workflows.answering.experts import Experts
+    from expertbank.workflows.answering.predict import Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.home import Home
     from expertbank.workflows.keeping.copying import Copied
@@ -216,8 +224,10 @@ class Bank:
             TrainingError: the loss stopped being a number.
         """
         bank = bank_config(bank, settings)
-        request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash, tune)
-        return add(self._workspace, request, progress, resume=resume, on=on)
+        request = AddRequest(
+            *(task, data, adapter, train, group, new_version, bank, rehash, tune, resume)
+        )
+        return add(self._workspace, request, progress, on=on)
 
     def unfinished(self) -> tuple[str, ...]:
         """Tasks whose training this object began and whose state is kept: see ``add(resume=)``."""
@@ -225,27 +235,27 @@ class Bank:
 
     def add_many(
         self,
-        wishes: Sequence[Wish],
-        crowd: Crowd,
+        requests: Sequence[AddRequest],
+        crowd: Crowd | None = None,
         *,
         progress: ProgressCallback = no_progress,
         added: Callable[[AddResult], None] = lambda result: None,
-    ) -> list[AddResult | ExpertBankError | OSError]:
-        """Train several experts at once, and register each as it is done.
+    ) -> list[AddResult | Exception]:
+        """Train several experts, and register each as it is done; one that fails stops no other.
 
-        Only this process writes the bank. See ``Processes`` and ``Ray`` for who may train, and
-        ``add`` for what each wish says.
+        Only this process writes the bank. See ``Processes`` and ``Ray`` for who may train at once,
+        and ``add`` for what each request says.
 
         Args:
-            wishes: what to add; two of one task wait for each other.
-            crowd: who trains and measures.
-            progress: called as work goes on; ``of`` names the expert.
+            requests: what to add; two of one task wait for each other.
+            crowd: who trains and measures; default this process, one after the other.
+            progress: called as work goes on; of a crowd's, ``of`` names the expert.
             added: called as each is registered.
 
         Returns:
-            By wish what was added, or why not.
+            By request what was added, or why not.
         """
-        return add_many(self._workspace, wishes, crowd, progress=progress, added=added)
+        return add_many(self._workspace, requests, crowd, progress=progress, added=added)
 
     def prepare(
         self,
@@ -269,6 +279,32 @@ class Bank:
         bank = bank_config(bank, settings)
         request = AddRequest(task, data, adapter, train, group, new_version, bank, rehash)
         return prepare(self._workspace, request)
+
+    def check(
+        self,
+        request: AddRequest,
+        *,
+        tokens_per_second: float = TOKENS_PER_SECOND,
+        progress: ProgressCallback = no_progress,
+    ) -> TaskCheck:
+        """Try out what ``add`` would be asked: rows, labels, lengths, and what stands in the way.
+
+        Nothing is trained or written, and no backbone is loaded.
+
+        Args:
+            request: what would be added, such as ``AddRequest("tickets", "tickets.csv")``.
+            tokens_per_second: assumed speed of training, for the estimate.
+            progress: told as files are read.
+
+        Raises:
+            BadRowsError: rows so bad that the others cannot be used either.
+            DataError: a file is unusable.
+            InputError: settings or a source that cannot be.
+        """
+        registry = self._workspace.registry if self._workspace.exists else None
+        return check_request(
+            registry, request, tokens_per_second=tokens_per_second, progress=progress
+        )
 
     def commit(self, done: FinishedJob) -> AddResult:
         """Register an expert that a job of this bank gave, wherever that ran.
@@ -411,7 +447,7 @@ class Bank:
     def forgetting_report(
         self,
         *,
-        margin: float = 0.01,
+        margin: float = DEFAULT_MARGIN,
         from_router: str | int | None = None,
         to_router: str | int | None = None,
         verify: bool = False,
@@ -482,33 +518,14 @@ class Bank:
                 adapters cannot be written for (``UnsupportedModelError``), or no package ``gguf``.
         """
         target = given_path(path, "the folder to write")
-        if format not in EXPORT_FORMATS:
-            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
-        if statistics and not for_import:
-            raise InputError("--statistics says what --for-import takes along; give both")
-        if format != "bundle":
-            from expertbank.workflows.shipping.export_adapters import export_adapters
-            from expertbank.workflows.shipping.export_gguf import GgufForm
-            from expertbank.workflows.shipping.export_peft import PeftForm
+        from expertbank.workflows.shipping.export import Extras, export
 
-            if with_backbone or for_import:
-                raise InputError(
-                    f"--format {format} writes adapters only; leave --with-backbone and "
-                    "--for-import out"
-                )
-            form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(
-                self._workspace, target, form, tasks=texts(tasks, "tasks"), progress=progress
-            )
-        from expertbank.workflows.shipping.export import export_bundle
-
-        return export_bundle(
+        return export(
             self._workspace,
             target,
+            format,
             tasks=texts(tasks, "tasks"),
-            with_backbone=with_backbone,
-            for_import=for_import,
-            statistics=statistics,
+            extras=Extras(with_backbone, for_import, statistics),
             progress=progress,
         )
 
@@ -637,8 +654,8 @@ class Bank:
         self,
         rows: RowLike | Iterable[RowLike],
         *,
-        groups: int = 10,
-        typical: int = 3,
+        groups: int = UNKNOWN_GROUPS,
+        typical: int = TYPICAL_ROWS,
         out: str | Path | None = None,
         progress: ProgressCallback = no_progress,
     ) -> Unknowns:
@@ -702,9 +719,9 @@ class Bank:
     @property
     def answerers(self) -> Experts:
         """Who may be named to answer; the backbone is not loaded."""
-        from expertbank.workflows.answering.serve import bank_experts
+        from expertbank.workflows.answering.experts import BankExperts
 
-        return bank_experts(self._workspace)
+        return BankExperts(self._workspace)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams.

@@ -18,7 +18,6 @@ from expertbank.plain import Numbers, plain, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft", "gguf")
 """A bundle predicts without the bank; ``peft`` and ``gguf`` are LoRA adapters for others."""
 Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")
@@ -42,6 +41,12 @@ NO_ADAPTER = "none"
 MANY_ROWS, RANK_OF_MANY = 2000, 4
 """Training rows from which LoRA of that rank is trained in place of rank 1: with 3,000 it was the
 better one, with 700 not."""
+DEFAULT_MARGIN = 0.01
+"""Largest loss of accuracy that counts as preserved."""
+GRACE_HOURS = 24.0
+"""Files younger than this are never taken for leftovers, whatever the registry says."""
+UNKNOWN_GROUPS, TYPICAL_ROWS = 10, 3
+"""Groups of unknown rows that are told of, and rows of each that are shown."""
 DEFAULT_ALPHA = 4.0
 PAPER_ALPHA = 16.0
 _CANONICAL, _FINITE = (

@@ -2,8 +2,7 @@
 
 A settings class is a frozen dataclass whose fields are made with ``setting``. The command line's
 options, the keys of a list of tasks, what ``--set`` takes, the checks of values and the reference
-page all come from there, so that a new setting is one line. A plugin's fields may be plain ones:
-they are held to their types.
+page all come from there, so that a new setting is one line.
 """
 
 from __future__ import annotations
@@ -179,24 +178,34 @@ _TYPED: tuple[Any, ...] = (bool, int, float, str, Numbers)
 
 
 @cache
-def options_of(cls: Any) -> tuple[Option, ...]:
-    """The options of a settings class, in the order of its fields."""
+def options_of(cls: Any, *, plain: bool = False) -> tuple[Option, ...]:
+    """The options of a class, in the order of its fields; one made without ``setting`` is none.
+
+    Args:
+        cls: the class.
+        plain: take such fields too, of which nothing is known but their type.
+    """
     kinds = field_types(cls)
     found = []
     for item in fields(cls):
-        about: Setting = item.metadata.get(_KEY, Setting(""))
-        key = about.option or item.name
-        found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
+        about = item.metadata.get(_KEY, Setting("") if plain else None)
+        if about is not None:
+            key = about.option or item.name
+            found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
     return tuple(found)
 
 
-def build(cls: type[T], given: Mapping[str, Any]) -> T:
+def build(cls: type[T], given: Mapping[str, Any], **values: Any) -> T:
     """The settings of ``cls`` that a user gave by option keys; other keys are left alone.
+
+    Args:
+        cls: the class.
+        given: by option key what was given.
+        values: fields that are no options.
 
     Raises:
         InputError: a value that is not legal.
     """
-    values = {}
     kind: Any = cls
     for option in options_of(kind):
         if option.key in given:

@@ -273,6 +273,21 @@ def rank_of_the_rule(start: Setting) -> tuple[Setting, ...]:
     return _of_ranks(start)[:2]
 
 
+def factors(start: Setting) -> tuple[Setting, ...]:
+    """A rate for each of LoRA's two factors."""
+    lora = _of_ranks(start)[0]
+    slow, fast = replace(lora, way="A/10"), replace(lora, way="3A")
+    names = ("A frozen", "A/3", "10A")
+    return (
+        lora,
+        slow,
+        slow.but(lr=1e-2),
+        fast,
+        fast.but(lr=2e-3),
+        *(replace(lora, way=name) for name in names),
+    )
+
+
 def _of_ranks(start: Setting) -> tuple[Setting, Setting, Setting]:
     """LoRA of rank 1, 4 and 16 in the branch, each at its rate, with all that ``add`` does."""
     lora = start.shaped(kind="lora", rank=1, pooling="auto", alpha=4.0).but(average_steps=50)
@@ -300,6 +315,7 @@ STAGES = {
     "depth with rows": (depth_with_rows, 3, False),
     "rank with rows": (rank_with_rows, 3, False),
     "rank of the rule": (rank_of_the_rule, 3, False),
+    "factors": (factors, 3, False),
 }
 """What is tried, with how many seeds, and whether later stages start from the winner."""
 

@@ -10,6 +10,9 @@
 - ``dropout``: the branch drops what the backbone's configuration says while it is trained, as
   models do that are trained as a whole; the trunk, whose states are kept, does not.
 - ``smoothed``: a tenth of each label is spread over all classes (Szegedy et al., arXiv 1512.00567).
+- ``A frozen``, ``A/10``, ``A/3``, ``3A``, ``10A``: the first of LoRA's two factors stays as it
+  began (LoRA-FA, arXiv 2308.03303), or has a tenth, a third (LoRA+, arXiv 2402.12354), three or ten
+  times the rate.
 - ``refitted``: the epoch that held-out rows chose is reached once more with these rows among those
   that are trained on.
 
@@ -18,7 +21,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -213,6 +216,23 @@ def refitted(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
     return replace(again, selection_score=first.selection_score)
 
 
+def first_at(share: float) -> Callable[[ExpertJob, Backbone], TrainedExpert]:
+    """LoRA whose first factor learns at a share of the rate."""
+
+    def way(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
+        usual = expert.optimise
+
+        def optimise(groups: Sequence[tuple[Iterable[Tensor], float]], *rest: Any, **more: Any):
+            (adapter, rate), head = groups
+            cores = list(adapter)
+            usual([(cores[::2], rate * share), (cores[1::2], rate), head], *rest, **more)
+
+        with _in_place_of(expert, "optimise", optimise):
+            return train_expert(job, backbone)
+
+    return way
+
+
 WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "": train_expert,
     "gradient": gradient,
@@ -222,6 +242,11 @@ WAYS: dict[str, Callable[[ExpertJob, Backbone], TrainedExpert]] = {
     "dropout": dropout,
     "smoothed": smoothed,
     "refitted": refitted,
+    "A frozen": first_at(0),
+    "A/10": first_at(1 / 10),
+    "A/3": first_at(1 / 3),
+    "3A": first_at(3),
+    "10A": first_at(10),
 }
 """By name how to train; the empty one is the product's."""
 

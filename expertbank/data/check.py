@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 SAMPLE = 20_000
 """Most rows whose length is counted; of more, the first in hash order stand for all."""
+TOKENS_PER_SECOND = 3000.0
+"""Assumed speed of training."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +132,7 @@ def check_task(
     *,
     train: TrainConfig | None = None,
     max_length: int = DEFAULT_MAX_LENGTH,
-    tokens_per_second: float = 3000.0,
+    tokens_per_second: float = TOKENS_PER_SECOND,
     progress: ProgressCallback = no_progress,
 ) -> TaskCheck:
     """Read a task as ``add`` would and say what is there, bad rows included.

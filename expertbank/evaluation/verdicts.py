@@ -44,7 +44,6 @@ VERDICTS: tuple[Verdict, ...] = ("identical", "preserved", "inconclusive", "lost
 """From best to worst."""
 Method = Literal["score", "cluster-t", "jackknife-t"]
 ALPHA = 0.05
-DEFAULT_MARGIN = 0.01
 
 Bools = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
+from expertbank.config import DEFAULT_MARGIN
 from expertbank.errors import IntegrityError
 from expertbank.evaluation.grouping import Grouping
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.lineage import Lineage
-from expertbank.evaluation.verdicts import DEFAULT_MARGIN, Change, Judged, judge, measure
+from expertbank.evaluation.verdicts import Change, Judged, judge, measure
 from expertbank.reports.bank_map import BankMap
 from expertbank.reports.findings import Confusion, Regrouped, TaskReport
 from expertbank.reports.forgetting import ForgettingReport

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from expertbank.config import DEFAULT_MARGIN
 from expertbank.evaluation import metrics
 from expertbank.evaluation.lineage import Lineage
 from expertbank.evaluation.verdicts import (
     ALPHA,
-    DEFAULT_MARGIN,
     Change,
     Judged,
     Verdict,

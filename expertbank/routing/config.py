@@ -78,14 +78,14 @@ class RouterConfig:
 
 
 def _options(kind: str) -> dict[str, Option]:
-    """The settings of a kind of gate, by name."""
+    """The settings of a kind of gate, by name; a plugin's may be plain fields."""
     if not isinstance(kind, str):
         raise InputError(f"the kind of a gate is its name, got {kind!r}")
     try:
         settings: Any = GATES.get(kind).settings
     except NotFoundError as error:
         raise InputError(f"unknown gate kind {kind!r}: {error}") from error
-    return {option.field: option for option in options_of(settings)}
+    return {option.field: option for option in options_of(settings, plain=True)}
 
 
 def _option(kind: str, own: Mapping[str, Option], name: str) -> Option:

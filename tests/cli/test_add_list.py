@@ -5,14 +5,10 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
 from command_line import call, content, done, task_rows, write_csv, write_task
-from expertbank_cli import requests
 from small_tasks import choice_rows, value_rows, write_jsonl, write_rows
-
-from expertbank.data import TaskSpec
 
 
 @pytest.fixture
@@ -53,17 +49,6 @@ def test_one_bad_task_does_not_stop_the_others_and_the_summary_names_it(
         *["--data", tmp_path / "mood.csv", "--epochs", 2, "--backbone", backbone],
     ).document
     assert alone["expert"] == found["added"][0]["expert"]
-
-
-def test_a_defect_in_one_entry_is_its_failure_and_the_others_are_done() -> None:
-    def add(wish: dict[str, Any]) -> Any:
-        return 1 / wish["train"]
-
-    wanted = [{"task": TaskSpec(name), "train": n} for n, name in enumerate(("bad", "good"))]
-    added, failed = requests.add_each(add, wanted)
-    assert added == [1]
-    assert [(one["task"], one["code"]) for one in failed] == [("bad", 1)]
-    assert "ZeroDivisionError" in failed[0]["message"]
 
 
 def test_the_summary_for_people_is_one_table_with_all_tasks(

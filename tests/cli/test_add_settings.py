@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import inspect
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from expertbank_cli import requests
 from expertbank_cli.options import takes
 from typer.testing import CliRunner
 
-from expertbank import Bank
+from expertbank import AddRequest, Bank
 from expertbank.adapters.tt import TT
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig
 from expertbank.settings import build, options_of, setting
@@ -48,6 +49,15 @@ def test_a_new_setting_is_one_line_and_an_option_at_once() -> None:
     assert "Share of the last step" in CliRunner().invoke(app, ["--help"]).output
     assert CliRunner().invoke(app, ["--momentum", "0.5", "--epochs", "2"]).exit_code == 0
     assert got == [Later(momentum=0.5, epochs=2)]
+
+
+def test_whatever_is_asked_of_add_is_a_keyword_in_python() -> None:
+    asked = {item.name for item in fields(AddRequest)}
+    assert asked <= set(inspect.signature(Bank.add).parameters)
+    given = {"task": "mood", "data": "a.csv", "group": "g", "resume": True, "epochs": 2}
+    request = requests.request(given)
+    assert (request.name, request.data, request.group, request.resume) == ("mood", "a.csv", "g", 1)
+    assert request.train == TrainConfig(epochs=2)
 
 
 def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(

@@ -21,6 +21,9 @@ PAGES = [
     "examples/serve/README.md",
     *sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")),
 ]
+FIGURES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "examples" / "benchmarks").rglob("*.md")
+)
 TRIED = ("own-data", "groups", "report", "unknown", "sharing", "operations")
 """Pages whose commands are all run, one after the other, on a small bank."""
 _TOPICS = {"law": ("vote", "tax", "party"), "sport": ("goal", "match", "team")}
@@ -50,7 +53,7 @@ def _anchors(page: Path) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in plain}
 
 
-@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", "examples/benchmarks/README.md"])
+@pytest.mark.parametrize("page", [*PAGES, "CHANGELOG.md", *FIGURES])
 def test_every_link_into_a_page_leads_to_a_heading_that_is_there(page: str) -> None:
     here = ROOT / page
     for target in re.findall(r"\]\(([^)\s]+)\)", here.read_text(encoding="utf-8")):

@@ -113,3 +113,19 @@ def test_every_benchmark_says_how_to_run_it() -> None:
         if "__main__" in text:
             assert f"python examples/benchmarks/{path.name}" in text
             assert "describe(" in text
+
+
+def test_the_page_of_benchmarks_leads_to_the_figures_of_every_script() -> None:
+    folder = ROOT / "examples" / "benchmarks"
+    index = (folder / "README.md").read_text(encoding="utf-8")
+    pages = {path.name: path.read_text(encoding="utf-8") for path in folder.glob("figures/*.md")}
+    found: dict[str, list[str]] = {}
+    for line in index.splitlines():
+        if len(cells := line.split("|")) == 5:
+            for script in re.findall(r"`(\w+\.py)`", cells[2]):
+                found.setdefault(script, []).extend(re.findall(r"figures/(\w+\.md)", cells[3]))
+    assert {page for named in found.values() for page in named} == set(pages)
+    for path in sorted(folder.glob("*.py")):
+        if 'if __name__ == "__main__"' in path.read_text(encoding="utf-8"):
+            assert path.name in found
+            assert all(path.name in pages[page] for page in found[path.name])

@@ -61,7 +61,7 @@ def test_an_argument_of_another_type_is_refused_by_its_name(
 
 
 def test_settings_may_be_given_as_mappings(bank: Any, tmp_path: Path) -> None:
-    from expertbank.workflows.growing.prepare import AddRequest
+    from expertbank.workflows.growing.request import AddRequest
 
     request = AddRequest("x", train={"epochs": 3})  # type: ignore[arg-type]
     assert request.train == TrainConfig(epochs=3)

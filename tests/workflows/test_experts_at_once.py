@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 from small_bank import write_task
 
-from expertbank import AddJob, Bank, TrainConfig
+from expertbank import AddJob, Bank, TaskSpec, TrainConfig
 from expertbank.errors import ExpertBankError, InputError, TrainingError
 from expertbank.records import ProgressEvent
-from expertbank.workflows.growing.crowd import Happened, Wish
+from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.on_processes import Processes
 from expertbank.workflows.growing.on_ray import Ray
-from expertbank.workflows.growing.prepare import AddRequest
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.growing.working import Backbones
 
 
@@ -73,10 +73,10 @@ def films(backbone_folder, tmp_path_factory: pytest.TempPathFactory) -> AddJob:
         return bank.prepare("films", data=data, train=TrainConfig(epochs=1))
 
 
-def wish(folder: Path, task: str, *, new_version: bool = False, seed: int = 0) -> Wish:
+def wish(folder: Path, task: str, *, new_version: bool = False, seed: int = 0) -> AddRequest:
     data = write_task(folder / f"{task}.csv", task, 40)
     train = TrainConfig(epochs=1, seed=seed)
-    return Wish(AddRequest(task, data, None, train, None, new_version))
+    return AddRequest(task, data, None, train, None, new_version)
 
 
 def test_versions_of_one_task_are_made_in_the_lists_order(bank: Bank, tmp_path: Path) -> None:
@@ -99,6 +99,27 @@ def test_a_state_that_cannot_be_kept_ends_its_own_job_alone(bank: Bank, tmp_path
         assert not isinstance(laws, Exception)
         assert [one.id for one in bank.experts()] == ["laws@1"]
     assert crowd.stopped == ["films@1"]
+
+
+@pytest.mark.parametrize("crowd", [None, InTurn()], ids=["here", "at once"])
+def test_a_defect_in_one_request_is_its_failure_and_the_others_are_done(
+    crowd: InTurn | None, bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def checked(spec: TaskSpec, *args: Any) -> None:
+        if spec.name == "films":
+            raise ZeroDivisionError
+
+    monkeypatch.setattr("expertbank.workflows.growing.prepare.require_settings", checked)
+    told: list[str] = []
+    with bank:
+        films, laws = bank.add_many(
+            [wish(tmp_path, "films"), wish(tmp_path, "laws")],
+            crowd,
+            added=lambda one: told.append(one.expert.id),
+        )
+    assert isinstance(films, ZeroDivisionError)
+    assert not isinstance(laws, Exception)
+    assert told == ["laws@1"]
 
 
 class OddError(Exception):

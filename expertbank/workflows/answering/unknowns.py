@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from expertbank.backbones.batches import EVALUATION_BATCH
+from expertbank.config import TYPICAL_ROWS, UNKNOWN_GROUPS
 from expertbank.data import RowLike, as_rows
 from expertbank.errors import InputError, NotFoundError
 from expertbank.evaluation.likeness import Known, alike
@@ -27,10 +28,6 @@ from expertbank.workflows.answering.reading import CHUNK
 from expertbank.workflows.answering.unknown_groups import Unknowns, in_order, told
 from expertbank.writing import FIRST
 
-GROUPS = 10
-"""Groups that are told of, where nobody says how many."""
-TYPICAL = 3
-"""Rows of each that are shown, likewise."""
 MOST = 100_000
 """Distinct unknown rows that are compared."""
 MOST_KNOWN = 1_000
@@ -41,8 +38,8 @@ def unknowns(
     predictor: Predictor,
     rows: RowLike | Iterable[RowLike | InputError],
     *,
-    groups: int = GROUPS,
-    typical: int = TYPICAL,
+    groups: int = UNKNOWN_GROUPS,
+    typical: int = TYPICAL_ROWS,
     out: str | Path | None = None,
     on_bad: Callable[[InputError], None] | None = None,
     progress: ProgressCallback = no_progress,

@@ -30,8 +30,9 @@ from expertbank.workflows.growing.jobs import (
     bank_identity,
     tuned,
 )
-from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.prepare import prepare
 from expertbank.workflows.growing.register import NewExpert, register
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.workspace import Workspace
 
 
@@ -93,7 +94,6 @@ def add(
     request: AddRequest,
     progress: ProgressCallback = no_progress,
     *,
-    resume: bool = False,
     on: Executor | None = None,
 ) -> AddResult:
     """Train and register one expert.
@@ -102,7 +102,6 @@ def add(
         workspace: the open bank.
         request: what to add.
         progress: called as work goes on.
-        resume: go on with an interrupted run of the same request, if there is one.
         on: where to train and measure; default here. A search for settings runs here.
 
     Raises:
@@ -113,15 +112,18 @@ def add(
     """
     job = prepare(workspace, request, progress)
     checkpoint, search = (workspace.checkpoint(job.entry.task.name, of) for of in ("", "tuning"))
-    if request.tune is not None and request.tune.trials is not None:
-        begun = search.read() if resume else None
+    if request.search is not None:
+        begun = search.read() if request.resume else None
         if begun is None:
             checkpoint.remove()  # of an earlier run, which had other settings than those to come
         job = tuned(
-            job, workspace.backbone, request.tune, progress, resume=begun, keep=search.write
+            job, workspace.backbone, request.search, progress, resume=begun, keep=search.write
         )
     done = (on or InThisProcess(workspace.backbone)).run(
-        job, progress=progress, resume=checkpoint.read() if resume else None, keep=checkpoint.write
+        job,
+        progress=progress,
+        resume=checkpoint.read() if request.resume else None,
+        keep=checkpoint.write,
     )
     result = commit(workspace, done, progress=progress)
     checkpoint.remove()

@@ -1,4 +1,4 @@
-"""Several experts trained at once, elsewhere; what comes back is committed here, one at a time.
+"""Several experts: one after the other here, or at once elsewhere, committed here one at a time.
 
 Only this process writes the bank. Workers get jobs that are prepared (plain values) and give
 finished ones back, so a worker that dies loses nothing but its own time.
@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from expertbank.errors import ExpertBankError, InputError, TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
-from expertbank.workflows.growing.add import AddResult, commit
+from expertbank.workflows.growing.add import AddResult, add, commit
 from expertbank.workflows.growing.jobs import AddJob, FinishedJob
-from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.prepare import prepare
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -74,20 +75,6 @@ class Crowd(Protocol):
         """End all workers, whatever they do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """One expert to add, and whether its interrupted run is to go on."""
-
-    request: AddRequest
-    resume: bool = False
-
-    @property
-    def task(self) -> str:
-        """The task's name."""
-        task = self.request.task
-        return task if isinstance(task, str) else task.name
-
-
 @dataclass(slots=True)
 class _Running:
     place: int
@@ -98,12 +85,12 @@ class _Running:
 
 def add_many(
     workspace: Workspace,
-    wishes: Sequence[Wish],
-    crowd: Crowd,
+    requests: Sequence[AddRequest],
+    crowd: Crowd | None = None,
     *,
     progress: ProgressCallback = no_progress,
     added: Callable[[AddResult], None] = lambda result: None,
-) -> list[AddResult | ExpertBankError | OSError]:
+) -> list[AddResult | Exception]:
     """Train and register several experts; one that fails does not stop the others.
 
     The experts are those that ``add`` gives one after the other on a machine of the workers' kind
@@ -111,16 +98,18 @@ def add_many(
 
     Args:
         workspace: the open bank.
-        wishes: what to add; two of one task wait for each other.
-        crowd: who trains and measures.
-        progress: called as work goes on, with ``of`` naming the expert.
+        requests: what to add; two of one task wait for each other.
+        crowd: who trains and measures; default this process, one after the other.
+        progress: called as work goes on; of a crowd's, ``of`` names the expert.
         added: called as each is registered.
 
     Returns:
-        By wish what was added, or why not.
+        By request what was added, or why not: a defect is one request's failure too.
     """
-    found: dict[int, AddResult | ExpertBankError | OSError] = {}
-    waiting, running = deque(enumerate(wishes)), dict[str, _Running]()
+    if crowd is None:
+        return [_added(workspace, request, progress, added) for request in requests]
+    found: dict[int, AddResult | Exception] = {}
+    waiting, running = deque(enumerate(requests)), dict[str, _Running]()
     with crowd:
         while waiting or running:
             _begin(workspace, crowd, waiting, running, found, progress)
@@ -144,38 +133,53 @@ def add_many(
                 del running[happened.job]
                 try:
                     result = _result(workspace, one, happened, progress)
-                except (ExpertBankError, OSError) as error:
+                except Exception as error:  # noqa: BLE001 (it is told, not lost)
                     found[one.place] = error
                 else:
                     found[one.place] = result
                     added(result)
-    return [found[place] for place in range(len(wishes))]
+    return [found[place] for place in range(len(requests))]
+
+
+def _added(
+    workspace: Workspace,
+    request: AddRequest,
+    progress: ProgressCallback,
+    added: Callable[[AddResult], None],
+) -> AddResult | Exception:
+    """What ``add`` gives, or its error."""
+    try:
+        result = add(workspace, request, progress)
+    except Exception as error:  # noqa: BLE001 (it is told, not lost)
+        return error
+    added(result)
+    return result
 
 
 def _begin(
     workspace: Workspace,
     crowd: Crowd,
-    waiting: deque[tuple[int, Wish]],
+    waiting: deque[tuple[int, AddRequest]],
     running: dict[str, _Running],
-    found: dict[int, AddResult | ExpertBankError | OSError],
+    found: dict[int, AddResult | Exception],
     progress: ProgressCallback,
 ) -> None:
     """Prepare jobs and give them away as long as there is room, each task's in their order."""
     begun = {one.job.entry.task.name for one in running.values()}
-    left: list[tuple[int, Wish]] = []
+    left: list[tuple[int, AddRequest]] = []
     while waiting and len(running) < crowd.width:
-        place, wish = waiting.popleft()
-        if wish.task in begun:
-            left.append((place, wish))
+        place, request = waiting.popleft()
+        if request.name in begun:
+            left.append((place, request))
             continue
         try:
-            _require_settled(wish.request)
-            job = prepare(workspace, wish.request, progress)
-            state = workspace.checkpoint(job.entry.task.name).read() if wish.resume else None
-        except (ExpertBankError, OSError) as error:
+            _require_settled(request)
+            job = prepare(workspace, request, progress)
+            state = workspace.checkpoint(job.entry.task.name).read() if request.resume else None
+        except Exception as error:  # noqa: BLE001 (it is told, not lost)
             found[place] = error
             continue
-        begun.add(wish.task)
+        begun.add(request.name)
         running[job.entry.id] = _Running(place, job, state)
         crowd.start(job, state)
     waiting.extendleft(reversed(left))
@@ -187,7 +191,7 @@ def _require_settled(request: AddRequest) -> None:
     Raises:
         InputError: one is asked for.
     """
-    if request.tune is not None and request.tune.trials is not None:
+    if request.search is not None:
         raise InputError(
             "a search for settings (--tune) runs in one process; leave --on out, or search first"
         )

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from expertbank.config import NO_ADAPTER, AdapterConfig, TrainConfig, TuneConfig
 from expertbank.errors import InputError
-from expertbank.kinds import KINDS, Kind
+from expertbank.kinds import KINDS
 from expertbank.settings import Option, options_of
+
+if TYPE_CHECKING:
+    from expertbank.kinds import Kind
 
 UNTRAINED = AdapterConfig(kind=NO_ADAPTER, alpha=1.0)
 """The adapter of an expert that is not trained."""
-_OF_ROWS = frozenset({"seed", "limit", "eval_limit", "selection_share", "selection_floor"})
+OF_ROWS = frozenset({"seed", "limit", "eval_limit", "selection_share", "selection_floor"})
 """Settings of training that say which rows are read, and which of them stay apart."""
+OF_ADAPTERS = frozenset({"lr", "average_steps", "accumulate", "checkpoint_layers", "cache_bytes"})
+"""Settings of training that say nothing of a head that is fitted alone."""
 _OF_HEADS = frozenset({"head_lr", "pooling", "balance"})
 _OF_CLASSES = frozenset({"balance"})
 
@@ -42,7 +47,7 @@ def require_effect(
         if settings is not None
         for option in _changed(settings)
     }
-    why, idle = _without_effect(KINDS.get(kind), changed.keys() - _OF_ROWS)
+    why, idle = _without_effect(KINDS.get(kind), changed.keys() - OF_ROWS)
     if odd := [flag for field, flag in changed.items() if field in idle]:
         raise InputError(f"task {name} {why}; leave out {', '.join(odd)}")
 

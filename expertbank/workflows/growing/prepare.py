@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 from expertbank.adapters import ADAPTERS
 from expertbank.clock import now
@@ -18,19 +17,19 @@ from expertbank.data import (
     load_task,
     source_text,
     take,
-    task_spec,
 )
 from expertbank.data.remarks import SameTokens, cut_remark
 from expertbank.data.spec import check_task_name
 from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
-from expertbank.plain import plain, typed
+from expertbank.plain import plain
 from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
 from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
 from expertbank.workflows.growing.initialise import Fits, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.growing.writing import (
     remarks_on_answers,
     require_writing,
@@ -45,49 +44,6 @@ FEATURE_ROWS = 2000
 """Most training rows of a task whose features are kept for the router."""
 STATISTICS_ROWS = 20
 """Fewest training rows of a task of which statistics alone are kept."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddRequest:
-    """What to add and how.
-
-    Attributes:
-        task: a catalog name, a new name together with ``data``, or a spec.
-        data: the user's source reference, ``None`` for the task's own.
-        adapter: shape of the adapter.
-        train: how to train.
-        group: name of the group of tasks that answer the same texts, if it is one of them. For a
-            new task: that of a known one is changed by ``group_tasks``.
-        new_version: whether a task that has an expert gets another.
-        bank: what the bank shall be, or is.
-        rehash: hash the backbone's files, whatever is remembered of them.
-        tune: how to search for settings before training, if at all.
-
-    Raises:
-        InputError: settings of another type.
-    """
-
-    task: str | TaskSpec
-    data: str | Path | None = None
-    adapter: AdapterConfig | None = None
-    train: TrainConfig | None = None
-    group: str | None = None
-    new_version: bool = False
-    bank: BankConfig | None = None
-    rehash: bool = False
-    tune: TuneConfig | None = None
-
-    def __post_init__(self) -> None:
-        kinds: Mapping[str, Any] = {
-            "adapter": AdapterConfig,
-            "train": TrainConfig,
-            "bank": BankConfig,
-            "tune": TuneConfig,
-        }
-        for name, kind in kinds.items():
-            value = getattr(self, name)
-            if value is not None:
-                object.__setattr__(self, name, typed(kind, value, "settings", name, exact=True))
 
 
 def prepare(
@@ -117,7 +73,7 @@ def prepare(
     from expertbank.training.job import settled
     from expertbank.workflows.growing.statistics import grid_of
 
-    task = request.task if isinstance(request.task, TaskSpec) else task_spec(request.task)
+    task = request.spec
     name, config = task.name, request.train or TrainConfig()
     wish = request.adapter or AdapterConfig()
     elsewhere = KINDS.get(task.kind).elsewhere

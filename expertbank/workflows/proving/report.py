@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from expertbank.config import DEFAULT_MARGIN
 from expertbank.errors import InputError, IntegrityError
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
-from expertbank.evaluation.verdicts import DEFAULT_MARGIN
 from expertbank.kinds import KINDS
 from expertbank.records import (
     EvaluationRecord,

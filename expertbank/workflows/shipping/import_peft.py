@@ -36,7 +36,8 @@ from expertbank.training.head import fit_head
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.add import AddResult, commit
 from expertbank.workflows.growing.jobs import AddJob, expert_job, measure
-from expertbank.workflows.growing.prepare import AddRequest, prepare
+from expertbank.workflows.growing.prepare import prepare
+from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.measure import answers
 from expertbank.workflows.shipping.peft_base import require_base
 from expertbank.workflows.shipping.peft_folder import PeftFolder, read_peft_folder

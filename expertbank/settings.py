@@ -188,10 +188,14 @@ def options_of(cls: Any, *, plain: bool = False) -> tuple[Option, ...]:
     kinds = field_types(cls)
     found = []
     for item in fields(cls):
-        about = item.metadata.get(_KEY, Setting("") if plain else None)
-        if about is not None:
+        kind = _without_none(kinds[item.name])
+        if about := item.metadata.get(_KEY):
+            if get_origin(kind) is Union and kind != Numbers:
+                kind = get_args(kind)[0]  # what a command line can give
             key = about.option or item.name
-            found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
+            found.append(Option(key, item.name, kind, item.default, about))
+        elif plain:
+            found.append(Option(item.name, item.name, kind, item.default, Setting("")))
     return tuple(found)
 
 
@@ -230,11 +234,10 @@ def check(settings: Any) -> None:
         object.__setattr__(settings, option.field, value)
 
 
-def _given_as(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """A field's type when it is given: ``None`` is how it is left out."""
     if get_origin(kind) in {Union, UnionType}:
-        inner = tuple(one for one in get_args(kind) if one is not NoneType)
-        return Union[inner]  # noqa: UP007 (of one type, that type)
+        return Union[tuple(one for one in get_args(kind) if one is not NoneType)]  # noqa: UP007
     return kind
 
 

@@ -93,13 +93,14 @@ def test_a_whole_number_of_any_make_may_stand_for_a_number() -> None:
 
 @dataclass(frozen=True)
 class Plain:
-    """Settings of a plugin that are plain fields, one of a type that is for itself to read."""
+    """Settings of a plugin that are plain fields, two of types that are for itself to read."""
 
     deep: bool = False
     metric: str = "cosine"
     form: Literal["ball", "tree"] = "ball"
     shift: float = 0.0
     at: Path = Path("here")
+    share: int | str = 1
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "at", Path(self.at))
@@ -113,9 +114,9 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def test_plain_fields_of_a_plugin_are_settings_too(plain: str) -> None:
-    pairs = ["deep=True", "metric=none", "form=tree", "shift=-1", "at=there"]
+    pairs = ["deep=True", "metric=none", "form=tree", "shift=-1", "at=there", "share=all"]
     assert RouterConfig.of_text(plain, pairs).settings == Plain(
-        deep=True, metric="none", form="tree", shift=-1.0, at=Path("there")
+        deep=True, metric="none", form="tree", shift=-1.0, at=Path("there"), share="all"
     )
 
 

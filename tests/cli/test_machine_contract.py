@@ -23,7 +23,7 @@ TOP: dict[str, set[str]] = {
     },
     "retrain-router": {
         *("router", "tasks", "metrics", "old_texts_read", "seconds"),
-        *("unmeasured", "put_on_grid", "cost"),
+        *("unmeasured", "put_on_grid", "cost", "warnings"),
     },
     "forgetting-report": {
         *("tasks", "average_accuracy", "backward_transfer", "forgetting", "routing_regret"),

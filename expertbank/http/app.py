@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -13,32 +13,21 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from expertbank.errors import ExpertBankError
-from expertbank.http import (
-    admin,
-    completions,
-    lines,
-    metrics,
-    oip,
-    page,
-    schemas,
-    text_schemas,
-    vllm,
-)
-from expertbank.http.arriving import Guarded, Headed, Identified, Scope, request_id
+from expertbank.http import admin, classify, metrics, models, page
+from expertbank.http.arriving import Guarded, Headed, Identified, request_id
 from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
-from expertbank.http.problems import (
-    Problem,
-    log_inside,
-    of_status,
-    problem_of,
-    response,
-    spoken,
-)
-from expertbank.http.seen import SeenMiddleware, tell_failure
+from expertbank.http.lines import routes as lines
+from expertbank.http.oip import routes as oip
+from expertbank.http.openai import routes as openai
+from expertbank.http.problems import Problem, of_status, response
+from expertbank.http.protocol import spoken
+from expertbank.http.schemas import PROBLEM, problems
+from expertbank.http.seen import SeenMiddleware, failed, tell_failure
 from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
@@ -46,6 +35,10 @@ from expertbank.serving.server import Server
 if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
 
+PROTOCOLS = (
+    *(oip.PROTOCOL, models.PROTOCOL, classify.PROTOCOL),
+    *(openai.PROTOCOL, lines.PROTOCOL, admin.PROTOCOL),
+)
 _ABOUT = """\
 A bank of frozen experts: ask one by name, or let the router choose by content. Rows of all callers
 share passes. Every answer names the digests of the router and the expert that it came from.
@@ -92,21 +85,19 @@ def make_app(
     )
     app.state.ending = Ending()
     app.state.sinks = watch.sinks  # for connections, which refuse some things by themselves
-    # The same addresses, answered by an engine or by the bank's own experts.
-    in_words = (engine or completions.router)(server)
-    routers = (
-        *(oip.router(server), vllm.router(server), in_words, lines.router(server)),
-        *(admin.router(server), metrics.router(watch.metrics), page.router(server, watch, report)),
-    )
+    routers = [
+        # The same addresses, answered by an engine or by the bank's own experts.
+        (engine if engine and one is openai.PROTOCOL else one.router)(server)
+        for one in PROTOCOLS
+    ]
+    routers += [metrics.router(watch.metrics), page.router(server, watch, report)]
     own = list(app.routes)
     routes = [route for router in routers for route in router.routes]
     for router in routers:
         app.include_router(router)
 
     async def expected(request: Request, error: Exception) -> Response:
-        found = problem_of(error, server.state)
-        log_inside(error, found, request_id(request.scope))
-        return _told(request, found)
+        return _told(request, failed(request.scope, error, server.state))
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -129,6 +120,7 @@ def make_app(
         max_body=server.config.max_body_bytes,
         max_headers=http.max_header_bytes,
         read_seconds=http.read_seconds,
+        protocols=PROTOCOLS,
         ending=app.state.ending,
     )
     app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)
@@ -149,12 +141,7 @@ def _allowed(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
 
 def _told(request: Request, problem: Problem) -> Response:
     tell_failure(request.scope, problem.reason)
-    return response(spoken(problem, request.scope["path"]), request_id(request.scope))
-
-
-def _told_as(problems: Mapping[int | str, Any]) -> dict[str, Any]:
-    """Problems by their status as the document writes it."""
-    return {str(status): problem for status, problem in problems.items()}
+    return response(spoken(problem, request.scope["path"], PROTOCOLS), request_id(request.scope))
 
 
 def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
@@ -169,7 +156,9 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         routes=app.routes,
     )
     parts = document.setdefault("components", {})
-    parts["schemas"] = {**schemas.SCHEMAS, **text_schemas.SCHEMAS}
+    parts["schemas"] = {"Problem": PROBLEM}
+    for protocol in PROTOCOLS:
+        parts["schemas"] |= protocol.schemas
     if keyed:
         parts["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -179,13 +168,13 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         document["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            operation["responses"].update(_told_as(schemas.problems(431)))
+            operation["responses"].update(problems(431))
             # FastAPI adds this one by itself where an address has parts.
             told = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in told:
                 del operation["responses"]["422"]
             if keyed and not path.startswith("/v2/health/"):
-                operation["responses"].update(_told_as(schemas.problems(401)))
+                operation["responses"].update(problems(401))
             elif keyed:
                 operation["security"] = []
     app.openapi_schema = document

@@ -9,10 +9,10 @@ import asyncio
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile, offered_keys
@@ -24,15 +24,9 @@ from expertbank.http.problems import (
     malformed,
     not_ready,
     problem_of,
-    spoken,
 )
+from expertbank.http.protocol import Protocol, spoken
 from expertbank.http.seen import tell_failure
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 """What is answered without a key: probes have none, and it tells of nothing."""
@@ -72,7 +66,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 class Identified:
     """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +87,7 @@ class Identified:
 class Headed:
     """Answers HEAD wherever GET is answered, as HTTP wants; the connection leaves the body out."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -117,16 +111,18 @@ class Guarded:
         max_body: bytes of a body.
         max_headers: bytes of headers.
         read_seconds: within which a body must have arrived.
+        protocols: in whose words errors are told.
         ending: the end of the time to drain, behind which requests are cancelled.
     """
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         keys: KeyFile | None,
         max_body: int,
         max_headers: int,
         read_seconds: float,
+        protocols: Sequence[Protocol],
         ending: Ending,
     ) -> None:
         self.app = app
@@ -134,6 +130,7 @@ class Guarded:
         self.max_body = max_body
         self.max_headers = max_headers
         self.read_seconds = read_seconds
+        self.protocols = protocols
         self.ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -181,7 +178,7 @@ class Guarded:
         tell_failure(scope, problem.reason)
         if arriving.started:
             return
-        document = body(spoken(problem, scope["path"]), request_id(scope))
+        document = body(spoken(problem, scope["path"], self.protocols), request_id(scope))
         headers = [
             (b"content-type", MEDIA_TYPE.encode()),
             (b"content-length", str(len(document)).encode()),

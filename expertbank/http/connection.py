@@ -13,9 +13,10 @@ from collections.abc import Sequence
 from typing import cast
 
 import h11
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from expertbank.http.arriving import Scope, identified, new_id
+from expertbank.http.arriving import identified, new_id
 from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import MEDIA_TYPE, Problem, body
 from expertbank.http.seen import Moment, Sink, refused, tell_refusal

@@ -17,17 +17,17 @@ import httpx
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from expertbank.http import prompts, schemas
-from expertbank.http.asking import answer, deadline_of, require_type, until_left
-from expertbank.http.compressed import body_of
-from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http import prompts
+from expertbank.http.asking import answer, deadline_of, too_many, until_left
+from expertbank.http.bodies import read, require_type
+from expertbank.http.documents import encode, optional, read_object
 from expertbank.http.ending import Ending
 from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.infer import too_many
 from expertbank.http.keys import KeyFile, offered_keys
 from expertbank.http.problems import Problem, RefusedError
+from expertbank.http.schemas import ASKING, problems
 from expertbank.http.seen import tell_failure
-from expertbank.http.sse import DONE, Events
+from expertbank.http.sse import DONE, EVENTS, Events, event
 from expertbank.serving.asking import AUTO
 from expertbank.serving.engine import Chosen, Engine
 from expertbank.serving.errors import NotReadyError
@@ -36,7 +36,6 @@ from expertbank.writing import Writing
 
 MOST = 64 * 2**20
 """Bytes of an answer that is not streamed."""
-EVENTS = "text/event-stream"
 _PASSED_ON = ("accept", "x-request-id", "traceparent", "tracestate")
 _OF_ONE_HOP = frozenset(
     {
@@ -80,8 +79,9 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         as_trained: Callable[[Mapping[str, Any], Writing], Mapping[str, Any]] | None = None,
     ) -> Response:
         require_type(request, "application/json")
-        body = await body_of(request, server.config.max_body_bytes)
-        asked: Mapping[str, Any] = json_object(read_json(body), "the request")
+        body, asked = await read(
+            request, server.config.max_body_bytes, lambda body: (body, read_object(body))
+        )
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)
@@ -98,8 +98,8 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         return await until_left(request, _answer(request, client, sent, chosen, meant))
 
     answers = {
-        200: {"description": "The engine's answer.", "content": {"application/json": {}}},
-        **schemas.problems(*schemas.ASKING, 502),
+        "200": {"description": "The engine's answer.", "content": {"application/json": {}}},
+        **problems(*ASKING, 502),
     }
 
     @routes.post(
@@ -194,7 +194,7 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
         return
     tell_failure(request.scope, Problem(status, problem, 1).reason)
     told = {"message": problem, "type": "engine_error", "param": None, "code": status}
-    yield b"data: " + encode({"error": told}) + b"\n\n" + DONE
+    yield event({"error": told}) + DONE
 
 
 def _refused(error: httpx.TransportError, meant: str) -> RefusedError:

@@ -9,10 +9,9 @@ as OpenAI has it, whose client shows nothing else.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Response
@@ -27,10 +26,7 @@ from expertbank.errors import (
 )
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError, TooLargeError
 
-_log = logging.getLogger("expertbank.http")
 MEDIA_TYPE = "application/problem+json"
-OPENAI = "/v1/"
-"""Addresses that are called by clients of OpenAI."""
 MEANINGS = {
     1: "failed",
     2: "usage or bad input",
@@ -161,23 +157,6 @@ class Problem:
         }
 
 
-def spoken(problem: Problem, path: str) -> Problem:
-    """A problem as the callers of an address read it."""
-    if problem.error is not None or not path.startswith(OPENAI):
-        return problem
-    return replace(problem, error=openai_error(problem))
-
-
-def openai_error(problem: Problem) -> dict[str, Any]:
-    """A problem in the words of OpenAI."""
-    return {
-        "message": problem.detail,
-        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
-        "param": None,
-        "code": problem.reason,
-    }
-
-
 def problem_of(error: BaseException, state: str = "not ready") -> Problem:
     """What is told of an error; of those that could speak of files and insides, only their kind.
 
@@ -251,11 +230,3 @@ def _code(status: int) -> int:
     if status == 404:
         return NotFoundError.exit_code
     return 1 if status >= 500 or status == 429 else InputError.exit_code
-
-
-def log_inside(error: Exception, problem: Problem, request_id: str) -> None:
-    """Write what a caller is not told to the log, where there is such a thing."""
-    if problem.status >= 500 and not isinstance(error, DeadlineError):
-        # What keeps a server from being ready was told when it happened, if it is no fault at all.
-        level = logging.INFO if isinstance(error, NotReadyError) else logging.ERROR
-        _log.log(level, "request %s failed: %s: %s", request_id, type(error).__name__, error)

@@ -16,7 +16,7 @@ from threading import Condition, Thread
 from time import monotonic
 
 from expertbank.errors import IntegrityError
-from expertbank.serving.asking import Answered
+from expertbank.serving.answered import Answered
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError
 from expertbank.serving.faults import Faults, sentence_of
 from expertbank.serving.limits import ServeConfig

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -32,9 +32,6 @@ from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
 
-if TYPE_CHECKING:
-    from expertbank.reports.forgetting import ForgettingReport
-
 PROTOCOLS = (
     *(oip.PROTOCOL, models.PROTOCOL, classify.PROTOCOL),
     *(openai.PROTOCOL, lines.PROTOCOL, admin.PROTOCOL),
@@ -51,7 +48,6 @@ def make_app(
     http: HttpConfig | None = None,
     keys: KeyFile | None = None,
     watch: Watch | None = None,
-    report: Callable[[], ForgettingReport] | None = None,
     engine: Callable[[Server], APIRouter] | None = None,
 ) -> FastAPI:
     """The application over a server that the caller starts; when it ends, it drains and stops it.
@@ -61,7 +57,6 @@ def make_app(
         http: limits of connections.
         keys: one of them must come with each request but those for health; ``None`` for none.
         watch: what ended requests are told to.
-        report: makes the forgetting report that the page shows; ``None`` for a bundle.
         engine: makes the routes of an engine that the router stands in front of; ``None``: the
             bank's own experts answer in words.
     """
@@ -90,7 +85,7 @@ def make_app(
         (engine if engine and one is openai.PROTOCOL else one.router)(server)
         for one in PROTOCOLS
     ]
-    routers += [metrics.router(watch.metrics), page.router(server, watch, report)]
+    routers += [metrics.router(watch.metrics), page.router(server, watch)]
     own = list(app.routes)
     routes = [route for router in routers for route in router.routes]
     for router in routers:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -72,18 +72,15 @@ class _Outcome:
     problem: Problem | None = None
 
 
-def router(
-    server: Server, watch: Watch, report: Callable[[], ForgettingReport] | None = None
-) -> APIRouter:
+def router(server: Server, watch: Watch) -> APIRouter:
     """``/``, ``/live`` and ``/report``.
 
     Args:
         server: what answers.
         watch: where live figures come from.
-        report: makes the forgetting report from stored evidence; ``None`` for a bundle.
     """
     routes = APIRouter(include_in_schema=False)
-    last = LastReport(report)
+    last = LastReport(server.source.report)
 
     async def page(given: Given, outcome: _Outcome) -> Response:
         state = _current(server)

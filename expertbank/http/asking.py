@@ -99,14 +99,20 @@ async def until_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
         task.cancel()
 
 
-async def answer(server: Server, request: Request, ask: Ask, deadline: float) -> Answered:
+async def answer(
+    server: Server,
+    request: Request,
+    ask: Ask,
+    deadline: float,
+    under: ServingState | None = None,
+) -> Answered:
     """The answer to a request whose body has been read.
 
     Raises:
         ClientDisconnect: the caller left; what was not done by then is not done.
         ExpertBankError: as ``awaited``.
     """
-    found = await until_left(request, awaited(server, ask, deadline))
+    found = await until_left(request, awaited(server, ask, deadline, under))
     tell(request.scope, found, ask.rows)
     return found
 

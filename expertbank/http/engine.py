@@ -36,7 +36,7 @@ from expertbank.writing import Writing
 
 MOST = 64 * 2**20
 """Bytes of an answer that is not streamed."""
-_PASSED_ON = ("accept", "x-request-id", "traceparent", "tracestate")
+_PASSED_ON = (b"accept", b"x-request-id", b"traceparent", b"tracestate")
 _OF_ONE_HOP = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "upgrade"),
@@ -92,7 +92,7 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
             if as_trained and chosen.writing:
                 asked = as_trained(asked, chosen.writing)
             body = encode({**asked, "model": chosen.model})
-        meant = f"model {asked.get('model')!r}" if chosen is None else _meant(chosen)
+        meant = f"model {str(asked['model'])[:100]!r}" if chosen is None else _meant(chosen)
         headers = _headers(request, keys)
         sent = client.build_request("POST", path, content=body, headers=headers)
         return await until_left(request, _answer(request, client, sent, chosen, meant))
@@ -138,6 +138,7 @@ async def _answer(
         received = await ending.before(client.send(sent, stream=True))
     except httpx.TransportError as error:
         raise _refused(error, meant) from error
+    received.headers.encoding = "latin-1"  # as they are written again
     headers = {
         name: value for name, value in received.headers.items() if name not in _OF_ONE_HOP
     } | _told(chosen)
@@ -226,13 +227,9 @@ def _told(chosen: Chosen | None) -> dict[str, str]:
     return told
 
 
-def _headers(request: Request, keys: KeyFile | None) -> dict[str, str]:
+def _headers(request: Request, keys: KeyFile | None) -> list[tuple[bytes, bytes]]:
     """What the engine gets to know of a request: never a key of the bank's."""
-    found = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-    found |= {"content-type": "application/json", "accept-encoding": "identity"}
-    key = request.headers.get("authorization")
-    if key is not None and not (
-        keys and keys.allows(offered_keys([(b"authorization", key.encode("latin-1"))]))
-    ):
-        found["authorization"] = key
-    return found
+    found = [(name, value) for name, value in request.headers.raw if name in _PASSED_ON]
+    found += [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
+    key = [(name, value) for name, value in request.headers.raw if name == b"authorization"]
+    return found if keys and keys.allows(offered_keys(key)) else [*found, *key]

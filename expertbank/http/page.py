@@ -7,7 +7,6 @@ page's policy lets in nothing but its own style, script and figures.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
 from collections.abc import Mapping
@@ -86,7 +85,7 @@ def router(server: Server, watch: Watch) -> APIRouter:
         state = _current(server)
         told = Told(why="There is nothing to report on yet.")
         if state is not None:
-            told = await asyncio.to_thread(last.of, state.number, REPORT_SECONDS)
+            told = await last.of(state.number, REPORT_SECONDS)
         text = _page(server, state, watch, told, given, outcome)
         headers = {**HEADERS, "Content-Security-Policy": _policy()}
         if outcome.problem is None:
@@ -116,7 +115,7 @@ def router(server: Server, watch: Watch) -> APIRouter:
         state = _current(server)
         told = Told(why="There is nothing to report on yet.")
         if state is not None:
-            told = await asyncio.to_thread(last.of, state.number, REPORT_SECONDS)
+            told = await last.of(state.number, REPORT_SECONDS)
         headers = {**HEADERS, "Content-Security-Policy": REPORT_POLICY}
         if told.report is None:
             return Response(f"{told.why}\n", 404, headers, "text/plain; charset=utf-8")

@@ -51,6 +51,8 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
     "sequence_end": (False,),
 }
 """Parameters of Triton's sequences, with the values that mean none."""
+_MOST_PARAMETERS = 64
+"""Each is compared with those that there are."""
 _LARGEST = 2**31
 
 
@@ -264,6 +266,8 @@ def _require_known(parameters: Mapping[str, Any]) -> None:
 
     Others are passed over, as the protocol has it: clients send some of their own.
     """
+    if len(parameters) > _MOST_PARAMETERS:
+        raise malformed(f"the request has more than {_MOST_PARAMETERS} parameters")
     for name, value in parameters.items():
         if name in _IDLE and value is not None and not among(value, _IDLE[name]):
             raise malformed(f"parameter {name!r} is not supported here; leave it out")

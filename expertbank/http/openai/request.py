@@ -72,7 +72,7 @@ def wanted_of(asked: Mapping[str, Any], *, chat: bool) -> Wanted:
     idle = {**_IDLE, **_IDLE_IN_CHAT} if chat else _IDLE
     for name, value in asked.items():
         if name not in _READ and value is not None and not among(value, idle.get(name, ())):
-            raise malformed(f"{name!r} is not supported here; leave it out")
+            raise malformed(f"{name[:40]!r} is not supported here; leave it out")
     newer = optional(asked.get("max_completion_tokens"), int, "'max_completion_tokens'")
     older = optional(asked.get("max_tokens"), int, "'max_tokens'")
     if newer is not None and not 1 <= newer <= LONGEST:

@@ -26,6 +26,7 @@ from expertbank.http.openai.stream import Writer, events
 from expertbank.http.protocol import Protocol
 from expertbank.http.sse import EVENTS
 from expertbank.serving.asking import Ask
+from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 
 
@@ -56,9 +57,10 @@ def router(server: Server) -> APIRouter:
     )
     async def chat(request: Request) -> Response:
         asked = await json_asked(request, server.config.max_body_bytes)
-        prompt = server.current.chat_prompt(messages_of(asked.get("messages")))
+        state = server.current  # whose template it is must answer
+        prompt = state.chat_prompt(messages_of(asked.get("messages")))
         shape = Shape("chatcmpl", "chat.completion", "chat.completion.chunk", chat=True)
-        return await _answered(server, request, asked, [prompt], shape)
+        return await _answered(server, request, asked, [prompt], shape, state)
 
     return routes
 
@@ -69,6 +71,7 @@ async def _answered(
     asked: Mapping[str, Any],
     prompts: Sequence[str],
     shape: Shape,
+    under: ServingState | None = None,
 ) -> Response:
     wanted = wanted_of(asked, chat=shape.chat)
     rows = tuple(
@@ -86,12 +89,12 @@ async def _answered(
     with too_long("messages" if shape.chat else "prompt"):
         if wanted.stream:
             writer = Writer(asyncio.get_running_loop())
-            future = await submit(server, replace(ask, told=writer), deadline)
+            future = await submit(server, replace(ask, told=writer), deadline, under)
             writer.end_with(future)
             parts = events(server, request, ask, future, writer, deadline, wanted, shape)
             headers = {"Cache-Control": "no-cache"}
             return StreamingResponse(parts, media_type=EVENTS, headers=headers)
-        found = await answer(server, request, ask, deadline)
+        found = await answer(server, request, ask, deadline, under)
     choices = [
         {**shape.choice(index, text_of(one), finish_of(one)), **origin_of(one, found)}
         for index, one in enumerate(found.predictions)

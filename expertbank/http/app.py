@@ -15,7 +15,6 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
-from expertbank.errors import ExpertBankError
 from expertbank.http import admin, classify, metrics, models, page
 from expertbank.http.arriving import Guarded, Headed, Identified, request_id
 from expertbank.http.ending import Ending
@@ -27,7 +26,7 @@ from expertbank.http.openai import routes as openai
 from expertbank.http.problems import Problem, of_status, response
 from expertbank.http.protocol import spoken
 from expertbank.http.schemas import PROBLEM, problems
-from expertbank.http.seen import SeenMiddleware, failed, tell_failure
+from expertbank.http.seen import SeenMiddleware, tell_failure
 from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
@@ -91,9 +90,6 @@ def make_app(
     for router in routers:
         app.include_router(router)
 
-    async def expected(request: Request, error: Exception) -> Response:
-        return _told(request, failed(request.scope, error, server.state))
-
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         headers = error.headers
@@ -104,7 +100,6 @@ def make_app(
     async def invalid(request: Request, error: Exception) -> Response:
         return _told(request, of_status(400, "a parameter is not what it should be"))
 
-    app.add_exception_handler(ExpertBankError, expected)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(RequestValidationError, invalid)
     # The last one added is the outermost.
@@ -112,7 +107,7 @@ def make_app(
     app.add_middleware(
         Guarded,
         keys=keys,
-        max_body=server.config.max_body_bytes,
+        server=server,
         max_headers=http.max_header_bytes,
         read_seconds=http.read_seconds,
         protocols=PROTOCOLS,

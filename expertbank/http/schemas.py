@@ -4,27 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from expertbank.http.problems import MEDIA_TYPE
+from expertbank.http.problems import KINDS, MEDIA_TYPE
 
 ASKING = (400, 404, 408, 413, 415, 422, 429, 500, 503, 504)
 """Problems that whoever asks for answers may meet."""
-_MEANINGS = {
-    400: "The request is not what this interface takes.",
-    401: "The server asks for a key, and this is none.",
-    403: "A page of another site asked for this.",
-    404: "No such model or version.",
-    408: "The body arrived too slowly.",
-    413: "Too large a body, or too many rows.",
-    415: "A body of another media type.",
-    422: "The request is well-formed, and one of its rows cannot be answered.",
-    429: "Too many rows wait; Retry-After says when to come again.",
-    431: "Too large headers.",
-    500: "Failed inside; the server's log tells why.",
-    502: "The engine behind the router cannot be reached, or broke off.",
-    503: "The server cannot answer now.",
-    504: "The deadline passed.",
-}
-
 Schema = dict[str, Any]
 
 
@@ -103,7 +86,7 @@ def problems(*statuses: int) -> dict[int | str, Schema]:
     """The problems that a route may answer with."""
     return {
         str(status): {
-            "description": _MEANINGS[status],
+            "description": KINDS[status].meaning,
             "content": {MEDIA_TYPE: {"schema": ref("Problem")}},
         }
         for status in statuses

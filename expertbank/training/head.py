@@ -79,7 +79,13 @@ def fit_head(
     train, held_out = range(len(job.train)), range(len(job.train), len(rows))
     reading = Meter(f"reading the rows of {job.task}", len(rows), progress)
     states, targets = _states(rows, factors, pooling, backbone, reading)
-    head = _Head.of(job, head_width(backbone.output_size, pooling), states, targets)
+    kind = KINDS.get(job.kind)
+    answers = [row.target for row in job.train if row.target is not None]
+    objective = kind.objective(job.labels, answers, balance=config.balance)
+    outputs, width = kind.outputs(job.labels), head_width(backbone.output_size, pooling)
+    weight = torch.zeros(outputs, width, requires_grad=True)
+    bias = torch.zeros(outputs, requires_grad=True)
+    head = _Head(kind, objective, states, targets, weight, bias)
     head.start(train)
     course = Course(config.patience)
     course.add(*head.measured(held_out), -1)
@@ -120,17 +126,6 @@ class _Head:
     targets: Tensor
     weight: Tensor
     bias: Tensor
-
-    @classmethod
-    def of(cls, job: ExpertJob, width: int, states: Sequence[Tensor], targets: Tensor) -> _Head:
-        """One of zeros."""
-        kind = KINDS.get(job.kind)
-        answers = [row.target for row in job.train if row.target is not None]
-        objective = kind.objective(job.labels, answers, balance=job.config.balance)
-        outputs = kind.outputs(job.labels)
-        weight = torch.zeros(outputs, width, requires_grad=True)
-        bias = torch.zeros(outputs, requires_grad=True)
-        return cls(kind, objective, states, targets, weight, bias)
 
     @torch.no_grad()
     def start(self, positions: Sequence[int]) -> None:

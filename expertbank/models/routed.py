@@ -241,15 +241,15 @@ class RoutedModel:
         self, batch: Batch, chosen: _Chosen, output: Any, write: WriteOptions | None
     ) -> PassOutput:
         """What heads, and experts that write, make of the last states of a pass."""
-        stack, index = chosen.stack, chosen.index
-        pooled = head_inputs(output.last_hidden_state, batch, stack.experts, index)
-        outputs = stack.logits(pooled, index)
-        alone = [stack.experts[place].scores_sequences for place in index]
+        experts, index = chosen.stack.experts, chosen.index
+        pooled = head_inputs(output.last_hidden_state, batch, experts, index)
+        outputs = chosen.stack.logits(pooled, index)
+        alone = [experts[place].scores_sequences for place in index]
         logits = logits_by_row(outputs, batch.row_of, torch.tensor(alone, device=outputs.device))
         written: tuple[Written | None, ...] = ()
-        if write is not None and any(expert.writing for expert in stack.experts):
+        if write is not None and any(expert.writing for expert in experts):
             logits, written = self._write(batch, output, logits, chosen, write)
-        of = {expert.id: expert.thresholds for expert in stack.experts}
+        of = {expert.id: expert.thresholds for expert in experts}
         thresholds = tuple(of[expert] for expert in chosen.by_row)
         return PassOutput(batch.rows, chosen.feature, chosen.by_row, logits, thresholds, written)
 
@@ -258,8 +258,8 @@ class RoutedModel:
     ) -> tuple[Tensor, tuple[Written | None, ...]]:
         """Write the answers of rows whose experts do, and put figures in place of their logits."""
         row_of, cache = batch.row_of.tolist(), output.past_key_values
-        experts = [chosen.stack.experts[place] for place in chosen.index]
-        writing = {place: one.writing for place, one in enumerate(experts) if one.writing}
+        ways = [expert.writing for expert in chosen.stack.experts]
+        writing = {at: way for at, place in enumerate(chosen.index) if (way := ways[place])}
         places = list(writing)
         taken = torch.tensor(places, device=logits.device)
         if len(places) < len(chosen.index):

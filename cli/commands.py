@@ -15,7 +15,7 @@ COMMANDS = {
     "status": "status.status",
     "map": "mapping.bank_map",
     "list": "browse.list_experts",
-    "show": "browse.show",
+    "show": "showing.show",
     "history": "browse.history",
     "alias": "routing.alias",
     "import": "importing.import_experts",

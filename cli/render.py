@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from expertbank.plain import plain
 from expertbank.texts import printable as printable
 
 MANY = 200
@@ -195,6 +196,20 @@ def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
     for name, value in facts:
         # Whatever the width, the terminal wraps it: a digest or path that is copied stays whole.
         console.print(f"{name:<{width}}  {printable(str(value))}", markup=False, soft_wrap=True)
+
+
+def print_yaml(console: Console, document: Mapping[str, Any]) -> None:
+    """Print a document of plain values as YAML, with what could drive a terminal escaped."""
+    import yaml
+
+    def dumped(*, unicode: bool) -> str:
+        return yaml.safe_dump(
+            plain(document), allow_unicode=unicode, default_flow_style=None, sort_keys=False
+        )
+
+    text = dumped(unicode=True)
+    tame = all(line.isprintable() for line in text.split("\n"))
+    console.file.write(text if tame else dumped(unicode=False))
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:

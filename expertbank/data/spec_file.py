@@ -1,8 +1,9 @@
-"""A task of the user's own in a YAML file, with the same fields as an entry of the catalog."""
+"""A task in a YAML file, with the same fields as an entry of the catalog: read and written."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,3 +52,23 @@ def load_spec(path: str | Path) -> TaskSpec:
         message = str(error)
         raise InputError(message if message.startswith(where) else f"{where}: {message}") from error
     return spec.within(path.resolve().parent)
+
+
+def written(spec: TaskSpec) -> dict[str, Any]:
+    """A task as its file would say it: what was not given is left out.
+
+    In a file, it is what ``load_spec`` gives the same task for.
+    """
+    given = spec.to_dict()
+    names = {"label_names": given.pop("label_names")} if spec.label_names else {}
+    return _given(given) | names  # a label may be shown as nothing
+
+
+def _given(value: Any) -> Any:
+    """A mapping without what is absent in it, however deep; of a list, ``null`` says something."""
+    if isinstance(value, list):
+        return [_given(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    found = {key: _given(one) for key, one in value.items()}
+    return {key: one for key, one in found.items() if one not in (None, "", [], {})}

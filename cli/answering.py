@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.workflows.answering.predict import Experts, Predictor
+    from expertbank.workflows.answering.experts import Experts
+    from expertbank.workflows.answering.predict import Predictor
 
 
 def answering(

@@ -19,8 +19,8 @@ from .shared_options import DryRun, RetrainRouter, Yes
 if TYPE_CHECKING:
     from expertbank.bank import Bank
     from expertbank.records import ProgressCallback
-    from expertbank.workflows.keeping.collect import Collection
     from expertbank.workflows.keeping.remove import Removal
+    from expertbank.workflows.keeping.survey import Collection
 
 
 def remove(

@@ -149,7 +149,7 @@ def add(
         else:
             _print_summary(console, added, failed)
         if after.router is not None:
-            print_facts(console, [("router", f"{after.name} active")])
+            print_facts(console, [("router", after.routing)])
 
     session.answer(after.beside(added[0].to_dict() if list_file is None else every), show)
     for one in added:

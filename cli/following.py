@@ -8,6 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from expertbank.reports.figures import share
+
 from .ending import described
 from .session import Session
 
@@ -38,6 +40,13 @@ class Followed:
         """The router that is active now, where one was fitted."""
         return f"router@{self.router.router.version}" if self.router is not None else ""
 
+    @property
+    def routing(self) -> str:
+        """The same, and how well it chooses."""
+        accuracy = self.router.metrics["accuracy"] if self.router is not None else None
+        known = "" if accuracy is None else f", routing accuracy {share(accuracy)}"
+        return f"{self.name} active{known}"
+
     def beside(self, document: dict[str, Any]) -> dict[str, Any]:
         """A command's document with the router, or why there is none, and what is left to do."""
         told = document | ({"todo": self.todo} if self.todo or "todo" in document else {})
@@ -52,10 +61,20 @@ class Followed:
         """Once the result was shown, raise the error, or say what is ``active`` or left to do."""
         if self.error is not None:
             session.end_with(self.error)
-        if self.router is not None and active:
-            session.remark(active)
+        if self.router is not None:
+            if active:
+                session.remark(active)
+            tell_router(session, self.router)
         if self.todo:
             session.remark(f"{todo}: {self.todo}")
+
+
+def tell_router(session: Session, router: RouterResult) -> None:
+    """What is particular about a router that was fitted, and what to do about it."""
+    for remark in router.remarks:
+        session.remark(remark)
+    for warning in router.warnings:
+        session.remark(f"warning: {warning}")
 
 
 def follow(

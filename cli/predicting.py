@@ -119,7 +119,7 @@ def predict(
         raise typer.BadParameter("--text-pair goes with exactly one TEXT")
     with ExitStack() as stack:
         experts, load = answering(session, stack, bundle, backbone)
-        from expertbank.workflows.answering.predict import answerers
+        from expertbank.workflows.answering.experts import answerers
 
         # A name that nobody has is told before the backbone is loaded.
         named = () if task is None else answerers(experts, task)

@@ -17,6 +17,7 @@ from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.plain import Numbers
+from expertbank.routing.gates import GATES
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 from expertbank.writing import WritingConfig
@@ -40,7 +41,7 @@ _COMMANDS = {
     HttpConfig: "Options of `serve`.",
     EngineConfig: "Options of `serve --engine`.",
 }
-
+_GATE = 'Given to `retrain-router --kind {0}`; in Python, `RouterConfig("{0}", FIELD=VALUE)`.'
 
 _COMMAND_LINE = """\
 # Commands
@@ -53,7 +54,12 @@ command* may stand before the command or after it. [json.md](json.md) has what `
 
 def page() -> str:
     """The page of settings, as Markdown."""
-    return "\n".join([_INTRODUCTION, *(line for cls in _COMMANDS for line in _section(cls))])
+    classes = [(f"`{cls.__name__}`", cls, said) for cls, said in _COMMANDS.items()]
+    gates = [
+        (f"The gate `{name}`", GATES.get(name).settings, _GATE.format(name)) for name in GATES.own
+    ]
+    sections = (line for one in (*classes, *gates) for line in _section(*one))
+    return "\n".join([_INTRODUCTION, *sections])
 
 
 def command_page() -> str:
@@ -112,14 +118,15 @@ def _options(command: Any) -> Iterator[str]:
     yield ""
 
 
-def _section(cls: type) -> Iterator[str]:
-    yield f"## `{cls.__name__}`\n"
-    yield f"{getdoc(cls)}\n\n{_COMMANDS[cls]}\n"
+def _section(title: str, cls: type, given: str) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield f"{getdoc(cls)}\n\n{given}\n"
     yield "| option | field | default | allowed | meaning |"
     yield "|---|---|---|---|---|"
     for option in options_of(cls):
+        flag = option.flag if cls in _COMMANDS else f"--set {option.field}="
         cells = (
-            f"`{option.flag}`",
+            f"`{flag}`",
             f"`{option.field}`"
             + (f" = option x {option.about.unit:,}" if option.about.unit > 1 else ""),
             option.shown_default,

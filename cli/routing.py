@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,7 @@ from expertbank.routing.config import RouterConfig
 from expertbank.routing.gates import GATES
 
 from . import completing
+from .following import tell_router
 from .forgetting import (
     LEVELS,
     check_writable,
@@ -26,9 +27,6 @@ from .forgetting import (
 from .options import path
 from .render import Table, moment, print_facts, print_table, short
 from .session import Session
-
-if TYPE_CHECKING:
-    from expertbank.workflows.growing.retrain import RouterResult
 
 
 def retrain_router(
@@ -42,7 +40,11 @@ def retrain_router(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the gate; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the gate; may be repeated. docs/settings.md has each gate's.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of gates that are trained.")] = None,
     no_activate: Annotated[
@@ -84,31 +86,12 @@ def retrain_router(
         )
 
     session.answer(result.to_dict(), show)
-    for remark in remarks(result):
-        session.remark(remark)
-    for confusion in result.metrics["confusions"]:
-        one, other = confusion["tasks"]
+    tell_router(session, result)
+    if no_activate and result.active:
         session.remark(
-            f"warning: {one} and {other} are taken for each other in "
-            f"{confusion['rate']:.0%} of rows; if both answer the same texts, let them answer "
-            f"together: expertbank group NAME {one} {other}; otherwise name the task where you "
-            "know it: predict --task"
+            f"router@{result.router.version} is active all the same: it was fitted, and chosen, "
+            "before; expertbank alias active router@N has an earlier one choose"
         )
-
-
-def remarks(result: RouterResult) -> list[str]:
-    """What is particular about a fit, in sentences."""
-    found = []
-    if result.put_on_grid:
-        found.append(
-            f"features of {len(result.put_on_grid)} experts of before were rounded to multiples of "
-            "1/32 and summed; the sums are kept, so this is done once"
-        )
-    if result.unmeasured and result.metrics["per_task"]:
-        found.append(
-            f"not measured, as no evaluation row is kept of them: {', '.join(result.unmeasured)}"
-        )
-    return found
 
 
 def forgetting_report(

@@ -182,11 +182,10 @@ class Session:
     @property
     def writable(self) -> bool:
         """Whether the bank's folder can be written; a reading command need not care."""
-        from expertbank.workflows.home import FolderHome
-
-        if not isinstance(self.home, FolderHome):
+        folder = self.home.folder
+        if folder is None:
             return True  # what its user may do shows when it is done
-        return os.access(self.home.folder, os.W_OK) or not self.home.folder.exists()
+        return os.access(folder, os.W_OK) or not folder.exists()
 
     def confirm(self, question: str) -> None:
         """Ask before something is deleted; whoever cannot be asked must have said ``--yes``.

@@ -13,7 +13,6 @@ from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.config import (
     DEFAULT_GATE,
     DEFAULT_MARGIN,
-    EXPORT_FORMATS,
     GRACE_HOURS,
     TYPICAL_ROWS,
     UNKNOWN_GROUPS,
@@ -53,9 +52,10 @@ from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.growing.retrain import RouterResult, retrain_router
 from expertbank.workflows.home import RESTORE_INSTEAD, folder_of, home_at
 from expertbank.workflows.keeping.check import Verification, check
-from expertbank.workflows.keeping.collect import Collection, collect
+from expertbank.workflows.keeping.collect import collect
 from expertbank.workflows.keeping.remove import Removal, remove
 from expertbank.workflows.keeping.standing import Standing, standing
+from expertbank.workflows.keeping.survey import Collection
 from expertbank.workflows.presence import require_router
 from expertbank.workflows.workspace import Workspace
 
@@ -67,7 +67,8 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
     from expertbank.workflows.answering.answers import Answers
     from expertbank.workflows.answering.evaluate import Evaluated
-    from expertbank.workflows.answering.predict import Experts, Predictor
+    from expertbank.workflows.answering.experts import Experts
+    from expertbank.workflows.answering.predict import Predictor
     from expertbank.workflows.answering.unknown_groups import Unknowns
     from expertbank.workflows.home import Home
     from expertbank.workflows.keeping.copying import Copied
@@ -517,33 +518,14 @@ class Bank:
                 adapters cannot be written for (``UnsupportedModelError``), or no package ``gguf``.
         """
         target = given_path(path, "the folder to write")
-        if format not in EXPORT_FORMATS:
-            raise InputError(f"unknown format {format!r}; known: {', '.join(EXPORT_FORMATS)}")
-        if statistics and not for_import:
-            raise InputError("--statistics says what --for-import takes along; give both")
-        if format != "bundle":
-            from expertbank.workflows.shipping.export_adapters import export_adapters
-            from expertbank.workflows.shipping.export_gguf import GgufForm
-            from expertbank.workflows.shipping.export_peft import PeftForm
+        from expertbank.workflows.shipping.export import Extras, export
 
-            if with_backbone or for_import:
-                raise InputError(
-                    f"--format {format} writes adapters only; leave --with-backbone and "
-                    "--for-import out"
-                )
-            form = PeftForm() if format == "peft" else GgufForm()
-            return export_adapters(
-                self._workspace, target, form, tasks=texts(tasks, "tasks"), progress=progress
-            )
-        from expertbank.workflows.shipping.export import export_bundle
-
-        return export_bundle(
+        return export(
             self._workspace,
             target,
+            format,
             tasks=texts(tasks, "tasks"),
-            with_backbone=with_backbone,
-            for_import=for_import,
-            statistics=statistics,
+            extras=Extras(with_backbone, for_import, statistics),
             progress=progress,
         )
 
@@ -737,9 +719,9 @@ class Bank:
     @property
     def answerers(self) -> Experts:
         """Who may be named to answer; the backbone is not loaded."""
-        from expertbank.workflows.answering.serve import bank_experts
+        from expertbank.workflows.answering.experts import BankExperts
 
-        return bank_experts(self._workspace)
+        return BankExperts(self._workspace)
 
     def predictor(self) -> Predictor:
         """The predictor over the active router, for streams.

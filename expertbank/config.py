@@ -10,15 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
-from expertbank.plain import Numbers, typed
+from expertbank.plain import Numbers, plain, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
-EXPORT_FORMATS: tuple[ExportFormat, ...] = ("bundle", "peft", "gguf")
 """A bundle predicts without the bank; ``peft`` and ``gguf`` are LoRA adapters for others."""
 Keep = Literal["features", "stats"]
 KEEPS: tuple[Keep, ...] = ("features", "stats")
@@ -143,10 +142,10 @@ class FeatureSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        plain = {**asdict(self), "states": list(self.states), "poolings": list(self.poolings)}
+        found: dict[str, Any] = plain(self)
         if self.keep == "features":
-            del plain["keep"]
-        return plain
+            del found["keep"]
+        return found
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> FeatureSpec:

@@ -37,7 +37,7 @@ LATE = (
     "expertbank.workflows.growing.add",
     "expertbank.workflows.growing.retrain",
     "expertbank.workflows.proving.report",
-    "expertbank.workflows.shipping.export",
+    "expertbank.workflows.shipping.export_bundle",
     "scipy.stats",
     "transformers.models.bert.modeling_bert",
     "transformers.models.bert.tokenization_bert",

@@ -24,7 +24,7 @@ from expertbank.data import encode_rows, load_task
 from expertbank.models.routed import RoutedModel
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import FeatureFile, Spans
-from expertbank.routing.fit import fit_router
+from expertbank.testing.routers import fit_router
 from expertbank.workflows.measure import trunk_features
 
 POOLINGS = ("mean", "first", "last")

@@ -56,7 +56,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.models.writing import Prompted, WriteOptions
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.testing.routers import TaskFeatures, fit_router
 from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
 from expertbank.training.trunk import TrunkCache, use_fast_attention

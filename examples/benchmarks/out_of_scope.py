@@ -116,7 +116,7 @@ def _choices(predictor, texts):
     """What was chosen before an expert answered."""
     from expertbank.data import as_rows
     from expertbank.models.routed import RoutedModel
-    from expertbank.workflows.answering.decision import choose
+    from expertbank.workflows.answering.choosing import choose
     from expertbank.workflows.measure import trunk_features
 
     assert isinstance(predictor.model, RoutedModel)

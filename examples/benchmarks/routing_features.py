@@ -25,8 +25,8 @@ from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import RowShape
 from expertbank.routing.feature_file import FeatureFile, Spans
-from expertbank.routing.fit import TaskFeatures
 from expertbank.routing.sureness import unasked
+from expertbank.testing.routers import TaskFeatures
 from expertbank.workflows.growing.spans import short_spans
 from expertbank.workflows.measure import trunk_features
 

@@ -10,6 +10,7 @@ import secrets
 import shutil
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from expertbank.errors import ExistsError, InputError, IntegrityError, NotFoundE
 from expertbank.files.durable import make_folder, os_errors_translated, sync_folder, write_durably
 
 ROUTER = "router.safetensors"
+_STAGED = re.compile(r"\.(?P<name>.+)-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +83,8 @@ class BundleReader(ListedFolder):
 class BundleWriter:
     """Writes a bundle beside its final place and moves it there only when it was verified.
 
+    What earlier exports to this place left behind when they were killed goes first.
+
     Args:
         target: the final folder. One of the same kind that is there is replaced; anything else
             is not.
@@ -96,13 +100,16 @@ class BundleWriter:
         self.target = target.resolve() if target.is_symlink() else target.absolute()
         self._refuse_what_is_no_bundle()
         make_folder(self.target.parent)
+        _clear_beside(self.target)
         self.folder = self.target.parent / f".{self.target.name}-{secrets.token_hex(6)}"
         self._alive: int | None = None
         self._files: dict[str, dict[str, Any]] = {}
         try:
             with os_errors_translated(self.folder):
-                self.folder.mkdir()
-                self._alive = _hold(self.folder)
+                while not self.folder.exists():  # until nobody takes it for a killed one's
+                    self._let_go()
+                    self.folder.mkdir()
+                    self._alive = _hold(self.folder, wait=True)
         except BaseException:
             self.discard()  # interrupted here, no caller has the writer to do it
             raise
@@ -140,8 +147,6 @@ class BundleWriter:
     def publish(self) -> None:
         """Move the folder to its final place; a bundle that was there goes only then.
 
-        What earlier exports to this place left behind when they were killed goes too.
-
         Raises:
             ExistsError: something else came to stand there meanwhile.
             ExpertBankError: the disk refused; what was there is there still.
@@ -154,8 +159,7 @@ class BundleWriter:
                 self.folder.rename(self.target)
             sync_folder(self.target.parent)
         self.discard()
-        for folder in _abandoned(self.target):
-            shutil.rmtree(folder, ignore_errors=True)
+        _clear_beside(self.target)
 
     def discard(self) -> None:
         """Remove what was written, or what ``publish`` replaced; harmless when it is gone."""
@@ -165,9 +169,12 @@ class BundleWriter:
             shutil.rmtree(self.folder, ignore_errors=True)
             raise
         finally:
-            if self._alive is not None:
-                os.close(self._alive)
-                self._alive = None
+            self._let_go()
+
+    def _let_go(self) -> None:
+        if self._alive is not None:
+            os.close(self._alive)
+            self._alive = None
 
 
 def _exchange(one: Path, other: Path) -> None:
@@ -193,32 +200,44 @@ def _exchange(one: Path, other: Path) -> None:
     aside.rename(one)
 
 
-def _hold(folder: Path) -> int | None:
+def _hold(folder: Path, *, wait: bool = False) -> int | None:
     """Mark a folder as in use for as long as this process lives; ``None`` where that cannot be."""
     if sys.platform == "win32":
         return None
     import fcntl
 
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:  # in use, or a file system without locks
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except OSError:  # in use, gone, or a file system without locks
+        if descriptor is not None:
+            os.close(descriptor)
         return None
     return descriptor
 
 
-def _abandoned(target: Path) -> list[Path]:
-    """Folders beside ``target`` in which exports to it were at work when they were killed."""
-    pattern = re.compile(rf"\.{re.escape(target.name)}-[0-9a-f]{{12}}")
-    found = []
-    for folder in target.parent.iterdir():
-        if pattern.fullmatch(folder.name) and folder.is_dir() and not folder.is_symlink():
-            held = _hold(folder)
+def is_half_made(folder: Path, target: str | None = None) -> bool:
+    """Whether an export to ``target`` beside it, default to any, is or was at work in ``folder``.
+
+    A bundle that was put aside and whose successor never came is not: it is the only one there is.
+    """
+    staged = _STAGED.fullmatch(folder.name)
+    if staged is None or folder.is_symlink() or not folder.is_dir():
+        return False
+    name = staged["name"]
+    whole = (folder / MANIFEST).exists() and not (folder.parent / name).exists()
+    return target in {None, name} and not whole
+
+
+def _clear_beside(target: Path) -> None:
+    """Remove what exports to ``target`` left when they were killed; nobody holds it any more."""
+    with suppress(OSError):
+        for folder in target.parent.iterdir():
+            held = _hold(folder) if is_half_made(folder, target.name) else None
             if held is not None:
-                os.close(held)
-                found.append(folder)
-    return found
+                shutil.rmtree(folder, ignore_errors=True)
+                os.close(held)  # after that: who made it just now makes another
 
 
 def _replaceable(folder: Path, export: ExportFormat) -> bool:

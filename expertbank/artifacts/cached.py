@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 
-from expertbank.artifacts.claims import owner_of
+from expertbank.artifacts.claims import claim, owner_of
 from expertbank.artifacts.store import (
     ArtifactStore,
     Stored,
@@ -138,8 +138,7 @@ class CachedStore(ArtifactStore):
 
     def claim(self, bank: str) -> None:
         """Claim the store, where it remembers whose it is."""
-        if hasattr(self.inner, "claim"):
-            self.inner.claim(bank)
+        claim(self.inner, bank)
 
     def owner(self) -> str | None:
         """Whose the store is, where it remembers that."""

@@ -27,6 +27,16 @@ def owner_in(found: bytes) -> str:
         return ""
 
 
+def claim(store: ArtifactStore, bank: str) -> None:
+    """Take a store for a bank, if the store can remember whose it is.
+
+    Raises:
+        InputError: it is another bank's.
+    """
+    if hasattr(store, "claim"):
+        store.claim(bank)
+
+
 def owner_of(store: ArtifactStore) -> str | None:
     """The bank that claimed a store, if the store can tell."""
     return store.owner() if hasattr(store, "owner") else None

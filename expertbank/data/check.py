@@ -108,7 +108,7 @@ class TaskCheck:
             "kind": spec.kind,
             "source": data.source,
             "revision": data.revision,
-            "columns": plain(asdict(data.columns)),
+            "columns": plain(data.columns),
             "rows": dict(data.counts),
             "digests": dict(data.digests),
             "labels": [

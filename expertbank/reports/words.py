@@ -7,7 +7,7 @@ from typing import Any
 
 from expertbank.evaluation.verdicts import Verdict
 from expertbank.reports.figures import count, listing, points, share, signed
-from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.findings import Findings, TaskReport
 
 MEANINGS: dict[Verdict, str] = {
     "identical": "no row is sent elsewhere, so each is right, or wrong, as it was before",
@@ -17,7 +17,7 @@ MEANINGS: dict[Verdict, str] = {
 }
 
 
-def headline(report: ForgettingReport) -> str:
+def headline(report: Findings) -> str:
     """The verdict in a few words, and how many experts need not have been added."""
     if not report.weights_unchanged:
         return "Stored experts have changed"
@@ -38,7 +38,7 @@ def headline(report: ForgettingReport) -> str:
     return f"{verdict}; {count(weak, 'expert')} not shown to beat {theirs}"
 
 
-def summary(report: ForgettingReport) -> str:
+def summary(report: Findings) -> str:
     """The verdict in a few sentences, naming the tasks that decide it."""
     said = _verdict(report)
     if report.unverifiable:
@@ -58,7 +58,7 @@ def summary(report: ForgettingReport) -> str:
     )
 
 
-def facts(report: ForgettingReport) -> tuple[tuple[str, str], ...]:
+def facts(report: Findings) -> tuple[tuple[str, str], ...]:
     """The figures over all tasks, under their names."""
     return (
         ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
@@ -69,7 +69,7 @@ def facts(report: ForgettingReport) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _verdict(report: ForgettingReport) -> str:
+def _verdict(report: Findings) -> str:
     changed = [task.expert for task in report.tasks if task.verdict_expert == "changed"]
     if changed:
         return (
@@ -139,7 +139,7 @@ def verified(task: str, found: Mapping[str, Any]) -> str:
     return f"{text}; {found['reason']}" if found.get("reason") else text
 
 
-def compared(report: ForgettingReport) -> str:
+def compared(report: Findings) -> str:
     """Which two points in time the report compares."""
     if report.router is None:
         return "experts alone, before the first router"

@@ -80,7 +80,7 @@ class BankSource:
         metrics = self._metrics()
         known = [
             KnownTask(
-                _answerer(expert),
+                Answerer.of(expert),
                 tuple(one.version for one in every[task]),
                 groups.get(task),
                 metrics.get(expert.id, {}),
@@ -88,7 +88,9 @@ class BankSource:
             for task, expert in newest.items()
         ]
         version = None if router is None else router.version
-        experts = KnownExperts({task: _answerer(one) for task, one in newest.items()}, live.experts)
+        experts = KnownExperts(
+            {task: Answerer.of(one) for task, one in newest.items()}, live.experts
+        )
         return ServingState(
             1 if earlier is None else earlier.number + 1,
             live.over(experts),
@@ -98,7 +100,7 @@ class BankSource:
             now(),
             catalogue(known, live.router, version, live.router_digest),
             fingerprint,
-            {(one.task, one.version): _answerer(one) for own in every.values() for one in own},
+            {(one.task, one.version): Answerer.of(one) for own in every.values() for one in own},
             writings(live, earlier),
         )
 
@@ -108,7 +110,3 @@ class BankSource:
             one.expert_id: one.metrics
             for one in self.bank.registry.evaluations(router_version="oracle")
         }
-
-
-def _answerer(expert: ExpertRecord) -> Answerer:
-    return Answerer(expert.id, expert.digest, expert.task, expert.kind, expert.labels)

@@ -83,7 +83,7 @@ def _tasks(reader: BundleReader) -> list[KnownTask]:
     told = {entry["digest"]: entry for entry in reader.manifest.content["experts"]}
     return [
         KnownTask(
-            Answerer(expert.id, expert.digest, expert.task, expert.kind, expert.labels),
+            Answerer.of(expert),
             (expert.version,),
             told[expert.digest].get("group"),
             dict(told[expert.digest].get("metrics") or {}),

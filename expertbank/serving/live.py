@@ -13,7 +13,8 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.routing.columns import Member
 from expertbank.serving.asking import AUTO, Ask
 from expertbank.workflows.answering.decision import Answerer, Decision, Named
-from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.workflows.answering.experts import Experts
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.writing import Writing
 
 

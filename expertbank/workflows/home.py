@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from expertbank.artifacts.local import LocalStore
 from expertbank.artifacts.lock import LOCK_FILE, BankLock
@@ -54,8 +54,14 @@ class Lock(Protocol):
         ...
 
 
+@runtime_checkable
 class Home(Protocol):
     """Where a bank is; as text, what people are shown."""
+
+    @property
+    def folder(self) -> Path | None:
+        """The folder that has everything in it; ``None`` where a bank is not in one."""
+        return None
 
     @property
     def location(self) -> UpgradableLocation:
@@ -147,6 +153,11 @@ class DatabaseHome:
         return self.location.describe()
 
     @property
+    def folder(self) -> None:
+        """None: it is a database."""
+        return None
+
+    @property
     def making(self) -> str:
         """A command that names a store, as a database holds no files."""
         return "expertbank init --store URL"
@@ -191,13 +202,13 @@ def home_at(place: str | os.PathLike[str] | Home, cache: Path | None = None) -> 
     Raises:
         InputError: an empty name, or a URL of no PostgreSQL database.
     """
-    if isinstance(place, FolderHome | DatabaseHome):
+    if isinstance(place, Home):
         return place
     if isinstance(place, str) and is_url(place):
         from expertbank.registry.postgres.database import PostgresDatabase
 
         return DatabaseHome(PostgresDatabase.at(place), cache or default_cache())
-    return FolderHome(given_path(place, "the bank's folder"))  # type: ignore[arg-type]
+    return FolderHome(given_path(place, "the bank's folder"))
 
 
 def is_url(place: str) -> bool:
@@ -221,6 +232,6 @@ def folder_of(home: Home, doing: str, instead: str) -> Path:
     Raises:
         InputError: it is in a database; it says what to use instead of ``doing``.
     """
-    if isinstance(home, FolderHome):
+    if home.folder is not None:
         return home.folder
     raise InputError(f"{doing} is for a bank in a folder; {home} is a database: use {instead}")

@@ -29,7 +29,7 @@ BATCH_PLAN: dict[str, Any] = {"order": "length", "batch_size": EVALUATION_BATCH}
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class Measured:
     """What one named expert answered to rows, in the rows' order.
 
     Attributes:
@@ -69,7 +69,7 @@ def answers(
     expert_id: str,
     progress: ProgressCallback = no_progress,
     options: WriteOptions = PLAIN,
-) -> Answers:
+) -> Measured:
     """Answer ``rows`` with one expert, by its id in the pool; evidence needs rows with targets.
 
     Features come from the pass that answers, but for texts that are cut and written on: what is
@@ -95,7 +95,7 @@ def answers(
     cut = [place for place, row in enumerate(rows) if read[place] is not row]
     if cut:
         features[cut] = trunk_features(model, [rows[place] for place in cut])
-    return Answers(
+    return Measured(
         ordered,
         features,
         tuple(row.target for row in rows if row.target is not None),

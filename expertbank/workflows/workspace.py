@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.artifacts.cached import CACHE_BYTES, CachedStore
-from expertbank.artifacts.claims import owner_of, require_own
+from expertbank.artifacts.claims import claim, owner_of, require_own
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import FeatureSpec
@@ -25,7 +25,7 @@ from expertbank.registry.registry import Registry
 from expertbank.workflows.checkpoints import CheckpointFile
 from expertbank.workflows.environment import environment_of
 from expertbank.workflows.held_backbone import HeldBackbone
-from expertbank.workflows.home import FolderHome, Home, home_at
+from expertbank.workflows.home import Home, home_at
 
 if TYPE_CHECKING:
     from expertbank.adapters.pool import CollapsedExpert
@@ -152,7 +152,7 @@ class Workspace:
     @property
     def folder(self) -> Path:
         """This machine's own folder of the bank: unfinished training, caches."""
-        if isinstance(self.home, FolderHome):
+        if self.home.folder is not None:
             return self.home.folder
         if not self.exists:
             return self.home.scratch(None)
@@ -193,9 +193,8 @@ class Workspace:
         """
         record = self.registry.backbone()
         url = record.store if record else self.store_url
-        claim = getattr(self.store, "claim", None)
-        if url is not None and claim is not None:
-            claim(self.registry.bank_id())
+        if url is not None:
+            claim(self.store, self.registry.bank_id())
 
     def require_store(self, url: str | None) -> None:
         """Refuse another store than the one that is recorded, if any is asked for.

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from expertbank.artifacts import bundle as bundles
 from expertbank.artifacts.bundle import MANIFEST, BundleReader, BundleWriter
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.errors import ExistsError, IntegrityError, NotFoundError
@@ -326,3 +327,61 @@ def test_a_link_to_a_bundle_stays_and_what_it_names_is_replaced(bundle: Path) ->
     assert link.is_symlink()
     assert "other" in everything(bundle)
     assert sorted(path.name for path in bundle.parent.iterdir()) == ["bundle", "current"]
+
+
+def left_behind(target: Path, *, whole: bool = False) -> Path:
+    """What an export to ``target`` leaves that is killed while it writes, or before its end."""
+    folder = target.parent / f".{target.name}-0123456789ab"
+    folder.mkdir()
+    (folder / "router").write_bytes(b"half")
+    if whole:
+        (folder / MANIFEST).write_text("{}")
+    return folder
+
+
+def test_what_a_killed_export_left_goes_before_the_next_one_writes(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    folder, other = left_behind(target), left_behind(tmp_path / "other")
+    writer = BundleWriter(target)
+    assert not folder.exists(), "its room is free for this one"
+    writer.discard()
+    assert list(tmp_path.iterdir()) == [other]
+
+
+def test_the_only_bundle_there_is_goes_only_when_there_is_another(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    folder = left_behind(target, whole=True)
+    BundleWriter(target).discard()
+    assert folder.exists()
+    write(target)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_what_another_export_is_writing_is_left_alone(tmp_path: Path) -> None:
+    target = tmp_path / "bundle"
+    slow = BundleWriter(target)
+    slow.add("router", b"bytes")
+    write(target)
+    assert slow.folder.exists()
+    slow.finish(content())
+    slow.publish()
+    assert set(everything(target)) == {"router", MANIFEST}
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_a_folder_that_is_taken_for_a_killed_exports_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, taken = bundles._hold, []
+
+    def late(folder: Path, *, wait: bool = False) -> int | None:
+        if wait and not taken:
+            taken.append(folder)
+            bundles._clear_beside(tmp_path / "bundle")
+        return real(folder, wait=wait)
+
+    monkeypatch.setattr(bundles, "_hold", late)
+    writer = BundleWriter(tmp_path / "bundle")
+    assert taken == [writer.folder]
+    assert writer.folder.exists()
+    writer.discard()

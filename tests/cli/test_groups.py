@@ -174,8 +174,12 @@ def test_without_the_group_the_same_tasks_confuse_and_the_user_is_told_what_to_d
     assert "pace" in told
     assert " group NAME mood pace" in told
     assert "predict --task" in told
-    metrics = done(*home, "--json", "retrain-router").document["metrics"]
+    routed = done(*home, "--json", "retrain-router").document
+    metrics = routed["metrics"]
     assert [one["tasks"] for one in metrics["confusions"]] == [["mood", "pace"]]
+    assert [" group NAME mood pace" in one for one in routed["warnings"]] == [True]
+    step = done(*home, "--json", "status").document["steps"][0]
+    assert step["command"].endswith(" group NAME mood pace")
     apart = metrics["per_task"]
     grouped = done("--home", made_group / "bank", "--json", "show", "active").document
     together = grouped["router"]["metrics"]["per_task"]
@@ -183,6 +187,26 @@ def test_without_the_group_the_same_tasks_confuse_and_the_user_is_told_what_to_d
     for task in ("mood", "pace"):
         assert together[task] > 0.9
         assert apart[task] < together[task] - 0.2
+
+
+def test_add_with_a_router_tells_what_retrain_router_alone_tells(
+    made_group: Path, backbone: Path, tmp_path: Path
+) -> None:
+    home = ["--home", tmp_path / "apart"]
+    for task, more in (("mood", ()), ("pace", ("--retrain-router",))):
+        data = ["--data", made_group / f"{task}.csv", "--backbone", backbone]
+        answer = done(*home, "add", "--task", task, *data, "--epochs", 1, *more)
+    alone = done(*home, "retrain-router", "--no-activate")
+    accuracy = next(line for line in alone.out.splitlines() if "routing accuracy" in line).split()[
+        2
+    ]
+    assert f"router@1 active, routing accuracy {accuracy}" in answer.out
+    warned = [
+        " ".join(one.err.split()).partition("warning: mood and")[2] for one in (answer, alone)
+    ]
+    assert warned[0]
+    assert warned[1].startswith(warned[0])
+    assert "router@1 is active all the same" in alone.err
 
 
 def test_a_group_of_rows_with_choices_and_rows_without_is_refused_before_any_work(

@@ -23,7 +23,7 @@ TOP: dict[str, set[str]] = {
     },
     "retrain-router": {
         *("router", "tasks", "metrics", "old_texts_read", "seconds"),
-        *("unmeasured", "put_on_grid", "cost"),
+        *("unmeasured", "put_on_grid", "cost", "warnings"),
     },
     "forgetting-report": {
         *("tasks", "average_accuracy", "backward_transfer", "forgetting", "routing_regret"),
@@ -209,19 +209,19 @@ def _at(document: dict[str, Any], path: str) -> list[Any]:
     return found
 
 
+MOOD: dict[str, Any] = {"index": 0, "task": "mood", "expert": "mood@1", "confidence": 1.0}
+
+
 def test_a_row_of_predict_has_no_key_that_is_not_promised() -> None:
     every = Prediction(
-        *(0, "mood", "mood@1", 1.0, "good", {"good": 1.0}),
-        choice=0,
-        labels=("good",),
-        thresholds={"good": 0.5},
+        *("good", {"good": 1.0}, "good", 0, ("good",), {"good": 0.5}, "good"),
+        **MOOD,
         second="poll@1",
-        written="good",
         finish="stop",
         external_adapter="mood",
     )
     assert set(replace(every, answers=(every,)).to_dict()) == PREDICTION | OF_SOME
-    plain = Prediction(0, "mood", "mood@1", 1.0, "good", {"good": 1.0})
+    plain = Prediction("good", {"good": 1.0}, "good", **MOOD)
     assert set(plain.to_dict()) == PREDICTION
 
 

@@ -19,8 +19,9 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.causal import as_loaded_elsewhere
 from expertbank.errors import InputError
 from expertbank.records import ExpertRecord
-from expertbank.workflows.shipping.export_adapters import adapter_files, entry_of
-from expertbank.workflows.shipping.export_peft import PeftForm
+from expertbank.workflows.shipping.export import Extras
+from expertbank.workflows.shipping.export_adapters import entry_of
+from expertbank.workflows.shipping.export_peft import Peft
 
 ASKED = texts()[:6]
 ROWS = [Row(text) for text in ASKED]
@@ -38,14 +39,14 @@ def test_an_expert_that_was_exported_for_peft_comes_back_with_the_same_logits(
     file = random_expert(backbone, spec)
     wanted = logits_of(file, backbone, spec, ROWS)
     expert = ExpertRecord("t", 1, "d" * 64, 1, 1, 1, LABELS, file.kind)
-    files = adapter_files(
-        PeftForm(),
+    files = Peft(Extras()).files(
         file,
         entry_of(expert, file),
         as_loaded_elsewhere(backbone),
-        base_model="./backbone",
-        revision=None,
-        max_length=32,
+        {
+            "backbone": {"reference": "./backbone", "revision": None},
+            "feature_spec": {"max_length": 32},
+        },
     )
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)

@@ -13,7 +13,8 @@ from expertbank.errors import DataError, InputError, StaleError
 from expertbank.kinds import KINDS
 from expertbank.kinds.kind import Answer
 from expertbank.records import ProgressCallback, no_progress
-from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.workflows.answering.experts import Experts
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction
 
 
@@ -130,7 +131,7 @@ def evaluate(
         raise StaleError(f"task {task} got another expert meanwhile; run the command again")
     member = predictor.member(task)
     labels = [kind.truth(row) for row in rows]
-    given = [_answer(one) for one in predictor.predict_with(named, rows, progress=progress)]
+    given = list(predictor.predict_with(named, rows, progress=progress))
     outcome = kind.outcome_of(labels, given)
     quality = outcome.quality()
     routed: list[Answer | None] = []
@@ -143,7 +144,7 @@ def evaluate(
             routed[one.index] = _answer_of(one, task)
     chosen, own = given, None if member is None else quality
     if member is not None and member.digest != named.digest:
-        chosen = [_answer(one) for one in predictor.predict_with(member, rows, progress=progress)]
+        chosen = list(predictor.predict_with(member, rows, progress=progress))
         own = kind.outcome_of(labels, chosen).quality()
     # Rows that went elsewhere count as in a report, which knows the expert's answers to them too.
     reached = np.array([answer is not None for answer in routed], dtype=bool)
@@ -185,13 +186,6 @@ def _not_known(task: str, unread: int, rows: int) -> str:
     )
 
 
-def _answer(one: Prediction) -> Answer:
-    return Answer(
-        *(one.label, one.scores, one.text, one.choice, one.labels, one.thresholds, one.written)
-    )
-
-
 def _answer_of(one: Prediction, task: str) -> Answer | None:
     """The answer that ``task``'s expert gave, alone or in its group; ``None`` if it gave none."""
-    found = (answer for answer in (one, *one.answers) if answer.task == task)
-    return next(map(_answer, found), None)
+    return next((answer for answer in (one, *one.answers) if answer.task == task), None)

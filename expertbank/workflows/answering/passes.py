@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,21 +10,21 @@ from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.kinds import KINDS
+from expertbank.kinds.kind import Answer
 from expertbank.models.routed import PassOutput, RoutedModel
 from expertbank.models.writing import WriteOptions
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.routing.columns import Member
 from expertbank.routing.sureness import in_steps, unasked
-from expertbank.workflows.answering.decision import (
-    Answerer,
-    Chosen,
-    Named,
-    Routed,
-    choose,
-    decided,
-    settle,
+from expertbank.workflows.answering.choosing import Chosen, choose, decided, settle
+from expertbank.workflows.answering.decision import Answerer, Named
+from expertbank.workflows.answering.prediction import (
+    ABSTAINED,
+    UNKNOWN,
+    Prediction,
+    Question,
+    predicted,
 )
-from expertbank.workflows.answering.prediction import UNKNOWN, Prediction, Question
 from expertbank.workflows.measure import run, trunk_features
 
 
@@ -98,25 +98,19 @@ class Passes:
             [one.encoded.length for one in questions],
             torch.stack([heard[place].sureness for place in places]),
         )
-        chosen = dict(enumerate(settled))
-        answers = {
-            place: [
-                self._prediction(
-                    questions[place], chosen[place], 0, heard[place].output, heard[place].place
-                )
-            ]
-            for place in places
-        }
-        self._fall_back(questions, chosen, answers, batch_size)
+        spared = {place: one.experts[0] for place, one in enumerate(settled) if one.spared}
+        heard |= self._ask(questions, spared, batch_size)
+        answers: list[list[Prediction]] = [[] for _ in places]
         # The other experts of a group answer in further passes, over the group's rows only.
-        for slot in range(1, max((len(choice.experts) for choice in chosen.values()), default=0)):
-            among = [place for place in places if len(chosen[place].experts) > slot]
-            for position, answer in self._again(questions, among, chosen, slot, batch_size):
-                answers[position].append(answer)
-        return [
-            replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0]
-            for own in (answers[place] for place in places)
-        ]
+        for slot in range(max(len(one.experts) for one in settled)):
+            among = {
+                p: one.experts[slot] for p, one in enumerate(settled) if len(one.experts) > slot
+            }
+            said = self._ask(questions, among, batch_size) if slot else heard
+            for place in among:
+                one = self._prediction(questions[place], settled[place], slot, said[place])
+                answers[place].append(one)
+        return [replace(own[0], answers=tuple(own)) if len(own) > 1 else own[0] for own in answers]
 
     def _chosen_before(
         self, questions: Sequence[Question]
@@ -168,12 +162,7 @@ class Passes:
             unasked(len(questions)),
         )
         return [
-            replace(
-                _plain(question, chosen, 0),
-                label=None,
-                text="",
-                external_adapter=self._elsewhere(chosen.experts[0]),
-            )
+            predicted(question, chosen, 0, Answer(None, {}, ""), self._elsewhere(chosen.experts[0]))
             for question, chosen in zip(questions, settled, strict=True)
         ]
 
@@ -191,6 +180,28 @@ class Passes:
             for number, place in enumerate(places)
         }
 
+    def _ask(
+        self,
+        questions: Sequence[Question],
+        experts: Mapping[int, Member | Answerer],
+        batch_size: int,
+    ) -> dict[int, _Heard]:
+        """What experts say of some rows, by the places of those, in passes of their own."""
+        places, named = list(experts), list(experts.values())
+        asked = [questions[place] for place in places]
+        encoded, write = list(map(_read_by, named, asked)), _written_for(asked)
+
+        def first(features: Tensor, positions: Sequence[int]) -> list[str]:
+            return [named[position].digest for position in positions]
+
+        heard: dict[int, _Heard] = {}
+        for output in run(
+            self.model, encoded, first, "predicting", batch_size=batch_size, write=write
+        ):
+            own = [places[row] for row in output.rows]
+            heard |= self._heard(output, own, [named[row] for row in output.rows])
+        return heard
+
     def _ask_seconds(
         self,
         questions: Sequence[Question],
@@ -199,77 +210,20 @@ class Passes:
         batch_size: int,
     ) -> None:
         """Where the two best lie close, and the caller wants it, both are asked."""
-        places = [place for place in sorted(chosen) if chosen[place].second is not None]
-
-        def seconds(rows: Sequence[int]) -> list[Member]:
-            own = [chosen[places[row]].second for row in rows]
-            return [one.expert for one in own if one is not None]
-
-        def named(features: Tensor, positions: Sequence[int]) -> list[str]:
-            return [expert.digest for expert in seconds(positions)]
-
-        others: dict[int, _Heard] = {}
-        asked = [questions[place] for place in places]
-        experts = seconds(range(len(places)))
-        subset, write = list(map(_read_by, experts, asked)), _written_for(asked)
-        for output in run(
-            self.model, subset, named, "predicting", batch_size=batch_size, write=write
-        ):
-            own = [places[row] for row in output.rows]
-            others.update(self._heard(output, own, seconds(output.rows)))
-        if not places:
+        seconds = {p: one.second.experts[0] for p, one in sorted(chosen.items()) if one.second}
+        if not seconds:
             return
+        others = self._ask(questions, seconds, batch_size)
         found = decided(
-            [questions[place].decision for place in places],
-            [chosen[place] for place in places],
-            torch.stack([heard[place].sureness for place in places]),
-            torch.stack([others[place].sureness for place in places]),
+            [questions[place].decision for place in seconds],
+            [chosen[place] for place in seconds],
+            torch.stack([heard[place].sureness for place in seconds]),
+            torch.stack([others[place].sureness for place in seconds]),
         )
-        for place, one in zip(places, found, strict=True):
+        for place, one in zip(seconds, found, strict=True):
             if one.column != chosen[place].column:
                 heard[place] = others[place]
             chosen[place] = one
-
-    def _fall_back(
-        self,
-        questions: Sequence[Question],
-        chosen: dict[int, Chosen],
-        answers: dict[int, list[Prediction]],
-        batch_size: int,
-    ) -> None:
-        """The fallback answers unknown rows in a further pass, if the caller gave one."""
-        spared = [place for place in sorted(chosen) if chosen[place].spared]
-        for place in spared:
-            decision = questions[place].decision
-            assert isinstance(decision, Routed)
-            assert decision.fallback is not None
-            chosen[place] = replace(chosen[place], experts=(decision.fallback,))
-        for place, answer in self._again(questions, spared, chosen, 0, batch_size):
-            answers[place] = [answer]
-
-    def _again(
-        self,
-        questions: Sequence[Question],
-        places: Sequence[int],
-        chosen: Mapping[int, Chosen],
-        slot: int,
-        batch_size: int,
-    ) -> Iterator[tuple[int, Prediction]]:
-        def named(features: Tensor, positions: Sequence[int]) -> list[str]:
-            return [chosen[places[position]].experts[slot].digest for position in positions]
-
-        asked = [questions[place] for place in places]
-        experts = [chosen[place].experts[slot] for place in places]
-        subset, write = list(map(_read_by, experts, asked)), _written_for(asked)
-        for output in run(
-            self.model, subset, named, "predicting", batch_size=batch_size, write=write
-        ):
-            for index, position in enumerate(output.rows):
-                place = places[position]
-                yield (
-                    place,
-                    self._prediction(questions[place], chosen[place], slot, output, index),
-                )
 
     def _sureness(self, output: PassOutput, experts: Sequence[Member | Answerer]) -> Tensor:
         """``[rows]`` int16 of the experts that answered them."""
@@ -281,57 +235,21 @@ class Passes:
         return found
 
     def _prediction(
-        self, question: Question, chosen: Chosen, slot: int, output: PassOutput, place: int
+        self, question: Question, chosen: Chosen, slot: int, heard: _Heard
     ) -> Prediction:
-        expert = chosen.experts[slot]
-        plain = _plain(question, chosen, slot)
         if chosen.abstained:
-            return plain
-        kind = KINDS.get(expert.kind)
+            return predicted(question, chosen, slot, Answer(UNKNOWN, {}, ABSTAINED))
+        expert = chosen.experts[slot]
+        kind, elsewhere = KINDS.get(expert.kind), self._elsewhere(expert)
+        output, place = heard.output, heard.place
         written = output.written[place] if output.written else None
         if written is not None:
             answer = kind.of_written(written.text, question.row)
-            plain = replace(plain, finish=written.finish, written_tokens=written.tokens)
-        else:
-            answer = kind.answer(
-                output.logits[place],
-                question.row,
-                self.labels_of(expert),
-                output.thresholds[place],
-            )
-        return replace(
-            plain,
-            label=answer.label,
-            scores=answer.scores,
-            choice=answer.choice,
-            labels=answer.labels,
-            thresholds=answer.thresholds,
-            text=answer.text,
-            written=answer.written,
-            external_adapter=self._elsewhere(expert),
-        )
-
-
-def _plain(question: Question, chosen: Chosen, slot: int) -> Prediction:
-    """Who answers a row, without the answer."""
-    expert = chosen.experts[slot]
-    return Prediction(
-        question.index,
-        expert.task,
-        expert.id,
-        chosen.confidence,
-        UNKNOWN,
-        {},
-        abstained=chosen.abstained,
-        unknown=chosen.unknown,
-        unknown_score=chosen.unknown_score,
-        unknown_p_value=chosen.unknown_p_value,
-        near=chosen.near,
-        second=chosen.asked_too,
-        tokens=question.encoded.length,
-        truncated=question.encoded.truncated,
-        expert_digest=expert.digest,
-    )
+            told = predicted(question, chosen, slot, answer, elsewhere)
+            return replace(told, finish=written.finish, written_tokens=written.tokens)
+        logits, edges = output.logits[place], output.thresholds[place]
+        answer = kind.answer(logits, question.row, self.labels_of(expert), edges)
+        return predicted(question, chosen, slot, answer, elsewhere)
 
 
 def _read_by(expert: Member | Answerer, question: Question) -> EncodedRow:

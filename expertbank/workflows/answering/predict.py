@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Protocol
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.backbones.forks import require_threads
@@ -18,6 +17,7 @@ from expertbank.records import ProgressCallback, ProgressEvent, Row, no_progress
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
 from expertbank.workflows.answering.decision import Answerer, Decision, Named, Routed
+from expertbank.workflows.answering.experts import Experts, answerers
 from expertbank.workflows.answering.passes import Passes
 from expertbank.workflows.answering.prediction import Prediction, Question
 from expertbank.workflows.answering.reading import CHUNK, Reader, chunked, readable
@@ -25,38 +25,6 @@ from expertbank.writing import GREEDY, Sampling
 
 Told = Callable[[int, str], bool]
 """Takes a row's index and its answer so far; false ends it."""
-
-
-class Experts(Protocol):
-    """Who may be named to answer, asked for one at a time: a bank may hold ten thousand."""
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        """Tasks that can be named, by name."""
-
-    def named(self, task: str) -> Answerer:
-        """The expert that answers when ``task`` is named; ``NotFoundError`` without one."""
-
-    def group(self, name: str) -> tuple[str, ...]:
-        """The tasks of a group that can be named, by name; none where no group is called so."""
-
-    def data_spec(self, expert: Answerer) -> TaskSpec:
-        """How to read rows of an expert's task: the columns and labels it was trained on."""
-
-
-def answerers(experts: Experts, name: str) -> tuple[Answerer, ...]:
-    """Who answers when a task or a group is named.
-
-    Raises:
-        NotFoundError: neither is called so.
-    """
-    try:
-        return (experts.named(name),)
-    except NotFoundError:
-        tasks = experts.group(name)
-        if not tasks:
-            raise
-    return tuple(map(experts.named, tasks))
 
 
 class Predictor:
@@ -238,59 +206,47 @@ class Predictor:
         progress: ProgressCallback = no_progress,
     ) -> Iterator[Prediction]:
         """As ``predict`` with a task named, but by this very expert."""
-        return self._answers(rows, Named.of(expert), EVALUATION_BATCH, progress, None, 0, None)
+        return self._answers(rows, Named.of(expert), progress=progress)
 
     def _answers(
         self,
         rows: RowLike | Iterable[RowLike | InputError],
         decision: Decision,
-        batch_size: int,
-        progress: ProgressCallback,
-        on_bad: Callable[[InputError], None] | None,
-        total: int,
-        told: Told | None,
+        batch_size: int = EVALUATION_BATCH,
+        progress: ProgressCallback = no_progress,
+        on_bad: Callable[[InputError], None] | None = None,
+        total: int = 0,
+        told: Told | None = None,
         sampling: Sampling = GREEDY,
     ) -> Iterator[Prediction]:
         require_threads()
         given = as_rows(rows)
         if isinstance(given, list):
-            total = len(given)
             wrong = next((row for row in given if isinstance(row, InputError)), None)
             if wrong is not None and on_bad is None:
                 raise wrong
-        return self._stream(
-            iter(given), decision, batch_size, progress, on_bad, total, told, sampling
-        )
+        numbered, known = enumerate(given), len(given) if isinstance(given, list) else total
 
-    def _stream(
-        self,
-        rows: Iterator[Row | InputError],
-        decision: Decision,
-        batch_size: int,
-        progress: ProgressCallback,
-        on_bad: Callable[[InputError], None] | None,
-        total: int,
-        told: Told | None,
-        sampling: Sampling,
-    ) -> Iterator[Prediction]:
-        numbered = enumerate(rows)
-        done, most = 0, CHUNK if told is None else 1
-        while True:
-            chunk, error, ended = chunked(numbered, decision, on_bad, most)
-            questions, first = readable(self._reader.asked(chunk, decision), on_bad)
-            questions = [
-                replace(one, sampling=sampling, told=told and partial(told, one.index))
-                for one in questions
-            ]
-            if questions:
-                meter = _Shifted(progress, done, max(total, done + len(questions)))
-                yield from self.answer(questions, batch_size=batch_size, progress=meter)
-                done += len(questions)
-            error = first or error
-            if error is not None:
-                raise error
-            if ended:
-                return
+        def stream() -> Iterator[Prediction]:
+            done, most = 0, CHUNK if told is None else 1
+            while True:
+                chunk, error, ended = chunked(numbered, decision, on_bad, most)
+                questions, first = readable(self._reader.asked(chunk, decision), on_bad)
+                questions = [
+                    replace(one, sampling=sampling, told=told and partial(told, one.index))
+                    for one in questions
+                ]
+                if questions:
+                    meter = _Shifted(progress, done, max(known, done + len(questions)))
+                    yield from self.answer(questions, batch_size=batch_size, progress=meter)
+                    done += len(questions)
+                error = first or error
+                if error is not None:
+                    raise error
+                if ended:
+                    return
+
+        return stream()
 
     def decision(
         self,

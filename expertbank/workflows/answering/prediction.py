@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
 
+from expertbank.kinds.kind import Answer
 from expertbank.records import EncodedRow, Row
 from expertbank.routing.known import bin_name, bin_of
-from expertbank.workflows.answering.decision import Decision, Near
+from expertbank.workflows.answering.choosing import Chosen, Near
+from expertbank.workflows.answering.decision import Decision
 from expertbank.writing import GREEDY, Sampling
 
 UNKNOWN = "unknown"
@@ -20,9 +22,12 @@ ABSTAINED = f"({UNKNOWN})"
 """The same as a person reads it; a label that looks like this is quoted."""
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """One expert's answer to one row.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction(Answer):
+    """One expert's answer to one row, and who gave it.
+
+    Where no answer was given, its ``label`` is ``unknown``; where an adapter elsewhere gives it,
+    ``None``.
 
     Attributes:
         index: position of the row in the input, from 0.
@@ -31,13 +36,6 @@ class Prediction:
         confidence: the router's probability of the task of the expert that answered, among those
             that may answer the row; 0 for a fallback that is none of them, 1 when the caller named
             the task.
-        label: the answer: a class name, the text of the chosen choice, or a value; ``None`` where
-            several labels may hold, or an adapter elsewhere answers; ``unknown`` where no answer
-            was given. Of ``scores`` it has the highest, of equally high ones the first.
-        scores: probability of every label or choice; empty for a value.
-        choice: position of the chosen choice, for rows that bring choices.
-        labels: the labels that hold, where several may.
-        text: the answer as a person reads it.
         unknown: whether the row is like no task that may answer it; ``None``: not assessed, for
             the task was named or the router holds no statistics.
         unknown_score: the score behind it, higher for rows less like any; ``None`` likewise.
@@ -50,26 +48,19 @@ class Prediction:
         truncated: whether the row has more, which were not read: an expert that writes reads the
             last tokens of a text that is too long, any other expert and the router the first.
         answers: for a group, the answers of all its experts, this one among them.
-        thresholds: where several may, the least score from which on each label holds.
         abstained: whether no answer was given, for the row is unknown and the caller asked to
             abstain then.
         expert_digest: of the expert's file.
-        written: the answer, where the expert's kind writes; it is ``label`` too.
         finish: ``stop`` where what was written came to its end, ``length`` where its tokens did.
         written_tokens: how many tokens that took.
-        external_adapter: what the adapter that answers elsewhere is called there; ``label`` is then
-            ``None``. ``None`` where the expert answers itself.
+        external_adapter: what the adapter that answers elsewhere is called there; ``None`` where
+            the expert answers itself.
     """
 
     index: int
     task: str
     expert: str
     confidence: float
-    label: str | float | None
-    scores: Mapping[str, float]
-    choice: int | None = None
-    labels: tuple[str, ...] | None = None
-    text: str = ABSTAINED
     unknown: bool | None = None
     unknown_score: float | None = None
     unknown_p_value: float | None = None
@@ -78,10 +69,8 @@ class Prediction:
     tokens: int = 0
     truncated: bool = False
     answers: tuple[Prediction, ...] = ()
-    thresholds: Mapping[str, float] | None = None
     abstained: bool = False
     expert_digest: str = ""
-    written: str | None = None
     finish: str = ""
     written_tokens: int = 0
     external_adapter: str | None = None
@@ -156,3 +145,27 @@ class Question:
     told: Callable[[str], bool] | None = None
     wanted: Callable[[], bool] | None = None
     only_routed: bool = False
+
+
+def predicted(
+    question: Question, chosen: Chosen, slot: int, answer: Answer, elsewhere: str | None = None
+) -> Prediction:
+    """An answer, with who gives it and why; of a group the expert in this ``slot``."""
+    expert = chosen.experts[slot]
+    return Prediction(
+        **{one.name: getattr(answer, one.name) for one in fields(Answer)},
+        index=question.index,
+        task=expert.task,
+        expert=expert.id,
+        confidence=chosen.confidence,
+        abstained=chosen.abstained,
+        unknown=chosen.unknown,
+        unknown_score=chosen.unknown_score,
+        unknown_p_value=chosen.unknown_p_value,
+        near=chosen.near,
+        second=chosen.asked_too,
+        tokens=question.encoded.length,
+        truncated=question.encoded.truncated,
+        expert_digest=expert.digest,
+        external_adapter=elsewhere,
+    )

@@ -15,17 +15,15 @@ from expertbank.artifacts.listed import BACKBONE_FOLDER
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.clock import now
 from expertbank.config import FeatureSpec
-from expertbank.data import TaskSpec
-from expertbank.errors import MALFORMED, InputError, IntegrityError, NotFoundError, StaleError
+from expertbank.errors import MALFORMED, InputError, IntegrityError, StaleError
 from expertbank.files.paths import given_path
-from expertbank.kinds import KINDS
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.routed import RoutedModel
 from expertbank.records import BackboneRecord
 from expertbank.routing.router import Router
-from expertbank.workflows.active_router import active_router, groups_of
-from expertbank.workflows.answering.decision import Answerer
-from expertbank.workflows.answering.predict import Experts, Predictor
+from expertbank.workflows.active_router import active_router
+from expertbank.workflows.answering.experts import BankExperts, BundledExperts, Experts
+from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.held_backbone import require_backbone
 from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.workspace import Workspace
@@ -142,40 +140,10 @@ def open_bundle(path: str | Path) -> OpenBundle:
     for entry in reader.manifest.experts:
         if reader.digest_of(entry.file) != entry.digest:
             raise IntegrityError(f"{path}: {entry.file} is not the expert {entry.digest}")
-    experts = _BundledExperts(
+    experts = BundledExperts(
         reader, {member.task: entries[member.digest] for member in router.members}
     )
     return OpenBundle(reader, record, router, experts, inside, remarks)
-
-
-@dataclass(frozen=True, slots=True)
-class _BundledExperts:
-    """The experts of a bundle, as the manifest told of them when it was opened."""
-
-    reader: BundleReader
-    by_task: Mapping[str, BundledExpert]
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return tuple(sorted(self.by_task))
-
-    def named(self, task: str) -> Answerer:
-        if task not in self.by_task:
-            raise NotFoundError.of("task", task, self.tasks)
-        entry = self.by_task[task]
-        return Answerer(entry.id, entry.digest, entry.task, entry.kind, entry.labels)
-
-    def group(self, name: str) -> tuple[str, ...]:
-        entries = self.reader.manifest.content["experts"]
-        own = {entry["task"] for entry in entries if entry.get("group") == name}
-        return tuple(task for task in self.tasks if task in own)
-
-    def data_spec(self, expert: Answerer) -> TaskSpec:
-        KINDS.get(expert.kind)  # says its name, where it is not installed
-        for entry in self.reader.manifest.content["experts"]:
-            if entry["digest"] == expert.digest:
-                return TaskSpec.from_dict(entry.get("spec"), f"{self.reader.folder}: {expert.id}")
-        raise NotFoundError.of("task in the bundle", expert.task, self.tasks)
 
 
 def bundled_backbone(content: Mapping[str, Any], where: str) -> BackboneRecord:
@@ -224,38 +192,7 @@ def bank_predictor(workspace: Workspace, earlier: Predictor | None = None) -> Pr
     router = None if record is None else workspace.router(record)
     if router is not None and router.feature_spec_digest != model.spec.digest:
         raise StaleError("the bank changed while it was opened; run the command again")
-    return Predictor(model, _BankExperts(workspace), router, digest)
-
-
-def bank_experts(workspace: Workspace) -> Experts:
-    """The experts of a bank, without loading its backbone."""
-    return _BankExperts(workspace)
-
-
-@dataclass(frozen=True, slots=True)
-class _BankExperts:
-    """The experts of a bank, looked up as they are needed; none is remembered by its name."""
-
-    workspace: Workspace
-
-    @property
-    def tasks(self) -> tuple[str, ...]:
-        return self.workspace.registry.member_tasks()
-
-    def named(self, task: str) -> Answerer:
-        newest = self.workspace.registry.member(task)
-        return Answerer(newest.id, newest.digest, newest.task, newest.kind, newest.labels)
-
-    def group(self, name: str) -> tuple[str, ...]:
-        registry = self.workspace.registry
-        groups = groups_of(registry, active_router(registry))
-        return tuple(task for task in self.tasks if groups.get(task) == name)
-
-    def data_spec(self, expert: Answerer) -> TaskSpec:
-        record = self.workspace.registry.expert(expert.id)
-        if record.digest != expert.digest:
-            raise StaleError(f"{expert.id} is another expert now; run the command again")
-        return self.workspace.data_of(record)[0]
+    return Predictor(model, BankExperts(workspace), router, digest)
 
 
 def _bundled_expert(reader: BundleReader, entry: BundledExpert, spec: FeatureSpec) -> ExpertFile:

@@ -240,7 +240,7 @@ def _source_facts(data: TaskData) -> dict[str, object]:
         "counts": dict(data.counts),
         "digests": dict(data.digests),
         "spec": data.spec.to_dict(),
-        "columns": plain(asdict(data.columns)),
+        "columns": plain(data.columns),
         "files": [asdict(replace(file, file=storable(file.file))) for file in data.files],
         "remarks": [storable(remark) for remark in data.warnings],
     }

@@ -85,6 +85,31 @@ class RouterResult:
     unmeasured: tuple[str, ...] = ()
     old_texts_read: int = 0
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Which tasks it takes for each other, and what to do about it."""
+        return tuple(
+            f"{' and '.join(pair)} are taken for each other in {rate:.0%} of rows; if both answer "
+            f"the same texts, let them answer together: {together(pair)}; otherwise name the task "
+            "where you know it: predict --task"
+            for pair, rate in confused(self.metrics)
+        )
+
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is particular about this fit, in sentences."""
+        found = []
+        if self.put_on_grid:
+            found.append(
+                f"features of {len(self.put_on_grid)} experts of before were rounded to multiples "
+                "of 1/32 and summed; the sums are kept, so this is done once"
+            )
+        if self.unmeasured and self.metrics["per_task"]:
+            found.append(
+                f"not measured, as no evaluation row is kept of them: {', '.join(self.unmeasured)}"
+            )
+        return tuple(found)
+
     def to_dict(self) -> dict[str, Any]:
         """What ``retrain-router --json`` answers."""
         return {
@@ -99,6 +124,7 @@ class RouterResult:
             "metrics": self.metrics,
             "unmeasured": list(self.unmeasured),
             "put_on_grid": list(self.put_on_grid),
+            "warnings": list(self.warnings),
             "cost": {name: round(seconds, 3) for name, seconds in self.cost.items()},
             "old_texts_read": self.old_texts_read,
             "seconds": round(self.seconds, 3),
@@ -118,6 +144,17 @@ class RouterResult:
                 ("old texts read", self.old_texts_read),
             ],
         )
+
+
+def confused(metrics: Mapping[str, Any]) -> list[tuple[tuple[str, str], float]]:
+    """Pairs of tasks that a router takes for each other, and in what share of rows; worst first."""
+    pairs = [(tuple(one["tasks"]), one["rate"]) for one in metrics.get("confusions") or ()]
+    return sorted(pairs, key=lambda pair: -pair[1])
+
+
+def together(pair: tuple[str, str]) -> str:
+    """The command that lets two tasks answer together."""
+    return f"expertbank group NAME {' '.join(pair)}"
 
 
 @dataclass(frozen=True, slots=True)

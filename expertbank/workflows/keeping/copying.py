@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import Any
 
+from expertbank.artifacts.claims import claim
 from expertbank.artifacts.lock import WAIT_SECONDS
 from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import ExistsError, InputError, IntegrityError, StaleError
@@ -22,7 +23,7 @@ from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.registry import transfer
 from expertbank.registry.registry import Registry
 from expertbank.registry.sql import SqlRegistry
-from expertbank.workflows.home import FolderHome, Home
+from expertbank.workflows.home import Home
 from expertbank.workflows.workspace import Workspace
 
 WORKERS = 8
@@ -121,9 +122,8 @@ def _copy(
         there = made.backbone()
         if there is not None and made.bank_id() != bank:
             raise ExistsError(f"{theirs.home} holds another bank; name a destination that is empty")
-        claim = getattr(place, "claim", None)
-        if url is not None and claim is not None:
-            claim(bank)
+        if url is not None:
+            claim(place, bank)
         files = _Files(ours.store, place, progress)
         try:
             rows = _rows_after_files(ours, made, url, files, still_held, progress)
@@ -206,14 +206,13 @@ def _store_url(theirs: Workspace, asked: str | None) -> str | None:
 
 
 def _same_folder(source: Home, target: Home) -> bool:
-    if not isinstance(source, FolderHome) or not isinstance(target, FolderHome):
-        return False
-    return source.folder.resolve() == target.folder.resolve()
+    folders = source.folder, target.folder
+    return None not in folders and len({one.resolve() for one in folders if one}) == 1
 
 
 def _unchanged(source: Home, ours: Workspace) -> AbstractContextManager[None]:
     """Keep ``gc`` out of the source, where that can be: nobody deletes what cannot be written."""
-    if isinstance(source, FolderHome) and not os.access(source.folder, os.W_OK):
+    if source.folder is not None and not os.access(source.folder, os.W_OK):
         return nullcontext()
     return ours.lock.shared()
 

@@ -11,6 +11,7 @@ from importlib.metadata import requires
 from typing import Any
 
 from expertbank.errors import ExpertBankError
+from expertbank.plain import plain
 from expertbank.plugins import refused
 from expertbank.workflows.environment import installed
 from expertbank.workflows.home import DatabaseHome, FolderHome, Home, home_at
@@ -83,16 +84,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {
-            "healthy": self.healthy,
-            "home": self.home,
-            "findings": [
-                {"subject": f.subject, "state": f.state, "found": f.found, "todo": f.todo}
-                for f in self.findings
-            ],
-            "packages": dict(self.packages),
-            "environment": dict(self.environment),
-        }
+        return {"healthy": self.healthy, **plain(self)}
 
 
 def diagnose(
@@ -110,7 +102,7 @@ def diagnose(
         rehash: hash the backbone's files, whatever is remembered of them.
         backbone: where the backbone is now, if it has moved.
     """
-    if isinstance(home, FolderHome):
+    if home.folder is not None:
         home = FolderHome(home.folder.absolute())
     findings = tuple(_findings(home, rehash=rehash, backbone=backbone))
     return Diagnosis(str(home), findings, _packages(), _shown(environment))
@@ -120,8 +112,8 @@ def _findings(home: Home, *, rehash: bool, backbone: str | None) -> Iterator[Fin
     yield Finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
     yield from _extras()
     reached = True
-    if isinstance(home, FolderHome):
-        yield from doctor_folder.looks(home)
+    if home.folder is not None:
+        yield from doctor_folder.looks(home.folder)
     elif isinstance(home, DatabaseHome):
         looks = list(doctor_server.looks(home))
         yield from looks

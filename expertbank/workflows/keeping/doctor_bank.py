@@ -21,7 +21,7 @@ from expertbank.registry.registry import Registry
 from expertbank.routing.gates import GATES
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 from expertbank.workflows.environment import checked_with
-from expertbank.workflows.home import FolderHome, Home
+from expertbank.workflows.home import DATABASE, Home
 from expertbank.workflows.keeping.doctor_folder import journal
 from expertbank.workflows.keeping.findings import Finding
 
@@ -38,13 +38,13 @@ def bank_at(home: Home, *, rehash: bool, backbone: str | None = None) -> Iterato
         backbone: where the backbone is now, if it has moved.
     """
     database = home.location
-    folder = isinstance(home, FolderHome)
-    if isinstance(home, FolderHome) and not home.location.path.exists():
+    folder = home.folder is not None
+    if home.folder is not None and not (home.folder / DATABASE).exists():
         todo = f"make one with: {home.making}; or check --home"
         yield Finding("bank", "warning", f"none at {home}", todo)
         return
-    if isinstance(home, FolderHome):
-        yield from journal(home)
+    if home.folder is not None:
+        yield from journal(home.folder)
     try:
         revision = database.revision()
         if revision is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from expertbank.files.mounts import filesystem_of
 from expertbank.registry.sqlite.copying import journal_of
-from expertbank.workflows.home import DATABASE, FolderHome
+from expertbank.workflows.home import DATABASE
 from expertbank.workflows.keeping.findings import Finding
 
 NETWORK_FILESYSTEMS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs"}
@@ -19,20 +19,20 @@ WAL_RESET = ((3, 7, 0), (3, 51, 2))
 LITTLE_SPACE, NO_SPACE = 1 << 30, 64 << 20
 
 
-def looks(home: FolderHome) -> Iterator[Finding]:
+def looks(home: Path) -> Iterator[Finding]:
     """Everything about the folder that needs no registry."""
     yield _sqlite()
-    if home.folder.exists() and not home.folder.is_dir():
+    if home.exists() and not home.is_dir():
         yield Finding("folder", "problem", f"{home} is no folder", "name another one: --home DIR")
         return
-    yield from _filesystem(home.folder)
-    yield from space(home.folder)
-    yield from _writable(home.folder)
+    yield from _filesystem(home)
+    yield from space(home)
+    yield from _writable(home)
 
 
-def journal(home: FolderHome) -> Iterator[Finding]:
+def journal(home: Path) -> Iterator[Finding]:
     """Whether somebody writes, or died writing."""
-    if journal_of(home.location.path).exists():
+    if journal_of(home / DATABASE).exists():
         yield Finding(
             "journal",
             "warning",

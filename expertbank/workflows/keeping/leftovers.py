@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from expertbank.artifacts.listed import MANIFEST
+from expertbank.artifacts.bundle import is_half_made
 from expertbank.files.durable import sync_folder
 from expertbank.workflows.home import DATABASE
 from expertbank.workflows.workspace import CHECKPOINTS
@@ -20,7 +20,6 @@ UNLOCKED_GRACE = HOUR
 """Some files are written without the bank's lock (checkpoints, caches, backups): however short
 the grace that was asked for, younger ones may still be in use."""
 
-_EXPORT = re.compile(r"\.(?P<name>.+)-[0-9a-f]{12}")
 _COPY = re.compile(r"\..+\.[0-9a-f]{32}(-journal)?")
 
 
@@ -54,7 +53,7 @@ def temporary_files(home: Path, grace: float) -> Iterator[Leftover]:
             yield _leftover(path, "half-made backup")
         elif path.is_file() and path.match(f"{DATABASE}.*.backup") and path.stat().st_size == 0:
             yield _leftover(path, "empty backup")
-        elif path.is_dir() and _is_half_an_export(path):
+        elif is_half_made(path):
             yield _leftover(path, "half-made export")
 
 
@@ -92,14 +91,6 @@ def backups(home: Path) -> list[Path]:
     """Backups of the database that upgrades and restores made beside it; never deleted here."""
     found = sorted(home.glob(f"{DATABASE}.*.backup"))
     return [path for path in found if path.is_file() and path.stat().st_size]
-
-
-def _is_half_an_export(folder: Path) -> bool:
-    match = _EXPORT.fullmatch(folder.name)
-    if match is None:
-        return False
-    # A bundle that was put aside and whose successor never came is the only one there is.
-    return (folder.parent / match["name"]).exists() or not (folder / MANIFEST).exists()
 
 
 def age(modified: float) -> float:

@@ -13,6 +13,7 @@ from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
 from expertbank.workflows.active_router import active_router
 from expertbank.workflows.growing.grouping import Stale
+from expertbank.workflows.growing.retrain import confused, together
 from expertbank.workflows.none_alive import ADD, none_alive
 
 RETRAIN = "expertbank retrain-router"
@@ -159,6 +160,12 @@ def _steps(
                 f"expertbank add --task {task} --new-version", f"or this, to have {task} back"
             )
         return
+    if worst := confused(router.metrics)[:1]:
+        ((pair, rate),) = worst
+        yield Step(
+            together(pair),
+            f"if both answer the same texts: {rate:.0%} of their rows go to the other task",
+        )
     yield Step(REPORT, "proves what old tasks kept")
     if elsewhere:
         yield Step(SERVE, "passes texts on to adapters of an engine")

@@ -9,7 +9,7 @@ from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.outcome import Answered
 from expertbank.kinds import KINDS
 from expertbank.records import ExpertRecord, ProgressCallback, RouterRecord
-from expertbank.workflows.proving.verification import rows_again
+from expertbank.workflows.proving.source_rows import rows_again
 from expertbank.workflows.workspace import Workspace
 
 

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from expertbank.data import encode_rows, find_rows
-from expertbank.data.refs import ONCE
-from expertbank.errors import (
-    ExpertBankError,
-    IntegrityError,
-    NotFoundError,
-    SourceUnavailableError,
-)
+from expertbank.data import encode_rows
+from expertbank.errors import IntegrityError, NotFoundError
 from expertbank.evaluation.history import RouterView
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.files.header import read_header
@@ -27,17 +21,17 @@ from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
     ProgressCallback,
-    ProgressEvent,
     Row,
 )
 from expertbank.workflows.proving.evidence import RESTORE
+from expertbank.workflows.proving.source_rows import rows_again
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from expertbank.routing.router import Router
-    from expertbank.workflows.measure import Answers
+    from expertbank.workflows.measure import Measured
 
 MARGIN_TOLERANCE = 1e-3
 """In another environment a label may differ where the two highest logits are this close."""
@@ -216,40 +210,6 @@ def _wanted(task: str, count: int, sample: int | None) -> list[int]:
     return sorted(draw.choice(count, size=sample, replace=False).tolist())
 
 
-def rows_again(
-    workspace: Workspace,
-    expert: ExpertRecord,
-    digests: Sequence[str],
-    progress: ProgressCallback,
-) -> tuple[list[Row | None], str | None]:
-    """Rows read from their source again by digest; ``None`` where a row is gone.
-
-    Returns:
-        The rows, and if some are gone, why and what to do.
-    """
-    progress(ProgressEvent(f"reading the rows of {expert.id} again", 0, 1))
-    spec, source = workspace.data_of(expert)
-    todo = f"put the data that {expert.id} was added with back there and run it again"
-    try:
-        found = find_rows(spec, source, digests)
-    except ExpertBankError as error:
-        # The source is gone or no longer readable: its rows count as unverifiable. Of a source that
-        # is out of reach, the cause: what is said around it is advice for adding tasks.
-        cause = error.__cause__
-        told = cause if isinstance(cause, SourceUnavailableError) else error
-        if source.startswith(ONCE):  # no data can be put back into a pipe
-            return [None] * len(digests), str(told)
-        return [None] * len(digests), f"{told}; its rows are read from {source}: {todo}"
-    rows = [found.get(digest) for digest in digests]
-    gone = rows.count(None)
-    if not gone:
-        return rows, None
-    return rows, (
-        f"{gone:,} of {len(rows):,} rows are not in {source} any more, or stand there with another "
-        f"text or label; {todo}"
-    )
-
-
 def _as_stored(row: EncodedRow, logits: Floats) -> EncodedRow:
     """A row whose equal choices are merged only if they are in the stored ``logits [width]``.
 
@@ -270,7 +230,7 @@ def _compare_answers(
     expert: ExpertRecord,
     kind: Kind,
     oracle: Predictions,
-    again: Answers,
+    again: Measured,
     rows: Mapping[int, Row],
     *,
     exact: bool,
@@ -327,7 +287,7 @@ def _largest_difference(now: Floats, before: Floats) -> float:
 def _compare_choices(
     view: RouterView,
     router: Router,
-    again: Answers,
+    again: Measured,
     rows: Mapping[int, Row],
     *,
     exact: bool,

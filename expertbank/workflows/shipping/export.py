@@ -1,21 +1,20 @@
-"""``export``: one verified folder that predicts without the bank."""
+"""``export``: one verified folder in some format. A format is a file of its own beside this one.
+
+What every format has is here: what is shipped, a folder that is made beside its place, read back,
+compared with the bank and only then given its name, and the entry in the history.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from pkgutil import resolve_name
+from typing import TYPE_CHECKING, Any, Protocol
 
-import torch
-
-from expertbank.artifacts.bundle import ROUTER, BundleReader, BundleWriter
-from expertbank.artifacts.listed import BACKBONE_FOLDER
-from expertbank.artifacts.noise import AS_THEY_ARE, GITATTRIBUTES
-from expertbank.artifacts.store import sha256_bytes
-from expertbank.backbones.identity import backbone_files, public_name
-from expertbank.data import encode_rows
-from expertbank.errors import InputError, IntegrityError, NotFoundError, ReadOnlyError
+from expertbank.artifacts.bundle import BundleWriter
+from expertbank.config import ExportFormat
+from expertbank.errors import InputError, NotFoundError, ReadOnlyError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS
 from expertbank.records import (
@@ -25,16 +24,20 @@ from expertbank.records import (
     ProgressEvent,
     RouterRecord,
     Row,
-    no_progress,
 )
-from expertbank.reports.bundle_readme import bundle_readme
-from expertbank.routing.router import Router
-from expertbank.workflows.answering.serve import load_bundle
-from expertbank.workflows.environment import package_versions
-from expertbank.workflows.measure import answers
 from expertbank.workflows.presence import require_kept, require_router
-from expertbank.workflows.shipping.for_import import add_lineage
 from expertbank.workflows.workspace import Workspace
+
+if TYPE_CHECKING:
+    from expertbank.routing.router import Router
+
+_HERE = "expertbank.workflows.shipping"
+FORMATS: Mapping[ExportFormat, str] = {
+    "bundle": f"{_HERE}.export_bundle:Bundle",
+    "peft": f"{_HERE}.export_peft:Peft",
+    "gguf": f"{_HERE}.export_gguf:Gguf",
+}
+"""By what ``--format`` calls it, the class of each format; imported when it is asked for."""
 
 PROBES = (
     Row("The referee stopped the match after ninety minutes of rain."),
@@ -44,8 +47,75 @@ PROBES = (
     Row("Tracy had an accident on the way to work.", None, ("She was late.", "She sang.")),
     Row("Where would you keep milk?", None, ("in a drawer", "in the fridge", "on the roof")),
 )
-"""Rows on which a written bundle must give the bank's logits, bit for bit, before it is called
-done. What they say does not matter; that every shape of row occurs does."""
+"""Rows on which what was written must give what the bank gives, before it is called done. What they
+say does not matter; that every shape of row occurs does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What may go along, where the format has a place for it.
+
+    Attributes:
+        with_backbone: the backbone's files.
+        for_import: features, evidence and runs, so that another bank can take the experts over;
+            features are made from the rows they were trained on.
+        statistics: with ``for_import``: sums over rows in place of features, and no row.
+    """
+
+    with_backbone: bool = False
+    for_import: bool = False
+    statistics: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Shipped:
+    """What is shipped.
+
+    Attributes:
+        workspace: the open bank.
+        record: of its active router.
+        router: that router, cut to the tasks that were named.
+        masked: whether members were left out by that.
+        experts: those of the router, in its order.
+    """
+
+    workspace: Workspace
+    record: RouterRecord
+    router: Router
+    masked: bool
+    experts: tuple[ExpertRecord, ...]
+
+
+class Format(Protocol):
+    """A format of exports, made with the ``Extras`` that are wanted.
+
+    Raises:
+        InputError: when it is made: it has no place for them, or needs a package that is missing.
+    """
+
+    name: ExportFormat
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether it is of no use for an expert that is answered elsewhere."""
+        ...
+
+    def write(self, shipped: Shipped, writer: BundleWriter) -> dict[str, Any]:
+        """Write all files but the manifest; what that says."""
+        ...
+
+    def compare(
+        self, shipped: Shipped, folder: Path, progress: ProgressCallback
+    ) -> tuple[dict[str, Any], ...]:
+        """Read the folder as its readers would, and hold it against the bank.
+
+        Returns:
+            What each adapter does in the model that readers load, where there are adapters.
+
+        Raises:
+            IntegrityError: it is not the bank's, or does something else.
+        """
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,89 +151,82 @@ class ExportResult:
         }
 
 
-def export_bundle(
+def export(
     workspace: Workspace,
     target: Path,
+    name: ExportFormat,
     *,
-    tasks: Sequence[str] = (),
-    with_backbone: bool = False,
-    for_import: bool = False,
-    statistics: bool = False,
-    progress: ProgressCallback = no_progress,
+    tasks: Sequence[str],
+    extras: Extras,
+    progress: ProgressCallback,
 ) -> ExportResult:
-    """Write the active router and its experts to ``target``, load them back, compare, publish.
+    """Write the active router's experts to ``target``, read them back, compare, publish.
 
     Args:
         workspace: the open bank.
-        target: folder to make; an older bundle there is replaced, anything else is not touched.
-        tasks: only these tasks; the router is masked to them.
-        with_backbone: put the backbone's files into the bundle too.
-        for_import: put features, evidence and runs in, so that another bank can take the experts
-            over; features are made from the rows they were trained on.
-        statistics: with ``for_import``: sums over rows in place of features, and no row.
-        progress: told as work goes on.
+        target: folder to make; an older export of the format there is replaced, anything else is
+            not touched.
+        name: of the format.
+        tasks: only these tasks.
+        extras: what goes along.
+        progress: told as what was written is verified.
 
     Raises:
-        NotFoundError: no router yet, or an unknown task.
-        InputError: an adapter elsewhere answers a task, and it is not for import.
-        ExistsError: ``target`` is something else than a bundle.
-        IntegrityError: what was written does not give the bank's logits; nothing is published.
+        NotFoundError: no router yet, or a task that it does not serve.
+        InputError: no such format, or extras that it has no place for; or an adapter elsewhere
+            answers a task.
+        ExistsError: ``target`` is something else than an export of this format.
+        UnsupportedModelError: the format has no way to say what an expert changes.
+        IntegrityError: what was written is not the bank's; nothing is published.
     """
-    record, shipped, masked = chosen(workspace, tasks)
-    if not for_import:
-        require_weights(shipped)
-    experts = [workspace.registry.expert(member.id) for member in shipped.members]
-    writer = BundleWriter(target)  # what cannot be written is told before the backbone is loaded
+    form = format_of(name, extras)
+    shipped = _shipped(workspace, tasks)
+    if form.needs_weights:
+        _require_weights(shipped.router)
+    writer = BundleWriter(target, name)  # what cannot be written is told before a model is loaded
     try:
-        backbone = workspace.backbone
-        for expert in experts:
-            writer.add(_expert_name(expert), workspace.store.get(expert.digest))
-        router_bytes = shipped.to_bytes()
-        writer.add(ROUTER, router_bytes)
-        if with_backbone:
-            for file in backbone_files(backbone.place.path):
-                writer.add(f"{BACKBONE_FOLDER}/{file.name}", file.read_bytes())
-        lineage = (
-            {
-                e.id: {"lineage": add_lineage(writer, workspace, e, statistics=statistics)}
-                for e in experts
-            }
-            if for_import
-            else {}
-        )
-        content = _manifest(
-            workspace,
-            experts,
-            shipped,
-            sha256_bytes(router_bytes),
-            fitted=record,
-            masked=masked,
-            with_backbone=with_backbone,
-        )
-        for entry in content["experts"]:
-            entry |= lineage.get(entry["id"], {})
-        writer.add("README.md", bundle_readme(content).encode())
-        writer.add(GITATTRIBUTES, AS_THEY_ARE)
-        digest = writer.finish(content)
-        _compare(workspace, writer.folder, experts, with_backbone, progress)
+        digest = writer.finish(form.write(shipped, writer))
+        effects = form.compare(shipped, writer.folder, progress)
         size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        publish(writer, progress)
+        writer.publish()
+        told = f"{writer.target} was written"
+        progress(ProgressEvent("publishing", 1, 1, lasting=told))
     finally:
         writer.discard()
-    ids = tuple(expert.id for expert in experts)
-    made = ExportRecord(digest, "bundle", storable(writer.target), record.version, ids)
-    recorded = record_export(workspace, made)
-    return ExportResult(writer.target, digest, ids, record.version, size, recorded=recorded)
+    ids, version = tuple(expert.id for expert in shipped.experts), shipped.record.version
+    recorded = _record(workspace, ExportRecord(digest, name, storable(writer.target), version, ids))
+    return ExportResult(
+        writer.target, digest, ids, version, size, name, recorded=recorded, effects=effects
+    )
 
 
-def publish(writer: BundleWriter, progress: ProgressCallback) -> None:
-    """Give what was written its name, and tell that it has it."""
-    writer.publish()
-    told = f"{writer.target} was written"
-    progress(ProgressEvent("publishing", 1, 1, lasting=told))
+def named(expert: ExpertRecord) -> dict[str, Any]:
+    """What every manifest says of an expert first."""
+    return {
+        "id": expert.id,
+        "task": expert.task,
+        "version": expert.version,
+        "digest": expert.digest,
+        "kind": expert.kind,
+        "labels": list(expert.labels),
+    }
 
 
-def record_export(workspace: Workspace, made: ExportRecord) -> bool:
+def format_of(name: ExportFormat, extras: Extras) -> Format:
+    """The format that is called so, with what is to go along.
+
+    Raises:
+        InputError: there is none, or it has no place for them.
+    """
+    if name not in FORMATS:
+        raise InputError(f"unknown format {name!r}; known: {', '.join(FORMATS)}")
+    if extras.statistics and not extras.for_import:
+        raise InputError("--statistics says what --for-import takes along; give both")
+    form: Format = resolve_name(FORMATS[name])(extras)
+    return form
+
+
+def _record(workspace: Workspace, made: ExportRecord) -> bool:
     """Put an export into the history; false for a bank that cannot be written to."""
     if workspace.registry.read_only:
         return False
@@ -175,11 +238,8 @@ def record_export(workspace: Workspace, made: ExportRecord) -> bool:
     return True
 
 
-def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Router, bool]:
-    """What an export ships: the active router, cut to ``tasks`` if any are named.
-
-    Returns:
-        The router's record, the router as shipped, and whether members were left out.
+def _shipped(workspace: Workspace, tasks: Sequence[str]) -> Shipped:
+    """The active router, cut to ``tasks`` if any are named, and its experts.
 
     Raises:
         NotFoundError: no router yet, a task that it does not serve, or one whose files were purged.
@@ -196,111 +256,23 @@ def chosen(workspace: Workspace, tasks: Sequence[str]) -> tuple[RouterRecord, Ro
             raise NotFoundError.of("task", task, known)
     require_kept(workspace, record, tasks)
     require_router(workspace, record, tasks)
-    shipped = router.subset(tasks) if tasks else router
-    return record, shipped, len(shipped.members) < len(known)
+    cut = router.subset(tasks) if tasks else router
+    experts = tuple(workspace.registry.expert(member.id) for member in cut.members)
+    return Shipped(workspace, record, cut, len(cut.members) < len(known), experts)
 
 
-def require_weights(shipped: Router) -> None:
+def _require_weights(router: Router) -> None:
     """Refuse to ship what is answered elsewhere: whoever gets it would have no answer.
 
     Raises:
         InputError: a member is; the message names the tasks that are not.
     """
-    without = [one.id for one in shipped.members if KINDS.get(one.kind).elsewhere]
+    without = [one.id for one in router.members if KINDS.get(one.kind).elsewhere]
     if not without:
         return
-    own = [one.task for one in shipped.members if one.id not in without]
+    own = [one.task for one in router.members if one.id not in without]
     rest = f"leave them out with {' '.join(f'--task {task}' for task in own)}, or " if own else ""
     raise InputError(
         f"adapters of another program answer {', '.join(without)}, and the bank has no weights of "
         f"them to ship; {rest}take them to another bank with --for-import"
     )
-
-
-def _expert_name(expert: ExpertRecord) -> str:
-    return f"experts/{expert.digest}.safetensors"
-
-
-def _manifest(
-    workspace: Workspace,
-    experts: Sequence[ExpertRecord],
-    router: Router,
-    router_digest: str,
-    *,
-    fitted: RouterRecord,
-    masked: bool,
-    with_backbone: bool,
-) -> dict[str, Any]:
-    record, registry = workspace.backbone_record, workspace.registry
-    named = record.named()
-    if with_backbone:  # whoever receives it needs no path of this machine
-        named["reference"] = public_name(record.reference, workspace.backbone.place.path)
-    # The groups of the router that is shipped, whatever the bank's next one will go by.
-    group_of = fitted.group_of
-    entries = []
-    for expert in experts:
-        (oracle,) = registry.evaluations(expert.id, router_version="oracle")
-        entries.append(
-            {
-                "id": expert.id,
-                "task": expert.task,
-                "version": expert.version,
-                "digest": expert.digest,
-                "kind": expert.kind,
-                "labels": list(expert.labels),
-                "file": _expert_name(expert),
-                "adapter_params": expert.adapter_params,
-                "head_params": expert.head_params,
-                "created_at": expert.created_at,
-                "metrics": dict(oracle.metrics),
-                "group": group_of.get(expert.task),
-                "spec": workspace.data_of(expert)[0].to_dict(),
-            }
-        )
-    return {
-        "made_with": package_versions(),
-        "backbone": {
-            **named,
-            "architecture": dict(record.architecture),
-            "folder": BACKBONE_FOLDER if with_backbone else None,
-        },
-        "feature_spec": record.feature_spec.to_dict(),
-        "router": {
-            "file": ROUTER,
-            "digest": router_digest,
-            "version": fitted.version,
-            "kind": router.kind,
-            "members": [member.id for member in router.members],
-            "masked": masked,
-        },
-        "experts": entries,
-    }
-
-
-def _compare(
-    workspace: Workspace,
-    folder: Path,
-    experts: Sequence[ExpertRecord],
-    with_backbone: bool,
-    progress: ProgressCallback,
-) -> None:
-    """Load what was written and hold its logits against the bank's.
-
-    Raises:
-        IntegrityError: a logit differs.
-    """
-    BundleReader(folder).check_all()
-    # A shipped backbone is loaded from the bundle's own files, else the bank's serves again.
-    loaded = load_bundle(folder, backbone=None if with_backbone else workspace.backbone)
-    tokenizer, length = workspace.backbone.tokenizer, workspace.spec.max_length
-    for expert in experts:
-        kind = KINDS.get(expert.kind)
-        rows = [row for row in PROBES if row.shape in kind.shapes]
-        probes = encode_rows(rows, tokenizer, kind, expert.labels, length)
-        ours = answers(workspace.model, probes, expert.digest, progress)
-        theirs = answers(loaded.model, probes, expert.digest, progress)
-        if not torch.equal(ours.logits, theirs.logits) or ours.texts != theirs.texts:
-            raise IntegrityError(
-                f"the written bundle gives other logits for {expert.id} than the bank; "
-                "nothing was published"
-            )

@@ -7,9 +7,10 @@ a prompt goes on and where an answer ends.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,22 +22,14 @@ from expertbank.artifacts.listed import ListedFolder
 from expertbank.backbones.causal import Around, as_loaded_elsewhere
 from expertbank.backbones.identity import public_name
 from expertbank.config import ExportFormat
-from expertbank.errors import IntegrityError
-from expertbank.files.paths import storable
+from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_tensors, write_safetensors
 from expertbank.models.expert_file import ExpertFile
-from expertbank.records import ExpertRecord, ExportRecord, ProgressCallback, no_progress
+from expertbank.records import ExpertRecord, ProgressCallback
 from expertbank.workflows.environment import package_versions
-from expertbank.workflows.shipping.adapter_effect import Effect, effect_of
-from expertbank.workflows.shipping.export import (
-    ExportResult,
-    chosen,
-    publish,
-    record_export,
-    require_weights,
-)
+from expertbank.workflows.shipping.adapter_effect import effect_of
+from expertbank.workflows.shipping.export import Extras, Shipped, named
 from expertbank.workflows.shipping.peft_folder import HEAD, WRITING
-from expertbank.workflows.workspace import Workspace
 from expertbank.writing import Writing, end_of
 
 READING = ("pooling", "scaled", "dense")
@@ -45,21 +38,26 @@ WRITTEN = ("id", "kind", "backbone_digest", "max_length", "end_token_id")
 """What it tells of an expert that has no head."""
 
 
-class Form(Protocol):
-    """A format of adapters."""
+class Adapters(ABC):
+    """A format of adapters: one folder per task."""
 
-    @property
-    def name(self) -> ExportFormat:
-        """What ``--format`` calls it."""
+    name: ExportFormat
+    needs_weights = True
 
+    def __init__(self, extras: Extras) -> None:
+        if extras.with_backbone or extras.for_import:
+            raise InputError(
+                f"--format {self.name} writes adapters only; leave --with-backbone and "
+                "--for-import out"
+            )
+
+    @abstractmethod
     def adapter(
         self,
         factors: Factors,
         entry: Mapping[str, Any],
         around: Around,
-        *,
-        base_model: str,
-        revision: str | None,
+        backbone: Mapping[str, Any],
     ) -> dict[str, bytes]:
         """The files of one adapter: bytes by name.
 
@@ -67,13 +65,13 @@ class Form(Protocol):
             factors: path in ``around`` to the expert's ``A [in, r]`` and ``alpha·B [r, out]``.
             entry: what the manifest says of the expert.
             around: the model that readers load.
-            base_model: Hub name of the backbone, or where it stands beside the adapter.
-            revision: the Hub's commit.
+            backbone: what the manifest says of the one inside.
 
         Raises:
             UnsupportedModelError: the format has no way to say it.
         """
 
+    @abstractmethod
     def read(self, listed: ListedFolder, entry: Mapping[str, Any], around: Around) -> Factors:
         """The factors in what was written, as the format's readers find them in ``around``.
 
@@ -81,91 +79,95 @@ class Form(Protocol):
             IntegrityError: they would find none, or others.
         """
 
+    @abstractmethod
     def readme(self, content: Mapping[str, Any]) -> str:
         """Markdown for the whole export, by its manifest."""
 
+    @abstractmethod
     def adapter_readme(self, entry: Mapping[str, Any], content: Mapping[str, Any]) -> str:
         """Markdown for one expert's folder."""
 
+    def write(self, shipped: Shipped, writer: BundleWriter) -> dict[str, Any]:
+        """A folder for every expert.
 
-def export_adapters(
-    workspace: Workspace,
-    target: Path,
-    form: Form,
-    *,
-    tasks: Sequence[str] = (),
-    progress: ProgressCallback = no_progress,
-) -> ExportResult:
-    """Write the experts that the active router serves as adapters, read back and compared.
-
-    Args:
-        workspace: the open bank.
-        target: folder to make, with one folder per task inside; an older export of the format
-            there is replaced, anything else is not touched.
-        form: the format.
-        tasks: only these tasks.
-        progress: told when it is written.
-
-    Raises:
-        NotFoundError: no router yet, or a task that it does not serve.
-        InputError: an adapter elsewhere answers a task.
-        ExistsError: ``target`` is something else than an export of this format.
-        UnsupportedModelError: the format has no way to say what an expert changes.
-        IntegrityError: what was written is not the expert, or has no effect, or another, in the
-            model that readers load; nothing is published.
-    """
-    record, shipped, _ = chosen(workspace, tasks)
-    require_weights(shipped)
-    experts = [workspace.registry.expert(member.id) for member in shipped.members]
-    files = {expert.id: workspace.expert_file(expert) for expert in experts}
-    named = workspace.backbone_record.named()
-    writer = BundleWriter(target, form.name)
-    try:
+        Raises:
+            UnsupportedModelError: the format has no way to say what an expert changes.
+        """
+        workspace = shipped.workspace
+        files = [workspace.expert_file(expert) for expert in shipped.experts]
         backbone = workspace.backbone
+        told = workspace.backbone_record.named()
+        told["reference"] = public_name(str(told["reference"]), backbone.place.path)
         around = as_loaded_elsewhere(backbone)
-        content: dict[str, Any] = {
+        entries = [entry_of(*each) for each in zip(shipped.experts, files, strict=True)]
+        content = {
             "made_with": package_versions(),
-            "backbone": {
-                **named,
-                "reference": public_name(str(named["reference"]), backbone.place.path),
-            },
+            "backbone": told,
             "feature_spec": workspace.spec.to_dict(),
             "loaded_as": _loaded_as(around),
-            "experts": [entry_of(expert, files[expert.id]) for expert in experts],
+            "experts": entries,
         }
-        for expert, entry in zip(experts, content["experts"], strict=True):
-            made = adapter_files(
-                form,
-                files[expert.id],
-                entry,
-                around,
-                base_model=content["backbone"]["reference"],
-                revision=content["backbone"]["revision"],
-                max_length=workspace.spec.max_length,
-            )
-            made["README.md"] = form.adapter_readme(entry, content).encode()
-            for name, data in made.items():
+        for file, entry in zip(files, entries, strict=True):
+            for name, data in self.files(file, entry, around, content).items():
                 writer.add(f"{entry['folder']}/{name}", data)
-        writer.add("README.md", form.readme(content).encode())
-        digest = writer.finish(content)
-        effects = _compare(form, writer.folder, content["experts"], files, around, workspace)
-        size = sum(path.stat().st_size for path in writer.folder.rglob("*") if path.is_file())
-        publish(writer, progress)
-    finally:
-        writer.discard()
-    ids = tuple(expert.id for expert in experts)
-    export = ExportRecord(digest, form.name, storable(writer.target), record.version, ids)
-    recorded = record_export(workspace, export)
-    return ExportResult(
-        writer.target,
-        digest,
-        ids,
-        record.version,
-        size,
-        form.name,
-        recorded=recorded,
-        effects=tuple(effect.to_dict() for effect in effects),
-    )
+            writer.add(f"{entry['folder']}/README.md", self.adapter_readme(entry, content).encode())
+        writer.add("README.md", self.readme(content).encode())
+        return content
+
+    def files(
+        self,
+        file: ExpertFile,
+        entry: Mapping[str, Any],
+        around: Around,
+        content: Mapping[str, Any],
+    ) -> dict[str, bytes]:
+        """An expert's folder without its README: bytes by name.
+
+        Args:
+            file: the expert.
+            entry: what the manifest says of it.
+            around: the model that readers load.
+            content: the manifest.
+        """
+        made = self.adapter(_factors(file, around), entry, around, content["backbone"])
+        told = {name: entry[name] for name in ("id", "kind", "labels", *READING)}
+        told["backbone_digest"] = around.backbone.digest
+        told["max_length"] = content["feature_spec"]["max_length"]
+        if file.writing is None:
+            return made | {HEAD: write_safetensors(ready(_head(file)), told)}
+        told["end_token_id"] = end_of(around.backbone.tokenizer)
+        return made | {WRITING: document(written_beside(file.writing, told))}
+
+    def compare(
+        self, shipped: Shipped, folder: Path, progress: ProgressCallback
+    ) -> tuple[dict[str, Any], ...]:
+        """Read every folder as its readers would, hold it against the expert, and try it.
+
+        Raises:
+            IntegrityError: a factor, a head or a way to write differs, or the adapter does
+                something else, or nothing, in the model that it is loaded into.
+        """
+        workspace = shipped.workspace
+        around = as_loaded_elsewhere(workspace.backbone)
+        listed = ListedFolder(folder, self.name)
+        listed.check_all()
+        effects = []
+        for expert, entry in zip(shipped.experts, listed.content["experts"], strict=True):
+            file = workspace.expert_file(expert)
+            found, ours = self.read(listed, entry, around), _factors(file, around)
+            same = (
+                found.keys() == ours.keys()
+                and all(_same_pair(found[path], ours[path], entry["rank"]) for path in ours)
+                and _same_answers(file, listed, entry["folder"])
+            )
+            if not same:
+                raise IntegrityError(
+                    f"the LoRA folder written for {expert.id} does not hold the expert; "
+                    "nothing was published"
+                )
+            model, length = workspace.model, workspace.spec.max_length
+            effects.append(effect_of(found, around, model, expert, length).to_dict())
+        return tuple(effects)
 
 
 def _loaded_as(around: Around) -> dict[str, Any]:
@@ -189,12 +191,7 @@ def entry_of(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
     with torch.no_grad():
         rank = lora_rank(file.adapter().collapse())
     return {
-        "id": expert.id,
-        "task": expert.task,
-        "version": expert.version,
-        "digest": expert.digest,
-        "kind": expert.kind,
-        "labels": list(expert.labels),
+        **named(expert),
         "folder": expert.task,
         "rank": rank,
         "pooling": file.pooling,
@@ -202,37 +199,6 @@ def entry_of(expert: ExpertRecord, file: ExpertFile) -> dict[str, Any]:
         "dense": file.dense,
         "writing": None if file.writing is None else file.writing.to_dict(),
     }
-
-
-def adapter_files(
-    form: Form,
-    file: ExpertFile,
-    entry: Mapping[str, Any],
-    around: Around,
-    *,
-    base_model: str,
-    revision: str | None,
-    max_length: int,
-) -> dict[str, bytes]:
-    """An expert's folder without its README: bytes by name.
-
-    Args:
-        form: the format of the adapter.
-        file: the expert.
-        entry: what the manifest says of it.
-        around: the model that readers load.
-        base_model: Hub name of the backbone, or where it stands beside the adapter.
-        revision: the Hub's commit.
-        max_length: where its texts are cut, in tokens.
-    """
-    factors = _factors(file, around)
-    made = form.adapter(factors, entry, around, base_model=base_model, revision=revision)
-    told = {name: entry[name] for name in ("id", "kind", "labels", *READING)}
-    told |= {"backbone_digest": around.backbone.digest, "max_length": max_length}
-    if file.writing is None:
-        return made | {HEAD: write_safetensors(ready(_head(file)), told)}
-    told["end_token_id"] = end_of(around.backbone.tokenizer)
-    return made | {WRITING: document(written_beside(file.writing, told))}
 
 
 def written_beside(writing: Writing, told: Mapping[str, Any]) -> dict[str, Any]:
@@ -264,41 +230,6 @@ def ready(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _head(file: ExpertFile) -> dict[str, Tensor]:
     own = (name for name in file.tensors if name.startswith("head."))
     return {name.removeprefix("head."): file.tensors[name] for name in own}
-
-
-def _compare(
-    form: Form,
-    folder: Path,
-    entries: Sequence[dict[str, Any]],
-    files: dict[str, ExpertFile],
-    around: Around,
-    workspace: Workspace,
-) -> list[Effect]:
-    """Read every folder as its readers would, hold it against the expert, and try it.
-
-    Raises:
-        IntegrityError: a factor, a head or a way to write differs, or the adapter does something
-            else, or nothing, in the model that it is loaded into.
-    """
-    listed = ListedFolder(folder, form.name)
-    listed.check_all()
-    effects = []
-    for entry in entries:
-        file = files[entry["id"]]
-        found, ours = form.read(listed, entry, around), _factors(file, around)
-        same = (
-            found.keys() == ours.keys()
-            and all(_same_pair(found[path], ours[path], entry["rank"]) for path in ours)
-            and _same_answers(file, listed, entry["folder"])
-        )
-        if not same:
-            raise IntegrityError(
-                f"the LoRA folder written for {entry['id']} does not hold the expert; "
-                "nothing was published"
-            )
-        expert, length = workspace.registry.expert(entry["id"]), workspace.spec.max_length
-        effects.append(effect_of(found, around, workspace.model, expert, length))
-    return effects
 
 
 def _same_pair(found: tuple[Tensor, Tensor], ours: tuple[Tensor, Tensor], rank: int) -> bool:

@@ -20,11 +20,13 @@ from expertbank.backbones.causal import Around
 from expertbank.config import ExportFormat
 from expertbank.reports.adapters_readme import adapters_readme
 from expertbank.reports.gguf_readme import gguf_readme
+from expertbank.workflows.shipping.export import Extras
+from expertbank.workflows.shipping.export_adapters import Adapters
 
 ADAPTER = "adapter.gguf"
 
 
-class GgufForm:
+class Gguf(Adapters):
     """llama.cpp's adapter files.
 
     Raises:
@@ -33,7 +35,8 @@ class GgufForm:
 
     name: ExportFormat = "gguf"
 
-    def __init__(self) -> None:
+    def __init__(self, extras: Extras) -> None:
+        super().__init__(extras)
         require_package()
 
     def adapter(
@@ -41,17 +44,16 @@ class GgufForm:
         factors: Factors,
         entry: Mapping[str, Any],
         around: Around,
-        *,
-        base_model: str,
-        revision: str | None,
+        backbone: Mapping[str, Any],
     ) -> dict[str, bytes]:
         """``adapter.gguf``."""
+        base, revision = backbone["reference"], backbone["revision"]
         values: dict[str, str | float] = {
             "general.architecture": architecture_of(around),
             "general.name": entry["id"],
             "adapter.lora.task_name": entry["task"],
             "expertbank.expert_digest": entry["digest"],
-            "expertbank.backbone": base_model if revision is None else f"{base_model}@{revision}",
+            "expertbank.backbone": base if revision is None else f"{base}@{revision}",
             "expertbank.backbone_digest": around.backbone.digest,
         }
         with TemporaryDirectory() as folder:

@@ -18,11 +18,11 @@ from expertbank.errors import IntegrityError
 from expertbank.files.tensors import read_tensors
 from expertbank.reports.adapters_readme import adapters_readme
 from expertbank.reports.peft_readme import peft_readme
-from expertbank.workflows.shipping.export_adapters import document, ready
+from expertbank.workflows.shipping.export_adapters import Adapters, document, ready
 from expertbank.workflows.shipping.peft_folder import ADAPTER, CONFIG
 
 
-class PeftForm:
+class Peft(Adapters):
     """PEFT's folders: a configuration and a safetensors file."""
 
     name: ExportFormat = "peft"
@@ -32,16 +32,14 @@ class PeftForm:
         factors: Factors,
         entry: Mapping[str, Any],
         around: Around,
-        *,
-        base_model: str,
-        revision: str | None,
+        backbone: Mapping[str, Any],
     ) -> dict[str, bytes]:
         """``adapter_config.json`` and ``adapter_model.safetensors``."""
         config = peft_config(
             _targets(around, list(factors)),
             entry["rank"],
-            base_model=base_model,
-            revision=revision,
+            base_model=backbone["reference"],
+            revision=backbone["revision"],
             fan_in_fan_out=_fan_in_fan_out(around, factors),
         )
         return {

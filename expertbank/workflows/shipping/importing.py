@@ -9,45 +9,30 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from expertbank.artifacts.archive import BundleArchive
-from expertbank.artifacts.bundle import BundleReader
 from expertbank.artifacts.store import sha256_bytes
-from expertbank.clock import now
-from expertbank.config import FeatureSpec
-from expertbank.data import TaskSpec
-from expertbank.data.spec import check_task_name
 from expertbank.errors import (
     MALFORMED,
     ExistsError,
     FeatureSpecError,
     InputError,
     IntegrityError,
-    NotFoundError,
 )
-from expertbank.kinds import KINDS
 from expertbank.records import (
     BackboneRecord,
     ExpertRecord,
     ProgressCallback,
     ProgressEvent,
-    RunRecord,
     TaskRecord,
     no_progress,
 )
 from expertbank.references import is_path
 from expertbank.workflows.answering.serve import bundled_backbone
-from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.grouping import require_fitting_group, require_free_names
 from expertbank.workflows.growing.register import NewExpert, register
+from expertbank.workflows.shipping.incoming import opened, read_experts
 from expertbank.workflows.workspace import Workspace
-
-
-class _Members(Protocol):
-    remarks: tuple[str, ...]
-
-    def read(self, name: str) -> bytes: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,13 +106,13 @@ def import_bundle(
     """
     if not dry_run and workspace.exists:
         workspace.probe_writable()
-    digest, content, members = _opened(source)
+    digest, content, members = opened(source)
     try:
         backbone = bundled_backbone(content, str(source))
         if workspace.exists:
             _require_same_backbone(workspace, backbone, source)
         spec = backbone.feature_spec
-        incoming = _read(source, digest, content, members, spec, tasks, progress)
+        incoming = read_experts(source, digest, content, members, spec, tasks, progress)
     except MALFORMED as error:
         raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
     wanted, skipped = [], []
@@ -165,88 +150,6 @@ def import_bundle(
                 told = f"imported {done[-1].id}"
                 progress(ProgressEvent("importing experts", len(done), len(wanted), lasting=told))
     return Imported(digest, tuple(done), tuple(skipped), dry_run, tuple(remarks))
-
-
-def _opened(source: Path) -> tuple[str, Any, _Members]:
-    if source.is_file():
-        archive = BundleArchive(source)
-        return archive.digest, archive.content, archive
-    reader = BundleReader(source)
-    return reader.manifest.digest, reader.manifest.content, reader
-
-
-def _read(
-    source: Path,
-    digest: str,
-    content: Any,
-    members: _Members,
-    spec: FeatureSpec,
-    tasks: Sequence[str],
-    progress: ProgressCallback,
-) -> list[NewExpert]:
-    entries = list(content["experts"])
-    held = [str(entry["task"]) for entry in entries]
-    for task in tasks:
-        if task not in held:
-            raise NotFoundError.of("task", task, held)
-    chosen = [entry for entry in entries if not tasks or entry["task"] in tasks]
-    if len(set(held)) != len(held):
-        raise IntegrityError(f"{source}: it holds two experts of one task")
-    found = []
-    for number, entry in enumerate(chosen):
-        progress(ProgressEvent("reading experts", number, len(chosen), str(entry["id"])))
-        found.append(_incoming(f"{source}: {entry['id']}", entry, digest, members, spec))
-    return sorted(found, key=lambda one: one.expert.task)
-
-
-def _incoming(
-    where: str, entry: Any, bundle: str, members: _Members, spec: FeatureSpec
-) -> NewExpert:
-    lineage = entry.get("lineage")
-    if lineage is None:
-        raise InputError(
-            f"{where} comes without features and evidence, so it could not be routed to; "
-            "write the bundle again with: expertbank export --for-import"
-        )
-    name = check_task_name(str(entry["task"]))
-    KINDS.require(str(entry["kind"]))  # says its name, where it is not installed
-    files = {
-        "expert": members.read(str(entry["file"])),
-        "features": members.read(str(lineage.get("features") or lineage["statistics"])),
-        "oracle": members.read(str(lineage["evidence"])),
-    }
-    if sha256_bytes(files["expert"]) != entry["digest"]:
-        raise IntegrityError(f"{where}: its file is not the expert that the manifest describes")
-    run, group = lineage["run"], entry["group"]
-    task = TaskRecord(
-        name,
-        entry["kind"],
-        tuple(str(label) for label in entry["labels"]),
-        # The expert's own, as it was trained: a bundle of before names the first version's.
-        TaskSpec.from_dict(run["data"].get("spec") or entry["spec"], name).to_dict(),
-        now(),
-        group=None if group is None else check_task_name(str(group), "group"),
-    )
-    made = RunRecord(
-        "import",
-        {
-            **dict(run["config"]),
-            "imported": {
-                "bundle": bundle,
-                "expert": str(entry["id"]),
-                "run": str(run["kind"]),
-                "created_at": str(run["created_at"]),
-                "with": package_versions(),
-            },
-        },
-        int(run["seed"]),
-        dict(run["environment"]),
-        dict(run["data"]),
-        spec.backbone_digest,
-        float(run["seconds"]),
-    )
-    version, environment = int(entry["version"]), dict(lineage["environment"])
-    return NewExpert.checked(where, spec, task, version, made, environment, files)
 
 
 def _require_same_backbone(workspace: Workspace, backbone: BackboneRecord, source: Path) -> None:

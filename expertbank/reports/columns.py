@@ -183,6 +183,15 @@ COLUMNS: tuple[Column, ...] = (
         share,
     ),
     Column(
+        "regret",
+        "regret",
+        "What the router costs: quality with the task given, now, minus that with the router "
+        "choosing, now.",
+        attrgetter("regret"),
+        signed,
+        "data",
+    ),
+    Column(
         "difference",
         "change",
         "Routed quality now minus before, both counted by the same groups; where another version "

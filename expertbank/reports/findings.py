@@ -18,6 +18,8 @@ from expertbank.evaluation.verdicts import (
 )
 from expertbank.reports.bank_map import BankMap
 
+MISROUTED = 0.1
+"""What a router may cost a task before the report's first sentence says so."""
 State = Verdict | Literal["changed"]
 
 
@@ -119,6 +121,13 @@ class TaskReport:
         return self.start_expert not in {None, self.expert}
 
     @property
+    def regret(self) -> float | None:
+        """What the router costs the task: quality with the task given, now, minus that routed."""
+        if self.oracle is None or self.routed is None:
+            return None
+        return self.oracle - self.routed
+
+    @property
     def flip_rate(self) -> float | None:
         """Prediction churn; no accuracy can have changed by more."""
         return None if self.change is None else metrics.flip_rate(self.change.flips, self.change.n)
@@ -201,6 +210,13 @@ class Findings:
     def not_above_majority(self) -> tuple[TaskReport, ...]:
         """The tasks whose expert is not shown to beat always giving the most frequent answer."""
         return tuple(task for task in self.tasks if task.beats_majority is False)
+
+    @property
+    def misrouted(self) -> tuple[TaskReport, ...]:
+        """The tasks that the router costs more than ``MISROUTED``, the worst first."""
+        costs = [(task.regret, task) for task in self.tasks if task.regret is not None]
+        found = sorted((one for one in costs if one[0] > MISROUTED), key=lambda one: -one[0])
+        return tuple(task for _, task in found)
 
     @property
     def unverifiable(self) -> Mapping[str, str]:

@@ -116,7 +116,15 @@ INNER: dict[tuple[str, str], set[str]] = {
     ("unknowns", "groups.typical"): {"index", "text"},
     ("forgetting-report", "tasks"): {
         *("task", "n", "at_add", "oracle", "oracle_source", "routed_at_add", "routed_before"),
-        *("regrouped", "routed", "majority", "beats_majority", "p_beats_majority", "flip_rate"),
+        *(
+            "regrouped",
+            "routed",
+            "regret",
+            "majority",
+            "beats_majority",
+            "p_beats_majority",
+            "flip_rate",
+        ),
         *("verdict", "from", "flips", "losses", "gains", "interval", "margin_provable"),
         *("margin_possible", "p_mcnemar", "p_noninferiority", "p_noninferiority_adjusted"),
         *("p_loss", "p_loss_adjusted", "clustered", "clusters", "compared", "difference"),

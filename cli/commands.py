@@ -20,7 +20,7 @@ COMMANDS = {
     "alias": "routing.alias",
     "import": "importing.import_experts",
     "verify": "upkeep.verify",
-    "doctor": "upkeep.doctor",
+    "doctor": "diagnosing.doctor",
     "group": "grouping.group",
     "remove": "collecting.remove",
     "gc": "collecting.gc",

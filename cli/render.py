@@ -121,7 +121,8 @@ def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -
         )
         for name in table.columns
     }
-    width = console.width if console.file.isatty() else sum(natural.values()) + GAP * len(natural)
+    fits = sum(natural.values()) + GAP * len(natural)
+    width = fits if console.soft_wrap else console.width
     kept = table.shown_in(width, natural)
     if table.title:
         console.print(printable(table.title), markup=False, style="italic")
@@ -195,7 +196,7 @@ def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         # Whatever the width, the terminal wraps it: a digest or path that is copied stays whole.
-        console.print(f"{name:<{width}}  {printable(str(value))}", markup=False, soft_wrap=True)
+        console.print(printable(f"{name:<{width}}  {value}"), markup=False, soft_wrap=True)
 
 
 def print_yaml(console: Console, document: Mapping[str, Any]) -> None:

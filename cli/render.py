@@ -27,6 +27,8 @@ TONES = {
 }
 """Words that say whether all is well, and the colour that says it too."""
 BARS = "▁▂▃▄▅▆▇█"
+NAMED = 12
+"""Names in a line at most; of more, the number."""
 GAP = 3
 """Blanks and lines between two columns at most."""
 
@@ -229,6 +231,17 @@ def columns_read(columns: Mapping[str, Any]) -> str:
         ("group", " ".join(columns["group"])),
     ]
     return ", ".join(f"{role}: {column}" for role, column in named if column)
+
+
+def not_read(names: Sequence[str]) -> list[str]:
+    """Which columns were not read, in words, if any were."""
+    return [some(names)] if names else []
+
+
+def some(names: Sequence[str], most: int = NAMED) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def read_as(files: Iterable[Mapping[str, Any]]) -> list[str]:

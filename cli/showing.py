@@ -15,7 +15,7 @@ from expertbank.reports.figures import share
 
 from . import completing
 from .grouping import remark
-from .render import columns_read, moment, print_facts, print_yaml, size
+from .render import columns_read, moment, print_facts, print_yaml, size, some
 from .session import Session
 
 if TYPE_CHECKING:
@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from expertbank.registry.registry import Registry
 
 Fact = tuple[str, Any]
-_NAMED = 12
-"""Labels or tasks that a line names; of more it tells the number."""
 _REMARKS = 3
 """Remarks, and tasks that a router knows badly, that are shown."""
 
@@ -195,15 +193,15 @@ def _of_router(document: Mapping[str, Any], active: int | None) -> Iterator[Fact
     yield "router", f"{name} ({', '.join(marks)})" if marks else name
     yield "digest", router["digest"]
     yield "kind", f"{router['kind']}, {router['params']:,} parameters"
-    yield "tasks", f"{len(router['members']):,}: {_some(router['members'])}"
+    yield "tasks", f"{len(router['members']):,}: {some(router['members'])}"
     yield "accuracy", f"{share(metrics.get('accuracy'))} of the evaluation rows reach their task"
     per_task = metrics.get("per_task", {})
     low = sorted((value, task) for task, value in per_task.items() if value < 1)
     if low:
         shown = [f"{task} {share(value)}" for value, task in low]
-        yield "lowest", _some(shown, _REMARKS)
+        yield "lowest", some(shown, _REMARKS)
     if router["groups"]:
-        yield "groups", _some([f"{k} ({', '.join(v)})" for k, v in router["groups"].items()])
+        yield "groups", some([f"{k} ({', '.join(v)})" for k, v in router["groups"].items()])
     seconds = f", {run['seconds']:.0f} s" if run else ""
     yield "trained", f"{moment(router['created_at'])} UTC{seconds}"
     yield from _backbone(document)
@@ -218,12 +216,7 @@ def _labels(labels: Sequence[str]) -> str:
     if not labels:
         return ""
     count = f"{len(labels):,} label{'' if len(labels) == 1 else 's'}"
-    return f", {count}: {_some([label_text(label, among=True) for label in labels])}"
-
-
-def _some(names: Sequence[str], most: int = _NAMED) -> str:
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return f", {count}: {some([label_text(label, among=True) for label in labels])}"
 
 
 def _first(name: str, said: Sequence[str]) -> Iterator[Fact]:

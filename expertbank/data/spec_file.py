@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -59,16 +60,18 @@ def written(spec: TaskSpec) -> dict[str, Any]:
 
     In a file, it is what ``load_spec`` gives the same task for.
     """
-    given = spec.to_dict()
-    names = {"label_names": given.pop("label_names")} if spec.label_names else {}
-    return _given(given) | names  # a label may be shown as nothing
+    whole = spec.to_dict()
+    names = whole.pop("label_names")  # a label may be shown as nothing
+    return _given(whole) | ({"label_names": names} if names else {})
 
 
-def _given(value: Any) -> Any:
-    """A mapping without what is absent in it, however deep; of a list, ``null`` says something."""
-    if isinstance(value, list):
-        return [_given(one) for one in value]
-    if not isinstance(value, dict):
-        return value
-    found = {key: _given(one) for key, one in value.items()}
-    return {key: one for key, one in found.items() if one not in (None, "", [], {})}
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without what is absent in it, however deep."""
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inner(one) for one in value]
+        return _given(value) if isinstance(value, dict) else value
+
+    found = {key: inner(value) for key, value in values.items()}
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}

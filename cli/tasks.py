@@ -108,7 +108,7 @@ def show(
 
     It is YAML that --spec takes: the beginning of a task of your own.
 
-    Example: expertbank tasks show boolq > task.yaml
+    Example: expertbank tasks show boolq
     """
     from expertbank.data.spec_file import written
 

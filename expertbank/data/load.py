@@ -234,7 +234,7 @@ def load_task(
     counts |= {part: len(rows) for part, rows in final.items()}
     missed = []
     if kind.names_labels and not read.found.choices:
-        missed = choices_remarks(read.unread, read.found, labels, counts["read"])
+        missed = choices_remarks(read.unread, read.found, labels)
     # Where choices are not read, nothing is wrong with texts of several labels.
     warnings += missed or contradiction_remarks(chain(*labelled), kind)
     warnings += left_out_remarks(counts) + dropped_remarks(counts, spec.drop_labels)

@@ -36,23 +36,18 @@ def unread(columns: Columns, table: Table, key: str | None = None) -> tuple[str,
     return tuple(dict.fromkeys(one for one in names if one.strip().lower() not in _NO_WONDER))
 
 
-def choices_remarks(
-    unread: Sequence[str], columns: Columns, labels: Collection[str], rows: int
-) -> list[str]:
+def choices_remarks(unread: Sequence[str], columns: Columns, labels: Collection[str]) -> list[str]:
     """That choices are not read, and the options that read them.
 
-    Several columns are choices where their names are numbered, and labels are such numbers, or
-    nearly every row has a label of its own, as the texts of choices are.
+    Several columns are choices where their names are numbered, and labels are such numbers.
 
     Args:
         unread: columns that are not read.
         columns: those that are.
         labels: those of the task's classes.
-        rows: how many there are.
     """
     found: list[tuple[str, ...]] = [(name,) for name in unread if name.lower() in _LISTS]
-    texts = 2 * len(labels) > rows
-    found += [one for one in _families(unread) if texts or _point_at(one, labels)]
+    found += [one for one in _families(unread) if _point_at(one, labels)]
     if not found:
         return []
     named = ["--pair-column", columns.text_pair] if columns.text_pair else []

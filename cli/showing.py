@@ -163,7 +163,7 @@ def _of_expert(document: Mapping[str, Any]) -> Iterator[Fact]:
 
 
 def _measurements(kind: str, evaluations: Sequence[Mapping[str, Any]]) -> Iterator[Fact]:
-    """Quality with the task given, and under the router that it was last measured with."""
+    """Quality with the task given, and as routed: what is stored holds under later routers too."""
     from expertbank.errors import ExpertBankError
 
     from .experts import quality
@@ -180,8 +180,8 @@ def _measurements(kind: str, evaluations: Sequence[Mapping[str, Any]]) -> Iterat
         found = by_router[last]
         yield (
             "routed",
-            f"{share(found.get('quality'))} by router@{last}, which sent it "
-            f"{share(found.get('routing_accuracy'))} of its rows",
+            f"{share(found.get('quality'))} since router@{last}, with "
+            f"{share(found.get('routing_accuracy'))} of its rows sent to it",
         )
 
 

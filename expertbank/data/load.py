@@ -51,7 +51,8 @@ class TaskData:
         digests: for ``train`` and ``validation``, SHA-256 over the sorted digests of the rows.
         warnings: what is odd about the data and yet no reason to refuse it, as sentences.
         files: how each file was read.
-        unread: columns that rows are not made of, without ids and the like.
+        unread: columns that rows are not made of, without ids and the like; none of a task that
+            names its own sources.
     """
 
     spec: TaskSpec

@@ -110,7 +110,8 @@ class _Reading:
                 raise missing_column(HELD_OUT, key, table)
             if self.columns is None:
                 self.columns = resolve_columns(self.asked, table, **needs)
-                self.unread = unread(self.columns, table, key)
+                if not self.spec.sources:  # whoever names those knows what is in them
+                    self.unread = unread(self.columns, table, key)
             else:
                 resolve_columns(self.columns, table, **needs, fixed=True)
         except DataError:

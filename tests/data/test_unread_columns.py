@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from expertbank.data import Columns, TaskData, TaskSpec, load_task
+from expertbank.data import Columns, SourceSpec, TaskData, TaskSpec, load_task
 
 WORDS = ("red", "green", "blue", "grey")
 
@@ -104,3 +104,10 @@ def test_ids_and_the_like_are_not_worth_a_word(tmp_path: Path) -> None:
         for n in range(8):
             (folder / label / f"{n}.txt").write_text(f"{label} {n}")
     assert load_task(TaskSpec("mine"), str(folder)).unread == ()
+
+
+def test_whoever_names_sources_knows_what_is_in_them(tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    assert read(file, "text note", lambda n: n % 2).unread == ("note",)
+    own = SourceSpec("own", str(file))
+    assert load_task(TaskSpec("mine", sources=(own,))).unread == ()

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from inspect import cleandoc, getdoc
 from typing import Any, get_origin
 
 import typer
 
+from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
@@ -41,6 +43,7 @@ _COMMANDS = {
     HttpConfig: "Options of `serve`.",
     EngineConfig: "Options of `serve --engine`.",
 }
+_ADAPTER = "Given to `add --adapter {0}`, kept in an expert's lineage."
 _GATE = 'Given to `retrain-router --kind {0}`; in Python, `RouterConfig("{0}", FIELD=VALUE)`.'
 
 _COMMAND_LINE = """\
@@ -58,7 +61,11 @@ def page() -> str:
     gates = [
         (f"The gate `{name}`", GATES.get(name).settings, _GATE.format(name)) for name in GATES.own
     ]
-    sections = (line for one in (*classes, *gates) for line in _section(*one))
+    kinds: list[tuple[str, Any]] = [(name, ADAPTERS.get(name).settings) for name in ADAPTERS.own]
+    adapters = [
+        (f"The adapter `{name}`", own, _ADAPTER.format(name)) for name, own in kinds if fields(own)
+    ]
+    sections = (line for one in (*classes, *adapters, *gates) for line in _section(*one))
     return "\n".join([_INTRODUCTION, *sections])
 
 
@@ -124,7 +131,8 @@ def _section(title: str, cls: type, given: str) -> Iterator[str]:
     yield "| option | field | default | allowed | meaning |"
     yield "|---|---|---|---|---|"
     for option in options_of(cls):
-        flag = option.flag if cls in _COMMANDS else f"--set {option.field}="
+        word = "--set" if given.startswith("Given to `retrain") else "--adapter-set"
+        flag = option.flag if cls in _COMMANDS else f"{word} {option.field}="
         cells = (
             f"`{flag}`",
             f"`{option.field}`"

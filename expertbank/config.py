@@ -296,6 +296,12 @@ class AdapterConfig:
         least=0,
         unset="the bank's route layer",
     )
+    settings: tuple[str, ...] = setting(
+        (),
+        "A setting of this kind of adapter alone, NAME=VALUE; repeat it for more.",
+        option="adapter_set",
+        unset="the kind's own",
+    )
 
     def __post_init__(self) -> None:
         check(self)

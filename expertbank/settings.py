@@ -8,14 +8,14 @@ page all come from there, so that a new setting is one line.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from expertbank.errors import InputError
+from expertbank.errors import InputError, NotFoundError
 from expertbank.plain import Numbers, field_types, numbers, several, typed
 
 T = TypeVar("T")
@@ -220,6 +220,51 @@ def build(cls: type[T], given: Mapping[str, Any], **values: Any) -> T:
                 option.require(value)
             values[option.field] = value if option.about.unit == 1 else value * option.about.unit
     return cls(**values)
+
+
+def option_of(cls: Any, name: str, whose: str) -> Option:
+    """One setting of a kind of its own.
+
+    Raises:
+        InputError: it has no such setting.
+    """
+    own = {option.field: option for option in options_of(cls, plain=True)}
+    if name not in own:
+        hint = "" if own else "it has none"
+        raise InputError(str(NotFoundError.of(f"setting of {whose}", name, tuple(own), hint)))
+    return own[name]
+
+
+def of_pairs(cls: Any, pairs: Iterable[str], whose: str) -> dict[str, Any]:
+    """By field what ``NAME=VALUE`` on a command line stands for.
+
+    Args:
+        cls: a settings class.
+        pairs: what a user gave.
+        whose: whose settings they are, for messages.
+
+    Raises:
+        InputError: no such pair, no such setting, or a value that is not legal.
+    """
+    given = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"a setting is NAME=VALUE, got {pair!r}")
+        option = option_of(cls, name, whose)
+        given[name] = option.legal(option.of_text(text), whose)
+    return given
+
+
+def pairs_of(settings: Any) -> tuple[str, ...]:
+    """Every setting as ``of_pairs`` reads it; those that are left open are left out."""
+    kind: Any = type(settings)
+    values = {one.field: getattr(settings, one.field) for one in options_of(kind, plain=True)}
+    return tuple(
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in values.items()
+        if value is not None
+    )
 
 
 def check(settings: Any) -> None:

@@ -17,7 +17,8 @@ import torch
 from routing_features import RealTask
 
 from expertbank import task_spec
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import encode_rows, load_task

@@ -44,7 +44,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from expertbank import AdapterConfig, TrainConfig
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.adapters.targets import find_targets
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import collate

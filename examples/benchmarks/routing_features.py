@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, sha256_text
 from expertbank.data import encode_rows, load_task, task_spec

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from expertbank.config import DEFAULT_GATE, DEFAULT_SEED
 from expertbank.errors import InputError, NotFoundError
 from expertbank.routing.gates import GATES, GateKind
-from expertbank.settings import Option, options_of
+from expertbank.settings import of_pairs, option_of
 
 
 @dataclass(frozen=True, init=False)
@@ -31,13 +31,13 @@ class RouterConfig:
     settings: Any
 
     def __init__(self, kind: str = DEFAULT_GATE, **settings: Any) -> None:
-        own = _options(kind)
+        own, whose = _settings(kind), f"the {kind} gate"
         given = {
-            name: _option(kind, own, name).legal(value, f"the {kind} gate")
+            name: option_of(own, name, whose).legal(value, whose)
             for name, value in settings.items()
         }
         object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "settings", GATES.get(kind).settings(**given))
+        object.__setattr__(self, "settings", own(**given))
 
     @classmethod
     def of_text(
@@ -53,13 +53,10 @@ class RouterConfig:
         Raises:
             InputError: as the class itself, or a value that is no such number.
         """
-        own = _options(kind)
-        given: dict[str, Any] = {"seed": seed} if seed is not None and "seed" in own else {}
-        for pair in pairs:
-            name, equals, text = pair.partition("=")
-            if not equals:
-                raise InputError(f"a setting is NAME=VALUE, got {pair!r}")
-            given[name] = _option(kind, own, name).of_text(text)
+        own = _settings(kind)
+        seeded = seed is not None and "seed" in {field.name for field in fields(own)}
+        given = {"seed": seed} if seeded else {}
+        given |= of_pairs(own, pairs, f"the {kind} gate")
         return cls(kind, **given)
 
     @property
@@ -77,26 +74,11 @@ class RouterConfig:
         return {"kind": self.kind, **asdict(self.settings)}
 
 
-def _options(kind: str) -> dict[str, Option]:
-    """The settings of a kind of gate, by name; a plugin's may be plain fields."""
+def _settings(kind: str) -> Any:
+    """The class of a gate's settings."""
     if not isinstance(kind, str):
         raise InputError(f"the kind of a gate is its name, got {kind!r}")
     try:
-        settings: Any = GATES.get(kind).settings
+        return GATES.get(kind).settings
     except NotFoundError as error:
         raise InputError(f"unknown gate kind {kind!r}: {error}") from error
-    return {option.field: option for option in options_of(settings, plain=True)}
-
-
-def _option(kind: str, own: Mapping[str, Option], name: str) -> Option:
-    """One of a gate's settings.
-
-    Raises:
-        InputError: it has no such setting.
-    """
-    if name not in own:
-        hint = "" if own else "it has none"
-        raise InputError(
-            str(NotFoundError.of(f"setting of the {kind} gate", name, tuple(own), hint))
-        )
-    return own[name]

@@ -101,6 +101,7 @@ INNER: dict[tuple[str, str], set[str]] = {
         "pooling",
         "modules",
         "first_layer",
+        "settings",
     },
     ("export --format peft", "effects"): {"expert", "model", "effect", "error", "tolerance"},
     ("import --peft", "imported"): {"task", "id", "version", "digest"},

@@ -19,15 +19,14 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
 
 _DROPPED = (
-    "majority",
-    "beats_majority",
-    "compared",
-    "oracle",
-    "flip_rate",
     "margin_provable",
+    "flip_rate",
+    "majority",
+    "at_add",
     "n",
     "routed_before",
-    "at_add",
+    "oracle",
+    "beats_majority",
 )
 """Columns that a narrow terminal leaves out, the first one first."""
 _TONED = ("verdict", "beats_majority")

@@ -109,6 +109,7 @@ class TaskCheck:
             "source": data.source,
             "revision": data.revision,
             "columns": plain(data.columns),
+            "unread": list(data.unread),
             "rows": dict(data.counts),
             "digests": dict(data.digests),
             "labels": [

@@ -1,26 +1,23 @@
-"""``list``, ``show`` and ``history``: looking at what is there, without torch."""
+"""``list`` and ``history``: what is there and how it came, without torch."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
 
 from expertbank.kinds import adapter_elsewhere
-from expertbank.kinds.labels import joined
 from expertbank.reports.figures import share
 
-from . import completing
 from .grouping import remark
 from .render import Table, moment, print_table, printable, short, size
 from .session import Session
 
 if TYPE_CHECKING:
-    from expertbank.records import EvaluationRecord, ExpertRecord, RouterRecord
-    from expertbank.registry.registry import Registry
+    from expertbank.records import ExpertRecord, RouterRecord
 
 _EXPERTS = Table(
     ("expert", "digest", "labels", "accuracy", "rows", "params", "size", "added (UTC)"),
@@ -158,116 +155,6 @@ def _quality(metrics: Mapping[str, Any]) -> str:
     return share(metrics.get("accuracy"))
 
 
-def show(
-    context: typer.Context,
-    name: Annotated[
-        str,
-        typer.Argument(
-            help="boolq, boolq@1, router@2, an alias, or 6 digits of a digest.",
-            autocompletion=completing.named,
-        ),
-    ],
-) -> None:
-    """Show one expert or router in full.
-
-    Example: expertbank show boolq
-    """
-    from expertbank.errors import NotFoundError
-    from expertbank.workflows.growing.grouping import Stale
-
-    session: Session = context.obj
-    with session.registry() as registry:
-        stale, purged = Stale.of(registry), registry.purged_experts()
-        try:
-            expert = registry.expert(name)
-        except NotFoundError as missing:
-            try:
-                router = registry.router(name)
-            except NotFoundError:
-                if name.startswith("router@"):
-                    raise
-                raise missing from None
-            run = registry.run(router.run_id) if router.run_id else None
-            features = {one.expert_id: one.digest for one in registry.feature_sets()}
-            document: dict[str, Any] = {
-                "router": asdict(router) | {"usable": router.is_usable(purged)},
-                "features": {name: features.get(name) for name in router.members},
-                "evaluations": _measured(registry.evaluations(router_version=router.version)),
-            }
-            if router.version != stale.router:
-                stale = Stale()
-            document["stale"] = stale.to_dict() if stale.moves else None
-        else:
-            run = registry.run(expert.run_id) if expert.run_id else None
-            document = {
-                # The task's own labels and spec are the first version's, and stay so.
-                "expert": asdict(expert)
-                | {
-                    "id": expert.id,
-                    "spec": run.data.get("spec") if run else None,
-                    "external_adapter": adapter_elsewhere(expert.kind, expert.labels),
-                    "usable": expert.id not in purged,
-                },
-                "task": asdict(registry.task(expert.task)),
-                "features": _features(registry, expert.id),
-                "statistics": _statistics(registry, expert.id),
-                "evaluations": _measured(registry.evaluations(expert.id)),
-                "stale": stale.of_task(expert.task),
-            }
-        document["run"] = asdict(run) if run else None
-        backbone = registry.backbone()
-        document["backbone"] = backbone.named() if backbone else None
-    shown = {key: value for key, value in document.items() if key != "stale" or value}
-    session.answer(document, lambda console: print_tree(console, shown))
-    if document["stale"]:
-        remark(session, stale)
-
-
-def _measured(evaluations: Iterable[EvaluationRecord]) -> list[dict[str, Any]]:
-    # None where no row is right or wrong.
-    return [
-        asdict(one) | {"accuracy": one.metrics.get("accuracy", one.accuracy)} for one in evaluations
-    ]
-
-
-def _features(registry: Registry, expert: str) -> dict[str, Any] | None:
-    from expertbank.errors import NotFoundError
-
-    try:
-        return asdict(registry.feature_set(expert))
-    except NotFoundError:
-        return None  # deleted by gc --purge-removed
-
-
-def _statistics(registry: Registry, expert: str) -> dict[str, Any] | None:
-    # None before the first retrain-router of a bank of before.
-    return next(map(asdict, registry.statistics(expert)), None)
-
-
-def print_tree(console: Console, document: dict[str, Any]) -> None:
-    """Print a document of names and values, nested ones indented."""
-    # A router over thousands of tasks has tens of thousands of lines: straight to the stream.
-    for line in _branches(document, ""):
-        console.file.write(f"{line}\n")
-
-
-def _branches(document: dict[str, Any], indent: str) -> Iterator[str]:
-    for key, value in document.items():
-        name = printable(str(key))  # labels of users' data are keys too
-        if isinstance(value, dict) and value:
-            yield f"{indent}{name}:"
-            yield from _branches(value, indent + "  ")
-        elif isinstance(value, list | tuple) and value and isinstance(value[0], dict):
-            for item in value:
-                yield f"{indent}{name}:"
-                yield from _branches(item, indent + "  ")
-        else:
-            text = ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
-            if key == "labels" and isinstance(value, list | tuple):
-                text = joined(value)
-            yield f"{indent}{name}: {printable(text)}"
-
-
 def history(context: typer.Context) -> None:
     """Tell what happened to the bank, in order.
 
@@ -280,7 +167,7 @@ def history(context: typer.Context) -> None:
         {"events": [asdict(event) for event in events]},
         lambda console: print_table(
             console,
-            Table(("when (UTC)", "what", "which", "details"), wrapped=("details",)),
-            ((moment(event.at), event.kind, event.subject, event.text) for event in events),
+            Table(("when (UTC)", "what"), wrapped=("what",)),
+            ((moment(event.at), event.text) for event in events),
         ),
     )

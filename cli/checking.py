@@ -16,7 +16,7 @@ from expertbank.reports.figures import share
 
 from . import requests
 from .options import takes
-from .render import Table, columns_read, print_facts, print_lines, print_table, read_as
+from .render import Table, columns_read, not_read, print_facts, print_lines, print_table, read_as
 from .session import Session
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def _print_check(console: Console, found: TaskCheck) -> None:
             data.source.removeprefix("once:") + (f" @ {data.revision}" if data.revision else ""),
         ),
         ("columns", columns_read(asdict(data.columns))),
+        *(("not read", words) for words in not_read(data.unread)),
         *(("read as", words) for words in read_as([asdict(file) for file in data.files])),
         ("rows read", f"{data.counts['read']:,}"),
         ("left out", left_out or "none"),

@@ -23,6 +23,7 @@ from .outcome import Outcome
 from .render import (
     Table,
     columns_read,
+    not_read,
     print_facts,
     print_table,
     printable,
@@ -152,9 +153,6 @@ def add(
             print_facts(console, [("router", after.routing)])
 
     session.answer(after.beside(added[0].to_dict() if list_file is None else every), show)
-    for one in added:
-        for warning in one.warnings:
-            session.remark(f"warning: {one.expert.task}: {warning}")
     after.tell(session)
     if failed:
         raise typer.Exit(max(failure["code"] for failure in failed))
@@ -182,6 +180,7 @@ def _print_added(console: Console, result: AddResult) -> None:
                 else _not_trained(result)
             ),
             ("columns read", columns_read(result.data["columns"])),
+            *(("not read", words) for words in not_read(result.data.get("unread", ()))),
             *(("read as", words) for words in read_as(result.data["files"])),
             *(quality(expert.kind, result.metrics) if result.external_adapter is None else ()),
         ],

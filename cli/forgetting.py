@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from expertbank.files.durable import write_named
+from expertbank.reports.figures import share
 
 from .render import TONES, Table, print_facts, print_table, printable
 from .session import Session
@@ -18,15 +19,14 @@ if TYPE_CHECKING:
     from expertbank.reports.forgetting import ForgettingReport
 
 _DROPPED = (
-    "majority",
-    "beats_majority",
-    "compared",
-    "oracle",
-    "flip_rate",
     "margin_provable",
+    "flip_rate",
+    "majority",
+    "at_add",
     "n",
     "routed_before",
-    "at_add",
+    "oracle",
+    "beats_majority",
 )
 """Columns that a narrow terminal leaves out, the first one first."""
 _TONED = ("verdict", "beats_majority")
@@ -131,16 +131,20 @@ def write_reports(
     return failed
 
 
-def require(report: ForgettingReport, levels: Collection[str]) -> None:
+def require(
+    report: ForgettingReport, levels: Collection[str], max_regret: float | None = None
+) -> None:
     """Fail where the report must not pass.
 
     Args:
         report: what was found.
         levels: which of ``LEVELS`` fail it.
+        max_regret: what the router may cost a task, where that fails it.
 
     Raises:
         IntegrityError: stored experts changed; whatever was asked for.
-        GateFailedError: it is what one of the levels names; the message says all that are.
+        GateFailedError: it is what one of the levels names, or the router costs more; the message
+            says all that is.
     """
     from expertbank.errors import GateFailedError, IntegrityError
 
@@ -155,8 +159,22 @@ def require(report: ForgettingReport, levels: Collection[str]) -> None:
         for level in LEVELS
         if level in levels and (found := _failing(report, level))
     ]
+    if max_regret is not None and (found := _costing(report, max_regret)):
+        failed.append(f"--max-regret {max_regret:g}: {found}")
     if failed:
         raise GateFailedError("\n".join(failed))
+
+
+def _costing(report: ForgettingReport, most: float) -> str | None:
+    """Which tasks the router costs more than ``most``, and what to do; ``None`` for none."""
+    costly = [task for task in report.tasks if task.regret is not None and task.regret > most]
+    if not costly:
+        return None
+    named = ", ".join(f"{task.task} {share(task.regret)}" for task in costly)
+    return (
+        f"the router costs {named}; let tasks on the same texts answer together (expertbank "
+        "group), or go back with: expertbank alias active router@N"
+    )
 
 
 def _failing(report: ForgettingReport, level: str) -> str | None:

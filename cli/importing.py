@@ -41,7 +41,7 @@ class PeftOptions:
 
 @takes(
     *(PeftOptions, requests.TaskOptions, AddRequest, DataOptions, TrainConfig, BankConfig),
-    without={"external", "rehash", "resume", *OF_ADAPTERS},
+    without={"rehash", "resume", *OF_ADAPTERS},
 )
 def import_experts(
     context: typer.Context,

@@ -5,15 +5,26 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
 from expertbank.records import ProgressEvent
+from expertbank.texts import printable
 
 PLAIN_INTERVAL = 15.0
 """Seconds between lines where there is no terminal, such as a CI log; short work says nothing."""
+
+
+@dataclass(slots=True)
+class _Stage:
+    """One stage that lines are said of, where there is no terminal."""
+
+    name: str
+    begun: float
+    told: bool = False
 
 
 class ProgressView:
@@ -34,6 +45,7 @@ class ProgressView:
         self._told = time.monotonic()
         self._bar: Progress | None = None
         self._shown: dict[str, tuple[str, TaskID]] = {}
+        self._stages: dict[str, _Stage] = {}
 
     def __enter__(self) -> ProgressView:
         if self._console.is_terminal and not self._quiet:
@@ -58,11 +70,15 @@ class ProgressView:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+        for of in [] if error else list(self._stages):
+            self._end(of)
 
     def __call__(self, event: ProgressEvent) -> None:
         """Show ``event``."""
         if event.lasting:
             self._lasting(event.lasting)
+        for warning in () if self._quiet else event.warnings:
+            self._console.print(printable(f"warning: {warning}"), markup=False)
         detail = event.detail
         if event.seconds_left is not None and event.done < event.total:
             detail = f"{detail}  {_duration(event.seconds_left)} left".strip()
@@ -84,12 +100,23 @@ class ProgressView:
             bar.remove_task(self._shown.pop(event.of)[1])
 
     def _say(self, event: ProgressEvent, detail: str) -> None:
-        now = time.monotonic()
-        if now - self._told < PLAIN_INTERVAL:
-            return
-        self._told = now
-        line = f"{event.stage}: {event.done}/{event.total}  {detail}".rstrip()
-        self._console.print(line, markup=False)
+        now, stage = time.monotonic(), self._stages.get(event.of)
+        if stage is None or stage.name != event.stage:
+            self._end(event.of)
+            stage = self._stages[event.of] = _Stage(event.stage, now)
+        if event.done >= event.total:
+            self._end(event.of)
+        elif now - self._told >= PLAIN_INTERVAL:
+            self._told, stage.told = now, True
+            line = f"{event.stage}: {event.done}/{event.total}  {detail}".rstrip()
+            self._console.print(line, markup=False)
+
+    def _end(self, of: str) -> None:
+        """The last line of a stage that lines were said of: that it is done."""
+        stage = self._stages.pop(of, None)
+        if stage is not None and stage.told:
+            seconds = time.monotonic() - stage.begun
+            self._console.print(f"{stage.name}: done in {_duration(seconds)}", markup=False)
 
 
 def _duration(seconds: float) -> str:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from dataclasses import fields
 from inspect import cleandoc, getdoc
 from typing import Any, get_origin
 
 import typer
 
+from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
 from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.limits import HttpConfig
 from expertbank.plain import Numbers
+from expertbank.routing.gates import GATES
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import Option, options_of
 from expertbank.writing import WritingConfig
@@ -40,7 +43,8 @@ _COMMANDS = {
     HttpConfig: "Options of `serve`.",
     EngineConfig: "Options of `serve --engine`.",
 }
-
+_ADAPTER = "Given to `add --adapter {0}`, kept in an expert's lineage."
+_GATE = 'Given to `retrain-router --kind {0}`; in Python, `RouterConfig("{0}", FIELD=VALUE)`.'
 
 _COMMAND_LINE = """\
 # Commands
@@ -53,7 +57,16 @@ command* may stand before the command or after it. [json.md](json.md) has what `
 
 def page() -> str:
     """The page of settings, as Markdown."""
-    return "\n".join([_INTRODUCTION, *(line for cls in _COMMANDS for line in _section(cls))])
+    classes = [(f"`{cls.__name__}`", cls, said) for cls, said in _COMMANDS.items()]
+    gates = [
+        (f"The gate `{name}`", GATES.get(name).settings, _GATE.format(name)) for name in GATES.own
+    ]
+    kinds: list[tuple[str, Any]] = [(name, ADAPTERS.get(name).settings) for name in ADAPTERS.own]
+    adapters = [
+        (f"The adapter `{name}`", own, _ADAPTER.format(name)) for name, own in kinds if fields(own)
+    ]
+    sections = (line for one in (*classes, *adapters, *gates) for line in _section(*one))
+    return "\n".join([_INTRODUCTION, *sections])
 
 
 def command_page() -> str:
@@ -112,14 +125,16 @@ def _options(command: Any) -> Iterator[str]:
     yield ""
 
 
-def _section(cls: type) -> Iterator[str]:
-    yield f"## `{cls.__name__}`\n"
-    yield f"{getdoc(cls)}\n\n{_COMMANDS[cls]}\n"
+def _section(title: str, cls: type, given: str) -> Iterator[str]:
+    yield f"## {title}\n"
+    yield f"{getdoc(cls)}\n\n{given}\n"
     yield "| option | field | default | allowed | meaning |"
     yield "|---|---|---|---|---|"
     for option in options_of(cls):
+        word = "--set" if given.startswith("Given to `retrain") else "--adapter-set"
+        flag = option.flag if cls in _COMMANDS else f"{word} {option.field}="
         cells = (
-            f"`{option.flag}`",
+            f"`{flag}`",
             f"`{option.field}`"
             + (f" = option x {option.about.unit:,}" if option.about.unit > 1 else ""),
             option.shown_default,

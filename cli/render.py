@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 from rich.text import Text
 
+from expertbank.plain import plain
 from expertbank.texts import printable as printable
 
 MANY = 200
@@ -26,6 +27,8 @@ TONES = {
 }
 """Words that say whether all is well, and the colour that says it too."""
 BARS = "▁▂▃▄▅▆▇█"
+NAMED = 12
+"""Names in a line at most; of more, the number."""
 GAP = 3
 """Blanks and lines between two columns at most."""
 
@@ -120,7 +123,8 @@ def print_table(console: Console, table: Table, rows: Iterable[Sequence[Any]]) -
         )
         for name in table.columns
     }
-    width = console.width if console.file.isatty() else sum(natural.values()) + GAP * len(natural)
+    fits = sum(natural.values()) + GAP * len(natural)
+    width = fits if console.soft_wrap else console.width
     kept = table.shown_in(width, natural)
     if table.title:
         console.print(printable(table.title), markup=False, style="italic")
@@ -194,7 +198,21 @@ def print_facts(console: Console, facts: Sequence[tuple[str, Any]]) -> None:
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         # Whatever the width, the terminal wraps it: a digest or path that is copied stays whole.
-        console.print(f"{name:<{width}}  {printable(str(value))}", markup=False, soft_wrap=True)
+        console.print(printable(f"{name:<{width}}  {value}"), markup=False, soft_wrap=True)
+
+
+def print_yaml(console: Console, document: Mapping[str, Any]) -> None:
+    """Print a document of plain values as YAML, with what could drive a terminal escaped."""
+    import yaml
+
+    def dumped(*, unicode: bool) -> str:
+        return yaml.safe_dump(
+            plain(document), allow_unicode=unicode, default_flow_style=None, sort_keys=False
+        )
+
+    text = dumped(unicode=True)
+    tame = all(line.isprintable() for line in text.split("\n"))
+    console.file.write(text if tame else dumped(unicode=False))
 
 
 def print_lines(console: Console, lines: Iterable[str]) -> None:
@@ -213,6 +231,17 @@ def columns_read(columns: Mapping[str, Any]) -> str:
         ("group", " ".join(columns["group"])),
     ]
     return ", ".join(f"{role}: {column}" for role, column in named if column)
+
+
+def not_read(names: Sequence[str]) -> list[str]:
+    """Which columns were not read, in words, if any were."""
+    return [some(names)] if names else []
+
+
+def some(names: Sequence[str], most: int = NAMED) -> str:
+    """The first of many names, and how many more there are."""
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def read_as(files: Iterable[Mapping[str, Any]]) -> list[str]:

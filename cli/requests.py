@@ -31,6 +31,12 @@ class TaskOptions:
     kind: str | None = setting(
         None, f"What rows and answers are: {', '.join(KINDS.names())}; default {DEFAULT_KIND}."
     )
+
+
+@dataclass(frozen=True, slots=True)
+class ElsewhereOptions:
+    """Who answers a task that no expert of the bank does."""
+
     external: str | None = setting(
         None,
         "Name of an adapter elsewhere, such as an engine's, that answers the task: nothing is "
@@ -38,7 +44,7 @@ class TaskOptions:
     )
 
 
-_OF_TASK = TaskOptions, AddRequest, DataOptions, WritingConfig
+_OF_TASK = TaskOptions, ElsewhereOptions, AddRequest, DataOptions, WritingConfig
 PER_TASK = (*_OF_TASK, TrainConfig, AdapterConfig, TuneConfig)
 """Settings that belong to one task; a list's entries may give each option of theirs."""
 _RAY = re.compile(r"ray(://[^\s/]+:\d+)?")
@@ -67,9 +73,9 @@ def request(given: Mapping[str, Any]) -> AddRequest:
     spec = build(DataOptions, given).of(spec)
     if wanted.kind is not None:
         spec = replace(spec, kind=wanted.kind)
-    if wanted.external is not None:
-        _require_no_label(wanted, given)
-        spec = spec.answered_by(wanted.external)
+    if (adapter := build(ElsewhereOptions, given).external) is not None:
+        _require_no_label(adapter, wanted.kind, given)
+        spec = spec.answered_by(adapter)
     spec = replace(spec, writing=build(WritingConfig, given).over(spec.writing))
     if spec.writing != WritingConfig() and not KINDS.get(spec.kind).writes:
         raise InputError(
@@ -80,18 +86,18 @@ def request(given: Mapping[str, Any]) -> AddRequest:
     return build(AddRequest, given, task=spec, **settings)
 
 
-def _require_no_label(wanted: TaskOptions, given: Mapping[str, Any]) -> None:
+def _require_no_label(adapter: str, kind: str | None, given: Mapping[str, Any]) -> None:
     """Refuse what says how labels are read of a task that is answered elsewhere.
 
     Raises:
         InputError: another kind, or a column of labels.
     """
     odd = [key for key in OF_LABELS if given.get(key)]
-    odd += ["kind"] if wanted.kind not in {None, EXTERNAL_KIND} else []
+    odd += ["kind"] if kind not in {None, EXTERNAL_KIND} else []
     if odd:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in odd)
         raise InputError(
-            f"--external {wanted.external}: rows of a task that is answered elsewhere have no "
+            f"--external {adapter}: rows of a task that is answered elsewhere have no "
             f"label; leave out {flags}"
         )
 

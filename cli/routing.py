@@ -40,7 +40,11 @@ def retrain_router(
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A setting of the gate; may be repeated."),
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A setting of the gate; may be repeated. docs/settings.md has each gate's.",
+        ),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of gates that are trained.")] = None,
     no_activate: Annotated[
@@ -138,6 +142,13 @@ def forgetting_report(
             "row is unverifiable. May be given several times."
         ),
     ] = None,
+    max_regret: Annotated[
+        float | None,
+        typer.Option(
+            help="Exit 5 if the router costs a task more than this: its accuracy with the task "
+            "named, less that with the router choosing.",
+        ),
+    ] = None,
     backbone: Annotated[
         str | None, typer.Option(help="Where the backbone is now, if it has moved.")
     ] = None,
@@ -162,6 +173,8 @@ def forgetting_report(
         raise typer.BadParameter(
             "--fail-on unverifiable is about rows that are run again; add --verify"
         )
+    if max_regret is not None and not 0 <= max_regret <= 1:  # NaN is neither
+        raise typer.BadParameter(f"--max-regret is a share from 0 to 1, not {max_regret}")
     if to_stdout and session.as_json:
         raise typer.BadParameter("--json and --markdown - both want stdout; name a file")
     for file in (html, None if to_stdout else markdown):
@@ -188,7 +201,7 @@ def forgetting_report(
     if report.unverifiable and not report.rows_run:
         told = "; ".join(f"{task}: {why}" for task, why in report.unverifiable.items())
         session.remark(f"warning: --verify ran no row again: {told}")
-    require(report, fail_on or ())
+    require(report, fail_on or (), max_regret)
     if unwritten is not None:
         raise unwritten
 

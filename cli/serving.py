@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
     from expertbank.http.keys import KeyFile
     from expertbank.http.watch import Watch
-    from expertbank.reports.forgetting import ForgettingReport
     from expertbank.serving.engine import Engine
     from expertbank.serving.live import ServingState, Source
     from expertbank.serving.server import Server
@@ -103,11 +101,11 @@ def serve(
     keys = None if api_key_file is None else KeyFile(api_key_file)
     with ExitStack() as stack:
         listening = stack.enter_context(bind(host, port))
-        source, report = _source(session, stack, bundle, backbone)
+        source = _source(session, stack, bundle, backbone)
         watch = Watch.writing_to(cast("TextIO", _Lines()), log_texts)
         server = Server(source, config, watch.metrics)
         front = _in_front_of(behind, patience, keys)
-        app = make_app(server, http=http, keys=keys, watch=watch, report=report, engine=front)
+        app = make_app(server, http=http, keys=keys, watch=watch, engine=front)
         where = address_of(listening)
         if keys is None and not is_loopback(host):
             streams.say(
@@ -186,16 +184,15 @@ def _tell_unused(engine: Engine | None, models: list[str]) -> None:
 
 def _source(
     session: Session, stack: ExitStack, bundle: Path | None, backbone: str | None
-) -> tuple[Source, Callable[[], ForgettingReport] | None]:
-    """Where answers come from, and what makes the forgetting report, if anything can."""
+) -> Source:
+    """Where answers come from."""
     if bundle is not None:
         from expertbank.serving.from_bundle import BundleSource
 
-        return BundleSource(bundle, backbone, session.device), None
+        return BundleSource(bundle, backbone, session.device)
     from expertbank.serving.from_bank import BankSource
 
-    bank = stack.enter_context(session.bank(read_only=True, backbone=backbone))
-    return BankSource(bank), partial(bank.forgetting_report, with_map=True)
+    return BankSource(stack.enter_context(session.bank(read_only=True, backbone=backbone)))
 
 
 def _require_extra() -> None:

@@ -143,27 +143,31 @@ def as_json(document: Any, stream: TextIO) -> str:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console on one of the two streams, as wide as its terminal; without one nothing wraps."""
+    """A console on one of the two streams, as wide as its terminal or ``COLUMNS``, else unwrapped.
+
+    So what goes into a pipe or a file has one line a row, however long, for ``grep`` and the like.
+    """
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
+    width = width_of(stream)
     return Console(
         stderr=stderr,
-        soft_wrap=stderr or not stream.isatty(),
+        soft_wrap=stderr or width is None,
         highlight=False,
         emoji=False,
-        width=width_of(stream) or 160,
+        width=width or 160,
         height=25,  # of no use here; LINES need not be a number
     )
 
 
 def width_of(stream: TextIO) -> int | None:
-    """Columns of a stream's terminal; ``None`` where there is no terminal to fit."""
-    if not stream.isatty():
-        return None
+    """Columns that were asked for, or a stream's terminal has; ``None`` where there is neither."""
     named = os.environ.get("COLUMNS", "")
     if named.isascii() and named.isdigit() and int(named):
         return max(int(named), NARROWEST)
+    if not stream.isatty():
+        return None
     try:
         columns = os.get_terminal_size(stream.fileno()).columns
     except OSError:

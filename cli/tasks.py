@@ -10,12 +10,11 @@ import typer
 from typer.core import TyperGroup
 
 from . import completing
-from .browse import print_tree
 from .checking import check
 from .given_once import Command
 from .grouping import remark
 from .options import path
-from .render import Table, print_table
+from .render import Table, print_table, print_yaml
 from .session import Session
 
 if TYPE_CHECKING:
@@ -107,11 +106,15 @@ def show(
 ) -> None:
     """Show one task in full: columns, labels, sources and split.
 
+    It is YAML that --spec takes: the beginning of a task of your own.
+
     Example: expertbank tasks show boolq
     """
+    from expertbank.data.spec_file import written
+
     session: Session = context.obj
-    document = _known(name, spec).to_dict()
-    session.answer(document, lambda console: print_tree(console, document))
+    task = _known(name, spec)
+    session.answer(task.to_dict(), lambda console: print_yaml(console, written(task)))
 
 
 def _known(name: str | None, file: Path | None) -> TaskSpec:

@@ -155,7 +155,7 @@ def _facts(found: Unknowns, read_from: str) -> Iterator[tuple[str, str]]:
 
 def _room(console: Console) -> int:
     """Columns for a typical row."""
-    wide = console.width - _OTHERS if console.file.isatty() else _WIDEST
+    wide = _WIDEST if console.soft_wrap else console.width - _OTHERS
     return min(max(wide, _NARROWEST), _WIDEST)
 
 

@@ -1,4 +1,4 @@
-"""``verify``, ``doctor`` and ``db``: looking after the bank."""
+"""``verify`` and ``db``: looking after the bank."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.console import Console
 
 from .given_once import Command
 from .options import path
-from .render import Table, print_facts, print_table, size
+from .render import print_facts, size
 from .session import Session
 from .shared_options import Backbone, DryRun, Yes
 
@@ -75,43 +75,6 @@ def verify(context: typer.Context, backbone: Backbone = None) -> None:
 
 def _unreferenced(count: int) -> str:
     return f"{count} (harmless leftovers; delete with: expertbank gc)" if count else "none"
-
-
-def doctor(
-    context: typer.Context,
-    rehash: Annotated[
-        bool, typer.Option("--rehash", help="Hash the backbone's files, whatever is remembered.")
-    ] = False,
-    backbone: Backbone = None,
-) -> None:
-    """Check what the bank runs on.
-
-    SQLite, disk, permissions, schema, backbone, locks, packages and environment variables.
-    Exits 1 if something must be done first; secrets are not shown.
-
-    Example: expertbank doctor
-    """
-    import os
-
-    from expertbank.workflows.keeping.doctor import diagnose
-
-    session: Session = context.obj
-    found = diagnose(session.home, os.environ, rehash=rehash, backbone=backbone)
-
-    def show(console: Console) -> None:
-        print_table(
-            console,
-            Table(
-                ("what", "state", "found", "to do"), wrapped=("found", "to do"), toned=("state",)
-            ),
-            ((f.subject, f.state, f.found, session.outcome.here(f.todo)) for f in found.findings),
-        )
-        print_facts(console, [("home", found.home), *found.environment.items()])
-        print_facts(console, list(found.packages.items()))
-
-    session.answer(found.to_dict(), show)
-    if not found.healthy:
-        raise typer.Exit(1)
 
 
 @db.command(cls=Command)

@@ -10,11 +10,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict, get_args
 
 from expertbank.errors import InputError
-from expertbank.plain import Numbers, typed
+from expertbank.plain import Numbers, plain, typed
 from expertbank.settings import check, setting
 
 ExportFormat = Literal["bundle", "peft", "gguf"]
@@ -142,10 +142,10 @@ class FeatureSpec:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        plain = {**asdict(self), "states": list(self.states), "poolings": list(self.poolings)}
+        found: dict[str, Any] = plain(self)
         if self.keep == "features":
-            del plain["keep"]
-        return plain
+            del found["keep"]
+        return found
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> FeatureSpec:
@@ -296,6 +296,12 @@ class AdapterConfig:
         "reaches what the router reads: a batch that needs it runs those layers a second time.",
         least=0,
         unset="the bank's route layer",
+    )
+    settings: tuple[str, ...] = setting(
+        (),
+        "A setting of this kind of adapter alone, NAME=VALUE; repeat it for more.",
+        option="adapter_set",
+        unset="the kind's own",
     )
 
     def __post_init__(self) -> None:

@@ -17,6 +17,10 @@ MALFORMED = (
 """What reading raises where plain values of a file, such as JSON's, are of another form."""
 
 
+_LONGEST_NAME = 200
+"""Characters of a name that messages repeat."""
+
+
 class ExpertBankError(Exception):
     """Root of the tree; exit code 1."""
 
@@ -99,7 +103,8 @@ class NotFoundError(ExpertBankError):
 
     @classmethod
     def of(cls, what: str, name: str, known: Sequence[str], hint: str = "") -> NotFoundError:
-        """Build the error with near names taken from ``known``."""
+        """Build the error with near names taken from ``known``; of a long name its beginning."""
+        name = name if len(name) <= _LONGEST_NAME else name[:_LONGEST_NAME] + "..."
         near = get_close_matches(name, known, n=3, cutoff=0.5)
         parts = [f"no {what} named {name!r}"]
         if near:

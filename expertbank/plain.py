@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
 from functools import cache
+from numbers import Integral, Real
 from reprlib import Repr
 from types import NoneType, UnionType
 from typing import Any, TypeAlias, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -118,7 +119,7 @@ def typed(kind: Any, value: object, where: str, key: str, *, exact: bool = False
     if not fits(value) or (exact and kind is float and isinstance(value, str)):
         hint = " (quote it)" if wanted == "text" else ""
         raise InputError(f"{where}: {key} must be {wanted}, got {_short.repr(value)}{hint}")
-    return float(value) if kind is float else value  # type: ignore[arg-type]  # it fits
+    return kind(value) if kind in {int, float} else value
 
 
 def _tuple(
@@ -179,8 +180,12 @@ def texts(value: object, what: str) -> tuple[str, ...]:
     return tuple(typed(str, one, what, f"number {place}") for place, one in enumerate(found, 1))
 
 
+def _is_whole(value: object) -> bool:
+    return isinstance(value, Integral) and not isinstance(value, bool)
+
+
 def _is_number(value: object) -> bool:
-    if isinstance(value, bool) or not isinstance(value, int | float | str):
+    if isinstance(value, bool) or not isinstance(value, Real | str):
         return False
     try:  # YAML takes 5e-3 for text
         float(value)
@@ -191,14 +196,19 @@ def _is_number(value: object) -> bool:
 
 _SCALARS: dict[Any, tuple[str, Callable[[object], bool]]] = {
     bool: ("true or false", lambda value: isinstance(value, bool)),
-    int: ("a whole number", lambda value: type(value) is int),
+    int: ("a whole number", _is_whole),
     float: ("a number", _is_number),
 }
 
 
 def plain(value: Any) -> Any:
-    """Tuples to lists, all the way down, so that the JSON form reads back equal."""
-    if isinstance(value, dict):
+    """The JSON form of records and whatever is in them: it reads back equal.
+
+    A dataclass is a mapping by its fields' names, and a tuple a list, all the way down.
+    """
+    if is_dataclass(value):
+        return {item.name: plain(getattr(value, item.name)) for item in fields(value)}
+    if isinstance(value, Mapping):
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]

@@ -211,7 +211,9 @@ def unlike(plugin: object, base: type) -> str | None:
         missing = sorted(getattr(plugin, "__abstractmethods__", ()))
         what = f"is a class where an object of it belongs, such as {plugin.__name__}(...)"
         return f"lacks {', '.join(missing)}" if missing else what
-    public = dict.fromkeys((*base.__annotations__, *dir(base)))
+    bases = reversed(base.__mro__)
+    declared = (name for one in bases for name in vars(one).get("__annotations__", ()))
+    public = dict.fromkeys((*declared, *dir(base)))
     missing = [name for name in public if name[0] != "_" and not hasattr(plugin, name)]
     what = f"is not made from {base.__module__}.{base.__name__}"
     return f"lacks {', '.join(missing)} and {what}" if missing else what

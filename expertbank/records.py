@@ -424,6 +424,7 @@ class ProgressEvent:
         seconds_left: estimate, ``None`` until there is one.
         of: which of several works at once it is of; empty where there is one.
         lasting: what was done just now and stays, whatever becomes of the rest, as a sentence.
+        warnings: what is odd about the data that is about to be worked on, as sentences.
     """
 
     stage: str
@@ -433,6 +434,7 @@ class ProgressEvent:
     seconds_left: float | None = None
     of: str = ""
     lasting: str = ""
+    warnings: tuple[str, ...] = ()
 
 
 ProgressCallback = Callable[[ProgressEvent], None]

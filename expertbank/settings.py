@@ -1,20 +1,21 @@
 """Settings that describe themselves: what a field means stands beside its type and default.
 
 A settings class is a frozen dataclass whose fields are made with ``setting``. The command line's
-options, the keys of a list of tasks, the checks of values and the reference page all come from
-there, so that a new setting is one line.
+options, the keys of a list of tasks, what ``--set`` takes, the checks of values and the reference
+page all come from there, so that a new setting is one line.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
 
-from expertbank.errors import InputError
+from expertbank.errors import InputError, NotFoundError
 from expertbank.plain import Numbers, field_types, numbers, several, typed
 
 T = TypeVar("T")
@@ -50,7 +51,12 @@ class Setting:
         """The values allowed, in words; empty where there is no bound."""
         if self.least is not None and self.most is not None:
             return f"{_number(self.least)} to {_number(self.most)}"
-        named = {"at least": self.least, "above": self.above, "below": self.below}
+        named = {
+            "at least": self.least,
+            "above": self.above,
+            "at most": self.most,
+            "below": self.below,
+        }
         return " and ".join(
             f"{word} {_number(end)}" for word, end in named.items() if end is not None
         )
@@ -90,7 +96,8 @@ class Option:
     Attributes:
         key: its name in lists, and with ``--`` and dashes on the command line.
         field: its name in the class.
-        kind: its type, without ``None``: a scalar, a literal, ``Numbers``, or a tuple of text.
+        kind: its type, without ``None``: a scalar, a literal, ``Numbers``, or a tuple of text. A
+            plugin's may be any other, which is for its own class to check.
         default: the field's default.
         about: what the field says of itself.
     """
@@ -120,6 +127,34 @@ class Option:
         """The words allowed, where it is a choice among words."""
         return get_args(self.kind) if get_origin(self.kind) is Literal else ()
 
+    def legal(self, value: Any, where: str) -> Any:
+        """``value`` in the field's type: 4 and 4.0 are one setting, and so are a list and a tuple.
+
+        Args:
+            value: what was given to the class.
+            where: the place to name in messages.
+
+        Raises:
+            InputError: a value of another type or out of bounds.
+        """
+        if value is None and self.default is None:
+            return None
+        if self.kind in _TYPED or get_origin(self.kind) is tuple:
+            value = typed(self.kind, value, where, self.field, exact=True)
+        self.require(value)
+        return value
+
+    def of_text(self, text: str) -> Any:
+        """What a text stands for in the field's type; itself where it stands for nothing."""
+        if self.default is None and text.lower() == "none":
+            return None
+        if self.kind is bool:
+            return {"true": True, "false": False}.get(text.lower(), text)
+        if self.kind in {int, float}:
+            with suppress(ValueError):
+                return self.kind(text)
+        return text
+
     def require(self, value: Any) -> None:
         """Refuse what is not legal.
 
@@ -136,18 +171,31 @@ class Option:
                 raise InputError(f"{self.key} must be {self.about.bounds}, got {odd[0]}")
         if self.kind in {int, float} and not self.about.allows(value):
             name = self.field if self.field == self.key else f"{self.field} ({self.flag})"
-            raise InputError(f"{name} must be {self.about.bounds}, got {value}")
+            raise InputError(f"{name} must be {self.about.bounds or 'finite'}, got {value}")
+
+
+_TYPED: tuple[Any, ...] = (bool, int, float, str, Numbers)
 
 
 @cache
-def options_of(cls: Any) -> tuple[Option, ...]:
-    """The options of a class, in the order of its fields; one made without ``setting`` is none."""
+def options_of(cls: Any, *, plain: bool = False) -> tuple[Option, ...]:
+    """The options of a class, in the order of its fields; one made without ``setting`` is none.
+
+    Args:
+        cls: the class.
+        plain: take such fields too, of which nothing is known but their type.
+    """
     kinds = field_types(cls)
     found = []
     for item in fields(cls):
+        kind = _without_none(kinds[item.name])
         if about := item.metadata.get(_KEY):
+            if get_origin(kind) is Union and kind != Numbers:
+                kind = get_args(kind)[0]  # what a command line can give
             key = about.option or item.name
-            found.append(Option(key, item.name, _given_as(kinds[item.name]), item.default, about))
+            found.append(Option(key, item.name, kind, item.default, about))
+        elif plain:
+            found.append(Option(item.name, item.name, kind, item.default, Setting("")))
     return tuple(found)
 
 
@@ -174,33 +222,67 @@ def build(cls: type[T], given: Mapping[str, Any], **values: Any) -> T:
     return cls(**values)
 
 
-def check(settings: Any) -> None:
-    """Refuse settings of another type or out of bounds; to be called when they are built.
-
-    A whole number where a fraction may stand becomes one, and a list a tuple: 4 and 4.0 are one
-    setting.
+def option_of(cls: Any, name: str, whose: str) -> Option:
+    """One setting of a kind of its own.
 
     Raises:
-        InputError: a value that is not legal.
+        InputError: it has no such setting.
+    """
+    own = {option.field: option for option in options_of(cls, plain=True)}
+    if name not in own:
+        hint = "" if own else "it has none"
+        raise InputError(str(NotFoundError.of(f"setting of {whose}", name, tuple(own), hint)))
+    return own[name]
+
+
+def of_pairs(cls: Any, pairs: Iterable[str], whose: str) -> dict[str, Any]:
+    """By field what ``NAME=VALUE`` on a command line stands for.
+
+    Args:
+        cls: a settings class.
+        pairs: what a user gave.
+        whose: whose settings they are, for messages.
+
+    Raises:
+        InputError: no such pair, no such setting, or a value that is not legal.
+    """
+    given = {}
+    for pair in pairs:
+        name, equals, text = pair.partition("=")
+        if not equals:
+            raise InputError(f"a setting is NAME=VALUE, got {pair!r}")
+        option = option_of(cls, name, whose)
+        given[name] = option.legal(option.of_text(text), whose)
+    return given
+
+
+def pairs_of(settings: Any) -> tuple[str, ...]:
+    """Every setting as ``of_pairs`` reads it; those that are left open are left out."""
+    kind: Any = type(settings)
+    values = {one.field: getattr(settings, one.field) for one in options_of(kind, plain=True)}
+    return tuple(
+        f"{name}={','.join(map(str, value)) if isinstance(value, tuple) else value}"
+        for name, value in values.items()
+        if value is not None
+    )
+
+
+def check(settings: Any) -> None:
+    """Hold settings to their types and bounds; to be called when they are built.
+
+    Raises:
+        InputError: as ``Option.legal``.
     """
     kind: Any = type(settings)
     for option in options_of(kind):
-        value = getattr(settings, option.field)
-        if value is None and option.default is None:
-            continue
-        if not option.choices:  # of which ``require`` tells
-            value = typed(option.kind, value, kind.__name__, option.field, exact=True)
-            object.__setattr__(settings, option.field, value)
-        option.require(value)
+        value = option.legal(getattr(settings, option.field), kind.__name__)
+        object.__setattr__(settings, option.field, value)
 
 
-def _given_as(kind: Any) -> Any:
+def _without_none(kind: Any) -> Any:
     """A field's type when it is given: ``None`` is how it is left out."""
     if get_origin(kind) in {Union, UnionType}:
-        inner = tuple(one for one in get_args(kind) if one is not NoneType)
-        if inner == get_args(Numbers):
-            return Numbers
-        return next(one for one in get_args(kind) if one is not NoneType)
+        return Union[tuple(one for one in get_args(kind) if one is not NoneType)]  # noqa: UP007
     return kind
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from expertbank.errors import InputError
-from expertbank.plain import settle
+from expertbank.plain import plain, settle
 from expertbank.settings import check, setting
 from expertbank.texts import is_text
 
@@ -62,8 +62,8 @@ class WritingConfig:
     def given(self) -> dict[str, Any]:
         """What is not as it is by default, as plain values."""
         found = {item.name: getattr(self, item.name) for item in fields(self)}
-        plain = {item.name: item.default for item in fields(self)}
-        return {name: value for name, value in found.items() if value != plain[name]}
+        default = {item.name: item.default for item in fields(self)}
+        return {name: value for name, value in found.items() if value != default[name]}
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,8 @@ class Writing:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {**asdict(self), "stop": list(self.stop)}
+        found: dict[str, Any] = plain(self)
+        return found
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Writing:

@@ -42,10 +42,10 @@ from expertbank.kinds import KINDS
 from expertbank.records import Row
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import FeatureFile, Spans
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
 from expertbank.routing.sureness import unasked
 from expertbank.routing.unknown import LEVEL, Asked, UnknownModel
+from expertbank.testing.routers import TaskFeatures, fit_router
 from expertbank.workflows.answering.predict import Predictor
 from expertbank.workflows.answering.prediction import Prediction
 from expertbank.workflows.growing.spans import short_spans

@@ -23,10 +23,10 @@ from machine import describe
 from expertbank.config import sha256_text
 from expertbank.routing.columns import Member
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.router import Router
 from expertbank.routing.unknown import UnknownModel
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 WIDTH, BLOCKS, FITTED, ROWS = 2304, 6, 12, 120
 BATCHES = (1, 32)

@@ -17,14 +17,15 @@ import torch
 from routing_features import RealTask
 
 from expertbank import task_spec
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.backbone import Backbone
 from expertbank.config import FeatureSpec
 from expertbank.data import encode_rows, load_task
 from expertbank.models.routed import RoutedModel
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import FeatureFile, Spans
-from expertbank.routing.fit import fit_router
+from expertbank.testing.routers import fit_router
 from expertbank.workflows.measure import trunk_features
 
 POOLINGS = ("mean", "first", "last")

@@ -28,7 +28,8 @@ from machine import describe
 from trials import Runs, table_row
 
 from expertbank import AdapterConfig, Bank, Row, TaskSpec, TrainConfig, task_spec
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.language import language_head
 from expertbank.data import encode_rows, load_task
 from expertbank.kinds import KINDS

@@ -44,7 +44,8 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel, PreTrainedTokenizerFast
 
 from expertbank import AdapterConfig, TrainConfig
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.adapters.targets import find_targets
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import collate
@@ -56,7 +57,7 @@ from expertbank.models.routed import RoutedModel
 from expertbank.models.writing import Prompted, WriteOptions
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.testing.routers import TaskFeatures, fit_router
 from expertbank.training.job import ExpertJob
 from expertbank.training.student import Student
 from expertbank.training.trunk import TrunkCache, use_fast_attention

@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from peft import LoraConfig, get_peft_model
@@ -32,7 +31,7 @@ from expertbank.kinds import KINDS
 from expertbank.models.heads import head_input
 from expertbank.records import EncodedRow, no_progress
 from expertbank.training.expert import PROBE_ROWS, ExpertJob
-from expertbank.training.loop import Meter, optimise
+from expertbank.training.loop import Meter, adamw, optimise
 from expertbank.training.trunk import use_fast_attention
 
 ROLES = ("query", "value")
@@ -103,11 +102,11 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
         logits = objective.logits(_pooled(own, batch) @ weight.T + bias, batch.row_of)
         return logits, objective.loss(logits, batch.targets)
 
-    def step(positions: Sequence[int]) -> tuple[float, int, int]:
+    def gradient(positions: Sequence[int]) -> tuple[float, int]:
         batch = batch_of(job.train, positions)
         _, loss = loss_of(batch)
         loss.backward()
-        return float(loss.detach()), len(positions), batch.tokens
+        return float(loss.detach()), batch.tokens
 
     @torch.no_grad()
     def keep_best(epoch: int) -> None:
@@ -134,14 +133,11 @@ def train_lora(job: ExpertJob, backbone: Backbone, settings: LoraSettings) -> Tr
         weight.copy_(first[0])
         bias.copy_(first[1])
     meter = Meter("LoRA", len(job.train) * config.epochs, no_progress)
-    optimise(
-        [(factors, settings.lr), ([weight, bias], config.head_lr)],
-        [[partial(step, positions) for positions in plan] for plan in plans],
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        meter=meter,
-        after_epoch=keep_best,
-    )
+    rates = [(factors, settings.lr), ([weight, bias], config.head_lr)]
+    optimiser = adamw(rates, config.weight_decay)
+    for step in optimise(optimiser, plans, gradient, warmup=config.warmup, meter=meter):
+        if step.ends_epoch:
+            keep_best(step.epoch)
     assert best is not None
     with torch.no_grad():
         for tensor, kept in zip(trained, best[3], strict=True):

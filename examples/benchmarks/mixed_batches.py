@@ -27,7 +27,8 @@ import torch
 from machine import describe
 from torch import Tensor
 
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone, load_backbone
@@ -39,8 +40,8 @@ from expertbank.models.heads import head_input, head_width
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow, HeadPooling, Row
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.router import Router
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 # Experts mixed, rows a batch.
 SETTINGS = ((1, 32), (4, 32), (16, 32), (64, 64), (1, 1))

@@ -27,9 +27,9 @@ from torch.nn import functional as F  # noqa: N812 (its usual name)
 from expertbank.evaluation.calibration import expected_calibration_error
 from expertbank.routing.columns import candidates
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
+from expertbank.testing.routers import fit_router
 
 Measured = tuple[dict[str, float], float]
 """Accuracy by task, and the expected calibration error (not a number where there is none)."""

@@ -16,9 +16,9 @@ from machine import describe
 from routing_features import RealTask, arguments, real_tasks
 
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
+from expertbank.testing.routers import fit_router
 
 CHOICES: tuple[tuple[tuple[int, ...], tuple[str, ...]], ...] = (
     ((0,), ("mean",)),

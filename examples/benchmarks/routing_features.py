@@ -18,15 +18,16 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.backbone import load_backbone
 from expertbank.config import DEFAULT_BACKBONE, FeatureSpec, sha256_text
 from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import RowShape
 from expertbank.routing.feature_file import FeatureFile, Spans
-from expertbank.routing.fit import TaskFeatures
 from expertbank.routing.sureness import unasked
+from expertbank.testing.routers import TaskFeatures
 from expertbank.workflows.growing.spans import short_spans
 from expertbank.workflows.measure import trunk_features
 

@@ -220,14 +220,14 @@ def first_at(share: float) -> Callable[[ExpertJob, Backbone], TrainedExpert]:
     """LoRA whose first factor learns at a share of the rate."""
 
     def way(job: ExpertJob, backbone: Backbone) -> TrainedExpert:
-        usual = expert.optimise
+        usual = expert.adamw
 
-        def optimise(groups: Sequence[tuple[Iterable[Tensor], float]], *rest: Any, **more: Any):
+        def adamw(groups: Sequence[tuple[Iterable[Tensor], float]], decay: float):
             (adapter, rate), head = groups
             cores = list(adapter)
-            usual([(cores[::2], rate * share), (cores[1::2], rate), head], *rest, **more)
+            return usual([(cores[::2], rate * share), (cores[1::2], rate), head], decay)
 
-        with _in_place_of(expert, "optimise", optimise):
+        with _in_place_of(expert, "adamw", adamw):
             return train_expert(job, backbone)
 
     return way

@@ -3,9 +3,9 @@
 ``adapter`` says what a kind of adapter is; each kind is one file and a line in the table here.
 ``targets`` finds what to adapt, by what ``expertbank.backbones`` knows of the model's family.
 ``by_rows`` says which adapter it is where nobody does.
-``hooks`` adds an update to a projection's output, ``pool`` serves many experts in one batch,
-``peft`` writes updates as LoRA. Nothing here replaces a module or changes a weight of the
-backbone.
+``hooks`` adds an update to a projection's output, ``stack`` those of many experts in one batch,
+``pool`` keeps experts in memory, ``peft`` writes updates as LoRA. Nothing here replaces a module
+or changes a weight of the backbone.
 
 Add a kind of yours with ``ADAPTERS.register("name", kind)``, or with an entry point of the group
 ``expertbank.adapters``. Importing the room is light: each kind is imported when asked for.

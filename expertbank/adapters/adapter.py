@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from expertbank.adapters.targets import Target
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError
+from expertbank.settings import of_pairs, pairs_of
 
 DEFAULT_RATE = 5e-3
 """Peak learning rate of kinds that have no other."""
@@ -68,16 +69,25 @@ class Start:
     weight_of: Callable[[Target], Tensor]
 
 
+@dataclass(frozen=True, slots=True)
+class NoSettings:
+    """Of kinds that have only those settings that all kinds share."""
+
+
 class AdapterKind(ABC):
     """Everything that differs between kinds of adapter.
 
     Attributes:
         name: what users call it: ``--adapter lora``.
         default_rank: what ``rank`` is where nobody says.
+        settings: what this kind alone can be told, with ``--adapter-set NAME=VALUE``: a frozen
+            dataclass of ``expertbank.settings.setting`` fields that calls ``check`` when it is
+            built. An expert's lineage has them all.
     """
 
     name: str
     default_rank: int = 8
+    settings: type[Any] = NoSettings
 
     def settled(self, config: AdapterConfig) -> AdapterConfig:
         """Settings that decide an adapter but for alpha, as an expert's lineage has them.
@@ -87,7 +97,15 @@ class AdapterKind(ABC):
         """
         if config.tt_rank is not None:
             raise InputError(f"the adapter {self.name} has no tensor train: --rank is its size")
-        return replace(config, rank=self.rank_of(config))
+        return replace(config, rank=self.rank_of(config), settings=pairs_of(self.own(config)))
+
+    def own(self, config: AdapterConfig) -> Any:
+        """The kind's own ``settings`` as they are wished for.
+
+        Raises:
+            InputError: one that it does not have, or a value that is not legal.
+        """
+        return self.settings(**of_pairs(self.settings, config.settings, f"the adapter {self.name}"))
 
     def rank_of(self, config: AdapterConfig) -> int:
         """The rank wished for, or the kind's own."""

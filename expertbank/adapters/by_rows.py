@@ -35,8 +35,9 @@ def suited_to(
         spec: the bank's.
         backbone: the frozen model.
     """
-    ranked = wish.kind != DEFAULT_ADAPTER or wish.tt_rank is not None or wish.rank is not None
-    named = ranked or train.lr is not None or wish.multiplier(spec) != DEFAULT_ALPHA
+    sized = wish.tt_rank is not None or wish.rank is not None or bool(wish.settings)
+    rated = train.lr is not None or wish.multiplier(spec) != DEFAULT_ALPHA
+    named = wish.kind != DEFAULT_ADAPTER or sized or rated
     if named or rows < MANY_ROWS:
         return wish
     targets = targets_of(wish, spec, backbone.model, backbone.family)

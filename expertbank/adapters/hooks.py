@@ -9,7 +9,7 @@ the running call from a ``ContextVar``, so concurrent calls on one backbone cann
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from typing import Any
 
@@ -122,9 +122,7 @@ def bound(
     paths: Sequence[str],
 ) -> Iterator[None]:
     """``bind`` within the block only."""
-    handles = bind(model, factors, paths)
-    try:
+    with ExitStack() as hooked:
+        for handle in bind(model, factors, paths):
+            hooked.enter_context(handle)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()

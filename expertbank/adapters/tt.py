@@ -6,7 +6,7 @@ Source: TT-LoRA MoE, arXiv 2504.21190, section 3.1.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -26,6 +26,7 @@ from expertbank.adapters.targets import Target
 from expertbank.config import AdapterConfig
 from expertbank.errors import InputError, IntegrityError
 from expertbank.plain import Numbers
+from expertbank.settings import pairs_of
 from expertbank.tt import TTShape, collapse, initial_cores
 
 __all__ = ["TT", "CoreGroup", "Factors", "TTAdapter", "TTKind", "group_targets"]
@@ -185,7 +186,7 @@ class TTKind(AdapterKind):
         """The same settings: without a rank every projection's width decides."""
         if config.rank is not None:
             raise InputError("the size of a tensor train is --tt-rank; --rank is for other kinds")
-        return config
+        return replace(config, settings=pairs_of(self.own(config)))
 
     def fresh(self, start: Start) -> TTAdapter:
         """Cores of which the last is zero."""

@@ -9,6 +9,7 @@ Source: Li et al., "Uni-LoRA: One Vector is All You Need", arXiv 2506.00799.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,9 +26,10 @@ from expertbank.adapters.slots import (
     slots_to_dict,
 )
 from expertbank.errors import InputError, IntegrityError
+from expertbank.settings import check, setting
 
 SHARED = 3
-"""Numbers of the LoRA to one that is trained."""
+"""Numbers of the LoRA to one that is trained, where a file or a user says nothing else."""
 BOUND = 0.02
 """A fresh vector is uniform within this, as in the source's code."""
 _GOLDEN, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
@@ -45,6 +47,16 @@ def places(count: int, entries: int) -> Tensor:
     return torch.from_numpy((mixed % np.uint64(entries)).astype(np.int64))
 
 
+@dataclass(frozen=True, slots=True)
+class UniLoraSettings:
+    """What Uni-LoRA alone can be told."""
+
+    share: int = setting(SHARED, "Numbers of the LoRA to one that is trained.", least=1, most=1000)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
 class UniLoraAdapter(Adapter):
     """The vector of one expert.
 
@@ -53,11 +65,19 @@ class UniLoraAdapter(Adapter):
         rank: rank of the LoRA.
         alpha: plain multiplier of every update.
         theta: ``[d]``.
+        share: numbers of the LoRA to one of ``theta``.
     """
 
-    def __init__(self, sized: Sequence[Sized], rank: int, alpha: float, theta: Tensor) -> None:
+    def __init__(
+        self,
+        sized: Sequence[Sized],
+        rank: int,
+        alpha: float,
+        theta: Tensor,
+        share: int = SHARED,
+    ) -> None:
         super().__init__()
-        self.sized, self.rank, self.alpha = tuple(sized), rank, alpha
+        self.sized, self.rank, self.alpha, self.share = tuple(sized), rank, alpha, share
         self.theta = nn.Parameter(theta)
         index = places(_numbers(sized, rank), len(theta))
         shared = torch.bincount(index, minlength=len(theta)).clamp(min=1)
@@ -91,8 +111,9 @@ class UniLoraAdapter(Adapter):
         return {"theta": self.theta.detach().cpu().clone()}
 
     def facts(self) -> dict[str, Any]:
-        """The rank, and which projections."""
+        """The rank, which projections, and the share where it is another than usual."""
         return {
+            **({} if self.share == SHARED else {"share": self.share}),
             "rank": self.rank,
             "sizes": [[one.in_features, one.out_features] for one in self.sized],
             **slots_to_dict([one.slot for one in self.sized]),
@@ -100,17 +121,19 @@ class UniLoraAdapter(Adapter):
 
 
 class UniLoraKind(AdapterKind):
-    """A third as many numbers as LoRA of the same rank."""
+    """A third as many numbers as LoRA of the same rank, or another share of them."""
 
     name = "uni-lora"
     default_rank = 4
+    settings = UniLoraSettings
 
     def fresh(self, start: Start) -> UniLoraAdapter:
         """A vector so short that the update is some thousandths of the weights."""
         sized, rank = [Sized.of(target) for target in start.targets], self.rank_of(start.config)
-        entries = -(-_numbers(sized, rank) // SHARED)
+        share = self.own(start.config).share
+        entries = -(-_numbers(sized, rank) // share)
         theta = (2 * torch.rand(entries, generator=start.generator) - 1) * BOUND
-        return UniLoraAdapter(sized, rank, start.alpha, theta)
+        return UniLoraAdapter(sized, rank, start.alpha, theta, share)
 
     def read(
         self, facts: Mapping[str, Any], tensors: Mapping[str, Tensor], alpha: float
@@ -119,17 +142,18 @@ class UniLoraKind(AdapterKind):
         rank, sizes = facts["rank"], facts["sizes"]
         if type(rank) is not int or rank < 1:
             raise InputError(f"a rank is a whole number above 0, got {rank!r}")
+        share = UniLoraSettings(facts.get("share", SHARED)).share
         slots = slots_from_dict(facts)
         sized = tuple(Sized(slot, *size) for slot, size in zip(slots, sizes, strict=True))
         features = [side for one in sized for side in (one.in_features, one.out_features)]
         if not sized or not all(type(side) is int and side >= 1 for side in features):
             raise InputError(f"projections have whole numbers of features, got {sizes}")
         check_slots(sized)
-        expected = -(-_numbers(sized, rank) // SHARED)
+        expected = -(-_numbers(sized, rank) // share)
         theta = tensors.get("theta")
         if set(tensors) != {"theta"} or theta is None or theta.shape != (expected,):
             raise IntegrityError(f"expected one vector of {expected} numbers, theta")
-        return UniLoraAdapter(sized, rank, alpha, theta)
+        return UniLoraAdapter(sized, rank, alpha, theta, share)
 
 
 def _numbers(sized: Sequence[Sized], rank: int) -> int:

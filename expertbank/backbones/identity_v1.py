@@ -2,7 +2,7 @@
 
 It is taken over the loaded model and tokenizer, so releases of transformers and tokenizers can
 change it. It only serves to recognise a backbone until its lasting identity is recorded
-(``models.identity``). Nothing here may change.
+(``backbones.identity``). Nothing here may change.
 """
 
 from __future__ import annotations

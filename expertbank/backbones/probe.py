@@ -8,6 +8,7 @@ positions are counted is tried with every model: a configuration can change it.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -39,15 +40,12 @@ def calls(model: nn.Module, paths: Sequence[str]) -> list[tuple[str, tuple[int, 
         state = args[0] if args else kwargs.get("hidden_states")
         seen.append((path, tuple(state.shape) if isinstance(state, Tensor) else ()))
 
-    handles = [
-        model.get_submodule(path).register_forward_pre_hook(partial(note, path), with_kwargs=True)
-        for path in paths
-    ]
-    try:
+    with ExitStack() as hooked:
+        for path in paths:
+            module = model.get_submodule(path)
+            hook = module.register_forward_pre_hook(partial(note, path), with_kwargs=True)
+            hooked.enter_context(hook)
         last_states(model, tokens(model))
-    finally:
-        for handle in handles:
-            handle.remove()
     return seen
 
 

@@ -13,6 +13,7 @@ attention sinks, none is given, and the modules to adapt must be named.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -107,16 +108,12 @@ def _run(model: nn.Module, layers: Sequence[str], linear: Sequence[str], ids: Te
     def keep(path: str, module: nn.Module, inputs: Any, output: Any) -> None:
         outputs[path] = output if isinstance(output, Tensor) else output[0]
 
-    hooks = [model.get_submodule(path).register_forward_hook(partial(add, path)) for path in linear]
-    hooks += [
-        model.get_submodule(path).register_forward_hook(partial(keep, path)) for path in layers
-    ]
-    try:
-        with torch.enable_grad():
-            probe.last_states(model, ids)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    with ExitStack() as hooked, torch.enable_grad():
+        for paths, hook in ((linear, add), (layers, keep)):
+            for path in paths:
+                module = model.get_submodule(path)
+                hooked.enter_context(module.register_forward_hook(partial(hook, path)))
+        probe.last_states(model, ids)
     return _Pass(added, outputs)
 
 

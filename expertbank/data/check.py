@@ -108,7 +108,8 @@ class TaskCheck:
             "kind": spec.kind,
             "source": data.source,
             "revision": data.revision,
-            "columns": plain(asdict(data.columns)),
+            "columns": plain(data.columns),
+            "unread": list(data.unread),
             "rows": dict(data.counts),
             "digests": dict(data.digests),
             "labels": [

@@ -22,6 +22,7 @@ from expertbank.data.remarks import (
 )
 from expertbank.data.spec import Columns, TaskSpec
 from expertbank.data.splits import split, take, take_of_each, without_duplicates, without_leaks
+from expertbank.data.unread import choices_remarks
 from expertbank.errors import DataError, InputError, NotFoundError
 from expertbank.kinds import EXTERNAL_KIND, KINDS
 from expertbank.kinds.labels import require_known
@@ -50,6 +51,8 @@ class TaskData:
         digests: for ``train`` and ``validation``, SHA-256 over the sorted digests of the rows.
         warnings: what is odd about the data and yet no reason to refuse it, as sentences.
         files: how each file was read.
+        unread: columns that rows are not made of, without ids and the like; none of a task that
+            names its own sources.
     """
 
     spec: TaskSpec
@@ -63,6 +66,7 @@ class TaskData:
     digests: Mapping[str, str]
     warnings: tuple[str, ...] = ()
     files: tuple[FileFacts, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 def task_spec(
@@ -198,7 +202,6 @@ def load_task(
     counts["dropped_unlabelled"] = counts["read"] - sum(map(len, labelled))
     kind = KINDS.get(spec.kind)
     warnings = [*read.warnings, *kind.remarks(chain(*labelled))]
-    warnings += contradiction_remarks(chain(*labelled), kind)
     unique = [without_duplicates(part) for part in labelled]
     counts["duplicates"] = sum(map(len, labelled)) - sum(map(len, unique))
     if not unique[0]:
@@ -230,6 +233,11 @@ def load_task(
     }
     counts["over_limit"] = len(kept) + len(held) - sum(map(len, final.values()))
     counts |= {part: len(rows) for part, rows in final.items()}
+    missed = []
+    if kind.names_labels and not read.found.choices:
+        missed = choices_remarks(read.unread, read.found, labels)
+    # Where choices are not read, nothing is wrong with texts of several labels.
+    warnings += missed or contradiction_remarks(chain(*labelled), kind)
     warnings += left_out_remarks(counts) + dropped_remarks(counts, spec.drop_labels)
     if kind.names_labels:
         warnings += class_remarks(labels, kind, final["train"], final["validation"])
@@ -246,6 +254,7 @@ def load_task(
         digests={part: rows_digest(rows) for part, rows in final.items()},
         warnings=tuple(warnings),
         files=tuple(read.files),
+        unread=read.unread,
     )
 
 

@@ -13,13 +13,13 @@ from expertbank.data.remarks import ID_COLUMNS, RepeatedIds
 from expertbank.data.rows import (
     NoColumnError,
     RowMaker,
-    leaves_choices,
     missing_column,
     resolve_columns,
     wanted_of,
 )
 from expertbank.data.sources import HELD_OUT, OpenSource, held_out_key, open_source
 from expertbank.data.spec import Columns, TaskSpec
+from expertbank.data.unread import unread
 from expertbank.errors import DataError
 from expertbank.kinds import KINDS
 from expertbank.records import ProgressCallback, Row
@@ -40,6 +40,7 @@ class Read:
         revision: commit of a Hub data set or version of a package, where known.
         warnings: remarks of the reading.
         files: how each file was read.
+        unread: columns that rows are not made of, see ``unread``.
     """
 
     columns: Columns
@@ -52,6 +53,7 @@ class Read:
     revision: str | None
     warnings: list[str] = field(default_factory=list)
     files: list[FileFacts] = field(default_factory=list)
+    unread: tuple[str, ...] = ()
 
 
 @dataclass(slots=True)
@@ -64,6 +66,7 @@ class _Reading:
     asked: Columns
     only_held: bool = False
     columns: Columns | None = None
+    unread: tuple[str, ...] = ()
     files: list[FileFacts] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
 
@@ -107,11 +110,8 @@ class _Reading:
                 raise missing_column(HELD_OUT, key, table)
             if self.columns is None:
                 self.columns = resolve_columns(self.asked, table, **needs)
-                if leaves_choices(self.columns, table):
-                    self.remarks.append(
-                        "column 'choices' was not read; --kind multiple_choice --choices-column "
-                        "choices makes choices of it"
-                    )
+                if not self.spec.sources:  # whoever names those knows what is in them
+                    self.unread = unread(self.columns, table, key)
             else:
                 resolve_columns(self.columns, table, **needs, fixed=True)
         except DataError:
@@ -205,4 +205,5 @@ def _read(spec: TaskSpec, opened: OpenSource, faults: Faults, *, only_held: bool
         revision=opened.revision,
         warnings=[*tables.remarks, *reading.remarks],
         files=reading.files,
+        unread=reading.unread,
     )

@@ -10,7 +10,7 @@ from typing import Any
 from expertbank.data.formats import Record, Table
 from expertbank.data.spec import Columns, SourceSpec, TaskSpec
 from expertbank.errors import DataError
-from expertbank.kinds import KINDS, LabelRules
+from expertbank.kinds import KINDS, LabelRules, RawLabel
 from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
 from expertbank.texts import filled_text, optional_text, plain_text
@@ -196,7 +196,8 @@ class RowMaker:
             if pair is not None and self.source.strip_title and self.source.strip_title in pair:
                 pair = pair.split(self.source.strip_title, 1)[1]
         choices, keys = choices_of(values, columns.choices, origin)
-        label = kind.label(raw, rules, choices, keys, origin) if labelled else None
+        told = RawLabel(raw, rules, choices, keys, origin)
+        label = kind.label(told) if labelled else None
         group = tuple(
             f"{column}={value}"
             for column in columns.group

@@ -1,8 +1,10 @@
-"""A task of the user's own in a YAML file, with the same fields as an entry of the catalog."""
+"""A task in a YAML file, with the same fields as an entry of the catalog: read and written."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -51,3 +53,25 @@ def load_spec(path: str | Path) -> TaskSpec:
         message = str(error)
         raise InputError(message if message.startswith(where) else f"{where}: {message}") from error
     return spec.within(path.resolve().parent)
+
+
+def written(spec: TaskSpec) -> dict[str, Any]:
+    """A task as its file would say it: what was not given is left out.
+
+    In a file, it is what ``load_spec`` gives the same task for.
+    """
+    whole = spec.to_dict()
+    names = whole.pop("label_names")  # a label may be shown as nothing
+    return _given(whole) | ({"label_names": names} if names else {})
+
+
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """A mapping without what is absent in it, however deep."""
+
+    def inner(value: Any) -> Any:
+        if isinstance(value, list):
+            return [inner(one) for one in value]
+        return _given(value) if isinstance(value, dict) else value
+
+    found = {key: inner(value) for key, value in values.items()}
+    return {key: value for key, value in found.items() if value not in (None, "", [], {})}

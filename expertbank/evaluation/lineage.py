@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -61,7 +61,3 @@ class Lineage:
     experts: tuple[ExpertLineage, ...]
     routers: tuple[RouterLineage, ...]
     packages: Mapping[str, str]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The JSON document's ``lineage``."""
-        return asdict(self)

@@ -19,7 +19,8 @@ Array = npt.NDArray[np.float64]
 Counts = npt.ArrayLike
 
 NUISANCE_POINTS = 64
-"""How many shares of losing rows the exact size is searched over."""
+CLOSER = 17
+"""How many shares of losing rows the exact size is searched over, and how many about the worst."""
 _NEGLIGIBLE = 1e-7
 _BISECTIONS = 60
 
@@ -136,20 +137,26 @@ def _worst_chance(statistic: float, n: int, margin: float) -> float:
     """
     from scipy.stats import binom
 
-    span = (1 + margin) / 2 - margin
-    # Denser near the edge, where few rows are discordant and the normal curve fits worst.
-    rates = margin + span * np.linspace(0, 1, NUISANCE_POINTS) ** 3
-    most = int(binom.isf(_NEGLIGIBLE, n, rates[-1]))
+    edge, far = margin, (1 + margin) / 2
+    most = int(binom.isf(_NEGLIGIBLE, n, far))
     losses = np.arange(most + 1)
     fewest = _fewest_gains(statistic, losses, n, margin)
-    worst = 0.0
-    for rate in rates:
+
+    def chance(rate: float) -> float:
         last = int(binom.isf(_NEGLIGIBLE, n, rate))
         y = losses[: last + 1]
         gain = min((rate - margin) / (1 - rate), 1.0)
         reach = binom.sf(fewest[: last + 1] - 1, n - y, gain)
-        worst = max(worst, float((binom.pmf(y, n, rate) * reach).sum()))
-    return min(worst, 1.0)
+        return float((binom.pmf(y, n, rate) * reach).sum())
+
+    # Denser near both edges, where it turns fastest; then about the worst of these.
+    near = np.linspace(0, 1, NUISANCE_POINTS // 2) ** 3 / 2
+    rates = edge + (far - edge) * np.concatenate([near, 1 - near[-2::-1]])
+    chances = [chance(rate) for rate in rates]
+    place = int(np.argmax(chances))
+    below, above = rates[max(place - 1, 0)], rates[min(place + 1, len(rates) - 1)]
+    around = np.linspace(below, above, CLOSER)
+    return min(max(*chances, *map(chance, around)), 1.0)
 
 
 def _fewest_gains(

@@ -173,8 +173,8 @@ class Answered:
 
 
 def pearson(answers: Numbers, targets: Numbers) -> float | None:
-    """Linear correlation; ``None`` where one side is constant."""
+    """Linear correlation; ``None`` where one side is constant, or not all of it is finite."""
     a, b = np.asarray(answers, float), np.asarray(targets, float)
-    if len(a) < 2 or np.ptp(a) == 0 or np.ptp(b) == 0:
+    if not all(len(side) > 1 and np.isfinite(side).all() and np.ptp(side) for side in (a, b)):
         return None
     return float(np.corrcoef(a, b)[0, 1])

@@ -6,25 +6,28 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from expertbank.http import schemas
-from expertbank.http.asking import require_same_site
-from expertbank.http.documents import encode
+from expertbank.http.bodies import require_same_site
+from expertbank.http.documents import reply
+from expertbank.http.protocol import Protocol
+from expertbank.http.schemas import FLAG, TEXT, WHOLE, answers, array, nullable, record
 from expertbank.serving.server import Server
 
 
 def router(server: Server) -> APIRouter:
     """The route; it names no path, and nothing but the served bank or bundle is loaded."""
     routes = APIRouter(tags=["administration"])
+    one_at_a_time = asyncio.Lock()  # who waits here holds up no thread
 
     @routes.post(
         "/admin/reload",
         summary="Look for a new router or expert, warm it and swap it in",
         response_class=Response,
-        responses=schemas.answers("Reloaded", 403, 500, 503),
+        responses=answers("Reloaded", 403, 500, 503),
     )
     async def reload(request: Request) -> Response:
         require_same_site(request)
-        found = await asyncio.to_thread(server.reload)
+        async with one_at_a_time:
+            found = await asyncio.to_thread(server.reload)
         state = server.current if found is None else found
         document = {
             "reloaded": found is not None,
@@ -35,6 +38,24 @@ def router(server: Server) -> APIRouter:
             "loaded_at": state.loaded_at,
             "models": [info.name for info in state.models],
         }
-        return Response(encode(document), media_type="application/json")
+        return reply(document)
 
     return routes
+
+
+PROTOCOL = Protocol(
+    router,
+    {
+        "Reloaded": record(
+            {
+                "reloaded": FLAG,
+                "state": WHOLE,
+                "router": nullable(WHOLE),
+                "router_digest": nullable(TEXT),
+                "backbone_digest": TEXT,
+                "loaded_at": TEXT,
+                "models": array(TEXT),
+            }
+        )
+    },
+)

@@ -3,49 +3,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
-from expertbank.errors import ExpertBankError
-from expertbank.http import (
-    admin,
-    completions,
-    lines,
-    metrics,
-    oip,
-    page,
-    schemas,
-    text_schemas,
-    vllm,
-)
-from expertbank.http.arriving import Guarded, Headed, Identified, Scope, request_id
+from expertbank.http import admin, classify, metrics, models, page
+from expertbank.http.arriving import Guarded, Headed, Identified, request_id
 from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile
 from expertbank.http.limits import HttpConfig
-from expertbank.http.problems import (
-    Problem,
-    log_inside,
-    of_status,
-    problem_of,
-    response,
-    spoken,
-)
+from expertbank.http.lines import routes as lines
+from expertbank.http.oip import routes as oip
+from expertbank.http.openai import routes as openai
+from expertbank.http.problems import Problem, of_status, response
+from expertbank.http.protocol import spoken
+from expertbank.http.schemas import PROBLEM, problems
 from expertbank.http.seen import SeenMiddleware, tell_failure
 from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
 
-if TYPE_CHECKING:
-    from expertbank.reports.forgetting import ForgettingReport
-
+PROTOCOLS = (
+    *(oip.PROTOCOL, models.PROTOCOL, classify.PROTOCOL),
+    *(openai.PROTOCOL, lines.PROTOCOL, admin.PROTOCOL),
+)
 _ABOUT = """\
 A bank of frozen experts: ask one by name, or let the router choose by content. Rows of all callers
 share passes. Every answer names the digests of the router and the expert that it came from.
@@ -58,7 +47,6 @@ def make_app(
     http: HttpConfig | None = None,
     keys: KeyFile | None = None,
     watch: Watch | None = None,
-    report: Callable[[], ForgettingReport] | None = None,
     engine: Callable[[Server], APIRouter] | None = None,
 ) -> FastAPI:
     """The application over a server that the caller starts; when it ends, it drains and stops it.
@@ -68,7 +56,6 @@ def make_app(
         http: limits of connections.
         keys: one of them must come with each request but those for health; ``None`` for none.
         watch: what ended requests are told to.
-        report: makes the forgetting report that the page shows; ``None`` for a bundle.
         engine: makes the routes of an engine that the router stands in front of; ``None``: the
             bank's own experts answer in words.
     """
@@ -92,21 +79,16 @@ def make_app(
     )
     app.state.ending = Ending()
     app.state.sinks = watch.sinks  # for connections, which refuse some things by themselves
-    # The same addresses, answered by an engine or by the bank's own experts.
-    in_words = (engine or completions.router)(server)
-    routers = (
-        *(oip.router(server), vllm.router(server), in_words, lines.router(server)),
-        *(admin.router(server), metrics.router(watch.metrics), page.router(server, watch, report)),
-    )
+    routers = [
+        # The same addresses, answered by an engine or by the bank's own experts.
+        (engine if engine and one is openai.PROTOCOL else one.router)(server)
+        for one in PROTOCOLS
+    ]
+    routers += [metrics.router(watch.metrics), page.router(server, watch)]
     own = list(app.routes)
     routes = [route for router in routers for route in router.routes]
     for router in routers:
         app.include_router(router)
-
-    async def expected(request: Request, error: Exception) -> Response:
-        found = problem_of(error, server.state)
-        log_inside(error, found, request_id(request.scope))
-        return _told(request, found)
 
     async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
@@ -118,7 +100,6 @@ def make_app(
     async def invalid(request: Request, error: Exception) -> Response:
         return _told(request, of_status(400, "a parameter is not what it should be"))
 
-    app.add_exception_handler(ExpertBankError, expected)
     app.add_exception_handler(HTTPException, unrouted)
     app.add_exception_handler(RequestValidationError, invalid)
     # The last one added is the outermost.
@@ -126,9 +107,10 @@ def make_app(
     app.add_middleware(
         Guarded,
         keys=keys,
-        max_body=server.config.max_body_bytes,
+        server=server,
         max_headers=http.max_header_bytes,
         read_seconds=http.read_seconds,
+        protocols=PROTOCOLS,
         ending=app.state.ending,
     )
     app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)
@@ -149,12 +131,7 @@ def _allowed(routes: Sequence[BaseRoute], scope: Scope) -> list[str]:
 
 def _told(request: Request, problem: Problem) -> Response:
     tell_failure(request.scope, problem.reason)
-    return response(spoken(problem, request.scope["path"]), request_id(request.scope))
-
-
-def _told_as(problems: Mapping[int | str, Any]) -> dict[str, Any]:
-    """Problems by their status as the document writes it."""
-    return {str(status): problem for status, problem in problems.items()}
+    return response(spoken(problem, request.scope["path"], PROTOCOLS), request_id(request.scope))
 
 
 def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
@@ -169,7 +146,9 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         routes=app.routes,
     )
     parts = document.setdefault("components", {})
-    parts["schemas"] = {**schemas.SCHEMAS, **text_schemas.SCHEMAS}
+    parts["schemas"] = {"Problem": PROBLEM}
+    for protocol in PROTOCOLS:
+        parts["schemas"] |= protocol.schemas
     if keyed:
         parts["securitySchemes"] = {
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -179,13 +158,13 @@ def _openapi(app: FastAPI, keyed: bool) -> dict[str, Any]:
         document["security"] = [{"bearer": []}, {"header": []}, {"basic": []}]
     for path, methods in document["paths"].items():
         for operation in methods.values():
-            operation["responses"].update(_told_as(schemas.problems(431)))
+            operation["responses"].update(problems(431))
             # FastAPI adds this one by itself where an address has parts.
             told = operation["responses"].get("422", {}).get("content", {})
             if "application/json" in told:
                 del operation["responses"]["422"]
             if keyed and not path.startswith("/v2/health/"):
-                operation["responses"].update(_told_as(schemas.problems(401)))
+                operation["responses"].update(problems(401))
             elif keyed:
                 operation["security"] = []
     app.openapi_schema = document

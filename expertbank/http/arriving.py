@@ -6,44 +6,29 @@ Each is an ASGI application around another one.
 from __future__ import annotations
 
 import asyncio
-import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
+from collections.abc import Sequence
 
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile, offered_keys
-from expertbank.http.problems import (
-    MEDIA_TYPE,
-    Problem,
-    RefusedError,
-    body,
-    malformed,
-    not_ready,
-    problem_of,
-    spoken,
-)
-from expertbank.http.seen import tell_failure
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from expertbank.http.problems import Problem, RefusedError, malformed, not_ready, response
+from expertbank.http.protocol import Protocol, spoken
+from expertbank.http.seen import failed, tell_failure
+from expertbank.serving.server import Server
 
 OPEN = frozenset({"/v2/health/live", "/v2/health/ready"})
 """What is answered without a key: probes have none, and it tells of nothing."""
-CHALLENGES = (b'Bearer realm="expertbank"', b'Basic realm="expertbank", charset="UTF-8"')
+CHALLENGES = ('Bearer realm="expertbank"', 'Basic realm="expertbank", charset="UTF-8"')
 LINGER_BYTES = 2**25
 LINGER_SECONDS = 2.0
 """How much of a refused body is still taken in, so that its sender gets to read the refusal
 instead of a broken connection."""
 _LENGTHS = (b"content-length", b"transfer-encoding")
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_log = logging.getLogger("expertbank.http")
 
 
 def request_id(scope: Scope) -> str:
@@ -72,7 +57,7 @@ def header(scope: Scope, name: bytes) -> str | None:
 class Identified:
     """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -93,7 +78,7 @@ class Identified:
 class Headed:
     """Answers HEAD wherever GET is answered, as HTTP wants; the connection leaves the body out."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,26 +99,30 @@ class Guarded:
     Args:
         app: the application inside.
         keys: the keys, one of which a request must bring; ``None`` to ask for none.
-        max_body: bytes of a body.
+        server: knows how large a body may be, and how it is itself.
         max_headers: bytes of headers.
         read_seconds: within which a body must have arrived.
+        protocols: in whose words errors are told.
         ending: the end of the time to drain, behind which requests are cancelled.
     """
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         keys: KeyFile | None,
-        max_body: int,
+        server: Server,
         max_headers: int,
         read_seconds: float,
+        protocols: Sequence[Protocol],
         ending: Ending,
     ) -> None:
         self.app = app
         self.keys = keys
-        self.max_body = max_body
+        self.server = server
+        self.max_body = server.config.max_body_bytes
         self.max_headers = max_headers
         self.read_seconds = read_seconds
+        self.protocols = protocols
         self.ending = ending
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -147,19 +136,20 @@ class Guarded:
             await self.app(scope, arriving.receive, arriving.send)
         except ClientDisconnect:
             return
-        except RefusedError as error:
-            await self._tell(scope, arriving, problem_of(error))
         except asyncio.CancelledError:
             if not self.ending.over:
                 raise
             self.ending.cut += 1
             arriving.give_up()
-            await self._tell(scope, arriving, not_ready("stopping"))
+            problem = not_ready("stopping")
+            tell_failure(scope, problem.reason)
+            if not arriving.started:
+                await self._tell(scope, arriving, problem)
         except Exception as error:
-            _log.exception("request %s failed", request_id(scope))
+            problem = failed(scope, error, self.server.state)
             if arriving.started:
                 raise  # The answer is cut off, which its reader sees; nothing else can be said.
-            await self._tell(scope, arriving, problem_of(error))
+            await self._tell(scope, arriving, problem)
 
     def _admit(self, scope: Scope) -> None:
         if all(header(scope, name) is not None for name in _LENGTHS):
@@ -178,20 +168,10 @@ class Guarded:
             raise RefusedError(413, _too_large(self.max_body))
 
     async def _tell(self, scope: Scope, arriving: _Body, problem: Problem) -> None:
-        tell_failure(scope, problem.reason)
-        if arriving.started:
-            return
-        document = body(spoken(problem, scope["path"]), request_id(scope))
-        headers = [
-            (b"content-type", MEDIA_TYPE.encode()),
-            (b"content-length", str(len(document)).encode()),
-            *((name.lower().encode(), value.encode()) for name, value in problem.headers.items()),
-        ]
-        if problem.status == 401:
-            headers += [(b"www-authenticate", one) for one in CHALLENGES]
-        start = {"type": "http.response.start", "status": problem.status, "headers": headers}
-        await arriving.send(start)
-        await arriving.send({"type": "http.response.body", "body": document})
+        answer = response(spoken(problem, scope["path"], self.protocols), request_id(scope))
+        for challenge in CHALLENGES if problem.status == 401 else ():
+            answer.headers.append("www-authenticate", challenge)
+        await answer(scope, arriving.receive, arriving.send)
 
 
 class _Body:

@@ -5,17 +5,17 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from expertbank.http.documents import kind_of
 from expertbank.http.problems import RefusedError, malformed
 from expertbank.http.seen import tell
-from expertbank.serving.asking import Answered, Ask
+from expertbank.serving.answered import Answered
+from expertbank.serving.asking import Ask
 from expertbank.serving.errors import DeadlineError
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
@@ -99,14 +99,20 @@ async def until_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
         task.cancel()
 
 
-async def answer(server: Server, request: Request, ask: Ask, deadline: float) -> Answered:
+async def answer(
+    server: Server,
+    request: Request,
+    ask: Ask,
+    deadline: float,
+    under: ServingState | None = None,
+) -> Answered:
     """The answer to a request whose body has been read.
 
     Raises:
         ClientDisconnect: the caller left; what was not done by then is not done.
         ExpertBankError: as ``awaited``.
     """
-    found = await until_left(request, awaited(server, ask, deadline))
+    found = await until_left(request, awaited(server, ask, deadline, under))
     tell(request.scope, found, ask.rows)
     return found
 
@@ -117,63 +123,11 @@ async def _left(request: Request) -> None:
         pass
 
 
-def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
-    """Refuse a body of another media type.
-
-    A browser sends some types to any server without asking; they are not among those allowed, so
-    no page elsewhere can ask a server on its reader's own machine.
-
-    Args:
-        request: the request.
-        allowed: media types.
-        bare: whether a body without a type is taken.
+def too_many(count: int, most: int) -> None:
+    """Refuse more rows than one request may bring.
 
     Raises:
-        RefusedError: 415; 403 where a page of another site sent a body without a type.
+        RefusedError: 413.
     """
-    told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if bare and not told:
-        require_same_site(request)
-        return
-    if told in allowed:
-        return
-    raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
-
-
-def require_same_site(
-    request: Request, refusal: str = "a page of another site asked for this"
-) -> None:
-    """Refuse what a browser sends for a page of another site.
-
-    Raises:
-        RefusedError: 403, with ``refusal``.
-    """
-    if request.headers.get("sec-fetch-site") == "cross-site":
-        raise RefusedError(403, refusal)
-
-
-def texts(value: object, what: str) -> list[str]:
-    """One text or several.
-
-    Raises:
-        RefusedError: something else, or none.
-    """
-    found = [value] if isinstance(value, str) else value
-    if not isinstance(found, list):
-        raise malformed(f"{what} must be a text or an array of texts, got {kind_of(value)}")
-    if not found:
-        raise malformed(f"{what} holds no text")
-    for item in found:
-        if not isinstance(item, str):
-            raise malformed(f"{what} must hold texts, got {kind_of(item)}")
-    return found
-
-
-def stops_of(asked: Mapping[str, Any]) -> list[str]:
-    """The texts at which a caller wants answers to end; none where nothing is said.
-
-    Raises:
-        RefusedError: something else.
-    """
-    stop = asked.get("stop")
-    return [] if stop in (None, "", []) else texts(stop, "'stop'")
+    if count > most:
+        raise RefusedError(413, f"the request brings {count} rows, more than {most}")

@@ -13,13 +13,16 @@ from collections.abc import Sequence
 from typing import cast
 
 import h11
+from starlette.types import Scope
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from expertbank.http.arriving import Scope, identified, new_id
+from expertbank.http.arriving import identified, new_id
 from expertbank.http.limits import HttpConfig
 from expertbank.http.problems import MEDIA_TYPE, Problem, body
 from expertbank.http.seen import Moment, Sink, refused, tell_refusal
 
+TAKEN = 2**14
+"""Bytes in ``read_seconds`` by which it is seen that a reader goes on."""
 _ANSWERABLE = (h11.IDLE, h11.SEND_RESPONSE)
 _DETAILS = {
     431: "the headers are too large",
@@ -67,7 +70,7 @@ class Connection(H11Protocol):
     def pause_writing(self) -> None:
         """Give a reader who takes nothing more only so long."""
         super().pause_writing()
-        self._stalled = self.loop.call_later(self.limits.read_seconds, self.transport.abort)
+        self._expect_reader()
 
     def resume_writing(self) -> None:
         """The reader goes on."""
@@ -128,6 +131,16 @@ class Connection(H11Protocol):
         if self._stalled is not None:
             self._stalled.cancel()
             self._stalled = None
+
+    def _expect_reader(self) -> None:
+        left = self.transport.get_write_buffer_size()
+        self._stalled = self.loop.call_later(self.limits.read_seconds, self._look_at_reader, left)
+
+    def _look_at_reader(self, before: int) -> None:
+        if before - self.transport.get_write_buffer_size() < TAKEN:
+            self.transport.abort()
+        else:
+            self._expect_reader()
 
     def _late(self) -> None:
         self._head = None

@@ -1,4 +1,4 @@
-"""JSON as callers send it: read strictly, and refused in one sentence."""
+"""JSON as callers send it, read strictly and refused in one sentence; and as they get it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
+
+from fastapi import Response
 
 from expertbank.http.problems import malformed
 
@@ -50,6 +52,15 @@ def json_object(value: Any, what: str) -> Mapping[str, Any]:
     return value
 
 
+def read_object(data: bytes | memoryview) -> Mapping[str, Any]:
+    """The JSON object that a request is.
+
+    Raises:
+        RefusedError: it is something else.
+    """
+    return json_object(read_json(data), "the request")
+
+
 def optional(value: Any, kind: type, what: str) -> Any:
     """``value`` if it is of this kind, ``None`` where it is absent.
 
@@ -73,6 +84,23 @@ def kind_of(value: Any) -> str:
     return "null" if value is None else _NAMES.get(type(value), "something else")
 
 
+def texts(value: object, what: str) -> list[str]:
+    """One text or several.
+
+    Raises:
+        RefusedError: something else, or none.
+    """
+    found = [value] if isinstance(value, str) else value
+    if not isinstance(found, list):
+        raise malformed(f"{what} must be a text or an array of texts, got {kind_of(value)}")
+    if not found:
+        raise malformed(f"{what} holds no text")
+    for item in found:
+        if not isinstance(item, str):
+            raise malformed(f"{what} must hold texts, got {kind_of(item)}")
+    return found
+
+
 def encode(document: Any) -> bytes:
     """A document as JSON in UTF-8; half a surrogate pair is escaped.
 
@@ -84,6 +112,11 @@ def encode(document: Any) -> bytes:
         return text.encode()
     except UnicodeEncodeError:
         return json.dumps(document, separators=(",", ":")).encode()
+
+
+def reply(document: Any) -> Response:
+    """The answer that is a document."""
+    return Response(encode(document), media_type="application/json")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

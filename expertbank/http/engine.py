@@ -17,17 +17,17 @@ import httpx
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
 
-from expertbank.http import prompts, schemas
-from expertbank.http.asking import answer, deadline_of, require_type, until_left
-from expertbank.http.compressed import body_of
-from expertbank.http.documents import encode, json_object, optional, read_json
+from expertbank.http import prompts
+from expertbank.http.asking import answer, deadline_of, too_many, until_left
+from expertbank.http.bodies import read, require_type
+from expertbank.http.documents import encode, optional, read_object
 from expertbank.http.ending import Ending
 from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.infer import too_many
 from expertbank.http.keys import KeyFile, offered_keys
 from expertbank.http.problems import Problem, RefusedError
+from expertbank.http.schemas import ASKING, problems
 from expertbank.http.seen import tell_failure
-from expertbank.http.sse import DONE, Events
+from expertbank.http.sse import DONE, EVENTS, Events, event
 from expertbank.serving.asking import AUTO
 from expertbank.serving.engine import Chosen, Engine
 from expertbank.serving.errors import NotReadyError
@@ -36,8 +36,7 @@ from expertbank.writing import Writing
 
 MOST = 64 * 2**20
 """Bytes of an answer that is not streamed."""
-EVENTS = "text/event-stream"
-_PASSED_ON = ("accept", "x-request-id", "traceparent", "tracestate")
+_PASSED_ON = (b"accept", b"x-request-id", b"traceparent", b"tracestate")
 _OF_ONE_HOP = frozenset(
     {
         *("connection", "keep-alive", "proxy-authenticate", "te", "trailer", "upgrade"),
@@ -80,8 +79,9 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         as_trained: Callable[[Mapping[str, Any], Writing], Mapping[str, Any]] | None = None,
     ) -> Response:
         require_type(request, "application/json")
-        body = await body_of(request, server.config.max_body_bytes)
-        asked: Mapping[str, Any] = json_object(read_json(body), "the request")
+        body, asked = await read(
+            request, server.config.max_body_bytes, lambda body: (body, read_object(body))
+        )
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)
@@ -92,14 +92,14 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
             if as_trained and chosen.writing:
                 asked = as_trained(asked, chosen.writing)
             body = encode({**asked, "model": chosen.model})
-        meant = f"model {asked.get('model')!r}" if chosen is None else _meant(chosen)
+        meant = f"model {str(asked['model'])[:100]!r}" if chosen is None else _meant(chosen)
         headers = _headers(request, keys)
         sent = client.build_request("POST", path, content=body, headers=headers)
         return await until_left(request, _answer(request, client, sent, chosen, meant))
 
     answers = {
-        200: {"description": "The engine's answer.", "content": {"application/json": {}}},
-        **schemas.problems(*schemas.ASKING, 502),
+        "200": {"description": "The engine's answer.", "content": {"application/json": {}}},
+        **problems(*ASKING, 502),
     }
 
     @routes.post(
@@ -138,6 +138,7 @@ async def _answer(
         received = await ending.before(client.send(sent, stream=True))
     except httpx.TransportError as error:
         raise _refused(error, meant) from error
+    received.headers.encoding = "latin-1"  # as they are written again
     headers = {
         name: value for name, value in received.headers.items() if name not in _OF_ONE_HOP
     } | _told(chosen)
@@ -194,7 +195,7 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
         return
     tell_failure(request.scope, Problem(status, problem, 1).reason)
     told = {"message": problem, "type": "engine_error", "param": None, "code": status}
-    yield b"data: " + encode({"error": told}) + b"\n\n" + DONE
+    yield event({"error": told}) + DONE
 
 
 def _refused(error: httpx.TransportError, meant: str) -> RefusedError:
@@ -226,13 +227,9 @@ def _told(chosen: Chosen | None) -> dict[str, str]:
     return told
 
 
-def _headers(request: Request, keys: KeyFile | None) -> dict[str, str]:
+def _headers(request: Request, keys: KeyFile | None) -> list[tuple[bytes, bytes]]:
     """What the engine gets to know of a request: never a key of the bank's."""
-    found = {name: request.headers[name] for name in _PASSED_ON if name in request.headers}
-    found |= {"content-type": "application/json", "accept-encoding": "identity"}
-    key = request.headers.get("authorization")
-    if key is not None and not (
-        keys and keys.allows(offered_keys([(b"authorization", key.encode("latin-1"))]))
-    ):
-        found["authorization"] = key
-    return found
+    found = [(name, value) for name, value in request.headers.raw if name in _PASSED_ON]
+    found += [(b"content-type", b"application/json"), (b"accept-encoding", b"identity")]
+    key = [(name, value) for name, value in request.headers.raw if name == b"authorization"]
+    return found if keys and keys.allows(offered_keys(key)) else [*found, *key]

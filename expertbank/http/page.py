@@ -7,11 +7,9 @@ page's policy lets in nothing but its own style, script and figures.
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import hashlib
-import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,10 +21,11 @@ from markupsafe import Markup
 
 from expertbank.data.inputs import row_of
 from expertbank.errors import ExpertBankError
-from expertbank.http.asking import answer, deadline_of, require_same_site, require_type
-from expertbank.http.problems import Problem, RefusedError, malformed, problem_of
+from expertbank.http.asking import answer, deadline_of
+from expertbank.http.bodies import read, require_same_site, require_type
+from expertbank.http.problems import Problem, RefusedError, malformed
 from expertbank.http.reported import LastReport, Told
-from expertbank.http.seen import tell_failure
+from expertbank.http.seen import failed
 from expertbank.http.table import NO_TASKS, tasks_table
 from expertbank.http.view import Given, Shown, milliseconds, shown
 from expertbank.http.watch import Watch
@@ -40,7 +39,6 @@ from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 from expertbank.texts import printable
 
-_LOG = logging.getLogger(__name__)
 _TEMPLATES = Path(__file__).parent / "templates"
 
 REPORT_SECONDS = 1.5
@@ -73,24 +71,21 @@ class _Outcome:
     problem: Problem | None = None
 
 
-def router(
-    server: Server, watch: Watch, report: Callable[[], ForgettingReport] | None = None
-) -> APIRouter:
+def router(server: Server, watch: Watch) -> APIRouter:
     """``/``, ``/live`` and ``/report``.
 
     Args:
         server: what answers.
         watch: where live figures come from.
-        report: makes the forgetting report from stored evidence; ``None`` for a bundle.
     """
     routes = APIRouter(include_in_schema=False)
-    last = LastReport(report)
+    last = LastReport(server.source.report)
 
     async def page(given: Given, outcome: _Outcome) -> Response:
         state = _current(server)
         told = Told(why="There is nothing to report on yet.")
         if state is not None:
-            told = await asyncio.to_thread(last.of, state.number, REPORT_SECONDS)
+            told = await last.of(state.number, REPORT_SECONDS)
         text = _page(server, state, watch, told, given, outcome)
         headers = {**HEADERS, "Content-Security-Policy": _policy()}
         if outcome.problem is None:
@@ -105,10 +100,9 @@ def router(
     async def ask(request: Request) -> Response:
         try:
             require_type(request, "application/x-www-form-urlencoded", bare=True)
-            given = _given(await request.body())
+            given = await read(request, server.config.max_body_bytes, _given)
         except RefusedError as error:
-            problem = problem_of(error)
-            tell_failure(request.scope, problem.reason)
+            problem = failed(request.scope, error, server.state)
             return await page(Given(), _Outcome(problem=problem))
         return await page(given, await _outcome(server, request, given))
 
@@ -121,7 +115,7 @@ def router(
         state = _current(server)
         told = Told(why="There is nothing to report on yet.")
         if state is not None:
-            told = await asyncio.to_thread(last.of, state.number, REPORT_SECONDS)
+            told = await last.of(state.number, REPORT_SECONDS)
         headers = {**HEADERS, "Content-Security-Policy": REPORT_POLICY}
         if told.report is None:
             return Response(f"{told.why}\n", 404, headers, "text/plain; charset=utf-8")
@@ -169,11 +163,7 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
         deadline = deadline_of(request, server.config.deadline_ms)
         answered = await answer(server, request, asked, deadline)
     except ExpertBankError as error:
-        problem = problem_of(error, server.state)
-        if problem.status >= 500:
-            _LOG.error("the page could not answer: %s", error)
-        tell_failure(request.scope, problem.reason)
-        return _Outcome(problem=problem)
+        return _Outcome(problem=failed(request.scope, error, server.state))
     return _Outcome(shown(answered, given))
 
 

@@ -9,11 +9,10 @@ as OpenAI has it, whose client shows nothing else.
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from fastapi import Response
 
@@ -27,10 +26,7 @@ from expertbank.errors import (
 )
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError, TooLargeError
 
-_log = logging.getLogger("expertbank.http")
 MEDIA_TYPE = "application/problem+json"
-OPENAI = "/v1/"
-"""Addresses that are called by clients of OpenAI."""
 MEANINGS = {
     1: "failed",
     2: "usage or bad input",
@@ -43,47 +39,54 @@ MEANINGS = {
     13: "integrity",
 }
 """What the exit codes of the command line mean; ``code`` in a document is one of them."""
-_TITLES = {
-    400: "Malformed request",
-    401: "No valid key",
-    403: "Not allowed",
-    404: "Not found",
-    405: "Method not allowed",
-    408: "Request arrived too slowly",
-    413: "Request too large",
-    415: "Media type not supported",
-    422: "Rows cannot be answered",
-    429: "Queue full",
-    431: "Headers too large",
-    500: "Failed",
-    501: "Transfer encoding not supported",
-    502: "Engine failed",
-    503: "Not ready",
-    504: "Deadline passed",
+DEFECT, _INTEGRITY, _REFUSED = "defect", "integrity", "refused"
+
+
+class Kind(NamedTuple):
+    """What all problems of a status have in common.
+
+    Attributes:
+        title: the kind.
+        reason: the same in one word, for logs and counters.
+        meaning: what the OpenAPI document says of it; empty where no route names it.
+    """
+
+    title: str
+    reason: str
+    meaning: str = ""
+
+
+KINDS = {
+    400: Kind("Malformed request", "malformed", "The request is not what this interface takes."),
+    401: Kind("No valid key", "key", "The server asks for a key, and this is none."),
+    403: Kind("Not allowed", "cross-site", "A page of another site asked for this."),
+    404: Kind("Not found", "not-found", "No such model or version."),
+    405: Kind("Method not allowed", "method"),
+    408: Kind("Request arrived too slowly", "slow", "The body arrived too slowly."),
+    413: Kind("Request too large", "too-large", "Too large a body, or too many rows."),
+    415: Kind("Media type not supported", "media-type", "A body of another media type."),
+    422: Kind(
+        "Rows cannot be answered",
+        "input",
+        "The request is well-formed, and one of its rows cannot be answered.",
+    ),
+    429: Kind(
+        "Queue full", "queue-full", "Too many rows wait; Retry-After says when to come again."
+    ),
+    431: Kind("Headers too large", "headers", "Too large headers."),
+    500: Kind("Failed", DEFECT, "Failed inside; the server's log tells why."),
+    501: Kind("Transfer encoding not supported", _REFUSED),
+    502: Kind(
+        "Engine failed", "engine", "The engine behind the router cannot be reached, or broke off."
+    ),
+    503: Kind("Not ready", "not-ready", "The server cannot answer now."),
+    504: Kind("Deadline passed", "deadline", "The deadline passed."),
 }
 _WORDS = {
     404: "there is nothing at this address",
     405: "this address takes another method, which Allow names",
 }
-DEFECT, _INTEGRITY, _REFUSED = "defect", "integrity", "refused"
-_REASONS = {
-    400: "malformed",
-    401: "key",
-    403: "cross-site",
-    404: "not-found",
-    405: "method",
-    408: "slow",
-    413: "too-large",
-    415: "media-type",
-    422: "input",
-    429: "queue-full",
-    431: "headers",
-    501: _REFUSED,
-    502: "engine",
-    503: "not-ready",
-    504: "deadline",
-}
-REASONS = (*_REASONS.values(), DEFECT, _INTEGRITY)
+REASONS = (*(kind.reason for kind in KINDS.values()), _INTEGRITY)
 """Every ``Problem.reason``."""
 
 
@@ -139,13 +142,17 @@ class Problem:
     @property
     def title(self) -> str:
         """The kind of problem, the same for all of a kind."""
-        return _TITLES.get(self.status, "Failed" if self.status >= 500 else "Refused")
+        return self._of_status.title
 
     @property
     def reason(self) -> str:
         """The kind in one word, for logs and counters."""
-        other = DEFECT if self.status >= 500 else _REFUSED
-        return self.kind or _REASONS.get(self.status, other)
+        return self.kind or self._of_status.reason
+
+    @property
+    def _of_status(self) -> Kind:
+        other = KINDS[500] if self.status >= 500 else Kind("Refused", _REFUSED)
+        return KINDS.get(self.status, other)
 
     def to_dict(self, request_id: str) -> dict[str, Any]:
         """The document of the problem that a request met."""
@@ -159,23 +166,6 @@ class Problem:
             "meaning": MEANINGS.get(self.code, MEANINGS[1]),
             "error": self.detail if self.error is None else dict(self.error),
         }
-
-
-def spoken(problem: Problem, path: str) -> Problem:
-    """A problem as the callers of an address read it."""
-    if problem.error is not None or not path.startswith(OPENAI):
-        return problem
-    return replace(problem, error=openai_error(problem))
-
-
-def openai_error(problem: Problem) -> dict[str, Any]:
-    """A problem in the words of OpenAI."""
-    return {
-        "message": problem.detail,
-        "type": "server_error" if problem.status >= 500 else "invalid_request_error",
-        "param": None,
-        "code": problem.reason,
-    }
 
 
 def problem_of(error: BaseException, state: str = "not ready") -> Problem:
@@ -251,11 +241,3 @@ def _code(status: int) -> int:
     if status == 404:
         return NotFoundError.exit_code
     return 1 if status >= 500 or status == 429 else InputError.exit_code
-
-
-def log_inside(error: Exception, problem: Problem, request_id: str) -> None:
-    """Write what a caller is not told to the log, where there is such a thing."""
-    if problem.status >= 500 and not isinstance(error, DeadlineError):
-        # What keeps a server from being ready was told when it happened, if it is no fault at all.
-        level = logging.INFO if isinstance(error, NotReadyError) else logging.ERROR
-        _log.log(level, "request %s failed: %s: %s", request_id, type(error).__name__, error)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from expertbank.http.asking import stops_of, texts
-from expertbank.http.documents import kind_of
+from expertbank.http.documents import kind_of, texts
+from expertbank.http.openai.request import stops_of
 from expertbank.http.problems import malformed
 from expertbank.writing import Writing
 

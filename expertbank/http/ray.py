@@ -8,8 +8,6 @@ and names it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from expertbank.errors import InputError
@@ -77,14 +75,14 @@ def _in_replica(own: Mapping[str, Any], config: ServeConfig) -> FastAPI:
     backbone, device = own.get("backbone"), own.get("device")
     source: Source
     if "bundle" in own:
-        source, report = BundleSource(Path(own["bundle"]), backbone, device), None
+        source = BundleSource(own["bundle"], backbone, device)
     else:
-        bank = Bank.open(own["home"], read_only=True, backbone=backbone, device=device)
-        source = BankSource(bank)
-        report = partial(bank.forgetting_report, with_map=True)
+        source = BankSource(
+            Bank.open(own["home"], read_only=True, backbone=backbone, device=device)
+        )
     watch = Watch()
     server = Server(source, config, watch.metrics)
     server.start()
     # Serve sends no request before this is done: a replica that cannot load never takes part.
     server.wait_ready()
-    return make_app(server, watch=watch, report=report)
+    return make_app(server, watch=watch)

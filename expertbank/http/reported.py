@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
-from threading import Event, Lock, Thread
+from threading import Thread
 
 from expertbank.errors import ExpertBankError, IntegrityError
 from expertbank.reports.forgetting import ForgettingReport
@@ -35,13 +37,11 @@ class LastReport:
 
     def __init__(self, make: Callable[[], ForgettingReport] | None) -> None:
         self._make = make
-        self._lock = Lock()
         self._number = 0
-        self._ended = Event()
-        self._ended.set()
-        self._told = Told(why=WAIT)
+        self._made: Future[Told] = Future()
+        self._made.set_result(Told(why=WAIT))
 
-    def of(self, number: int, seconds: float) -> Told:
+    async def of(self, number: int, seconds: float) -> Told:
         """The report of a state.
 
         Args:
@@ -50,18 +50,16 @@ class LastReport:
         """
         if self._make is None:
             return Told(why=NONE)
-        with self._lock:
-            # One at a time: a bank that changes often is not reported on ever faster.
-            if self._number != number and self._ended.is_set():
-                self._number, self._ended = number, Event()
-                Thread(target=self._run, args=(self._ended,), daemon=True).start()
-            ended = self._ended
-        ended.wait(seconds)
-        with self._lock:
-            current = self._number == number and self._ended.is_set()
-            return self._told if current else Told(why=WAIT)
+        # One at a time: a bank that changes often is not reported on ever faster.
+        if self._number != number and self._made.done():
+            self._number, self._made = number, Future()
+            Thread(target=self._run, args=(self._made,), daemon=True).start()
+        made = self._made
+        # In the loop: however many wait, they hold up no thread that others need.
+        await asyncio.wait({asyncio.wrap_future(made)}, timeout=seconds)
+        return made.result() if made.done() and self._number == number else Told(why=WAIT)
 
-    def _run(self, ended: Event) -> None:
+    def _run(self, made: Future[Told]) -> None:
         assert self._make is not None
         told = Told(why=FAILED)
         try:
@@ -72,6 +70,4 @@ class LastReport:
         except (ExpertBankError, OSError) as error:
             _LOG.error("the forgetting report could not be made: %s", error)
         finally:
-            with self._lock:
-                self._told = told
-            ended.set()
+            made.set_result(told)

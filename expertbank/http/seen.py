@@ -6,22 +6,19 @@ the whole to every sink. Whoever wants to know more of requests adds a sink.
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from starlette.routing import BaseRoute, Match
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from expertbank.http.problems import DEFECT, Problem
+from expertbank.errors import ExpertBankError
+from expertbank.http.problems import DEFECT, Problem, problem_of
 from expertbank.records import Row
-from expertbank.serving.asking import Answered
-
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from expertbank.serving.answered import Answered
+from expertbank.serving.errors import DeadlineError, NotReadyError
 
 GONE = 499
 """Status of a request whose caller left before there was an answer, as proxies write it."""
@@ -29,6 +26,7 @@ CANCELLED = "cancelled"
 """Reason of a request whose caller left before the end of its answer."""
 NO_ROUTE = "(none)"
 """Route of a request that no route takes: what was asked for is the caller's choice."""
+_LOG = logging.getLogger("expertbank.http")
 _KEY = "expertbank.told"
 _OTHER = "OTHER"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -135,6 +133,25 @@ def tell_failure(scope: Scope, reason: str) -> None:
     _told(scope).reason = reason
 
 
+def failed(scope: Scope, error: Exception, state: str) -> Problem:
+    """What a caller is told of an error that ends the request; the rest goes to the log.
+
+    Args:
+        scope: the request's.
+        error: what happened.
+        state: of the server.
+    """
+    problem = problem_of(error, state)
+    tell_failure(scope, problem.reason)
+    if problem.status >= 500 and not isinstance(error, DeadlineError):
+        # What keeps a server from being ready was told when it happened, if it is no fault at all.
+        level = logging.INFO if isinstance(error, NotReadyError) else logging.ERROR
+        defect = None if isinstance(error, ExpertBankError) else error
+        name, kind = scope["state"]["request_id"], type(error).__name__
+        _LOG.log(level, "request %s failed: %s: %s", name, kind, error, exc_info=defect)
+    return problem
+
+
 def tell_refusal(scope: Scope, problem: Problem) -> None:
     """Say what a request was answered with from outside the application, which knows nothing."""
     told = _told(scope)
@@ -171,7 +188,7 @@ class SeenMiddleware:
 
     def __init__(
         self,
-        app: App,
+        app: ASGIApp,
         sinks: Sequence[Sink],
         texts: bool = False,
         routes: Sequence[BaseRoute] = (),

@@ -1,9 +1,13 @@
-"""Server-sent events as they pass through: whole ones only, so that the last is never half."""
+"""Server-sent events: how they are written, and how those of others pass through whole."""
 
 from __future__ import annotations
 
 import re
+from typing import Any
 
+from expertbank.http.documents import encode
+
+EVENTS = "text/event-stream"
 DONE = b"data: [DONE]\n\n"
 """The event that ends a stream of completions."""
 _END = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -12,8 +16,13 @@ MOST = 2**20
 """Bytes of an event that is not whole yet; more are passed on as they are."""
 
 
+def event(document: Any) -> bytes:
+    """A document as one event."""
+    return b"data: " + encode(document) + b"\n\n"
+
+
 class Events:
-    """Bytes of a stream, handed on event by event.
+    """Bytes of a stream, handed on event by event, so that the last is never half.
 
     Attributes:
         rest: what came after the last whole event.

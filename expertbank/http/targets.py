@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote
 
-from expertbank.http.arriving import App, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 
@@ -13,7 +13,7 @@ _ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 class Addressed:
     """Takes ``GET http://host/path`` for ``GET /path`` (RFC 9112, section 3.2.2)."""
 
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from expertbank.serving.live import ServingState
@@ -16,6 +17,13 @@ def document_of(answer: Prediction, state: ServingState) -> dict[str, Any]:
     document["router"] = state.router_version
     document["router_digest"] = state.router_digest
     return document
+
+
+def label_text(answer: Prediction) -> str:
+    """The answer in one text: a class, a choice's text, a number, a JSON array of labels."""
+    if answer.labels is not None:
+        return json.dumps(list(answer.labels), ensure_ascii=False)
+    return "" if answer.label is None else str(answer.label)
 
 
 def _one(answer: Prediction) -> dict[str, Any]:

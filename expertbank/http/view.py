@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from expertbank.reports.figures import share
-from expertbank.serving.asking import Answered
+from expertbank.serving.answered import Answered
 from expertbank.texts import printable
 from expertbank.workflows.answering.prediction import Prediction
 

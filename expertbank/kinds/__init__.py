@@ -12,13 +12,15 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from expertbank.errors import InputError, NotFoundError
-from expertbank.kinds.rules import LabelRules
+from expertbank.kinds.rules import LabelRules, RawLabel
 from expertbank.plugins import Plugins, unlike
 
 if TYPE_CHECKING:
     from expertbank.evaluation.outcome import Correlated, Counted, Outcome
     from expertbank.evaluation.predictions import Predictions
-    from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective
+    from expertbank.kinds.answer import Answer
+    from expertbank.kinds.kind import TOLERANCE, Kind
+    from expertbank.kinds.objective import Objective
     from expertbank.kinds.probe import probe_flags, probe_head, probe_value
 
 __all__ = [
@@ -34,6 +36,7 @@ __all__ = [
     "Objective",
     "Outcome",
     "Predictions",
+    "RawLabel",
     "adapter_elsewhere",
     "kind_for",
     "probe_flags",
@@ -48,7 +51,9 @@ EXTERNAL_KIND = "external"
 """The kind of a task that an adapter of another program answers."""
 
 _HOMES = {
-    **dict.fromkeys(("TOLERANCE", "Answer", "Kind", "Objective"), "kinds.kind"),
+    **dict.fromkeys(("TOLERANCE", "Kind"), "kinds.kind"),
+    "Answer": "kinds.answer",
+    "Objective": "kinds.objective",
     **dict.fromkeys(("Correlated", "Counted", "Outcome"), "evaluation.outcome"),
     **dict.fromkeys(("probe_flags", "probe_head", "probe_value"), "kinds.probe"),
     "Predictions": "evaluation.predictions",

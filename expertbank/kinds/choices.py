@@ -11,6 +11,7 @@ from typing import Any
 
 from expertbank.errors import DataError
 from expertbank.kinds.labels import listed
+from expertbank.kinds.rules import RawLabel
 from expertbank.texts import as_python_prints, is_blank, plain_text
 
 
@@ -86,13 +87,7 @@ def _one_column(value: Any, column: str, origin: str) -> tuple[Sequence[Any], Se
     )
 
 
-def position_of(
-    raw: str,
-    labels: tuple[str, ...],
-    choices: tuple[str, ...],
-    keys: tuple[str, ...],
-    origin: str,
-) -> str:
+def position_of(label: RawLabel) -> str:
     """Zero-based position of the right choice, as text.
 
     What may name it, in this order: the data's own keys; the task's ``labels``, which stand for
@@ -102,12 +97,11 @@ def position_of(
     Raises:
         DataError: it names no choice of this row, or one by its text and another by its place.
     """
-    known = keys or labels
-    if known:
-        place = known.index(raw) if raw in known[: len(choices)] else None
-    else:
-        known = choices
-        place = choices.index(raw) if raw in choices else None
+    raw, choices, origin = label.value, label.choices, label.origin
+    names = label.keys or label.rules.labels
+    known = names or choices
+    place = known.index(raw) if raw in known[: len(choices)] else None
+    if not names:
         by_place = _place(raw, len(choices))
         if place is None:
             place = by_place
@@ -123,7 +117,7 @@ def position_of(
         shown = [*known[:10], *(["…"] if len(known) > 10 else [])]
         hint = (
             ""
-            if keys or labels
+            if names
             else "; positions count from 0; for other names of the choices list them as labels "
             'in a task file, such as labels: ["1", "2"]'
         )

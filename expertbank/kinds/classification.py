@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from expertbank.evaluation.predictions import Predictions
 from expertbank.evaluation.scores import against_majority, confusion_matrix, macro_f1, matthews
-from expertbank.kinds.kind import Kind, Objective
+from expertbank.kinds.kind import Kind
 from expertbank.kinds.labels import alike_remarks, several_remarks
+from expertbank.kinds.objective import Objective
 from expertbank.records import Row, Target
 from expertbank.texts import is_number
 

@@ -14,7 +14,8 @@ import numpy as np
 from expertbank.errors import DataError, InputError
 from expertbank.evaluation.outcome import Bools, Outcome, Sent
 from expertbank.evaluation.predictions import Floats, Predictions
-from expertbank.kinds.kind import Answer, Kind
+from expertbank.kinds.answer import Answer
+from expertbank.kinds.kind import Kind
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row, Target
 from expertbank.texts import fits_a_header

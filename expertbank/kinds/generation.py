@@ -17,8 +17,10 @@ from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Ints, Predictions
 from expertbank.evaluation.scores import against_majority
 from expertbank.evaluation.texts import rouge_l, same_text, token_f1
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective
-from expertbank.kinds.rules import LabelRules
+from expertbank.kinds.answer import Answer
+from expertbank.kinds.kind import TOLERANCE, Kind
+from expertbank.kinds.objective import Objective
+from expertbank.kinds.rules import RawLabel
 from expertbank.records import Row, Target
 
 if TYPE_CHECKING:
@@ -36,16 +38,9 @@ class Generation(Kind):
     names_labels = False
     label_word = "answer"
 
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
+    def label(self, raw: RawLabel) -> str:
         """The answer as it stands."""
-        return rules.names.get(raw, raw)
+        return raw.rules.names.get(raw.value, raw.value)
 
     def counted(self, row: Row) -> Collection[str]:
         """Texts are not counted."""

@@ -10,28 +10,20 @@ Torch is imported only inside the methods that need it, so that data can be read
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from expertbank.errors import DataError
 from expertbank.evaluation.decisions import chosen, probabilities
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Ints, Predictions
 from expertbank.evaluation.scores import against_majority
-from expertbank.kinds.labels import (
-    label_text,
-    place_of,
-    require_known,
-    shown_label,
-    sorted_labels,
-)
-from expertbank.kinds.rules import LabelRules
-from expertbank.records import ROW_SHAPES, Row, RowShape, Target
-from expertbank.texts import is_blank, plain_text
+from expertbank.kinds.answer import Answer
+from expertbank.kinds.labelled import Labelled
+from expertbank.kinds.labels import label_text, place_of
+from expertbank.kinds.objective import Objective
+from expertbank.records import Row, Target
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,89 +32,7 @@ TOLERANCE = 1e-3
 """How near two answers must be for another machine's arithmetic to have swapped them."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an expert says of one row.
-
-    Attributes:
-        label: the answer in one value: a class name, the text of a choice, or a number; ``None``
-            where an answer is a set of labels. Of scores that stand beside it, it has the highest;
-            of equally high ones it is the first.
-        scores: probability of each label or choice; empty for a number.
-        choice: position of the chosen choice.
-        labels: the labels that hold, where several may: those whose score is at least that of
-            ``thresholds``.
-        text: the answer as a person reads it; a label is quoted where it could be taken for
-            something else, see ``labels.label_text``.
-        thresholds: where several labels may hold, the least score from which on each does.
-        written: the answer that was written, where the kind writes.
-    """
-
-    label: str | float | None
-    scores: Mapping[str, float]
-    text: str
-    choice: int | None = None
-    labels: tuple[str, ...] | None = None
-    thresholds: Mapping[str, float] | None = None
-    written: str | None = None
-
-    @classmethod
-    def of_scores(cls, scores: Mapping[str, float]) -> Answer:
-        """The most probable label; of equally probable ones the first."""
-        label = max(scores, key=scores.__getitem__)
-        return cls(label, scores, label_text(label))
-
-
-class Objective(ABC):
-    """A kind's part in training one expert, in float32. Only ``loss`` must be given."""
-
-    __slots__ = ()
-
-    @abstractmethod
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss over rows.
-
-        Args:
-            logits: ``[rows, width]``; of a kind that writes, ``[tokens, vocabulary]``.
-            targets: ``[rows]`` or ``[rows, labels]`` float32, as ``Kind.target`` made them: a place
-                among labels is a number too. Of a kind that writes, ``[tokens]`` int64, the tokens
-                of the answers.
-        """
-
-    def score(self, logits: Tensor, targets: Tensor) -> float:
-        """Mean quality of the rows' answers, which selects the checkpoint; higher is better."""
-        return -float(self.loss(logits, targets))
-
-    def logits(self, outputs: Tensor, row_of: Tensor) -> Tensor:
-        """Rows' logits ``[rows, width]`` from the head's outputs ``[sequences, outputs]``.
-
-        ``row_of [sequences]`` is the row of each; unless a row brings choices it is one sequence.
-        """
-        return outputs
-
-    def start(
-        self, features: Tensor, row_of: Tensor, targets: Tensor
-    ) -> tuple[Tensor, Tensor] | None:
-        """First head ``(weight [outputs, hidden], bias [outputs])`` from frozen features.
-
-        ``features`` are ``[sequences, hidden]``. ``None`` starts from zeros, which costs the first
-        steps; ``probe_head``, ``probe_flags`` and ``probe_value`` fit one in closed form.
-        """
-        return None
-
-    def finish(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        """The head as it is stored."""
-        return weight, bias
-
-    def thresholds(self, logits: Tensor, targets: Tensor) -> Tensor | None:
-        """Logits ``[outputs]`` from which on an output counts, from held-out training rows.
-
-        Asked for if the kind ``has_thresholds``.
-        """
-        return None
-
-
-class Kind(ABC):
+class Kind(Labelled, ABC):
     """One kind of task. Only ``name`` and ``objective`` must be given.
 
     What is not given is that of a row with one of the task's labels, each of which has an output
@@ -135,10 +45,6 @@ class Kind(ABC):
     of ``same`` and ``answer``, and what stands for logits is ``models.writing.FIGURES``.
 
     Attributes:
-        name: what tasks, files and the database call it: the name it is added under.
-        shapes: what its rows bring; a row of another shape is not sent to its experts. How a row is
-            encoded depends on its shape alone, since the trunk runs before an expert is chosen.
-        misshapen: what to say of a row of another shape.
         scores_sequences: whether the head gives each of a row's sequences one score, instead of
             one sequence all of its outputs.
         writes: whether the language model writes its answers, and there is no head.
@@ -146,173 +52,22 @@ class Kind(ABC):
             only label: rows have no label, nothing is trained, and there is no head.
         has_thresholds: whether an expert's file holds ``head.threshold [outputs]`` beside weight
             and bias.
-        names_labels: whether its labels have names that belong to the task.
         answers_are_values: whether labels are numbers, of which two of one text may differ.
-        label_word: what one of them is called in a table.
         snippet: Python that forms an answer from ``outputs(text, text_pair)`` and ``about``, for
             exports to other programs.
     """
 
-    name: ClassVar[str]
-    shapes: ClassVar[frozenset[RowShape]] = frozenset({"single", "pair"})
-    misshapen: ClassVar[str] = "the row brings choices, which only multiple-choice tasks read"
     scores_sequences: ClassVar[bool] = False
     writes: ClassVar[bool] = False
     elsewhere: ClassVar[bool] = False
     has_thresholds: ClassVar[bool] = False
-    names_labels: ClassVar[bool] = True
     answers_are_values: ClassVar[bool] = False
-    label_word: ClassVar[str] = "label"
     snippet: ClassVar[str] = ""
 
     @property
     def has_head(self) -> bool:
         """Whether an expert's answers come from a head of its own."""
         return not (self.writes or self.elsewhere)
-
-    def complaint(self, name: str) -> str | None:
-        """Why this cannot be added under ``name``; ``None`` if it can."""
-        own = getattr(self, "name", None)
-        if own != name:
-            return f"calls itself {own!r}: its `name` must be what it is added under"
-        if not self.shapes or not self.shapes <= set(ROW_SHAPES):
-            return f"reads rows of shapes {set(self.shapes)}: there are {', '.join(ROW_SHAPES)}"
-        return None
-
-    # -- rows and labels ---------------------------------------------------------------------
-
-    def claims(self, *, choices: bool, rules: LabelRules) -> bool:
-        """Whether naming such columns can only mean this kind."""
-        return False
-
-    def refusal(self, *, choices: bool, rules: LabelRules) -> str | None:
-        """Why no row of such columns can be read; ``None`` if it can.
-
-        One column for each label, or a separator of labels, is for kinds that claim it.
-        """
-        if choices and "choices" not in self.shapes:
-            return f"rows of kind {self.name} bring no choices"
-        if rules.flags and not self.claims(choices=False, rules=LabelRules(flags=rules.flags)):
-            return f"kind {self.name} has one label column, not several: {', '.join(rules.flags)}"
-        parted = LabelRules(separator=rules.separator)
-        if rules.separator and not self.claims(choices=False, rules=parted):
-            return f"rows of kind {self.name} hold no labels that {rules.separator!r} parts"
-        return None
-
-    def raw_label(
-        self, values: Mapping[str, Any], column: str | None, rules: LabelRules, origin: str
-    ) -> Any:
-        """What a record says of its label; ``None`` for a row to be left out.
-
-        Raises:
-            DataError: it says nothing, or something that is no label.
-        """
-        value = None if column is None else values.get(column)
-        if isinstance(value, (list, tuple)):
-            hint = (
-                "for several labels a row use --kind multi_label"
-                if self.names_labels
-                else f"keep one {self.label_word}, or make a row of each"
-            )
-            raise DataError(
-                f"{origin}: column {column!r} holds a list of {self.label_word}s, expected one; "
-                f"{hint}",
-                f"several {self.label_word}s",
-            )
-        raw = plain_text(value, origin, column or "label")
-        if raw is not None and is_blank(raw):
-            raw = None
-        if raw in rules.drop:
-            return None
-        if raw is None:
-            raise DataError(
-                f"{origin}: no label: column {column!r} is empty; label or remove the row",
-                "no label",
-            )
-        return raw
-
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
-        """The label as rows carry it, in one text form.
-
-        Args:
-            raw: from ``raw_label``.
-            rules: the task's.
-            choices: the row's own choices, if it brings any.
-            keys: names that the data has for them.
-            origin: ``file:line``.
-
-        Raises:
-            DataError: it is none of the task's labels.
-        """
-        return shown_label(raw, rules, origin)
-
-    def labels(
-        self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str
-    ) -> tuple[str, ...]:
-        """Label names in their fixed order; empty where there are none.
-
-        The task's own, else those that its names lead to and then, in natural order, those of the
-        training rows.
-
-        Raises:
-            DataError: too few to train on, or a validation label that training never shows.
-        """
-        if not self.names_labels:
-            return ()
-        self.require_rows(train, where)
-        if rules.labels:
-            return rules.labels
-        seen = {label for row in train for label in self.counted(row)}
-        named = tuple(dict.fromkeys(rules.names.values()))
-        labels = rules.known or (*named, *sorted_labels(seen.difference(named)))
-        for row in validation:
-            require_known(row, self.counted(row), labels)
-        return labels
-
-    def require_rows(self, rows: Sequence[Row], where: str) -> None:
-        """Refuse rows that no expert of this kind can be trained on, before they are split.
-
-        Raises:
-            DataError: what is wrong with them.
-        """
-        if self.names_labels and len({row.label for row in rows}) < 2:
-            raise DataError(
-                f"{where}:1: all training rows have the label {rows[0].label!r}; "
-                "there is nothing to tell apart"
-            )
-
-    def unlike(self, rows: Sequence[Row]) -> Iterable[DataError]:
-        """What is wrong with rows of one source, of all its splits, that do not fit the others."""
-        return ()
-
-    def classes(self, row: Row) -> Iterable[str | None]:
-        """The classes of a row of which each must keep a training row when rows are split."""
-        return self.counted(row) if self.names_labels else (None,)
-
-    def counted(self, row: Row) -> Collection[str]:
-        """The labels of a row, for counts."""
-        return () if row.label is None else (row.label,)
-
-    def majority(self, rows: Sequence[Row]) -> float | None:
-        """Share of the most frequent answer; ``None`` where no answer repeats."""
-        return Counter(row.label for row in rows).most_common(1)[0][1] / len(rows)
-
-    def values(self, rows: Sequence[Row]) -> dict[str, float]:
-        """``least``, ``mean`` and ``most`` of labels that are numbers, else nothing."""
-        return {}
-
-    def remarks(self, rows: Iterable[Row]) -> tuple[str, ...]:
-        """What is odd about labels and yet no reason to refuse them, as sentences."""
-        return ()
-
-    # -- targets and training -----------------------------------------------------------------
 
     def target(self, row: Row, places: Mapping[str, int]) -> Target | None:
         """What training and evaluation compare with; ``None`` for a row without a label.
@@ -354,8 +109,6 @@ class Kind(ABC):
             balance: weigh rare classes up.
         """
 
-    # -- evaluation and answers -------------------------------------------------------------
-
     def outcome(self, predictions: Predictions) -> Outcome:
         """What stored predictions came to."""
         return Counted(np.asarray(chosen(predictions.logits) == predictions.targets))
@@ -378,12 +131,7 @@ class Kind(ABC):
         """Further figures worth a line, in words; empty without."""
         return ""
 
-    def same(
-        self,
-        before: Floats,
-        now: Floats,
-        thresholds: Floats | None,
-    ) -> tuple[Bools, Bools]:
+    def same(self, before: Floats, now: Floats, thresholds: Floats | None) -> tuple[Bools, Bools]:
         """Compare answers of the same rows at two times.
 
         Args:

@@ -21,9 +21,11 @@ from expertbank.evaluation.decisions import holding, likelihoods
 from expertbank.evaluation.outcome import Bools, Counted, Outcome
 from expertbank.evaluation.predictions import Floats, Predictions
 from expertbank.evaluation.scores import against_majority
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective, per_label_counts
+from expertbank.kinds.answer import Answer
+from expertbank.kinds.kind import TOLERANCE, Kind, per_label_counts
 from expertbank.kinds.labels import alike_remarks, joined, place_of, shown_label
-from expertbank.kinds.rules import LabelRules
+from expertbank.kinds.objective import Objective
+from expertbank.kinds.rules import LabelRules, RawLabel
 from expertbank.records import Row, Target
 from expertbank.texts import as_python_prints, is_blank, plain_text
 
@@ -71,16 +73,10 @@ print(answer("your text"))
             found = [text.strip() for text in texts if text is not None and not is_blank(text)]
         return None if set(rules.drop).intersection(found) else found
 
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
+    def label(self, raw: RawLabel) -> str:
         """The shown names, sorted, each once."""
-        return canonical_json(sorted({shown_label(one, rules, origin) for one in raw}))
+        shown = {shown_label(one, raw.rules, raw.origin) for one in raw.value}
+        return canonical_json(sorted(shown))
 
     def counted(self, row: Row) -> tuple[str, ...]:
         """Each of the row's labels."""
@@ -146,12 +142,7 @@ print(answer("your text"))
             return ""
         return f"micro-F1 {metrics['micro_f1']:.3f}, macro-F1 {metrics['macro_f1']:.3f}"
 
-    def same(
-        self,
-        before: Floats,
-        now: Floats,
-        thresholds: Floats | None,
-    ) -> tuple[Bools, Bools]:
+    def same(self, before: Floats, now: Floats, thresholds: Floats | None) -> tuple[Bools, Bools]:
         """Equal sets, and sets that differ only in labels close to their threshold."""
         edge = np.float32(0) if thresholds is None else thresholds
         differ = holding(before, thresholds) != holding(now, thresholds)

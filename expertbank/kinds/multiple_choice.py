@@ -10,13 +10,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from expertbank.errors import DataError
 from expertbank.evaluation.decisions import merged, probabilities
+from expertbank.kinds.answer import Answer
 from expertbank.kinds.choices import first_places, position_of
-from expertbank.kinds.kind import Answer, Kind, Objective
-from expertbank.kinds.rules import LabelRules
+from expertbank.kinds.kind import Kind
+from expertbank.kinds.objective import Objective
+from expertbank.kinds.rules import LabelRules, RawLabel
 from expertbank.records import Row, Target
 
 if TYPE_CHECKING:
@@ -48,16 +50,9 @@ print(answer("Where would you keep milk?", ["in a drawer", "in the fridge"]))
         """Only these rows bring choices."""
         return choices
 
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
+    def label(self, raw: RawLabel) -> str:
         """The position of the choice that ``raw`` names."""
-        return position_of(raw, rules.labels, choices, keys, origin)
+        return position_of(raw)
 
     def labels(
         self, train: Sequence[Row], validation: Sequence[Row], rules: LabelRules, where: str

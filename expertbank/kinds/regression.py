@@ -11,8 +11,10 @@ import numpy as np
 
 from expertbank.evaluation.outcome import Bools, Correlated, Outcome, pearson
 from expertbank.evaluation.predictions import Floats, Predictions
-from expertbank.kinds.kind import TOLERANCE, Answer, Kind, Objective
-from expertbank.kinds.rules import LabelRules
+from expertbank.kinds.answer import Answer
+from expertbank.kinds.kind import TOLERANCE, Kind
+from expertbank.kinds.objective import Objective
+from expertbank.kinds.rules import RawLabel
 from expertbank.records import Row, Target
 from expertbank.texts import number_text
 
@@ -39,16 +41,9 @@ def answer(text, text_pair=None):
 print(answer("your text", "your second text"))
 """
 
-    def label(
-        self,
-        raw: Any,
-        rules: LabelRules,
-        choices: tuple[str, ...],
-        keys: tuple[str, ...],
-        origin: str,
-    ) -> str:
+    def label(self, raw: RawLabel) -> str:
         """The number in its shortest form."""
-        return number_text(raw, origin)
+        return number_text(raw.value, raw.origin)
 
     def counted(self, row: Row) -> Collection[str]:
         """Numbers are not counted."""
@@ -132,12 +127,7 @@ print(answer("your text", "your second text"))
         """Pearson's correlation."""
         return "Pearson", metrics.get("pearson")
 
-    def same(
-        self,
-        before: Floats,
-        now: Floats,
-        thresholds: Floats | None,
-    ) -> tuple[Bools, Bools]:
+    def same(self, before: Floats, now: Floats, thresholds: Floats | None) -> tuple[Bools, Bools]:
         """Equal numbers, and numbers that differ in their last digits."""
         old, new = before[:, 0], now[:, 0]
         return old == new, np.abs(old - new) < TOLERANCE * (1 + np.abs(old))

@@ -1,9 +1,10 @@
-"""How a task's raw labels are named."""
+"""How a task's raw labels are named, and one of them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,3 +31,22 @@ class LabelRules:
         """The labels there are; empty where any may come."""
         kept = (flag for flag in self.flags if flag not in self.drop)
         return self.labels or tuple(dict.fromkeys(self.names.get(flag, flag) for flag in kept))
+
+
+@dataclass(frozen=True, slots=True)
+class RawLabel:
+    """What a record says of its label, and by what it is read.
+
+    Attributes:
+        value: from ``Kind.raw_label``.
+        rules: the task's.
+        choices: the row's own choices, if it brings any.
+        keys: names that the data has for them.
+        origin: ``file:line``.
+    """
+
+    value: Any
+    rules: LabelRules
+    choices: tuple[str, ...]
+    keys: tuple[str, ...]
+    origin: str

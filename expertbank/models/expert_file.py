@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Adapter
-from expertbank.adapters.pool import CollapsedExpert, Dense
+from expertbank.adapters.stack import CollapsedExpert, Dense
 from expertbank.config import DEFAULT_ADAPTER, NO_ADAPTER
 from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.adapters.pool import CollapsedExpert
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.batches import Batch
 from expertbank.backbones.features import pool, scale_to_unit_rms
 from expertbank.records import HeadPooling

@@ -22,9 +22,8 @@ answer that is written, each pass is held to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -32,14 +31,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Stack
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert, Stack
 from expertbank.adapters.targets import adaptable_modules
 from expertbank.backbones import features
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import Batch, collate, plan_batches
 from expertbank.backbones.forks import computing
 from expertbank.backbones.language import language_head
-from expertbank.backbones.running import call_backbone, run_backbone
+from expertbank.backbones.running import run_backbone
 from expertbank.config import FeatureSpec
 from expertbank.errors import InputError, IntegrityError, UnsupportedModelError
 from expertbank.kinds.sequences import logits_by_row
@@ -72,6 +72,23 @@ class PassOutput:
     logits: Tensor
     thresholds: tuple[Tensor | None, ...]
     written: tuple[Written | None, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What was decided for a batch.
+
+    Attributes:
+        feature: ``[rows, dimension]``.
+        by_row: chosen expert per row.
+        stack: those that occur, each once.
+        index: per sequence the place of its row's expert in the stack.
+    """
+
+    feature: Tensor
+    by_row: tuple[str, ...]
+    stack: Stack
+    index: tuple[int, ...]
 
 
 class _TrunkDoneError(Exception):
@@ -119,26 +136,17 @@ class RoutedModel:
 
         The branch is not run, unless the spec asks for the last state.
         """
-        with hooks.applied({}):
-            if self.spec.two_passes:
-                last = call_backbone(self.backbone, batch)
-                return self._feature({len(self._layers): last}, batch)
-            found: list[Tensor] = []
+        if self.spec.two_passes:
+            last: Tensor = self._run(batch, {}).last_hidden_state
+            return self._feature({len(self._layers): last}, batch)
+        found: list[Tensor] = []
 
-            def finish(feature: Tensor) -> None:
-                found.append(feature)
-                raise _TrunkDoneError
+        def finish(feature: Tensor) -> bool:
+            found.append(feature)
+            return True
 
-            try:
-                with self._watching(batch, finish):
-                    call_backbone(self.backbone, batch)
-            except _TrunkDoneError:
-                pass
-            if not found:
-                raise UnsupportedModelError(
-                    f"the route layer did not show its input: {hooks.SKIPPED}"
-                )
-            return found[0]
+        self._run(batch, {}, half_way=finish)
+        return found[0]
 
     @computing()
     @torch.no_grad()
@@ -164,66 +172,97 @@ class RoutedModel:
             ExpertBankError: this process is a fork of one that has computed, see ``forks``.
         """
         updates: dict[nn.Module, hooks.Update] = {}
-        decided: list[tuple[Tensor, tuple[str, ...], Stack, list[int]]] = []
+        found: list[_Chosen] = []
 
-        def choose(feature: Tensor) -> None:
-            experts = tuple(decide(feature, batch.rows))
-            stack = self.stack(experts)
-            index = _places(stack, experts, batch.row_of)
-            updates.update(self.updates(stack, index))
-            decided.append((feature, experts, stack, index))
+        def choose(feature: Tensor) -> bool:
+            chosen = self._choose(feature, batch, decide)
+            found.append(chosen)
+            updates.update(self.updates(chosen.stack, chosen.index))
+            return not chosen.stack.answers or not self._trunk.isdisjoint(updates)
 
-        def choose_half_way(feature: Tensor) -> None:
-            choose(feature)
-            if not decided[0][2].answers or not self._trunk.isdisjoint(updates):
-                raise _TrunkDoneError
-
-        output: Any = None
+        output, keep = None, write is not None
         if self.spec.two_passes:
             choose(self.trunk_features(batch))
         else:
-            watching = self._watching(batch, choose_half_way)
-            with suppress(_TrunkDoneError), watching, hooks.applied(updates) as added:
-                output = run_backbone(self.backbone, batch, keep=write is not None)
-            if not decided:
-                raise UnsupportedModelError(
-                    f"the route layer did not show its input: {hooks.SKIPPED}"
-                )
-        feature, experts, stack, index = decided[0]
-        if not stack.answers:
-            nothing = torch.empty(len(experts), 0, device=feature.device)
-            return PassOutput(batch.rows, feature, experts, nothing, (None,) * len(experts))
+            output = self._run(batch, updates, keep=keep, half_way=choose)
+        (chosen,) = found
+        if not chosen.stack.answers:
+            rows = len(chosen.by_row)
+            nothing = torch.empty(rows, 0, device=chosen.feature.device)
+            return PassOutput(batch.rows, chosen.feature, chosen.by_row, nothing, (None,) * rows)
         if output is None:
-            with hooks.applied(updates) as added:
-                output = run_backbone(self.backbone, batch, keep=write is not None)
-        hooks.require_added(updates, added)
-        last: Tensor = output.last_hidden_state
-        pooled = head_inputs(last, batch, stack.experts, index)
-        outputs = stack.logits(pooled, index)
-        alone = torch.tensor([stack.scores_sequences[i] for i in index], device=outputs.device)
-        logits = logits_by_row(outputs, batch.row_of, alone)
-        own = dict(zip(stack.ids, stack.thresholds, strict=True))
-        thresholds = tuple(own[e] for e in experts)
-        written: tuple[Written | None, ...] = ()
-        if write is not None and any(stack.writing):
-            logits, written = self._write(batch, output, logits, stack, index, write)
-        return PassOutput(batch.rows, feature, experts, logits, thresholds, written)
+            output = self._run(batch, updates, keep=keep)
+        return self._answered(batch, chosen, output, write)
 
-    def _write(
+    def _run(
         self,
         batch: Batch,
-        output: Any,
-        logits: Tensor,
-        stack: Stack,
-        index: Sequence[int],
-        options: WriteOptions,
+        updates: Mapping[nn.Module, hooks.Update],
+        *,
+        keep: bool = False,
+        half_way: Callable[[Tensor], bool] | None = None,
+    ) -> Any:
+        """The backbone's output, adapted; ``None`` where the pass ended at the route layer.
+
+        Args:
+            batch: padded rows.
+            updates: what projections add; ``half_way`` may fill it.
+            keep: keep keys and values to go on from.
+            half_way: called with the feature at the route layer; true ends the pass there.
+        """
+        states: dict[int, Tensor] = {}
+
+        def watch(number: int, state: Tensor) -> None:
+            states[number] = state
+            at_route = number == self.spec.route_layer
+            if half_way and at_route and half_way(self._feature(states, batch)):
+                raise _TrunkDoneError
+
+        numbers = {*self.spec.states, self.spec.route_layer} if half_way else ()
+        observers = {self._layers[number]: partial(watch, number) for number in numbers}
+        try:
+            with features.observing(observers), hooks.applied(updates) as added:
+                output = run_backbone(self.backbone, batch, keep=keep)
+        except _TrunkDoneError:
+            return None
+        if len(states) < len(observers):
+            raise UnsupportedModelError(f"the route layer did not show its input: {hooks.SKIPPED}")
+        hooks.require_added(updates, added)
+        return output
+
+    def _choose(self, feature: Tensor, batch: Batch, decide: Decide) -> _Chosen:
+        by_row = tuple(decide(feature, batch.rows))
+        stack = self.stack(by_row)
+        order = {expert: place for place, expert in enumerate(stack.ids)}
+        index = tuple(order[by_row[row]] for row in batch.row_of.tolist())
+        return _Chosen(feature, by_row, stack, index)
+
+    def _answered(
+        self, batch: Batch, chosen: _Chosen, output: Any, write: WriteOptions | None
+    ) -> PassOutput:
+        """What heads, and experts that write, make of the last states of a pass."""
+        experts, index = chosen.stack.experts, chosen.index
+        pooled = head_inputs(output.last_hidden_state, batch, experts, index)
+        outputs = chosen.stack.logits(pooled, index)
+        alone = [experts[place].scores_sequences for place in index]
+        logits = logits_by_row(outputs, batch.row_of, torch.tensor(alone, device=outputs.device))
+        written: tuple[Written | None, ...] = ()
+        if write is not None and any(expert.writing for expert in experts):
+            logits, written = self._write(batch, output, logits, chosen, write)
+        of = {expert.id: expert.thresholds for expert in experts}
+        thresholds = tuple(of[expert] for expert in chosen.by_row)
+        return PassOutput(batch.rows, chosen.feature, chosen.by_row, logits, thresholds, written)
+
+    def _write(
+        self, batch: Batch, output: Any, logits: Tensor, chosen: _Chosen, options: WriteOptions
     ) -> tuple[Tensor, tuple[Written | None, ...]]:
         """Write the answers of rows whose experts do, and put figures in place of their logits."""
-        row_of = batch.row_of.tolist()
-        places = [place for place, expert in enumerate(index) if stack.writing[expert] is not None]
-        writings = [w for place in places if (w := stack.writing[index[place]]) is not None]
-        cache, taken = output.past_key_values, torch.tensor(places, device=logits.device)
-        if len(places) < len(index):
+        row_of, cache = batch.row_of.tolist(), output.past_key_values
+        ways = [expert.writing for expert in chosen.stack.experts]
+        writing = {at: way for at, place in enumerate(chosen.index) if (way := ways[place])}
+        places = list(writing)
+        taken = torch.tensor(places, device=logits.device)
+        if len(places) < len(chosen.index):
             cache.batch_select_indices(taken)
         prompted = Prompted(
             tuple(batch.rows[row_of[place]] for place in places),
@@ -233,8 +272,8 @@ class RoutedModel:
         )
         answers = self.writer.write(
             prompted,
-            writings,
-            lambda rows: self.updates(stack, [index[places[row]] for row in rows]),
+            list(writing.values()),
+            lambda rows: self.updates(chosen.stack, [chosen.index[places[row]] for row in rows]),
             options,
         )
         wide = max(logits.shape[1], len(FIGURES))
@@ -300,23 +339,6 @@ class RoutedModel:
                 f"read {fits}"
             )
 
-    def _watching(
-        self, batch: Batch, then: Callable[[Tensor], None]
-    ) -> AbstractContextManager[None]:
-        """Collect the trunk states of a pass; call ``then`` with the feature at the route layer."""
-        states: dict[int, Tensor] = {}
-
-        def watch(number: int) -> features.Observer:
-            def observer(state: Tensor) -> None:
-                states[number] = state
-                if number == self.spec.route_layer:
-                    then(self._feature(states, batch))
-
-            return observer
-
-        numbers = {*self.spec.states, self.spec.route_layer}
-        return features.observing({self._layers[number]: watch(number) for number in numbers})
-
     def _feature(self, states: Mapping[int, Tensor], batch: Batch) -> Tensor:
         chosen = [states[wanted] for wanted in self.spec.states]
         feature = features.feature(chosen, batch.attention_mask, self.spec)
@@ -329,12 +351,3 @@ class RoutedModel:
         pad, device = self.backbone.tokenizer.pad_token_id, self.backbone.device
         for positions in plan_batches(rows, batch_size):
             yield collate(rows, positions, pad, device, left=left)
-
-
-def _places(stack: Stack, experts: Sequence[str], row_of: Tensor) -> list[int]:
-    """For every sequence the place of its row's expert in the stack."""
-    order = {expert: place for place, expert in enumerate(stack.ids)}
-    by_row = [order[expert] for expert in experts]
-    if len(row_of) == len(by_row):
-        return by_row
-    return [by_row[row] for row in row_of.tolist()]

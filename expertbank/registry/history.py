@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlalchemy.orm import Session
 
-from expertbank.records import AliasEvent, HistoryEvent
+from expertbank.records import AliasEvent, ExpertRecord, HistoryEvent
 from expertbank.registry import queries
 from expertbank.registry.registry import FORGET, GROUP, PURGE, REMOVE
 from expertbank.registry.tables import RunRow
@@ -27,11 +27,16 @@ def _experts(session: Session) -> list[HistoryEvent]:
             expert.created_at,
             "expert-added",
             expert.id,
-            f"expert {expert.id} added: {expert.kind}, {len(expert.labels)} labels, "
-            f"{expert.adapter_params} adapter and {expert.head_params} head parameters",
+            _added(expert),
         )
         for expert in queries.experts(session)
     ]
+
+
+def _added(expert: ExpertRecord) -> str:
+    labels = f", {len(expert.labels):,} labels" if expert.labels else ""
+    numbers = expert.adapter_params + expert.head_params
+    return f"{expert.id} added: {expert.kind}{labels}, {numbers:,} parameters"
 
 
 def _routers(session: Session) -> list[HistoryEvent]:

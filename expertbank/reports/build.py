@@ -14,7 +14,8 @@ from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.lineage import Lineage
 from expertbank.evaluation.verdicts import Change, Judged, judge, measure
 from expertbank.reports.bank_map import BankMap
-from expertbank.reports.forgetting import Confusion, ForgettingReport, Regrouped, TaskReport
+from expertbank.reports.findings import Confusion, Regrouped, TaskReport
+from expertbank.reports.forgetting import ForgettingReport
 
 
 class _Counting:

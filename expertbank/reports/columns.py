@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from expertbank.plain import plain
 from expertbank.reports.figures import (
     DASH,
     interval,
@@ -19,9 +20,7 @@ from expertbank.reports.figures import (
     whole,
     yes_or_not_shown,
 )
-
-if TYPE_CHECKING:
-    from expertbank.reports.forgetting import TaskReport
+from expertbank.reports.findings import TaskReport
 
 Part = Literal["tasks", "tests", "data"]
 METHODS = {
@@ -173,7 +172,7 @@ COLUMNS: tuple[Column, ...] = (
         "regrouped",
         "With which tasks the task answered then and answers now, where that changed, and whether "
         "the earlier choices could be counted by the present groups.",
-        lambda task: task.regrouped.to_dict() if task.regrouped else None,
+        lambda task: plain(task.regrouped),
         part="data",
     ),
     Column(
@@ -182,6 +181,15 @@ COLUMNS: tuple[Column, ...] = (
         "Quality with the router choosing, under the router reported on.",
         attrgetter("routed"),
         share,
+    ),
+    Column(
+        "regret",
+        "regret",
+        "What the router costs: quality with the task given, now, minus that with the router "
+        "choosing, now.",
+        attrgetter("regret"),
+        signed,
+        "data",
     ),
     Column(
         "difference",

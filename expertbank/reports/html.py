@@ -16,7 +16,7 @@ from expertbank.reports import words
 from expertbank.reports.bank_map import HEADINGS, BankMap, drawn
 from expertbank.reports.columns import Part, shown
 from expertbank.reports.figures import points
-from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.findings import Findings, TaskReport
 from expertbank.reports.regrouping import regrouping
 from expertbank.reports.svg import before_and_after, change_with_interval
 from expertbank.reports.templating import render
@@ -34,7 +34,7 @@ _SECTIONS = {
 }
 
 
-def forgetting_page(report: ForgettingReport, *, made_at: str = "") -> str:
+def forgetting_page(report: Findings, *, made_at: str = "") -> str:
     """The page as text.
 
     Args:
@@ -87,7 +87,7 @@ def _table(part: Part, tasks: Sequence[TaskReport], margin: float) -> dict[str, 
     }
 
 
-def _figures(report: ForgettingReport) -> list[tuple[str, Markup]]:
+def _figures(report: Findings) -> list[tuple[str, Markup]]:
     """Captions and drawings; ``svg`` escapes what comes from data."""
     found = [
         (
@@ -107,7 +107,7 @@ def _figures(report: ForgettingReport) -> list[tuple[str, Markup]]:
     return [(caption, Markup(svg)) for caption, svg in found]  # noqa: S704 (escaped by svg)
 
 
-def _matrix(report: ForgettingReport) -> dict[str, Any]:
+def _matrix(report: Findings) -> dict[str, Any]:
     """A heat table: names of columns, and rows of values with whether they are set in bold."""
     if not report.matrix:
         return {}
@@ -120,7 +120,7 @@ def _matrix(report: ForgettingReport) -> dict[str, Any]:
     }
 
 
-def _routes(report: ForgettingReport) -> dict[str, Any]:
+def _routes(report: Findings) -> dict[str, Any]:
     """A heat table of the shares of each task's rows, those of its own column in bold."""
     found = report.confusion
     if found is None:

@@ -8,11 +8,11 @@ from expertbank.reports import words
 from expertbank.reports.columns import Column, Part, shown
 from expertbank.reports.escaping import plain, row
 from expertbank.reports.figures import count, points
-from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.findings import Findings, TaskReport
 from expertbank.reports.regrouping import regrouping
 
 
-def forgetting_markdown(report: ForgettingReport, *, made_at: str = "") -> str:
+def forgetting_markdown(report: Findings, *, made_at: str = "") -> str:
     """The report as GitHub-flavoured Markdown; equal reports give equal text.
 
     Args:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from expertbank.reports.figures import listing, share
-from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.findings import Findings, TaskReport
 
 SHOWN = 8
 """Tasks or routers that a sentence names; of more it tells the number."""
 
 
-def regrouping(report: ForgettingReport) -> tuple[str, ...]:
+def regrouping(report: Findings) -> tuple[str, ...]:
     """In sentences what changed, how it is counted, and what cannot be told; empty without."""
     moved = [task for task in report.tasks if task.regrouped is not None]
     said = [_together(report.router, now, moved) for now in _kinds(moved)]

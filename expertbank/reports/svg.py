@@ -10,7 +10,7 @@ from html import escape
 from math import ceil, floor, log10
 
 from expertbank.reports.figures import share, signed
-from expertbank.reports.forgetting import TaskReport
+from expertbank.reports.findings import TaskReport
 
 WIDTH, LEFT, RIGHT, ROW, TOP = 860, 190, 100, 28, 34
 _LONGEST = 24

@@ -7,7 +7,7 @@ from typing import Any
 
 from expertbank.evaluation.verdicts import Verdict
 from expertbank.reports.figures import count, listing, points, share, signed
-from expertbank.reports.forgetting import ForgettingReport, TaskReport
+from expertbank.reports.findings import MISROUTED, Findings, TaskReport
 
 MEANINGS: dict[Verdict, str] = {
     "identical": "no row is sent elsewhere, so each is right, or wrong, as it was before",
@@ -17,8 +17,8 @@ MEANINGS: dict[Verdict, str] = {
 }
 
 
-def headline(report: ForgettingReport) -> str:
-    """The verdict in a few words, and how many experts need not have been added."""
+def headline(report: Findings) -> str:
+    """The verdict in a few words, then how many tasks are routed badly and experts are weak."""
     if not report.weights_unchanged:
         return "Stored experts have changed"
     verdict = {
@@ -31,14 +31,16 @@ def headline(report: ForgettingReport) -> str:
     if report.unverifiable:
         run = "not all rows" if report.rows_run else "no row"
         verdict = f"{verdict}; {run} could be run again"
-    weak = len(report.not_above_majority)
-    if not weak:
-        return verdict
-    theirs = "its majority class" if weak == 1 else "their majority class"
-    return f"{verdict}; {count(weak, 'expert')} not shown to beat {theirs}"
+    clauses = [verdict]
+    if costly := len(report.misrouted):
+        clauses.append(f"the router costs {count(costly, 'task')} more than {points(MISROUTED)}")
+    if weak := len(report.not_above_majority):
+        theirs = "its majority class" if weak == 1 else "their majority class"
+        clauses.append(f"{count(weak, 'expert')} not shown to beat {theirs}")
+    return "; ".join(clauses)
 
 
-def summary(report: ForgettingReport) -> str:
+def summary(report: Findings) -> str:
     """The verdict in a few sentences, naming the tasks that decide it."""
     said = _verdict(report)
     if report.unverifiable:
@@ -46,19 +48,30 @@ def summary(report: ForgettingReport) -> str:
             f" Rows of {listing(tuple(report.unverifiable))} could not be run again: of these the "
             "report says what was stored when the expert was added, and no more."
         )
-    weak = report.not_above_majority
-    if not weak or not report.weights_unchanged:
+    if not report.weights_unchanged:
         return said
-    named = [
-        f"{task.expert} ({share(task.at_add)} against {share(task.majority)})" for task in weak
-    ]
-    return (
-        f"{said} Not shown to be right more often than always giving the most frequent answer: "
-        f"{listing(named)}."
-    )
+    if report.misrouted:
+        named = [
+            f"{task.task} ({share(task.routed)} routed, {share(task.oracle)} with the task named)"
+            for task in report.misrouted
+        ]
+        said += (
+            f" The router takes rows of these tasks for others': {listing(named)}. Tasks that "
+            "answer the same texts belong in a group; of others name the task where you know it."
+        )
+    if report.not_above_majority:
+        named = [
+            f"{task.expert} ({share(task.at_add)} against {share(task.majority)})"
+            for task in report.not_above_majority
+        ]
+        said += (
+            " Not shown to be right more often than always giving the most frequent answer: "
+            f"{listing(named)}."
+        )
+    return said
 
 
-def facts(report: ForgettingReport) -> tuple[tuple[str, str], ...]:
+def facts(report: Findings) -> tuple[tuple[str, str], ...]:
     """The figures over all tasks, under their names."""
     return (
         ("expert weights", "unchanged" if report.weights_unchanged else "CHANGED"),
@@ -69,7 +82,7 @@ def facts(report: ForgettingReport) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _verdict(report: ForgettingReport) -> str:
+def _verdict(report: Findings) -> str:
     changed = [task.expert for task in report.tasks if task.verdict_expert == "changed"]
     if changed:
         return (
@@ -139,7 +152,7 @@ def verified(task: str, found: Mapping[str, Any]) -> str:
     return f"{text}; {found['reason']}" if found.get("reason") else text
 
 
-def compared(report: ForgettingReport) -> str:
+def compared(report: Findings) -> str:
     """Which two points in time the report compares."""
     if report.router is None:
         return "experts alone, before the first router"

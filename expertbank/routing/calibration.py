@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-
 import torch
-from torch import Tensor
 
-from expertbank.records import RowShape
-from expertbank.routing.columns import candidates
+from expertbank.routing.examples import Rows
 from expertbank.routing.gates import Gate
 
 SCORES, ROWS = 2_000_000, 2_500
@@ -23,21 +18,6 @@ FARTHEST = 12.0
 """Log-odds that count at most: a gate may be surer than any number of rows could show."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeldOut:
-    """Rows that sat out a fit.
-
-    Attributes:
-        features: ``[rows, dimension]``.
-        targets: ``[rows]`` the column each belongs to.
-        allowed: ``[rows, columns]`` bool, the columns that may answer a row.
-    """
-
-    features: Tensor
-    targets: Tensor
-    allowed: Tensor
-
-
 def rows_a_column(columns: int) -> tuple[int, int]:
     """How many rows a column brings at most to calibrate, and that one in how many columns does.
 
@@ -48,20 +28,7 @@ def rows_a_column(columns: int) -> tuple[int, int]:
     return each, -(-(columns**2) * each // SCORES)
 
 
-def held_out(
-    features: Sequence[Tensor],
-    shapes: Sequence[Sequence[RowShape]],
-    reads: Sequence[Collection[RowShape]],
-) -> HeldOut | None:
-    """Rows by column joined, with the columns that may answer each; ``None`` if there are none."""
-    flat = [shape for column in shapes for shape in column]
-    if not flat:
-        return None
-    targets = torch.cat([torch.full((len(rows),), i) for i, rows in enumerate(features)])
-    return HeldOut(torch.cat(list(features)), targets, candidates(flat, reads))
-
-
-def best_temperature(gate: Gate, held: HeldOut) -> float:
+def best_temperature(gate: Gate, held: Rows) -> float:
     """Temperature that minimises the negative log-likelihood of rows left out of a fit.
 
     Rows compete among the candidates that routing would allow them. (Guo et al., "On
@@ -69,9 +36,10 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     targets is spread over the wrong candidates, as Platt ("Probabilistic Outputs for Support
     Vector Machines", 1999, section 2.2) does, or a gate that errs on no held-out row would
     claim to be certain. Log-odds count up to ``FARTHEST``, or a column that is worlds apart from
-    the others would make them all look alike. The best of some temperatures is looked about.
+    the others would make them all look alike. The best of some temperatures is looked about; of
+    equally good ones it is the one nearest 1, as where no row has two candidates.
     """
-    allowed, right = held.allowed, held.targets.unsqueeze(1)
+    allowed, right = ~held.forbidden, held.targets.unsqueeze(1)
     scores = gate.scores(held.features).masked_fill(~allowed, float("-inf"))
     behind = scores - scores.amax(1, keepdim=True)
     blurred = 1 / (len(scores) + 2)
@@ -88,5 +56,5 @@ def best_temperature(gate: Gate, held: HeldOut) -> float:
     for _ in range(ROUNDS):
         powers = [best + width * step / STEPS for step in range(-STEPS, STEPS + 1)]
         inside = [power for power in powers if abs(power) <= LARGEST]
-        best, width = min(inside, key=loss), width / STEPS
+        best, width = min(inside, key=lambda power: (loss(power), abs(power))), width / STEPS
     return float(10.0**best)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
-from numbers import Integral, Real
-from types import NoneType, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any
 
 from expertbank.config import DEFAULT_GATE, DEFAULT_SEED
 from expertbank.errors import InputError, NotFoundError
 from expertbank.routing.gates import GATES, GateKind
+from expertbank.settings import of_pairs, option_of
 
 
 @dataclass(frozen=True, init=False)
@@ -33,12 +31,13 @@ class RouterConfig:
     settings: Any
 
     def __init__(self, kind: str = DEFAULT_GATE, **settings: Any) -> None:
-        gate = _gate(kind)
+        own, whose = _settings(kind), f"the {kind} gate"
         given = {
-            name: _legal(name, _hint(kind, gate, name), value) for name, value in settings.items()
+            name: option_of(own, name, whose).legal(value, whose)
+            for name, value in settings.items()
         }
         object.__setattr__(self, "kind", kind)
-        object.__setattr__(self, "settings", gate.settings(**given))
+        object.__setattr__(self, "settings", own(**given))
 
     @classmethod
     def of_text(
@@ -54,14 +53,10 @@ class RouterConfig:
         Raises:
             InputError: as the class itself, or a value that is no such number.
         """
-        gate = _gate(kind)
-        seeded = seed is not None and "seed" in _names(gate)
-        given: dict[str, Any] = {"seed": seed} if seeded else {}
-        for pair in pairs:
-            name, equals, text = pair.partition("=")
-            if not equals:
-                raise InputError(f"a setting is NAME=VALUE, got {pair!r}")
-            given[name] = _value(name, _hint(kind, gate, name), text)
+        own = _settings(kind)
+        seeded = seed is not None and "seed" in {field.name for field in fields(own)}
+        given = {"seed": seed} if seeded else {}
+        given |= of_pairs(own, pairs, f"the {kind} gate")
         return cls(kind, **given)
 
     @property
@@ -79,86 +74,11 @@ class RouterConfig:
         return {"kind": self.kind, **asdict(self.settings)}
 
 
-def _gate(kind: str) -> GateKind[Any]:
+def _settings(kind: str) -> Any:
+    """The class of a gate's settings."""
     if not isinstance(kind, str):
         raise InputError(f"the kind of a gate is its name, got {kind!r}")
     try:
-        return GATES.get(kind)
+        return GATES.get(kind).settings
     except NotFoundError as error:
         raise InputError(f"unknown gate kind {kind!r}: {error}") from error
-
-
-def _names(gate: GateKind[Any]) -> list[str]:
-    return [field.name for field in fields(gate.settings)]
-
-
-def _hint(kind: str, gate: GateKind[Any], name: str) -> Any:
-    """The annotation of a gate's setting.
-
-    Raises:
-        InputError: it has no such setting.
-    """
-    known = _names(gate)
-    if name not in known:
-        hint = "" if known else "it has none"
-        raise InputError(str(NotFoundError.of(f"setting of the {kind} gate", name, known, hint)))
-    return get_type_hints(gate.settings)[name]
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The types that an annotation allows."""
-    return get_args(hint) if get_origin(hint) in (Union, UnionType) else (hint,)
-
-
-def _legal(name: str, hint: Any, value: Any) -> Any:
-    """``value`` if the setting's annotation allows it; a whole number may stand for any number.
-
-    What a kind says in other types than plain ones is for its settings to check.
-
-    Raises:
-        InputError: a plain value of another type.
-    """
-    options = _options(hint)
-    if set(options) - _PLAIN.keys():
-        return value
-    if value is None or isinstance(value, bool | str):
-        if type(value) in options:
-            return value
-    elif isinstance(value, Integral) and int in options:
-        return int(value)
-    elif isinstance(value, Real) and float in options:
-        with suppress(OverflowError):
-            return float(value)
-    raise InputError(f"{name} takes {_words(options)}, got {value!r}")
-
-
-def _value(name: str, hint: Any, text: str) -> Any:
-    """``text`` as the setting's annotation wants it; what is not a plain number stays text."""
-    options = _options(hint)
-    if NoneType in options and text.lower() == "none":
-        return None
-    if bool in options and text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    for plain in (int, float, str):
-        if plain in options:
-            try:
-                return plain(text)
-            except ValueError:
-                continue
-    if not _PLAIN.keys() & set(options):
-        return text
-    raise InputError(f"{name} takes {_words(options)}, got {text!r}")
-
-
-def _words(options: Iterable[Any]) -> str:
-    return " or ".join(_PLAIN[option] for option in options if option in _PLAIN)
-
-
-_PLAIN: dict[Any, str] = {
-    bool: "true or false",
-    int: "a whole number",
-    float: "a number",
-    str: "text",
-    NoneType: "none",
-}
-"""The plain types of settings, each in words."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,7 +53,7 @@ def together(blocks: Sequence[Block]) -> BalancedMoments:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """All rows of the examples joined, for gates that look at each of them.
+    """Rows of all columns joined, for what looks at each of them.
 
     Attributes:
         features: ``[rows, dimension]`` float32.
@@ -69,15 +69,30 @@ class Rows:
 
     @classmethod
     def of(cls, examples: Examples) -> Rows:
-        """Join the columns, in their order."""
-        targets = torch.cat([torch.full((len(f),), i) for i, f in enumerate(examples.features)])
+        """All rows of the examples."""
         reads = [set(shapes) for shapes in examples.shapes]
-        flat = [shape for shapes in examples.shapes for shape in shapes]
+        return cls.joined(examples.features, examples.shapes, reads)
+
+    @classmethod
+    def joined(
+        cls,
+        features: Sequence[Tensor],
+        shapes: Sequence[Sequence[RowShape]],
+        reads: Sequence[Collection[RowShape]],
+    ) -> Rows:
+        """Rows by column one after the other, at least one.
+
+        Args:
+            features: per column ``[rows, dimension]``.
+            shapes: per column what each of its rows brings.
+            reads: per column the shapes that its experts were trained on.
+        """
+        targets = torch.cat([torch.full((len(own),), i) for i, own in enumerate(features)])
         return cls(
-            torch.cat(list(examples.features)).float(),
+            torch.cat(list(features)).float(),
             targets,
-            ~candidates(flat, reads),
-            1 / torch.bincount(targets).float(),
+            ~candidates([shape for column in shapes for shape in column], reads),
+            1 / torch.bincount(targets, minlength=len(reads)).float(),
         )
 
     def batches(self, generator: torch.Generator) -> Iterator[Tensor]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, fields
-from typing import TypeVar
+from dataclasses import fields
 
 import torch
 from torch import Tensor
@@ -19,16 +18,15 @@ from expertbank.backbones.forks import computing
 from expertbank.errors import InputError
 from expertbank.records import RowShape
 from expertbank.routing.beside import Beside
-from expertbank.routing.calibration import HeldOut, best_temperature, held_out, rows_a_column
+from expertbank.routing.calibration import best_temperature, rows_a_column
 from expertbank.routing.columns import Entry, by_column, competing, members
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.examples import Block, Examples, together
-from expertbank.routing.feature_file import Spans
+from expertbank.routing.examples import Block, Examples, Rows, together
 from expertbank.routing.gates import Gate, fitted_from_moments
 from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.router import Router, not_finite
-from expertbank.routing.statistics import Statistics, sits_out
-from expertbank.routing.sums import SPANS, Sums, brought, summed
+from expertbank.routing.statistics import sits_out
+from expertbank.routing.sums import SPANS, Sums, brought
 from expertbank.routing.sureness import unasked
 from expertbank.routing.threads import one_thread
 from expertbank.routing.unknown import (
@@ -41,63 +39,11 @@ from expertbank.routing.unknown import (
     placed,
 )
 
-E = TypeVar("E", bound=Entry)
 RowsOf = Callable[[str], tuple[Tensor, Sequence[RowShape]]]
 """By expert all its training rows ``[rows, dimension]``, and what each brings."""
 
 
-@dataclass(frozen=True, slots=True)
-class TaskFeatures(Entry):
-    """Cached features of one expert's training rows, ``[rows, dimension]`` float16."""
-
-    train: Tensor
-    shapes: tuple[RowShape, ...]
-    tokens: Tensor | None = None
-    spans: Spans | None = None
-    sureness: Tensor | None = None
-    guess: int | None = None
-
-
-def fit_router(
-    tasks: Sequence[TaskFeatures],
-    config: RouterConfig,
-    feature_spec_digest: str,
-    *,
-    rows: bool = True,
-    blocks: int | None = None,
-) -> Router:
-    """Fit a gate on cached rows, without a bank; the same tasks in any order give the same bytes.
-
-    Args:
-        tasks: training features of every member, at least one.
-        config: which gate, and its settings.
-        feature_spec_digest: the spec the features were made under.
-        rows: whether rows that sit out of the sums are kept; without them some are drawn.
-        blocks: as in ``fit_sums``.
-    """
-    own = {task.id: task for task in tasks}
-
-    def read(name: str) -> Statistics:
-        one = own[name]
-        found = Statistics.of(
-            *(one.train, one.shapes, feature_spec_digest),
-            tokens=one.tokens,
-            spans=one.spans,
-            sureness=one.sureness,
-            guess=one.guess,
-        )
-        return found if rows else found.without_rows()
-
-    names = {task.id: task.id for task in tasks}
-    sums = summed(by_digest(tasks, names), read)
-    return fit_sums(
-        *(tasks, names, sums, config, feature_spec_digest),
-        lambda i: (own[i].train, own[i].shapes),
-        blocks,
-    )
-
-
-def by_digest(entries: Sequence[E], statistics: Mapping[str, str]) -> list[list[str]]:
+def by_digest(entries: Sequence[Entry], statistics: Mapping[str, str]) -> list[list[str]]:
     """By column the digests of its experts' statistics, which ``statistics`` gives by expert."""
     return [[statistics[one.id] for one in column] for column in by_column(entries)]
 
@@ -220,7 +166,7 @@ def _calibrated(
         scores = gate.scores(held.features)
         if odd := not_finite({"a score": scores}):
             raise _diverged(config, f"{odd} is not finite")
-        scores = scores.masked_fill(~held.allowed, float("-inf"))
+        scores = scores.masked_fill(held.forbidden, float("-inf"))
         confidence, chosen = torch.softmax(scores / temperature, 1).max(1)
         asked = Asked(held.features, scores, confidence, chosen)
         if not spans:
@@ -235,11 +181,12 @@ def _calibrated(
     return calibrated(model, Answered(*joined), torch.cat(whole), alone)
 
 
-def _held_out(beside: Sequence[Beside], reads: Sequence[set[RowShape]]) -> HeldOut | None:
+def _held_out(beside: Sequence[Beside], reads: Sequence[set[RowShape]]) -> Rows | None:
     """Rows to calibrate on, by column; ``None`` if there are none."""
-    return held_out(
-        [own.steps.float() * STEP for own in beside], [own.shapes for own in beside], reads
-    )
+    if not any(map(len, beside)):
+        return None
+    features = [own.steps.float() * STEP for own in beside]
+    return Rows.joined(features, [own.shapes for own in beside], reads)
 
 
 def _beside(names: Sequence[Sequence[str]], sums: Sums, *, spans: bool) -> list[Beside]:

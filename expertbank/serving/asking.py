@@ -1,17 +1,12 @@
-"""What is asked of a server, and what comes back."""
+"""What is asked of a server."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from expertbank.records import Row
-from expertbank.workflows.answering.prediction import Prediction
 from expertbank.writing import GREEDY, Sampling
-
-if TYPE_CHECKING:
-    from expertbank.serving.live import ServingState
 
 AUTO = "auto"
 """The model that routes."""
@@ -54,22 +49,3 @@ class Ask:
         if not self.drawn_apart:
             return self.sampling
         return replace(self.sampling, seed=(self.sampling.seed + place) % 2**63)
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-    """The answer to one ``Ask``.
-
-    Attributes:
-        predictions: one a row, in the rows' order; of a group each with all its ``answers``.
-        state: what all of them were answered by.
-        queued_seconds: from ``submit`` until the first of the rows was taken from the queue.
-        inference_seconds: from then until the last of them was answered.
-        tokens: that the backbone read of the rows: special ones included, what was cut off not.
-    """
-
-    predictions: tuple[Prediction, ...]
-    state: ServingState
-    queued_seconds: float
-    inference_seconds: float
-    tokens: int

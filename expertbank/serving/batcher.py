@@ -6,32 +6,25 @@ begins; its request is settled when all its rows are answered, or at the first t
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
-from dataclasses import replace
-from functools import partial
 from threading import Condition, Thread
 from time import monotonic
 
-from expertbank.errors import IntegrityError
-from expertbank.serving.asking import Answered
+from expertbank.serving.answered import Answered
 from expertbank.serving.errors import DeadlineError, NotReadyError, QueueFullError
 from expertbank.serving.faults import Faults, sentence_of
 from expertbank.serving.limits import ServeConfig
-from expertbank.serving.line import Line, Place, cost
+from expertbank.serving.line import Line, Place
 from expertbank.serving.live import ServingState
 from expertbank.serving.observer import Observer
+from expertbank.serving.passes import Passes
 from expertbank.serving.request import STOPPED, Request, Teller
-from expertbank.serving.throughput import PassCost, Throughput
-from expertbank.serving.warming import warm
 from expertbank.workflows.answering.prediction import Prediction
 
 SOON = 1.0
 """Seconds to tell a refused caller to wait while nothing was measured yet."""
-FAILURES = 3
-"""Passes that fail one after another, with nothing answered between, until that is a fault."""
 
 
 class Batcher:
@@ -50,20 +43,20 @@ class Batcher:
         self._config = config
         self._observer = observer
         self._callers = Teller(observer)
-        self._faults = faults
         self._line: Line[Request] = Line(config.max_batch_rows, config.max_batch_tokens)
         self._open: dict[Request, None] = {}
         self._untold = 0  # requests no longer open, whose callers have yet to hear of it
         self._promised = 0
         self._under_way = 0
-        self._failures = 0
         self._ending = False
         self._draining = False
         self._changed = Condition()
         self._thread: Thread | None = None
         self._died: str | None = None
-        self.throughput = Throughput()
-        self._cost = PassCost()
+        self._passes = Passes(
+            config, observer, faults, lambda: len(self._line), lambda: self._ending
+        )
+        self.throughput = self._passes.throughput
 
     # -- the thread --------------------------------------------------------------------------
 
@@ -191,8 +184,12 @@ class Batcher:
     def _step(self) -> bool:
         """Answer one batch; false at the end. What it was is forgotten before the next wait."""
         batch = self._next()
-        if batch:
-            self._pass(batch)
+        for places, found in self._passes.outcomes(batch) if batch else ():
+            if isinstance(found, Exception):
+                self._drop(places[0].owner, found)
+            else:
+                self._keep(places, found)
+        self._under_way = 0
         return batch is not None
 
     def _next(self) -> list[Place[Request]] | None:
@@ -208,7 +205,7 @@ class Batcher:
             for request in late:
                 self._close(request)
                 self._line.remove(request)
-            batch = self._line.take(self._cost.fixed)
+            batch = self._line.take(self._passes.fixed_cost)
             self._under_way = len(batch)
             depth = len(self._line)
             for place in batch:
@@ -231,81 +228,6 @@ class Batcher:
             left = end - monotonic()
             if left <= 0 or not self._changed.wait(left):
                 return
-
-    def _pass(self, batch: Sequence[Place[Request]]) -> None:
-        """Answer one batch. One that fails is tried again, a request at a time."""
-        begun = monotonic()
-        try:
-            predictions = self._answer(batch)
-        except Exception as error:  # noqa: BLE001  # one request's row may fail for any reason
-            self._apart(batch, error)
-        else:
-            seconds = monotonic() - begun
-            self._succeeded()
-            self._cost.note(cost(batch), seconds)
-            if len(self._line) or len(batch) == self._config.max_batch_rows:
-                self.throughput.note(len(batch), seconds)
-            self._observer.batch(len(batch), sum(place.tokens for place in batch), seconds)
-            self._keep(batch, predictions)
-        finally:
-            self._under_way = 0
-
-    def _answer(self, places: Sequence[Place[Request]]) -> list[Prediction]:
-        """One pass over rows whose requests all began under one state."""
-        predictor = places[0].owner.state.predictor
-        questions = [
-            replace(place.owner.questions[place.index], wanted=partial(self._wanted, place.owner))
-            for place in places
-        ]
-        return predictor.answer(questions, batch_size=len(questions))
-
-    def _wanted(self, request: Request) -> bool:
-        """Whether an answer is to be written on: a caller waits for it, and so does the server."""
-        request.cut |= self._ending
-        return request.written_for()
-
-    def _apart(self, batch: Sequence[Place[Request]], error: Exception) -> None:
-        """Find out whose rows make a batch fail, and let the others have their answers."""
-        by_request: dict[Request, list[Place[Request]]] = defaultdict(list)
-        for place in batch:
-            by_request[place.owner].append(place)
-        failed: list[tuple[Exception, list[Place[Request]]]] = []
-        for places in by_request.values():
-            if len(by_request) > 1:
-                begun = monotonic()
-                try:
-                    predictions = self._answer(places)
-                except Exception as own:  # noqa: BLE001  # as above
-                    error = own
-                else:
-                    tokens = sum(place.tokens for place in places)
-                    self._observer.batch(len(places), tokens, monotonic() - begun)
-                    self._keep(places, predictions)
-                    continue
-            failed.append((error, places))
-        if len(failed) < len(by_request):
-            self._succeeded()
-        else:
-            self._failures += 1
-        for error, places in failed:
-            self._note(error, places)
-            self._drop(places[0].owner, error)
-
-    def _succeeded(self) -> None:
-        """Rows were answered: it is not that every pass fails."""
-        self._failures = 0
-        self._faults.passed()
-
-    def _note(self, error: Exception, places: Sequence[Place[Request]]) -> None:
-        """Remember what will fail again for others."""
-        state = places[0].owner.state
-        if isinstance(error, IntegrityError):
-            # The rows themselves, without their request: its caller is told, and may go.
-            questions = [place.owner.questions[place.index] for place in places]
-            self._faults.note(sentence_of(error), lambda: state.predictor.answer(questions))
-        elif self._failures >= FAILURES:
-            # Rows of our own: those of callers may be what makes their passes fail.
-            self._faults.note(sentence_of(error), lambda: warm(state), until_a_pass=True)
 
     def _keep(self, places: Sequence[Place[Request]], predictions: Sequence[Prediction]) -> None:
         """Put answers where they belong, and settle the requests that have all of theirs."""

@@ -8,7 +8,8 @@ from urllib.parse import urlsplit
 
 from expertbank.errors import InputError
 from expertbank.records import Row
-from expertbank.serving.asking import AUTO, Answered, Ask
+from expertbank.serving.answered import Answered
+from expertbank.serving.asking import AUTO, Ask
 from expertbank.texts import fits_a_header
 from expertbank.writing import Writing
 

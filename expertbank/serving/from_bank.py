@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from expertbank.bank import Bank
@@ -27,6 +28,7 @@ class BankSource:
 
     def __init__(self, bank: Bank) -> None:
         self.bank = bank
+        self.report = partial(bank.forgetting_report, with_map=True)
 
     def load(self, earlier: ServingState | None) -> ServingState:
         """See ``Source.load``.

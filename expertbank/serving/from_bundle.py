@@ -30,6 +30,8 @@ class BundleSource:
         device: where to run; default as ``load_bundle``.
     """
 
+    report = None
+
     def __init__(
         self, folder: str | Path, backbone: str | None = None, device: str | None = None
     ) -> None:

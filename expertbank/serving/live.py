@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -10,6 +10,7 @@ from jinja2 import TemplateError
 
 from expertbank.data import TaskSpec
 from expertbank.errors import InputError, NotFoundError
+from expertbank.reports.forgetting import ForgettingReport
 from expertbank.routing.columns import Member
 from expertbank.serving.asking import AUTO, Ask
 from expertbank.workflows.answering.decision import Answerer, Decision, Named
@@ -192,6 +193,10 @@ class ServingState:
 
 class Source(Protocol):
     """Where states come from: a bank, or a bundle."""
+
+    @property
+    def report(self) -> Callable[[], ForgettingReport] | None:
+        """Makes the forgetting report from stored evidence; ``None`` where there is none."""
 
     def load(self, earlier: ServingState | None) -> ServingState:
         """A new state of what is there now; slow. The server warms it.

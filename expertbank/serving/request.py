@@ -7,7 +7,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from time import monotonic
 
-from expertbank.serving.asking import Answered
+from expertbank.serving.answered import Answered
 from expertbank.serving.errors import DeadlineError, NotReadyError
 from expertbank.serving.line import Size
 from expertbank.serving.live import ServingState

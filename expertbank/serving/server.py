@@ -13,7 +13,8 @@ from expertbank.backbones.forks import require_threads
 from expertbank.data import as_rows
 from expertbank.errors import InputError, IntegrityError
 from expertbank.records import Row
-from expertbank.serving.asking import Answered, Ask
+from expertbank.serving.answered import Answered
+from expertbank.serving.asking import Ask
 from expertbank.serving.batcher import Batcher
 from expertbank.serving.errors import (
     DeadlineError,

@@ -14,19 +14,11 @@ from torch import Tensor
 
 from expertbank.errors import MALFORMED, InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
-from expertbank.training.held_out import HeldOut
+from expertbank.training.average import RunningMean
+from expertbank.training.held_out import Best, Course, HeldOut
 
 FORMAT = 3
 """Raised when an interrupted run would not end as the earlier version began it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Best:
-    """The best checkpoint so far: how it stands on held-out rows, its epoch, its tensors."""
-
-    held_out: HeldOut
-    epoch: int
-    tensors: Mapping[str, Tensor]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,38 +103,50 @@ def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     }
 
 
-def optimiser_state(
-    optimiser: torch.optim.Optimizer, parameters: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Parameters and their moments by name."""
-    state: dict[str, Tensor] = {}
-    for name, parameter in parameters.items():
-        state[f"{name}/value"] = parameter.detach().clone()
-        for key, value in optimiser.state.get(parameter, {}).items():
-            state[f"{name}/{key}"] = torch.as_tensor(value).detach().clone()
-    return state
+@dataclass(frozen=True, slots=True)
+class Run:
+    """All that changes while an expert is trained, and that a checkpoint brings back.
 
-
-def restore(
-    optimiser: torch.optim.Optimizer,
-    parameters: Mapping[str, Tensor],
-    state: Mapping[str, Tensor],
-) -> None:
-    """Put parameters and moments back.
-
-    Raises:
-        IntegrityError: the state does not fit the parameters.
+    Attributes:
+        parameters: what is trained, by name.
+        optimiser: its moments.
+        average: the running mean of the parameters.
+        course: how it went so far.
     """
-    for name, parameter in parameters.items():
-        own = _part(state, f"{name}/")
-        value = own.pop("value", None)
-        if value is None or value.shape != parameter.shape:
-            raise IntegrityError(f"the checkpoint does not fit parameter {name}")
-        with torch.no_grad():
-            parameter.copy_(value)
-        if own:
-            optimiser.state[parameter] = {
-                # AdamW counts steps in a tensor on the CPU, whatever the parameter's device.
-                key: moment if key == "step" else moment.to(parameter.device)
-                for key, moment in own.items()
-            }
+
+    parameters: Mapping[str, Tensor]
+    optimiser: torch.optim.Optimizer
+    average: RunningMean
+    course: Course
+
+    def checkpoint(self, job: str, step: int, tokens: int, seconds: float) -> Checkpoint:
+        """Where the run stands; for the arguments see ``Checkpoint``."""
+        state: dict[str, Tensor] = {}
+        for name, parameter in self.parameters.items():
+            state[f"{name}/value"] = parameter.detach().clone()
+            for key, value in self.optimiser.state.get(parameter, {}).items():
+                state[f"{name}/{key}"] = torch.as_tensor(value).detach().clone()
+        mean, course = self.average.state(), self.course
+        return Checkpoint(job, step, tokens, seconds, state, mean, course.best, course.curve)
+
+    def restore(self, before: Checkpoint) -> None:
+        """Go on from an earlier run's state.
+
+        Raises:
+            IntegrityError: the state does not fit the parameters.
+        """
+        for name, parameter in self.parameters.items():
+            own = _part(before.state, f"{name}/")
+            value = own.pop("value", None)
+            if value is None or value.shape != parameter.shape:
+                raise IntegrityError(f"the checkpoint does not fit parameter {name}")
+            with torch.no_grad():
+                parameter.copy_(value)
+            if own:
+                self.optimiser.state[parameter] = {
+                    # AdamW counts steps in a tensor on the CPU, whatever the parameter's device.
+                    key: moment if key == "step" else moment.to(parameter.device)
+                    for key, moment in own.items()
+                }
+        self.average.restore(before.mean, before.step)
+        self.course.best, self.course.curve = before.best, before.curve

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -19,16 +20,15 @@ from torch import Tensor
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.batches import EVALUATION_BATCH, plan_batches, shuffled_batches
 from expertbank.backbones.forks import computing
-from expertbank.config import TrainConfig
 from expertbank.errors import TrainingError
 from expertbank.models.expert_file import ExpertFile
 from expertbank.models.writing import template_tokens
 from expertbank.records import EncodedRow, ProgressCallback, no_progress
 from expertbank.training.average import RunningMean
-from expertbank.training.checkpoint import Best, Checkpoint, optimiser_state, restore
-from expertbank.training.held_out import HeldOut, fruitless
+from expertbank.training.checkpoint import Checkpoint, Run
+from expertbank.training.held_out import Course, HeldOut
 from expertbank.training.job import ExpertJob, job_digest, rate_of
-from expertbank.training.loop import Meter, optimise
+from expertbank.training.loop import Meter, adamw, optimise
 from expertbank.training.reproducible import reproducibly
 from expertbank.training.student import Student, read_through
 from expertbank.training.trunk import TrunkCache, rows_within
@@ -116,80 +116,44 @@ def _train(
     keep: Callable[[bytes], None] | None,
     watch: Callable[[int, float, float], bool] | None,
 ) -> TrainedExpert:
-    started = time.monotonic()
-    config, identity = job.config, job_digest(job, backbone)
+    started, config, identity = time.monotonic(), job.config, job_digest(job, backbone)
     before = Checkpoint.from_bytes(resume, "checkpoint", identity) if resume else None
     generator = torch.Generator().manual_seed(config.seed)
     student = Student(job, backbone, generator)
-    parameters = dict(student.named_parameters())
-    average = RunningMean(parameters, config.average_steps)
     job = _as_read(job, backbone)
     plans = [
         shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
     ]
-    best = before.best if before else None
-    curve = list(before.curve) if before else []
-    epochs = before.step // len(plans[0]) if before else 0
-    kept_at = started
-    spent_before = before.seconds if before else 0.0
-
-    def step(positions: Sequence[int]) -> tuple[float, int, int]:
-        loss, tokens = student.gradients(job.train, positions, config.accumulate, trained)
-        return loss, len(positions), tokens
-
-    def keep_best(epoch: int) -> bool:
-        nonlocal best, epochs, kept_at
-        epochs = epoch + 1
-        with average.in_place():
-            now, thresholds = _measure(student, job.selection, held_out)
-            if best is None or now.better_than(best.held_out):
-                best = Best(now, epoch, student.tensors() | thresholds)
-        if not math.isfinite(now.loss):  # the last step of an epoch has no next loss to show it
-            raise TrainingError(
-                f"the held-out loss became {now.loss} after epoch {epoch + 1}; nothing was stored. "
-                "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
-            )
-        curve.append(now)
-        kept_at = -math.inf
-        ended = watch is not None and watch(epoch, now.score, now.loss)
-        return ended or fruitless(curve) >= config.patience
-
-    def keep_state(optimiser: torch.optim.Optimizer, steps: int) -> None:
-        nonlocal kept_at
-        if keep is None or time.monotonic() - kept_at < KEEP_SECONDS:
-            return
-        spent = spent_before + time.monotonic() - started
-        state = optimiser_state(optimiser, parameters), average.state()
-        now = Checkpoint(identity, steps, meter.tokens, spent, *state, best, tuple(curve))
-        keep(now.to_bytes())
-        kept_at = time.monotonic()
-
-    def start(optimiser: torch.optim.Optimizer) -> int:
-        if before is None:
-            return 0
-        restore(optimiser, parameters, before.state)
-        average.restore(before.mean, before.step)
-        return before.step
-
+    run = _run(student, job)
     trained, held_out = _cached(student, job, progress)
     if before is None and student.language is None:
         _start_head(student, job, trained, progress)
     meter = Meter(f"training {job.task}", len(job.train) * config.epochs, progress)
+    done = 0
     if before is not None:
-        meter.skip(_rows_in(plans, before.step), before.tokens)
-    if not _patience_spent(before, plans, config):
-        rate = rate_of(config, job.adapter)
-        optimise(
-            [(student.adapter.parameters(), rate), (student.head, config.head_lr)],
-            [[partial(step, positions) for positions in plan] for plan in plans],
-            weight_decay=config.weight_decay,
-            warmup=config.warmup,
-            meter=meter,
-            after_epoch=keep_best,
-            average=average,
-            resume=start,
-            after_step=keep_state,
-        )
+        run.restore(before)
+        done, started = before.step, started - before.seconds
+        meter.skip(sum(map(len, list(chain(*plans))[:done])), before.tokens)
+
+    def gradient(positions: Sequence[int]) -> tuple[float, int]:
+        return student.gradients(job.train, positions, config.accumulate, trained)
+
+    kept_at = time.monotonic()
+    steps = optimise(run.optimiser, plans, gradient, warmup=config.warmup, meter=meter, done=done)
+    for step in () if run.course.over else steps:
+        run.average.update()
+        ended = False
+        if step.ends_epoch:
+            now = _end_epoch(run, student, job, held_out, step.epoch)
+            told = watch is not None and watch(step.epoch, now.score, now.loss)
+            ended = told or run.course.over
+        if keep and (step.ends_epoch or time.monotonic() - kept_at >= KEEP_SECONDS):
+            spent = time.monotonic() - started
+            keep(run.checkpoint(identity, step.number, meter.tokens, spent).to_bytes())
+            kept_at = time.monotonic()
+        if ended:
+            break
+    best = run.course.best
     assert best is not None
     file = ExpertFile(
         job.task,
@@ -209,15 +173,46 @@ def _train(
         student.adapter.parameter_count,
         student.rank_one,
         file.head_params,
-        epochs,
+        len(run.course.curve),
         best.epoch + 1,
         best.held_out.score,
-        tuple(one.score for one in curve),
-        spent_before + time.monotonic() - started,
+        tuple(one.score for one in run.course.curve),
+        time.monotonic() - started,
         meter.tokens,
         trained.rows + held_out.rows,
         trained.bytes + held_out.bytes,
     )
+
+
+def _run(student: Student, job: ExpertJob) -> Run:
+    """A training that has taken no step."""
+    config, parameters = job.config, dict(student.named_parameters())
+    rates = [
+        (student.adapter.parameters(), rate_of(config, job.adapter)),
+        (student.head, config.head_lr),
+    ]
+    return Run(
+        parameters,
+        adamw(rates, config.weight_decay),
+        RunningMean(parameters, config.average_steps),
+        Course(config.patience),
+    )
+
+
+def _end_epoch(
+    run: Run, student: Student, job: ExpertJob, cache: TrunkCache, epoch: int
+) -> HeldOut:
+    """Measure the mean of the weights on the held-out rows, and keep it if it is the best."""
+    with run.average.in_place():
+        now, thresholds = _measure(student, job.selection, cache)
+        tensors = student.tensors() | thresholds
+    if not math.isfinite(now.loss):  # the last step of an epoch has no next loss to show it
+        raise TrainingError(
+            f"the held-out loss became {now.loss} after epoch {epoch + 1}; nothing was stored. "
+            "Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
+        )
+    run.course.add(now, tensors, epoch)
+    return now
 
 
 def _as_read(job: ExpertJob, backbone: Backbone) -> ExpertJob:
@@ -229,23 +224,6 @@ def _as_read(job: ExpertJob, backbone: Backbone) -> ExpertJob:
         tuple(read_through(row, template) for row in rows) for rows in (job.train, job.selection)
     )
     return replace(job, train=train, selection=selection)
-
-
-def _rows_in(plans: Sequence[Sequence[Sequence[int]]], steps: int) -> int:
-    batches = [batch for plan in plans for batch in plan]
-    return sum(len(batch) for batch in batches[:steps])
-
-
-def _patience_spent(
-    before: Checkpoint | None, plans: Sequence[Sequence[object]], config: TrainConfig
-) -> bool:
-    """Whether the interrupted run had already ended early, or done all its steps."""
-    if before is None:
-        return False
-    epochs, left = divmod(before.step, len(plans[0]))
-    if epochs == len(plans):
-        return True
-    return left == 0 and fruitless(before.curve) >= config.patience
 
 
 def _cached(

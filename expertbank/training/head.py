@@ -6,7 +6,6 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -23,13 +22,12 @@ from expertbank.backbones.batches import (
 from expertbank.backbones.forks import computing
 from expertbank.backbones.running import call_backbone
 from expertbank.errors import TrainingError
-from expertbank.kinds import KINDS
+from expertbank.kinds import KINDS, Kind, Objective
 from expertbank.models.heads import head_input, head_width
 from expertbank.records import EncodedRow, HeadPooling, ProgressCallback, no_progress
-from expertbank.training.checkpoint import Best
-from expertbank.training.held_out import HeldOut, fruitless
+from expertbank.training.held_out import Course, HeldOut
 from expertbank.training.job import ExpertJob
-from expertbank.training.loop import Meter, optimise
+from expertbank.training.loop import Meter, adamw, optimise
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,79 +73,103 @@ def fit_head(
     Raises:
         TrainingError: the loss stopped being a number.
     """
-    started, config, kind = time.monotonic(), job.config, KINDS.get(job.kind)
+    started, config = time.monotonic(), job.config
     generator = torch.Generator().manual_seed(config.seed)
     rows = (*job.train, *job.selection)
-    meter = Meter(f"reading the rows of {job.task}", len(rows), progress)
-    states, targets = _states(rows, factors, pooling, backbone, meter)
+    train, held_out = range(len(job.train)), range(len(job.train), len(rows))
+    reading = Meter(f"reading the rows of {job.task}", len(rows), progress)
+    states, targets = _states(rows, factors, pooling, backbone, reading)
+    kind = KINDS.get(job.kind)
     answers = [row.target for row in job.train if row.target is not None]
     objective = kind.objective(job.labels, answers, balance=config.balance)
-    outputs = kind.outputs(job.labels)
-    width = head_width(backbone.output_size, pooling)
+    outputs, width = kind.outputs(job.labels), head_width(backbone.output_size, pooling)
     weight = torch.zeros(outputs, width, requires_grad=True)
     bias = torch.zeros(outputs, requires_grad=True)
+    head = _Head(kind, objective, states, targets, weight, bias)
+    head.start(train)
+    course = Course(config.patience)
+    course.add(*head.measured(held_out), -1)
+    plans = [
+        shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
+    ]
+    meter = Meter(f"fitting the head of {job.task}", len(job.train) * config.epochs, progress)
+    optimiser = adamw([([head.weight, head.bias], config.head_lr)], config.weight_decay)
+    for step in optimise(optimiser, plans, head.gradient, warmup=config.warmup, meter=meter):
+        if step.ends_epoch:
+            course.add(*head.measured(held_out), step.epoch)
+            if course.over:
+                break
+    best, epochs = course.best, len(course.curve) - 1
+    assert best is not None
+    spent = time.monotonic() - started
+    return FittedHead(
+        dict(best.tensors), epochs, best.epoch + 1, best.held_out.score, spent, reading.tokens
+    )
 
-    def logits(positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        own, row_of = _together(states, positions)
-        return objective.logits(own @ weight.T + bias, row_of), targets[list(positions)]
 
-    def step(positions: Sequence[int]) -> tuple[float, int, int]:
-        loss = objective.loss(*logits(positions))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
-        return float(loss.detach()), len(positions), 0
+@dataclass(frozen=True, slots=True)
+class _Head:
+    """A head that learns from states.
 
-    held_out = range(len(job.train), len(rows))
-    best: Best | None = None
-    curve: list[HeldOut] = []
-    epochs = 0
+    Attributes:
+        kind: the task's.
+        objective: what it is trained for.
+        states: per row what it reads of its sequences ``[sequences, width]``.
+        targets: ``[rows]`` or ``[rows, labels]``.
+        weight: ``[outputs, width]``.
+        bias: ``[outputs]``.
+    """
+
+    kind: Kind
+    objective: Objective
+    states: Sequence[Tensor]
+    targets: Tensor
+    weight: Tensor
+    bias: Tensor
 
     @torch.no_grad()
-    def keep_best(epoch: int) -> bool:
-        nonlocal best, epochs
-        epochs = epoch + 1
-        found, wanted = logits(held_out)
-        now = HeldOut(objective.score(found, wanted), float(objective.loss(found, wanted)))
+    def start(self, positions: Sequence[int]) -> None:
+        """Begin as the objective does."""
+        first = self.objective.start(*self._read(positions), self.targets[list(positions)])
+        if first is not None:
+            self.weight.copy_(first[0])
+            self.bias.copy_(first[1])
+
+    def gradient(self, positions: Sequence[int]) -> tuple[float, int]:
+        """Add that of the loss; no tokens are read."""
+        loss = self.objective.loss(*self._answers(positions))
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it unannotated
+        return float(loss.detach()), 0
+
+    @torch.no_grad()
+    def measured(self, positions: Sequence[int]) -> tuple[HeldOut, dict[str, Tensor]]:
+        """How it stands on rows, and its tensors as they are stored."""
+        logits, targets = self._answers(positions)
+        now = HeldOut(
+            self.objective.score(logits, targets), float(self.objective.loss(logits, targets))
+        )
         if not math.isfinite(now.loss):
             raise TrainingError(
                 f"the held-out loss became {now.loss}; nothing was stored. Try a lower --head-lr"
             )
-        curve.append(now)
-        if best is None or now.better_than(best.held_out):
-            last = objective.finish(weight, bias)
-            tensors = {
-                name: one.detach().clone()
-                for name, one in zip(("head.weight", "head.bias"), last, strict=True)
-            }
-            own = objective.thresholds(found, wanted) if kind.has_thresholds else None
-            if own is not None:
-                tensors["head.threshold"] = own
-            best = Best(now, epoch, tensors)
-        return fruitless(curve) >= config.patience
+        weight, bias = self.objective.finish(self.weight, self.bias)
+        found = {"head.weight": weight.detach().clone(), "head.bias": bias.detach().clone()}
+        thresholds = (
+            self.objective.thresholds(logits, targets) if self.kind.has_thresholds else None
+        )
+        return now, found if thresholds is None else {**found, "head.threshold": thresholds}
 
-    first = list(range(len(job.train)))
-    with torch.no_grad():
-        features, row_of = _together(states, first)
-        start = objective.start(features, row_of, targets[first])
-        if start is not None:
-            weight.copy_(start[0])
-            bias.copy_(start[1])
-    keep_best(-1)
-    plans = [
-        shuffled_batches(job.train, config.batch_size, generator) for _ in range(config.epochs)
-    ]
-    optimise(
-        [([weight, bias], config.head_lr)],
-        [[partial(step, positions) for positions in plan] for plan in plans],
-        weight_decay=config.weight_decay,
-        warmup=config.warmup,
-        meter=Meter(f"fitting the head of {job.task}", len(job.train) * config.epochs, progress),
-        after_epoch=keep_best,
-    )
-    assert best is not None
-    spent = time.monotonic() - started
-    return FittedHead(
-        dict(best.tensors), epochs, best.epoch + 1, best.held_out.score, spent, meter.tokens
-    )
+    def _answers(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Logits and targets of rows."""
+        own, row_of = self._read(positions)
+        outputs = own @ self.weight.T + self.bias
+        return self.objective.logits(outputs, row_of), self.targets[list(positions)]
+
+    def _read(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """What it reads of some rows, and which of them each sequence belongs to."""
+        own = [self.states[position] for position in positions]
+        counts = torch.tensor([len(one) for one in own])
+        return torch.cat(own), torch.arange(len(own)).repeat_interleave(counts)
 
 
 @torch.no_grad()
@@ -178,10 +200,3 @@ def _states(
             "the backbone's states with this adapter are not finite numbers; nothing was stored"
         )
     return found, torch.stack(targets)
-
-
-def _together(states: Sequence[Tensor], positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """What the head reads of some rows, and which of them each sequence belongs to."""
-    own = [states[position] for position in positions]
-    counts = torch.tensor([len(one) for one in own])
-    return torch.cat(own), torch.arange(len(own)).repeat_interleave(counts)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,6 @@ from torch import Tensor
 
 from expertbank.errors import TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent
-from expertbank.training.average import RunningMean
 
 MAX_GRADIENT_NORM = 1.0
 
@@ -76,69 +75,74 @@ class Meter:
         )
 
 
-def optimise(
-    groups: Sequence[tuple[Iterable[Tensor], float]],
-    steps: Sequence[Sequence[Callable[[], tuple[float, int, int]]]],
-    *,
-    weight_decay: float,
-    warmup: float,
-    meter: Meter,
-    after_epoch: Callable[[int], bool | None],
-    average: RunningMean | None = None,
-    resume: Callable[[torch.optim.Optimizer], int] | None = None,
-    after_step: Callable[[torch.optim.Optimizer, int], None] | None = None,
-) -> None:
-    """Minimise the losses whose gradients ``steps`` compute, epoch after epoch.
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An optimiser step that was taken: which of all, from 1, and in which epoch, from 0."""
 
-    Args:
-        groups: parameters with their peak learning rate.
-        steps: per epoch, the thunks that each add the gradient of their loss to the parameters
-            and return ``(loss, rows, tokens)``.
-        weight_decay: decoupled weight decay (AdamW).
-        warmup: share of all steps in which the rate rises.
-        meter: is advanced by each step's rows and tokens.
-        after_epoch: called with the epoch's number, from 0; true ends the training.
-        average: takes in what each step makes of the parameters.
-        resume: puts an earlier state into the optimiser and says how many steps it had done.
-        after_step: called with the optimiser and the number of steps done, after each step and,
-            at the end of an epoch, after ``after_epoch``.
+    number: int
+    epoch: int
+    ends_epoch: bool
 
-    Raises:
-        TrainingError: a loss that is not finite; nothing is kept.
-    """
-    parameters = [(list(members), rate) for members, rate in groups]
-    everything = [parameter for members, _ in parameters for parameter in members]
-    optimiser = torch.optim.AdamW(
-        [{"params": members, "lr": rate} for members, rate in parameters],
+
+def adamw(
+    groups: Sequence[tuple[Iterable[Tensor], float]], weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW with decoupled weight decay over groups of parameters and their peak learning rates."""
+    members = [(list(parameters), rate) for parameters, rate in groups]
+    on_cpu = all(one.device.type == "cpu" for parameters, _ in members for one in parameters)
+    return torch.optim.AdamW(
+        [{"params": parameters, "lr": rate} for parameters, rate in members],
         weight_decay=weight_decay,
         # One kernel for all parameters; elsewhere than on the CPU torch chooses well itself.
-        fused=True if all(p.device.type == "cpu" for p in everything) else None,
+        fused=True if on_cpu else None,
     )
-    total = sum(len(epoch) for epoch in steps)
-    done_before = resume(optimiser) if resume else 0
-    step = 0
-    for number, epoch in enumerate(steps):
-        for place, compute in enumerate(epoch):
-            step += 1
-            if step <= done_before:
-                continue
-            for group, (_, rate) in zip(optimiser.param_groups, parameters, strict=True):
-                group["lr"] = rate * cosine_with_warmup(step - 1, total, warmup)
-            optimiser.zero_grad(set_to_none=True)
-            value, rows, tokens = compute()
-            if not math.isfinite(value):
-                raise TrainingError(
-                    f"the loss became {value} at step {step} of {total} "
-                    f"(epoch {number + 1}); nothing was stored. Try a lower learning rate "
-                    "(--lr) or a smaller alpha (--alpha)"
-                )
-            torch.nn.utils.clip_grad_norm_(everything, MAX_GRADIENT_NORM)
-            optimiser.step()
-            if average:
-                average.update()
-            meter.advance(rows, tokens, f"epoch {number + 1}/{len(steps)}  loss {value:.3f}")
-            ended = place == len(epoch) - 1 and after_epoch(number)
-            if after_step:
-                after_step(optimiser, step)
-            if ended:
-                return
+
+
+def optimise(
+    optimiser: torch.optim.Optimizer,
+    plans: Sequence[Sequence[Sequence[int]]],
+    gradient: Callable[[Sequence[int]], tuple[float, int]],
+    *,
+    warmup: float,
+    meter: Meter,
+    done: int = 0,
+) -> Iterator[Step]:
+    """Minimise a loss batch after batch; whoever asks for no further step has ended it.
+
+    Args:
+        optimiser: as ``adamw`` makes it; its rates are the peaks.
+        plans: per epoch its batches, as positions of rows.
+        gradient: adds the gradient of the loss over the rows at some positions to the parameters,
+            and returns the loss and the number of tokens.
+        warmup: share of all steps in which the rate rises.
+        meter: is advanced by each step's rows and tokens.
+        done: steps that an earlier run took.
+
+    Yields:
+        Each step when it is taken.
+
+    Raises:
+        TrainingError: a loss that is not finite; its step is not taken.
+    """
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    parameters = [one for group in optimiser.param_groups for one in group["params"]]
+    batches = [
+        (epoch, positions, place == len(plan))
+        for epoch, plan in enumerate(plans)
+        for place, positions in enumerate(plan, start=1)
+    ]
+    total = len(batches)
+    for number, (epoch, positions, last) in enumerate(batches[done:], start=done + 1):
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * cosine_with_warmup(number - 1, total, warmup)
+        optimiser.zero_grad(set_to_none=True)
+        loss, tokens = gradient(positions)
+        if not math.isfinite(loss):
+            raise TrainingError(
+                f"the loss became {loss} at step {number} of {total} (epoch {epoch + 1}); nothing "
+                "was stored. Try a lower learning rate (--lr) or a smaller alpha (--alpha)"
+            )
+        torch.nn.utils.clip_grad_norm_(parameters, MAX_GRADIENT_NORM)
+        optimiser.step()
+        meter.advance(len(positions), tokens, f"epoch {epoch + 1}/{len(plans)}  loss {loss:.3f}")
+        yield Step(number, epoch, last)

@@ -14,7 +14,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from expertbank.backbones.backbone import Backbone
 from expertbank.config import AdapterConfig, TrainConfig, TuneConfig, canonical_json
 from expertbank.errors import MALFORMED, InputError, IntegrityError, TrainingError
 from expertbank.kinds import KINDS
+from expertbank.plain import plain
 from expertbank.process_wide import WhileAny
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.training.expert import train_expert
@@ -71,8 +72,7 @@ class Trial:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        plain = {**asdict(self), "seconds": round(self.seconds, 3)}
-        return {**plain, "scores": list(self.scores), "losses": list(self.losses)}
+        return {**plain(self), "seconds": round(self.seconds, 3)}
 
 
 @dataclass(frozen=True, slots=True)

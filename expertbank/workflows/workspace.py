@@ -28,7 +28,7 @@ from expertbank.workflows.held_backbone import HeldBackbone
 from expertbank.workflows.home import Home, home_at
 
 if TYPE_CHECKING:
-    from expertbank.adapters.pool import CollapsedExpert
+    from expertbank.adapters.stack import CollapsedExpert
     from expertbank.backbones.backbone import Backbone
     from expertbank.models.expert_file import ExpertFile
     from expertbank.models.routed import RoutedModel

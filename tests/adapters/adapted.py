@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from expertbank.adapters.pool import CollapsedExpert
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import Factors, TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone

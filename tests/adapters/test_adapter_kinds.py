@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Adapter, Start
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.slots import Sized, Slot
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.adapters.targets import Target, find_targets, weight_of
 from expertbank.adapters.tt import group_targets
 from expertbank.adapters.uni_lora import SHARED, UniLoraAdapter, places

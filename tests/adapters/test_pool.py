@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool, Resident, Stack
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert, Resident, Stack
 
 IDS = torch.tensor([[2, 5, 9, 11, 3], [2, 8, 30, 17, 3], [2, 33, 4, 4, 3], [2, 19, 21, 6, 3]])
 

@@ -13,7 +13,7 @@ FolderOf = Callable[[str], Path]
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the tester's own bank, colours or network gets in."""
-    for name in ("EXPERTBANK_HOME", "FORCE_COLOR", "NO_COLOR"):
+    for name in ("COLUMNS", "EXPERTBANK_HOME", "FORCE_COLOR", "NO_COLOR"):
         monkeypatch.delenv(name, raising=False)
 
 

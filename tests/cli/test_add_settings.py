@@ -107,6 +107,7 @@ def test_what_was_out_of_reach_is_an_option_a_key_and_in_the_stored_run(
         **asdict(TT.settled(adapter)),
         "projections": ["value"],
         "modules": [],
+        "settings": [],
     }
 
 
@@ -251,3 +252,27 @@ def test_with_thousands_of_rows_the_default_has_rank_4_and_that_is_told(
         run = bank.registry.run(bank.experts()[0].run_id or 0)
     adapter, train = run.config["adapter"], run.config["train"]
     assert (adapter["kind"], adapter["rank"], train["lr"]) == ("lora", 4, 2e-3)
+
+
+def test_what_one_kind_of_adapter_alone_can_be_told_is_an_option_a_key_and_in_lineage(
+    backbone: Path, tmp_path: Path
+) -> None:
+    data = write_task(tmp_path / "mood.csv", "mood", 60)
+    listed = tmp_path / "tasks.yaml"
+    listed.write_text(
+        f"- task: mood\n  data: {data}\n  adapter: uni-lora\n  adapter-set: [share=6]\n"
+    )
+    add = ["--json", "add", "--epochs", 1, "--backbone", backbone]
+    words = ["--task", "mood", "--data", data, "--adapter", "uni-lora"]
+    told = [*words, "--adapter-set", "share=6"]
+    flags = done("--home", tmp_path / "a", *add, *told).document
+    (entry,) = done("--home", tmp_path / "b", *add, "--list", listed).document["added"]
+    assert flags["expert"] == entry["expert"]
+    plain = done("--home", tmp_path / "c", *add, *words).document
+    assert plain["expert"]["adapter_params"] > flags["expert"]["adapter_params"]
+    with Bank.open(tmp_path / "a", read_only=True) as bank:
+        run = bank.registry.run(bank.experts()[0].run_id or 0)
+    assert run.config["adapter"]["settings"] == ["share=6"]
+    refused = call("--home", tmp_path / "d", *add, *words, "--adapter-set", "shar=6")
+    assert refused.code == 2
+    assert "share" in refused.err

@@ -251,6 +251,24 @@ def test_doctor_says_that_a_sound_bank_is_sound(bank: Path) -> None:
     assert done("--home", bank, "doctor").out
 
 
+def test_doctor_begins_with_its_verdict_and_then_says_what_to_do(
+    bank: Path, tmp_path: Path
+) -> None:
+    sound = done("--home", bank, "doctor").out.splitlines()
+    assert sound[0] == "healthy: nothing to do"
+    assert len(sound) < 30
+    assert not any("mypy" in line for line in sound), "of no matter to a bank"
+    assert any(line.startswith("versions") and "torch" in line for line in sound)
+    none = done("--home", tmp_path / "none", "doctor").out.splitlines()
+    assert none[0] == "healthy, with 1 warning"
+    assert [line.split()[0] for line in none[1:3]] == ["warning", "to"]
+    (bank / "objects").rename(tmp_path / "away")
+    broken = call("--home", bank, "doctor")
+    assert broken.code == 1
+    assert broken.out.splitlines()[0] == "not healthy: 1 problem"
+    assert broken.out.splitlines()[1].startswith("problem  store: ")
+
+
 def test_doctor_hides_secrets(bank: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "hf_verysecret")
     monkeypatch.setenv("HTTPS_PROXY", "http://me:verysecret@proxy:3128")

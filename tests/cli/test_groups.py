@@ -180,6 +180,21 @@ def test_without_the_group_the_same_tasks_confuse_and_the_user_is_told_what_to_d
     assert [" group NAME mood pace" in one for one in routed["warnings"]] == [True]
     step = done(*home, "--json", "status").document["steps"][0]
     assert step["command"].endswith(" group NAME mood pace")
+    report = done(*home, "forgetting-report")
+    assert report.out.startswith("identical: ")
+    assert "the router costs 2 tasks more than 10 points" in report.out.splitlines()[0]
+    regrets = {
+        line["task"]: line["oracle"] - line["routed"]
+        for line in done(*home, "--json", "forgetting-report").document["tasks"]
+    }
+    assert min(regrets["mood"], regrets["pace"]) > 0.1 > regrets["poll"]
+    done(*home, "forgetting-report", "--max-regret", max(regrets.values()) + 1e-9)
+    held = call(*home, "forgetting-report", "--max-regret", regrets["pace"] - 1e-9)
+    assert held.code == 5
+    assert f"pace {regrets['pace']:.3f}" in held.err
+    assert " group)" in held.err
+    for share in ("nan", "-0.1", "1.5"):
+        assert call(*home, "forgetting-report", "--max-regret", share).code == 2
     apart = metrics["per_task"]
     grouped = done("--home", made_group / "bank", "--json", "show", "active").document
     together = grouped["router"]["metrics"]["per_task"]

@@ -156,6 +156,7 @@ def test_labels_cannot_drive_the_terminal(bank: Path, tmp_path: Path) -> None:
     assert r"\x1b[31mred" in shown
     assert r"\u202eright" in shown
     assert ":warning:" in shown
+    assert _shows_only_tame_text(done("--home", bank, "show", "nasty", "--full").out)
     told = done("--home", bank, "predict", "good film", "--task", "nasty", "vote").out
     assert _shows_only_tame_text(told)
     machine = done("--home", bank, "--json", "predict", "film", "--task", "nasty").lines

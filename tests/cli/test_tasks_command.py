@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from command_line import call, content, done, write_csv, write_task
 
+from expertbank.data import catalog_names
+
 SPEC = """\
 name: urgency
 columns: {text: body, label: urgent}
@@ -38,6 +40,14 @@ def test_the_list_and_one_task(tmp_path: Path) -> None:
     assert done("--home", home, "tasks", "sick", "--json").document == shown
     assert "sentence_A" in done("--home", home, "tasks", "show", "sick").out
     assert not home.exists()
+
+
+def test_what_tasks_show_prints_is_a_task_file(tmp_path: Path) -> None:
+    for name in catalog_names():
+        file = tmp_path / f"{name}.yaml"
+        file.write_text(done("tasks", "show", name).out, encoding="utf-8")
+        again = done("tasks", "show", "--spec", file, "--json").document
+        assert again == done("tasks", "show", name, "--json").document
 
 
 def test_an_unknown_task_comes_with_near_ones(tmp_path: Path) -> None:

@@ -96,6 +96,30 @@ def test_without_a_terminal_every_column_is_there_on_one_line_a_row(named: Path)
     assert len(row.split()) == 10  # the size and the date are two words each
 
 
+def test_columns_are_kept_to_without_a_terminal_too(
+    named: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    for words in TABLES:
+        shown = done("--home", named, *words).out.splitlines()
+        assert all(len(line) <= 80 for line in shown if "─" in line)
+    assert "(not shown at this width: " in "".join(done("--home", named, "list").out)
+
+
+def test_a_narrow_report_keeps_what_matters_most(named: Path) -> None:
+    shown = on_a_terminal("--home", named, "forgetting-report", columns=95)[1]
+    assert "provable margin" in re.sub(r"\s+", " ", shown[shown.index("(not shown") :])
+    for heading in ("verdict", "beaten", "change"):
+        assert heading in shown[: shown.index("(not shown")]
+
+
+def test_an_event_takes_a_line_at_80_columns_and_names_a_thing_once(named: Path) -> None:
+    shown = on_a_terminal("--home", named, "history", columns=80)[1]
+    (line,) = [line for line in shown.splitlines() if " short@1 added" in line]
+    assert line.rstrip().endswith(" parameters")
+    assert line.count("short") == 1
+
+
 _ANSWERED = ({"COLUMNS": "0"}, {"TERM": "dumb"})
 """Where a bar of progress is drawn too: no room for it, and no way to."""
 

@@ -6,8 +6,10 @@ from importlib import resources
 from pathlib import Path
 
 import pytest
+import yaml
 
-from expertbank.data import catalog_names, catalog_spec, load_spec, load_task
+from expertbank.data import TaskSpec, catalog_names, catalog_spec, load_spec, load_task
+from expertbank.data.spec_file import written
 from expertbank.errors import InputError
 
 
@@ -74,3 +76,13 @@ def test_a_missing_file_a_folder_and_a_data_file_are_refused(tmp_path: Path) -> 
     (tmp_path / "big.yaml").write_bytes(b"#" * 1_000_001)
     with pytest.raises(InputError, match="too large for a task file"):
         load_spec(tmp_path / "big.yaml")
+
+
+def test_a_task_that_is_written_to_a_file_is_read_back_the_same(tmp_path: Path) -> None:
+    file = tmp_path / "task.yaml"
+    tasks = [*map(catalog_spec, catalog_names()), TaskSpec("mine")]
+    tasks.append(TaskSpec("odd", label_names={"no": "", "yes": "\u202eyes: #1"}))
+    for task in tasks:
+        file.write_text(yaml.safe_dump(written(task), sort_keys=False), encoding="utf-8")
+        assert load_spec(file) == task, task.name
+        assert "null" not in file.read_text().replace("drop_labels:\n- null", "")

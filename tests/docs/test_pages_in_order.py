@@ -45,7 +45,7 @@ def followed(
     with pytest.MonkeyPatch.context() as patched:
         patched.syspath_prepend(str(ROOT / "examples"))
         import_module("04_ticket_group").write_tables(place)
-    environment = {**with_warm_command, "EXPERTBANK_HOME": str(place / "bank"), "COLUMNS": "160"}
+    environment = {**with_warm_command, "EXPERTBANK_HOME": str(place / "bank")}
 
     def run(line: str) -> subprocess.CompletedProcess[str]:
         words = ["bash", "-c", line]

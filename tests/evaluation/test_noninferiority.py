@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
-from scipy.stats import norm
+from scipy.stats import multinomial, norm
 
 from expertbank.evaluation.noninferiority import (
     constrained_loss_rate,
@@ -135,6 +135,20 @@ def test_the_exact_size_is_that_of_every_outcome_visited(gains, losses, n, margi
     normal = float(norm.sf(score(gains, losses, n, -margin)))
     exact = max(enumerated(gains, losses, n, margin), normal)
     assert p_noninferior(gains, losses, n, margin) == pytest.approx(exact, abs=2e-3)
+
+
+def test_the_worst_share_is_found_where_nearly_every_row_is_discordant() -> None:
+    gains, losses, n, margin = 10, 8, 100, 0.05
+    x, y = (side.ravel() for side in np.mgrid[: n + 1, : n + 1])
+    extreme = (x + y <= n) & (score(x, y, n, -margin) >= score(gains, losses, n, -margin) - 1e-9)
+    x, y = x[extreme], y[extreme]
+    counts = np.stack([x, y, n - x - y], 1)
+    chances = [
+        multinomial.pmf(counts, n, [lost - margin, lost, max(1 + margin - 2 * lost, 0)]).sum()
+        for lost in np.linspace(0.5, (1 + margin) / 2, 120)
+    ]
+    assert max(chances) > 0.058, "by far more than the normal curve has it"
+    assert p_noninferior(gains, losses, n, margin) == pytest.approx(max(chances), abs=2e-4)
 
 
 @pytest.mark.parametrize(("gains", "losses", "n"), [(0, 0, 60), (1, 3, 200), (20, 25, 1500)])

@@ -147,6 +147,14 @@ def test_a_constant_value_has_no_correlation() -> None:
     assert pearson(np.array([1.0]), np.array([2.0])) is None
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_a_value_that_is_not_finite_has_no_correlation(odd: float) -> None:
+    broken, rising = np.array([1.0, odd, 3.0]), np.arange(3.0)
+    assert pearson(broken, rising) is None
+    assert pearson(rising, broken) is None
+    assert quality(values([1, odd, 3], [1, 2, 3])) is None
+
+
 @given(st.floats(-1e6, 1e6), st.integers(2, 60))
 def test_a_constant_is_constant_whatever_its_mean_rounds_to(value: float, count: int) -> None:
     constant, rising = np.full(count, value), np.arange(count)

@@ -143,8 +143,7 @@ def answering(
         server = Server(BankSource(bank), config, observer or watch.metrics)
         held = None if keys is None else KeyFile(keys)
         front = None if engine is None else partial(engine, k=held)
-        report = bank.forgetting_report
-        app = make_app(server, http=http, keys=held, watch=watch, report=report, engine=front)
+        app = make_app(server, http=http, keys=held, watch=watch, engine=front)
         serving = process(app, server, http)
         if started:
             server.start()

@@ -318,6 +318,24 @@ def long_body(writing: Answering) -> dict[str, Any]:
     pytest.fail("every answer came to its end")
 
 
+def test_what_ends_a_stream_inside_stands_in_the_log(
+    writing: Answering, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(*_: Any, **__: Any) -> None:
+        raise RuntimeError("out of order")
+
+    monkeypatch.setattr(writer, "step_backbone", breaks)
+    body = {"model": "paint", "prompt": PROMPT, "stream": True}
+    told = writing.post("/v1/completions", body)
+    assert json.loads(told.text.split("data: ")[-1])["error"]["code"] == "defect"
+    assert "out of order" not in told.text
+    assert f"request {told.headers['x-request-id']} failed: RuntimeError: out of order" in (
+        caplog.text
+    )
+    monkeypatch.undo()
+    assert writing.post("/v1/completions", body).status_code == 200
+
+
 @pytest.mark.parametrize("leaves", [True, False])
 def test_an_answer_that_nobody_waits_for_is_not_written_on(
     leaves: bool, writing: Answering, monkeypatch: pytest.MonkeyPatch

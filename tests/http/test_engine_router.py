@@ -95,6 +95,13 @@ def test_a_named_model_passes_byte_for_byte_and_nothing_is_routed(
     assert engine.seen[-1] == body
 
 
+def test_headers_of_any_bytes_come_to_the_engine(front: Answering, engine: SmallEngine) -> None:
+    headers = {"authorization": b"Bearer caf\xe9", "accept": b"caf\xe9"}
+    answered = front.post("/v1/completions", {"prompt": FILM}, headers=headers)
+    assert answered.json()["model"] == "mood"
+    assert engine.headers[-1]["authorization"] == "Bearer caf\xe9"
+
+
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 def test_a_stream_comes_through_unchanged_and_as_it_comes(
     front: Answering, client: openai.OpenAI, engine: SmallEngine, path: str

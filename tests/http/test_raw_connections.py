@@ -454,6 +454,24 @@ def test_a_sender_whom_a_stop_does_not_wait_for_is_told_so(
     assert "Traceback" not in caplog.text
 
 
+def test_a_reader_who_takes_little_at_a_time_gets_all_of_it(served_home: Path) -> None:
+    limits = HttpConfig(read_seconds=1)
+    asked = json.dumps({"inputs": [text_input(*["film bad"] * 512)]}).encode()
+    with answering(served_home, http=limits, send_buffer=4096) as live, socket.socket() as reader:
+        length = len(live.post("/v2/models/mood/infer", asked).content)
+        reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        reader.connect(("127.0.0.1", live.port))
+        reader.settimeout(60)
+        reader.sendall(_request(asked))
+        begun, found = time.monotonic(), b""
+        while found.find(b"\r\n\r\n") < 0 or len(found.partition(b"\r\n\r\n")[2]) < length:
+            part = reader.recv(2048)
+            assert part, f"cut off after {len(found)} of {length} bytes"
+            found += part
+            time.sleep(0.01)
+        assert time.monotonic() - begun > 2 * limits.read_seconds
+
+
 def test_a_reader_who_takes_nothing_is_let_go(served_home: Path) -> None:
     limits = HttpConfig(read_seconds=0.3)
     asked = json.dumps({"inputs": [text_input(*["film bad"] * 512)]}).encode()

@@ -49,7 +49,7 @@ def home(backbone_folder, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def site(home: Path) -> Iterator[Site]:
     with Bank.open(home, read_only=True) as bank:
         server = Server(BankSource(bank))
-        app = make_app(server, watch=Watch(), report=bank.forgetting_report)
+        app = make_app(server, watch=Watch())
         server.start()
         with running(app) as address:
             server.wait_ready(60)

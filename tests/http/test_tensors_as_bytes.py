@@ -13,9 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from expertbank.errors import InputError
-from expertbank.http import binary
 from expertbank.http.documents import read_json
-from expertbank.http.infer import read_request
+from expertbank.http.oip import binary
+from expertbank.http.oip.request import read_request
 from expertbank.http.problems import RefusedError
 
 T = TypeVar("T")

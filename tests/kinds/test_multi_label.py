@@ -15,7 +15,7 @@ from sklearn.metrics import accuracy_score, f1_score
 from expertbank.config import sha256_text
 from expertbank.errors import DataError
 from expertbank.evaluation.predictions import Predictions
-from expertbank.kinds import KINDS, LabelRules
+from expertbank.kinds import KINDS, LabelRules, RawLabel
 from expertbank.kinds.multi_label import FEWEST, MULTI_LABEL, Flags, best_threshold
 from expertbank.records import Row
 
@@ -30,7 +30,7 @@ FLAG_ROWS = st.integers(2, 5).flatmap(
 
 def label_of(values: dict[str, Any], rules: LabelRules = LabelRules()) -> str | None:  # noqa: B008
     raw = MULTI_LABEL.raw_label(values, "labels", rules, "f:1")
-    return None if raw is None else MULTI_LABEL.label(raw, rules, (), (), "f:1")
+    return None if raw is None else MULTI_LABEL.label(RawLabel(raw, rules, (), (), "f:1"))
 
 
 def test_a_dropped_label_drops_its_row_whatever_stands_beside_it() -> None:

@@ -13,7 +13,8 @@ from test_routed import by_row, expert_of
 from test_writing import experts_of, passed, routed_model
 from tiny import choice_rows, random_rows, spec_of
 
-from expertbank.adapters.pool import CollapsedExpert, Dense, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert, Dense
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import collate
 from expertbank.models.routed import RoutedModel

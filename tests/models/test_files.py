@@ -14,7 +14,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from expertbank.adapters import ADAPTERS, Start
-from expertbank.adapters.pool import Resident
+from expertbank.adapters.stack import Resident
 from expertbank.adapters.targets import Target, find_targets, weight_of
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.config import AdapterConfig, canonical_json

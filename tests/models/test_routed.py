@@ -13,7 +13,8 @@ from tiny import HIDDEN, choice_rows, random_rows, spec_of
 from torch import Tensor
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import CollapsedExpert, Dense, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert, Dense
 from expertbank.adapters.targets import find_targets
 from expertbank.adapters.tt import TTAdapter, group_targets
 from expertbank.backbones.backbone import Backbone

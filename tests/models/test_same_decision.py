@@ -18,7 +18,7 @@ from expertbank.data import encode_rows, load_task, task_spec
 from expertbank.models.routed import RoutedModel
 from expertbank.records import EncodedRow
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.testing.routers import TaskFeatures, fit_router
 from expertbank.workflows.proving.verification import MARGIN_TOLERANCE
 
 DATA = Path(__file__).resolve().parents[3] / "shared" / "data"

@@ -13,7 +13,8 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM
 
 from expertbank.adapters import hooks
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.backbones.backbone import Backbone, load_backbone
 from expertbank.backbones.batches import collate
 from expertbank.backbones.language import language_head

@@ -20,8 +20,8 @@ from expertbank.adapters.targets import find_targets, weight_of
 from expertbank.config import sha256_text
 from expertbank.errors import InputError
 from expertbank.plugins import at_fault
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES, GateKind
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 FAULTY = """
 def divide():

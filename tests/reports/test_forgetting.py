@@ -12,6 +12,7 @@ from expertbank.errors import IntegrityError
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory, router_columns
 from expertbank.evaluation.outcome import Answered, Correlated, Counted, pearson
 from expertbank.reports.build import build_report
+from expertbank.reports.columns import as_json
 from expertbank.reports.words import headline, reason, summary
 
 
@@ -81,7 +82,7 @@ def test_every_figure_is_what_the_hand_works_out() -> None:
     assert report.router == 3
     assert report.routers == (1, 2, 3)
     assert report.matrix == ((0.75, None), (0.5, 0.6), (0.75, 0.4))
-    sky, film = (line.to_dict() for line in report.tasks)
+    sky, film = (as_json(line) for line in report.tasks)
     assert {key: sky[key] for key in FIGURES} == {
         "task": "sky",
         "expert": "sky@1",
@@ -223,7 +224,7 @@ def test_the_change_of_a_new_version_is_that_of_the_rows_both_were_measured_on()
     assert (line.routed_before, line.routed) == (0.5, 0.9)
     assert line.difference == pytest.approx(-0.2)
     assert report.backward_transfer == pytest.approx(-0.2)
-    assert (line.to_dict()["compared"], line.verdict_routed) == (100, "lost")
+    assert (as_json(line)["compared"], line.verdict_routed) == (100, "lost")
 
 
 def test_nothing_gives_an_empty_report() -> None:
@@ -315,7 +316,7 @@ GRADE = TaskHistory(
 
 
 def test_a_regression_task_is_listed_by_its_correlation() -> None:
-    line = build_report([SKY, FILM, GRADE], router=3).tasks[2].to_dict()
+    line = as_json(build_report([SKY, FILM, GRADE], router=3).tasks[2])
     # By hand: deviations of the answers -1.4 -1.9 0.6 1.6 1.1, of the grades -2 -1 0 1 2;
     # products 2.8 1.9 0 1.6 2.2 = 8.5; squares 1.96 3.61 0.36 2.56 1.21 = 9.7, and 10.
     assert line["oracle"] == line["at_add"] == line["routed_at_add"]

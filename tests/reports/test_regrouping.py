@@ -11,6 +11,7 @@ from expertbank.config import sha256_text
 from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered, Counted
 from expertbank.reports.build import build_report
+from expertbank.reports.columns import as_json
 from expertbank.reports.html import forgetting_page
 from expertbank.reports.markdown import forgetting_markdown
 from expertbank.reports.regrouping import regrouping
@@ -44,7 +45,7 @@ def test_a_gain_that_grouping_alone_made_is_no_gain_of_the_router() -> None:
     assert (line.routed_at_add, line.routed_before, line.routed) == (0.25, 0.75, 0.75)
     assert (line.difference, line.flip_rate, line.verdict_routed) == (0, 0, "identical")
     told = {"before": ["sky"], "now": ["mood", "sky"], "counted": True}
-    assert line.to_dict()["regrouped"] == told
+    assert as_json(line)["regrouped"] == told
 
 
 def test_the_matrix_is_counted_alike_and_as_it_was_served_stands_beside_it() -> None:

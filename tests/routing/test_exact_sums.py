@@ -20,13 +20,14 @@ from expertbank.errors import IntegrityError
 from expertbank.records import ROW_SHAPES, RowShape
 from expertbank.routing.columns import Entry
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, by_digest, fit_router, fit_sums
+from expertbank.routing.fit import by_digest, fit_sums
 from expertbank.routing.grid import LARGEST, STEP, Grid, on_grid
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
 from expertbank.routing.statistics import Statistics, sits_out, square
 from expertbank.routing.sums import UNIT, Sums, exponent, summed
 from expertbank.routing.sums_file import read_sums, write_sums
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 WIDTH, SPEC = 5, "f" * 64
 
@@ -262,7 +263,7 @@ FIT = """
 import hashlib, torch
 from expertbank.config import sha256_text
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.testing.routers import TaskFeatures, fit_router
 def task(i):
     g = torch.Generator().manual_seed(i)
     rows = (torch.randn(700, generator=g) + torch.randn(300, 700, generator=g)).half()

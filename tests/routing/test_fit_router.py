@@ -19,11 +19,10 @@ from expertbank.config import sha256_text
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors
 from expertbank.records import RowShape
-from expertbank.routing.calibration import HeldOut, best_temperature, rows_a_column
+from expertbank.routing.calibration import best_temperature, rows_a_column
 from expertbank.routing.columns import competing
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.examples import Block
-from expertbank.routing.fit import TaskFeatures, fit_router
+from expertbank.routing.examples import Block, Rows
 from expertbank.routing.gates import GATES, GateKind
 from expertbank.routing.gates.layers import Layer, LayeredGate
 from expertbank.routing.gates.lda import fit_lda
@@ -31,6 +30,7 @@ from expertbank.routing.gates.ridge import fit_ridge
 from expertbank.routing.gates.settings import ByGradient, ClosedForm
 from expertbank.routing.moments import BalancedMoments
 from expertbank.routing.router import Router
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 KINDS = ("lda", "ridge", "noisy-top1", "mlp")
 DIMENSION = 12
@@ -140,7 +140,7 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
     allowed = torch.ones(60, 4, dtype=torch.bool)
     allowed[::2, 3] = False
     eye = LayeredGate((Layer(torch.eye(4), torch.zeros(4)),))
-    found = best_temperature(eye, HeldOut(scores, targets, allowed))
+    found = best_temperature(eye, Rows(scores, targets, ~allowed, torch.ones(4)))
 
     def loss(log_temperature: float) -> float:
         total = 0.0
@@ -153,6 +153,15 @@ def test_the_temperature_is_the_most_likely_one_with_one_row_in_doubt(spread: fl
 
     best = minimize_scalar(loss, bounds=(-6, 6), method="bounded", options={"xatol": 1e-9})
     assert np.log(found) == pytest.approx(best.x, abs=1e-4)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_rows_that_tell_nothing_of_the_temperature_leave_it_at_one(alone: bool) -> None:
+    eye = LayeredGate((Layer(torch.eye(2), torch.zeros(2)),))
+    targets = torch.arange(20) % 2
+    allowed = torch.eye(2)[targets].bool() if alone else torch.ones(20, 2, dtype=torch.bool)
+    scores = torch.randn(20, 2, generator=torch.Generator().manual_seed(0)) * alone
+    assert best_temperature(eye, Rows(scores, targets, ~allowed, torch.ones(4))) == 1.0
 
 
 class _Wild:

@@ -25,9 +25,9 @@ from expertbank import Bank, RouterConfig, Row, TrainConfig, load_bundle
 from expertbank.config import sha256_text
 from expertbank.errors import InputError, IntegrityError
 from expertbank.files.tensors import read_safetensors, write_safetensors
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gates import GATES
 from expertbank.routing.router import Router
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ from expertbank.files.tensors import read_safetensors, write_safetensors
 from expertbank.records import RowShape
 from expertbank.routing.columns import Entry
 from expertbank.routing.config import RouterConfig
-from expertbank.routing.fit import TaskFeatures, by_digest, fit_router, fit_sums
+from expertbank.routing.fit import by_digest, fit_sums
 from expertbank.routing.grid import STEP, Grid
 from expertbank.routing.projection import sign_projection
 from expertbank.routing.router import Router
@@ -27,6 +27,7 @@ from expertbank.routing.statistics_file import (
     write_statistics,
 )
 from expertbank.routing.sums import summed
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 WIDTH, ROWS, SPEC = 6, 50, "f" * 64
 SHAPES: tuple[RowShape, ...] = ("single", "pair") * 25

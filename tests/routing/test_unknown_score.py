@@ -16,7 +16,6 @@ from expertbank.config import sha256_text
 from expertbank.errors import IntegrityError
 from expertbank.routing.config import RouterConfig
 from expertbank.routing.feature_file import Spans
-from expertbank.routing.fit import TaskFeatures, fit_router
 from expertbank.routing.gaussians import SHRINKAGE
 from expertbank.routing.known import ANY, FEWEST, KnownScores, bin_name, bin_of
 from expertbank.routing.moments import BalancedMoments
@@ -32,6 +31,7 @@ from expertbank.routing.unknown import (
     fit_unknown,
     placed,
 )
+from expertbank.testing.routers import TaskFeatures, fit_router
 
 GOLDEN = [[-1, -1, -1, 1], [1, 1, 1, 1], [-1, 1, -1, 1], [-1, -1, 1, 1], [-1, -1, -1, 1]]
 

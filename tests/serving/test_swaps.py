@@ -15,7 +15,8 @@ from serving_bank import add, ask, rows
 
 from expertbank import Bank
 from expertbank.errors import ExpertBankError, IntegrityError, NotFoundError
-from expertbank.serving.asking import Answered, Ask
+from expertbank.serving.answered import Answered
+from expertbank.serving.asking import Ask
 from expertbank.serving.from_bank import BankSource
 from expertbank.serving.from_bundle import BundleSource
 from expertbank.serving.limits import ServeConfig

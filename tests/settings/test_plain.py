@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import pytest
 
@@ -86,3 +87,9 @@ def test_a_value_that_unfolds_without_end_does_not_fill_the_message() -> None:
 
 def test_tuples_become_lists_all_the_way_down() -> None:
     assert plain({"a": (1, ("b",)), "c": [()]}) == {"a": [1, ["b"]], "c": [[]]}
+
+
+def test_records_become_mappings_all_the_way_down() -> None:
+    tree = plain(MappingProxyType({"tree": Tree(leaves=(Leaf("a"),), words=("x",))}))["tree"]
+    assert (tree["leaves"], tree["words"]) == ([{"name": "a", "size": 1.0}], ["x"])
+    assert (tree["best"], tree["spare"]) == ({"name": "none", "size": 1.0}, None)

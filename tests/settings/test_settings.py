@@ -15,10 +15,12 @@ from expertbank.config import (
 )
 from expertbank.errors import InputError
 from expertbank.routing.config import RouterConfig
-from expertbank.settings import build, check, options_of, setting
+from expertbank.routing.gates import GATES
+from expertbank.settings import Setting, build, check, options_of, setting
 from expertbank.writing import Sampling
 
 CLASSES = (BankConfig, TrainConfig, AdapterConfig)
+OF_GATES = tuple(GATES.get(name).settings for name in GATES.own)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ def test_options_carry_what_the_fields_say() -> None:
     assert options["sugar"].kind is int
     assert options["cups"].about.bounds == "1 to 9"
     assert options["minutes"].about.bounds == "above 0 and below 10"
+    assert Setting("", above=0, most=60).bounds == "above 0 and at most 60"
 
 
 def test_what_is_given_by_option_becomes_the_fields_value_and_the_rest_keeps_its_default() -> None:
@@ -108,7 +111,7 @@ def test_settings_of_training_take_no_text_for_a_number(values: dict[str, object
 
 @pytest.mark.parametrize("values", [{"hidden": "9"}, {"ridge": "much"}, {"lr": True}])
 def test_settings_of_gates_are_held_to_their_types(values: dict[str, object]) -> None:
-    with pytest.raises(InputError, match=f"{next(iter(values))} takes a .*number"):
+    with pytest.raises(InputError, match=f"{next(iter(values))} must be a .*number"):
         RouterConfig("mlp", **values)
 
 
@@ -124,6 +127,15 @@ def test_what_a_caller_wants_of_an_answer_is_held_to_its_types(values: dict[str,
 def test_every_field_of_the_settings_says_what_it_means_and_no_two_have_one_name(cls: type) -> None:
     options = [option for one in CLASSES for option in options_of(one)]
     assert len({option.key for option in options}) == len(options)
+    _says_what_it_means(cls)
+
+
+@pytest.mark.parametrize("cls", OF_GATES)
+def test_every_setting_of_a_gate_says_what_it_means(cls: type) -> None:
+    _says_what_it_means(cls)
+
+
+def _says_what_it_means(cls: type) -> None:
     for option in options_of(cls):
         assert option.about.help.endswith("."), option.key
         assert option.default is not None or option.about.unset, f"{option.key}: None means what?"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from expertbank.errors import TrainingError
 from expertbank.records import ProgressEvent
-from expertbank.training.loop import Meter, cosine_with_warmup, optimise
+from expertbank.training.loop import Meter, adamw, cosine_with_warmup, optimise
 
 
 def test_the_rate_rises_linearly_to_its_peak_and_falls_towards_zero() -> None:
@@ -30,22 +31,16 @@ def test_few_steps_still_have_rates(total: int) -> None:
 
 
 def run(loss_of, parameter: Tensor, steps: int, epochs: int = 1) -> tuple[list[int], Meter]:
-    def step() -> tuple[float, int, int]:
+    def gradient(positions: Sequence[int]) -> tuple[float, int]:
         loss = loss_of()
         loss.backward()
-        return float(loss.detach()), 1, 3
+        return float(loss.detach()), 3
 
-    seen: list[int] = []
     meter = Meter("test", steps * epochs, lambda event: None)
-    optimise(
-        [([parameter], 0.1)],
-        [[step] * steps for _ in range(epochs)],
-        weight_decay=0.0,
-        warmup=0.1,
-        meter=meter,
-        after_epoch=seen.append,
-    )
-    return seen, meter
+    plans = [[(0,)] * steps for _ in range(epochs)]
+    optimiser = adamw([([parameter], 0.1)], 0.0)
+    taken = optimise(optimiser, plans, gradient, warmup=0.1, meter=meter)
+    return [step.epoch for step in taken if step.ends_epoch], meter
 
 
 def test_a_loss_is_minimised_epoch_after_epoch() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import torch
 from small_bank import TASKS, texts, write_task
 
 from expertbank import AdapterConfig, Bank, Row, TrainConfig, load_bundle
+from expertbank.adapters import ADAPTERS
 from expertbank.errors import InputError, NotFoundError
 from expertbank.files.tensors import read_safetensors, read_tensors
 
@@ -116,7 +117,7 @@ def test_the_same_seed_gives_the_same_expert_of_every_kind(
             wish = AdapterConfig(kind=kind, rank=2)
             added = bank.add("films", data=data, adapter=wish, train=TrainConfig(epochs=1))
             digests.append(added.expert.digest)
-            assert added.adapter == AdapterConfig(**{**asdict(wish), "alpha": 4.0})
+            assert added.adapter == ADAPTERS.get(kind).settled(replace(wish, alpha=4.0))
     assert digests[0] == digests[1]
 
 

@@ -320,6 +320,23 @@ def test_progress_of_all_steps_reaches_the_caller(bank: Bank, tmp_path: Path) ->
     assert seen[-4:] == steps
 
 
+def test_what_is_odd_about_data_is_told_before_anything_is_trained(
+    bank: Bank, tmp_path: Path
+) -> None:
+    file = tmp_path / "odd.csv"
+    rows = (f"what {n},why {n},because {n},so {n},{n % 2}\n" for n in range(60))
+    file.write_text("question,context,answer0,answer1,label\n" + "".join(rows))
+    events: list[ProgressEvent] = []
+    result = bank.add("odd", data=file, train=SHORT, progress=events.append)
+    warned = [place for place, event in enumerate(events) if event.warnings]
+    trained = [place for place, event in enumerate(events) if event.stage == "training odd"]
+    assert len(warned) == 1
+    assert warned[0] < trained[0]
+    assert events[warned[0]].warnings == tuple(f"odd: {one}" for one in result.warnings)
+    assert "--choices-column answer0 --choices-column answer1" in result.warnings[0]
+    assert result.data["unread"] == ["answer0", "answer1"]
+
+
 def test_an_executor_that_fails_leaves_the_bank_as_it_was(
     bank: Bank, data: Path, tmp_path: Path
 ) -> None:

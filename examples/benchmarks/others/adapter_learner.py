@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from expertbank.config import TrainConfig
 from expertbank.kinds.probe import probe_head
 from expertbank.models.heads import head_input, head_width
 from expertbank.records import EncodedRow, HeadPooling, no_progress
-from expertbank.training.loop import Meter, optimise
+from expertbank.training.loop import Meter, adamw, optimise
 
 CPU = torch.device("cpu")
 Rows = list[EncodedRow]
@@ -166,12 +165,12 @@ class Learner:
         kept: list[Tensor] = []
         best_epoch, curve = 0, []
 
-        def step(positions: Sequence[int]) -> tuple[float, int, int]:
+        def gradient(positions: Sequence[int]) -> tuple[float, int]:
             batch = self.batch(train, positions)
             loss = cross_entropy(self.logits(batch), batch.targets.long())
             penalty = self.penalty()
             (loss if penalty is None else loss + penalty).backward()
-            return float(loss.detach()), len(positions), batch.tokens
+            return float(loss.detach()), batch.tokens
 
         def keep_best(epoch: int) -> bool:
             nonlocal best, kept, best_epoch
@@ -186,14 +185,11 @@ class Learner:
             return epoch + 1 - best_epoch >= config.patience
 
         meter = Meter("adapters", len(train) * config.epochs, no_progress)
-        optimise(
-            [(self.trained, config.lr), ([self.weight, self.bias], config.head_lr)],
-            [[partial(step, positions) for positions in plan] for plan in plans],
-            weight_decay=config.weight_decay,
-            warmup=config.warmup,
-            meter=meter,
-            after_epoch=keep_best,
-        )
+        rates = [(self.trained, config.lr), ([self.weight, self.bias], config.head_lr)]
+        optimiser = adamw(rates, config.weight_decay)
+        for step in optimise(optimiser, plans, gradient, warmup=config.warmup, meter=meter):
+            if step.ends_epoch and keep_best(step.epoch):
+                break
         assert best is not None
         with torch.no_grad():
             for tensor, own in zip(everything, kept, strict=True):

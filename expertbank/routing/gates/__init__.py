@@ -71,8 +71,8 @@ class GateKind(Generic[S]):
     """Everything that differs between kinds of gate.
 
     Attributes:
-        settings: a frozen dataclass with a default for every field, that checks itself when it is
-            built and raises ``InputError``.
+        settings: a frozen dataclass with a default for every field, made as
+            ``expertbank.settings`` says.
         fit: a gate of examples; the same examples and settings give the same gate.
         read: the gate of what ``tensors`` and ``facts`` gave. Takes what it uses out of the
             tensors. They come from a file that anyone may have written: they are finite, and

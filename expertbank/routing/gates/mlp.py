@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 (its usual name)
 
-from expertbank.errors import InputError
 from expertbank.routing.examples import BATCH, Examples, Rows, together
 from expertbank.routing.gates import GateKind
 from expertbank.routing.gates.layers import Layer, LayeredGate, read_layers
 from expertbank.routing.gates.lda import fit_lda
 from expertbank.routing.gates.settings import ByGradient, ClosedForm
+from expertbank.settings import setting
 
 EPOCHS = 6
 STEPS = 400
@@ -27,19 +27,9 @@ START = 0.1
 
 @dataclass(frozen=True)
 class MlpSettings(ClosedForm, ByGradient):
-    """Settings of the discriminants, of the training, and of the hidden layer.
+    """Settings of the discriminants, of the training, and of the hidden layer."""
 
-    Attributes:
-        hidden: width of the hidden layer.
-    """
-
-    hidden: int = 256
-
-    def __post_init__(self) -> None:
-        ClosedForm.__post_init__(self)
-        ByGradient.__post_init__(self)
-        if not 1 <= self.hidden <= 8192:
-            raise InputError(f"hidden must be 1 to 8192, got {self.hidden}")
+    hidden: int = setting(256, "Width of the hidden layer.", least=1, most=8192)
 
 
 def fit_mlp(examples: Examples, settings: MlpSettings) -> LayeredGate:

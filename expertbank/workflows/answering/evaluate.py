@@ -11,7 +11,7 @@ import numpy as np
 from expertbank.data import Columns, ReadAs, TaskSpec, read_rows
 from expertbank.errors import DataError, InputError, StaleError
 from expertbank.kinds import KINDS
-from expertbank.kinds.kind import Answer
+from expertbank.kinds.answer import Answer
 from expertbank.records import ProgressCallback, no_progress
 from expertbank.workflows.answering.experts import Experts
 from expertbank.workflows.answering.predict import Predictor

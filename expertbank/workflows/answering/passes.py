@@ -10,7 +10,7 @@ from torch import Tensor
 
 from expertbank.backbones.batches import EVALUATION_BATCH
 from expertbank.kinds import KINDS
-from expertbank.kinds.kind import Answer
+from expertbank.kinds.answer import Answer
 from expertbank.models.routed import PassOutput, RoutedModel
 from expertbank.models.writing import WriteOptions
 from expertbank.records import EncodedRow, ProgressCallback, no_progress

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from expertbank.kinds.kind import Answer
+from expertbank.kinds.answer import Answer
 from expertbank.records import EncodedRow, Row
 from expertbank.routing.known import bin_name, bin_of
 from expertbank.workflows.answering.choosing import Chosen, Near

@@ -9,7 +9,8 @@ from typing import Any
 
 import torch
 
-from expertbank.adapters.pool import CollapsedExpert, ExpertPool
+from expertbank.adapters.pool import ExpertPool
+from expertbank.adapters.stack import CollapsedExpert
 from expertbank.artifacts.bundle import BundledExpert, BundleReader
 from expertbank.artifacts.listed import BACKBONE_FOLDER
 from expertbank.backbones.backbone import Backbone, load_backbone

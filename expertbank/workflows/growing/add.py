@@ -30,7 +30,7 @@ from expertbank.workflows.growing.jobs import (
     bank_identity,
     tuned,
 )
-from expertbank.workflows.growing.prepare import prepare
+from expertbank.workflows.growing.prepare import prepare, warn
 from expertbank.workflows.growing.register import NewExpert, register
 from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.workspace import Workspace
@@ -111,6 +111,7 @@ def add(
         TrainingError: the loss stopped being a number; nothing was written.
     """
     job = prepare(workspace, request, progress)
+    warn(job, progress)
     checkpoint, search = (workspace.checkpoint(job.entry.task.name, of) for of in ("", "tuning"))
     if request.search is not None:
         begun = search.read() if request.resume else None

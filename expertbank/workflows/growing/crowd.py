@@ -15,7 +15,7 @@ from expertbank.errors import ExpertBankError, InputError, TrainingError
 from expertbank.records import ProgressCallback, ProgressEvent, no_progress
 from expertbank.workflows.growing.add import AddResult, add, commit
 from expertbank.workflows.growing.jobs import AddJob, FinishedJob
-from expertbank.workflows.growing.prepare import prepare
+from expertbank.workflows.growing.prepare import prepare, warn
 from expertbank.workflows.growing.request import AddRequest
 from expertbank.workflows.workspace import Workspace
 
@@ -175,6 +175,7 @@ def _begin(
         try:
             _require_settled(request)
             job = prepare(workspace, request, progress)
+            warn(job, progress)
             state = workspace.checkpoint(job.entry.task.name).read() if request.resume else None
         except Exception as error:  # noqa: BLE001 (it is told, not lost)
             found[place] = error

@@ -24,7 +24,14 @@ from expertbank.errors import ExistsError, InputError, NotFoundError
 from expertbank.files.paths import storable
 from expertbank.kinds import KINDS, Kind
 from expertbank.plain import plain
-from expertbank.records import EncodedRow, ProgressCallback, Row, TaskRecord, no_progress
+from expertbank.records import (
+    EncodedRow,
+    ProgressCallback,
+    ProgressEvent,
+    Row,
+    TaskRecord,
+    no_progress,
+)
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
 from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
 from expertbank.workflows.growing.initialise import Fits, initialise
@@ -160,6 +167,14 @@ def prepare(
     )
 
 
+def warn(job: AddJob, progress: ProgressCallback) -> None:
+    """Tell what is odd about a job's data before its training is paid for."""
+    if job.entry.warnings:
+        name = job.entry.task.name
+        told = tuple(f"{name}: {one}" for one in job.entry.warnings)
+        progress(ProgressEvent(f"the rows of {name} are read", 1, 1, warnings=told))
+
+
 def _kept(fit: Sequence[Row], selection: Sequence[Row], seed: int) -> list[Row]:
     """The rows whose features are kept, in an order in which rows for selection sit out.
 
@@ -240,7 +255,8 @@ def _source_facts(data: TaskData) -> dict[str, object]:
         "counts": dict(data.counts),
         "digests": dict(data.digests),
         "spec": data.spec.to_dict(),
-        "columns": plain(asdict(data.columns)),
+        "columns": plain(data.columns),
+        "unread": [storable(name) for name in data.unread],
         "files": [asdict(replace(file, file=storable(file.file))) for file in data.files],
         "remarks": [storable(remark) for remark in data.warnings],
     }

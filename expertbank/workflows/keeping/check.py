@@ -9,6 +9,7 @@ from typing import Any
 from expertbank.artifacts.rehash import Rehashed, rehash
 from expertbank.errors import ExpertBankError, InputError, IntegrityError
 from expertbank.files.header import read_header
+from expertbank.plain import plain
 from expertbank.records import (
     ArtifactRecord,
     Problem,
@@ -59,14 +60,7 @@ class Verification:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {
-            "ok": self.ok,
-            "problems": [{"what": p.what, "where": p.where, "todo": p.todo} for p in self.problems],
-            "artifacts": self.artifacts,
-            "bytes": self.bytes,
-            "unreferenced": list(self.unreferenced),
-            "purged": self.purged,
-        }
+        return {"ok": self.ok, **plain(self)}
 
 
 def check(workspace: Workspace, progress: ProgressCallback = no_progress) -> Verification:

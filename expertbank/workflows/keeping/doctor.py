@@ -11,6 +11,7 @@ from importlib.metadata import requires
 from typing import Any
 
 from expertbank.errors import ExpertBankError
+from expertbank.plain import plain
 from expertbank.plugins import refused
 from expertbank.workflows.environment import installed
 from expertbank.workflows.home import DatabaseHome, FolderHome, Home, home_at
@@ -83,16 +84,7 @@ class Diagnosis:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {
-            "healthy": self.healthy,
-            "home": self.home,
-            "findings": [
-                {"subject": f.subject, "state": f.state, "found": f.found, "todo": f.todo}
-                for f in self.findings
-            ],
-            "packages": dict(self.packages),
-            "environment": dict(self.environment),
-        }
+        return {"healthy": self.healthy, **plain(self)}
 
 
 def diagnose(

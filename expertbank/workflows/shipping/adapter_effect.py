@@ -22,6 +22,7 @@ from expertbank.data import encode_rows
 from expertbank.errors import IntegrityError
 from expertbank.kinds import KINDS
 from expertbank.models.routed import RoutedModel
+from expertbank.plain import plain
 from expertbank.records import ExpertRecord
 from expertbank.workflows.shipping.export import PROBES
 
@@ -48,13 +49,8 @@ class Effect:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form."""
-        return {
-            "expert": self.expert,
-            "model": self.model,
-            "effect": self.effect,
-            "error": self.error,
-            "tolerance": self.tolerance,
-        }
+        found: dict[str, Any] = plain(self)
+        return found
 
 
 @computing()

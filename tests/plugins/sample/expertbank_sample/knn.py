@@ -9,20 +9,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import IntegrityError
 from expertbank.routing.gates import Examples, GateKind
+from expertbank.settings import check, setting
 
 
 @dataclass(frozen=True)
 class KnnSettings:
-    """What ``--set`` takes: ``neighbours`` to average over, and ``rows`` to keep of a column."""
+    """What ``--set`` takes."""
 
-    neighbours: int = 3
-    rows: int = 100
+    neighbours: int = setting(3, "Nearest rows whose distances are averaged.", least=1)
+    rows: int = setting(100, "Rows to keep of a column.", least=1)
 
     def __post_init__(self) -> None:
-        if self.neighbours < 1 or self.rows < 1:
-            raise InputError(f"neighbours and rows must be at least 1, got {self}")
+        check(self)
 
 
 @dataclass(frozen=True)

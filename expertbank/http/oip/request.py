@@ -1,4 +1,4 @@
-"""Requests and answers of the Open Inference Protocol as values: no network here.
+"""Requests of the Open Inference Protocol as values: no network here.
 
 Inputs are ``text`` (required), ``text_pair`` and ``choices``, all ``BYTES``: of shape ``[n]`` or
 ``[n, 1]``, choices ``[n, k]``. An empty pair is none; empty choices at a row's end are left out.
@@ -6,7 +6,6 @@ Inputs are ``text`` (required), ``text_pair`` and ``choices``, all ``BYTES``: of
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
@@ -14,10 +13,11 @@ from math import prod
 from typing import Any
 
 from expertbank.data.inputs import row_of
-from expertbank.http import binary
-from expertbank.http.documents import among, json_object, kind_of, optional, read_json
-from expertbank.http.problems import RefusedError, malformed
-from expertbank.http.tensors import BY_NAME, OUTPUTS, Output, Tensors
+from expertbank.http.asking import too_many
+from expertbank.http.documents import among, json_object, kind_of, optional, read_object
+from expertbank.http.oip import binary
+from expertbank.http.oip.tensors import BY_NAME, OUTPUTS, Output
+from expertbank.http.problems import malformed
 from expertbank.records import Row
 
 INPUTS: tuple[dict[str, Any], ...] = (
@@ -51,6 +51,8 @@ _IDLE: Mapping[str, tuple[Any, ...]] = {
     "sequence_end": (False,),
 }
 """Parameters of Triton's sequences, with the values that mean none."""
+_MOST_PARAMETERS = 64
+"""Each is compared with those that there are."""
 _LARGEST = 2**31
 
 
@@ -105,7 +107,7 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
         DataError: a row that cannot be answered: it has no text, or one that is too long.
     """
     head, rest = binary.split(body, header_length)
-    document = json_object(read_json(head), "the request")
+    document = read_object(head)
     parameters = _parameters(document, "the request")
     _require_known(parameters)
     given = _inputs(document.get("inputs"), rest)
@@ -120,43 +122,6 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
         optional(parameters.get("fallback"), str, "parameter 'fallback'"),
         None if timeout is None else timeout / 1e6,
     )
-
-
-def write_answer(
-    request: InferRequest, tensors: Tensors, model: str, version: str | None
-) -> tuple[bytes, int | None]:
-    """The body of the answer, and the length of its JSON where binary data stands behind it."""
-    document: dict[str, Any] = {"model_name": model}
-    if version is not None:
-        document["model_version"] = version
-    if request.id is not None:
-        document["id"] = request.id
-    state = tensors.answered.state
-    document["parameters"] = {
-        "router_digest": state.router_digest or "",
-        "backbone_digest": state.backbone_digest,
-    }
-    outputs, blobs = [], []
-    for wanted in request.outputs:
-        tensor = tensors.tensor(wanted.output)
-        entry: dict[str, Any] = {
-            "name": tensor.name,
-            "datatype": tensor.datatype,
-            "shape": list(tensor.shape),
-        }
-        if wanted.binary:
-            blob = binary.write(tensor.datatype, tensor.values)
-            blobs.append(blob)
-            entry["parameters"] = {"binary_data_size": len(blob)}
-        else:
-            entry["data"] = list(tensor.values)
-        outputs.append(entry)
-    document["outputs"] = outputs
-    # In ASCII, for clients that count characters where they should count bytes.
-    head = json.dumps(document, separators=(",", ":"), allow_nan=False).encode()
-    if not blobs:
-        return head, None
-    return b"".join((head, *blobs)), len(head)
 
 
 def _inputs(value: Any, rest: memoryview) -> dict[str, _Given]:
@@ -266,16 +231,6 @@ def _rows(given: Mapping[str, _Given], most: int) -> tuple[Row, ...]:
     return tuple(rows)
 
 
-def too_many(count: int, most: int) -> None:
-    """Refuse more rows than one request may bring.
-
-    Raises:
-        RefusedError: 413.
-    """
-    if count > most:
-        raise RefusedError(413, f"the request brings {count} rows, more than {most}")
-
-
 def _trimmed(texts: Sequence[str]) -> list[str]:
     end = len(texts)
     while end and not texts[end - 1]:
@@ -311,6 +266,8 @@ def _require_known(parameters: Mapping[str, Any]) -> None:
 
     Others are passed over, as the protocol has it: clients send some of their own.
     """
+    if len(parameters) > _MOST_PARAMETERS:
+        raise malformed(f"the request has more than {_MOST_PARAMETERS} parameters")
     for name, value in parameters.items():
         if name in _IDLE and value is not None and not among(value, _IDLE[name]):
             raise malformed(f"parameter {name!r} is not supported here; leave it out")

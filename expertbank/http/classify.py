@@ -1,26 +1,39 @@
-"""``GET /v1/models``, one of them, and ``POST /classify``, as vLLM and OpenAI have them."""
+"""``POST /classify`` as vLLM has it."""
 
 from __future__ import annotations
 
 import time
 import uuid
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
 from expertbank.data.inputs import row_of
-from expertbank.http import schemas
-from expertbank.http.asking import answer, deadline_of, require_type, texts
-from expertbank.http.compressed import body_of
-from expertbank.http.documents import among, encode, json_object, optional, read_json
-from expertbank.http.infer import too_many
+from expertbank.http.asking import answer, deadline_of, too_many
+from expertbank.http.bodies import json_asked
+from expertbank.http.documents import among, optional, reply, texts
 from expertbank.http.problems import malformed
-from expertbank.http.tensors import label_text
-from expertbank.http.told import document_of
-from expertbank.serving.asking import AUTO, Answered, Ask
-from expertbank.serving.live import ServingState
+from expertbank.http.protocol import Protocol
+from expertbank.http.schemas import (
+    ANSWERS,
+    ASKING,
+    FLAG,
+    NUMBER,
+    SHARE,
+    TEXT,
+    WHOLE,
+    Schema,
+    answers,
+    array,
+    asking,
+    json_body,
+    nullable,
+    record,
+)
+from expertbank.http.told import document_of, label_text
+from expertbank.serving.answered import Answered
+from expertbank.serving.asking import AUTO, Ask
 from expertbank.serving.server import Server
 
 _TOLD = (
@@ -57,40 +70,18 @@ _SOMETIMES = ("answers", "external_adapter")
 
 
 def router(server: Server) -> APIRouter:
-    """The routes that vLLM's callers know."""
+    """The route."""
     routes = APIRouter(tags=["as vLLM has them"])
-
-    @routes.get(
-        "/v1/models",
-        summary="Every name that can be asked",
-        response_class=Response,
-        responses=schemas.answers("Models", 503),
-    )
-    async def models() -> Response:
-        return _json({"object": "list", "data": models_of(server.current)})
-
-    @routes.get(
-        "/v1/models/{name}",
-        summary="One of them",
-        response_class=Response,
-        responses=schemas.answers("Model", 404, 503),
-    )
-    async def one_model(name: str) -> Response:
-        state = server.current
-        found = state.model(name, None).name
-        return _json(next(one for one in models_of(state) if one["id"] == found))
 
     @routes.post(
         "/classify",
         summary="Answer texts",
         response_class=Response,
-        responses=schemas.answers("Classified", *schemas.ASKING),
-        openapi_extra=schemas.CLASSIFY_BODY,
+        responses=answers("Classified", *ASKING),
+        openapi_extra=asking(json_body("ClassifyRequest")),
     )
     async def classify(request: Request) -> Response:
-        require_type(request, "application/json")
-        body = await body_of(request, server.config.max_body_bytes)
-        asked = json_object(read_json(body), "the request")
+        asked = await json_asked(request, server.config.max_body_bytes)
         model = optional(asked.get("model"), str, "'model'") or AUTO
         if "messages" in asked:
             raise malformed("'messages' is not supported; send 'input'")
@@ -102,28 +93,9 @@ def router(server: Server) -> APIRouter:
         rows = tuple(row_of({"text": text}, f"input {n}") for n, text in enumerate(wanted))
         deadline = deadline_of(request, server.config.deadline_ms)
         answered = await answer(server, request, Ask(rows, model), deadline)
-        return _json(classified(answered, model))
+        return reply(classified(answered, model))
 
     return routes
-
-
-def models_of(state: ServingState) -> list[dict[str, Any]]:
-    """The names that can be asked, as vLLM lists its models and their adapters."""
-    loaded = int(datetime.fromisoformat(state.loaded_at.replace("Z", "+00:00")).timestamp())
-    routed = any(info.name == AUTO for info in state.models)
-    return [
-        {
-            "id": info.name,
-            "object": "model",
-            "created": loaded,
-            "owned_by": "expertbank",
-            "root": info.expert or info.name,
-            "parent": AUTO if routed and info.name != AUTO else None,
-            "max_model_len": state.predictor.model.spec.max_length,
-            "permission": [],
-        }
-        for info in state.models
-    ]
 
 
 def classified(answered: Answered, model: str) -> dict[str, Any]:
@@ -166,5 +138,57 @@ def _data(answered: Answered) -> Sequence[dict[str, Any]]:
     return found
 
 
-def _json(document: Any) -> Response:
-    return Response(encode(document), media_type="application/json")
+_CLASSIFIED: dict[str, Schema] = {
+    "index": WHOLE,
+    "label": TEXT,
+    "probs": array(SHARE),
+    "num_classes": WHOLE,
+    "labels": array(TEXT),
+    "task": TEXT,
+    "expert": TEXT,
+    "expert_digest": TEXT,
+    "router_digest": nullable(TEXT),
+    "confidence": SHARE,
+    "unknown": nullable(FLAG),
+    "unknown_score": nullable(NUMBER),
+    "unknown_p_value": nullable(NUMBER),
+    "abstained": FLAG,
+}
+PROTOCOL = Protocol(
+    router,
+    {
+        "ClassifyRequest": record(
+            {
+                "model": {**TEXT, "default": "auto"},
+                "input": {"anyOf": [TEXT, array(TEXT)]},
+            },
+            "input",
+        ),
+        "Classified": record(
+            {
+                "id": TEXT,
+                "object": {"const": "list"},
+                "created": WHOLE,
+                "model": TEXT,
+                "data": array(
+                    record(
+                        {
+                            **_CLASSIFIED,
+                            "answers": ANSWERS,
+                            "external_adapter": TEXT,
+                        },
+                        *_CLASSIFIED,
+                    )
+                ),
+                "usage": record(
+                    {
+                        "prompt_tokens": WHOLE,
+                        "total_tokens": WHOLE,
+                        "completion_tokens": WHOLE,
+                        "prompt_tokens_details": {"type": "null"},
+                    }
+                ),
+            }
+        ),
+    },
+)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from expertbank.http.told import document_of
-from expertbank.serving.asking import Answered
+from expertbank.http.told import document_of, label_text
+from expertbank.serving.answered import Answered
 from expertbank.workflows.answering.prediction import Prediction
 
 
@@ -62,13 +62,6 @@ class Output:
             "shape": [-1, -1] if self.wide else [-1],
             "parameters": {"description": self.about},
         }
-
-
-def label_text(answer: Prediction) -> str:
-    """The answer in one text: a class, a choice's text, a number, a JSON array of labels."""
-    if answer.labels is not None:
-        return json.dumps(list(answer.labels), ensure_ascii=False)
-    return "" if answer.label is None else str(answer.label)
 
 
 def _value(answer: Prediction, _: Answered) -> float:

@@ -12,14 +12,17 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from expertbank.errors import NotFoundError
-from expertbank.http import schemas
-from expertbank.http.asking import answer, deadline_of, require_type
-from expertbank.http.binary import LENGTH_HEADER
-from expertbank.http.compressed import body_of
-from expertbank.http.documents import encode
-from expertbank.http.infer import INPUTS, read_request, write_answer
+from expertbank.http.asking import answer, deadline_of
+from expertbank.http.bodies import read, require_type
+from expertbank.http.documents import reply
+from expertbank.http.oip.answer import write_answer
+from expertbank.http.oip.binary import LENGTH_HEADER
+from expertbank.http.oip.request import INPUTS, read_request
+from expertbank.http.oip.schemas import INFER_BODY, SCHEMAS, infer_answers
+from expertbank.http.oip.tensors import OUTPUTS, Tensors
 from expertbank.http.problems import not_ready, response
-from expertbank.http.tensors import OUTPUTS, Tensors
+from expertbank.http.protocol import Protocol
+from expertbank.http.schemas import answers
 from expertbank.serving.asking import Ask
 from expertbank.serving.live import ModelInfo, ServingState
 from expertbank.serving.server import Server
@@ -36,10 +39,10 @@ def router(server: Server) -> APIRouter:
         "/v2",
         summary="Name, version and extensions of the server",
         response_class=Response,
-        responses=schemas.answers("ServerMetadata"),
+        responses=answers("ServerMetadata"),
     )
     async def metadata() -> Response:
-        return _json(
+        return reply(
             {
                 "name": "expertbank",
                 "version": installed("expertbank"),
@@ -51,46 +54,46 @@ def router(server: Server) -> APIRouter:
         "/v2/health/live",
         summary="Whether the process answers at all",
         response_class=Response,
-        responses=schemas.answers("Live"),
+        responses=answers("Live"),
     )
     async def live() -> Response:
-        return _json({"live": True})
+        return reply({"live": True})
 
     @routes.get(
         "/v2/health/ready",
         summary="Whether rows can be answered",
         description="503 until the model is warm, while it is broken, and while the server stops.",
         response_class=Response,
-        responses=schemas.answers("Ready", 503),
+        responses=answers("Ready", 503),
     )
     async def ready(request: Request) -> Response:
         if server.state != "ready":
             return _not_ready(server, request)
-        return _json({"ready": True})
+        return reply({"ready": True})
 
     @routes.get(
         "/v2/models/{name}",
         summary="Inputs, outputs, labels and versions of a model",
         response_class=Response,
-        responses=schemas.answers("ModelMetadata", 404, 503),
+        responses=answers("ModelMetadata", 404, 503),
     )
     async def model(name: str) -> Response:
-        return _json(model_metadata(server.current, name, None))
+        return reply(model_metadata(server.current, name, None))
 
     @routes.get(
         "/v2/models/{name}/versions/{version}",
         summary="The same of one version",
         response_class=Response,
-        responses=schemas.answers("ModelMetadata", 404, 503),
+        responses=answers("ModelMetadata", 404, 503),
     )
     async def model_version(name: str, version: str) -> Response:
-        return _json(model_metadata(server.current, name, _number(name, version)))
+        return reply(model_metadata(server.current, name, _number(name, version)))
 
     @routes.get(
         "/v2/models/{name}/ready",
         summary="Whether a model answers",
         response_class=Response,
-        responses=schemas.answers("ModelReady", 404, 503),
+        responses=answers("ModelReady", 404, 503),
     )
     async def model_ready(name: str, request: Request) -> Response:
         return _ready_model(server, request, name, None)
@@ -99,7 +102,7 @@ def router(server: Server) -> APIRouter:
         "/v2/models/{name}/versions/{version}/ready",
         summary="Whether a version of a model answers",
         response_class=Response,
-        responses=schemas.answers("ModelReady", 404, 503),
+        responses=answers("ModelReady", 404, 503),
     )
     async def version_ready(name: str, version: str, request: Request) -> Response:
         return _ready_model(server, request, name, _number(name, version))
@@ -108,8 +111,8 @@ def router(server: Server) -> APIRouter:
         "/v2/models/{name}/infer",
         summary="Answer rows",
         response_class=Response,
-        responses=schemas.infer_answers(),
-        openapi_extra=schemas.INFER_BODY,
+        responses=infer_answers(),
+        openapi_extra=INFER_BODY,
     )
     async def infer(name: str, request: Request) -> Response:
         return await _infer(server, request, name, None)
@@ -118,8 +121,8 @@ def router(server: Server) -> APIRouter:
         "/v2/models/{name}/versions/{version}/infer",
         summary="Answer rows by one version of a task's expert",
         response_class=Response,
-        responses=schemas.infer_answers(),
-        openapi_extra=schemas.INFER_BODY,
+        responses=infer_answers(),
+        openapi_extra=INFER_BODY,
     )
     async def infer_version(name: str, version: str, request: Request) -> Response:
         return await _infer(server, request, name, _number(name, version))
@@ -130,24 +133,23 @@ def router(server: Server) -> APIRouter:
 async def _infer(server: Server, request: Request, name: str, version: int | None) -> Response:
     require_type(request, "application/json", "application/octet-stream", bare=True)
     server.current.model(name, version)  # A name that nobody has is told before the body is read.
-    wanted = read_request(
-        await body_of(request, server.config.max_body_bytes),
-        request.headers.get(LENGTH_HEADER),
-        server.config.max_rows,
+    config, length = server.config, request.headers.get(LENGTH_HEADER)
+    wanted = await read(
+        request, config.max_body_bytes, lambda body: read_request(body, length, config.max_rows)
     )
     ask = Ask(wanted.rows, name, version, wanted.abstain, wanted.fallback)
-    deadline = deadline_of(request, server.config.deadline_ms, wanted.timeout)
+    deadline = deadline_of(request, config.deadline_ms, wanted.timeout)
     answered = await answer(server, request, ask, deadline)
     info = answered.state.model(name, version)
     told = version if version is not None else info.newest
-    content, length = write_answer(
+    content, head = write_answer(
         wanted, Tensors(answered), name, None if told is None else str(told)
     )
-    if length is None:
+    if head is None:
         return Response(content, media_type="application/json")
     return Response(
         content,
-        headers={LENGTH_HEADER: str(length)},
+        headers={LENGTH_HEADER: str(head)},
         media_type="application/octet-stream",
     )
 
@@ -199,12 +201,11 @@ def _ready_model(server: Server, request: Request, name: str, version: int | Non
     if server.state != "ready":
         return _not_ready(server, request)
     server.current.model(name, version)
-    return _json({"name": name, "ready": True})
+    return reply({"name": name, "ready": True})
 
 
 def _not_ready(server: Server, request: Request) -> Response:
     return response(not_ready(server.state), request.state.request_id)
 
 
-def _json(document: Any) -> Response:
-    return Response(encode(document), media_type="application/json")
+PROTOCOL = Protocol(router, SCHEMAS)

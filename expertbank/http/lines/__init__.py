@@ -1,0 +1,1 @@
+"""Rows in as JSON lines, answers out as JSON lines."""

@@ -30,7 +30,6 @@ from expertbank.http.table import NO_TASKS, tasks_table
 from expertbank.http.view import Given, Shown, milliseconds, shown
 from expertbank.http.watch import Watch
 from expertbank.reports import templating, words
-from expertbank.reports.figures import count, listing
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.reports.html import forgetting_page
 from expertbank.serving.asking import AUTO, Ask
@@ -38,6 +37,7 @@ from expertbank.serving.errors import NotReadyError
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 from expertbank.texts import printable
+from expertbank.wording import count, listing
 
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -17,6 +17,7 @@ from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile, offered_keys
 from expertbank.http.problems import Problem, RefusedError, malformed, not_ready, response
 from expertbank.http.protocol import Protocol, spoken
+from expertbank.http.room import Room, take
 from expertbank.http.seen import failed, tell_failure
 from expertbank.serving.server import Server
 
@@ -120,6 +121,7 @@ class Guarded:
         self.keys = keys
         self.server = server
         self.max_body = server.config.max_body_bytes
+        self.room = Room(server.config.max_bodies * self.max_body)
         self.max_headers = max_headers
         self.read_seconds = read_seconds
         self.protocols = protocols
@@ -133,7 +135,8 @@ class Guarded:
         arriving = _Body(scope, receive, send, self.max_body, self.read_seconds)
         try:
             self._admit(scope)
-            await self.app(scope, arriving.receive, arriving.send)
+            with self.room.shared_by(scope):
+                await self.app(scope, arriving.receive, arriving.send)
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
@@ -184,6 +187,7 @@ class _Body:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, most: int, seconds: float
     ) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._most = most
@@ -201,7 +205,7 @@ class _Body:
         """The next part of the body; once it is whole, what comes when the caller leaves.
 
         Raises:
-            RefusedError: the body is too large, or arrives too slowly.
+            RefusedError: the body is too large, arrives too slowly, or finds no room.
         """
         if self._whole:
             return await self._receive()
@@ -217,10 +221,12 @@ class _Body:
             ) from None
         self._expects = False
         if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._size += size
             self._whole = not message.get("more_body", False)
             if self._size > self._most:
                 raise RefusedError(413, _too_large(self._most))
+            take(self._scope, size)
         else:
             self._whole = True
         return message

@@ -11,6 +11,7 @@ from fastapi import Request
 
 from expertbank.http.documents import read_object
 from expertbank.http.problems import RefusedError, malformed
+from expertbank.http.room import take
 
 T = TypeVar("T")
 
@@ -68,13 +69,16 @@ async def read(request: Request, most: int, parse: Callable[[bytes], T]) -> T:
     meanwhile.
 
     Raises:
-        RefusedError: as ``unpacked``, and what ``parse`` raises.
+        RefusedError: as ``unpacked`` and ``take``, and what ``parse`` raises.
     """
     body = await request.body()
     encoding = request.headers.get("content-encoding", "")
 
     def work() -> T:
-        return parse(unpacked(body, encoding, most))
+        plain = unpacked(body, encoding, most)
+        if plain is not body:
+            take(request.scope, len(plain))
+        return parse(plain)
 
     return await asyncio.to_thread(work) if encoding or len(body) > INLINE else work()
 

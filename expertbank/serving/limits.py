@@ -50,6 +50,13 @@ class ServeConfig:
         most=1_000_000_000,
         unit=1_000_000,
     )
+    max_bodies: int = setting(
+        64,
+        "Bodies of that size whose memory all requests under way may take together; what finds "
+        "no room is refused with a time to come again.",
+        least=1,
+        most=1 << 20,
+    )
     deadline_ms: float = setting(
         30_000.0,
         "Milliseconds after which a request that names no deadline is given up.",

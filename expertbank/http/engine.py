@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from expertbank.http import prompts
 from expertbank.http.asking import answer, deadline_of, too_many, until_left
@@ -143,8 +144,7 @@ async def _answer(
         name: value for name, value in received.headers.items() if name not in _OF_ONE_HOP
     } | _told(chosen)
     if received.headers.get("content-type", "").partition(";")[0].strip().lower() == EVENTS:
-        parts = _parts(request, received, meant)
-        return StreamingResponse(parts, received.status_code, headers)
+        return _Passing(received, _parts(request, received, meant), headers)
     try:
         content = await ending.before(_whole(received, meant))
     except httpx.TransportError as error:
@@ -159,6 +159,23 @@ async def _answer(
             _told(chosen),
         )
     return Response(content, received.status_code, headers)
+
+
+class _Passing(StreamingResponse):
+    """Parts of the engine's answer; however it ends, also before it began, the engine is let go."""
+
+    def __init__(
+        self, received: httpx.Response, parts: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(parts, received.status_code, headers)
+        self._received = received
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._received.aclose()
 
 
 async def _whole(received: httpx.Response, meant: str) -> bytes:
@@ -186,8 +203,6 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
         problem, status = str(error), 503
     except httpx.TransportError as error:
         problem = str(_refused(error, meant))
-    finally:
-        await received.aclose()
     if problem is None and not events.done:
         problem = f"the engine's answer, of {meant}, ended before it was done"
     if problem is None:

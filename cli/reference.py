@@ -14,8 +14,7 @@ from typing import Any, get_origin
 import typer
 
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
-from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.limits import HttpConfig
+from expertbank.http.limits import EngineConfig, HttpConfig
 from expertbank.plain import Numbers
 from expertbank.routing.gates import GATES
 from expertbank.serving.limits import ServeConfig

@@ -1,4 +1,4 @@
-"""How requests arrive: ids, keys, the size of headers, the size and speed of bodies.
+"""How requests arrive: targets, ids, keys, the size of headers, the size and speed of bodies.
 
 Each is an ASGI application around another one.
 """
@@ -9,6 +9,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,6 +30,7 @@ LINGER_SECONDS = 2.0
 """How much of a refused body is still taken in, so that its sender gets to read the refusal
 instead of a broken connection."""
 _LENGTHS = (b"content-length", b"transfer-encoding")
+_ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -56,7 +58,10 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 class Identified:
-    """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one."""
+    """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one.
+
+    ``GET http://host/path``, as proxies write it, is ``GET /path`` (RFC 9112, section 3.2.2).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -66,6 +71,10 @@ class Identified:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        raw = scope.get("raw_path") or b""
+        if origin := _ORIGIN.match(raw):
+            path = raw[origin.end() :] or b"/"
+            scope.update(raw_path=path, path=unquote(path.decode("ascii")))
         name = identified(scope)
 
         async def named(message: Message) -> None:

@@ -13,7 +13,7 @@ from anyio import CancelScope
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from expertbank.http.problems import RefusedError, malformed
+from expertbank.http.problems import malformed
 from expertbank.http.seen import tell
 from expertbank.serving.answered import Answered
 from expertbank.serving.asking import Ask
@@ -106,15 +106,23 @@ async def answer(
     server: Server,
     request: Request,
     ask: Ask,
-    deadline: float,
+    wished: float | None = None,
     under: ServingState | None = None,
 ) -> Answered:
-    """The answer to a request whose body has been read.
+    """The answer to a request whose body has been read, by its deadline.
+
+    Args:
+        server: what answers.
+        request: who asks.
+        ask: what is asked.
+        wished: seconds that the body names.
+        under: as ``Server.submit``.
 
     Raises:
         ClientDisconnect: the caller left; what was not done by then is not done.
-        ExpertBankError: as ``awaited``.
+        ExpertBankError: as ``awaited``, and as ``deadline_of``.
     """
+    deadline = deadline_of(request, server.config.deadline_ms, wished)
     found = await until_left(request, awaited(server, ask, deadline, under))
     tell(request.scope, found, ask.rows)
     return found
@@ -124,13 +132,3 @@ async def _cancel_once_left(request: Request, scope: CancelScope) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
     scope.cancel()
-
-
-def too_many(count: int, most: int) -> None:
-    """Refuse more rows than one request may bring.
-
-    Raises:
-        RefusedError: 413.
-    """
-    if count > most:
-        raise RefusedError(413, f"the request brings {count} rows, more than {most}")

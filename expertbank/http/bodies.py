@@ -93,8 +93,8 @@ async def json_asked(request: Request, most: int) -> Mapping[str, Any]:
     return await read(request, most, read_object)
 
 
-def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
-    """Refuse a body of another media type.
+def require_type(request: Request, *allowed: str, bare: bool = False) -> str:
+    """The media type of a body, in lower case, if it is allowed.
 
     A browser sends some types to any server without asking; they are not among those allowed, so
     no page elsewhere can ask a server on its reader's own machine.
@@ -110,10 +110,9 @@ def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
     told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if bare and not told:
         require_same_site(request)
-        return
-    if told in allowed:
-        return
-    raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+    elif told not in allowed:
+        raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+    return told
 
 
 def require_same_site(

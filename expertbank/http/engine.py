@@ -19,12 +19,12 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from expertbank.http import prompts
-from expertbank.http.asking import answer, deadline_of, too_many, until_left
+from expertbank.http.asking import answer, until_left
 from expertbank.http.bodies import read, require_type
 from expertbank.http.documents import encode, optional, read_object
 from expertbank.http.ending import Ending
-from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.keys import KeyFile, offered_keys
+from expertbank.http.limits import EngineConfig
 from expertbank.http.problems import Problem, RefusedError
 from expertbank.http.schemas import ASKING, problems
 from expertbank.http.seen import tell_failure
@@ -86,10 +86,8 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)
-            too_many(len(texts), server.config.max_rows)
-            deadline = deadline_of(request, server.config.deadline_ms)
-            answered = await answer(server, request, engine.asks(texts), deadline)
-            chosen = engine.chosen(answered)
+            server.config.allow(len(texts))
+            chosen = engine.chosen(await answer(server, request, engine.asks(texts)))
             if as_trained and chosen.writing:
                 asked = as_trained(asked, chosen.writing)
             body = encode({**asked, "model": chosen.model})

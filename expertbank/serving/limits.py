@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expertbank.errors import InputError
+from expertbank.serving.errors import TooLargeError
 from expertbank.settings import check, setting
 
 
@@ -80,6 +81,15 @@ class ServeConfig:
         least=0,
         most=3_600,
     )
+
+    def allow(self, rows: int) -> None:
+        """Refuse more rows than one request may bring.
+
+        Raises:
+            TooLargeError: that is so.
+        """
+        if rows > self.max_rows:
+            raise TooLargeError(f"the request brings {rows} rows, more than {self.max_rows}")
 
     def __post_init__(self) -> None:
         check(self)

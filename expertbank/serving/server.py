@@ -20,7 +20,6 @@ from expertbank.serving.batcher import Batcher
 from expertbank.serving.errors import (
     DeadlineError,
     NotReadyError,
-    TooLargeError,
     TooManyTokensError,
 )
 from expertbank.serving.faults import Faults, sentence_of
@@ -225,10 +224,7 @@ class Server:
         rows = len(ask.rows)
         if rows == 0:
             raise InputError("the request brings no row")
-        if rows > self.config.max_rows:
-            raise TooLargeError(
-                f"the request brings {rows} rows; at most {self.config.max_rows} may come at once"
-            )
+        self.config.allow(rows)
         if deadline is None:
             deadline = submitted + self.config.deadline_ms / 1000
         if deadline <= submitted:

@@ -20,7 +20,7 @@ from small_engine import SmallEngine
 
 from expertbank.http.app import make_app
 from expertbank.http.engine import router
-from expertbank.http.engine_limits import EngineConfig
+from expertbank.http.limits import EngineConfig
 from expertbank.serving.engine import Engine
 from expertbank.serving.limits import ServeConfig
 

@@ -16,19 +16,16 @@ from expertbank.http.documents import among, optional, reply, texts
 from expertbank.http.problems import malformed
 from expertbank.http.protocol import Protocol
 from expertbank.http.schemas import (
-    ANSWERS,
     ASKING,
-    FLAG,
-    NUMBER,
     SHARE,
     TEXT,
+    TOLD_FIELDS,
     WHOLE,
     Schema,
     answers,
     array,
     asking,
     json_body,
-    nullable,
     record,
 )
 from expertbank.http.told import label_text, parts_of
@@ -39,9 +36,10 @@ from expertbank.serving.server import Server
 _TOLD = (
     *("task", "expert", "expert_digest", "router_digest", "confidence"),
     *("unknown", "unknown_score", "unknown_p_value", "abstained"),
-    *("answers", "external_adapter"),  # of a group, and of a task that is answered elsewhere
 )
 """What of an answer's document stands beside vLLM's own fields."""
+_SOMETIMES = ("answers", "external_adapter")
+"""The same of a group, and of a task that is answered elsewhere."""
 _PROBABILITIES = "scores are probabilities, always"
 _NOT_HERE = {
     "abstain": "/predict and infer take it",
@@ -119,7 +117,7 @@ def _data(answered: Answered) -> Sequence[dict[str, Any]]:
             "probs": list(one.scores.values()),
             "num_classes": len(one.scores),
             "labels": list(one.scores),
-            **parts_of(one, answered.state, _TOLD),
+            **parts_of(one, answered.state, (*_TOLD, *_SOMETIMES)),
         }
         for index, one in enumerate(answered.predictions)
     ]
@@ -131,15 +129,7 @@ _CLASSIFIED: dict[str, Schema] = {
     "probs": array(SHARE),
     "num_classes": WHOLE,
     "labels": array(TEXT),
-    "task": TEXT,
-    "expert": TEXT,
-    "expert_digest": TEXT,
-    "router_digest": nullable(TEXT),
-    "confidence": SHARE,
-    "unknown": nullable(FLAG),
-    "unknown_score": nullable(NUMBER),
-    "unknown_p_value": nullable(NUMBER),
-    "abstained": FLAG,
+    **{name: TOLD_FIELDS[name] for name in _TOLD},
 }
 PROTOCOL = Protocol(
     router,
@@ -159,11 +149,7 @@ PROTOCOL = Protocol(
                 "model": TEXT,
                 "data": array(
                     record(
-                        {
-                            **_CLASSIFIED,
-                            "answers": ANSWERS,
-                            "external_adapter": TEXT,
-                        },
+                        {**_CLASSIFIED, **{name: TOLD_FIELDS[name] for name in _SOMETIMES}},
                         *_CLASSIFIED,
                     )
                 ),

@@ -28,11 +28,12 @@ class Room:
     @contextmanager
     def shared_by(self, scope: Scope) -> Iterator[None]:
         """While a request lasts: what it takes is given back at the end."""
-        scope[_KEY] = share = _Share(self)
+        taken: list[int] = []
+        scope[_KEY] = self, taken
         try:
             yield
         finally:
-            self.take(-share.size)
+            self.take(-sum(taken))
 
     def take(self, size: int) -> None:
         """Make so many bytes a body's.
@@ -46,20 +47,12 @@ class Room:
             self._left -= size
 
 
-class _Share:
-    """What one request has taken."""
-
-    def __init__(self, room: Room) -> None:
-        self.room = room
-        self.size = 0
-
-
 def take(scope: Scope, size: int) -> None:
     """Take room for a request's body, also for what it is unpacked to.
 
     Raises:
         RefusedError: 429, there is not so much.
     """
-    share: _Share = scope[_KEY]
-    share.room.take(size)
-    share.size += size
+    room, taken = scope[_KEY]
+    room.take(size)
+    taken.append(size)

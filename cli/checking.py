@@ -13,6 +13,7 @@ from rich.console import Console
 from expertbank.config import BankConfig
 from expertbank.data.check import TOKENS_PER_SECOND
 from expertbank.reports.figures import share
+from expertbank.wording import count
 
 from . import requests
 from .options import takes
@@ -92,8 +93,8 @@ def check(
     if len(faults) == 1 and session.as_json:
         faults[0].refuse(advice="")  # the document lists them
     if faults:
-        count = sum(bad.rows for bad in faults)
-        raise InputError(f"{count:,} bad row{'' if count == 1 else 's'} to mend, listed above")
+        rows = sum(bad.rows for bad in faults)
+        raise InputError(f"{count(rows, 'bad row')} to mend, listed above")
 
 
 def _unusable(task: str, error: BadRowsError) -> Checked:
@@ -184,11 +185,10 @@ def _print_bad(console: Console, *, faults: Faults, beside: str | None = None) -
         console, [("bad rows", f"{faults.rows:,}; add refuses the data until they are mended")]
     )
     for fault, messages in faults.first.items():
-        count = faults.counts[fault]
-        shown = "" if count == len(messages) else f", of which the first {len(messages)}"
-        rows = "row" if count == 1 else "rows"
+        rows = faults.counts[fault]
+        shown = "" if rows == len(messages) else f", of which the first {len(messages)}"
         print_lines(
-            console, [f"{fault}: {count:,} {rows}{shown}", *(f"  {one}" for one in messages)]
+            console, [f"{fault}: {count(rows, 'row')}{shown}", *(f"  {one}" for one in messages)]
         )
     if beside:
         print_lines(console, [f"without them: {beside}"])

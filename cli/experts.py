@@ -14,6 +14,7 @@ from expertbank.config import DEFAULT_ADAPTER, AdapterConfig, BankConfig
 from expertbank.plain import several
 from expertbank.reports.figures import share
 from expertbank.settings import build
+from expertbank.wording import count
 
 from . import requests
 from .ending import described
@@ -210,8 +211,9 @@ def _tuned(found: Mapping[str, Any] | None) -> list[tuple[str, str]]:
     place, tried, before = found["chosen"], found["trials"], found["score_before"]
     best = found["tried"][place]["settings"]
     settings = ", ".join(f"{name.replace('_', ' ')} {best[name]:.3g}" for name in sorted(best))
-    count = f"{tried} trial{'' if tried == 1 else 's'}"
-    which = f"trial {place + 1} of {tried}" if place else f"as given, best of {count}"
+    which = (
+        f"trial {place + 1} of {tried}" if place else f"as given, best of {count(tried, 'trial')}"
+    )
     short_of = "" if tried == found["wished"] else f" ({found['wished']} wished, the time was up)"
     gain = "" if not place or before is None else f", as given {before:.3f}"
     return [("tuned", f"{which}{short_of}: {settings}; held-out score {found['score']:.3f}{gain}")]
@@ -229,8 +231,8 @@ def _not_trained(result: AddResult) -> list[tuple[str, str]]:
 def _epochs(facts: Mapping[str, Any]) -> str:
     """How many there were, and that there could have been more."""
     trained, most = facts["epochs_trained"], facts["epochs"]
-    count = f"{most}" if trained == most else f"{trained} of at most {most}"
-    return f"{count} epoch{'' if most == 1 else 's'}"
+    early = "" if trained == most else f"{trained} of at most "
+    return f"{early}{count(most, 'epoch')}"
 
 
 def _learned(console: Console, facts: Mapping[str, Any]) -> list[tuple[str, str]]:

@@ -16,8 +16,7 @@ import typer
 
 from expertbank.adapters import ADAPTERS
 from expertbank.config import AdapterConfig, BankConfig, TrainConfig, TuneConfig
-from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.limits import HttpConfig
+from expertbank.http.limits import EngineConfig, HttpConfig
 from expertbank.plain import Numbers
 from expertbank.routing.gates import GATES
 from expertbank.serving.limits import ServeConfig

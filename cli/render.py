@@ -15,6 +15,7 @@ from rich.text import Text
 
 from expertbank.plain import plain
 from expertbank.texts import printable as printable
+from expertbank.wording import few
 
 MANY = 200
 """Rows of a table at most; of more, plain aligned lines."""
@@ -235,13 +236,7 @@ def columns_read(columns: Mapping[str, Any]) -> str:
 
 def not_read(names: Sequence[str]) -> list[str]:
     """Which columns were not read, in words, if any were."""
-    return [some(names)] if names else []
-
-
-def some(names: Sequence[str], most: int = NAMED) -> str:
-    """The first of many names, and how many more there are."""
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+    return [few(names, NAMED)] if names else []
 
 
 def read_as(files: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO, cast
 import typer
 
 from expertbank.errors import InputError
-from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.limits import HttpConfig
+from expertbank.http.limits import EngineConfig, HttpConfig
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import build
 

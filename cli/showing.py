@@ -12,10 +12,11 @@ from rich.console import Console
 from expertbank.kinds import adapter_elsewhere
 from expertbank.kinds.labels import label_text
 from expertbank.reports.figures import share
+from expertbank.wording import count, few
 
 from . import completing
 from .grouping import remark
-from .render import columns_read, moment, print_facts, print_yaml, size, some
+from .render import NAMED, columns_read, moment, print_facts, print_yaml, size
 from .session import Session
 
 if TYPE_CHECKING:
@@ -193,15 +194,16 @@ def _of_router(document: Mapping[str, Any], active: int | None) -> Iterator[Fact
     yield "router", f"{name} ({', '.join(marks)})" if marks else name
     yield "digest", router["digest"]
     yield "kind", f"{router['kind']}, {router['params']:,} parameters"
-    yield "tasks", f"{len(router['members']):,}: {some(router['members'])}"
+    yield "tasks", f"{len(router['members']):,}: {few(router['members'], NAMED)}"
     yield "accuracy", f"{share(metrics.get('accuracy'))} of the evaluation rows reach their task"
     per_task = metrics.get("per_task", {})
     low = sorted((value, task) for task, value in per_task.items() if value < 1)
     if low:
         shown = [f"{task} {share(value)}" for value, task in low]
-        yield "lowest", some(shown, _REMARKS)
+        yield "lowest", few(shown, _REMARKS)
     if router["groups"]:
-        yield "groups", some([f"{k} ({', '.join(v)})" for k, v in router["groups"].items()])
+        named = [f"{group} ({', '.join(tasks)})" for group, tasks in router["groups"].items()]
+        yield "groups", few(named, NAMED)
     seconds = f", {run['seconds']:.0f} s" if run else ""
     yield "trained", f"{moment(router['created_at'])} UTC{seconds}"
     yield from _backbone(document)
@@ -215,8 +217,8 @@ def _backbone(document: Mapping[str, Any]) -> Iterator[Fact]:
 def _labels(labels: Sequence[str]) -> str:
     if not labels:
         return ""
-    count = f"{len(labels):,} label{'' if len(labels) == 1 else 's'}"
-    return f", {count}: {some([label_text(label, among=True) for label in labels])}"
+    shown = few([label_text(label, among=True) for label in labels], NAMED)
+    return f", {count(len(labels), 'label')}: {shown}"
 
 
 def _first(name: str, said: Sequence[str]) -> Iterator[Fact]:

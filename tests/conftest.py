@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
     from postgres_server import PostgresServer
 
     from expertbank.backbones.backbone import Backbone
+
+# A worker's programs write into pipes, whatever the terminal of who started the tests is wide.
+os.environ.pop("COLUMNS", None)
 
 # What is imported and collected stays: no need to look through it for garbage often.
 gc.set_threshold(100_000)

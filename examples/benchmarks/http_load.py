@@ -77,10 +77,11 @@ class Connection:
 
 @dataclass
 class Load:
-    """What came back, and how long it all took."""
+    """What came back, how long it all took, and how many requests were under way at once."""
 
     replies: list[Reply] = field(default_factory=list)
     seconds: float = 0.0
+    most: int = 0
 
     def with_status(self, *statuses: int) -> list[Reply]:
         """Answers with one of these."""
@@ -138,6 +139,7 @@ async def open_loop(
             await asyncio.sleep(pause)
         task = asyncio.create_task(one(due))
         under_way.add(task)
+        load.most = max(load.most, len(under_way))
         task.add_done_callback(under_way.discard)
     # What was answered by now counts; the rest is waited for and told, not counted as goodput.
     load.seconds = time.perf_counter() - started

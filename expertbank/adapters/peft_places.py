@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -14,8 +14,7 @@ from expertbank.backbones import probe
 from expertbank.backbones.backbone import Backbone
 from expertbank.backbones.recognise import linear_names
 from expertbank.errors import InputError
-
-_SHOWN = 3
+from expertbank.wording import few
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def placed(
     beside = tuple(sorted(path for path in own if path not in inside))
     if beside and not without_head:
         raise InputError(
-            f"{where}: it adapts {some_of(beside)}, which this backbone does not have: "
+            f"{where}: it adapts {few(beside)}, which this backbone does not have: "
             "a head or a decoder of its own does. Leave that out and let another head be fitted: "
             "--fit-head"
         )
@@ -78,7 +77,7 @@ def placed(
     outside = [path for path in own if path not in modules]
     if outside:
         raise InputError(
-            f"{where}: it adapts {some_of(outside)}, and an expert changes linear modules of the "
+            f"{where}: it adapts {few(outside)}, and an expert changes linear modules of the "
             "backbone's layers only; train it with target_modules that name no others"
         )
     for path, (a, b) in own.items():
@@ -125,18 +124,12 @@ def _require_named(
     missing = sorted(path for path in every if named(path) and path not in factors)
     if missing:
         raise InputError(
-            f"{where}: its configuration names {some_of(missing)}, for which it holds no factors; "
+            f"{where}: its configuration names {few(missing)}, for which it holds no factors; "
             "the files do not belong together, or are not whole"
         )
     extra = sorted(path for path in factors if not named(path))
     if extra:
         raise InputError(
-            f"{where}: it holds factors for {some_of(extra)}, which its configuration does not "
+            f"{where}: it holds factors for {few(extra)}, which its configuration does not "
             "name, so PEFT would leave them out; the files do not belong together"
         )
-
-
-def some_of(paths: Sequence[str]) -> str:
-    """The first names of a few or many modules, and how many more there are."""
-    more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
-    return ", ".join(paths[:_SHOWN]) + more

@@ -21,6 +21,7 @@ from expertbank.artifacts.store import CHUNK, sha256_bytes
 from expertbank.config import ExportFormat
 from expertbank.errors import MALFORMED, IntegrityError, NotFoundError
 from expertbank.files.durable import os_errors_translated
+from expertbank.wording import few
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -172,10 +173,8 @@ class ListedFolder:
                 remarks.append(f"{error}; no answer depends on it")
         extra = self.unlisted(*sorted({_parent(name) for name in self._files} - {BACKBONE_FOLDER}))
         if extra:
-            more = ", ..." if len(extra) > _SHOWN else ""
             remarks.append(
-                f"{self.folder}: not in the manifest, and not read: "
-                f"{', '.join(extra[:_SHOWN])}{more}"
+                f"{self.folder}: not in the manifest, and not read: {few(extra, _SHOWN)}"
             )
         return tuple(remarks)
 
@@ -214,7 +213,7 @@ class ListedFolder:
         if odd:
             raise IntegrityError(
                 f"{self.folder / BACKBONE_FOLDER}: files do not match the manifest: "
-                f"{', '.join(odd[:_SHOWN])}; a loader may read them: remove them, or name another "
+                f"{few(odd, _SHOWN)}; a loader may read them: remove them, or name another "
                 "backbone"
             )
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expertbank.errors import DataError
+from expertbank.wording import count
 
 SHOWN = 100
 """Most bad rows of one fault that are kept."""
@@ -83,8 +84,7 @@ class BadRowsError(DataError):
         lines = []
         for fault, messages in faults.first.items():
             more = faults.counts[fault] - 1
-            rows = "row" if more == 1 else "rows"
-            lines.append(messages[0] + (f" (and {more:,} more such {rows})" if more else ""))
+            lines.append(messages[0] + (f" (and {count(more, 'more such row')})" if more else ""))
         if faults.rows > len(lines) and advice:
             lines.append(advice)
         if beside:

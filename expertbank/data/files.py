@@ -30,6 +30,7 @@ from expertbank.data.formats.stream import failure
 from expertbank.data.spec import SourceSpec
 from expertbank.errors import DataError, InputError
 from expertbank.records import ProgressCallback, ProgressEvent
+from expertbank.wording import few
 
 Split = Literal["train", "validation", "test"]
 _PREFIXES: tuple[tuple[str, Split], ...] = (
@@ -109,7 +110,7 @@ def _require_splits(names: Collection[str], source: SourceSpec, where: str) -> N
         if name not in there:
             raise InputError(
                 f"{where}: there is no {split}_split {name!r}, which source {source.name} names; "
-                f"there are: {_some(names) or 'no splits'}"
+                f"there are: {few(sorted(names), _SHOWN) or 'no splits'}"
             )
 
 
@@ -136,9 +137,9 @@ def choose(
     if only and (only != parts[None] or len(only) == 1) and source.validation_split is None:
         return only, [], []
     raise InputError(
-        f"{where}: cannot tell which of {_some(names) or 'no files'} is for training; "
-        "name them train… and validation…, or give one file; a task file can name them by "
-        "train_split and validation_split"
+        f"{where}: cannot tell which of {few(sorted(names), _SHOWN) or 'no files'} is for "
+        "training; name them train… and validation…, or give one file; a task file can name them "
+        "by train_split and validation_split"
     )
 
 
@@ -276,8 +277,8 @@ class Reader:
             deeper = [inner for inner, folder in folders.items() if _listing(folder).files]
             if deeper:
                 raise InputError(
-                    f"{name}: its rows lie deeper, in {_some(deeper)}; name one of these folders, "
-                    f"such as {name}/{deeper[0]}"
+                    f"{name}: its rows lie deeper, in {few(sorted(deeper), _SHOWN)}; name one of "
+                    f"these folders, such as {name}/{deeper[0]}"
                 )
             raise InputError(
                 f"{name}: holds no data; expected files ({', '.join(SUFFIXES)}) or one sub-folder "
@@ -392,8 +393,5 @@ def _left_out(where: str, names: Collection[str]) -> tuple[str, ...]:
     told = [name for name in names if Path(name).stem.lower() not in _BESIDE]
     if not told:
         return ()
-    return (f"{where}: left out, as neither training nor validation rows: {_some(told)}",)
-
-
-def _some(names: Collection[str]) -> str:
-    return ", ".join(sorted(names)[:_SHOWN]) + (", …" if len(names) > _SHOWN else "")
+    shown = few(sorted(told), _SHOWN)
+    return (f"{where}: left out, as neither training nor validation rows: {shown}",)

@@ -12,6 +12,7 @@ from expertbank.data.splits import normalised_input
 from expertbank.kinds.labels import listed
 from expertbank.records import Row
 from expertbank.texts import Repeated
+from expertbank.wording import count
 
 if TYPE_CHECKING:
     from expertbank.kinds.kind import Kind
@@ -62,9 +63,7 @@ def left_out_remarks(counts: Mapping[str, int]) -> list[str]:
         "leaked": "of training that also stand in validation",
     }
     return [
-        f"{counts[key]:,} {'row' if counts[key] == 1 else 'rows'} {what} left out"
-        for key, what in words.items()
-        if counts[key]
+        f"{count(counts[key], 'row')} {what} left out" for key, what in words.items() if counts[key]
     ]
 
 

@@ -14,6 +14,7 @@ from expertbank.kinds import KINDS, LabelRules, RawLabel
 from expertbank.kinds.choices import choices_of
 from expertbank.records import Row
 from expertbank.texts import filled_text, optional_text, plain_text
+from expertbank.wording import few
 
 # Names in order of preference.
 # fmt: off
@@ -112,7 +113,7 @@ def missing_column(role: str, name: str | None, table: Table) -> NoColumnError:
     close = next((one for one in table.columns if near and one.casefold() == near[0]), None)
     if close is not None:
         hint = f"; did you mean {close!r}?{hint}"
-    shown = ", ".join(found[:_LISTED]) + (", …" if len(found) > _LISTED else "")
+    shown = few(found, _LISTED)
     read = table.facts.in_words()
     if table.facts.separator == "," and len(found) == 1:
         hint += "; if it is several, name what parts their cells with --separator"

@@ -16,6 +16,7 @@ from expertbank.data.clusters import linked
 from expertbank.errors import DataError
 from expertbank.records import Row
 from expertbank.texts import is_number, look
+from expertbank.wording import count
 
 Classes = Callable[[Row], Iterable[str | None]]
 """The classes of a row, each of which must keep a row."""
@@ -165,15 +166,15 @@ def split(
             taken = {row.digest for row in extra[2]}
             held += extra[2]
             rest = [row for row in rest if row.digest not in taken]
-    count = f"{len(unique)} different row{'' if len(unique) == 1 else 's'}"
+    different = count(len(unique), "different row")
     if not held and set(left) == {None}:
         raise DataError(
-            f"{where}: {count} cannot be split: whatever group of linked rows is held "
+            f"{where}: {different} cannot be split: whatever group of linked rows is held "
             f"out, none is left to train on; {advice}"
         )
     if not held:
         raise DataError(
-            f"{where}: {count} with {len(left)} labels cannot be split: whatever "
+            f"{where}: {different} with {len(left)} labels cannot be split: whatever "
             "group of linked rows is held out, some label keeps no training row; check the "
             f"label column{_if_numbers(left)}, {advice}"
         )

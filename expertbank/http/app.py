@@ -27,7 +27,6 @@ from expertbank.http.problems import Problem, of_status, response
 from expertbank.http.protocol import spoken
 from expertbank.http.schemas import PROBLEM, problems
 from expertbank.http.seen import SeenMiddleware, tell_failure
-from expertbank.http.targets import Addressed
 from expertbank.http.watch import Watch
 from expertbank.serving.server import Server
 
@@ -115,7 +114,6 @@ def make_app(
     )
     app.add_middleware(SeenMiddleware, sinks=watch.sinks, texts=watch.texts, routes=routes)
     app.add_middleware(Identified)
-    app.add_middleware(Addressed)
     app.openapi = lambda: _openapi(app, keys is not None)  # type: ignore[method-assign]  # FastAPI's way
     return app
 

@@ -1,4 +1,4 @@
-"""How requests arrive: ids, keys, the size of headers, the size and speed of bodies.
+"""How requests arrive: targets, ids, keys, the size of headers, the size and speed of bodies.
 
 Each is an ASGI application around another one.
 """
@@ -9,6 +9,7 @@ import asyncio
 import re
 import uuid
 from collections.abc import Sequence
+from urllib.parse import unquote
 
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +18,7 @@ from expertbank.http.ending import Ending
 from expertbank.http.keys import KeyFile, offered_keys
 from expertbank.http.problems import Problem, RefusedError, malformed, not_ready, response
 from expertbank.http.protocol import Protocol, spoken
+from expertbank.http.room import Room, take
 from expertbank.http.seen import failed, tell_failure
 from expertbank.serving.server import Server
 
@@ -28,6 +30,7 @@ LINGER_SECONDS = 2.0
 """How much of a refused body is still taken in, so that its sender gets to read the refusal
 instead of a broken connection."""
 _LENGTHS = (b"content-length", b"transfer-encoding")
+_ORIGIN = re.compile(rb"https?://[^/]*", re.IGNORECASE)
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
@@ -55,7 +58,10 @@ def header(scope: Scope, name: bytes) -> str | None:
 
 
 class Identified:
-    """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one."""
+    """Gives every request an id: its own ``X-Request-ID`` if that is harmless, else a new one.
+
+    ``GET http://host/path``, as proxies write it, is ``GET /path`` (RFC 9112, section 3.2.2).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -65,6 +71,10 @@ class Identified:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        raw = scope.get("raw_path") or b""
+        if origin := _ORIGIN.match(raw):
+            path = raw[origin.end() :] or b"/"
+            scope.update(raw_path=path, path=unquote(path.decode("ascii")))
         name = identified(scope)
 
         async def named(message: Message) -> None:
@@ -120,6 +130,7 @@ class Guarded:
         self.keys = keys
         self.server = server
         self.max_body = server.config.max_body_bytes
+        self.room = Room(server.config.max_bodies * self.max_body)
         self.max_headers = max_headers
         self.read_seconds = read_seconds
         self.protocols = protocols
@@ -133,7 +144,8 @@ class Guarded:
         arriving = _Body(scope, receive, send, self.max_body, self.read_seconds)
         try:
             self._admit(scope)
-            await self.app(scope, arriving.receive, arriving.send)
+            with self.room.shared_by(scope):
+                await self.app(scope, arriving.receive, arriving.send)
         except ClientDisconnect:
             return
         except asyncio.CancelledError:
@@ -184,6 +196,7 @@ class _Body:
     def __init__(
         self, scope: Scope, receive: Receive, send: Send, most: int, seconds: float
     ) -> None:
+        self._scope = scope
         self._receive = receive
         self._send = send
         self._most = most
@@ -201,7 +214,7 @@ class _Body:
         """The next part of the body; once it is whole, what comes when the caller leaves.
 
         Raises:
-            RefusedError: the body is too large, or arrives too slowly.
+            RefusedError: the body is too large, arrives too slowly, or finds no room.
         """
         if self._whole:
             return await self._receive()
@@ -217,10 +230,12 @@ class _Body:
             ) from None
         self._expects = False
         if message["type"] == "http.request":
-            self._size += len(message.get("body", b""))
+            size = len(message.get("body", b""))
+            self._size += size
             self._whole = not message.get("more_body", False)
             if self._size > self._most:
                 raise RefusedError(413, _too_large(self._most))
+            take(self._scope, size)
         else:
             self._whole = True
         return message

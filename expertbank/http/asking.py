@@ -9,10 +9,11 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from anyio import CancelScope
 from fastapi import Request
 from starlette.requests import ClientDisconnect
 
-from expertbank.http.problems import RefusedError, malformed
+from expertbank.http.problems import malformed
 from expertbank.http.seen import tell
 from expertbank.serving.answered import Answered
 from expertbank.serving.asking import Ask
@@ -54,10 +55,13 @@ def deadline_of(request: Request, config_ms: float, wished: float | None = None)
 async def submit(
     server: Server, ask: Ask, deadline: float, under: ServingState | None = None
 ) -> Future[Answered]:
-    """Queue a request without holding up the others: long texts are tokenized elsewhere."""
+    """Queue a request without holding up the others.
+
+    Long texts are tokenized, and experts that are not in memory read, on another thread.
+    """
     size = sum(len(row.text) + len(row.text_pair or "") for row in ask.rows)
     size += sum(len(choice) for row in ask.rows for choice in row.choices)
-    if size <= _INLINE_CHARACTERS:
+    if size <= _INLINE_CHARACTERS and server.at_hand(ask, under):
         return server.submit(ask, deadline, under)
     return await asyncio.to_thread(server.submit, ask, deadline, under)
 
@@ -84,50 +88,47 @@ async def awaited(
 async def until_left(request: Request, work: Coroutine[Any, Any, T]) -> T:
     """What ``work`` gives, unless the caller leaves first; the request's body has been read.
 
+    It is done in the caller's own task: what it has given, a connection perhaps, is never lost.
+
     Raises:
         ClientDisconnect: the caller left, and ``work`` was cancelled.
     """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_left(request))
-    try:
-        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise ClientDisconnect
-        return task.result()
-    finally:
-        gone.cancel()
-        task.cancel()
+    with CancelScope() as scope:
+        leaving = asyncio.ensure_future(_cancel_once_left(request, scope))
+        try:
+            return await work
+        finally:
+            leaving.cancel()
+    raise ClientDisconnect
 
 
 async def answer(
     server: Server,
     request: Request,
     ask: Ask,
-    deadline: float,
+    wished: float | None = None,
     under: ServingState | None = None,
 ) -> Answered:
-    """The answer to a request whose body has been read.
+    """The answer to a request whose body has been read, by its deadline.
+
+    Args:
+        server: what answers.
+        request: who asks.
+        ask: what is asked.
+        wished: seconds that the body names.
+        under: as ``Server.submit``.
 
     Raises:
         ClientDisconnect: the caller left; what was not done by then is not done.
-        ExpertBankError: as ``awaited``.
+        ExpertBankError: as ``awaited``, and as ``deadline_of``.
     """
+    deadline = deadline_of(request, server.config.deadline_ms, wished)
     found = await until_left(request, awaited(server, ask, deadline, under))
     tell(request.scope, found, ask.rows)
     return found
 
 
-async def _left(request: Request) -> None:
-    """Return when the caller has left."""
+async def _cancel_once_left(request: Request, scope: CancelScope) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
-
-
-def too_many(count: int, most: int) -> None:
-    """Refuse more rows than one request may bring.
-
-    Raises:
-        RefusedError: 413.
-    """
-    if count > most:
-        raise RefusedError(413, f"the request brings {count} rows, more than {most}")
+    scope.cancel()

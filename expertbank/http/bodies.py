@@ -11,6 +11,7 @@ from fastapi import Request
 
 from expertbank.http.documents import read_object
 from expertbank.http.problems import RefusedError, malformed
+from expertbank.http.room import take
 
 T = TypeVar("T")
 
@@ -68,13 +69,16 @@ async def read(request: Request, most: int, parse: Callable[[bytes], T]) -> T:
     meanwhile.
 
     Raises:
-        RefusedError: as ``unpacked``, and what ``parse`` raises.
+        RefusedError: as ``unpacked`` and ``take``, and what ``parse`` raises.
     """
     body = await request.body()
     encoding = request.headers.get("content-encoding", "")
 
     def work() -> T:
-        return parse(unpacked(body, encoding, most))
+        plain = unpacked(body, encoding, most)
+        if plain is not body:
+            take(request.scope, len(plain))
+        return parse(plain)
 
     return await asyncio.to_thread(work) if encoding or len(body) > INLINE else work()
 
@@ -89,8 +93,8 @@ async def json_asked(request: Request, most: int) -> Mapping[str, Any]:
     return await read(request, most, read_object)
 
 
-def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
-    """Refuse a body of another media type.
+def require_type(request: Request, *allowed: str, bare: bool = False) -> str:
+    """The media type of a body, in lower case, if it is allowed.
 
     A browser sends some types to any server without asking; they are not among those allowed, so
     no page elsewhere can ask a server on its reader's own machine.
@@ -106,10 +110,9 @@ def require_type(request: Request, *allowed: str, bare: bool = False) -> None:
     told = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if bare and not told:
         require_same_site(request)
-        return
-    if told in allowed:
-        return
-    raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+    elif told not in allowed:
+        raise RefusedError(415, f"send the body as Content-Type: {allowed[0]}")
+    return told
 
 
 def require_same_site(

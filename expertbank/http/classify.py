@@ -10,44 +10,36 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from expertbank.data.inputs import row_of
-from expertbank.http.asking import answer, deadline_of, too_many
+from expertbank.http.asking import answer
 from expertbank.http.bodies import json_asked
 from expertbank.http.documents import among, optional, reply, texts
 from expertbank.http.problems import malformed
 from expertbank.http.protocol import Protocol
 from expertbank.http.schemas import (
-    ANSWERS,
     ASKING,
-    FLAG,
-    NUMBER,
     SHARE,
     TEXT,
+    TOLD_FIELDS,
     WHOLE,
     Schema,
     answers,
     array,
     asking,
     json_body,
-    nullable,
     record,
 )
-from expertbank.http.told import document_of, label_text
+from expertbank.http.told import label_text, parts_of
 from expertbank.serving.answered import Answered
 from expertbank.serving.asking import AUTO, Ask
 from expertbank.serving.server import Server
 
 _TOLD = (
-    "task",
-    "expert",
-    "expert_digest",
-    "router_digest",
-    "confidence",
-    "unknown",
-    "unknown_score",
-    "unknown_p_value",
-    "abstained",
+    *("task", "expert", "expert_digest", "router_digest", "confidence"),
+    *("unknown", "unknown_score", "unknown_p_value", "abstained"),
 )
 """What of an answer's document stands beside vLLM's own fields."""
+_SOMETIMES = ("answers", "external_adapter")
+"""The same of a group, and of a task that is answered elsewhere."""
 _PROBABILITIES = "scores are probabilities, always"
 _NOT_HERE = {
     "abstain": "/predict and infer take it",
@@ -65,8 +57,6 @@ _AS_IT_IS: Mapping[str, tuple[Any, ...]] = {
     "use_activation": (True,),
 }
 """With which values they change nothing."""
-_SOMETIMES = ("answers", "external_adapter")
-"""The same of a group, and of a task that is answered elsewhere."""
 
 
 def router(server: Server) -> APIRouter:
@@ -89,10 +79,9 @@ def router(server: Server) -> APIRouter:
             if not among(asked.get(name), (None, *_AS_IT_IS.get(name, ()))):
                 raise malformed(f"{name!r} is not supported here; {why}")
         wanted = texts(asked.get("input"), "'input'")
-        too_many(len(wanted), server.config.max_rows)
+        server.config.allow(len(wanted))
         rows = tuple(row_of({"text": text}, f"input {n}") for n, text in enumerate(wanted))
-        deadline = deadline_of(request, server.config.deadline_ms)
-        answered = await answer(server, request, Ask(rows, model), deadline)
+        answered = await answer(server, request, Ask(rows, model))
         return reply(classified(answered, model))
 
     return routes
@@ -121,21 +110,17 @@ def classified(answered: Answered, model: str) -> dict[str, Any]:
 
 
 def _data(answered: Answered) -> Sequence[dict[str, Any]]:
-    found = []
-    for index, one in enumerate(answered.predictions):
-        document = document_of(one, answered.state)
-        found.append(
-            {
-                "index": index,
-                "label": label_text(one),
-                "probs": list(one.scores.values()),
-                "num_classes": len(one.scores),
-                "labels": list(one.scores),
-                **{name: document[name] for name in _TOLD},
-                **{name: document[name] for name in _SOMETIMES if name in document},
-            }
-        )
-    return found
+    return [
+        {
+            "index": index,
+            "label": label_text(one),
+            "probs": list(one.scores.values()),
+            "num_classes": len(one.scores),
+            "labels": list(one.scores),
+            **parts_of(one, answered.state, (*_TOLD, *_SOMETIMES)),
+        }
+        for index, one in enumerate(answered.predictions)
+    ]
 
 
 _CLASSIFIED: dict[str, Schema] = {
@@ -144,15 +129,7 @@ _CLASSIFIED: dict[str, Schema] = {
     "probs": array(SHARE),
     "num_classes": WHOLE,
     "labels": array(TEXT),
-    "task": TEXT,
-    "expert": TEXT,
-    "expert_digest": TEXT,
-    "router_digest": nullable(TEXT),
-    "confidence": SHARE,
-    "unknown": nullable(FLAG),
-    "unknown_score": nullable(NUMBER),
-    "unknown_p_value": nullable(NUMBER),
-    "abstained": FLAG,
+    **{name: TOLD_FIELDS[name] for name in _TOLD},
 }
 PROTOCOL = Protocol(
     router,
@@ -172,11 +149,7 @@ PROTOCOL = Protocol(
                 "model": TEXT,
                 "data": array(
                     record(
-                        {
-                            **_CLASSIFIED,
-                            "answers": ANSWERS,
-                            "external_adapter": TEXT,
-                        },
+                        {**_CLASSIFIED, **{name: TOLD_FIELDS[name] for name in _SOMETIMES}},
                         *_CLASSIFIED,
                     )
                 ),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
+
+from anyio import CancelScope
 
 from expertbank.serving.errors import NotReadyError
 
@@ -16,35 +17,33 @@ class Ending:
 
     Attributes:
         cut: how many requests it ended.
+        over: whether it has come.
     """
 
     def __init__(self) -> None:
         self.cut = 0
-        self._over = asyncio.Event()
-
-    @property
-    def over(self) -> bool:
-        """Whether it has come."""
-        return self._over.is_set()
+        self.over = False
+        self._waits: set[CancelScope] = set()
 
     def come(self) -> None:
         """End what waits; in the loop's own thread."""
-        self._over.set()
+        self.over = True
+        for scope in self._waits:
+            scope.cancel()
 
     async def before(self, work: Awaitable[T]) -> T:
-        """What ``work`` gives.
+        """What ``work`` gives, done in the caller's own task: what it has given is never lost.
 
         Raises:
             NotReadyError: the end came first; the work is cancelled.
         """
-        doing = asyncio.ensure_future(work)
-        over = asyncio.ensure_future(self._over.wait())
-        try:
-            await asyncio.wait({doing, over}, return_when=asyncio.FIRST_COMPLETED)
-            if doing.done():
-                return doing.result()
-            self.cut += 1
-            raise NotReadyError("the server is stopping")
-        finally:
-            over.cancel()
-            doing.cancel()
+        with CancelScope() as scope:
+            self._waits.add(scope)
+            if self.over:
+                scope.cancel()
+            try:
+                return await work
+            finally:
+                self._waits.discard(scope)
+        self.cut += 1
+        raise NotReadyError("the server is stopping")

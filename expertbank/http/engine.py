@@ -16,14 +16,15 @@ from typing import Any
 import httpx
 from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from expertbank.http import prompts
-from expertbank.http.asking import answer, deadline_of, too_many, until_left
+from expertbank.http.asking import answer, until_left
 from expertbank.http.bodies import read, require_type
 from expertbank.http.documents import encode, optional, read_object
 from expertbank.http.ending import Ending
-from expertbank.http.engine_limits import EngineConfig
 from expertbank.http.keys import KeyFile, offered_keys
+from expertbank.http.limits import EngineConfig
 from expertbank.http.problems import Problem, RefusedError
 from expertbank.http.schemas import ASKING, problems
 from expertbank.http.seen import tell_failure
@@ -85,10 +86,8 @@ def router(server: Server, engine: Engine, config: EngineConfig, keys: KeyFile |
         chosen = None
         if (optional(asked.get("model"), str, "'model'") or AUTO) == AUTO:
             texts = texts_of(asked)
-            too_many(len(texts), server.config.max_rows)
-            deadline = deadline_of(request, server.config.deadline_ms)
-            answered = await answer(server, request, engine.asks(texts), deadline)
-            chosen = engine.chosen(answered)
+            server.config.allow(len(texts))
+            chosen = engine.chosen(await answer(server, request, engine.asks(texts)))
             if as_trained and chosen.writing:
                 asked = as_trained(asked, chosen.writing)
             body = encode({**asked, "model": chosen.model})
@@ -143,8 +142,7 @@ async def _answer(
         name: value for name, value in received.headers.items() if name not in _OF_ONE_HOP
     } | _told(chosen)
     if received.headers.get("content-type", "").partition(";")[0].strip().lower() == EVENTS:
-        parts = _parts(request, received, meant)
-        return StreamingResponse(parts, received.status_code, headers)
+        return _Passing(received, _parts(request, received, meant), headers)
     try:
         content = await ending.before(_whole(received, meant))
     except httpx.TransportError as error:
@@ -159,6 +157,23 @@ async def _answer(
             _told(chosen),
         )
     return Response(content, received.status_code, headers)
+
+
+class _Passing(StreamingResponse):
+    """Parts of the engine's answer; however it ends, also before it began, the engine is let go."""
+
+    def __init__(
+        self, received: httpx.Response, parts: AsyncIterator[bytes], headers: Mapping[str, str]
+    ) -> None:
+        super().__init__(parts, received.status_code, headers)
+        self._received = received
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One connection of ASGI."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            await self._received.aclose()
 
 
 async def _whole(received: httpx.Response, meant: str) -> bytes:
@@ -186,8 +201,6 @@ async def _parts(request: Request, received: httpx.Response, meant: str) -> Asyn
         problem, status = str(error), 503
     except httpx.TransportError as error:
         problem = str(_refused(error, meant))
-    finally:
-        await received.aclose()
     if problem is None and not events.done:
         problem = f"the engine's answer, of {meant}, ended before it was done"
     if problem is None:

@@ -1,4 +1,4 @@
-"""What a connection may ask of the server before any row is looked at."""
+"""How long a connection may take, and an engine behind the router."""
 
 from __future__ import annotations
 
@@ -28,6 +28,25 @@ class HttpConfig:
         unit=2**10,
         least=2**10,
         most=2**20,
+    )
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+@dataclass(frozen=True, slots=True)
+class EngineConfig:
+    """How `serve --engine` waits for the engine."""
+
+    engine_connect_seconds: float = setting(
+        5.0, "Seconds within which the engine must take a connection.", above=0, most=600
+    )
+    engine_seconds: float = setting(
+        300.0,
+        "Longest silence of the engine: before its answer begins, and between parts of one that "
+        "is streamed.",
+        above=0,
+        most=86400,
     )
 
     def __post_init__(self) -> None:

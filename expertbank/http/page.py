@@ -21,7 +21,7 @@ from markupsafe import Markup
 
 from expertbank.data.inputs import row_of
 from expertbank.errors import ExpertBankError
-from expertbank.http.asking import answer, deadline_of
+from expertbank.http.asking import answer
 from expertbank.http.bodies import read, require_same_site, require_type
 from expertbank.http.problems import Problem, RefusedError, malformed
 from expertbank.http.reported import LastReport, Told
@@ -30,14 +30,13 @@ from expertbank.http.table import NO_TASKS, tasks_table
 from expertbank.http.view import Given, Shown, milliseconds, shown
 from expertbank.http.watch import Watch
 from expertbank.reports import templating, words
-from expertbank.reports.figures import count, listing
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.reports.html import forgetting_page
 from expertbank.serving.asking import AUTO, Ask
-from expertbank.serving.errors import NotReadyError
 from expertbank.serving.live import ServingState
 from expertbank.serving.server import Server
 from expertbank.texts import printable
+from expertbank.wording import count, listing
 
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -81,12 +80,14 @@ def router(server: Server, watch: Watch) -> APIRouter:
     routes = APIRouter(include_in_schema=False)
     last = LastReport(server.source.report)
 
+    async def reported() -> tuple[ServingState | None, Told]:
+        if not server.loaded:
+            return None, Told(why="There is nothing to report on yet.")
+        state = server.current
+        return state, await last.of(state.number, REPORT_SECONDS)
+
     async def page(given: Given, outcome: _Outcome) -> Response:
-        state = _current(server)
-        told = Told(why="There is nothing to report on yet.")
-        if state is not None:
-            told = await last.of(state.number, REPORT_SECONDS)
-        text = _page(server, state, watch, told, given, outcome)
+        text = _page(server, watch, *await reported(), given, outcome)
         headers = {**HEADERS, "Content-Security-Policy": _policy()}
         if outcome.problem is None:
             return HTMLResponse(text, headers=headers)
@@ -112,10 +113,7 @@ def router(server: Server, watch: Watch) -> APIRouter:
 
     @routes.get("/report")
     async def whole() -> Response:
-        state = _current(server)
-        told = Told(why="There is nothing to report on yet.")
-        if state is not None:
-            told = await last.of(state.number, REPORT_SECONDS)
+        _, told = await reported()
         headers = {**HEADERS, "Content-Security-Policy": REPORT_POLICY}
         if told.report is None:
             return Response(f"{told.why}\n", 404, headers, "text/plain; charset=utf-8")
@@ -160,8 +158,7 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
         require_same_site(request, "the form was sent by another site")  # forms go anywhere unasked
         row = row_of(given.values, "the text")
         asked = Ask((row,), given.model, abstain=given.abstain and routed)
-        deadline = deadline_of(request, server.config.deadline_ms)
-        answered = await answer(server, request, asked, deadline)
+        answered = await answer(server, request, asked)
     except ExpertBankError as error:
         return _Outcome(problem=failed(request.scope, error, server.state))
     return _Outcome(shown(answered, given))
@@ -169,8 +166,8 @@ async def _outcome(server: Server, request: Request, given: Given) -> _Outcome:
 
 def _page(
     server: Server,
-    state: ServingState | None,
     watch: Watch,
+    state: ServingState | None,
     told: Told,
     given: Given,
     outcome: _Outcome,
@@ -192,7 +189,6 @@ def _page(
         problem=None if outcome.problem is None else _sentence(outcome.problem.detail),
         names=[model.name for model in models if model.name != AUTO],
         routed=any(model.name == AUTO for model in models),
-        can_abstain=any(model.name == AUTO for model in models),
         multiple_choice=listing([printable(name) for name in choosers[:5]]) if choosers else "",
         texts_logged=watch.texts,
         figures=_FIGURES,
@@ -249,13 +245,6 @@ def _live(server: Server, watch: Watch) -> dict[str, str]:
         "median": milliseconds(lately.median),
         "slow": milliseconds(lately.slow),
     }
-
-
-def _current(server: Server) -> ServingState | None:
-    try:
-        return server.current
-    except NotReadyError:
-        return None
 
 
 @cache

@@ -70,9 +70,7 @@ KINDS = {
         "input",
         "The request is well-formed, and one of its rows cannot be answered.",
     ),
-    429: Kind(
-        "Queue full", "queue-full", "Too many rows wait; Retry-After says when to come again."
-    ),
+    429: Kind("Queue full", "queue-full", "Too much waits; Retry-After says when to come again."),
     431: Kind("Headers too large", "headers", "Too large headers."),
     500: Kind("Failed", DEFECT, "Failed inside; the server's log tells why."),
     501: Kind("Transfer encoding not supported", _REFUSED),

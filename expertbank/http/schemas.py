@@ -64,6 +64,13 @@ _SOMETIMES = {"choice", "labels", "text", "finish", "external_adapter", "thresho
 ANSWER_REQUIRED = tuple(name for name in ANSWER_FIELDS if name not in _SOMETIMES)
 ANSWERS: Schema = array(record(ANSWER_FIELDS, *ANSWER_REQUIRED))
 """The answers of a group's tasks."""
+TOLD_FIELDS: dict[str, Schema] = {
+    **ANSWER_FIELDS,
+    "answers": ANSWERS,
+    "router": nullable(WHOLE),
+    "router_digest": nullable(TEXT),
+}
+"""What stands in the document of an answer; some protocols tell only a part of it."""
 PROBLEM: Schema = record(
     {
         "type": {"type": "string", "format": "uri"},

@@ -8,11 +8,12 @@ from typing import Any
 
 from expertbank.evaluation.verdicts import ALPHA
 from expertbank.kinds import KINDS
-from expertbank.reports.figures import DASH, count, share, whole, yes_or_not_shown
+from expertbank.reports.figures import DASH, share, whole, yes_or_not_shown
 from expertbank.reports.findings import TaskReport
 from expertbank.reports.forgetting import ForgettingReport
 from expertbank.serving.live import ModelInfo
 from expertbank.texts import printable
+from expertbank.wording import count
 
 MOST = 200
 """Tasks that the page lists; a bank may hold ten thousand."""

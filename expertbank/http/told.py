@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 from expertbank.serving.live import ServingState
@@ -17,6 +18,12 @@ def document_of(answer: Prediction, state: ServingState) -> dict[str, Any]:
     document["router"] = state.router_version
     document["router_digest"] = state.router_digest
     return document
+
+
+def parts_of(answer: Prediction, state: ServingState, names: Iterable[str]) -> dict[str, Any]:
+    """What stands in the document under these names; one that is not there is left out."""
+    document = document_of(answer, state)
+    return {name: document[name] for name in names if name in document}
 
 
 def label_text(answer: Prediction) -> str:

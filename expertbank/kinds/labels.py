@@ -13,6 +13,7 @@ from expertbank.errors import DataError
 from expertbank.kinds.rules import LabelRules
 from expertbank.records import Row
 from expertbank.texts import as_python_prints, is_unseen, likeness, printable
+from expertbank.wording import few
 
 _SHOWN = 5
 _LISTED = 20
@@ -69,8 +70,7 @@ def shown_label(raw: str, rules: LabelRules, origin: str) -> str:
 
 def listed(labels: Sequence[str]) -> str:
     """Labels for a message: the first twenty, and how many more there are."""
-    more = f" and {len(labels) - _LISTED:,} more" if len(labels) > _LISTED else ""
-    return ", ".join(map(repr, labels[:_LISTED])) + more
+    return few([*map(repr, labels)], _LISTED)
 
 
 def place_of(label: str, places: Mapping[str, int], row: Row) -> int:

@@ -8,6 +8,7 @@ from expertbank.records import AliasEvent, ExpertRecord, HistoryEvent
 from expertbank.registry import queries
 from expertbank.registry.registry import FORGET, GROUP, PURGE, REMOVE
 from expertbank.registry.tables import RunRow
+from expertbank.wording import few
 
 NAMED = 12
 """Members that a sentence about a router names; of more it tells the number."""
@@ -45,15 +46,10 @@ def _routers(session: Session) -> list[HistoryEvent]:
             router.created_at,
             "router-trained",
             f"router@{router.version}",
-            f"router@{router.version} ({router.kind}) trained over {_named(router.members)}",
+            f"router@{router.version} ({router.kind}) trained over {few(router.members, NAMED)}",
         )
         for router in queries.routers(session)
     ]
-
-
-def _named(members: tuple[str, ...]) -> str:
-    more = len(members) - NAMED
-    return ", ".join(members[:NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def _aliases(session: Session) -> list[HistoryEvent]:

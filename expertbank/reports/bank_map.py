@@ -11,7 +11,7 @@ from math import atan2, degrees, hypot, sqrt
 from typing import Any
 
 from expertbank.reports import notebook
-from expertbank.reports.figures import listing
+from expertbank.wording import listing
 
 WIDTH, HEIGHT, EDGE = 860, 520, 30
 REACH = sqrt(5.991)

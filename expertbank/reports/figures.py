@@ -42,14 +42,3 @@ def points(share: float) -> str:
     """A share as percentage points: ``1 point``, ``2.5 points``."""
     shown = f"{100 * share:.3g}"
     return f"{shown} point" if shown == "1" else f"{shown} points"
-
-
-def count(number: int, noun: str) -> str:
-    """``1 task``, ``2 tasks``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def listing(names: Sequence[str]) -> str:
-    """``a``, ``a and b``, ``a, b and c``."""
-    *most, last = names or ("",)
-    return f"{', '.join(most)} and {last}" if most else last

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from expertbank.reports import words
 from expertbank.reports.columns import Column, Part, shown
 from expertbank.reports.escaping import plain, row
-from expertbank.reports.figures import count, points
+from expertbank.reports.figures import points
 from expertbank.reports.findings import Findings, TaskReport
 from expertbank.reports.regrouping import regrouping
+from expertbank.wording import count
 
 
 def forgetting_markdown(report: Findings, *, made_at: str = "") -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from expertbank.reports.figures import listing, share
+from expertbank.reports.figures import share
 from expertbank.reports.findings import Findings, TaskReport
+from expertbank.wording import listing
 
 SHOWN = 8
 """Tasks or routers that a sentence names; of more it tells the number."""
@@ -20,7 +21,7 @@ def regrouping(report: Findings) -> tuple[str, ...]:
     if counted:
         said.append(_counted(counted))
     if mixed:
-        they = _some(mixed)
+        they = _named(mixed)
         said.append(
             f"{they}: the earlier router sent rows to tasks that answered together then and do not "
             "now, and did not say which of them it meant. Its choices cannot be counted by the "
@@ -45,7 +46,7 @@ def regrouping(report: Findings) -> tuple[str, ...]:
 
 
 def _routers(versions: Sequence[int]) -> str:
-    return _some([f"router@{version}" for version in versions])
+    return _named([f"router@{version}" for version in versions])
 
 
 def _kinds(moved: Sequence[TaskReport]) -> list[tuple[str, ...]]:
@@ -56,10 +57,10 @@ def _kinds(moved: Sequence[TaskReport]) -> list[tuple[str, ...]]:
 def _together(router: int | None, now: tuple[str, ...], moved: Sequence[TaskReport]) -> str:
     befores = sorted({t.regrouped.before for t in moved if t.regrouped and t.regrouped.now == now})
     alone = [before[0] for before in befores if len(before) == 1]
-    parts = [f"{_some(alone)} {'each ' if len(alone) > 1 else ''}answered alone"] if alone else []
-    parts += [f"{_some(before)} answered together" for before in befores if len(before) > 1]
+    parts = [f"{_named(alone)} {'each ' if len(alone) > 1 else ''}answered alone"] if alone else []
+    parts += [f"{_named(before)} answered together" for before in befores if len(before) > 1]
     verb = "answer together" if len(now) > 1 else "answers alone"
-    return f"Regrouped: under router@{router} {_some(now)} {verb}; before, {'; '.join(parts)}."
+    return f"Regrouped: under router@{router} {_named(now)} {verb}; before, {'; '.join(parts)}."
 
 
 def _counted(tasks: Sequence[TaskReport]) -> str:
@@ -68,13 +69,11 @@ def _counted(tasks: Sequence[TaskReport]) -> str:
         for task in tasks
     ]
     return (
-        f"Earlier choices of {_some([task.task for task in tasks])} are counted by the present "
+        f"Earlier choices of {_named([task.task for task in tasks])} are counted by the present "
         "groups, so that change, churn, verdict and matrix show what the router did and not the "
-        f"grouping. What the grouping alone did to routed quality before: {_some(figures)}."
+        f"grouping. What the grouping alone did to routed quality before: {_named(figures)}."
     )
 
 
-def _some(names: Sequence[str]) -> str:
-    """All of a few names, the first of many."""
-    more = len(names) - SHOWN
-    return listing([*names[:SHOWN], f"{more:,} more"] if more > 0 else list(names))
+def _named(names: Sequence[str]) -> str:
+    return listing(names, SHOWN)

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from expertbank.evaluation.verdicts import Verdict
-from expertbank.reports.figures import count, listing, points, share, signed
+from expertbank.reports.figures import points, share, signed
 from expertbank.reports.findings import MISROUTED, Findings, TaskReport
+from expertbank.wording import count, listing
 
 MEANINGS: dict[Verdict, str] = {
     "identical": "no row is sent elsewhere, so each is right, or wrong, as it was before",

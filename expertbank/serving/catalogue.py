@@ -1,4 +1,4 @@
-"""What a state knows of those it can ask: their names, and how their answers are written."""
+"""A state made of what a source has read: whom it can ask, and how their answers are written."""
 
 from __future__ import annotations
 
@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from expertbank.clock import now
 from expertbank.errors import InputError, NotFoundError
 from expertbank.kinds import KINDS
 from expertbank.routing.router import Router
 from expertbank.serving.asking import AUTO
-from expertbank.serving.live import ModelInfo, ServingState
+from expertbank.serving.live import KnownExperts, ModelInfo, ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.predict import Predictor
 from expertbank.writing import Writing
@@ -21,19 +22,52 @@ class KnownTask:
     """What a source knows of one task.
 
     Attributes:
-        newest: the expert that answers when the task is named.
-        versions: of its experts, oldest first; the last is the newest's.
+        experts: by version, oldest first; the last answers when the task is named.
         group: the one that the router was fitted with, if the task is in one.
         metrics: of the newest on its evaluation rows.
     """
 
-    newest: Answerer
-    versions: tuple[int, ...]
+    experts: Mapping[int, Answerer]
     group: str | None
     metrics: Mapping[str, Any]
 
+    @property
+    def newest(self) -> Answerer:
+        """The expert that answers when the task is named."""
+        return self.experts[max(self.experts)]
 
-def catalogue(
+
+def state_of(
+    earlier: ServingState | None,
+    loaded: Predictor,
+    tasks: Sequence[KnownTask],
+    router_version: int | None,
+    router_digest: str | None,
+    fingerprint: str,
+) -> ServingState:
+    """The state that follows ``earlier``: a model, its router, and the tasks there are now.
+
+    Reads the files of experts that write and that ``earlier`` does not know.
+
+    Raises:
+        IntegrityError: one of them is damaged.
+    """
+    newest = {task.newest.task: task.newest for task in tasks}
+    return ServingState(
+        1 if earlier is None else earlier.number + 1,
+        loaded.over(KnownExperts(newest, loaded.experts)),
+        router_version,
+        router_digest,
+        loaded.model.spec.backbone_digest,
+        now(),
+        _models(tasks, loaded.router, router_version, router_digest),
+        fingerprint,
+        {(one.task, version): one for task in tasks for version, one in task.experts.items()},
+        _writings(loaded, earlier),
+    )
+
+
+def _models(
     tasks: Sequence[KnownTask],
     router: Router | None,
     router_version: int | None,
@@ -66,8 +100,8 @@ def catalogue(
             ModelInfo(
                 expert.task,
                 expert.kind,
-                task.versions,
-                task.versions[-1],
+                tuple(task.experts),
+                max(task.experts),
                 expert.id,
                 expert.digest,
                 expert.labels,
@@ -85,12 +119,8 @@ def catalogue(
     return tuple(found.values())
 
 
-def writings(predictor: Predictor, earlier: ServingState | None) -> dict[str, Writing]:
-    """See ``ServingState.writings``; reads the files of experts that ``earlier`` does not know.
-
-    Raises:
-        IntegrityError: one of them is damaged.
-    """
+def _writings(predictor: Predictor, earlier: ServingState | None) -> dict[str, Writing]:
+    """See ``ServingState.writings``."""
     written = {name for name, kind in KINDS.usable() if kind.writes}
     known = {} if earlier is None else earlier.writings
     found: dict[str, Writing] = {}

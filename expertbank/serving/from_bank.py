@@ -7,12 +7,10 @@ from functools import partial
 from typing import Any
 
 from expertbank.bank import Bank
-from expertbank.clock import now
 from expertbank.config import canonical_json, sha256_text
 from expertbank.errors import StaleError
-from expertbank.records import ExpertRecord
-from expertbank.serving.catalogue import KnownTask, catalogue, writings
-from expertbank.serving.live import KnownExperts, ServingState
+from expertbank.serving.catalogue import KnownTask, state_of
+from expertbank.serving.live import ServingState
 from expertbank.workflows.active_router import active_router, groups_of
 from expertbank.workflows.answering.decision import Answerer
 
@@ -72,39 +70,19 @@ class BankSource:
         if live.router_digest != (None if router is None else router.digest):
             return None
         registry = self.bank.registry
-        newest = {expert.task: expert for expert in registry.members()}
-        groups = groups_of(registry, router)
-        every: dict[str, list[ExpertRecord]] = {task: [] for task in newest}
+        newest = {expert.task: expert.id for expert in registry.members()}
+        every: dict[str, dict[int, Answerer]] = {task: {} for task in newest}
         purged = set(registry.purged_experts())
         for expert in registry.experts():  # by task and version
             if expert.task in every and expert.id not in purged:
-                every[expert.task].append(expert)
-        metrics = self._metrics()
+                every[expert.task][expert.version] = Answerer.of(expert)
+        groups, metrics = groups_of(registry, router), self._metrics()
         known = [
-            KnownTask(
-                Answerer.of(expert),
-                tuple(one.version for one in every[task]),
-                groups.get(task),
-                metrics.get(expert.id, {}),
-            )
-            for task, expert in newest.items()
+            KnownTask(own, groups.get(task), metrics.get(newest[task], {}))
+            for task, own in every.items()
         ]
         version = None if router is None else router.version
-        experts = KnownExperts(
-            {task: Answerer.of(one) for task, one in newest.items()}, live.experts
-        )
-        return ServingState(
-            1 if earlier is None else earlier.number + 1,
-            live.over(experts),
-            version,
-            live.router_digest,
-            live.model.spec.backbone_digest,
-            now(),
-            catalogue(known, live.router, version, live.router_digest),
-            fingerprint,
-            {(one.task, one.version): Answerer.of(one) for own in every.values() for one in own},
-            writings(live, earlier),
-        )
+        return state_of(earlier, live, known, version, live.router_digest, fingerprint)
 
     def _metrics(self) -> dict[str, Mapping[str, Any]]:
         """What every expert's stored rows showed with the expert named, by expert."""

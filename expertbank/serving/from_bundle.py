@@ -8,12 +8,11 @@ from expertbank.artifacts.bundle import BundleReader
 from expertbank.artifacts.listed import MANIFEST
 from expertbank.artifacts.store import sha256_bytes
 from expertbank.backbones.backbone import Backbone
-from expertbank.clock import now
 from expertbank.errors import MALFORMED, ExpertBankError, IntegrityError
 from expertbank.files.durable import os_errors_translated
 from expertbank.files.paths import given_path
-from expertbank.serving.catalogue import KnownTask, catalogue, writings
-from expertbank.serving.live import KnownExperts, ServingState
+from expertbank.serving.catalogue import KnownTask, state_of
+from expertbank.serving.live import ServingState
 from expertbank.workflows.answering.decision import Answerer
 from expertbank.workflows.answering.serve import open_bundle
 
@@ -53,19 +52,7 @@ class BundleSource:
         if earlier is not None and earlier.backbone_digest == opened.record.digest:
             backbone = earlier.predictor.model.backbone
         loaded = opened.predictor(backbone, self._device)
-        named = {task.newest.task: task.newest for task in known}
-        return ServingState(
-            1 if earlier is None else earlier.number + 1,
-            loaded.over(KnownExperts(named, loaded.experts)),
-            version,
-            digest,
-            opened.record.digest,
-            now(),
-            catalogue(known, opened.router, version, digest),
-            opened.reader.manifest.digest,
-            {(task.newest.task, task.versions[0]): task.newest for task in known},
-            writings(loaded, earlier),
-        )
+        return state_of(earlier, loaded, known, version, digest, opened.reader.manifest.digest)
 
     def changed(self, served: ServingState) -> bool:
         """See ``Source.changed``; compares the manifest's digest."""
@@ -85,8 +72,7 @@ def _tasks(reader: BundleReader) -> list[KnownTask]:
     told = {entry["digest"]: entry for entry in reader.manifest.content["experts"]}
     return [
         KnownTask(
-            Answerer.of(expert),
-            (expert.version,),
+            {expert.version: Answerer.of(expert)},
             told[expert.digest].get("group"),
             dict(told[expert.digest].get("metrics") or {}),
         )

@@ -28,6 +28,10 @@ class Keeper:
         observer: told of reloads.
         faults: those of the state before are forgotten when another is served.
         beside: called again and again meanwhile: whatever else must be looked after.
+
+    Attributes:
+        served: the state that requests begin under; ``None`` until the first is warm.
+        error: why the newest state could not be loaded; ``None`` where it is served.
     """
 
     def __init__(
@@ -44,23 +48,13 @@ class Keeper:
         self._faults = faults
         self._beside = beside
         self._loading = Lock()
-        self._served: ServingState | None = None
+        self.served: ServingState | None = None
         self._first_try = Event()
         self._ending = Event()
         self._hurried = False
-        self._error: Exception | None = None
+        self.error: Exception | None = None
         self._looking = 0.0
         self._thread = Thread(target=self._keep, name="expertbank-keeper", daemon=True)
-
-    @property
-    def served(self) -> ServingState | None:
-        """The state that requests begin under; ``None`` until the first is warm."""
-        return self._served
-
-    @property
-    def error(self) -> Exception | None:
-        """Why the newest state could not be loaded; ``None`` where it is served."""
-        return self._error
 
     def start(self) -> None:
         """Begin to load the first state."""
@@ -74,17 +68,17 @@ class Keeper:
         """End the thread; a state that is being loaded is waited for, and not served."""
         self._ending.set()
         self._first_try.set()
-        waited = self._served is not None or not self._hurried
+        waited = self.served is not None or not self._hurried
         if waited and self._thread.ident is not None:
             self._thread.join()
 
     def wait(self, seconds: float | None) -> ServingState:
         """The first state; see ``Server.wait_ready``."""
         came = self._first_try.wait(seconds)
-        if self._served is not None:
-            return self._served
-        if self._error is not None:
-            raise self._error
+        if self.served is not None:
+            return self.served
+        if self.error is not None:
+            raise self.error
         raise NotReadyError(
             "the server was stopped" if came else f"nothing is loaded after {seconds:g} seconds"
         )
@@ -96,10 +90,10 @@ class Keeper:
             Exception: it cannot be loaded. What was served is served on.
         """
         with self._loading:
-            served = self._served
+            served = self.served
             try:
                 if served is not None and not self._changed(served):
-                    self._error = None
+                    self.error = None
                     return None
                 state = self._source.load(served)
                 self._go_on()
@@ -108,17 +102,17 @@ class Keeper:
             except Exception as error:
                 if self._ending.is_set():
                     raise  # whatever it is: nobody waits for it
-                if str(error) != str(self._error):
+                if str(error) != str(self.error):
                     what, kept = "what is to be served", ""
                     if served is not None:
                         what, kept = "a newer state", f"; state {served.number} is served on"
                     LOG.error("%s could not be loaded: %s%s", what, sentence_of(error), kept)
-                self._error = error
+                self.error = error
                 self._observer.reloaded(False)
                 raise
             # One assignment: a request begins under the one state or the other.
-            self._served = state
-            self._error = None
+            self.served = state
+            self.error = None
             self._faults.forget()
             if served is not None:
                 self._observer.reloaded(True)
@@ -138,7 +132,7 @@ class Keeper:
     def _keep(self) -> None:
         failed = 0
         while not self._ending.is_set():
-            if self._served is None or self._config.reload == "auto":
+            if self.served is None or self._config.reload == "auto":
                 failed = 0 if self._try() else failed + 1
             self._first_try.set()
             pause = max(self._config.reload_seconds, LOOKING * self._looking)
@@ -160,5 +154,5 @@ class Keeper:
         while (left := end - monotonic()) > 0:
             if self._ending.wait(min(left, self._config.reload_seconds)):
                 return
-            if self._served is not None:
-                self._beside(self._served)
+            if self.served is not None:
+                self._beside(self.served)

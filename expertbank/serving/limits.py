@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from expertbank.errors import InputError
+from expertbank.serving.errors import TooLargeError
 from expertbank.settings import check, setting
 
 
@@ -50,6 +51,13 @@ class ServeConfig:
         most=1_000_000_000,
         unit=1_000_000,
     )
+    max_bodies: int = setting(
+        64,
+        "Bodies of that size whose memory all requests under way may take together; what finds "
+        "no room is refused with a time to come again.",
+        least=1,
+        most=1 << 20,
+    )
     deadline_ms: float = setting(
         30_000.0,
         "Milliseconds after which a request that names no deadline is given up.",
@@ -73,6 +81,15 @@ class ServeConfig:
         least=0,
         most=3_600,
     )
+
+    def allow(self, rows: int) -> None:
+        """Refuse more rows than one request may bring.
+
+        Raises:
+            TooLargeError: that is so.
+        """
+        if rows > self.max_rows:
+            raise TooLargeError(f"the request brings {rows} rows, more than {self.max_rows}")
 
     def __post_init__(self) -> None:
         check(self)

@@ -183,12 +183,21 @@ class ServingState:
             raise InputError(
                 f"only the model {AUTO!r} can abstain or take a fallback; {ask.model!r} was named"
             )
+        return Named.of(*map(predictor.checked, self.named(ask)))
+
+    def named(self, ask: Ask) -> list[Answerer]:
+        """The experts that the caller of ``ask`` names: to answer, or as the fallback.
+
+        Raises:
+            NotFoundError: no such model or version.
+        """
+        experts = self.predictor.experts
+        if ask.model == AUTO:
+            return [] if ask.fallback is None else [experts.named(ask.fallback)]
         model = self.model(ask.model, ask.version)
         if model.newest is None:
-            named = [predictor.experts.named(task) for task in model.tasks]
-        else:
-            named = [self.experts[model.name, ask.version or model.newest]]
-        return Named.of(*map(predictor.checked, named))
+            return [experts.named(task) for task in model.tasks]
+        return [self.experts[model.name, ask.version or model.newest]]
 
 
 class Source(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from threading import Lock
@@ -11,7 +12,7 @@ from typing import Literal
 
 from expertbank.backbones.forks import require_threads
 from expertbank.data import as_rows
-from expertbank.errors import InputError, IntegrityError
+from expertbank.errors import InputError, IntegrityError, NotFoundError
 from expertbank.records import Row
 from expertbank.serving.answered import Answered
 from expertbank.serving.asking import Ask
@@ -19,7 +20,6 @@ from expertbank.serving.batcher import Batcher
 from expertbank.serving.errors import (
     DeadlineError,
     NotReadyError,
-    TooLargeError,
     TooManyTokensError,
 )
 from expertbank.serving.faults import Faults, sentence_of
@@ -224,10 +224,7 @@ class Server:
         rows = len(ask.rows)
         if rows == 0:
             raise InputError("the request brings no row")
-        if rows > self.config.max_rows:
-            raise TooLargeError(
-                f"the request brings {rows} rows; at most {self.config.max_rows} may come at once"
-            )
+        self.config.allow(rows)
         if deadline is None:
             deadline = submitted + self.config.deadline_ms / 1000
         if deadline <= submitted:
@@ -240,6 +237,13 @@ class Server:
             self._batcher.release(rows)
             raise
         return self._batcher.enqueue(request)
+
+    def at_hand(self, ask: Ask, under: ServingState | None = None) -> bool:
+        """Whether ``submit`` reads no file: the experts that are named were read before."""
+        with suppress(NotFoundError, NotReadyError):
+            state = under or self.current
+            return all(map(state.predictor.knows, state.named(ask)))
+        return True
 
     def _questions(self, state: ServingState, ask: Ask) -> list[Question]:
         """The rows of a request, ready to be answered."""

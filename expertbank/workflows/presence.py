@@ -8,9 +8,8 @@ from expertbank.artifacts.store import ArtifactStore
 from expertbank.errors import IntegrityError
 from expertbank.records import ExpertRecord, RouterRecord
 from expertbank.registry import names
+from expertbank.wording import few
 from expertbank.workflows.workspace import Workspace
-
-_SHOWN = 5
 
 
 def require_present(
@@ -30,9 +29,8 @@ def require_present(
     if not gone:
         return
     owner, digest = gone[0]
-    others = [f"that of {name}" for name, _ in gone[1:_SHOWN]]
-    more = f" and {len(gone) - _SHOWN} more" if len(gone) > _SHOWN else ""
-    beside = f"; so is {', '.join(others)}{more}" if others else ""
+    others = [f"that of {name}" for name, _ in gone[1:]]
+    beside = f"; so is {few(others, 4)}" if others else ""
     raise IntegrityError(
         f"the file of {owner} is gone: {store.where(digest)}{beside}. Copy it back from a backup "
         f"of the bank, or take the expert from a bundle again: expertbank import; or "

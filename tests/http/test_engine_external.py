@@ -15,7 +15,7 @@ from small_engine import SmallEngine
 from expertbank import Bank, TrainConfig
 from expertbank.data import task_spec
 from expertbank.http.engine import router
-from expertbank.http.engine_limits import EngineConfig
+from expertbank.http.limits import EngineConfig
 from expertbank.serving.engine import Engine
 
 ABOUT = {"law": "law tax vote party", "bio": "cell gene virus light", "sport": "goal match team"}

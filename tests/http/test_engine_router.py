@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 import threading
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -16,8 +18,9 @@ from answering import Answering, answering, problem
 from served import running
 from small_engine import SmallEngine
 
+from expertbank.http.app import make_app
 from expertbank.http.engine import router
-from expertbank.http.engine_limits import EngineConfig
+from expertbank.http.limits import EngineConfig
 from expertbank.serving.engine import Engine
 from expertbank.serving.limits import ServeConfig
 
@@ -308,3 +311,47 @@ def test_a_number_that_json_cannot_hold_is_not_passed_on(
     told = problem(front.post("/v1/completions", body, headers=form), 400)
     assert "cannot be read" in told["detail"]
     assert len(engine.seen) == before
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_whenever_its_caller_leaves_the_engines_connection_is_let_go(
+    front: Answering, engine: SmallEngine, monkeypatch: pytest.MonkeyPatch, stream: bool
+) -> None:
+    send, received = httpx.AsyncClient.send, list[httpx.Response]()
+    body = json.dumps({"model": "base", "prompt": FILM, "stream": stream}).encode()
+
+    async def once(url: str, turns: int) -> None:
+        """One request, whose caller leaves so many turns of the loop before the answer is there."""
+        leaving, given = asyncio.Event(), [{"type": "http.request", "body": body}]
+
+        async def sent(client: httpx.AsyncClient, *asked: Any, **options: Any) -> httpx.Response:
+            received.append(await send(client, *asked, **options))
+            leaving.set()
+            try:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+            except BaseException:
+                await received[-1].aclose()
+                raise
+            return received[-1]
+
+        async def receive() -> Any:
+            if not given:
+                await leaving.wait()
+            return given.pop() if given else {"type": "http.disconnect"}
+
+        async def told(message: Any) -> None:
+            await asyncio.sleep(0)
+
+        monkeypatch.setattr(httpx.AsyncClient, "send", sent)
+        there = Engine.of(url)
+        app = make_app(front.server, engine=lambda server: router(server, there, QUICK, None))
+        scope = {"type": "http", "method": "POST", "path": "/v1/completions", "query_string": b""}
+        headers = [(b"content-type", b"application/json")]
+        await app({**scope, "headers": headers}, receive, told)
+        assert received[-1].is_closed
+
+    with running(engine.app) as url:
+        for turns in range(8):
+            asyncio.run(once(url, turns))
+    assert len(received) == 8

@@ -16,7 +16,7 @@ from small_writing import PROMPT
 
 from expertbank import Row
 from expertbank.http.engine import router
-from expertbank.http.engine_limits import EngineConfig
+from expertbank.http.limits import EngineConfig
 from expertbank.serving.engine import Engine
 
 OTHER = "goal team is the sky"

@@ -8,6 +8,7 @@ import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -18,6 +19,7 @@ from expertbank.errors import NotFoundError
 from expertbank.http.bodies import INLINE, read
 from expertbank.http.openai.stream import Writer
 from expertbank.http.reported import LastReport
+from expertbank.http.room import Room
 
 MANY = 64
 """More than there are threads for what is done beside the loop."""
@@ -39,8 +41,28 @@ def test_a_body_that_takes_long_to_read_is_read_aside(
 
     headers = [(b"content-encoding", encoding.encode())] if encoding else []
     request = Request({"type": "http", "headers": headers}, receive)
-    where = asyncio.run(read(request, 2**21, lambda _: threading.current_thread()))
+    with Room(2**21).shared_by(request.scope):
+        where = asyncio.run(read(request, 2**21, lambda _: threading.current_thread()))
     assert (where is not threading.main_thread()) == aside
+
+
+def test_a_named_experts_file_is_read_aside_and_once_it_is_in_memory_nothing_is(
+    served_home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("expertbank.serving.keeper.warm", lambda state: None)
+    with answering(served_home) as live:
+        submit, aside = live.server.submit, list[bool]()
+
+        def watched(*asked: Any) -> Any:
+            aside.append(asyncio._get_running_loop() is None)
+            return submit(*asked)
+
+        monkeypatch.setattr(live.server, "submit", watched)
+        for model, spare in (("auto", "mood"), ("mood", None), ("ticket", None), ("auto", None)):
+            given = {"parameters": {"fallback": spare}} if spare else {}
+            for _ in range(2):
+                assert live.infer("film good", model=model, **given).status_code == 200
+        assert aside == [True, False, False, False, True, False, False, False]
 
 
 def test_reloads_that_wait_for_one_another_take_no_thread_from_others(

@@ -19,8 +19,7 @@ pytest.importorskip("fastapi")
 
 from served import make_bank
 
-from expertbank.http.engine_limits import EngineConfig
-from expertbank.http.limits import HttpConfig
+from expertbank.http.limits import EngineConfig, HttpConfig
 from expertbank.serving.limits import ServeConfig
 from expertbank.settings import options_of
 

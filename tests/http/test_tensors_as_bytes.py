@@ -17,8 +17,10 @@ from expertbank.http.documents import read_json
 from expertbank.http.oip import binary
 from expertbank.http.oip.request import read_request
 from expertbank.http.problems import RefusedError
+from expertbank.serving.limits import ServeConfig
 
 T = TypeVar("T")
+_ALLOW = ServeConfig(max_rows=10).allow
 
 
 def _or_refused(read: Callable[[], T]) -> T | None:
@@ -83,7 +85,7 @@ _JSON = st.recursive(
 
 @given(_JSON)
 def test_any_json_is_a_request_or_refused(document: Any) -> None:
-    _or_refused(lambda: read_request(json.dumps(document).encode(), None, 10))
+    _or_refused(lambda: read_request(json.dumps(document).encode(), None, _ALLOW))
 
 
 _TENSOR = st.fixed_dictionaries(
@@ -102,7 +104,7 @@ _TENSOR = st.fixed_dictionaries(
 @given(st.lists(_TENSOR, max_size=3), st.binary(max_size=40))
 def test_any_tensors_are_rows_or_refused(tensors: list[Any], rest: bytes) -> None:
     head = json.dumps({"inputs": tensors}).encode()
-    found = _or_refused(lambda: read_request(head + rest, str(len(head)), 10))
+    found = _or_refused(lambda: read_request(head + rest, str(len(head)), _ALLOW))
     assert found is None or 1 <= len(found.rows) <= 3
 
 

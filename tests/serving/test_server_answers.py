@@ -131,7 +131,7 @@ def test_bank_and_bundle_offer_the_same_models_and_answers(
         (Ask((*rows(2), Row("  "))), InputError, "row 2"),
         (Ask((CHOICES,), "laws"), InputError, "row 0: it brings choices"),
         (Ask(rows(1), "places"), InputError, "row 0: it brings no choices"),
-        (ask(513), TooLargeError, "513 rows; at most 512"),
+        (ask(513), TooLargeError, "513 rows, more than 512"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_at_once_and_takes_no_room(

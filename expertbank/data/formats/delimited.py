@@ -17,6 +17,7 @@ from expertbank.data.formats.lines import Line
 from expertbank.data.formats.table import Found, Record
 from expertbank.errors import DataError
 from expertbank.texts import LONGEST
+from expertbank.wording import count, few
 
 SEPARATORS = (",", ";", "\t", "|")
 """Those that are recognised, the usual one first."""
@@ -122,12 +123,9 @@ class Delimited:
                 "their own; is a quote in it never closed?"
             )
         for what, numbers in self._left_out.items():
-            shown = ", ".join(map(str, numbers[:_LISTED])) + (
-                ", …" if len(numbers) > _LISTED else ""
-            )
-            rows = "row" if len(numbers) == 1 else "rows"
             self.remarks.append(
-                f"{self._name}: {len(numbers):,} {rows} left out, {what} (line {shown})"
+                f"{self._name}: {count(len(numbers), 'row')} left out, {what} "
+                f"(line {few(numbers, _LISTED)})"
             )
 
     def _complaint(self, cells: Sequence[str], named: int) -> str | None:

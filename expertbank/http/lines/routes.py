@@ -33,9 +33,8 @@ def router(server: Server) -> APIRouter:
         openapi_extra=LINES_BODY,
     )
     async def predict(request: Request) -> StreamingResponse:
-        require_type(request, *LINES, "application/json")
+        kind = require_type(request, *LINES, "application/json")
         options = read_options(request.query_params.multi_items())
-        kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
         parse = partial(read_rows, lines=kind in LINES)
         found = await read(request, server.config.max_body_bytes, parse)
         named = DEADLINE_HEADER in request.headers

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from expertbank.http.schemas import (
-    ANSWER_FIELDS,
     ANSWER_REQUIRED,
-    ANSWERS,
     ASKING,
     FLAG,
     TEXT,
+    TOLD_FIELDS,
     WHOLE,
     Schema,
     array,
@@ -23,17 +22,7 @@ SCHEMAS: dict[str, Schema] = {
     "GivenRow": record(
         {"text": TEXT, "text_pair": nullable(TEXT), "choices": nullable(array(TEXT))}, "text"
     ),
-    "RowAnswer": record(
-        {
-            **ANSWER_FIELDS,
-            "answers": ANSWERS,
-            "router": nullable(WHOLE),
-            "router_digest": nullable(TEXT),
-        },
-        *ANSWER_REQUIRED,
-        "router",
-        "router_digest",
-    ),
+    "RowAnswer": record(TOLD_FIELDS, *ANSWER_REQUIRED, "router", "router_digest"),
     "SkippedRow": record({"index": WHOLE, "skipped": {**TEXT, "description": "Why."}}),
 }
 

@@ -6,14 +6,13 @@ Inputs are ``text`` (required), ``text_pair`` and ``choices``, all ``BYTES``: of
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from math import prod
 from typing import Any
 
 from expertbank.data.inputs import row_of
-from expertbank.http.asking import too_many
 from expertbank.http.documents import among, json_object, kind_of, optional, read_object
 from expertbank.http.oip import binary
 from expertbank.http.oip.tensors import BY_NAME, OUTPUTS, Output
@@ -94,16 +93,18 @@ class _Given:
     texts: list[str] = field(default_factory=list)
 
 
-def read_request(body: bytes, header_length: str | None, most_rows: int) -> InferRequest:
+def read_request(
+    body: bytes, header_length: str | None, allow: Callable[[int], None]
+) -> InferRequest:
     """The request that a body holds.
 
     Args:
         body: of the request.
         header_length: what ``Inference-Header-Content-Length`` says, if it stands there.
-        most_rows: that one request may bring.
+        allow: refuses more rows than one request may bring.
 
     Raises:
-        RefusedError: not such a request; 413 with more rows.
+        RefusedError: not such a request.
         DataError: a row that cannot be answered: it has no text, or one that is too long.
     """
     head, rest = binary.split(body, header_length)
@@ -115,7 +116,7 @@ def read_request(body: bytes, header_length: str | None, most_rows: int) -> Infe
     if timeout is not None and not 0 < timeout < 2**63:
         raise malformed("parameter 'timeout' must be microseconds above 0, in 64 bits")
     return InferRequest(
-        _rows(given, most_rows),
+        _rows(given, allow),
         _outputs(document.get("outputs"), parameters),
         optional(document.get("id"), str, "'id'"),
         optional(parameters.get("abstain"), bool, "parameter 'abstain'") or False,
@@ -201,12 +202,12 @@ def _text(element: bytes, name: str) -> str:
         raise malformed(f"input {name!r}: an element is not UTF-8") from None
 
 
-def _rows(given: Mapping[str, _Given], most: int) -> tuple[Row, ...]:
+def _rows(given: Mapping[str, _Given], allow: Callable[[int], None]) -> tuple[Row, ...]:
     texts = given["text"]
     count = texts.shape[0]
     if not count:
         raise malformed("input 'text' holds no row")
-    too_many(count, most)
+    allow(count)
     for one in given.values():
         if one.shape[0] != count:
             raise malformed(

@@ -12,7 +12,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from expertbank.errors import NotFoundError
-from expertbank.http.asking import answer, deadline_of
+from expertbank.http.asking import answer
 from expertbank.http.bodies import read, require_type
 from expertbank.http.documents import reply
 from expertbank.http.oip.answer import write_answer
@@ -135,11 +135,10 @@ async def _infer(server: Server, request: Request, name: str, version: int | Non
     server.current.model(name, version)  # A name that nobody has is told before the body is read.
     config, length = server.config, request.headers.get(LENGTH_HEADER)
     wanted = await read(
-        request, config.max_body_bytes, lambda body: read_request(body, length, config.max_rows)
+        request, config.max_body_bytes, lambda body: read_request(body, length, config.allow)
     )
     ask = Ask(wanted.rows, name, version, wanted.abstain, wanted.fallback)
-    deadline = deadline_of(request, config.deadline_ms, wanted.timeout)
-    answered = await answer(server, request, ask, deadline)
+    answered = await answer(server, request, ask, wanted.timeout)
     info = answered.state.model(name, version)
     told = version if version is not None else info.newest
     content, head = write_answer(

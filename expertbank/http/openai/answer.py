@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from expertbank.errors import InputError
-from expertbank.http.told import document_of
+from expertbank.http.told import parts_of
 from expertbank.serving.answered import Answered
 from expertbank.workflows.answering.prediction import Prediction
 
-_TOLD = (
-    *("task", "expert", "expert_digest", "router_digest", "confidence", "unknown"),
-    "answers",  # of a group
-)
+TOLD = ("task", "expert", "expert_digest", "router_digest", "confidence", "unknown")
+"""What of an answer's document stands in a choice; of a group its answers too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,5 +87,4 @@ def usage_of(found: Answered) -> dict[str, int]:
 
 def origin_of(one: Prediction, found: Answered) -> dict[str, Any]:
     """Which expert and which router it came from; of a group, whose first is the text, all."""
-    document = document_of(one, found.state)
-    return {name: document[name] for name in _TOLD if name in document}
+    return parts_of(one, found.state, (*TOLD, "answers"))

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 
 from expertbank.data.inputs import row_of
-from expertbank.http.asking import answer, deadline_of, submit, too_many
+from expertbank.http.asking import answer, deadline_of, submit
 from expertbank.http.bodies import json_asked
 from expertbank.http.documents import reply, texts
 from expertbank.http.openai.answer import Shape, finish_of, origin_of, text_of, usage_of
@@ -44,7 +44,7 @@ def router(server: Server) -> APIRouter:
     async def completions(request: Request) -> Response:
         asked = await json_asked(request, server.config.max_body_bytes)
         wanted = texts(asked.get("prompt"), "'prompt'")
-        too_many(len(wanted), server.config.max_rows)
+        server.config.allow(len(wanted))
         shape = Shape("cmpl", "text_completion", "text_completion", chat=False)
         return await _answered(server, request, asked, wanted, shape)
 
@@ -85,16 +85,16 @@ async def _answered(
         sampling=wanted.sampling,
         drawn_apart=not wanted.seeded,
     )
-    deadline = deadline_of(request, server.config.deadline_ms)
     with too_long("messages" if shape.chat else "prompt"):
         if wanted.stream:
+            deadline = deadline_of(request, server.config.deadline_ms)
             writer = Writer(asyncio.get_running_loop())
             future = await submit(server, replace(ask, told=writer), deadline, under)
             writer.end_with(future)
             parts = events(server, request, ask, future, writer, deadline, wanted, shape)
             headers = {"Cache-Control": "no-cache"}
             return StreamingResponse(parts, media_type=EVENTS, headers=headers)
-        found = await answer(server, request, ask, deadline, under)
+        found = await answer(server, request, ask, under=under)
     choices = [
         {**shape.choice(index, text_of(one), finish_of(one)), **origin_of(one, found)}
         for index, one in enumerate(found.predictions)

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
+from expertbank.http.openai.answer import TOLD
 from expertbank.http.schemas import (
     ANSWERS,
     ASKING,
-    FLAG,
-    SHARE,
     TEXT,
+    TOLD_FIELDS,
     WHOLE,
     Schema,
     answers,
     array,
     asking,
     json_body,
-    nullable,
     record,
 )
 
@@ -42,12 +41,7 @@ _CHOICE: Schema = {
     "index": WHOLE,
     "logprobs": _NULL,
     "finish_reason": {"enum": ["stop", "length"]},
-    "task": TEXT,
-    "expert": TEXT,
-    "expert_digest": TEXT,
-    "router_digest": nullable(TEXT),
-    "confidence": SHARE,
-    "unknown": nullable(FLAG),
+    **{name: TOLD_FIELDS[name] for name in TOLD},
 }
 _COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from expertbank.errors import InputError
 from expertbank.reports import notebook
-from expertbank.reports.figures import DASH, count, share
+from expertbank.reports.figures import DASH, share
+from expertbank.wording import count
 from expertbank.workflows.answering.prediction import Prediction
 
 if TYPE_CHECKING:

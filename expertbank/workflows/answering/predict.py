@@ -125,6 +125,10 @@ class Predictor:
         """
         return self.experts.data_spec(expert)
 
+    def knows(self, expert: Answerer) -> bool:
+        """Whether ``labels_of`` reads no file."""
+        return expert.digest in self._labels
+
     def labels_of(self, expert: Member | Answerer) -> tuple[str, ...]:
         """What the outputs of an expert mean, as its own file says; loads it.
 

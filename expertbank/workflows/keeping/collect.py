@@ -14,6 +14,7 @@ from expertbank.errors import ExpertBankError, InputError
 from expertbank.files.durable import os_errors_translated
 from expertbank.records import Forgetting, ProgressCallback, ProgressEvent, Purge, no_progress
 from expertbank.registry.registry import FORGET, PURGE
+from expertbank.wording import count
 from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
 from expertbank.workflows.keeping.leftovers import Leftover
@@ -88,18 +89,18 @@ def _delete(
     leftovers: Sequence[Leftover], still_held: Callable[[], None], progress: ProgressCallback
 ) -> None:
     """Delete one after the other; whatever ends it, how many are gone is told."""
-    count, total = 0, len(leftovers)
+    deleted, total = 0, len(leftovers)
     try:
         for leftover in leftovers:
             still_held()
             leftover.delete()
-            count += 1
-            progress(ProgressEvent("deleting", count, total))
+            deleted += 1
+            progress(ProgressEvent("deleting", deleted, total))
     finally:
-        rest = "" if count == total else f" of {total}, a later gc deletes the others"
-        if count or not total:
-            told = f"deleted {count:,} file{'' if count == 1 else 's'}{rest}"
-            progress(ProgressEvent("deleting", count, total, lasting=told))
+        rest = "" if deleted == total else f" of {total}, a later gc deletes the others"
+        if deleted or not total:
+            told = f"deleted {count(deleted, 'file')}{rest}"
+            progress(ProgressEvent("deleting", deleted, total, lasting=told))
 
 
 def _purge(workspace: Workspace, purge: Purge) -> None:

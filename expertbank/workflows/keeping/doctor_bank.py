@@ -19,13 +19,13 @@ from expertbank.registry import schema
 from expertbank.registry.names import ACTIVE
 from expertbank.registry.registry import Registry
 from expertbank.routing.gates import GATES
+from expertbank.wording import few
 from expertbank.workflows.digest_cache import DIGEST_CACHE, DigestCache
 from expertbank.workflows.environment import checked_with
 from expertbank.workflows.home import DATABASE, Home
 from expertbank.workflows.keeping.doctor_folder import journal
 from expertbank.workflows.keeping.findings import Finding
 
-SHOWN = 3
 """Experts whose files are gone that are named."""
 
 
@@ -137,18 +137,13 @@ def _store(home: Home, record: BackboneRecord | None, files: Mapping[str, str]) 
         return Finding("store", "problem", f"no answer is possible: {error}", "see what it says")
     gone = [files[digest] for digest, state in zip(files, states, strict=True) if state is None]
     if gone:
-        found = f"no answer is possible without what {store.location} lacks: {_some(gone)}"
+        found = f"no answer is possible without what {store.location} lacks: {few(gone, 3)}"
         return Finding("store", "problem", found, "bring its files back, or restore a backup")
     try:
         store.probe()
     except ExpertBankError as error:
         return Finding("store", "warning", str(error), "no command that adds files works")
     return Finding("store", "ok", store.location)
-
-
-def _some(names: Sequence[str]) -> str:
-    left = len(names) - SHOWN
-    return ", ".join(names[:SHOWN]) + (f" and {left:,} more" if left > 0 else "")
 
 
 def _todo(error: ExpertBankError, *, folder: bool) -> str:

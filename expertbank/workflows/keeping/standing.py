@@ -11,6 +11,7 @@ from expertbank.records import RouterRecord
 from expertbank.registry.registry import Registry
 from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
+from expertbank.wording import few
 from expertbank.workflows.active_router import active_router
 from expertbank.workflows.growing.grouping import Stale
 from expertbank.workflows.growing.retrain import confused, together
@@ -146,9 +147,9 @@ def _steps(
         return
     amiss = []
     if unrouted:
-        amiss.append(f"router@{router.version} does not know {_several(unrouted)}")
+        amiss.append(f"router@{router.version} does not know {few(unrouted, SHOWN)}")
     if retired:
-        amiss.append(f"it still chooses {_several(retired)}")
+        amiss.append(f"it still chooses {few(retired, SHOWN)}")
     if stale.moves:
         amiss.append("tasks are grouped otherwise than it has them")
     if amiss:
@@ -175,9 +176,4 @@ def _steps(
 
 
 def _counted(names: tuple[str, ...]) -> str:
-    return f"{whole(len(names))}: {_several(names)}" if names else NONE_YET
-
-
-def _several(names: tuple[str, ...]) -> str:
-    shown = ", ".join(names[:SHOWN])
-    return shown if len(names) <= SHOWN else f"{shown} and {whole(len(names) - SHOWN)} more"
+    return f"{whole(len(names))}: {few(names, SHOWN)}" if names else NONE_YET

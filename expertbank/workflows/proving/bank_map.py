@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from expertbank.errors import InputError, NotFoundError
 from expertbank.records import ProgressCallback, RouterRecord, Row, no_progress
 from expertbank.reports.bank_map import BankMap, Cloud, Spot
+from expertbank.wording import few
 from expertbank.workflows.presence import require_kept
 from expertbank.workflows.workspace import Workspace
 from expertbank.writing import FIRST
@@ -102,7 +103,7 @@ def _drawn(
     members = {name.partition("@")[0]: name for name in record.members}
     if missing := [task for task in tasks if task not in members]:
         raise NotFoundError(
-            f"router@{record.version} has no task {missing[0]}; it knows {_some(sorted(members))}"
+            f"router@{record.version} has no task {missing[0]}; it knows {few(sorted(members), 6)}"
         )
     shown = sorted(set(tasks) or members)
     if not 2 <= len(shown) <= MOST:
@@ -145,7 +146,3 @@ def map_where_possible(workspace: Workspace, router: RouterRecord) -> BankMap | 
         return bank_map(workspace, router.version) if len(router.members) <= MOST else None
     except (InputError, NotFoundError):
         return None
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:6]) + (", ..." if len(names) > 6 else "")

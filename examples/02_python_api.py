@@ -1,6 +1,6 @@
 """The same job from Python: two tasks, a router, the report, a bundle, answers.
 
-Run it with: python examples/02_python_api.py [FOLDER]. Needs: pip install 'expertbank[offline]'.
+Run it with: python examples/02_python_api.py [FOLDER]. Needs the extra `offline`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A task of one's own: write a small CSV, add it, look at its expert.
 
-Run it with: python examples/03_own_data.py [FOLDER]. Needs: pip install 'expertbank[offline]'.
+Run it with: python examples/03_own_data.py [FOLDER]. Needs the extra `offline`.
 """
 
 from __future__ import annotations

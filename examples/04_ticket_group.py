@@ -3,7 +3,7 @@
 The two tasks read the same texts, so no router could tell them apart; as a group, the router
 picks the group and both experts answer.
 
-Run it with: python examples/04_ticket_group.py [FOLDER]. Needs: pip install 'expertbank[offline]'.
+Run it with: python examples/04_ticket_group.py [FOLDER]. Needs the extra `offline`.
 """
 
 from __future__ import annotations

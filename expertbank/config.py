@@ -204,7 +204,8 @@ class BankConfig:
     )
     max_length: int | None = setting(
         None,
-        "Longest sequence in tokens; longer texts are cut.",
+        "Longest sequence in tokens; longer texts are cut. Fixed for the whole bank by its first "
+        "command.",
         least=SHORTEST,
         unset=f"{DEFAULT_MAX_LENGTH}, or less where model or tokenizer take less",
     )

@@ -125,7 +125,10 @@ def cut_remark(cut: int, rows: int, limit: int, kind: Kind) -> str:
     what = "are cut"
     if kind.writes:
         what = "are cut: their last tokens are written on, and their first ones are routed by"
-    return f"{cut:,} of {rows:,} rows are longer than {limit} tokens and {what}; see --max-length"
+    return (
+        f"{cut:,} of {rows:,} rows are longer than {limit} tokens and {what}; "
+        "only a new bank can read more of them (--max-length)"
+    )
 
 
 class SameTokens:

@@ -92,6 +92,11 @@ INNER: dict[tuple[str, str], set[str]] = {
         *("id", "version", "digest", "adapter_params", "head_params", "bytes"),
         *("labels", "external_adapter"),
     },
+    ("add", "train"): {
+        *("examples", "truncated", "selection_examples", "selection_score", "curve"),
+        *("epochs", "epochs_trained", "best_epoch", "seconds", "tokens_per_second"),
+        *("cached_trunk_rows", "cached_trunk_bytes", "rank_one_params"),
+    },
     ("add", "adapter"): {
         "kind",
         "tt_rank",
@@ -137,7 +142,6 @@ LEAST: dict[tuple[str, str], set[str]] = {
     ("list", "routers"): {"aliases", "usable"},
     ("show", "expert"): {"external_adapter", "usable"},
     ("add", "metrics"): {"accuracy", "n", "majority"},
-    ("add", "train"): {"examples", "epochs", "seconds", "tokens_per_second"},
     ("import --peft", "expert"): {"id", "version", "digest", "adapter_params", "head_params"},
     ("import --peft", "metrics"): {"accuracy", "n", "majority"},
 }
@@ -150,6 +154,7 @@ OF_SOME = {
     *("text", "finish", "external_adapter", "choice", "labels", "thresholds", "second", "answers"),
 }
 """Keys of rows of some kinds, groups and options only."""
+EXPLANATION = {"near", "tokens", "length_bin", "unknown_p_value"}
 
 
 def _words(command: str, bank: Path, made: Path, tmp_path: Path) -> list[object]:
@@ -232,6 +237,7 @@ def test_a_row_of_predict_has_no_key_that_is_not_promised() -> None:
     assert set(replace(every, answers=(every,)).to_dict()) == PREDICTION | OF_SOME
     plain = Prediction("good", {"good": 1.0}, "good", **MOOD)
     assert set(plain.to_dict()) == PREDICTION
+    assert set(plain.explanation()) == EXPLANATION
 
 
 def test_every_command_of_the_program_has_a_contract() -> None:

@@ -8,32 +8,16 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-import warm
 from transcripts import ROOT, Step, console_block, steps
 
 SCRIPT = ROOT / "examples" / "01_quickstart.sh"
-ENVIRONMENT = {
-    **os.environ,
-    "HF_HUB_OFFLINE": "1",
-    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-}
 
 
 def _shown() -> list[Step]:
     return steps(console_block("quickstart", "docs/tutorial.md"))
-
-
-@pytest.fixture(scope="module")
-def with_warm_command(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """The environment of a script whose ``expertbank`` starts without importing torch anew."""
-    program = tmp_path_factory.mktemp("bin") / "expertbank"
-    program.write_text(f'#!/bin/sh\nexec {shlex.join(warm.command())} "$@"\n')
-    program.chmod(0o755)
-    return {**ENVIRONMENT, "PATH": f"{program.parent}{os.pathsep}{ENVIRONMENT['PATH']}"}
 
 
 def _free_port() -> int:

@@ -63,11 +63,11 @@ def test_the_own_data_transcript_is_what_the_command_prints(
     from importlib import import_module
 
     monkeypatch.syspath_prepend(str(ROOT / "examples"))
-    import_module("03_own_data").write_tickets(tmp_path / "tickets.csv")
+    import_module("04_ticket_group").write_tables(tmp_path)
     (shown,) = steps(console_block("own data", "docs/own-data.md"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("EXPERTBANK_HOME", str(tmp_path / "bank"))
-    init = ["init", "--backbone", str(backbone_folder("bert")), "--max-length", "32"]
+    init = ["init", "--backbone", str(backbone_folder("bert"))]
     assert command(init).code == 0
     done = command(shown.command.split()[1:])
     assert done.code == 0, done.err

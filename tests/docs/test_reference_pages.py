@@ -33,7 +33,8 @@ def test_every_promised_field_of_json_is_in_the_page(monkeypatch: pytest.MonkeyP
     text = _page("json.md")
     parts = dict(re.findall(r"^## (.+?)\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL))
     parts |= dict(re.findall(r"^\| `([a-z -]+)` \| (.*) \|$", text, re.MULTILINE))
-    asked = {**contract.TOP, "predict": contract.PREDICTION | contract.OF_SOME}
+    predicted = contract.PREDICTION | contract.OF_SOME | {"explanation"} | contract.EXPLANATION
+    asked = {**contract.TOP, "predict": predicted}
     for (command, path), fields in [*contract.INNER.items(), *contract.LEAST.items()]:
         asked[command] = asked[command] | fields | set(path.split("."))
     for command, fields in asked.items():

@@ -65,15 +65,25 @@ def console_block(marker: str, page: str) -> str:
     return match.group(1)
 
 
-def commands(page: str) -> list[list[str]]:
-    """The words of every ``expertbank`` command in a page's console blocks, in order."""
+def shown_steps(page: str) -> list[Step]:
+    """What a page's console blocks show, in order."""
     text = (ROOT / page).read_text(encoding="utf-8")
     blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
-    found = [step.command for block in blocks for step in steps(block)]
+    return [step for block in blocks for step in steps(block)]
+
+
+def shown_files(page: str) -> dict[str, str]:
+    """Name to content of the files that a page shows, each after ``<!-- file: NAME -->``."""
+    text = (ROOT / page).read_text(encoding="utf-8")
+    return dict(re.findall(r"<!-- file: (.+?) -->\n```\w*\n(.*?)```", text, re.DOTALL))
+
+
+def commands(page: str) -> list[list[str]]:
+    """The words of every ``expertbank`` command in a page's console blocks, in order."""
     return [
-        [word for word in shlex.split(one, comments=True) if word != "&"][1:]
-        for one in found
-        if one.startswith("expertbank")
+        [word for word in shlex.split(step.command, comments=True) if word != "&"][1:]
+        for step in shown_steps(page)
+        if step.command.startswith("expertbank")
     ]
 
 

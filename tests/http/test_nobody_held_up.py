@@ -32,6 +32,7 @@ MANY = 64
         (b" " * (INLINE + 1), "", True),
         (gzip.compress(b" " * 2**20), "gzip", True),
     ],
+    ids=["small", "large", "packed"],
 )
 def test_a_body_that_takes_long_to_read_is_read_aside(
     body: bytes, encoding: str, aside: bool

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from expertbank.config import GRACE_HOURS
 from expertbank.records import no_progress
+from expertbank.wording import count
 
 from . import completing
 from .following import follow
@@ -124,7 +125,7 @@ def gc(
         with session.bank(read_only=True) as bank:
             before = collect(bank, True)
         if before.deleted:
-            session.confirm(f"Delete {len(before.deleted)} files, {size(before.bytes)}?")
+            session.confirm(f"Delete {count(len(before.deleted), 'file')}, {size(before.bytes)}?")
     with session.bank(read_only=dry_run) as bank, session.progress() as progress:
         done = collect(bank, dry_run, progress)
     session.answer(done.to_dict(), lambda console: _print_collection(console, done))
@@ -142,7 +143,7 @@ def _print_collection(console: Console, done: Collection) -> None:
     facts = [
         (
             "would delete" if done.dry_run else "deleted",
-            f"{len(done.deleted)} files, {size(done.bytes)}",
+            f"{count(len(done.deleted), 'file')}, {size(done.bytes)}",
         )
     ]
     if done.purged:

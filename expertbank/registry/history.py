@@ -8,7 +8,7 @@ from expertbank.records import AliasEvent, ExpertRecord, HistoryEvent
 from expertbank.registry import queries
 from expertbank.registry.registry import FORGET, GROUP, PURGE, REMOVE
 from expertbank.registry.tables import RunRow
-from expertbank.wording import few
+from expertbank.wording import count, few
 
 NAMED = 12
 """Members that a sentence about a router names; of more it tells the number."""
@@ -35,7 +35,7 @@ def _experts(session: Session) -> list[HistoryEvent]:
 
 
 def _added(expert: ExpertRecord) -> str:
-    labels = f", {len(expert.labels):,} labels" if expert.labels else ""
+    labels = f", {count(len(expert.labels), 'label')}" if expert.labels else ""
     numbers = expert.adapter_params + expert.head_params
     return f"{expert.id} added: {expert.kind}{labels}, {numbers:,} parameters"
 
@@ -72,8 +72,8 @@ def _exports(session: Session) -> list[HistoryEvent]:
             export.created_at,
             "exported",
             export.path,
-            f"router@{export.router_version} with {len(export.experts)} experts exported to "
-            f"{export.path} ({export.format})",
+            f"router@{export.router_version} with {count(len(export.experts), 'expert')} "
+            f"exported to {export.path} ({export.format})",
         )
         for export in queries.EXPORTS.all(session)
     ]

@@ -27,6 +27,7 @@ from expertbank.registry.names import ACTIVE
 from expertbank.reports import notebook
 from expertbank.reports.figures import share, whole
 from expertbank.routing.config import RouterConfig
+from expertbank.wording import count
 from expertbank.workflows.environment import package_versions
 from expertbank.workflows.growing.evidence import evaluations_of, evidence_of
 from expertbank.workflows.growing.members import (
@@ -101,8 +102,8 @@ class RouterResult:
         found = []
         if self.put_on_grid:
             found.append(
-                f"features of {len(self.put_on_grid)} experts of before were rounded to multiples "
-                "of 1/32 and summed; the sums are kept, so this is done once"
+                f"features of {count(len(self.put_on_grid), 'expert')} of before were rounded to "
+                "multiples of 1/32 and summed; the sums are kept, so this is done once"
             )
         if self.unmeasured and self.metrics["per_task"]:
             found.append(
@@ -295,5 +296,5 @@ def _commit(
             expected_generation=job.generation,
             activate=activate,
             members={expert.id: expert.digest for expert in job.experts},
-            reason=f"retrain-router over {len(job.experts)} tasks",
+            reason=f"retrain-router over {count(len(job.experts), 'task')}",
         )

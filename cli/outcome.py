@@ -14,7 +14,7 @@ from expertbank.errors import ExpertBankError, InputError
 from .commands import COMMANDS
 from .words import split_globals
 
-_ADVISING = frozenset({"todo", "message"})
+_ADVISING = frozenset({"todo", "message", "warnings", "remarks"})
 _ADVISED = re.compile(r"(?<![\w./=@-])expertbank (?=([a-z][a-z-]*))")
 
 
@@ -67,19 +67,22 @@ class Outcome:
         )
 
     def all_here(self, document: Any) -> Any:
-        """A document in which what advises (``todo``, ``message``) is such a text."""
+        """A document in which what advises (``todo``, ``message``, …) is such a text."""
         if not self._bank:
             return document
         if isinstance(document, dict):
             return {
-                key: self.here(value)
-                if key in _ADVISING and isinstance(value, str)
-                else self.all_here(value)
+                key: self._advice(value) if key in _ADVISING else self.all_here(value)
                 for key, value in document.items()
             }
         if isinstance(document, list | tuple):
             return [self.all_here(value) for value in document]
         return document
+
+    def _advice(self, said: Any) -> Any:
+        if isinstance(said, list | tuple):
+            return [self._advice(one) for one in said]
+        return self.here(said) if isinstance(said, str) else self.all_here(said)
 
     @property
     def again(self) -> str:

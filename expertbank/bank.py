@@ -780,12 +780,15 @@ class Bank:
 
         Raises:
             NotFoundError: no such file.
+            ReadOnlyError: the bank was opened for reading only.
             InputError: the bank is in a database, whose server has its own tools.
             SchemaTooNewError: a newer expertbank wrote it.
             IntegrityError: not a sound registry, or it names files that are gone.
         """
         from expertbank.workflows.keeping.restore import restore
 
+        if not dry_run:
+            self._workspace.require_writable()
         wait = self._workspace.lock.wait
         home = folder_of(self._workspace.home, "restore", RESTORE_INSTEAD)
         path = given_path(source, "the backup")

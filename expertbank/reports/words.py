@@ -127,15 +127,24 @@ def _verdict(report: Findings) -> str:
         return " ".join(said)
     unsure = named["inconclusive"]
     more = f" {listing(unsure)} could not be decided." if unsure else ""
-    newer = [task.task for task in report.tasks if task.is_new_expert]
-    worse = [task for task in named["lost"] if task in newer]
-    costly = [task for task in named["lost"] if task not in newer]
+    lost = [task for task in report.tasks if task.verdict_routed == "lost"]
+    worse = [task.task for task in lost if _is_worse(task)]
+    costly = [
+        task.task for task in lost if not _is_worse(task) or (task.regret or 0) > report.margin
+    ]
     said = [weights]
     if costly:
         said.append(f"Routing now costs accuracy on {listing(costly)}.")
     if worse:
         said.append(f"On {listing(worse)} the new expert has less than the one before.")
     return " ".join(said) + more
+
+
+def _is_worse(task: TaskReport) -> bool:
+    """Whether a new expert has less, even with the task named, than the one before had routed."""
+    if not task.is_new_expert or task.oracle is None or task.routed_before is None:
+        return task.is_new_expert
+    return task.oracle < task.routed_before
 
 
 def _apart(task: TaskReport) -> bool:

@@ -17,7 +17,7 @@ from expertbank.artifacts.store import ArtifactStore
 from expertbank.config import FeatureSpec
 from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
-from expertbank.errors import InputError, IntegrityError, NotFoundError
+from expertbank.errors import InputError, IntegrityError, NotFoundError, ReadOnlyError
 from expertbank.kinds import KINDS
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
@@ -143,6 +143,15 @@ class Workspace:
                     f"no bank at {self.home}; make one with: {self.home.making}"
                 ) from None
         return self._registry
+
+    def require_writable(self) -> None:
+        """Refuse what would write where this was opened for reading.
+
+        Raises:
+            ReadOnlyError: it was.
+        """
+        if self._read_only:
+            raise ReadOnlyError.opened(f"the bank at {self.home}")
 
     @property
     def exists(self) -> bool:

@@ -178,6 +178,7 @@ def test_without_the_group_the_same_tasks_confuse_and_the_user_is_told_what_to_d
     metrics = routed["metrics"]
     assert [one["tasks"] for one in metrics["confusions"]] == [["mood", "pace"]]
     assert [" group NAME mood pace" in one for one in routed["warnings"]] == [True]
+    assert f"expertbank --home {home[1]} group" in routed["warnings"][0]
     step = done(*home, "--json", "status").document["steps"][0]
     assert step["command"].endswith(" group NAME mood pace")
     report = done(*home, "forgetting-report")

@@ -206,6 +206,14 @@ def test_a_new_version_is_compared_with_the_task_under_its_first_router() -> Non
     assert report.tasks[0].difference == report.backward_transfer == -0.5
     assert report.forgetting == 0.5
     assert "the new expert has less" in summary(report)
+    assert "Routing now costs" not in summary(report)
+    lost = view(2, ("film", "sky"), [0] * (rows - 10) + [1] * 10)
+    routed = replace(worse, quality_at_add=1.0, oracle=good, views=(lost,))
+    said = summary(build_report([routed], router=2))
+    assert "Routing now costs accuracy on sky." in said
+    assert "the new expert has less" not in said
+    both = summary(build_report([replace(worse, views=(lost,))], router=2))
+    assert "Routing now costs accuracy on sky. On sky the new expert has less" in both
     assert "400 rows that sky@1 was measured on too: 200 lost" in reason(report.tasks[0], 0.01)
 
 

@@ -40,6 +40,7 @@ from expertbank.records import (
 )
 from expertbank.registry import forgetting, names, purging, queries, rows
 from expertbank.registry.queries import EXPERT_ID, OF_TASK
+from expertbank.registry.registry import Fits
 from expertbank.registry.tables import (
     AliasEventRow,
     AliasRow,
@@ -113,6 +114,7 @@ def commit_expert(
     features: FeatureSetRecord,
     evaluations: Sequence[EvaluationRecord],
     statistics: StatisticsRecord | None = None,
+    fits: Fits | None = None,
 ) -> ExpertRecord:
     beside: list[FeatureSetRecord | StatisticsRecord] = [features]
     if statistics is not None:
@@ -120,7 +122,7 @@ def commit_expert(
     _check_own(expert, task, beside, evaluations)
     for one in beside:
         _check_backbone(session, run.backbone_digest, one.feature_spec_digest)
-    task_id = _task_id(session, task, expert)
+    task_id = _task_id(session, task, expert, fits)
     same = exists().where(ExpertRow.task_id == task_id, ExpertRow.version == expert.version)
     if session.scalar(select(same)):
         raise ExistsError(
@@ -311,10 +313,17 @@ def remove_task(session: Session, name: str, run: RunRecord) -> TaskRecord:
 
 
 def set_group(
-    session: Session, tasks: Sequence[str], group: str | None, run: RunRecord
+    session: Session,
+    tasks: Sequence[str],
+    group: str | None,
+    run: RunRecord,
+    fits: Fits | None = None,
 ) -> tuple[TaskRecord, ...]:
     known = tuple(queries.task(session, name) for name in dict.fromkeys(tasks))
     moved = {task.name: task.group for task in known if task.group != group}
+    if moved and fits is not None:
+        every = queries.tasks_as_read(session)
+        fits([replace(one, group=group) for one in every if one.name in moved], every)
     if moved:
         rows.add(session, replace(run, config={"group": group, "tasks": moved}), RunRow)
     for name in moved:
@@ -360,8 +369,12 @@ def _check_backbone(session: Session, digest: str, spec_digest: str) -> None:
         )
 
 
-def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord) -> int:
+def _task_id(session: Session, task: TaskRecord, expert: ExpertRecord, fits: Fits | None) -> int:
     row = session.scalar(select(TaskRow).where(TaskRow.name == task.name))
+    group = task.group if row is None else row.group
+    if group is not None and fits is not None:
+        mates = queries.tasks_as_read(session, TaskRow.group == group)
+        fits([replace(task, group=group)], mates)
     if row is None:
         return rows.add(session, task, TaskRow, removed_at=None).id
     if row.kind != expert.kind:

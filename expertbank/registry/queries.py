@@ -134,6 +134,21 @@ def task(session: Session, name: str) -> TaskRecord:
     return found
 
 
+def tasks_as_read(session: Session, *conditions: ColumnElement[bool]) -> tuple[TaskRecord, ...]:
+    # A task's row has its first version's spec for good; those of later ones are in their runs.
+    later = (
+        select(TaskRow.name, RunRow.data)
+        .join(ExpertRow, OF_TASK)
+        .join(RunRow, RunRow.id == ExpertRow.run_id)
+        .where(NEWEST, ExpertRow.version > 1, *conditions)
+    )
+    specs = {name: data.get("spec") for name, data in session.execute(later)}
+    return tuple(
+        replace(one, spec=specs.get(one.name) or one.spec)
+        for one in TASKS.all(session, *conditions)
+    )
+
+
 def experts(session: Session, task: str | None = None) -> tuple[ExpertRecord, ...]:
     if task is None:
         return EXPERTS.all(session)

@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Protocol
@@ -34,6 +34,8 @@ from expertbank.registry.names import ACTIVE
 EvaluationsOf = Literal["all", "oracle", "routed", "last"] | int
 """Which measurements: see ``Registry.evaluations``."""
 
+Fits = Callable[[Sequence[TaskRecord], Iterable[TaskRecord]], None]
+"""Raises where tasks, as they are to be, cannot be in a group with those that are there."""
 REMOVE, PURGE, FORGET, GROUP = "remove", "purge", "forget-routers", "group"
 """Kinds of the runs that are kept of what makes nothing: they are how history knows of it."""
 
@@ -100,6 +102,10 @@ class Registry(Protocol):
             NotFoundError: no such task; near names are listed.
         """
 
+    def tasks_as_read(self) -> tuple[TaskRecord, ...]:
+        """All tasks by name, removed ones too, each with the spec of its newest version."""
+        ...
+
     def remove_task(self, name: str, run: RunRecord) -> TaskRecord:
         """Set the task's tombstone; a task that is removed already stays as it is.
 
@@ -112,7 +118,11 @@ class Registry(Protocol):
         """
 
     def set_group(
-        self, tasks: Sequence[str], group: str | None, run: RunRecord
+        self,
+        tasks: Sequence[str],
+        group: str | None,
+        run: RunRecord,
+        fits: Fits | None = None,
     ) -> tuple[TaskRecord, ...]:
         """Put tasks into a group, or let them stand alone, for every router to come.
 
@@ -124,12 +134,14 @@ class Registry(Protocol):
             group: the group's name; ``None`` for none.
             run: kept as the record of it, with the group and where each moved task was as its
                 configuration.
+            fits: asked in the same transaction of the tasks that would move.
 
         Returns:
             The tasks as they were before.
 
         Raises:
             NotFoundError: no such task; nothing was written.
+            InputError: ``fits`` refuses one; nothing was written.
         """
 
     # -- experts ---------------------------------------------------------------------------
@@ -180,16 +192,18 @@ class Registry(Protocol):
         features: FeatureSetRecord,
         evaluations: Sequence[EvaluationRecord],
         statistics: StatisticsRecord | None = None,
+        fits: Fits | None = None,
     ) -> ExpertRecord:
         """Register an expert with its run, files, features, statistics and oracle evaluations.
 
         A task that exists keeps its row (and becomes live again if it was removed): labels of
-        a later version are the expert's own. Artifacts that exist are shared.
+        a later version are the expert's own. Artifacts that exist are shared. ``fits`` is asked
+        in the same transaction where the task is in a group.
 
         Raises:
             ExistsError: this version of the task is registered.
-            InputError: the task has another kind, a group is named that it is not in, or the
-                records name different experts.
+            InputError: the task has another kind, a group is named that it is not in, ``fits``
+                refuses it, or the records name different experts.
             FeatureSpecError: the features do not follow the bank's feature spec.
             IntegrityError: trained on another backbone, or an artifact is not listed.
         """

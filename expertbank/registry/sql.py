@@ -95,6 +95,7 @@ class SqlRegistry:
     backbone = _asks(queries.backbone)
     tasks = _asks(queries.tasks)
     task = _asks(queries.task)
+    tasks_as_read = _asks(queries.tasks_as_read)
     experts = _asks(queries.experts)
     expert = _asks(queries.expert)
     members = _asks(queries.members)

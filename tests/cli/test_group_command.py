@@ -309,6 +309,71 @@ def test_pairs_and_single_texts_cannot_be_grouped(apart: Path, tmp_path: Path) -
         assert content(apart) == before
 
 
+def test_a_new_version_reads_what_the_tasks_of_its_group_read(apart: Path, tmp_path: Path) -> None:
+    rows = [(text, f"so {n % 5}", label) for n, (text, label) in enumerate(task_rows("poll", 60))]
+    data = write_rows(tmp_path / "both.csv", rows, ("premise", "hypothesis", "label"))
+    named = ["--text-column", "premise", "--pair-column", "hypothesis", "--new-version"]
+    add = ["--home", apart, "add", "--epochs", 1, "--data", data, *named, "--task"]
+    done("--home", apart, "group", "tickets", "mood", "pace")
+    done(*add, "poll")
+    before = content(apart)
+    for words in (
+        [*add, "pace"],
+        ["--home", apart, "group", "tickets", "poll"],  # which was a task of single texts at first
+    ):
+        answer = call(*words)
+        assert answer.code == 2
+        assert "group tickets holds mood, a task of single texts" in answer.err
+        assert "is a task of pairs of texts" in answer.err
+        assert content(apart) == before
+    done("--home", apart, "remove", "--task", "mood", "--yes")
+    done("--home", apart, "remove", "--task", "pace", "--yes")
+    done("--home", apart, "group", "tickets", "poll")
+    same = ["--home", apart, "add", "--epochs", 1, "--new-version", "--task", "mood", "--data"]
+    answer = call(*same, write_task(tmp_path / "mood.csv", "mood", 40))
+    assert answer.code == 2, "a removed task comes back into its group only where it fits"
+    assert "group tickets holds poll, a task of pairs of texts" in answer.err
+
+
+def test_a_bundle_brings_no_pairs_into_a_group_of_single_texts(
+    apart: Path, made_apart: Path, tmp_path: Path
+) -> None:
+    rows = [(text, f"so {n % 5}", label) for n, (text, label) in enumerate(task_rows("poll", 60))]
+    data = write_rows(tmp_path / "both.csv", rows, ("premise", "hypothesis", "label"))
+    other, bundle = tmp_path / "other", tmp_path / "bundle"
+    shutil.copytree(made_apart / "bank", other)
+    add = ["--home", other, "add", "--epochs", 1, "--data", data, "--task", "both"]
+    done(*add, "--group", "tickets", "--retrain-router")
+    done("--home", other, "export", bundle, "--for-import")
+    done("--home", apart, "group", "tickets", "mood")
+    before = content(apart)
+    for words in ([], ["--dry-run"]):
+        answer = call("--home", apart, "import", bundle, *words)
+        assert answer.code == 2
+        assert "group tickets holds mood, a task of single texts; both is a task of" in answer.err
+        assert content(apart) == before
+
+
+def test_an_import_says_which_group_of_the_bank_its_tasks_join(
+    apart: Path, made_apart: Path, tmp_path: Path
+) -> None:
+    other, bundle = tmp_path / "other", tmp_path / "bundle"
+    shutil.copytree(made_apart / "bank", other)
+    data = write_task(tmp_path / "late.csv", "poll", 40)
+    add = ["--home", other, "add", "--epochs", 1, "--data", data, "--group", "tickets", "--task"]
+    done(*add, "late")
+    done(*add, "later", "--retrain-router")
+    done("--home", other, "export", bundle, "--for-import")
+    done("--home", apart, "import", bundle, "--task", "late")
+    assert ask(apart, "import", bundle, "--dry-run")["remarks"] == [], "its own group"
+    done("--home", apart, "group", "tickets", "mood", "pace")
+    for words in (["--dry-run"], []):
+        (remark,) = ask(apart, "import", bundle, *words)["remarks"]
+        assert "group tickets has mood, pace here; later of the bundle's group" in remark
+        assert "expertbank group --ungroup later" in remark
+    assert ask(apart, "group")["groups"] == {"tickets": ["late", "later", "mood", "pace"]}
+
+
 def test_add_takes_no_name_that_a_group_or_task_has(regrouped: Path, tmp_path: Path) -> None:
     before = content(regrouped)
     data = ["--data", write_task(tmp_path / "poll.csv", "poll", 40), "--epochs", 1]

@@ -14,6 +14,7 @@ import pytest
 from small_bank import write_task
 
 from expertbank import AddJob, Bank, TaskSpec, TrainConfig
+from expertbank.data.spec import Columns
 from expertbank.errors import ExpertBankError, InputError, TrainingError
 from expertbank.records import ProgressEvent
 from expertbank.workflows.growing.crowd import Happened
@@ -120,6 +121,42 @@ def test_a_defect_in_one_request_is_its_failure_and_the_others_are_done(
     assert isinstance(films, ZeroDivisionError)
     assert not isinstance(laws, Exception)
     assert told == ["laws@1"]
+
+
+def grouped(folder: Path) -> tuple[AddRequest, AddRequest]:
+    """A task of single texts and one of pairs, for one group."""
+    films = replace(wish(folder, "films"), group="g1")
+    header, *rows = films.data.read_text(encoding="utf-8").splitlines()
+    pairs = folder / "pairs.csv"
+    lines = [f"premise,{header}", *(f"so {n % 5},{row}" for n, row in enumerate(rows))]
+    pairs.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    columns = Columns(text="premise", text_pair="text")
+    spec = TaskSpec("both", columns=columns)
+    return films, AddRequest(spec, pairs, train=TrainConfig(epochs=1), group="g1")
+
+
+def test_of_pairs_and_single_texts_at_once_the_later_does_not_come_into_the_group(
+    bank: Bank, tmp_path: Path
+) -> None:
+    with bank:
+        films, both = bank.add_many(grouped(tmp_path), InTurn())
+        assert not isinstance(films, Exception)
+        assert isinstance(both, InputError)
+        assert "group g1 holds films, a task of single texts; both is a task of pairs" in str(both)
+        assert [one.id for one in bank.experts()] == ["films@1"]
+
+
+def test_what_comes_in_between_the_question_and_the_commit_is_held_against_too(
+    bank: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two processes may ask at the same time; in the transaction that writes, one is first."""
+    asked = "expertbank.workflows.growing.add.require_free_names"
+    monkeypatch.setattr(asked, lambda registry, tasks: None)
+    with bank:
+        films, both = bank.add_many(grouped(tmp_path), InTurn())
+        assert not isinstance(films, Exception)
+        assert isinstance(both, InputError)
+        assert [one.name for one in bank.tasks()] == ["films"]
 
 
 class OddError(Exception):

@@ -6,19 +6,19 @@ are fitted keep the groups that they were fitted with.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from expertbank.data.spec import TaskSpec, check_task_name
 from expertbank.errors import ExistsError, InputError
-from expertbank.kinds import KINDS
 from expertbank.plain import texts
-from expertbank.records import RowShape, TaskRecord
+from expertbank.records import TaskRecord
 from expertbank.registry import names
 from expertbank.registry.registry import GROUP, Registry
 from expertbank.workflows.active_router import active_router
 from expertbank.workflows.environment import bookkeeping
+from expertbank.workflows.growing.fitting import require_fitting
 from expertbank.workflows.workspace import Workspace
 
 ROUTED = "auto"
@@ -167,7 +167,7 @@ def group_tasks(
     if not dry_run and any(task.group != group for task in found):
         run = bookkeeping(GROUP, {}, {}, workspace.backbone_record.digest)
         with workspace.writing():
-            found = list(registry.set_group(wanted, group, run))
+            found = list(registry.set_group(wanted, group, run, require_fitting))
     groups = {task.name: task.group for task in registry.tasks()}
     groups |= {task.name: group for task in found if task.name in groups}
     return Grouped(
@@ -215,145 +215,79 @@ def _require_not_the_router(name: str, what: str) -> None:
         )
 
 
-def require_fitting(
-    group: str, task: str, kind: str, mates: Iterable[TaskRecord], *, pairs: bool | None = None
-) -> None:
-    """A group answers one text: tasks that read no rows in common cannot be in one.
-
-    Args:
-        group: the group.
-        task: the task that comes in.
-        kind: its kind.
-        mates: the other tasks of the group.
-        pairs: whether its rows are pairs; ``None`` where nobody knows yet.
-
-    Raises:
-        InputError: it does not fit one of them.
-    """
-    for mate in mates:
-        theirs = _reads_pairs(mate.spec)
-        if not KINDS.get(mate.kind).shapes & KINDS.get(kind).shapes:
-            raise InputError(
-                f"group {group} holds {mate.name}, a {mate.kind} task; "
-                f"{task}, a {kind} task, cannot answer the same rows"
-            )
-        if not _shapes(mate.kind, theirs) & _shapes(kind, pairs):
-            raise InputError(
-                f"group {group} holds {mate.name}, a task of {_rows_of(theirs)}; {task} is a task "
-                f"of {_rows_of(pairs)}, and no expert answers rows that it was not trained on; "
-                "leave one of them out of the group"
-            )
-
-
-def _shapes(kind: str, pairs: bool | None) -> frozenset[RowShape]:
-    """What the rows of a task bring, as far as its kind and its columns tell."""
-    shapes = KINDS.get(kind).shapes
-    if pairs is None or not {"single", "pair"} <= shapes:
-        return shapes
-    return shapes - {"single" if pairs else "pair"}
-
-
-def _reads_pairs(spec: Mapping[str, Any]) -> bool | None:
-    """Whether a task's rows are pairs, by its columns; ``None`` where they are still to be found.
-
-    Args:
-        spec: as ``TaskSpec.to_dict`` has it; whatever else a bank holds tells nothing.
-    """
-    columns = spec.get("columns")
-    if not isinstance(columns, Mapping):
-        return None
-    if columns.get("text_pair") is not None:
-        return True
-    return None if columns.get("text") is None else False
-
-
-def _rows_of(pairs: bool | None) -> str:
-    return "pairs of texts" if pairs else "single texts"
-
-
 def _require_possible(registry: Registry, group: str, tasks: Sequence[TaskRecord]) -> None:
-    every = registry.tasks(include_removed=True)
+    every = registry.tasks_as_read()
     require_own_name(group, [task.name for task in every], [task.group for task in every])
     named = {task.name for task in tasks}
-    mates = [task for task in every if task.removed_at is None and task.group == group]
-    mates = [task for task in mates if task.name not in named]
-    for task in tasks:
-        pairs = None if task.group == group else _reads_pairs(task.spec)
-        require_fitting(group, task.name, task.kind, mates, pairs=pairs)
-        mates.append(task)
+    require_fitting([replace(one, group=group) for one in every if one.name in named], every)
 
 
-def require_allowed(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
+def require_allowed(registry: Registry | None, wanted: TaskSpec, group: str | None) -> None:
     """Refuse a task that is registered as another kind or in another group, or cannot join it.
+
+    Args:
+        registry: of the bank, ``None`` where there is none yet.
+        wanted: the task; its columns may still be to be found.
+        group: the group that is asked for; ``None`` for none.
 
     Raises:
         InputError: the registry would refuse it, but only when it is trained.
         ExistsError: its name, or that of its group, is taken.
     """
-    _require_same_task(registry, wanted, group)
-    known = {task.name: task for task in registry.tasks(include_removed=True)}
-    pairs = _reads_pairs(wanted.to_dict())
-    require_fitting_group(known, wanted.name, wanted.kind, group, pairs=pairs)
+    known = {} if registry is None else {task.name: task for task in registry.tasks_as_read()}
+    _require_same_task(known, wanted, group)
+    task = TaskRecord(wanted.name, wanted.kind, (), wanted.to_dict(), "", group=group)
+    require_fitting_group(known, task)
 
 
-def _require_same_task(registry: Registry, wanted: TaskSpec, group: str | None) -> None:
+def _require_same_task(
+    known: Mapping[str, TaskRecord], wanted: TaskSpec, group: str | None
+) -> None:
     """A new version keeps kind and group; the registry would refuse it, but only when trained.
 
     Raises:
         InputError: it names others.
     """
-    for task in registry.tasks(include_removed=True):
-        if task.name != wanted.name:
-            continue
-        if task.kind != wanted.kind:
-            raise InputError(
-                f"task {task.name} is registered as {task.kind}, a new version cannot be "
-                f"{wanted.kind}; use another task name"
-            )
-        if group is not None and group != task.group:
-            raise InputError(names.other_group(task.name, task.group, group))
+    task = known.get(wanted.name)
+    if task is None:
+        return
+    if task.kind != wanted.kind:
+        raise InputError(
+            f"task {task.name} is registered as {task.kind}, a new version cannot be "
+            f"{wanted.kind}; use another task name"
+        )
+    if group is not None and group != task.group:
+        raise InputError(names.other_group(task.name, task.group, group))
 
 
-def require_fitting_group(
-    known: Mapping[str, TaskRecord],
-    task: str,
-    kind: str,
-    group: str | None,
-    *,
-    pairs: bool | None = None,
-) -> None:
+def require_fitting_group(known: Mapping[str, TaskRecord], task: TaskRecord) -> None:
     """A group has a name of its own, and tasks that read the same rows; so has a new task.
 
     A task that has a version, perhaps a removed one, stays in its group without being told.
 
     Args:
-        known: the bank's tasks by name, removed ones too.
-        task: the task that comes in.
-        kind: its kind.
-        group: the group that is asked for; ``None`` for none.
-        pairs: whether its rows are pairs; ``None`` where nobody knows yet.
+        known: the bank's tasks by name, removed ones too, as they read rows now.
+        task: the task that comes in, and the group that is asked for.
 
     Raises:
         InputError: it would not fit.
         ExistsError: a name is taken.
     """
     groups = [one.group for one in known.values()]
-    if task not in known:
-        require_new_name(task)
-    if task not in known and task in groups:
-        raise ExistsError(
-            f"a group is called {task}, and could no longer be asked for by its name; give "
-            "the task another name, or move the group's tasks first: expertbank group OTHER TASK"
-        )
-    if group is not None:
-        require_own_name(group, [*known, task], groups)
-    elif task in known:
-        group = known[task].group
-    if group is not None:
-        mates = [one for one in known.values() if one.removed_at is None and one.group == group]
-        mates = [one for one in mates if one.name != task]
-        # A group that was made when nobody asked goes on getting new versions.
-        require_fitting(group, task, kind, mates, pairs=None if task in known else pairs)
+    before = known.get(task.name)
+    if before is None:
+        require_new_name(task.name)
+        if task.name in groups:
+            raise ExistsError(
+                f"a group is called {task.name}, and could no longer be asked for by its name; "
+                "give the task another name, or move the group's tasks first: expertbank group "
+                "OTHER TASK"
+            )
+    if task.group is not None:
+        require_own_name(task.group, [*known, task.name], groups)
+    elif before is not None:
+        task = replace(task, group=before.group)
+    require_fitting([task], known.values())
 
 
 def require_free_names(registry: Registry, tasks: Sequence[TaskRecord]) -> None:
@@ -365,10 +299,11 @@ def require_free_names(registry: Registry, tasks: Sequence[TaskRecord]) -> None:
         ExistsError: the name of a task or of its group was taken meanwhile.
         InputError: its group has a task now that reads other rows.
     """
-    known = {task.name: task for task in registry.tasks(include_removed=True)}
+    known = {task.name: task for task in registry.tasks_as_read()}
     for task in tasks:
-        require_fitting_group(known, task.name, task.kind, task.group)
-        known.setdefault(task.name, task)
+        require_fitting_group(known, task)
+        group = known[task.name].group if task.name in known else task.group
+        known[task.name] = replace(task, group=group)
 
 
 def _named(group: str | None) -> str:

@@ -33,7 +33,7 @@ from expertbank.records import (
     no_progress,
 )
 from expertbank.workflows.growing.effects import UNTRAINED, require_effect
-from expertbank.workflows.growing.grouping import require_allowed, require_fitting_group
+from expertbank.workflows.growing.grouping import require_allowed
 from expertbank.workflows.growing.initialise import Fits, initialise
 from expertbank.workflows.growing.jobs import AddJob, Entry, EvaluatedRow, bank_identity
 from expertbank.workflows.growing.request import AddRequest
@@ -88,8 +88,8 @@ def prepare(
     if request.group is not None:
         check_task_name(request.group, "group")
     if not workspace.exists:
-        require_fitting_group({}, name, task.kind, request.group)
-    if workspace.exists:
+        require_allowed(None, task, request.group)
+    else:
         _require_new(workspace, name, new_version=request.new_version)
         require_allowed(workspace.registry, task, request.group)
         workspace.probe_writable()

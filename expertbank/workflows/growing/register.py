@@ -22,6 +22,7 @@ from expertbank.records import (
     RunRecord,
     TaskRecord,
 )
+from expertbank.workflows.growing.fitting import require_fitting
 from expertbank.workflows.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -168,5 +169,6 @@ def register(workspace: Workspace, one: NewExpert) -> tuple[ExpertRecord, dict[s
             )
         ],
         one.summed.record(one.expert.id),
+        require_fitting,
     )
     return registered, metrics

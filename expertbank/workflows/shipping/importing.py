@@ -117,8 +117,8 @@ def import_bundle(
         raise IntegrityError(f"{source}: the manifest is malformed ({error!r})") from error
     wanted, skipped = [], []
     remarks = list(members.remarks)
-    names = workspace.registry.tasks(include_removed=True) if workspace.exists else ()
-    tasks_by_name = {task.name: task for task in names}
+    here = workspace.registry.tasks_as_read() if workspace.exists else ()
+    tasks_by_name = {task.name: task for task in here}
     alive = _alive(workspace) if workspace.exists else {}
     for one in incoming:
         known = alive.get(one.expert.digest)
@@ -128,9 +128,10 @@ def import_bundle(
             skipped.append(Skipped(one.expert.id, f"is {known} here{beside}"))
         else:
             fitted, remark = _fitted(workspace, tasks_by_name, one, new_version=new_version)
-            tasks_by_name.setdefault(fitted.task.name, fitted.task)
+            tasks_by_name[fitted.task.name] = fitted.task
             wanted.append(fitted)
             remarks += [remark] if remark else []
+    remarks += _joined(here, [one.task for one in wanted], content)
     _require_one_grid(workspace, source, wanted)
     done = [one.expert for one in wanted]
     if not dry_run and wanted:
@@ -218,7 +219,8 @@ def _fitted(
     if here is not None and here.group != group:
         remark = _other_group(name, here.group, group)
         group = here.group
-    require_fitting_group(known, name, one.task.kind, group)
+    task = replace(one.task, group=group)
+    require_fitting_group(known, task)
     version = workspace.registry.next_version(name) if workspace.exists else 1
     if version > 1 and not new_version:
         raise ExistsError(
@@ -226,7 +228,6 @@ def _fitted(
             f"or removed; import it as {name}@{version} with --new-version, or leave it out by "
             "naming others with --task"
         )
-    task = replace(one.task, group=group)
     return replace(one, expert=replace(one.expert, version=version), task=task), remark
 
 
@@ -243,6 +244,24 @@ def _require_one_grid(workspace: Workspace, source: Path, wanted: Sequence[NewEx
         grid = one.summed.statistics.grid
         require_grid(f"{source}: {one.expert.id}", grid, known)
         known = grid
+
+
+def _joined(here: Sequence[TaskRecord], coming: Sequence[TaskRecord], content: Any) -> list[str]:
+    """What to say of groups of the bundle that the bank has too, with tasks of its own."""
+    known = {task.name for task in here}
+    theirs = {(str(entry["task"]), entry["group"]) for entry in content["experts"]}
+    remarks = []
+    for group in sorted({task.group for task in coming if task.group and task.name not in known}):
+        own = [task.name for task in here if task.group == group and task.removed_at is None]
+        own = [name for name in own if (name, group) not in theirs]
+        new = [task.name for task in coming if task.group == group and task.name not in known]
+        if own:
+            remarks.append(
+                f"group {group} has {', '.join(own)} here; {', '.join(new)} of the bundle's group "
+                f"{group} join it, and answer the same texts: expertbank group --ungroup "
+                f"{' '.join(new)} changes that"
+            )
+    return remarks
 
 
 def _other_group(task: str, here: str | None, there: str | None) -> str:

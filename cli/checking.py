@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,15 +16,31 @@ from expertbank.reports.figures import share
 from expertbank.wording import count
 
 from . import requests
+from .ending import described
 from .options import takes
 from .render import Table, columns_read, not_read, print_facts, print_lines, print_table, read_as
 from .session import Session
 
 if TYPE_CHECKING:
     from expertbank.data import BadRowsError, Faults, TaskCheck
+    from expertbank.errors import ExpertBankError
 
-Checked = tuple[dict[str, Any], Callable[[Console], None], "Faults"]
-"""The document of one task's check, what prints it, and its bad rows."""
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """What became of one task's check.
+
+    Attributes:
+        document: its JSON form.
+        show: prints it.
+        bad: its bad rows, where there are any.
+        code: the exit code of an error that left nothing to check; else 0.
+    """
+
+    document: dict[str, Any]
+    show: Callable[[Console], None]
+    bad: Faults | None = None
+    code: int = 0
 
 
 @takes(*requests.PER_TASK, BankConfig)
@@ -53,7 +69,7 @@ def check(
 
     Example: expertbank tasks check tickets.csv --label-column topic
     """
-    from expertbank.errors import InputError
+    from expertbank.errors import ExpertBankError, InputError
 
     session: Session = context.obj
     if source is not None and "data" in given:
@@ -72,6 +88,7 @@ def check(
     from expertbank.workflows.growing.check import check_request
 
     checked: list[Checked] = []
+    of_list = list_file is not None
     with session.registry_if_any() as registry, session.progress() as progress:
         for request in wanted:
             try:
@@ -80,16 +97,23 @@ def check(
                 )
             except BadRowsError as error:
                 checked.append(_unusable(request.name, error))
+            except ExpertBankError as error:
+                if not of_list:
+                    raise
+                checked.append(_refused(request.name, error))
             else:
-                checked.append((found.to_dict(), partial(_print_check, found=found), found.bad))
-    documents = [document for document, _, _ in checked]
+                shown = partial(_print_check, found=found)
+                checked.append(Checked(found.to_dict(), shown, found.bad))
 
     def show(console: Console) -> None:
-        for _, print_one, _ in checked:
-            print_one(console)
+        for one in checked:
+            one.show(console)
 
-    session.answer(documents[0] if list_file is None else {"checked": documents}, show)
-    faults = [bad for _, _, bad in checked if bad]
+    documents = [one.document for one in checked]
+    session.answer({"checked": documents} if of_list else documents[0], show)
+    faults = [one.bad for one in checked if one.bad]
+    if code := max(one.code for one in checked):
+        raise typer.Exit(max(code, InputError.exit_code) if faults else code)
     if len(faults) == 1 and session.as_json:
         faults[0].refuse(advice="")  # the document lists them
     if faults:
@@ -100,7 +124,14 @@ def check(
 def _unusable(task: str, error: BadRowsError) -> Checked:
     faults, beside = error.faults, error.beside
     document = {"task": task, "bad_rows": faults.to_list(), "without_them": beside}
-    return document, partial(_print_bad, faults=faults, beside=beside), faults
+    return Checked(document, partial(_print_bad, faults=faults, beside=beside), faults)
+
+
+def _refused(task: str, error: ExpertBankError) -> Checked:
+    code, message = described(error)
+    document = {"task": task, "code": code, "message": message}
+    facts = [("task", task), ("refused", message)]
+    return Checked(document, partial(print_facts, facts=facts), code=code)
 
 
 _COUNTS = (

@@ -19,6 +19,7 @@ from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
 from expertbank.errors import InputError, IntegrityError, NotFoundError, ReadOnlyError
 from expertbank.kinds import KINDS
+from expertbank.plain import not_negative
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry
@@ -66,6 +67,7 @@ class Workspace:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.home = home
+        not_negative(lock_wait=lock_wait)
         self.lock = home.lock(lock_wait)
         self._cache_bytes = cache_bytes
         self.store_url = store_url

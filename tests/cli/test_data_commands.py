@@ -115,6 +115,35 @@ def test_the_dry_run_lists_every_bad_row_and_all_of_a_list(tmp_path: Path) -> No
     assert both.document["checked"][0]["bad_rows"] == []
 
 
+def test_an_entry_of_a_list_that_is_refused_hides_none_of_the_others(tmp_path: Path) -> None:
+    rows = [f"{text},{label}" for text, label in task_rows("mood", 30)]
+    good, single, bad = tmp_path / "good.csv", tmp_path / "single.csv", tmp_path / "bad.csv"
+    good.write_text("\n".join(["text,label", *rows]))
+    single.write_text("\n".join(["text,label", *(f"{row.split(',')[0]},one" for row in rows)]))
+    bad.write_text("\n".join(["text,label", *rows, "no label,"]))
+    files = {"one": good, "two": single, "three": tmp_path / "gone.csv", "four": bad, "five": good}
+    listed = tmp_path / "tasks.yaml"
+    listed.write_text("".join(f"- {{task: {name}, data: {at}}}\n" for name, at in files.items()))
+    words = ("--home", tmp_path / "none", "tasks", "check", "--list", listed)
+    found = call(*words, "--json")
+    checked = {one["task"]: one for one in found.document["checked"]}
+    assert list(checked) == list(files)
+    assert {name: one.get("code") for name, one in checked.items()} == {
+        "one": None,
+        "two": 2,
+        "three": 2,
+        "four": None,
+        "five": None,
+    }
+    assert found.code == 2
+    assert "gone.csv" in checked["three"]["message"]
+    assert checked["four"]["bad_rows"][0]["rows"] == 1
+    shown = call(*words)
+    assert shown.code == 2
+    assert shown.out.count("to train on") == 3
+    assert "refused" in shown.out
+
+
 def test_the_dry_run_says_what_of_the_bank_stands_in_the_way(bank: Path, tmp_path: Path) -> None:
     file = tmp_path / "a.csv"
     file.write_text("\n".join(["text,label", *(f"{t},{x}" for t, x in task_rows("mood", 30))]))

@@ -17,6 +17,7 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.evaluation.likeness import Known, alike
 from expertbank.models.embedding import embedding
 from expertbank.models.routed import RoutedModel
+from expertbank.plain import at_least
 from expertbank.records import ProgressCallback, Row, no_progress
 from expertbank.training.loop import Meter
 from expertbank.workflows.answering.collected import Collected, DistinctRows
@@ -69,8 +70,7 @@ def unknowns(
         ExistsError: ``out`` is there already.
         ExpertBankError: ``out`` cannot be written.
     """
-    if groups < 1 or typical < 1:
-        raise InputError(f"groups and typical must be at least 1, got {groups} and {typical}")
+    at_least(1, groups=groups, typical=typical)
     if not predictor.has_router:
         raise NotFoundError(
             "there is no router yet, which is what tells unknown rows; run: expertbank "

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from expertbank.config import GRACE_HOURS
-from expertbank.errors import ExpertBankError, InputError
+from expertbank.errors import ExpertBankError
 from expertbank.files.durable import os_errors_translated
+from expertbank.plain import at_least, not_negative
 from expertbank.records import Forgetting, ProgressCallback, ProgressEvent, Purge, no_progress
 from expertbank.registry.registry import FORGET, PURGE
 from expertbank.wording import count
@@ -47,10 +48,8 @@ def collect(
         InputError: a negative grace, or no router to keep.
         LockedError: other commands kept writing for too long.
     """
-    if not 0 <= grace_hours < float("inf"):
-        raise InputError(f"--grace must be 0 or more hours, got {grace_hours}")
-    if keep_routers is not None and keep_routers < 1:
-        raise InputError(f"--keep-routers must be 1 or more, got {keep_routers}")
+    not_negative(grace_hours=grace_hours)
+    at_least(1, keep_routers=keep_routers)
     if dry_run:
         return survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=True)
     _require_writable(workspace)

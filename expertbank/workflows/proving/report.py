@@ -11,6 +11,7 @@ from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
+from expertbank.plain import at_least
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
@@ -133,10 +134,9 @@ def forgetting_report(
 
 
 def _check_options(margin: float, sample: int | None, *, verify: bool) -> None:
+    at_least(1, sample=sample)
     if not isinstance(margin, int | float) or not 0 < margin < 1:
         raise InputError(f"the margin is a share above 0 and below 1, such as 0.01; got {margin!r}")
-    if sample is not None and sample < 1:
-        raise InputError(f"a sample has at least one row a task; got {sample}")
     if sample is not None and not verify:
         raise InputError("a sample is of the rows that are run again; add --verify")
 

@@ -60,14 +60,6 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
-        from importlib.metadata import version
-
-        typer.echo(f"expertbank {version('expertbank')}")
-        raise typer.Exit
-
-
 @app.callback()
 def main(
     context: typer.Context,
@@ -87,19 +79,22 @@ def main(
         str | None,
         typer.Option(help="Where the backbone runs: cuda, cuda:1, mps or cpu; default the best."),
     ] = None,
-    version: Annotated[
-        bool,
-        typer.Option("--version", callback=_version, is_eager=True, help="Show the version."),
-    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
 ) -> None:
     """A bank of frozen TT-LoRA experts that only grows.
 
     Add a task in minutes; old experts never change; one command ships the bank. Global options
     may also stand after the command.
     """
-    context.obj = Session(
+    session = context.obj = Session(
         default_home() if home is None else home, as_json, quiet, device, context.obj or Outcome()
     )
+    if version:
+        from importlib.metadata import version as version_of
+
+        own = version_of("expertbank")
+        session.answer({"version": own}, lambda console: console.print(f"expertbank {own}"))
+        raise typer.Exit
     if context.invoked_subcommand is None:
         from .status import alone
 

@@ -48,7 +48,7 @@ _FEW = 10
 def execute(app: typer.Typer, words: list[str]) -> int:
     """Run one command, say how it ended, and give back its exit code."""
     outcome, error, code = Outcome(words), None, 0
-    front: list[str] = []
+    front: list[str] | None = None
     try:
         signals.begin()
         front, rest = split_globals(words)
@@ -68,7 +68,7 @@ def execute(app: typer.Typer, words: list[str]) -> int:
     if error is not None and code != USAGE and os.environ.get(TRACEBACK_VARIABLE):
         traceback.print_exception(error)
     if message:
-        as_json = "--json" in front and code != 0
+        as_json = "--json" in (words if front is None else front) and code != 0
         told = {"error": {"code": code, "message": message} | outcome.to_dict()}
         streams.say(streams.as_json(told, sys.stderr) if as_json else _lines(message))
     return code

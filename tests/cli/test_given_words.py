@@ -359,3 +359,20 @@ def test_one_text_for_a_task_of_pairs_is_told(backbone: Path, tmp_path: Path) ->
     asked = [*home, "predict", "--task", "same", "sky 1"]
     assert "--text-pair gives the second text" in done(*asked).err
     assert "--text-pair gives" not in done(*asked, "--text-pair", "sea 1").err
+
+
+@pytest.mark.parametrize(
+    "words", [["--json", "--home"], ["--json", "--device"], ["list", "--json", "--home"]]
+)
+def test_a_program_that_forgets_a_value_is_told_in_json(words: list[str]) -> None:
+    answer = call(*words)
+    assert (answer.code, answer.out) == (2, "")
+    assert answer.error == {"code": 2, "message": f"{words[-1]} needs a value"}
+    plain = call("predict", "--bundle", "/nowhere", "--", "--json")
+    assert plain.err.startswith("expertbank: ")
+
+
+def test_the_version_is_json_too() -> None:
+    assert done("--json", "--version").document == {
+        "version": done("--version").out.split()[1],
+    }

@@ -6,7 +6,6 @@ stored spec is found at once.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import MISSING, fields, is_dataclass
 from difflib import get_close_matches
@@ -160,30 +159,6 @@ def numbers(value: object, where: str, key: str) -> Numbers:
         raise InputError(f"{where}{key} must be a whole number, or several as 9,2,9, got {told}")
     found = tuple(int(one) for one in parts)
     return found[0] if len(found) == 1 else found
-
-
-def at_least(least: int, **given: int | None) -> None:
-    """Hold whole numbers that a caller gave by name, where they did, to their least.
-
-    Raises:
-        InputError: another type, true or false, or less.
-    """
-    for name, value in given.items():
-        if value is not None and (type(value) is not int or value < least):
-            told = _short.repr(value)
-            raise InputError(f"{name} must be a whole number, {least} or more, got {told}")
-
-
-def not_negative(**given: float) -> None:
-    """Hold numbers that a caller gave by name to 0 or more, and to what is finite.
-
-    Raises:
-        InputError: another type, or less, or no number at all.
-    """
-    for name, value in given.items():
-        fits = isinstance(value, int | float) and not isinstance(value, bool)
-        if not fits or not 0 <= value < math.inf:
-            raise InputError(f"{name} must be a number, 0 or more, got {_short.repr(value)}")
 
 
 def several(value: Numbers | None) -> tuple[int, ...]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin
@@ -19,6 +19,7 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.plain import Numbers, field_types, numbers, several, typed
 
 T = TypeVar("T")
+N = TypeVar("N", int, float)
 _KEY = "setting"
 
 
@@ -172,6 +173,37 @@ class Option:
         if self.kind in {int, float} and not self.about.allows(value):
             name = self.field if self.field == self.key else f"{self.field} ({self.flag})"
             raise InputError(f"{name} must be {self.about.bounds or 'finite'}, got {value}")
+
+
+def number(
+    value: Any,
+    name: str,
+    where: str,
+    kind: type[N],
+    *,
+    option: str = "",
+    least: float | None = None,
+    most: float | None = None,
+    above: float | None = None,
+) -> N:
+    """A number that is an argument, held to the same as a field made with ``setting``.
+
+    Args:
+        value: what was given.
+        name: the argument's.
+        where: the place to name in messages.
+        kind: ``int`` or ``float``.
+        option: its name on the command line, where that is another.
+        least: as of ``Setting``; so are the others.
+        most: see there.
+        above: see there.
+
+    Raises:
+        InputError: a value of another type or out of bounds.
+    """
+    about = Setting("", least=least, most=most, above=above)
+    found: N = Option(option or name, name, kind, MISSING, about).legal(value, where)
+    return found
 
 
 _TYPED: tuple[Any, ...] = (bool, int, float, str, Numbers)

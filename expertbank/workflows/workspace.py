@@ -19,10 +19,10 @@ from expertbank.data import TaskSpec
 from expertbank.data.spec import check_task_name
 from expertbank.errors import InputError, IntegrityError, NotFoundError, ReadOnlyError
 from expertbank.kinds import KINDS
-from expertbank.plain import not_negative
 from expertbank.records import BackboneRecord, ExpertRecord, RouterRecord
 from expertbank.registry.names import forgotten
 from expertbank.registry.registry import Registry
+from expertbank.settings import number
 from expertbank.workflows.checkpoints import CheckpointFile
 from expertbank.workflows.environment import environment_of
 from expertbank.workflows.held_backbone import HeldBackbone
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 CHECKPOINTS = "checkpoints"
 COPIES = "copies"
+LONGEST_WAIT = 1_000_000
+"""Most seconds that anybody waits for a bank's lock."""
 
 
 class Workspace:
@@ -67,7 +69,6 @@ class Workspace:
         cache_bytes: int = CACHE_BYTES,
     ) -> None:
         self.home = home
-        not_negative(lock_wait=lock_wait)
         self.lock = home.lock(lock_wait)
         self._cache_bytes = cache_bytes
         self.store_url = store_url
@@ -108,11 +109,13 @@ class Workspace:
 
         Raises:
             NotFoundError: there is none.
-            InputError: ``store_url`` is not the recorded one, or a name is empty.
+            InputError: ``store_url`` is not the recorded one, or a name or number cannot be one.
         """
         for what, name in (("backbone", reference), ("store", store_url)):
             if name == "":
                 raise InputError(f"the {what} must not be empty; leave it out if it is not meant")
+        lock_wait = number(lock_wait, "lock_wait", "Bank.open", float, least=0, most=LONGEST_WAIT)
+        cache_bytes = number(cache_bytes, "cache_bytes", "Bank.open", int, least=0)
         opened = cls(
             home_at(home, cache),
             create=create,

@@ -10,6 +10,9 @@ import pytest
 
 from expertbank import Bank, RouterConfig, TrainConfig, load_bundle
 from expertbank.errors import InputError
+from expertbank.workflows.growing.request import AddRequest
+
+REQUEST = AddRequest("x", "x.csv")
 
 
 @pytest.fixture
@@ -49,22 +52,34 @@ def bank(made_job: Path) -> Iterator[Any]:
             lambda bank: bank.retrain_router("ridge", config=RouterConfig("lda")),
             r"kind=NAME, or as config=RouterConfig",
         ),
-        (lambda bank: bank.gc(keep_routers=True), "keep_routers must be a whole number, 1 or more"),
-        (lambda bank: bank.gc(keep_routers=1.5), "keep_routers must be a whole number, .* got 1.5"),
-        (lambda bank: bank.gc(grace_hours=float("nan")), "grace_hours must be a number, 0 or more"),
-        (lambda bank: bank.unknowns(["red"], groups=1.5), "groups must be a whole number, 1 or"),
-        (lambda bank: bank.unknowns(["red"], typical=True), "typical must be a whole number, 1"),
-        (
-            lambda bank: bank.forgetting_report(verify=True, sample=1.5),
-            "sample must be a whole number, 1 or more, got 1.5",
-        ),
-        (lambda bank: Bank.open("bank", lock_wait=-1), "lock_wait must be a number, 0 or more"),
-        (
-            lambda bank: Bank.open("bank", lock_wait=float("nan")),
-            "lock_wait must be a number, 0 or more, got nan",
-        ),
         (lambda bank: bank.set_alias(None, 1), "alias None is not usable"),
         (lambda bank: bank.forgetting_report(margin="1"), "the margin is a share .* got '1'"),
+        (
+            lambda bank: bank.forgetting_report(verify=True, sample=1.5),
+            "sample must be a whole num",
+        ),
+        (lambda bank: bank.forgetting_report(verify=True, sample=0), "sample must be at least 1"),
+        (lambda bank: bank.gc(keep_routers=1.5), "keep_routers must be a whole number, got 1.5"),
+        (lambda bank: bank.gc(keep_routers=True), "keep_routers must be a whole number, got True"),
+        (lambda bank: bank.gc(keep_routers=0), "keep_routers must be at least 1, got 0"),
+        (lambda bank: bank.gc(grace_hours="1"), "grace_hours must be a number, got '1'"),
+        (lambda bank: bank.gc(grace_hours=-1), r"grace_hours \(--grace\) must be at least 0"),
+        (lambda bank: bank.unknowns(["red"], groups=1.5), "groups must be a whole number, got 1.5"),
+        (lambda bank: bank.unknowns(["red"], groups=True), "groups must be a whole number, got T"),
+        (lambda bank: bank.unknowns(["red"], typical=0), "typical must be at least 1, got 0"),
+        (
+            lambda bank: bank.predictor().predict("red", batch_size=1.5),
+            "batch_size must be a",
+        ),
+        (lambda bank: bank.predictor().predict("red", batch_size=0), "batch_size must be at least"),
+        (
+            lambda bank: bank.check(REQUEST, tokens_per_second=0),
+            "tokens_per_second must be",
+        ),
+        (lambda bank: Bank.open("x", lock_wait=-1), "lock_wait must be 0 to 1000000, got -1"),
+        (lambda bank: Bank.open("x", lock_wait=float("nan")), "lock_wait must be 0 to 1000000"),
+        (lambda bank: Bank.open("x", lock_wait=True), "lock_wait must be a number, got True"),
+        (lambda bank: Bank.open("x", cache_bytes=1.5), "cache_bytes must be a whole number"),  # type: ignore[arg-type]
     ],
 )
 def test_an_argument_of_another_type_is_refused_by_its_name(
@@ -75,8 +90,6 @@ def test_an_argument_of_another_type_is_refused_by_its_name(
 
 
 def test_settings_may_be_given_as_mappings(bank: Any, tmp_path: Path) -> None:
-    from expertbank.workflows.growing.request import AddRequest
-
     request = AddRequest("x", train={"epochs": 3})  # type: ignore[arg-type]
     assert request.train == TrainConfig(epochs=3)
 

@@ -16,6 +16,7 @@ from expertbank.plain import typed
 from expertbank.records import ProgressCallback, ProgressEvent, Row, no_progress
 from expertbank.routing.columns import Member
 from expertbank.routing.router import Router
+from expertbank.settings import number
 from expertbank.workflows.answering.decision import Answerer, Decision, Named, Routed
 from expertbank.workflows.answering.experts import Experts, answerers
 from expertbank.workflows.answering.passes import Passes
@@ -197,6 +198,7 @@ class Predictor:
                 "what is told while it is written cannot be taken back: leave out the second "
                 "opinion, abstaining and the fallback, which are decided after it"
             )
+        batch_size = number(batch_size, "batch_size", "predict", int, least=1)
         decision = self.decision(
             task, abstain=abstain, fallback=fallback, second_opinion=second_opinion
         )

@@ -17,8 +17,8 @@ from expertbank.errors import InputError, NotFoundError
 from expertbank.evaluation.likeness import Known, alike
 from expertbank.models.embedding import embedding
 from expertbank.models.routed import RoutedModel
-from expertbank.plain import at_least
 from expertbank.records import ProgressCallback, Row, no_progress
+from expertbank.settings import number
 from expertbank.training.loop import Meter
 from expertbank.workflows.answering.collected import Collected, DistinctRows
 from expertbank.workflows.answering.decision import Decision, unanswerable
@@ -70,7 +70,8 @@ def unknowns(
         ExistsError: ``out`` is there already.
         ExpertBankError: ``out`` cannot be written.
     """
-    at_least(1, groups=groups, typical=typical)
+    groups = number(groups, "groups", "unknowns", int, least=1)
+    typical = number(typical, "typical", "unknowns", int, least=1)
     if not predictor.has_router:
         raise NotFoundError(
             "there is no router yet, which is what tells unknown rows; run: expertbank "

@@ -17,6 +17,7 @@ from expertbank.data.check import TOKENS_PER_SECOND
 from expertbank.errors import ExistsError, InputError
 from expertbank.records import ProgressCallback, no_progress
 from expertbank.registry.registry import Registry
+from expertbank.settings import number
 from expertbank.workflows.growing.grouping import require_allowed
 from expertbank.workflows.growing.prepare import require_settings
 from expertbank.workflows.growing.request import AddRequest
@@ -45,6 +46,7 @@ def check_request(
         DataError: a file is unusable.
         InputError: settings or a source that cannot be.
     """
+    number(tokens_per_second, "tokens_per_second", "check", float, above=0)
     task, train = request.spec, request.train or TrainConfig()
     require_settings(task, request.adapter or AdapterConfig(), train, request.tune)
     wished = request.bank or BankConfig()

@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from types import TracebackType
 
-from expertbank.errors import InputError
+from expertbank.settings import number
 from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.jobs import AddJob
 from expertbank.workflows.growing.working import Backbones
@@ -23,17 +23,6 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def at_least_one(what: str, number: int) -> int:
-    """``number``, a count of ``what``.
-
-    Raises:
-        InputError: it is not whole or not above 0.
-    """
-    if isinstance(number, bool) or not isinstance(number, int) or number < 1:
-        raise InputError(f"{what} must be a whole number from 1 on, got {number!r}")
-    return number
 
 
 @dataclass(slots=True)
@@ -56,9 +45,9 @@ class Processes:
     """
 
     def __init__(self, workers: int, threads: int | None = None, device: str | None = None) -> None:
-        self._count = at_least_one("workers", workers)
+        self._count = number(workers, "workers", "Processes", int, least=1)
         shared = max(1, cores() // workers) if threads is None else threads
-        self._threads = at_least_one("threads", shared)
+        self._threads = number(shared, "threads", "Processes", int, least=1)
         self._device = device
         # A fork would lose the threads of whoever has computed here.
         self._context = get_context("spawn")

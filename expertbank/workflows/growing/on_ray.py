@@ -15,9 +15,9 @@ from types import TracebackType
 from typing import Any
 
 from expertbank.errors import ExpertBankError, InputError
+from expertbank.settings import number
 from expertbank.workflows.growing.crowd import Happened
 from expertbank.workflows.growing.jobs import AddJob
-from expertbank.workflows.growing.on_processes import at_least_one
 from expertbank.workflows.growing.working import Backbones
 
 PATIENCE = 0.2
@@ -43,7 +43,7 @@ class Ray:
     def __init__(
         self, address: str | None = None, threads: int = 1, device: str | None = None
     ) -> None:
-        self._threads = at_least_one("threads", threads)
+        self._threads = number(threads, "threads", "Ray", int, least=1)
         try:
             import ray
         except ImportError as error:

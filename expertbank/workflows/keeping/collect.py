@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from expertbank.config import GRACE_HOURS
 from expertbank.errors import ExpertBankError
 from expertbank.files.durable import os_errors_translated
-from expertbank.plain import at_least, not_negative
 from expertbank.records import Forgetting, ProgressCallback, ProgressEvent, Purge, no_progress
 from expertbank.registry.registry import FORGET, PURGE
+from expertbank.settings import number
 from expertbank.wording import count
 from expertbank.workflows.environment import bookkeeping
 from expertbank.workflows.growing.sums_cache import SUMS_CACHE, drop_sums_of
@@ -45,11 +45,12 @@ def collect(
         progress: told as files are deleted, and of what was let go of for good.
 
     Raises:
-        InputError: a negative grace, or no router to keep.
+        InputError: a grace that is no time, or no number of routers to keep.
         LockedError: other commands kept writing for too long.
     """
-    not_negative(grace_hours=grace_hours)
-    at_least(1, keep_routers=keep_routers)
+    number(grace_hours, "grace_hours", "gc", float, option="grace", least=0)
+    if keep_routers is not None:
+        number(keep_routers, "keep_routers", "gc", int, least=1)
     if dry_run:
         return survey(workspace, purge_removed, keep_routers, grace_hours, dry_run=True)
     _require_writable(workspace)

@@ -11,7 +11,6 @@ from expertbank.evaluation.history import Earlier, RouterView, TaskHistory
 from expertbank.evaluation.outcome import Answered
 from expertbank.evaluation.predictions import Predictions
 from expertbank.kinds import KINDS
-from expertbank.plain import at_least
 from expertbank.records import (
     EvaluationRecord,
     ExpertRecord,
@@ -22,6 +21,7 @@ from expertbank.records import (
 from expertbank.registry.names import forgotten
 from expertbank.reports.build import build_report
 from expertbank.reports.forgetting import ForgettingReport
+from expertbank.settings import number
 from expertbank.workflows.active_router import active_router
 from expertbank.workflows.none_alive import no_expert
 from expertbank.workflows.presence import require_kept
@@ -134,9 +134,10 @@ def forgetting_report(
 
 
 def _check_options(margin: float, sample: int | None, *, verify: bool) -> None:
-    at_least(1, sample=sample)
     if not isinstance(margin, int | float) or not 0 < margin < 1:
         raise InputError(f"the margin is a share above 0 and below 1, such as 0.01; got {margin!r}")
+    if sample is not None:
+        number(sample, "sample", "forgetting-report", int, least=1)
     if sample is not None and not verify:
         raise InputError("a sample is of the rows that are run again; add --verify")
 

@@ -18,7 +18,7 @@ from expertbank.backbones.hub import fetch
 from expertbank.backbones.identity import Identity, fingerprint, identity_of, read_config
 from expertbank.backbones.identity_v1 import digest_v1
 from expertbank.backbones.mistaken import require_backbone_files
-from expertbank.backbones.reading import read
+from expertbank.backbones.reading import read, require_readable
 from expertbank.backbones.recognise import family_of, layers_of
 from expertbank.config import DEFAULT_BACKBONE, SHORTEST, FeatureSpec
 from expertbank.errors import InputError, IntegrityError, NoBackboneError
@@ -198,7 +198,8 @@ def load_backbone(
 
     Raises:
         InputError: no such device here.
-        SourceUnavailableError: the Hub could not be reached or has no such model or commit.
+        SourceUnavailableError: the Hub could not be reached or has no such model or commit, or a
+            file may not be read.
         IntegrityError: the files lack weights that the model needs, or changed meanwhile.
         UnsupportedModelError: a model without layers that adapters could act on, or a GGUF file
             of an architecture that is not read.
@@ -210,6 +211,7 @@ def load_backbone(
     place = fetch(reference, revision)
     require_backbone_files(place.path, reference)
     before = fingerprint(place.path)
+    require_readable((state[1] for state in before), reference)
     if place.path.is_dir():
         # A family from outside may bring the model's class, which must be there to be loaded.
         listed(str(read_config(place.path).get("model_type")))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
@@ -53,6 +53,22 @@ def read(path: Path, reference: str) -> tuple[Any, Any]:
         )
     _require_tokenizer(tokenizer, reference, "the GGUF file" if path.is_file() else "")
     return model, tokenizer
+
+
+def require_readable(files: Iterable[str], reference: str) -> None:
+    """Refuse files that may not be read: transformers takes them for files that are not there.
+
+    Raises:
+        SourceUnavailableError: it names the first such file, and the system's reason.
+    """
+    for file in files:
+        try:
+            with open(file, "rb"):
+                pass
+        except OSError as error:
+            raise SourceUnavailableError(
+                f"backbone {reference!r}: cannot read {file}: {error.strerror}; check permissions"
+            ) from error
 
 
 def read_language_model(path: Path, reference: str, names: Collection[str]) -> dict[str, Any]:
